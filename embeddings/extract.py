@@ -1,0 +1,155 @@
+"""Scans -> vectors, shard by shard: decode in one thread, embed in another, publish the shard.
+
+On a CPU the network runs through onnxruntime (several times faster than eager torch on depthwise networks), on a
+GPU through torch in half precision.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embeddings import backbones, decode
+from embeddings.backbones import Backbone
+from embeddings.store import EmbeddingStore
+from pipeline.config import Config
+
+# N scans of a batch, S side in pixels, D dimensions
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Scans of one task; a plan of the same pool has the same shards, whatever was finished before.
+
+    Attributes:
+        sha256: Content of each scan.
+        uris: Where to read it.
+        backbone: What embeds it.
+        model: ONNX file of the backbone; None: torch.
+        store: Where the vectors go.
+    """
+
+    sha256: tuple[str, ...]
+    uris: tuple[str, ...]
+    backbone: Backbone
+    model: Path | None
+    store: EmbeddingStore
+    batch_size: int
+    size_px: int
+    max_pixels: int
+    num_threads: int
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """Counts only: the vectors are in the store."""
+
+    num_embedded: int
+    broken: tuple[tuple[str, str], ...]  # (sha256, reason)
+
+
+def open_store(config: Config, backbone: Backbone, root: Path) -> EmbeddingStore:
+    """The store of this backbone and preprocessing below `root`."""
+    return EmbeddingStore(root, backbone.weights_hash, f"squash-bilinear-{config.preprocess.size_px}-grey01-v1")
+
+
+def plan(
+    config: Config, backbone: Backbone, model: Path | None, store: EmbeddingStore, scans: Sequence[tuple[str, str]]
+) -> list[Shard]:
+    """Cut (sha256, uri) pairs into shards of what the store lacks.
+
+    The cut is made before finished scans are taken out, so a resumed run works on the batches of the first one.
+    """
+    unique = dict(reversed(scans))  # the first uri of a content wins
+    content = list(dict.fromkeys(sha for sha, _ in scans))
+    known = store.known()
+    shards = []
+    for start in range(0, len(content), config.embed.shard_size):
+        todo = tuple(sha for sha in content[start : start + config.embed.shard_size] if sha not in known)
+        if todo:
+            shards.append(
+                Shard(
+                    sha256=todo,
+                    uris=tuple(unique[sha] for sha in todo),
+                    backbone=backbone,
+                    model=model,
+                    store=store,
+                    batch_size=config.embed.batch_size,
+                    size_px=config.preprocess.size_px,
+                    max_pixels=config.pool.max_pixels,
+                    num_threads=config.engine.threads_per_task,
+                )
+            )
+    return shards
+
+
+def embed_shard(shard: Shard) -> ShardResult:
+    """Decode, embed and publish one shard; a scan that fails is reported, not raised."""
+    broken: list[tuple[str, str]] = []
+    kept: list[str] = []
+    vectors: list[np.ndarray] = []
+    forward = _forward(shard.backbone, shard.model, shard.num_threads)
+    for sha256, scan_N1SS in _prefetched(shard, broken):
+        kept += sha256
+        vectors.append(forward(scan_N1SS))
+    if kept:
+        shard.store.write(kept, np.concatenate(vectors))
+    return ShardResult(len(kept), tuple(broken))
+
+
+def _prefetched(shard: Shard, broken: list[tuple[str, str]]) -> Iterator[tuple[list[str], np.ndarray]]:
+    def load(start: int) -> tuple[list[str], np.ndarray]:
+        kept, scans = [], []
+        stop = start + shard.batch_size
+        for sha, uri in zip(shard.sha256[start:stop], shard.uris[start:stop], strict=True):
+            try:
+                data = decode.read_bytes(uri)
+                scans.append(decode.load_square(data, shard.size_px, max_pixels=shard.max_pixels))
+                kept.append(sha)
+            except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; it is counted and reported
+                broken.append((sha, f"{type(error).__name__}: {error}"))
+        return kept, np.stack(scans) if scans else np.empty((0, 1, shard.size_px, shard.size_px), np.float32)
+
+    starts = range(0, len(shard.sha256), shard.batch_size)
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(load, starts[0])
+        for start in starts:
+            batch = following.result()
+            if start + shard.batch_size < len(shard.sha256):
+                following = reader.submit(load, start + shard.batch_size)
+            if batch[0]:
+                yield batch
+
+
+@lru_cache(maxsize=2)
+def _forward(backbone: Backbone, model: Path | None, num_threads: int) -> Any:
+    return _onnx_forward(model, num_threads) if model is not None else _torch_forward(backbone)
+
+
+def _onnx_forward(model: Path, num_threads: int) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    return lambda scan_N1SS: session.run(["emb"], {"scan": scan_N1SS})[0]
+
+
+def _torch_forward(backbone: Backbone) -> Any:
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    module = backbones.build(backbone).to(device, memory_format=torch.channels_last)
+
+    def forward(scan_N1SS: np.ndarray) -> np.ndarray:
+        scan = torch.from_numpy(scan_N1SS).to(device, non_blocking=True)
+        with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+            return np.asarray(module(scan.contiguous(memory_format=torch.channels_last)).float().cpu())
+
+    return forward

@@ -1,0 +1,73 @@
+"""Embeddings addressed by content: (weights, preprocessing, SHA-256 of the scan) -> vector.
+
+A store is a folder of Parquet parts, each published whole; who shares the folder shares the work.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.contracts import write_parquet
+
+# N scans, D dimensions
+
+
+class EmbeddingStore:
+    """The vectors of one backbone under one preprocessing.
+
+    Args:
+        root: Folder of all stores.
+        weights_hash: Of the backbone.
+        preprocessing: Everything that changes the pixels a network sees, as text.
+    """
+
+    def __init__(self, root: Path, weights_hash: str, preprocessing: str) -> None:
+        digest = hashlib.sha256(preprocessing.encode()).hexdigest()[:8]
+        self.folder = root / f"{weights_hash}-{digest}"
+
+    def known(self) -> set[str]:
+        """SHA-256 of every scan that has a vector."""
+        return {sha for part in self._parts() for sha in pq.read_table(part, columns=["sha256"])["sha256"].to_pylist()}
+
+    def write(self, sha256: Sequence[str], emb_ND: np.ndarray) -> Path:
+        """Publish one part; float16, named by what it holds, so that a repeated shard replaces itself."""
+        assert len(sha256) == len(emb_ND), "one vector per scan"
+        name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:24]
+        flat = pa.array(np.ascontiguousarray(emb_ND, dtype=np.float16).ravel())
+        vectors = pa.FixedSizeListArray.from_arrays(flat, emb_ND.shape[1])
+        path = self.folder / f"part-{name}.parquet"
+        write_parquet(path, pa.table({"sha256": pa.array(list(sha256), pa.string()), "emb": vectors}))
+        return path
+
+    def gather(self, sha256: Sequence[str], path: Path) -> np.ndarray:
+        """Write the vectors of `sha256`, in that order, to `path` (.npy, float16, (N, D)); memory-mapped, read-only.
+
+        Only one part is in memory at a time. Raises KeyError naming the scans without a vector.
+        """
+        rows: dict[str, list[int]] = {}
+        for row, sha in enumerate(sha256):
+            rows.setdefault(sha, []).append(row)
+        out: np.ndarray | None = None
+        partial = path.with_suffix(".npy.part")
+        for part in self._parts():
+            table = pq.read_table(part)
+            vectors = table["emb"].combine_chunks()
+            emb_ND = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
+            if out is None:
+                out = np.lib.format.open_memmap(partial, "w+", np.float16, (len(sha256), emb_ND.shape[1]))
+            for i, sha in enumerate(table["sha256"].to_pylist()):
+                for row in rows.pop(sha, ()):
+                    out[row] = emb_ND[i]
+        if rows or out is None:
+            raise KeyError(f"{len(rows)} scans have no embedding, first {next(iter(rows), None)}")
+        out.flush()
+        del out
+        partial.replace(path)
+        return np.load(path, mmap_mode="r")
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.folder.glob("part-*.parquet"))

@@ -1,0 +1,1 @@
+"""How queues leave for annotators and how their labels come back."""

@@ -1,0 +1,300 @@
+"""From scores to probabilities: temperature, class weights, prevalence, and patient-grouped folds.
+
+Shapes: N images, C findings, K groups (patients), F folds.
+
+Everything is fitted on expert labels alone, and on scores of scans the model was not trained on
+(out of fold): a score on a training scan says nothing about the pool.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LOG_TEMPERATURE_SD = 1.0  # prior on log T, centred on T = 1
+TARGET_SMOOTHING = 0.25  # a, pseudo-labels per class
+TEMPERATURE_BOUNDS = (0.25, 8.0)
+SEARCH_BOUNDS = (0.05, 20.0)
+NUM_RESTARTS = 20  # of the fold repair, each from another greedy order
+
+
+def fit_temperature(logit_NC: ArrayLike, truth_N: ArrayLike, weight_N: ArrayLike | None = None) -> float:
+    """Temperature T that makes `softmax(logit / T)` honest on labelled scans.
+
+    Minimises the weighted cross-entropy plus `(log T)^2 / (2 sd^2)`. Two guards keep a handful of
+    separable labels from claiming certainty: the targets are smoothed as Platt's are, `(n_c + a) /
+    (n_c + C a)` for the true class instead of 1, so the mean confidence settles near `1 - a/n` and not
+    at 1; and T is clipped to 0.25..8. The price is a T somewhat above the truth on few labels.
+    Weights are rescaled to the effective sample size `(sum w)^2 / sum w^2`.
+
+    Args:
+        logit_NC: Out-of-fold logits, (N, C).
+        truth_N: Class index, (N,).
+        weight_N: Non-negative weights, (N,); all equal when None.
+
+    Returns:
+        T > 0; 1.0 without labels.
+
+    Raises:
+        ValueError: On shapes that do not match, values that are not finite, or an unknown class.
+
+    Source: Guo et al. 2017 (temperature scaling); Platt 1999 (smoothed targets).
+    """
+    logit_NC, truth_N = _logits(logit_NC), _classes(truth_N)
+    num_scans, num_classes = logit_NC.shape
+    _same_length(truth_N, num_scans, "truth")
+    _known_classes(truth_N, num_classes)
+    weight_N = _weights(weight_N, num_scans)
+    if not weight_N.sum() > 0:
+        return 1.0
+    weight_N = weight_N * weight_N.sum() / np.square(weight_N).sum()
+    count_C = np.bincount(truth_N, weights=weight_N, minlength=num_classes)
+    rest_N = TARGET_SMOOTHING / (count_C + num_classes * TARGET_SMOOTHING)[truth_N]
+    target_NC = np.repeat(rest_N[:, None], num_classes, axis=1)
+    target_NC[np.arange(num_scans), truth_N] += 1.0 - num_classes * rest_N
+
+    def loss(log_temperature: float) -> float:
+        log_prob_NC = log_softmax(logit_NC / np.exp(log_temperature), axis=1)
+        nll = -float(weight_N @ (target_NC * log_prob_NC).sum(axis=1))
+        return nll + 0.5 * (log_temperature / LOG_TEMPERATURE_SD) ** 2
+
+    # The sum is convex in 1/T and in log T only part by part: a grid finds the valley, Brent its floor.
+    grid = np.log(np.geomspace(SEARCH_BOUNDS[0], SEARCH_BOUNDS[1], 41))
+    best = int(np.argmin([loss(x) for x in grid]))
+    bracket = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
+    found = minimize_scalar(loss, bounds=bracket, method="bounded", options={"xatol": 1e-7})
+    return float(np.clip(np.exp(found.x), *TEMPERATURE_BOUNDS))
+
+
+def apply_temperature(logit_NC: ArrayLike, temperature: float) -> Floats:
+    """Probabilities `softmax(logit / T)`, (N, C).
+
+    Raises:
+        ValueError: If `temperature` is not a positive number.
+    """
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature must be a positive number, not {temperature!r}")
+    prob_NC: Floats = softmax(_logits(logit_NC) / temperature, axis=1)
+    return prob_NC
+
+
+def class_weights(truth_N: ArrayLike, num_classes: int) -> Floats:
+    """Balanced weights `N / (C n_c)` per class, (C,); 0 for a class nobody has labelled yet."""
+    truth_N = _classes(truth_N)
+    _known_classes(truth_N, num_classes)
+    count_C = np.bincount(truth_N, minlength=num_classes)
+    weight_C: Floats = np.zeros(num_classes)
+    weight_C[count_C > 0] = len(truth_N) / (num_classes * count_C[count_C > 0])
+    return weight_C
+
+
+def estimate_prevalence(uniform_counts_C: ArrayLike, expert_counts_C: ArrayLike) -> Floats:
+    """Share of each class in the pool, (C,), always positive, sums to 1.
+
+    Labels an algorithm chose are not a sample of the pool; the uniform slice is, but starts with a
+    handful. The posterior mean of a Dirichlet with strength C lets the slice take over as it grows:
+    `(u_c + C m_c) / (U + C)`, where the prior mean m is half uniform and half the add-one-smoothed
+    frequency of all expert labels, `m_c = 0.5 / C + 0.5 (e_c + 1) / (E + C)`.
+
+    Args:
+        uniform_counts_C: Labels per class in the uniformly drawn slice.
+        expert_counts_C: Labels per class among all expert labels.
+
+    Raises:
+        ValueError: On negative counts or shapes that differ.
+    """
+    uniform_C, expert_C = np.asarray(uniform_counts_C, np.float64), np.asarray(expert_counts_C, np.float64)
+    if uniform_C.shape != expert_C.shape or uniform_C.ndim != 1 or len(uniform_C) < 2:
+        raise ValueError(f"counts must be two lists of C >= 2, not {uniform_C.shape} and {expert_C.shape}")
+    counts = np.concatenate([uniform_C, expert_C])
+    if not np.isfinite(counts).all() or counts.min() < 0:
+        raise ValueError("counts must be finite and not negative")
+    num_classes = len(uniform_C)
+    mean_C = 0.5 / num_classes + 0.5 * (expert_C + 1) / (expert_C.sum() + num_classes)
+    prevalence_C: Floats = (uniform_C + num_classes * mean_C) / (uniform_C.sum() + num_classes)
+    return prevalence_C
+
+
+def shift_prior(prob_NC: ArrayLike, from_prior_C: ArrayLike, to_prior_C: ArrayLike) -> Floats:
+    """Probabilities under another prevalence: `p_c to_c / from_c`, renormalised, (N, C).
+
+    Holds where only the prevalence differs and each class looks the same in both places.
+
+    Args:
+        prob_NC: Calibrated under `from_prior_C`; for a model trained with balanced class weights that
+            is the uniform prior.
+        from_prior_C: Positive, sums to 1.
+        to_prior_C: Positive, sums to 1.
+
+    Raises:
+        ValueError: If a prior is not positive or does not sum to 1, or shapes differ.
+
+    Source: Saerens, Latinne & Decaestecker 2002, eq. 2.4; Elkan 2001.
+    """
+    prob_NC = np.asarray(prob_NC, np.float64)
+    if prob_NC.ndim != 2:
+        raise ValueError(f"probabilities must be (N, C), not {prob_NC.shape}")
+    ratio_C = _prior(to_prior_C, prob_NC.shape[1]) / _prior(from_prior_C, prob_NC.shape[1])
+    shifted_NC = prob_NC * ratio_C
+    total_N = shifted_NC.sum(axis=1, keepdims=True)
+    if not (np.isfinite(total_N).all() and (total_N > 0).all()):
+        raise ValueError("every row of probabilities must be finite and have a positive sum")
+    moved_NC: Floats = shifted_NC / total_N
+    return moved_NC
+
+
+def grouped_folds(
+    groups_N: Sequence[Hashable], truth_N: ArrayLike, num_folds: int, rng: np.random.Generator
+) -> Ints:
+    """Fold of each scan, (N,): groups stay whole, classes are spread evenly, no fold is empty.
+
+    Uses `min(num_folds, K)` folds. A class held by two groups or more is never locked into one fold,
+    so every training part knows it (found by repair with restarts; where no such assignment exists,
+    for instance with two folds and three classes that overlap in a triangle, the fewest classes are
+    missed). The order of the rows does not matter.
+
+    Args:
+        groups_N: Patient-group ids.
+        truth_N: Class index, (N,).
+        num_folds: At least 2.
+        rng: Breaks ties.
+
+    Raises:
+        ValueError: With fewer than two groups (nothing can be held out) or folds, or lengths that differ.
+
+    Source: the greedy rule of scikit-learn's StratifiedGroupKFold.
+    """
+    truth_N = _classes(truth_N)
+    _same_length(truth_N, len(groups_N), "truth")
+    group_of_N = group_index(groups_N)
+    num_groups = int(group_of_N.max(initial=-1)) + 1
+    if num_folds < 2 or num_groups < 2:
+        raise ValueError(f"out-of-fold scores need 2 groups and 2 folds, not {num_groups} and {num_folds}")
+    classes, truth_N = np.unique(truth_N, return_inverse=True)
+    count_KC = np.zeros((num_groups, len(classes)), np.int64)
+    np.add.at(count_KC, (group_of_N, truth_N), 1)
+    num_folds = min(num_folds, num_groups)
+    best_K, fewest = None, None
+    for _ in range(NUM_RESTARTS):
+        fold_K = _repair(_spread(count_KC, num_folds, rng), count_KC, num_folds)
+        faults = _faults(fold_K, count_KC, num_folds)
+        if fewest is None or faults < fewest:
+            best_K, fewest = fold_K, faults
+        if not fewest:
+            break
+    assert best_K is not None
+    return best_K[group_of_N]
+
+
+def group_index(groups_N: Sequence[Hashable]) -> Ints:
+    """Number the groups 0..K-1 in the order of their names, (N,).
+
+    Raises:
+        ValueError: If a scan has no group (None or NaN): it would silently join all other such scans.
+    """
+    groups = groups_N.tolist() if isinstance(groups_N, np.ndarray) else list(groups_N)
+    if any(g is None or g != g for g in groups):
+        raise ValueError("every scan needs a patient group; give scans without a patient id one each")
+    number = {g: i for i, g in enumerate(sorted(set(groups), key=lambda g: (str(g), type(g).__name__)))}
+    return np.array([number[g] for g in groups], np.int64)
+
+
+def _spread(count_KC: Ints, num_folds: int, rng: np.random.Generator) -> Ints:
+    """Greedy: groups with the largest share of a class first, each to the fold that stays most even."""
+    num_groups = len(count_KC)
+    share_KC = count_KC / count_KC.sum(axis=0)
+    shuffled_K = rng.permutation(num_groups)
+    order_K = shuffled_K[np.argsort(-share_KC[shuffled_K].max(axis=1), kind="stable")]
+    fold_K = np.zeros(num_groups, np.int64)
+    share_FC = np.zeros((num_folds, share_KC.shape[1]))
+    for group in order_K:
+        # Adding x to fold f raises the sum of squares by 2 x·share_f + x·x: the smallest product is evenest.
+        product_F = share_FC @ share_KC[group]
+        fold = int(np.lexsort((share_FC.sum(axis=1), product_F.round(12)))[0])
+        fold_K[group] = fold
+        share_FC[fold] += share_KC[group]
+    return fold_K
+
+
+def _repair(fold_K: Ints, count_KC: Ints, num_folds: int) -> Ints:
+    """Move single groups, smallest first, as long as a move removes a fault."""
+    fold_K = fold_K.copy()
+    order_K = np.argsort(count_KC.sum(axis=1), kind="stable")
+    faults = _faults(fold_K, count_KC, num_folds)
+    improved = faults > 0
+    while improved:
+        improved = False
+        locked_C = _locked(fold_K, count_KC, num_folds)
+        # Only a group that holds a locked class can free it; any group can fill an empty fold.
+        movable = [g for g in order_K if not locked_C.any() or (count_KC[g, locked_C] > 0).any()]
+        for group, fold in ((g, f) for g in movable for f in range(num_folds)):
+            before, fold_K[group] = fold_K[group], fold
+            now = _faults(fold_K, count_KC, num_folds)
+            if now < faults:
+                faults, improved = now, faults > now > 0
+                break
+            fold_K[group] = before
+    return fold_K
+
+
+def _faults(fold_K: Ints, count_KC: Ints, num_folds: int) -> int:
+    """Empty folds plus classes of two groups or more that stand in one fold alone."""
+    num_locked = int(_locked(fold_K, count_KC, num_folds).sum())
+    return num_locked + num_folds - len(np.unique(fold_K))
+
+
+def _locked(fold_K: Ints, count_KC: Ints, num_folds: int) -> NDArray[np.bool_]:
+    held_KC = count_KC > 0
+    held_FC = np.zeros((num_folds, count_KC.shape[1]), bool)
+    np.logical_or.at(held_FC, fold_K, held_KC)
+    locked_C: NDArray[np.bool_] = (held_KC.sum(axis=0) >= 2) & (held_FC.sum(axis=0) < 2)
+    return locked_C
+
+
+def _logits(logit_NC: ArrayLike) -> Floats:
+    logit_NC = np.asarray(logit_NC, np.float64)
+    if logit_NC.ndim != 2 or logit_NC.shape[1] < 2:
+        raise ValueError(f"logits must be (N, C) with C >= 2, not {logit_NC.shape}")
+    if not np.isfinite(logit_NC).all():
+        raise ValueError("logits must be finite")
+    return logit_NC
+
+
+def _classes(truth_N: ArrayLike) -> Ints:
+    values: NDArray[Any] = np.asarray(truth_N)
+    if values.ndim != 1 or (len(values) and not np.issubdtype(values.dtype, np.integer)):
+        raise ValueError(f"classes must be a list of integers, not {values.dtype} {values.shape}")
+    return values.astype(np.int64)
+
+
+def _known_classes(truth_N: Ints, num_classes: int) -> None:
+    if len(truth_N) and not (truth_N.min() >= 0 and truth_N.max() < num_classes):
+        raise ValueError(f"class indices must be 0..{num_classes - 1}, not {truth_N.min()}..{truth_N.max()}")
+
+
+def _weights(weight_N: ArrayLike | None, num_scans: int) -> Floats:
+    weights = np.ones(num_scans) if weight_N is None else np.asarray(weight_N, np.float64)
+    _same_length(weights, num_scans, "weights")
+    if not np.isfinite(weights).all() or weights.min(initial=0.0) < 0:
+        raise ValueError("weights must be finite and not negative")
+    return weights
+
+
+def _prior(prior_C: ArrayLike, num_classes: int) -> Floats:
+    prior = np.asarray(prior_C, np.float64)
+    if prior.shape != (num_classes,) or not (prior > 0).all() or abs(prior.sum() - 1) > 1e-6:
+        raise ValueError(
+            f"a prior must be {num_classes} positive numbers that sum to 1, not {prior.tolist()}"
+        )
+    return prior
+
+
+def _same_length(values: NDArray[Any], num_scans: int, name: str) -> None:
+    if values.shape != (num_scans,):
+        raise ValueError(f"{name} must be ({num_scans},), one per scan, not {values.shape}")

@@ -1,0 +1,245 @@
+"""The command line. Heavy libraries are imported inside the commands, so that --help answers at once."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.errors import ConfigError, CxrSslError, WaitingForLabels
+
+log = logging.getLogger("pipeline")
+app = typer.Typer(
+    name="cxr-ssl", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Label-efficient chest X-ray classification: embeddings, label queues, pseudo-labels, and the evidence.",
+)  # fmt: skip
+config_app = typer.Typer(no_args_is_help=True, help="Show, check or describe configurations.")
+labels_app = typer.Typer(no_args_is_help=True, help="Bring expert labels back into a run.")
+app.add_typer(config_app, name="config")
+app.add_typer(labels_app, name="labels")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; see `cxr-ssl config show`.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one option, e.g. --set queue.budget=50.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")]
+RunArgument = Annotated[Path, typer.Argument(help="Run directory.")]
+
+
+@app.command()
+def run(
+    config: ConfigOption = None,
+    pool: Annotated[str | None, typer.Option(help="Folder, manifest, medmnist:NAME or phantom:.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Number of rounds.")] = None,
+    budget: Annotated[int | None, typer.Option(help="Expert labels a round.")] = None,
+    out: OutOption = None,
+    seed: Annotated[int | None, typer.Option(help="Root of all randomness.")] = None,
+    set_: SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out; start it if there is none.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again; a run people labelled is moved aside.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show stages, counts and what would be reused.")] = False,
+    oracle: Annotated[bool, typer.Option("--oracle", help="Hide the training labels; reveal what the queue asks.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Run the whole loop: embed, cluster, queue, label, train, pseudo-label, evaluate, report.
+
+    Without --config and --pool it runs on phantom chest X-rays, offline.
+    """
+    from pipeline import runs
+
+    given = {
+        "pool.uri": pool, "rounds.num": rounds, "queue.budget": budget, "seed": seed, "oracle": True if oracle else None,
+    }  # fmt: skip
+    request = runs.Request(
+        config_file=config, overrides=_overrides(given, set_), out=out, resume=resume, overwrite=overwrite, quiet=quiet
+    )
+    if dry_run:
+        _answer(runs.dry_run(request), as_json, _show_plan)
+        return
+    _answer(runs.execute(request), as_json, _show_run)
+
+
+@app.command()
+def embed(
+    pool: Annotated[str, typer.Argument(help="Folder, manifest, medmnist:NAME or phantom:.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for manifest.parquet and embeddings.npy.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on in --out; only new scans are embedded.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Embed a pool; scans the store knows already are not computed again."""
+    from pipeline import runs
+
+    request = runs.Request(
+        config_file=config, overrides=_overrides({"pool.uri": pool}, set_), out=out, resume=resume, overwrite=overwrite,
+        quiet=quiet, stages=("manifest", "embed"),
+    )  # fmt: skip
+    _answer(runs.execute(request), as_json, _show_run)
+
+
+@app.command()
+def status(folder: RunArgument, as_json: JsonOption = False) -> None:
+    """Say how far a run came and what it waits for."""
+    from pipeline import runs
+
+    _answer(runs.status(folder), as_json, _show_status)
+
+
+@app.command()
+def report(folder: RunArgument, as_json: JsonOption = False) -> None:
+    """Write the report of a run again."""
+    from pipeline import runs
+
+    _answer(runs.rebuild_report(folder), as_json, lambda found: _say(f"report: {found['report']}"))
+
+
+@labels_app.command("import")
+def labels_import(
+    folder: RunArgument,
+    files: Annotated[list[Path], typer.Argument(help="Filled queue.csv or Label Studio JSON export.")],
+    annotator: Annotated[str, typer.Option(help="Who gave these labels.")] = "expert",
+    as_json: JsonOption = False,
+) -> None:
+    """Add expert labels to a run; importing a file twice changes nothing."""
+    from pipeline import runs
+
+    _answer(
+        runs.import_labels(folder, files, annotator), as_json,
+        lambda found: _say(f"{found['num_new']} new answers, {found['num_known']} known already, {found['num_blank']} rows blank"),
+    )  # fmt: skip
+
+
+@config_app.command("show")
+def config_show(config: ConfigOption = None, set_: SetOption = None) -> None:
+    """Print the whole configuration as YAML, with defaults filled in."""
+    from pipeline import config as configuration
+
+    _say(configuration.dump(configuration.load(config, _overrides({}, set_))).rstrip())
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of the configuration."""
+    from pipeline import config as configuration
+
+    _say(json.dumps(configuration.schema(), indent=1))
+
+
+@config_app.command("check")
+def config_check(files: Annotated[list[Path], typer.Argument(help="YAML files.")]) -> None:
+    """Check configurations; every mistake is shown, with its line."""
+    from pipeline import config as configuration
+
+    mistakes: list[str] = []
+    for path in files:
+        try:
+            configuration.load(path)
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(mistakes)
+    _say(f"{len(files)} files, no mistakes")
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what this machine has and what a run would use."""
+    from pipeline import doctor as examiner
+
+    rows = examiner.examine()
+    _answer({"ok": all(row["ok"] for row in rows), "checks": rows}, as_json, _show_doctor)
+    if not all(row["ok"] for row in rows):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command; a known error is one message and an exit code, never a traceback."""
+    from pipeline.tracking import configure_logging
+
+    configure_logging(quiet="--quiet" in sys.argv or "-q" in sys.argv, verbose=False)
+    try:
+        app()
+    except WaitingForLabels as waiting:
+        _complain(str(waiting.what), "waiting")
+        raise SystemExit(waiting.exit_code) from None
+    except CxrSslError as error:
+        _complain(str(error), "error")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        _complain("stopped; go on with --resume", "stopped")
+        raise SystemExit(1) from None
+
+
+def _overrides(given: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
+    from pipeline.config import parse_override
+
+    found = {key: value for key, value in given.items() if value is not None}
+    return found | dict(parse_override(text) for text in pairs or [])
+
+
+def _answer(found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    if as_json:
+        _say(json.dumps(found))
+    else:
+        show(found)
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+
+
+def _complain(text: str, kind: str) -> None:
+    colour = typer.colors.YELLOW if kind == "waiting" else typer.colors.RED
+    head, _, rest = text.partition("\n")
+    typer.secho(f"{kind}: {head}", fg=colour, err=True)
+    if rest:
+        typer.echo(rest.rstrip("\n"), err=True)
+
+
+def _show_run(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if found["metrics"]:
+        table = Table("round", "expert labels", "pseudo-labels", "estimated", "certified ≥", "AUROC", "accuracy", title_justify="left")
+        for row in found["metrics"]:
+            holdout = row.get("holdout") or {}
+            table.add_row(
+                str(row["round"]), str(row["num_expert"]), str(row["num_pseudo"]), _number(row["pseudo_precision_estimated"]),
+                _number(row["pseudo_precision_certified"]), _number(holdout.get("auroc")), _number(holdout.get("accuracy")),
+            )  # fmt: skip
+        console.print(table)
+    for name in ("report", "out"):
+        if found.get(name):
+            console.print(f"{name}: {found[name]}", highlight=False, soft_wrap=True)
+
+
+def _show_plan(found: dict[str, Any]) -> None:
+    for row in found["stages"]:
+        counts = ", ".join(f"{key} {value}" for key, value in row["counts"].items())
+        _say(f"{row['stage']:<11} {'reuse' if row['reuse'] else 'run':<6} {row['purpose']}" + (f" (last: {counts})" if counts else ""))
+    _say(f"pool: {found['num_scans']} scans, {found['num_labelled']} labelled; out: {found['out']}")
+
+
+def _show_status(found: dict[str, Any]) -> None:
+    _say(f"state: {found['state']}" + (f", stage {found['stage']}" if found.get("stage") else ""))
+    _say(f"rounds finished: {found['rounds_finished']} of {found['rounds']}; expert labels: {found['num_expert']}")
+    if found.get("waiting"):
+        _say(found["waiting"])
+
+
+def _show_doctor(found: dict[str, Any]) -> None:
+    for row in found["checks"]:
+        _say(f"{'ok ' if row['ok'] else 'NO '} {row['check']:<17} {row['found']}" + (f"; {row['advice']}" if row["advice"] else ""))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

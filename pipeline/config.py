@@ -1,0 +1,374 @@
+"""The one place for options: a frozen, strict schema with type, bound, unit and help of each.
+
+A YAML file is read with its line numbers, and every mistake in it is shown at once. "auto" values are
+resolved once, into a second object that is recorded with the run (`resolved.yaml`); nothing is mutated.
+"""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError
+
+from pipeline.errors import ConfigError
+
+KNOWN_COLUMNS = ("image_path", "label", "patient_id", "source", "age", "sex", "view", "official_split")
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A strict, frozen group of options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PoolConfig(Section):
+    """Where the scans come from and what their columns mean."""
+
+    uri: str = Field("phantom:", description="Folder, CSV or Parquet manifest, `medmnist:NAME` or `phantom:`.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description=f"Known column to the manifest's own column name; known: {', '.join(KNOWN_COLUMNS)}.",
+    )
+    patient_regex: str | None = Field(
+        None, description="Regular expression on the path inside the pool; its first group is the patient id."
+    )
+    findings: tuple[str, ...] | None = Field(
+        None, description="Exclusive classes in a fixed order; null takes the pool's labels, sorted."
+    )
+    max_pixels: int = Field(
+        100_000_000, ge=1, description="A scan with more pixels is quarantined before it is decoded."
+    )
+
+    @model_validator(mode="after")
+    def _columns_are_known(self) -> "PoolConfig":
+        unknown = sorted(set(self.columns) - set(KNOWN_COLUMNS))
+        if unknown:
+            raise ValueError(f"columns: unknown {unknown}; known are {', '.join(KNOWN_COLUMNS)}")
+        if self.findings is not None and len(set(self.findings)) < max(2, len(self.findings)):
+            raise ValueError("findings: name at least two different classes")
+        return self
+
+
+class DuplicatesConfig(Section):
+    """When two scans count as the same picture."""
+
+    max_bits: int = Field(8, ge=0, le=20, description="Candidates: Hamming distance of 64-bit perceptual hashes.")
+    min_correlation: float = Field(
+        0.985, ge=0.5, le=1.0, description="Confirmed: correlation of the two scans at 64x64 pixels."
+    )
+
+
+class SplitsConfig(Section):
+    """How the sealed holdout is set apart."""
+
+    column: Literal["auto", "none"] = Field(
+        "auto", description="auto: the pool's own split column where it has one; none: ignore it."
+    )
+    holdout_fraction: float = Field(
+        0.2, gt=0.0, lt=0.9, description="Share of groups sealed when the pool brings no split."
+    )
+    salt: str = Field("cxr-ssl", description="Salt of the hash that assigns groups and hides patient ids.")
+
+
+class PreprocessConfig(Section):
+    """From file to the network's input."""
+
+    size_px: int = Field(224, ge=32, le=1024, description="Side of the square input; the scan is resized to it.")
+
+
+class BackboneConfig(Section):
+    """The frozen network behind the embeddings."""
+
+    name: str = Field(
+        "efficientnet_lite0",
+        description="efficientnet_lite0 (ships offline), `timm:NAME`, `torchvision:NAME`.",
+    )
+    weights: str | None = Field(
+        None, description="Local .safetensors or .pth (weights_only) file; null: the backbone's own pretrained ones."
+    )
+
+
+class EmbedConfig(Section):
+    """How embeddings are computed and kept."""
+
+    runtime: Literal["auto", "onnx", "torch"] = Field(
+        "auto", description="auto: torch on a GPU, onnxruntime on a CPU."
+    )
+    batch_size: int = Field(32, ge=1, le=4096, description="Scans a forward pass.")
+    shard_size: int = Field(512, ge=1, le=100_000, description="Scans a task; one file in the store.")
+    store: str | None = Field(
+        None, description="Folder shared by all runs; null: CXR_SSL_CACHE or the user's cache folder."
+    )
+
+
+class ClusterConfig(Section):
+    """Clusters of the pool, for the map, the contact sheets and the slices."""
+
+    num_clusters: int | None = Field(None, ge=2, description="null: about sqrt(N / 2), 8 to 1000.")
+    n_iter: int = Field(25, ge=1, le=1000, description="k-means iterations.")
+    max_points_per_centroid: int = Field(256, ge=39, description="k-means trains on a sample of this size times k.")
+
+
+class StrategyConfig(Section):
+    """How representatives are chosen."""
+
+    name: str = Field("typiclust", description="typiclust, kmedoids or random.")
+    num_neighbors: int = Field(20, ge=1, le=200, description="typiclust: neighbours of the typicality.")
+    min_cluster_size: int = Field(5, ge=1, description="typiclust: smaller clusters are passed over.")
+    max_cluster_members: int = Field(
+        2000, ge=50, description="Members of one cluster that are compared with each other."
+    )
+
+
+class QueueConfig(Section):
+    """What the experts see."""
+
+    budget: int = Field(20, ge=1, description="Expert labels a round.")
+    uniform_share: Share = Field(
+        0.2, description="Share of the budget drawn uniformly: it alone estimates prevalence and certifies."
+    )
+    holdout_budget: int = Field(
+        100, ge=0, description="Scans of the sealed holdout asked for once, when the pool brings no labels for it."
+    )
+
+
+class TrainConfig(Section):
+    """The classifier on top of the embeddings."""
+
+    head: Literal["linear", "mlp"] = Field("linear", description="Logistic regression or one hidden layer.")
+    hidden: int = Field(128, ge=1, le=8192, description="mlp: hidden units.")
+    dropout: float = Field(0.2, ge=0.0, lt=1.0, description="mlp: dropout.")
+    teacher_l2: float = Field(
+        10.0, gt=0.0, description="L2 penalty of the head on expert labels (1/C of scikit-learn)."
+    )
+    student_l2: float = Field(
+        0.5, gt=0.0, description="L2 penalty of the head on expert and pseudo-labels (1/C of scikit-learn)."
+    )
+    num_components: int = Field(
+        256, ge=2, le=8192, description="Principal components of the embeddings the head sees; more is slower."
+    )
+    max_rows: int = Field(50_000, ge=100, description="Scans the head learns from; a larger pool is sampled.")
+    max_epochs: int = Field(60, ge=1, description="Passes of the optimiser.")
+    patience: int = Field(8, ge=1, description="mlp: epochs without a better validation loss.")
+    lr: float = Field(2e-3, gt=0.0, le=1.0, description="mlp: learning rate of AdamW.")
+    batch_size: int = Field(256, ge=1, description="mlp: rows a step.")
+    num_workers: int = Field(1, ge=1, description="1: a plain Ray task; more: Ray Train.")
+
+
+class PseudoConfig(Section):
+    """Pseudo-labels: estimated for training, certified for release."""
+
+    gate: Literal["estimated", "certified", "off"] = Field(
+        "estimated",
+        description="estimated: out-of-fold precision admits; certified: only what blind checks prove; off: none.",
+    )
+    precision: float = Field(0.97, gt=0.5, lt=1.0, description="The promise: precision of accepted labels.")
+    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Of the one-sided bound of the certificate.")
+    queue_below: float = Field(
+        0.7, ge=0.0, le=1.0, description="Calibrated probability under which a scan is marked as worth an expert."
+    )
+    max_share: float = Field(
+        0.9, gt=0.0, le=1.0, description="Largest share of the scans predicted as a class that may be accepted."
+    )
+    propagate: float = Field(
+        1.0, ge=0.0, le=1.0,
+        description="Weight of neighbour-propagated soft targets for scans left open; 0 trains on accepted ones only.",
+    )
+    num_neighbors: int = Field(15, ge=1, le=200, description="Neighbours of the propagation graph.")
+    spread_alpha: float = Field(0.5, ge=0.0, lt=1.0, description="Share of a label that neighbours hand on.")
+    rollback_auroc: float = Field(
+        0.005, ge=0.0, le=1.0, description="A round that costs more calibration AUROC than this is rolled back."
+    )
+
+
+class CalibrateConfig(Section):
+    """Out-of-fold calibration."""
+
+    num_folds: int = Field(5, ge=2, le=20, description="Patient-grouped folds over the expert labels.")
+
+
+class RoundsConfig(Section):
+    """The loop."""
+
+    num: int = Field(5, ge=1, le=1000, description="Rounds of queue, labels, training and pseudo-labels.")
+    reference: bool = Field(
+        True, description="With --oracle, also run random selection on the same budget as a reference curve."
+    )
+
+
+class EvaluateConfig(Section):
+    """The evidence on the sealed holdout."""
+
+    num_bootstrap: int = Field(1000, ge=0, le=100_000, description="Patient-cluster bootstrap replicates.")
+    operating_point: Literal["balanced", "prevalence"] = Field(
+        "balanced",
+        description="balanced: best balanced accuracy; prevalence: argmax of the probability at the pool's prevalence.",
+    )
+
+
+class EngineConfig(Section):
+    """Where the work runs."""
+
+    backend: Literal["ray", "serial"] = Field("ray", description="serial: in this process, for tests and debugging.")
+    num_cpus: int | None = Field(None, ge=1, description="CPUs of a local Ray; null: all of the machine.")
+    num_gpus_per_task: float = Field(0.0, ge=0.0, le=16.0, description="GPUs of an embedding or training task.")
+    threads_per_task: int = Field(1, ge=1, le=256, description="CPU threads of a task.")
+    max_retries: int = Field(2, ge=0, le=100, description="Retries of a task whose worker died.")
+    object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
+
+
+class Config(Section):
+    """Everything a run depends on."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Root of all randomness.")
+    oracle: bool = Field(
+        False, description="Hide the training pool's labels and reveal those the queue asks for."
+    )
+    pool: PoolConfig = PoolConfig()
+    duplicates: DuplicatesConfig = DuplicatesConfig()
+    splits: SplitsConfig = SplitsConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    embed: EmbedConfig = EmbedConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    strategy: StrategyConfig = StrategyConfig()
+    queue: QueueConfig = QueueConfig()
+    rounds: RoundsConfig = RoundsConfig()
+    train: TrainConfig = TrainConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
+    pseudo: PseudoConfig = PseudoConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    engine: EngineConfig = EngineConfig()
+
+
+def load(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
+    """Read a YAML file and apply dotted overrides (`queue.budget` -> value).
+
+    Raises:
+        ConfigError: with every mistake of the file and the overrides, one a line, with line numbers.
+    """
+    tree, lines = ({}, {}) if path is None else _read_yaml(path)
+    where = {} if path is None else {key: f"{path}:{line}" for key, line in lines.items()}
+    mistakes: list[str] = []
+    for dotted, value in (overrides or {}).items():
+        mistakes += _put(tree, dotted, value)
+        where[dotted] = "--set"
+    try:
+        config = Config.model_validate_json(json.dumps(tree))
+    except ValidationError as error:
+        mistakes += [_explain(item, where) for item in error.errors()]
+    except TypeError as error:
+        mistakes.append(f"{path}: a value is neither text, number, boolean, list nor mapping ({error})")
+    if mistakes:
+        raise ConfigError(sorted(mistakes, key=_line_of))
+    return config
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split `a.b=c` and read `c` as YAML 1.2 (`1e-3` is a number, `NO` is text)."""
+    key, sep, value = text.partition("=")
+    if not sep or not key.strip():
+        raise ConfigError([f"--set {text}: write it as section.option=value"])
+    try:
+        return key.strip(), YAML(typ="safe", pure=True).load(value)
+    except MarkedYAMLError as error:
+        raise ConfigError([f"--set {text}: {error.problem}"]) from error
+
+
+def dump(config: Config) -> str:
+    """The whole configuration as YAML, in schema order."""
+    import io
+
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.dump(config.model_dump(mode="json"), stream)
+    return stream.getvalue()
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of the configuration (`configs/schema.json`)."""
+    return Config.model_json_schema()
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    yaml = YAML(typ="rt", pure=True)
+    yaml.version = (1, 2)  # type: ignore[assignment]
+    try:
+        node = yaml.load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigError([f"{path}: no such file"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read as UTF-8 text ({error})"]) from error
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigError([f"{path}:{line} {str(error.problem).splitlines()[0]}"]) from error
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigError([f"{path}:{line} is not YAML: {error.problem}"]) from error
+    if node is None:
+        return {}, {}
+    if not isinstance(node, CommentedMap):
+        raise ConfigError([f"{path}:1 must be a mapping of sections"])
+    lines: dict[str, int] = {}
+    return _plain(node, "", lines), lines
+
+
+def _plain(node: Any, prefix: str, lines: dict[str, int]) -> Any:
+    if isinstance(node, CommentedMap):
+        out = {}
+        for key, value in node.items():
+            dotted = f"{prefix}{key}"
+            lines[dotted] = node.lc.key(key)[0] + 1
+            out[str(key)] = _plain(value, f"{dotted}.", lines)
+        return out
+    if isinstance(node, CommentedSeq):
+        return [_plain(value, f"{prefix}{i}.", lines) for i, value in enumerate(node)]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _put(tree: dict[str, Any], dotted: str, value: Any) -> list[str]:
+    *parents, last = dotted.split(".")
+    for depth, name in enumerate(parents):
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            return [f"--set {dotted}: {'.'.join(parents[: depth + 1])} is not a section"]
+    tree[last] = value
+    return []
+
+
+def _explain(item: Any, where: dict[str, str]) -> str:
+    dotted = ".".join(str(part) for part in item["loc"])
+    place, probe = "", dotted
+    while probe and not place:
+        place = where.get(probe, "")
+        probe = probe.rpartition(".")[0]
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        message = "unknown key" + _did_you_mean(item["loc"])
+    elif "input" in item and not isinstance(item["input"], dict):
+        message = f"{message[0].lower()}{message[1:]} (got {item['input']!r})"
+    return f"{place} {dotted}: {message}".strip()
+
+
+def _did_you_mean(loc: tuple[Any, ...]) -> str:
+    model: Any = Config
+    for part in loc[:-1]:
+        model = model.model_fields[part].annotation
+    near = difflib.get_close_matches(str(loc[-1]), list(model.model_fields), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(model.model_fields)}"
+
+
+def _line_of(mistake: str) -> tuple[str, int]:
+    head = mistake.split(" ", 1)[0]
+    file, _, line = head.rpartition(":")
+    return (file, int(line)) if line.isdigit() else (head, 0)

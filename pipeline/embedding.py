@@ -1,0 +1,77 @@
+"""The embed stage: every decodable scan of the manifest gets its row in the run's matrix."""
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embeddings import backbones, extract
+from embeddings.backbones import Backbone
+from pipeline.config import Config
+from pipeline.context import StageContext, cache_folder
+from pipeline.contracts import MANIFEST, write_parquet, write_text
+from pipeline.errors import InputError
+from pipeline.vectors import MATRIX, save_ids
+
+BROKEN = "embed_failures.parquet"
+log = logging.getLogger(__name__)
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Embed what the store lacks, then gather `embeddings.npy` in manifest order."""
+    root = Path(ctx.config.embed.store) if ctx.config.embed.store else cache_folder() / "embeddings"
+    backbone = backbones.resolve(ctx.config.backbone)
+    manifest = MANIFEST.read(ctx.folder)
+    scans = manifest.filter(pc.equal(manifest["status"], "ok"))
+    content = list(zip(scans["sha256"].to_pylist(), scans["uri"].to_pylist(), strict=True))
+    store = extract.open_store(ctx.config, backbone, root)
+    model = _onnx(ctx, backbone, root) if _use_onnx(ctx.config) else None
+    shards = extract.plan(ctx.config, backbone, model, store, content)
+    total = sum(len(shard.sha256) for shard in shards)
+    done, broken = 0, []
+    ctx.progress("embed", 0, total)
+    for _, result in ctx.engine.map_shards(extract.embed_shard, shards):
+        done += result.num_embedded + len(result.broken)
+        broken += result.broken
+        ctx.progress("embed", done, total)
+    kept = scans
+    if broken:
+        log.warning("%d scans could not be embedded and are left out, first: %s", len(broken), broken[0][1])
+        failed = pa.array([sha for sha, _ in broken])
+        kept = scans.filter(pc.invert(pc.is_in(scans["sha256"], value_set=failed)))
+    if len(kept) == 0:
+        raise InputError("no scan could be embedded", where="embed", fix=broken[0][1] if broken else None)
+    write_parquet(
+        ctx.folder / BROKEN,
+        pa.table({"sha256": pa.array([s for s, _ in broken], pa.string()), "reason": pa.array([r for _, r in broken], pa.string())}),
+    )
+    emb_ND = store.gather(kept["sha256"].to_pylist(), ctx.folder / MATRIX)
+    save_ids(ctx.folder, kept["image_id"])
+    card = asdict(backbone) | {"weights_file": backbone.weights_file.name if backbone.weights_file else None}
+    write_text(ctx.folder / "backbone.json", json.dumps(card | {"dim": emb_ND.shape[1], "size_px": ctx.config.preprocess.size_px}))
+    return {"num_embedded": done - len(broken), "num_reused": len(kept) - (done - len(broken)), "num_failed": len(broken), "dim": emb_ND.shape[1]}
+
+
+def _use_onnx(config: Config) -> bool:
+    if config.embed.runtime == "auto":
+        return config.engine.num_gpus_per_task == 0.0
+    return config.embed.runtime == "onnx"
+
+
+def _onnx(ctx: StageContext, backbone: Backbone, root: Path) -> Path:
+    """Export once, in a task, so that the driver never imports torch."""
+    path = root / "backbones" / f"{backbone.weights_hash}-{ctx.config.preprocess.size_px}.onnx"
+    if not path.exists():
+        log.info("exporting %s to ONNX, once", backbone.name)
+        for _ in ctx.engine.map_shards(export, [(backbone, ctx.config.preprocess.size_px, path.parent)]):
+            pass
+    return path
+
+
+def export(request: tuple[Backbone, int, Path]) -> str:
+    """One task: write the ONNX file of a backbone."""
+    return str(backbones.export_onnx(*request))

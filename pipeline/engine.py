@@ -1,0 +1,167 @@
+"""Where shards of work run: in this process, or as Ray tasks with bounded retries.
+
+A shard's function publishes its own result (atomically, on shared storage) or returns something small; nothing
+collects the pool on the driver.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from pipeline.config import EngineConfig
+from pipeline.errors import EngineError
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+class Engine(Protocol):
+    """Runs `function(shard)` for every shard and yields `(index, result)` as they finish."""
+
+    def map_shards(self, function: Callable[[S], R], shards: Sequence[S]) -> Iterator[tuple[int, R]]:
+        """Yield in order of completion; the caller must not depend on the order."""
+        ...
+
+    def num_slots(self) -> int:
+        """How many tasks run at the same time."""
+        ...
+
+    def close(self) -> None:
+        """Give back what was started here."""
+        ...
+
+
+class SerialEngine:
+    """Everything in this process, one shard after the other."""
+
+    def map_shards(self, function: Callable[[S], R], shards: Sequence[S]) -> Iterator[tuple[int, R]]:
+        """See `Engine`."""
+        for index, shard in enumerate(shards):
+            yield index, function(shard)
+
+    def num_slots(self) -> int:
+        """One."""
+        return 1
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class RayEngine:
+    """Ray tasks; starts a quiet local Ray at the first use, or joins the cluster of a job or of `RAY_ADDRESS`."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._ray: Any = None
+
+    def _ready(self) -> Any:
+        if self._ray is None:
+            try:
+                self._ray = _start_ray(self._config)
+            except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+                raise EngineError(
+                    f"Ray did not start: {error}",
+                    fix="set engine.backend=serial to run without Ray, or see `cxr-ssl doctor`",
+                ) from error
+            _check_gpus(self._config, self._ray)
+        return self._ray
+
+    def map_shards(self, function: Callable[[S], R], shards: Sequence[S]) -> Iterator[tuple[int, R]]:
+        """See `Engine`. At most two tasks a slot are in flight, so memory stays bounded."""
+        if not shards:
+            return
+        ray = self._ready()
+        remote = ray.remote(
+            num_cpus=self._config.threads_per_task,
+            num_gpus=self._config.num_gpus_per_task,
+            max_retries=self._config.max_retries,
+        )(_run_with_threads)
+        packed = ray.put(function)
+        pending: dict[Any, int] = {}
+        todo = iter(enumerate(shards))
+        limit = 2 * self.num_slots()
+        while True:
+            while len(pending) < limit and (following := next(todo, None)) is not None:
+                index, shard = following
+                pending[remote.remote(packed, shard, self._config.threads_per_task)] = index
+            if not pending:
+                return
+            done, _ = ray.wait(list(pending), num_returns=1)
+            for reference in done:
+                index = pending.pop(reference)
+                yield index, _result(ray, reference, index)
+
+    def num_slots(self) -> int:
+        """CPUs of the cluster over threads a task, at least one."""
+        cpus = self._ready().cluster_resources().get("CPU", 1)
+        return max(1, int(cpus // self._config.threads_per_task))
+
+    def close(self) -> None:
+        """Stop a local Ray; leave a cluster alone."""
+        if self._ray is not None:
+            self._ray.shutdown()
+            self._ray = None
+
+
+def make_engine(config: EngineConfig) -> Engine:
+    """The engine that `engine.backend` names."""
+    return SerialEngine() if config.backend == "serial" else RayEngine(config)
+
+
+def set_threads(num_threads: int) -> None:
+    """Set the thread count of what is already imported here; later imports read the environment."""
+    import sys
+
+    os.environ["OMP_NUM_THREADS"] = str(num_threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(num_threads)
+    if "faiss" in sys.modules:
+        sys.modules["faiss"].omp_set_num_threads(num_threads)
+
+
+def _run_with_threads(function: Callable[[S], R], shard: S, num_threads: int) -> R:
+    set_threads(num_threads)
+    return function(shard)
+
+
+def _result(ray: Any, reference: Any, index: int) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.as_instanceof_cause() from None
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:
+        raise EngineError(
+            f"the worker of shard {index} died again after every retry",
+            fix="run again with --resume: finished shards are kept; look at the memory of the node",
+        ) from error
+
+
+def _start_ray(config: EngineConfig) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        return ray
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID"):
+        ray.init(**quiet)  # inside a job, or told where the cluster is: never pass resources here
+        return ray
+    ray.init(
+        address="local",
+        num_cpus=config.num_cpus or os.cpu_count() or 1,
+        include_dashboard=False,
+        object_store_memory=config.object_store_mb * 2**20,
+        **quiet,
+    )
+    return ray
+
+
+def _check_gpus(config: EngineConfig, ray: Any) -> None:
+    found = ray.cluster_resources().get("GPU", 0.0)
+    if config.num_gpus_per_task > found:
+        raise EngineError(
+            f"a task asks for {config.num_gpus_per_task} GPUs and the cluster has {found:g}",
+            where="engine.num_gpus_per_task",
+            fix="set it to 0, or start Ray on a machine with GPUs",
+        )

@@ -1,0 +1,169 @@
+"""From the pool to one row per scan: identity, size, hashes; a broken file is a row with a reason."""
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from PIL import Image
+
+from embeddings.decode import DecodeError, open_grey, read_bytes
+from pipeline.context import StageContext, cache_folder
+from pipeline.contracts import MANIFEST, POOL_LABELS
+from pipeline.errors import InputError
+from pipeline.pools import Pool, open_pool
+
+_log = logging.getLogger(__name__)
+
+SHARD_SIZE = 256  # scans a task: some tenths of a second of work, so that few workers stay busy to the end
+_NUM_HEX = 16
+_HASH_SIDE, _IMAGE_SIDE = 8, 32  # of imagehash.phash, whose bits these are
+_READ = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("sha256", pa.string()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("bit_depth", pa.int16()),
+        ("format", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Scans that one task reads."""
+
+    paths: Sequence[str]
+    uris: Sequence[str]
+    max_pixels: int
+
+
+def run(ctx: StageContext) -> dict[str, int]:
+    """Write `manifest` and `pool_labels` in the pool's order.
+
+    Raises:
+        InputError: the pool cannot be opened, or not one of its scans can be used.
+    """
+    pool = open_pool(ctx.config.pool, cache_folder())
+    table = read_scans(ctx, pool)
+    scans = pool.scans
+    manifest = pa.table(
+        {
+            "image_id": table["image_id"],
+            "uri": scans["uri"],
+            "path": scans["path"],
+            **{
+                name: table[name]
+                for name in ("sha256", "phash", "width_px", "height_px", "bit_depth", "format")
+            },
+            "view": scans["view"],
+            "patient_id": hidden(scans["patient_id"], ctx.config.splits.salt),
+            **{name: scans[name] for name in ("source", "age_years", "sex")},
+            "status": pc.if_else(pc.is_valid(table["reason"]), "quarantined", "ok"),
+            "reason": table["reason"],
+        },
+        schema=MANIFEST.schema,
+    )
+    labels = {"image_id": table["image_id"], "label": scans["label"], "pool_split": scans["pool_split"]}
+    num_quarantined = _report(pool, manifest)
+    MANIFEST.write(ctx.folder, manifest)
+    POOL_LABELS.write(ctx.folder, pa.table(labels, schema=POOL_LABELS.schema))
+    return {
+        "num_scans": len(manifest),
+        "num_quarantined": num_quarantined,
+        "num_patients": len(pc.unique(manifest["patient_id"].drop_null())),
+        "num_labelled": len(manifest) - scans["label"].null_count,
+    }
+
+
+def read_scans(ctx: StageContext, pool: Pool) -> pa.Table:
+    """Read every scan of the pool once, shard by shard; the rows come back in the pool's order."""
+    total = len(pool.scans)
+    shards = []
+    for start in range(0, total, SHARD_SIZE):
+        part = pool.scans.slice(start, SHARD_SIZE)
+        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), ctx.config.pool.max_pixels))
+    results: dict[int, pa.Table] = {}
+    done = 0
+    ctx.progress("manifest", 0, total)
+    for index, result in ctx.engine.map_shards(read_shard, shards):
+        results[index] = result
+        done += len(result)
+        ctx.progress("manifest", done, total)
+    return pa.concat_tables([results[index] for index in range(len(shards))])
+
+
+def read_shard(shard: Shard) -> pa.Table:
+    """Hash and decode the scans of a shard; one that fails has a reason instead of a picture."""
+    rows: list[dict[str, Any]] = []
+    small = np.zeros((len(shard.paths), _IMAGE_SIDE, _IMAGE_SIDE), np.uint8)
+    for i, (path, uri) in enumerate(zip(shard.paths, shard.uris, strict=True)):
+        row: dict[str, Any] = {"image_id": image_id(path, None)}
+        rows.append(row)
+        try:
+            data = read_bytes(uri)
+            row["sha256"] = hashlib.sha256(data).hexdigest()
+            row["image_id"] = image_id(path, row["sha256"])
+            grey = open_grey(data, max_pixels=shard.max_pixels)
+            small[i] = _shrunk(grey.eight_bit())
+            row["width_px"], row["height_px"] = grey.image.size
+            row["bit_depth"], row["format"] = grey.bit_depth, grey.format
+        except DecodeError as error:
+            row["reason"] = str(error).removesuffix(".")
+        except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; counted and logged by `_report`
+            row["reason"] = f"unexpected {type(error).__name__}: {str(error)[:120]}"
+    table = pa.Table.from_pylist(rows, schema=_READ)
+    hashes = [
+        value if row.get("reason") is None else None for value, row in zip(phashes(small), rows, strict=True)
+    ]
+    return table.append_column("phash", pa.array(hashes, pa.string()))
+
+
+def image_id(path: str, sha256: str | None) -> str:
+    """16 hex digits, unique per path inside the pool and content, the same on every machine."""
+    key = path if sha256 is None else f"{path}\0{sha256}"
+    return hashlib.sha256(key.encode()).hexdigest()[:_NUM_HEX]
+
+
+def hidden(patients: pa.ChunkedArray, salt: str) -> pa.Array:
+    """Salted hashes of patient ids, 16 hex digits; null stays null."""
+    known = pc.unique(patients).drop_null()
+    hashes = [hashlib.sha256(f"{salt}\0{p}".encode()).hexdigest()[:_NUM_HEX] for p in known.to_pylist()]
+    return pc.take(pa.array(hashes, pa.string()), pc.index_in(patients, known)).combine_chunks()
+
+
+def phashes(images_NHW: NDArray[np.uint8]) -> list[str]:
+    """DCT perceptual hashes of 32x32 pictures, equal to `str(imagehash.phash(picture))`, all at once."""
+    angle = np.pi * (2 * np.arange(_IMAGE_SIDE) + 1) / (2 * _IMAGE_SIDE)
+    basis_KH = 2 * np.cos(np.arange(_HASH_SIDE)[:, None] * angle[None])
+    low_NKK = basis_KH @ images_NHW.astype(np.float64) @ basis_KH.T
+    low_NB = low_NKK.reshape(len(images_NHW), _HASH_SIDE**2)
+    bits_NB = low_NB > np.median(low_NB, axis=1, keepdims=True)
+    return [row.tobytes().hex() for row in np.packbits(bits_NB, axis=1)]
+
+
+def _shrunk(picture: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(picture.resize((_IMAGE_SIDE, _IMAGE_SIDE), Image.Resampling.LANCZOS))
+
+
+def _report(pool: Pool, manifest: pa.Table) -> int:
+    reasons = Counter(manifest["reason"].drop_null().to_pylist())
+    num_quarantined = reasons.total()
+    common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+    if num_quarantined == len(manifest):
+        raise InputError(
+            f"not one of the {len(manifest)} scans can be used: {common}",
+            where=pool.root,
+            fix="check that the paths are relative to the manifest and that the files are images",
+        )
+    if num_quarantined:
+        _log.warning("%d of %d scans are quarantined: %s", num_quarantined, len(manifest), common)
+    return num_quarantined

@@ -1,0 +1,332 @@
+"""The evidence on the sealed holdout: metrics with patient-cluster intervals, and points for plots.
+
+Shapes: N images, C findings, K groups (patients), B bootstrap replicates, T distinct thresholds.
+
+Every metric is a function of the scans' weights. With weights of one it is the published number;
+with the counts of a bootstrap draw it is a replicate. So a value and its interval never come from two
+definitions, and all replicates of a metric are one array operation. Undefined is NaN inside, None outside.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.calibrate import group_index
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+NUM_ECE_BINS = 15
+MAX_POINTS = 256  # of a plotted curve
+CHUNK_CELLS = 1_000_000  # replicates times scans held at once: about 50 MB at the peak
+
+_WITH_INTERVAL = (
+    "auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1",
+)  # fmt: skip
+
+
+def evaluate(
+    prob_NC: ArrayLike,
+    predicted_N: ArrayLike,
+    truth_N: ArrayLike,
+    findings: Sequence[str],
+    groups_N: Sequence[Hashable],
+    *,
+    num_bootstrap: int,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
+    """All metrics of one set of scans as a JSON-able dict; None where undefined.
+
+    Two findings: `auroc`, `auprc`, `sensitivity`, `specificity` and `f1` are those of the positive
+    finding, the last one. More findings: one-vs-rest, the plain mean over the classes the truth holds.
+    A class the truth lacks has None for its own values and no part in a mean. `balanced_accuracy` is the
+    mean recall of the classes present. `auprc` is the average precision (no interpolation).
+
+    `brier` is, for two findings, the mean of `(p - y)^2` of the positive one (0..1); for more, the mean
+    over scans of the sum over classes (0..2). `ece`: see `expected_calibration_error`.
+
+    Intervals: percentile bootstrap that redraws whole patient groups with replacement, as multinomial
+    weights on the groups. A replicate in which the metric is undefined, for instance because it drew no
+    patient of one class, is dropped; where fewer than half remain, or fewer than two groups exist, the
+    interval is None. The keys end in `ci95` whatever `confidence` is.
+
+    Args:
+        prob_NC: Probabilities, rows sum to 1, (N, C).
+        predicted_N: Class index chosen at the operating point, (N,).
+        truth_N: Class index, (N,).
+        findings: C names, the positive one last.
+        groups_N: Patient-group ids, (N,).
+        num_bootstrap: Replicates; 0 leaves every interval None.
+        rng: Draws the replicates; the only randomness.
+        confidence: Of the two-sided intervals, inside (0, 1).
+
+    Raises:
+        ValueError: On no scans, shapes that do not match, values out of range, or a scan without a group.
+
+    Source: Field & Welsh 2007 (cluster bootstrap).
+    """
+    prob_NC, predicted_N, truth_N = _checked(prob_NC, predicted_N, truth_N, findings)
+    if len(groups_N) != len(truth_N):
+        raise ValueError(f"{len(truth_N)} scans but {len(groups_N)} groups")
+    if num_bootstrap < 0 or not 0.0 < confidence < 1.0:
+        raise ValueError(f"cannot draw {num_bootstrap} replicates at confidence {confidence}")
+    group_of_N = group_index(groups_N)
+    num_groups = int(group_of_N.max()) + 1
+    scores = _Scores(prob_NC, predicted_N, truth_N)
+    value = {k: v[0] for k, v in scores.measure(np.ones((1, len(truth_N)))).items()}
+    interval = _intervals(scores.measure, group_of_N, num_bootstrap, rng, confidence)
+
+    count_C = np.bincount(truth_N, minlength=len(findings))
+    result: dict[str, Any] = {}
+    for name in _WITH_INTERVAL:
+        result[name], result[f"{name}_ci95"] = _number(value[name]), interval.get(name)
+    correct_N = prob_NC.argmax(axis=1) == truth_N
+    result["ece"] = expected_calibration_error(prob_NC.max(axis=1), correct_N)
+    result["brier"] = _brier(prob_NC, truth_N)
+    result["confusion"] = scores.confusion_CC.tolist()
+    result["num_scans"], result["num_groups"] = len(truth_N), num_groups
+    result["prevalence"] = {f: float(n / len(truth_N)) for f, n in zip(findings, count_C, strict=True)}
+    result["majority_accuracy"] = float(count_C.max() / len(truth_N))
+    result["per_class"] = {
+        f: _class_report(c, scores.confusion_CC, value, interval) for c, f in enumerate(findings)
+    }
+    return result
+
+
+def expected_calibration_error(
+    confidence_N: ArrayLike, correct_N: ArrayLike, num_bins: int = NUM_ECE_BINS
+) -> float:
+    """Mean gap between confidence and correctness over bins of equal mass, 0..1.
+
+    Args:
+        confidence_N: Probability of the most probable class, (N,).
+        correct_N: Whether that class is the truth, (N,).
+        num_bins: Bins; with fewer scans, one scan a bin.
+
+    Source: Guo et al. 2017; equal mass after Nguyen & O'Connor 2015.
+    """
+    bins = reliability(confidence_N, correct_N, num_bins)
+    total = sum(b["count"] for b in bins)
+    return (
+        float(sum(b["count"] / total * abs(b["confidence"] - b["accuracy"]) for b in bins)) if bins else 0.0
+    )
+
+
+def reliability(prob_N: ArrayLike, correct_N: ArrayLike, num_bins: int = 10) -> list[dict[str, float]]:
+    """Bins of equal mass, least confident first: `{"confidence", "accuracy", "count"}`.
+
+    Scans with the same probability share their mean correctness, so that the order of the rows does not
+    decide which bin an error falls into.
+    """
+    prob, correct = np.asarray(prob_N, np.float64), np.asarray(correct_N, np.float64)
+    if prob.shape != correct.shape or prob.ndim != 1 or num_bins < 1:
+        raise ValueError(
+            f"cannot put {prob.shape} probabilities and {correct.shape} answers in {num_bins} bins"
+        )
+    if not len(prob):
+        return []
+    distinct, tie_N, size = np.unique(prob, return_inverse=True, return_counts=True)
+    mean = np.bincount(tie_N, weights=correct) / size
+    prob_sorted, correct_sorted = np.repeat(distinct, size), np.repeat(mean, size)
+    parts = np.array_split(np.arange(len(prob)), min(num_bins, len(prob)))
+    return [
+        {
+            "confidence": float(prob_sorted[i].mean()),
+            "accuracy": float(correct_sorted[i].mean()),
+            "count": len(i),
+        }
+        for i in parts
+    ]
+
+
+def roc_points(score_N: ArrayLike, positive_N: ArrayLike) -> list[list[float]]:
+    """`[false positive rate, true positive rate]` from (0, 0) to (1, 1); empty with one class only."""
+    tp_T, fp_T = _cumulative(score_N, positive_N)
+    if not (len(tp_T) and tp_T[-1] > 0 and fp_T[-1] > 0):
+        return []
+    return _thin(np.append(0, fp_T / fp_T[-1]), np.append(0, tp_T / tp_T[-1]))
+
+
+def pr_points(score_N: ArrayLike, positive_N: ArrayLike) -> list[list[float]]:
+    """`[recall, precision]` from the strictest threshold to the laxest; empty without positives."""
+    tp_T, fp_T = _cumulative(score_N, positive_N)
+    if not (len(tp_T) and tp_T[-1] > 0):
+        return []
+    recall_T, precision_T = tp_T / tp_T[-1], tp_T / (tp_T + fp_T)
+    return _thin(np.append(0, recall_T), np.append(precision_T[0], precision_T))
+
+
+class _Scores:
+    """What does not change between replicates, and the metrics as a function of the weights."""
+
+    def __init__(self, prob_NC: Floats, predicted_N: Ints, truth_N: Ints) -> None:
+        num_scans, self.num_classes = prob_NC.shape
+        self.present = [c for c in range(self.num_classes) if (truth_N == c).any()]
+        self.rank_orders = {c: _RankOrder(prob_NC[:, c], truth_N == c) for c in self.present}
+        self.cell_NX = np.zeros((num_scans, self.num_classes**2))
+        self.cell_NX[np.arange(num_scans), truth_N * self.num_classes + predicted_N] = 1.0
+        counts = self.cell_NX.sum(axis=0).astype(np.int64)
+        self.confusion_CC = counts.reshape(self.num_classes, self.num_classes)
+
+    def measure(self, weight_BN: Floats) -> dict[str, Floats]:
+        """Metric name, or `name:class`, to its B values; NaN where undefined."""
+        confusion_BCC = (weight_BN @ self.cell_NX).reshape(-1, self.num_classes, self.num_classes)
+        total_B = confusion_BCC.sum(axis=(1, 2))
+        out: dict[str, Floats] = {}
+        for c in self.present:
+            tp_B = confusion_BCC[:, c, c]
+            fn_B = confusion_BCC[:, c].sum(axis=1) - tp_B
+            fp_B = confusion_BCC[:, :, c].sum(axis=1) - tp_B
+            tn_B = total_B - tp_B - fn_B - fp_B
+            out[f"sensitivity:{c}"] = _ratio(tp_B, tp_B + fn_B)
+            out[f"specificity:{c}"] = _ratio(tn_B, tn_B + fp_B)
+            out[f"precision:{c}"] = _ratio(tp_B, tp_B + fp_B)
+            # A replicate without the class would score 0 or nothing by the luck of its false alarms.
+            f1_B = _ratio(2 * tp_B, 2 * tp_B + fp_B + fn_B)
+            out[f"f1:{c}"] = np.where(tp_B + fn_B > 0, f1_B, np.nan)
+            out[f"auroc:{c}"], out[f"auprc:{c}"] = self.rank_orders[c].areas(weight_BN)
+        for name in ("auroc", "auprc", "sensitivity", "specificity", "f1"):
+            out[name] = self._headline(name, out, len(weight_BN))
+        out["accuracy"] = _ratio(np.trace(confusion_BCC, axis1=1, axis2=2), total_B)
+        out["balanced_accuracy"] = np.mean([out[f"sensitivity:{c}"] for c in self.present], axis=0)
+        return out
+
+    def _headline(self, name: str, out: Mapping[str, Floats], num_replicates: int) -> Floats:
+        if self.num_classes == 2:
+            return out.get(f"{name}:1", np.full(num_replicates, np.nan))
+        return np.asarray(np.mean([out[f"{name}:{c}"] for c in self.present], axis=0))
+
+
+class _RankOrder:
+    """Scans of one class against the rest, sorted once by descending score."""
+
+    def __init__(self, score_N: Floats, positive_N: NDArray[np.bool_]) -> None:
+        self.order = np.argsort(-score_N, kind="stable")
+        score_N = score_N[self.order]
+        self.positive_N = positive_N[self.order]
+        self.first_T = np.flatnonzero(np.append(True, score_N[1:] != score_N[:-1]))  # of each tie
+
+    def cumulative(self, weight_BN: Floats) -> tuple[Floats, Floats]:
+        """Weight of true and false positives at each distinct score, highest first, (B, T) each."""
+        sorted_BN = weight_BN[:, self.order]
+        positive_BN = sorted_BN * self.positive_N
+        tp_BT = np.add.reduceat(positive_BN, self.first_T, axis=1).cumsum(axis=1)
+        fp_BT = np.add.reduceat(sorted_BN - positive_BN, self.first_T, axis=1).cumsum(axis=1)
+        return tp_BT, fp_BT
+
+    def areas(self, weight_BN: Floats) -> tuple[Floats, Floats]:
+        """AUROC by trapezoids (ties count half) and average precision, (B,) each."""
+        tp_BT, fp_BT = self.cumulative(weight_BN)
+        tp_B, fp_B = tp_BT[:, -1], fp_BT[:, -1]
+        new_tp_BT = np.diff(tp_BT, axis=1, prepend=0.0)
+        below_B = np.einsum("bt,bt->b", new_tp_BT, fp_B[:, None] - fp_BT)
+        tied_B = np.einsum("bt,bt->b", new_tp_BT, np.diff(fp_BT, axis=1, prepend=0.0))
+        called_BT = tp_BT + fp_BT
+        precision_BT = np.divide(tp_BT, called_BT, out=np.zeros_like(tp_BT), where=called_BT > 0)
+        precision_B = np.einsum("bt,bt->b", new_tp_BT, precision_BT)
+        return _ratio(below_B + 0.5 * tied_B, tp_B * fp_B), _ratio(precision_B, tp_B)
+
+
+def _intervals(
+    measure: Callable[[Floats], dict[str, Floats]],
+    group_of_N: Ints,
+    num_bootstrap: int,
+    rng: np.random.Generator,
+    confidence: float,
+) -> dict[str, list[float] | None]:
+    """Percentile intervals under redrawn groups; chunks bound the memory and do not change the draws."""
+    num_groups = int(group_of_N.max()) + 1
+    if num_groups < 2 or num_bootstrap == 0:
+        return {}
+    chunk = max(1, CHUNK_CELLS // len(group_of_N))
+    parts = []
+    for start in range(0, num_bootstrap, chunk):
+        size = min(chunk, num_bootstrap - start)
+        draw_BK = rng.multinomial(num_groups, np.full(num_groups, 1.0 / num_groups), size=size)
+        parts.append(measure(draw_BK.astype(np.float64)[:, group_of_N]))
+    tail = (1.0 - confidence) / 2
+    out: dict[str, list[float] | None] = {}
+    for name in parts[0]:
+        value_B = np.concatenate([p[name] for p in parts])
+        value_B = value_B[np.isfinite(value_B)]
+        enough = 2 * len(value_B) >= num_bootstrap
+        out[name] = [float(q) for q in np.quantile(value_B, [tail, 1 - tail])] if enough else None
+    return out
+
+
+def _class_report(
+    c: int, confusion_CC: Ints, value: Mapping[str, float], interval: Mapping[str, list[float] | None]
+) -> dict[str, Any]:
+    tp = int(confusion_CC[c, c])
+    fn, fp = int(confusion_CC[c].sum()) - tp, int(confusion_CC[:, c].sum()) - tp
+    return {
+        "auroc": _number(value.get(f"auroc:{c}")),
+        "auroc_ci95": interval.get(f"auroc:{c}"),
+        **{
+            k: _number(value.get(f"{k}:{c}"))
+            for k in ("auprc", "sensitivity", "specificity", "precision", "f1")
+        },
+        "tp": tp,
+        "fp": fp,
+        "tn": int(confusion_CC.sum()) - tp - fn - fp,
+        "fn": fn,
+        "num_positive": tp + fn,
+    }
+
+
+def _brier(prob_NC: Floats, truth_N: Ints) -> float:
+    square_NC = np.square(prob_NC - np.eye(prob_NC.shape[1])[truth_N])
+    return float(square_NC[:, 1].mean() if prob_NC.shape[1] == 2 else square_NC.sum(axis=1).mean())
+
+
+def _cumulative(score_N: ArrayLike, positive_N: ArrayLike) -> tuple[Floats, Floats]:
+    score, positive = np.asarray(score_N, np.float64), np.asarray(positive_N).astype(bool)
+    if score.ndim != 1 or score.shape != positive.shape or not np.isfinite(score).all():
+        raise ValueError(f"scores {score.shape} must be finite, one per answer {positive.shape}")
+    if not len(score):
+        return np.empty(0), np.empty(0)
+    tp_BT, fp_BT = _RankOrder(score, positive).cumulative(np.ones((1, len(score))))
+    return tp_BT[0], fp_BT[0]
+
+
+def _thin(x: Floats, y: Floats) -> list[list[float]]:
+    """Drop what lies on a straight line between its neighbours, then keep evenly spread points."""
+    dx, dy = np.diff(x), np.diff(y)
+    bend = np.abs(dx[:-1] * dy[1:] - dx[1:] * dy[:-1]) > 1e-12
+    keep = np.flatnonzero(np.concatenate([[True], bend, [True]]))
+    if len(keep) > MAX_POINTS:
+        keep = keep[np.linspace(0, len(keep) - 1, MAX_POINTS).round().astype(int)]
+    return [[float(a), float(b)] for a, b in zip(x[keep], y[keep], strict=True)]
+
+
+def _ratio(part_B: Floats, whole_B: Floats) -> Floats:
+    return np.divide(part_B, whole_B, out=np.full_like(part_B, np.nan), where=whole_B > 0)
+
+
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None
+
+
+def _checked(
+    prob_NC: ArrayLike, predicted_N: ArrayLike, truth_N: ArrayLike, findings: Sequence[str]
+) -> tuple[Floats, Ints, Ints]:
+    prob, predicted, truth = np.asarray(prob_NC, np.float64), np.asarray(predicted_N), np.asarray(truth_N)
+    if len(findings) < 2 or len(set(findings)) != len(findings):
+        raise ValueError(f"at least two different findings are needed, not {list(findings)}")
+    if prob.shape != (len(truth), len(findings)) or predicted.shape != truth.shape or truth.ndim != 1:
+        raise ValueError(
+            f"shapes do not match: probabilities {prob.shape}, predicted {predicted.shape}, "
+            f"truth {truth.shape}, {len(findings)} findings"
+        )
+    if not len(truth):
+        raise ValueError("there are no scans to evaluate")
+    # Written so that NaN fails as well.
+    if not ((prob >= 0).all() and (np.abs(prob.sum(axis=1) - 1) < 1e-3).all()):
+        raise ValueError("probabilities must not be negative and every row must sum to 1")
+    for name, values in (("predicted", predicted), ("truth", truth)):
+        if not (np.issubdtype(values.dtype, np.integer) and ((values >= 0) & (values < len(findings))).all()):
+            raise ValueError(f"{name} must be class indices 0..{len(findings) - 1}")
+    return prob, predicted.astype(np.int64), truth.astype(np.int64)

@@ -1,0 +1,116 @@
+"""The classifier of a round as files: safetensors, ONNX, and a card in JSON."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.contracts import write_bytes, write_text
+from pipeline.selftrain import at_prevalence
+from pipeline.train import Head
+
+# N scans, D dimensions of the embedding, P features, C findings
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """From features to calibrated probabilities and a class.
+
+    Attributes:
+        head: The fitted head.
+        findings: C classes.
+        temperature: Of the logits.
+        prevalence_C: The pool's class shares the probabilities are for.
+        weights_C: Operating point: the class is the argmax of probability over weight.
+    """
+
+    head: Head
+    findings: tuple[str, ...]
+    temperature: float
+    prevalence_C: np.ndarray
+    weights_C: np.ndarray
+
+    def probabilities(self, logit_NC: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities (N, C)."""
+        return at_prevalence(logit_NC, self.temperature, self.prevalence_C)
+
+    def save(self, folder: Path, card: dict[str, Any], basis: tuple[np.ndarray, np.ndarray]) -> None:
+        """Write `model.safetensors`, `model.onnx` and `card.json`.
+
+        Args:
+            folder: Where to.
+            card: What to say of the model besides its own numbers.
+            basis: Mean (D,) and basis (D, P) of the features, see `features.load_basis`.
+        """
+        from safetensors.numpy import save
+
+        arrays = self.head.arrays | {"mean_D": basis[0], "basis_DP": basis[1]}
+        write_bytes(folder / "model.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+        write_bytes(folder / "model.onnx", self.to_onnx(*basis))
+        write_text(
+            folder / "card.json",
+            json.dumps(
+                card
+                | {
+                    "findings": self.findings,
+                    "temperature": self.temperature,
+                    "prevalence": self.prevalence_C.tolist(),
+                    "operating_weights": self.weights_C.tolist(),
+                },
+                indent=1,
+            ),
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "Classifier":
+        """Read what `save` wrote."""
+        from safetensors.numpy import load_file
+
+        layers = load_file(folder / "model.safetensors")
+        card = json.loads((folder / "card.json").read_text("utf-8"))
+        return cls(
+            Head({name: value for name, value in layers.items() if name.startswith(("weight", "bias"))}),
+            tuple(card["findings"]),
+            card["temperature"],
+            np.array(card["prevalence"]),
+            np.array(card["operating_weights"]),
+        )
+
+    def to_onnx(self, mean_D: np.ndarray, basis_DP: np.ndarray) -> bytes:
+        """ONNX of embedding (N, D) -> calibrated probability (N, C)."""
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+
+        a = self.head.arrays
+        shift_C = np.log(np.maximum(self.prevalence_C, 1e-12)).astype(np.float32)
+        constants = {
+            "mean": mean_D, "basis": basis_DP, "inverse_temperature": np.float32(1 / self.temperature),
+            "shift": shift_C, **{k: v for k, v in a.items() if k.startswith(("weight", "bias"))},
+        }  # fmt: skip
+        nodes = [
+            helper.make_node("Sub", ["emb", "mean"], ["centred"]),
+            helper.make_node("MatMul", ["centred", "basis"], ["features"]),
+            helper.make_node("Gemm", ["features", "weight0", "bias0"], ["out0"], transB=1),
+        ]
+        last = "out0"
+        if "weight1" in a:
+            nodes.append(helper.make_node("Relu", ["out0"], ["hidden"]))
+            nodes.append(helper.make_node("Gemm", ["hidden", "weight1", "bias1"], ["out1"], transB=1))
+            last = "out1"
+        nodes += [
+            helper.make_node("Mul", [last, "inverse_temperature"], ["cooled"]),
+            helper.make_node("Add", ["cooled", "shift"], ["shifted"]),
+            helper.make_node("Softmax", ["shifted"], ["probability"], axis=1),
+        ]
+        graph = helper.make_graph(
+            nodes, "cxr-ssl head",
+            [helper.make_tensor_value_info("emb", TensorProto.FLOAT, ["n", len(mean_D)])],
+            [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n", len(self.findings)])],
+            [numpy_helper.from_array(np.asarray(value, dtype=np.float32), name) for name, value in constants.items()],
+        )  # fmt: skip
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        model.metadata_props.add(key="findings", value=json.dumps(self.findings))
+        onnx.checker.check_model(model)
+        return bytes(model.SerializeToString())

@@ -1,0 +1,34 @@
+"""Procedural chest radiographs with known truth, for tests, demos and audits without patients."""
+
+from pipeline.phantoms.film import lung_mask, render
+from pipeline.phantoms.plan import plan
+from pipeline.phantoms.pool import MANIFEST_NAME, write_pool
+from pipeline.phantoms.scan import Edit, Opacity, PhantomScan, Person, Pose, Tamper
+from pipeline.phantoms.spec import (
+    DEFAULT_SOURCES,
+    FAULT_EFFECTS,
+    FAULTS,
+    FINDINGS,
+    PhantomSpec,
+    SourceLook,
+)
+
+__all__ = [
+    "DEFAULT_SOURCES",
+    "FAULTS",
+    "FAULT_EFFECTS",
+    "FINDINGS",
+    "MANIFEST_NAME",
+    "Edit",
+    "Opacity",
+    "Person",
+    "PhantomScan",
+    "PhantomSpec",
+    "Pose",
+    "SourceLook",
+    "Tamper",
+    "lung_mask",
+    "plan",
+    "render",
+    "write_pool",
+]

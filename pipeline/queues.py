@@ -1,0 +1,153 @@
+"""What the experts see next: representatives, and a uniformly random slice that stays blind.
+
+The uniform slice alone estimates prevalence and certifies, because labels an algorithm chose are not a sample of the
+pool. Representatives are sought where no pseudo-label has been accepted yet: an expert's minute is not spent on what
+the model already answers.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import strategies
+from pipeline.context import StageContext
+from pipeline.contracts import DUPLICATES, POOL_LABELS, QUEUE, SPLIT_TABLE
+from pipeline.strategies.base import Pick, SelectionPool
+from pipeline.vectors import Vectors, unit_rows
+
+# N scans of the training pool
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Pseudo-labels of the round before: what the next queue checks and where it need not look.
+
+    Attributes:
+        finding: image_id to the class proposed, for every accepted scan.
+    """
+
+    finding: dict[str, str]
+
+
+def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
+    """The training pool, with the candidates that may be asked: unlabelled, one scan of each picture."""
+    vectors = Vectors.open(ctx.folder)
+    splits = SPLIT_TABLE.read(ctx.folder)
+    duplicates = DUPLICATES.read(ctx.folder)
+    train = splits.filter(
+        pc.and_(pc.equal(splits["split"], "train"), vectors.has(splits["image_id"]))
+    )
+    ids = train["image_id"]
+    position = pc.index_in(ids, value_set=duplicates["image_id"].combine_chunks())
+    canonical = duplicates["canonical_id"].take(position)
+    done = pa.array(sorted(labelled), pa.string())
+    in_done = pc.is_in(duplicates["image_id"], value_set=done)
+    done_pictures = pc.unique(duplicates["canonical_id"].filter(in_done))
+    first_of_picture = np.zeros(len(ids), bool)
+    first_of_picture[np.unique(canonical.to_numpy(zero_copy_only=False).astype(str), return_index=True)[1]] = True
+    fresh = pc.invert(pc.is_in(canonical, value_set=done_pictures)).to_numpy(zero_copy_only=False)
+    candidate_N = first_of_picture & fresh
+    if ctx.config.oracle:
+        truth = POOL_LABELS.read(ctx.folder)
+        answerable = truth.filter(pc.is_valid(truth["label"]))["image_id"].combine_chunks()
+        candidate_N &= pc.is_in(ids, value_set=answerable).to_numpy(zero_copy_only=False)
+    group_N = pc.dictionary_encode(train["group_id"]).combine_chunks().indices.to_numpy().astype(np.int64)
+    return SelectionPool(
+        ids_N=ids.to_numpy(zero_copy_only=False).astype(str),
+        unit_ND=unit_rows(vectors.emb_ND[vectors.positions(ids)]),
+        labelled_N=pc.is_in(ids, value_set=done).to_numpy(zero_copy_only=False),
+        candidate_N=candidate_N,
+        group_N=group_N,
+        config=ctx.config.strategy,
+    )
+
+
+def draw(
+    ctx: StageContext, round_index: int, labelled: set[str], proposals: Proposals, *, strategy: str, holdout: list[str]
+) -> pa.Table:
+    """Draw the queue of a round.
+
+    Args:
+        ctx: The stage's context.
+        round_index: From 1.
+        labelled: Scans any expert has answered.
+        proposals: Accepted pseudo-labels of the round before.
+        strategy: Name of the strategy for the representatives.
+        holdout: Scans of the sealed holdout that are asked for along with this queue.
+
+    Returns:
+        A table of the `QUEUE` contract in random order of kinds, so that the order tells nothing.
+    """
+    pool = selection_pool(ctx, labelled)
+    rng = ctx.rng(f"queue-{strategy}", round_index)
+    budget = min(ctx.config.queue.budget, int(pool.candidate_N.sum()))
+    num_uniform = budget if strategy == "random" else int(round(ctx.config.queue.uniform_share * budget))
+    uniform = _at_most_one_patient(pool, strategies.get("random"), num_uniform, rng)
+    rest = _without(pool, uniform)
+    settled_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
+    open_pool = replace(rest, candidate_N=rest.candidate_N & ~settled_N)
+    chosen = _at_most_one_patient(open_pool, strategies.get(strategy), budget - len(uniform), rng)
+    if len(chosen) < budget - len(uniform):  # all that is open was asked: go on among the settled
+        rest = _without(rest, chosen)
+        chosen += _at_most_one_patient(rest, strategies.get(strategy), budget - len(uniform) - len(chosen), rng)
+    rows = [(pick, "uniform") for pick in uniform] + [(pick, "representative") for pick in chosen]
+    rows += [(Pick(image_id), "holdout") for image_id in holdout]
+    rows = [rows[i] for i in rng.permutation(len(rows))]
+    if budget < ctx.config.queue.budget:
+        log.warning("round %d: %d scans are left to ask for, fewer than the budget of %d", round_index, budget, ctx.config.queue.budget)
+    return pa.table(
+        {
+            "image_id": [pick.image_id for pick, _ in rows],
+            "rank": np.arange(1, len(rows) + 1, dtype=np.int32),
+            "kind": [kind for _, kind in rows],
+            "cluster": [pick.cluster for pick, _ in rows],
+            "score": [pick.score for pick, _ in rows],
+            "proposed": [proposals.finding.get(pick.image_id) for pick, _ in rows],
+        },
+        schema=QUEUE.schema,
+    )
+
+
+def holdout_request(ctx: StageContext, labelled: set[str]) -> list[str]:
+    """Holdout scans to label when the pool brings no labels for them: uniform by patient, one scan each."""
+    splits = SPLIT_TABLE.read(ctx.folder)
+    holdout = splits.filter(pc.equal(splits["split"], "holdout"))
+    truth = POOL_LABELS.read(ctx.folder)
+    known = set(truth.filter(pc.is_valid(truth["label"]))["image_id"].to_pylist()) | labelled
+    by_group: dict[str, list[str]] = {}
+    for image_id, group in zip(holdout["image_id"].to_pylist(), holdout["group_id"].to_pylist(), strict=True):
+        if image_id in known:
+            return []
+        by_group.setdefault(group, []).append(image_id)
+    rng = ctx.rng("holdout-request")
+    groups = sorted(by_group)
+    order = rng.permutation(len(groups))[: ctx.config.queue.holdout_budget]
+    return [by_group[groups[i]][int(rng.integers(len(by_group[groups[i]])))] for i in order]
+
+
+def _at_most_one_patient(
+    pool: SelectionPool, strategy: strategies.Strategy, num: int, rng: np.random.Generator
+) -> list[Pick]:
+    """A patient once a queue; a second time only when the pool runs out of patients."""
+    picks = strategy(pool, num, rng) if num > 0 else []
+    while 0 < len(picks) < num:
+        left = _without(pool, picks, whole_patients=False)
+        more = strategy(left, num - len(picks), rng) if left.candidate_N.any() else []
+        if not more:
+            break
+        picks += more
+    return picks
+
+
+def _without(pool: SelectionPool, picks: list[Pick], *, whole_patients: bool = True) -> SelectionPool:
+    taken_N = np.isin(pool.ids_N, np.array([pick.image_id for pick in picks] or [""]))
+    blocked_N = np.isin(pool.group_N, pool.group_N[taken_N]) if whole_patients else taken_N
+    left_N = pool.candidate_N & ~blocked_N
+    if whole_patients and not left_N.any():
+        left_N = pool.candidate_N & ~taken_N
+    return replace(pool, candidate_N=left_N, labelled_N=pool.labelled_N | taken_N)

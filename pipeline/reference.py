@@ -1,0 +1,51 @@
+"""What random selection would have given on the same budget: the curve every strategy must beat.
+
+Only an oracle run can know. Everything but the selection is the same: the same learning, the same holdout.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from pipeline import evaluate, queues, selftrain
+from pipeline.annotators import oracle
+from pipeline.context import StageContext
+from pipeline.contracts import write_text
+from pipeline.queues import Proposals
+from pipeline.rounds import Loop
+
+FILE = "reference.jsonl"
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Write `reference.jsonl`, one object a round like `metrics.jsonl`; nothing without an oracle."""
+    path = ctx.folder / FILE
+    if not (ctx.config.oracle and ctx.config.rounds.reference) or ctx.config.strategy.name == "random":
+        path.unlink(missing_ok=True)
+        return {"num_rounds": 0}
+    loop = Loop(ctx)
+    answers: dict[str, str | None] = {}
+    rows: list[dict[str, Any]] = []
+    rounds = len(loop.finished())
+    for round_index in range(1, rounds + 1):
+        ctx.progress("reference", round_index - 1, rounds)
+        queue = queues.draw(ctx, round_index, set(answers), Proposals({}), strategy="random", holdout=[])
+        given = oracle.answer(queue["image_id"].to_pylist(), loop.pool_labels, round_index)
+        answers |= {answer.image_id: answer.finding for answer in given}
+        rows.append({"round": round_index, "num_expert": len(answers), "holdout": _score(ctx, loop, answers, round_index)})
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    ctx.progress("reference", rounds, rounds)
+    return {"num_rounds": len(rows)}
+
+
+def _score(ctx: StageContext, loop: Loop, answers: dict[str, str | None], round_index: int) -> dict[str, Any] | None:
+    material, _ = loop.material(answers, set(answers))
+    if len(np.unique(material.class_E)) < 2:
+        return None
+    admitted = [ctx.config.pseudo.gate == "estimated"] * len(loop.findings)
+    rng = ctx.rng("learn-reference", round_index)
+    learned = selftrain.learn(material, ctx.config, ctx.engine, len(loop.findings), admitted, rng)
+    prob_NC = selftrain.at_prevalence(learned.student_logit_NC, learned.temperature, learned.prevalence_C)
+    predicted_N = evaluate.operating_point(prob_NC, learned.prevalence_C, ctx.config.evaluate.operating_point)
+    return evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, loop.findings)

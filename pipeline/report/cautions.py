@@ -1,0 +1,96 @@
+"""What limits the result, found in the run's own data and said in plain sentences."""
+
+from pipeline.report.gather import Row, RunData
+from pipeline.report.wording import count, known, of_100, percent, plural, words
+
+SMALL_CLASS = 50  # positives below which an interval says little
+WIDE_PREVALENCE_GAP = 0.10
+LARGE_ECE = 0.10
+
+
+def cautions(run: RunData) -> list[str]:
+    """What limits the result, from the run's own data; the first always holds."""
+    found = ["Research use only: this is not a medical device, and it has not been tested in care."]
+    found += _about_pool(run)
+    if run.scores:
+        found += _about_scores(run, run.scores)
+    rolled = [row["round"] for row in run.rounds if row.get("rolled_back")]
+    if rolled:
+        which = f"Round {rolled[0]} was" if len(rolled) == 1 else f"Rounds {words(map(str, rolled))} were"
+        found.append(
+            f"{which} rolled back: the new model was worse on its calibration labels, "
+            "so the one before it was kept."
+        )
+    last = run.last or {}
+    if last.get("num_pseudo") and not known(last.get("pseudo_precision_certified")):
+        found.append("The precision of the pseudo-labels is an estimate; no blind checks certify it yet.")
+    audit = run.audit or {}
+    if audit.get("verdict") in ("caution", "invalid"):
+        found.append(
+            f"The audit's verdict on this run is “{audit['verdict']}”; "
+            "its findings are listed under Data flow."
+        )
+    return found
+
+
+def _about_pool(run: RunData) -> list[str]:
+    flow, found = run.flow, []
+    uri = str((run.config.get("pool") or {}).get("uri", ""))
+    if uri.startswith("phantom:"):
+        found.append(
+            "The scans are computer-drawn phantoms: the numbers show that the software works "
+            "and say nothing about patients."
+        )
+    if run.config.get("oracle"):
+        found.append(
+            "No expert took part: the labels the queue asked for were looked up in the pool's own labels."
+        )
+    if flow.get("readable"):
+        sources = flow["sources"]
+        if len(sources) < 2:
+            where = f"come from one source ({sources[0]})" if sources else "name no source"
+            found.append(f"All scans {where}, so nothing here shows that the model works elsewhere.")
+        if flow["no_patient"]:
+            found.append(
+                f"{plural(flow['no_patient'], 'scan names', 'scans name')} no patient, "
+                "so one person could have scans on both sides of the split."
+            )
+    if flow.get("quarantined"):
+        was = "was" if flow["quarantined"] == 1 else "were"
+        found.append(
+            f"{plural(flow['quarantined'], 'file')} could not be used and {was} set aside; see Data flow."
+        )
+    return found
+
+
+def _about_scores(run: RunData, scores: Row) -> list[str]:
+    found = []
+    small = {
+        f: row["num_positive"]
+        for f, row in (scores.get("per_class") or {}).items()
+        if known(row.get("num_positive"))
+    }
+    small = {f: number for f, number in small.items() if number < SMALL_CLASS}
+    if small:
+        parts = words(f"{count(number)} with {finding}" for finding, number in small.items())
+        found.append(f"The holdout is small: only {parts}. Read the intervals, not only the numbers.")
+    majority, ci = scores.get("majority_accuracy"), scores.get("accuracy_ci95")
+    if known(majority) and ci and ci[0] <= majority:
+        found.append("Accuracy is not clearly better than always giving the commonest answer.")
+    pool = (run.last or {}).get("prevalence") or {}
+    gaps = {f: (pool[f], p) for f, p in (scores.get("prevalence") or {}).items() if known(pool.get(f))}
+    wide = {f: pair for f, pair in gaps.items() if abs(pair[0] - pair[1]) > WIDE_PREVALENCE_GAP}
+    if wide:
+        finding, (in_pool, in_holdout) = max(
+            wide.items(), key=lambda item: (abs(item[1][0] - item[1][1]), item[0])
+        )
+        found.append(
+            f"Holdout and training pool differ: {finding} makes up {percent(in_holdout, 0)} of the holdout "
+            f"and an estimated {percent(in_pool, 0)} of the training pool."
+        )
+    if known(scores.get("ece")) and scores["ece"] > LARGE_ECE:
+        found.append(
+            f"The model's confidence is off by {of_100(scores['ece'])} percentage points on average: "
+            "use its scores to rank scans, not as a risk."
+        )
+    return found

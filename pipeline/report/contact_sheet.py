@@ -1,0 +1,48 @@
+"""`queue.html`, which annotators print or open: it never says why a scan was chosen, nor whose it is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pipeline.report.templates import environment
+from pipeline.report.thumbnails import MAX_PIXELS, thumbnails
+
+SIDE_PX = 448
+
+
+def queue_html(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    round_index: int | None = None,
+    findings: Sequence[str] = (),
+    side_px: int = SIDE_PX,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[int, int], None] | None = None,
+) -> str:
+    """A self-contained contact sheet, in order of rank.
+
+    Of each row it reads `image_id`, `rank` and `file` alone, so that nothing else can leak; `file` only to
+    load the picture.
+
+    Args:
+        rows: The round's queue, each with the path or URI of its picture.
+        round_index: Shown in the title; `None` leaves it out.
+        findings: The answers offered; empty leaves a blank line to write on.
+        side_px: Longer side of a picture.
+        max_pixels: Scans with more pixels get a placeholder.
+        progress: Called with (done, total).
+    """
+    ordered = sorted(rows, key=lambda row: row["rank"])
+    uris = {str(row["image_id"]): str(row["file"]) for row in ordered}
+    pictures = thumbnails(uris, side_px=side_px, max_pixels=max_pixels, progress=progress)
+    scans = [{"image_id": str(row["image_id"]), "rank": int(row["rank"])} for row in ordered]
+    return (
+        environment()
+        .get_template("queue.html.j2")
+        .render(
+            scans=scans,
+            pictures=pictures,
+            round_index=round_index,
+            findings=list(findings),
+            num_missing=len(uris) - len(pictures),
+        )
+    )

@@ -1,0 +1,328 @@
+"""Charts as inline SVG in one quiet style; colours are CSS variables, so they follow light, dark and print.
+
+Legend: N scans, C findings. A figure returns `None` where the run did not measure what it would show.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from pipeline.report.gather import Holdout, Row, RunData, measured
+from pipeline.report.wording import known
+
+# Stand-ins that the SVG writer prints as they are and `render` replaces by CSS variables.
+INK, MUTED, LINE, ACCENT, REFERENCE, GOOD = (f"#0101{n:02x}" for n in range(1, 7))
+NUM_COLORS = 8
+_VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    LINE: "line",
+    ACCENT: "accent",
+    REFERENCE: "reference",
+    GOOD: "good",
+} | {f"#0202{n:02x}": f"c{n}" for n in range(NUM_COLORS)}
+WIDE, SQUARE = (4.3, 2.85), (3.2, 3.1)  # inches; the page scales them to its columns
+_STYLE = {
+    "font.size": 8.5,
+    "axes.labelsize": 8.5,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "xtick.major.size": 3.0,
+    "ytick.major.size": 0.0,
+    "text.color": INK,
+    "text.parse_math": False,  # a finding may be called `$x$`
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.handlelength": 1.6,
+    "legend.borderaxespad": 0.2,
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's own font
+    "svg.hashsalt": "cxr-ssl",
+    "path.simplify_threshold": 0.2,
+}
+
+
+def color(index: int) -> str:
+    """Stand-in for the page's colour of finding or cluster number `index`."""
+    return f"#0202{index % NUM_COLORS:02x}"
+
+
+def render(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
+    """Draw one chart and return it as an `<svg>` element whose ids start with `name`."""
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has its own fonts
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.add_subplot())
+        sink = io.StringIO()
+        figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _for_page(name, sink.getvalue())
+
+
+def _for_page(name: str, svg: str) -> str:
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # group names repeat from chart to chart
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
+    svg = re.sub(
+        r'<svg [^>]*?viewBox="([^"]+)"[^>]*>',
+        r'<svg class="chart" viewBox="\1" aria-hidden="true" focusable="false">',
+        svg,
+    )
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r"font(?:-family)?: ?([\d.]+px )?'[^;\"]*", _font_size, svg)
+    for stand_in, variable in _VARIABLES.items():
+        svg = svg.replace(stand_in, f"var(--{variable})")
+    return re.sub(r"\n\s*", "\n", svg)
+
+
+def _font_size(match: re.Match[str]) -> str:
+    return f"font-size: {match[1].strip()}" if match[1] else "font-family: inherit"
+
+
+def learning_curve(run: RunData, key: str, label: str) -> str | None:
+    """A holdout metric over the number of expert labels, with its interval and the random reference."""
+    ours, random = measured(run.rounds, "holdout", key), measured(run.reference, "holdout", key)
+    if not ours:
+        return None
+
+    def draw(axes: Axes) -> None:
+        x = [row["num_expert"] for row, _ in ours]
+        if all(row["holdout"].get(f"{key}_ci95") for row, _ in ours):
+            low, high = zip(*(row["holdout"][f"{key}_ci95"] for row, _ in ours), strict=True)
+            axes.fill_between(x, low, high, color=ACCENT, alpha=0.14, linewidth=0, label="95% interval")
+        if random:
+            axes.plot(
+                [row["num_expert"] for row, _ in random],
+                [v for _, v in random],
+                color=REFERENCE,
+                linestyle=(0, (3, 2)),
+                marker="o",
+                markersize=3,
+                label="random choice",
+            )
+        axes.plot(x, [value for _, value in ours], color=ACCENT, marker="o", markersize=4.5, label="this run")
+        rolled = [(row["num_expert"], value) for row, value in ours if row.get("rolled_back")]
+        if rolled:
+            axes.plot(
+                *zip(*rolled, strict=True),
+                linestyle="",
+                marker="o",
+                markersize=9,
+                markerfacecolor="none",
+                markeredgecolor=INK,
+                label="rolled back",
+            )
+        axes.set(xlabel="expert labels", ylabel=label)
+        axes.set_xticks(sorted(set(x)))
+        axes.grid(visible=False, axis="x")
+        axes.legend(loc="lower right", reverse=True)
+
+    return render(f"curve-{key}", WIDE, draw)
+
+
+def _one_vs_rest(run: RunData) -> list[tuple[int, str]]:
+    """The findings that get a curve: of two classes one, as the other is its mirror image."""
+    return [(i, f) for i, f in enumerate(run.findings) if run.positive in (None, f)]
+
+
+def _cases(holdout: Holdout, run: RunData) -> list[tuple[int, str, np.ndarray, np.ndarray]]:
+    truth_N = np.array(holdout.truth_N)
+    rows = [(i, f, truth_N == f, holdout.prob_NC[:, i]) for i, f in _one_vs_rest(run)]
+    return [
+        (i, f, hit_N, prob_N)
+        for i, f, hit_N, prob_N in rows
+        if 0 < hit_N.sum() < len(hit_N) and np.isfinite(prob_N).all()
+    ]
+
+
+def roc(run: RunData) -> str | None:
+    """Sensitivity over false alarms; the dot is the operating point the run reports."""
+
+    def draw(axes: Axes, cases: list[Any]) -> None:
+        axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=1, linestyle=(0, (3, 2)))
+        for i, finding, hit_N, prob_N in cases:
+            false_alarm, sensitivity, _ = roc_curve(hit_N, prob_N)
+            axes.plot(false_alarm, sensitivity, color=color(i), label=finding)
+            row = _class_row(run, finding)
+            if known(row.get("specificity")) and known(row.get("sensitivity")):
+                _dot(axes, 1 - row["specificity"], row["sensitivity"], i)
+        _unit_square(axes, "false alarms (1 − specificity)", "found (sensitivity)")
+
+    return _curve(run, "roc", draw)
+
+
+def precision_recall(run: RunData) -> str | None:
+    """Precision over sensitivity; the dot is the operating point, the dashes are guessing."""
+
+    def draw(axes: Axes, cases: list[Any]) -> None:
+        for i, finding, hit_N, prob_N in cases:
+            precision, sensitivity, _ = precision_recall_curve(hit_N, prob_N)
+            axes.axhline(hit_N.mean(), color=color(i), linewidth=1, linestyle=(0, (3, 2)), alpha=0.6)
+            axes.plot(sensitivity, precision, color=color(i), label=finding, drawstyle="steps-post")
+            row = _class_row(run, finding)
+            if known(row.get("precision")) and known(row.get("sensitivity")):
+                _dot(axes, row["sensitivity"], row["precision"], i)
+        _unit_square(axes, "found (sensitivity)", "right when it says so (precision)")
+
+    return _curve(run, "pr", draw)
+
+
+def reliability(run: RunData) -> str | None:
+    """How often a finding is there, over the probability the model gave it."""
+
+    def draw(axes: Axes, cases: list[Any]) -> None:
+        axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=1, linestyle=(0, (3, 2)))
+        for i, finding, hit_N, prob_N in cases:
+            seen, said = calibration_curve(hit_N, prob_N, n_bins=10, strategy="quantile")
+            axes.plot(said, seen, color=color(i), marker="o", markersize=4, label=finding)
+        _unit_square(axes, "probability the model gives", "share that has it")
+
+    return _curve(run, "reliability", draw)
+
+
+def _curve(run: RunData, name: str, draw: Callable[[Axes, list[Any]], None]) -> str | None:
+    cases = _cases(run.holdout, run) if run.holdout else []
+    return render(name, SQUARE, lambda axes: draw(axes, cases)) if cases else None
+
+
+def _class_row(run: RunData, finding: str) -> Row:
+    row: Row = ((run.scores or {}).get("per_class") or {}).get(finding) or {}
+    return row
+
+
+def _dot(axes: Axes, x: float, y: float, index: int) -> None:
+    axes.plot(
+        [x],
+        [y],
+        marker="o",
+        markersize=7,
+        color=color(index),
+        markeredgecolor=INK,
+        markeredgewidth=1.2,
+        clip_on=False,
+        zorder=5,
+    )
+
+
+def _unit_square(axes: Axes, x: str, y: str) -> None:
+    axes.set(
+        xlim=(0, 1), ylim=(0, 1.005), xlabel=x, ylabel=y, xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], box_aspect=1
+    )
+
+
+def pseudo_counts(run: RunData) -> str | None:
+    """Pseudo-labels and expert labels of each round."""
+    rows = measured(run.rounds, "num_pseudo")
+    if not rows:
+        return None
+
+    def draw(axes: Axes) -> None:
+        x = [row["round"] for row, _ in rows]
+        pseudo = [value for _, value in rows]
+        expert = [row.get("num_expert") or 0 for row, _ in rows]
+        axes.bar(x, expert, width=0.6, color=ACCENT, label="by experts")
+        axes.bar(x, pseudo, bottom=expert, width=0.6, color=ACCENT, alpha=0.35, label="pseudo-labels")
+        for place, below, value in zip(x, expert, pseudo, strict=True):
+            axes.text(place, below + value / 2, f"{value:,}" if value else "", ha="center", va="center")
+        axes.set(xlabel="round", ylabel="labels to train on", xticks=x)
+        axes.grid(visible=False, axis="x")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.14))
+
+    return render("pseudo-counts", WIDE, draw)
+
+
+_PRECISIONS = (
+    ("pseudo_precision", "realised (truth known)", INK, (0, (1, 1.6)), "s"),
+    ("pseudo_precision_estimated", "estimated", ACCENT, "-", "o"),
+    ("pseudo_precision_certified", "certified lower bound", GOOD, "-", "^"),
+)
+
+
+def pseudo_precision(run: RunData) -> str | None:
+    """The three precisions of the pseudo-labels over the rounds, and the promise."""
+    series = [(name, measured(run.rounds, key), *look) for key, name, *look in _PRECISIONS]
+    if not any(rows for _, rows, *_ in series):
+        return None
+    promise = [(row.get("certificates") or {}).get("pooled", {}).get("promise") for row in run.rounds]
+
+    def draw(axes: Axes) -> None:
+        if known(promise[-1]):
+            axes.axhline(promise[-1], color=REFERENCE, linewidth=1, linestyle=(0, (3, 2)), label="promise")
+        for name, rows, tint, dashes, marker in series:
+            if rows:
+                axes.plot(
+                    [row["round"] for row, _ in rows],
+                    [value for _, value in rows],
+                    color=tint,
+                    linestyle=dashes,
+                    marker=marker,
+                    markersize=4.5,
+                    label=name,
+                )
+        axes.set(xlabel="round", ylabel="precision", xticks=[row["round"] for row in run.rounds])
+        axes.grid(visible=False, axis="x")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
+        axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.25))
+
+    return render("pseudo-precision", WIDE, draw)
+
+
+def training(run: RunData, who: str) -> str | None:
+    """Loss over the passes of the optimiser, one line a round, the last one strongest."""
+    rounds = [(number, (row or {}).get(who) or {}) for number, row in sorted(run.training.items())]
+    rounds = [(number, row) for number, row in rounds if row.get("loss")]
+    if not rounds:
+        return None
+
+    def draw(axes: Axes) -> None:
+        for index, (number, row) in enumerate(rounds):
+            is_last = index == len(rounds) - 1
+            steps = range(1, len(row["loss"]) + 1)
+            marker = "o" if len(row["loss"]) == 1 else None
+            axes.plot(
+                steps,
+                row["loss"],
+                color=ACCENT,
+                marker=marker,
+                label=f"round {number}" if is_last else None,
+                alpha=1.0 if is_last else 0.25 + 0.4 * index / len(rounds),
+                linewidth=2.0 if is_last else 1.2,
+            )
+            if is_last and row.get("val_loss"):
+                axes.plot(
+                    range(1, len(row["val_loss"]) + 1),
+                    row["val_loss"],
+                    color=REFERENCE,
+                    linestyle=(0, (3, 2)),
+                    label="validation",
+                )
+        axes.set(xlabel="step of the optimiser", ylabel="loss")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.legend(loc="upper right")
+
+    return render(f"training-{who}", WIDE, draw)

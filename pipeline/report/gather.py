@@ -1,0 +1,360 @@
+"""Read a run directory into plain data for the page; computes nothing that the run did not measure.
+
+Legend: N scans of the holdout with a known answer, C findings.
+"""
+
+import json
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from ruamel.yaml import YAML
+
+from pipeline import contracts, labels
+from pipeline.errors import RunDirError
+from pipeline.report.wording import is_negative, known
+
+Row = dict[str, Any]
+CANNOT_TELL = "cannot tell"
+MAX_POINTS = 6000  # of the map; beyond it a uniform sample stands for the pool
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan as the page shows it; `None` is "not known here".
+
+    Attributes:
+        probability: Of the predicted class.
+        answer: The experts' answer, in words.
+        truth: What the holdout's label says.
+        kind: Why the queue holds it.
+    """
+
+    image_id: str
+    uri: str | None = None
+    split: str | None = None
+    cluster: int | None = None
+    x: float = math.nan
+    y: float = math.nan
+    predicted: str | None = None
+    probability: float | None = None
+    answer: str | None = None
+    truth: str | None = None
+    round: int | None = None
+    rank: int | None = None
+    kind: str | None = None
+
+    @property
+    def is_mistake(self) -> bool:
+        """A scored scan of the sealed holdout whose prediction is not its label."""
+        return (
+            self.split == "holdout"
+            and None not in (self.truth, self.predicted)
+            and self.truth != self.predicted
+        )
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The sealed scans whose answer is known, with the last model's probabilities."""
+
+    image_ids: list[str]
+    truth_N: list[str]
+    predicted_N: list[str]
+    prob_NC: np.ndarray
+
+
+@dataclass(frozen=True)
+class RunData:
+    """All that the page says about a run."""
+
+    folder: Path
+    config: Row = field(default_factory=dict)
+    config_text: str = ""
+    env: Row = field(default_factory=dict)
+    status: Row = field(default_factory=dict)
+    rounds: list[Row] = field(default_factory=list)
+    reference: list[Row] = field(default_factory=list)
+    stages: list[Row] = field(default_factory=list)
+    training: dict[int, Row] = field(default_factory=dict)
+    audit: Row | None = None
+    findings: tuple[str, ...] = ()
+    flow: Row = field(default_factory=dict)
+    queues: dict[int, list[Scan]] = field(default_factory=dict)
+    points: list[Scan] = field(default_factory=list)
+    mistakes: list[Scan] = field(default_factory=list)
+    holdout: Holdout | None = None
+
+    @property
+    def last(self) -> Row | None:
+        """The last finished round."""
+        return self.rounds[-1] if self.rounds else None
+
+    @property
+    def scores(self) -> Row | None:
+        """The last round's holdout metrics."""
+        return (self.last or {}).get("holdout")
+
+    @property
+    def positive(self) -> str | None:
+        """The finding a two-class run is about: the one whose sensitivity the run reports."""
+        if len(self.findings) != 2:
+            return None
+        scores = self.scores or {}
+        overall, per_class = scores.get("sensitivity"), scores.get("per_class") or {}
+        same = [
+            f for f in self.findings if overall is not None and _at(per_class, f, "sensitivity") == overall
+        ]
+        if len(same) == 1:
+            return same[0]
+        named = [f for f in self.findings if not is_negative(f)]
+        return named[-1] if named else self.findings[-1]
+
+
+def _at(per_class: Row, finding: str, key: str) -> Any:
+    return (per_class.get(finding) or {}).get(key)
+
+
+def gather(folder: Path) -> RunData:
+    """Read every file of the run that exists.
+
+    Raises:
+        RunDirError: `folder` holds no run.
+    """
+    if not any((folder / name).is_file() for name in ("manifest.parquet", "metrics.jsonl", "resolved.yaml")):
+        raise RunDirError(
+            "no run was found", where=folder, fix="give the folder that `cxr-ssl run --out` wrote"
+        )
+    tables = {
+        c.name: _table(folder / f"{c.name}.parquet", c)
+        for c in contracts.CONTRACTS
+        if c.name not in ("queue", "pseudo")
+    }
+    queues = _queue_tables(folder)
+    config_file = folder / "resolved.yaml"
+    config_text = config_file.read_text("utf-8") if config_file.is_file() else ""
+    rounds = _lines(folder / "metrics.jsonl")
+    findings = _findings(tables["predictions"], rounds)
+    holdout = _holdout(tables, findings)
+    describe = _Describe(tables, queues, holdout, _answers(tables["labels"], findings))
+    mistakes = (
+        []
+        if holdout is None
+        else [
+            i
+            for i, truth, said in zip(holdout.image_ids, holdout.truth_N, holdout.predicted_N, strict=True)
+            if truth != said
+        ]
+    )
+    queued = {number: describe.scans(rows["image_id"].to_pylist()) for number, rows in queues.items()}
+    return RunData(
+        folder=folder,
+        config=YAML(typ="safe", pure=True).load(config_text) or {},
+        config_text=config_text,
+        env=_json(folder / "env.json") or {},
+        status=_json(folder / "status.json") or {},
+        rounds=rounds,
+        reference=_lines(folder / "reference.jsonl"),
+        stages=(_json(folder / "stages.json") or {}).get("stages", []),
+        training=_training(folder),
+        audit=_json(folder / "audit.json"),
+        findings=findings,
+        flow=_flow(tables, queues),
+        queues=queued,
+        points=describe.scans(
+            _map_ids(tables["clusters"], [*mistakes, *(s.image_id for q in queued.values() for s in q)])
+        ),
+        mistakes=sorted(describe.scans(mistakes), key=lambda s: (-(s.probability or 0.0), s.image_id)),
+        holdout=holdout,
+    )
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+
+
+def _lines(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+    return sorted(rows, key=lambda row: row["round"])
+
+
+def _table(path: Path, contract: contracts.Contract) -> pa.Table:
+    if not path.is_file():
+        return contract.empty()
+    return contract.check(pq.read_table(path, partitioning=None), path)
+
+
+def _queue_tables(folder: Path) -> dict[int, pa.Table]:
+    found = sorted((folder / "rounds").glob("*/queue.parquet"))
+    return {
+        int(p.parent.name): _table(p, contracts.QUEUE).sort_by("rank")
+        for p in found
+        if p.parent.name.isdigit()
+    }
+
+
+def _training(folder: Path) -> dict[int, Row]:
+    found = sorted((folder / "rounds").glob("*/model/training.json"))
+    return {int(p.parts[-3]): _json(p) for p in found if p.parts[-3].isdigit()}
+
+
+def _findings(predictions: pa.Table, rounds: list[Row]) -> tuple[str, ...]:
+    columns = tuple(c.removeprefix("prob_") for c in predictions.column_names if c.startswith("prob_"))
+    if columns or not rounds:
+        return columns
+    last = rounds[-1]
+    return tuple((last.get("holdout") or {}).get("per_class") or last.get("prevalence") or ())
+
+
+def _answers(table: pa.Table, findings: tuple[str, ...]) -> dict[str, str]:
+    """Image id to what the experts said, as the rounds count it: the majority of their latest answers."""
+    names = findings or tuple(sorted(set(table["finding"].to_pylist())))
+    return {i: found or CANNOT_TELL for i, found in labels.expert_classes(table, names).items()}
+
+
+def _holdout(tables: dict[str, pa.Table], findings: tuple[str, ...]) -> Holdout | None:
+    predictions = tables["predictions"]
+    rows = predictions.filter(pc.equal(predictions["split"], "holdout")).sort_by("image_id")
+    ids = rows["image_id"].to_pylist()
+    pool = tables["pool_labels"]
+    truth = {
+        image_id: label
+        for image_id, label in zip(pool["image_id"].to_pylist(), pool["label"].to_pylist(), strict=True)
+        if label
+    }
+    truth = {**_answers(tables["labels"], findings), **truth} if len(ids) else {}
+    keep = [index for index, image_id in enumerate(ids) if truth.get(image_id) in findings]
+    if not keep:
+        return None
+    prob_CN = [np.asarray(rows[f"prob_{finding}"].to_numpy(), dtype=np.float64)[keep] for finding in findings]
+    predicted = rows["predicted"].to_pylist()
+    return Holdout(
+        image_ids=[ids[i] for i in keep],
+        truth_N=[truth[ids[i]] for i in keep],
+        predicted_N=[predicted[i] for i in keep],
+        prob_NC=np.stack(prob_CN, axis=1),
+    )
+
+
+class _Describe:
+    """Looks up what the tables say about a few scans, without a row object for every scan of the pool."""
+
+    def __init__(
+        self,
+        tables: dict[str, pa.Table],
+        queues: dict[int, pa.Table],
+        holdout: Holdout | None,
+        answers: dict[str, str],
+    ) -> None:
+        self.tables = tables
+        self.answers = answers
+        self.truth = {} if holdout is None else dict(zip(holdout.image_ids, holdout.truth_N, strict=True))
+        self.queued = {
+            row["image_id"]: {"round": number, "rank": row["rank"], "kind": row["kind"]}
+            for number, rows in queues.items()
+            for row in rows.to_pylist()
+        }
+
+    def scans(self, ids: list[str]) -> list[Scan]:
+        wanted = pa.array(ids, pa.string())
+        uri = self._rows("manifest", wanted, ["uri"])
+        split = self._rows("splits", wanted, ["split"])
+        place = self._rows("clusters", wanted, ["cluster", "x", "y"])
+        predictions = self.tables["predictions"]
+        probs = [c for c in predictions.column_names if c.startswith("prob_")]
+        said = self._rows("predictions", wanted, ["predicted", *probs])
+        out = []
+        for image_id in ids:
+            row = said.get(image_id, {})
+            predicted = row.get("predicted")
+            out.append(
+                Scan(
+                    image_id=image_id,
+                    **uri.get(image_id, {}),
+                    **split.get(image_id, {}),
+                    **place.get(image_id, {}),
+                    predicted=predicted,
+                    probability=row.get(f"prob_{predicted}"),
+                    answer=self.answers.get(image_id),
+                    truth=self.truth.get(image_id),
+                    **self.queued.get(image_id, {}),
+                )
+            )
+        return out
+
+    def _rows(self, name: str, wanted: pa.Array, columns: list[str]) -> dict[str, Row]:
+        table = self.tables[name]
+        found = table.filter(pc.is_in(table["image_id"], wanted)).select(["image_id", *columns])
+        return {row.pop("image_id"): row for row in found.to_pylist()}
+
+
+def _map_ids(clusters: pa.Table, always: list[str]) -> list[str]:
+    """Ids are hashes, so the first in order are a uniform sample; queued scans and mistakes always show."""
+    ids = sorted(clusters["image_id"].to_pylist())
+    if len(ids) <= MAX_POINTS:
+        return ids
+    there = set(ids)
+    return sorted({*ids[:MAX_POINTS], *(image_id for image_id in always if image_id in there)})
+
+
+def _flow(tables: dict[str, pa.Table], queues: dict[int, pa.Table]) -> Row:
+    """Counts of rows from the pool to the labels; a count is missing where its table is."""
+    manifest, duplicates, splits = tables["manifest"], tables["duplicates"], tables["splits"]
+    ok = manifest.filter(pc.equal(manifest["status"], "ok"))
+    bad = manifest.filter(pc.equal(manifest["status"], "quarantined"))
+    kinds = Counter(duplicates["kind"].to_pylist())
+    split = Counter(splits["split"].to_pylist())
+    expert = tables["labels"].filter(pc.equal(tables["labels"]["origin"], "expert"))
+    holdout_ids = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"]
+    in_holdout = manifest.filter(pc.is_in(manifest["image_id"], holdout_ids.combine_chunks()))
+    return {
+        "found": len(manifest) or None,
+        "quarantined": len(bad),
+        "reasons": sorted(
+            Counter(r or "no reason given" for r in bad["reason"].to_pylist()).items(),
+            key=lambda p: (-p[1], p[0]),
+        ),
+        "readable": len(ok) or None,
+        "sources": sorted({s for s in ok["source"].to_pylist() if s}),
+        "no_patient": ok["patient_id"].null_count,
+        "exact": kinds["exact"] if len(duplicates) else None,
+        "near": kinds["near"] if len(duplicates) else None,
+        "groups": pc.count_distinct(duplicates["group_id"]).as_py() if len(duplicates) else None,
+        "train": split["train"] if len(splits) else None,
+        "holdout": split["holdout"] if len(splits) else None,
+        "excluded": split["excluded"] if len(splits) else None,
+        "holdout_patients": _num_patients(in_holdout),
+        "queued": sum(len(rows) for rows in queues.values()) if queues else None,
+        "kinds": dict(
+            sorted(Counter(k for rows in queues.values() for k in rows["kind"].to_pylist()).items())
+        ),
+        "answered": pc.count_distinct(expert["image_id"]).as_py() if len(expert) else None,
+        "annotators": sorted(set(expert["annotator"].to_pylist())),
+    }
+
+
+def _num_patients(rows: pa.Table) -> int | None:
+    """Distinct patients, where every scan names one."""
+    if not len(rows) or rows["patient_id"].null_count:
+        return None
+    return int(pc.count_distinct(rows["patient_id"]).as_py())
+
+
+def measured(rows: list[Row], *keys: str) -> list[tuple[Row, Any]]:
+    """The rounds where the number under `keys` was measured, each with that number."""
+    out = []
+    for row in rows:
+        value: Any = row
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if known(value):
+            out.append((row, value))
+    return out

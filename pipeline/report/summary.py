@@ -1,0 +1,252 @@
+"""What a reader learns first: the result in plain sentences, and the key numbers with their meaning."""
+
+from dataclasses import dataclass
+
+from pipeline.report.gather import Row, RunData
+from pipeline.report.wording import (
+    count,
+    decimal,
+    floor_percent,
+    interval,
+    is_negative,
+    known,
+    of_100,
+    percent,
+    plural,
+    words,
+)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One key number: what it is, its value, and a line that puts it in proportion."""
+
+    label: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Precision:
+    """One of the three precisions of the pseudo-labels, which must never be confused."""
+
+    name: str
+    value: str
+    meaning: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What blind expert checks prove about the pseudo-labels of one finding."""
+
+    finding: str
+    row: Row
+
+    @property
+    def verdict(self) -> str:
+        """Whether the promise is proven, and what is missing."""
+        if self.row.get("holds"):
+            return "certified"
+        needed = self.row.get("checks_needed")
+        return (
+            f"{plural(needed, 'more error-free check')} would certify" if known(needed) else "not certified"
+        )
+
+
+def title(run: RunData) -> str:
+    """The result in one line."""
+    scores, last = run.scores, run.last
+    if last is None:
+        return "This run has no finished round yet"
+    head = (
+        f"{plural(last.get('num_expert'), 'expert label')}, {plural(run.flow.get('train'), 'training scan')}"
+    )
+    if scores is None:
+        return f"{head}: the sealed holdout has no scores yet"
+    what = run.positive or f"{len(run.findings)} findings"
+    labels = plural(last.get("num_expert"), "expert label")
+    return f"AUROC {decimal(scores.get('auroc'))} for {what} from {labels}"
+
+
+def sentences(run: RunData) -> list[str]:
+    """The result for a clinician, in one or two plain sentences."""
+    scores, last = run.scores, run.last
+    if last is None:
+        return [_waiting(run)]
+    if scores is None:
+        return [
+            f"The model was trained on {plural(last.get('num_expert'), 'expert label')}, but no scan of the "
+            "sealed holdout has an expert's answer yet, so this report cannot say how good it is.",
+            *([_waiting(run)] if run.status.get("state") == "waiting" else []),
+        ]
+    what = f"finds {run.positive}" if run.positive else f"tells {words(run.findings)} apart"
+    ci = scores.get("auroc_ci95")
+    return [
+        f"With {plural(last.get('num_expert'), 'expert label')} among "
+        f"{plural(run.flow.get('train'), 'training scan')}, the model {what} with an AUROC of "
+        + decimal(scores.get("auroc"))
+        + (f" (95% interval {interval(ci)})" if ci else "")
+        + f" on {plural(scores.get('num_scans'), 'sealed holdout scan')} {_whose(run, scores)}.",
+        _operating_point(run, scores),
+    ]
+
+
+def _waiting(run: RunData) -> str:
+    if not run.queues:
+        return "No queue has been written and no round has finished, so there is nothing to score yet."
+    number, rows = max(run.queues.items())
+    open_rows = sum(scan.answer is None for scan in rows)
+    return (
+        f"Round {number} asks the experts for {plural(len(rows), 'label')}; "
+        f"{plural(open_rows, 'scan still waits', 'scans still wait')} for an answer."
+    )
+
+
+def _whose(run: RunData, scores: Row) -> str:
+    patients = run.flow.get("holdout_patients")
+    if patients is not None and run.flow.get("holdout") == scores.get("num_scans"):
+        return f"of {plural(patients, 'patient')}"
+    return f"in {plural(scores.get('num_groups'), 'group')} kept apart from the training scans"
+
+
+def _operating_point(run: RunData, scores: Row) -> str:
+    per_class = scores.get("per_class") or {}
+    about = (
+        [run.positive] if run.positive else [f for f in run.findings if f in per_class and not is_negative(f)]
+    )
+    parts = []
+    for finding in about:
+        row = per_class.get(finding)
+        if row and known(row.get("sensitivity")):
+            parts.append(_share_of(row, "sensitivity", "tp", "fn", f"scans with {finding}"))
+    if not parts:
+        return ""
+    text = f"At the operating point it finds {words(parts)}"
+    if run.positive and known((per_class.get(run.positive) or {}).get("specificity")):
+        row = per_class[run.positive]
+        text += f" and clears {_share_of(row, 'specificity', 'tn', 'fp', 'scans without it')}"
+    return text + "."
+
+
+def _share_of(row: Row, key: str, hit: str, miss: str, what: str) -> str:
+    """`94 of 100 scans with it (231 of 246 here)`; of fewer than 100 scans the plain counts."""
+    if not (known(row.get(hit)) and known(row.get(miss))):
+        return f"{of_100(row[key])} of 100 {what}"
+    total = row[hit] + row[miss]
+    if total < 100:
+        return f"{count(row[hit])} of {count(total)} {what} ({percent(row[key], 0)})"
+    return f"{of_100(row[key])} of 100 {what} ({count(row[hit])} of {count(total)} here)"
+
+
+def tiles(run: RunData) -> list[Tile]:
+    """The key numbers, most important first."""
+    last, scores = run.last or {}, run.scores or {}
+    expert, train = last.get("num_expert"), run.flow.get("train")
+    share = (
+        f"{percent(expert / train)} of {plural(train, 'training scan')}"
+        if expert and train
+        else "in the training pool"
+    )
+    auroc_note = f"95% interval {interval(scores.get('auroc_ci95'))}" if scores else "no holdout scores yet"
+    return [
+        Tile("Expert labels", count(expert), share),
+        Tile("AUROC", decimal(scores.get("auroc")), auroc_note + _macro(run)),
+        Tile("Accuracy", percent(scores.get("accuracy")), _baseline(scores)),
+        Tile("Balanced accuracy", percent(scores.get("balanced_accuracy")), _ci(scores, "balanced_accuracy")),
+    ]
+
+
+def _macro(run: RunData) -> str:
+    return "; mean over the findings" if run.scores and run.positive is None else ""
+
+
+def _ci(scores: Row, key: str) -> str:
+    pair = scores.get(f"{key}_ci95")
+    return f"95% interval {interval(pair, as_percent=True)}" if pair else "every class counts the same"
+
+
+def _baseline(scores: Row) -> str:
+    if not known(scores.get("majority_accuracy")):
+        return _ci(scores, "accuracy") if scores else "no holdout scores yet"
+    always = max(
+        scores.get("prevalence") or {"the commonest class": 0.0},
+        key=lambda f: (scores.get("prevalence") or {}).get(f, 0.0),
+    )
+    majority = percent(scores["majority_accuracy"])
+    return f"{_ci(scores, 'accuracy')}; always answering “{always}” scores {majority}"
+
+
+def precisions(run: RunData) -> list[Precision]:
+    """Estimated, certified and realised precision of the accepted pseudo-labels, each with its meaning."""
+    last = run.last or {}
+    pooled = (last.get("certificates") or {}).get("pooled") or {}
+    confidence = (
+        f"{percent(pooled.get('confidence'), 0)} confidence"
+        if known(pooled.get("confidence"))
+        else "confidence"
+    )
+    bound = last.get("pseudo_precision_certified")
+    return [
+        Precision(
+            "Estimated",
+            percent(last.get("pseudo_precision_estimated")),
+            "What the model expects of its own labels, from cross-checks against the expert labels. "
+            "Good enough to train on; not proof.",
+        ),
+        Precision(
+            "Certified",
+            f"≥ {floor_percent(bound)}" if known(bound) else "nothing yet",
+            f"What blind checks by experts prove with {confidence}: the true precision is at least this.",
+            _certificate_note(pooled),
+        ),
+        Precision(
+            "Realised",
+            percent(last.get("pseudo_precision")) if known(last.get("pseudo_precision")) else "not known",
+            "How many truly are correct. Only a benchmark or a demo can know this, because the pool "
+            "brings its own answers.",
+        ),
+    ]
+
+
+def _certificate_note(pooled: Row) -> str:
+    if not pooled:
+        return "No blind check of a pseudo-label has been recorded."
+    checked = (
+        f"{count(pooled.get('num_correct'))} of {plural(pooled.get('num_checked'), 'blind check')} correct"
+    )
+    promise = percent(pooled.get("promise"), 0)
+    if pooled.get("holds"):
+        return f"{checked}: the promise of {promise} holds."
+    if not known(pooled.get("checks_needed")):
+        return f"{checked}: the promise of {promise} is not proven."
+    return f"{checked}; {plural(pooled['checks_needed'], 'more error-free check')} would certify {promise}."
+
+
+def certificates(run: RunData) -> list[Certificate]:
+    """One per finding, then the pooled one."""
+    found = dict((run.last or {}).get("certificates") or {})
+    pooled = found.pop("pooled", None)
+    rows = [Certificate(finding, row) for finding, row in found.items() if row]
+    return [*rows, Certificate("all together", pooled)] if pooled else rows
+
+
+def against_random(run: RunData) -> str:
+    """What choosing the scans gained over drawing them at random on the same budget."""
+    if not run.scores or not run.last:
+        return ""
+    same = [
+        r for r in run.reference if r.get("num_expert") == run.last.get("num_expert") and r.get("holdout")
+    ]
+    if (run.config.get("strategy") or {}).get("name") == "random":
+        return "This run draws its scans at random itself, so there is nothing to compare."
+    if not same:
+        return "No random draw on the same budget was run, so what choosing the scans gained is not known."
+    ours, theirs = run.scores.get("auroc"), same[-1]["holdout"].get("auroc")
+    if not (known(ours) and known(theirs)):
+        return ""
+    return (
+        f"On the same budget of {plural(run.last['num_expert'], 'label')}, scans drawn at random reach "
+        f"an AUROC of {decimal(theirs)} against {decimal(ours)} here. That is one run of each: a difference "
+        "smaller than the interval may be luck."
+    )

@@ -1,0 +1,66 @@
+"""Scans as small pictures inside the page; one that cannot be read becomes a placeholder and is counted."""
+
+import base64
+import io
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+logger = logging.getLogger(__name__)
+
+MAX_PIXELS = 100_000_000
+NUM_THREADS = 4  # decoding releases the interpreter lock
+
+
+def thumbnail(uri: str, *, side_px: int, quality: int = 72, max_pixels: int = MAX_PIXELS) -> str | None:
+    """A scan as a JPEG data URI whose longer side is at most `side_px`, without any metadata of the file.
+
+    Returns:
+        `None` when the scan cannot be read or decoded.
+    """
+    from embeddings.decode import decode, read_bytes
+
+    try:
+        pixels_HW = decode(read_bytes(uri), max_pixels=max_pixels).pixels_HW
+        grey_HW = np.rint(np.clip(pixels_HW, 0.0, 1.0) * 255.0).astype(np.uint8)
+        return _jpeg(Image.fromarray(grey_HW), side_px, quality)
+    except Exception as error:  # noqa: BLE001 - one bad scan must not end the report; the caller counts it
+        logger.warning("no thumbnail of a scan: %s", error)
+        return None
+
+
+def _jpeg(image: Image.Image, side_px: int, quality: int) -> str:
+    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    sink = io.BytesIO()
+    image.save(sink, "JPEG", quality=quality, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode("ascii")
+
+
+def thumbnails(
+    uris: Mapping[str, str],
+    *,
+    side_px: int,
+    max_pixels: int = MAX_PIXELS,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, str]:
+    """Image id to data URI, for the scans that could be read.
+
+    Args:
+        uris: Image id to where the scan is read from.
+        side_px: Longer side of a picture.
+        max_pixels: Scans with more pixels are not decoded.
+        progress: Called with (done, total).
+    """
+    ids = list(uris)
+    found: dict[str, str] = {}
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        pictures = pool.map(lambda i: thumbnail(uris[i], side_px=side_px, max_pixels=max_pixels), ids)
+        for done, (image_id, picture) in enumerate(zip(ids, pictures, strict=True), start=1):
+            if picture is not None:
+                found[image_id] = picture
+            if progress is not None:
+                progress(done, len(ids))
+    return found

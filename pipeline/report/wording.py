@@ -1,0 +1,86 @@
+"""Numbers as people read them: one way to write a count, a share, an interval; a dash for what is missing."""
+
+import math
+import re
+from collections.abc import Iterable
+
+MISSING = "–"
+_NEGATIVE = re.compile(r"^(normal|healthy|negative|none|no[ _-]?(acute[ _-]?)?findings?)$", re.IGNORECASE)
+
+
+def known(value: object) -> bool:
+    """Whether `value` is a number that was measured: neither None nor NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def count(value: float | None) -> str:
+    """5232 -> `5,232`."""
+    return f"{value:,.0f}" if value is not None and known(value) else MISSING
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """0.9412 -> `0.941`."""
+    return f"{value:.{digits}f}" if value is not None and known(value) else MISSING
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.8612 -> `86.1%`."""
+    return f"{100 * value:.{digits}f}%" if value is not None and known(value) else MISSING
+
+
+def floor_percent(value: float | None, digits: int = 1) -> str:
+    """A lower bound, never rounded up: 0.96996 -> `96.9%`."""
+    if value is None or not known(value):
+        return MISSING
+    scale = 10**digits
+    return f"{math.floor(100 * value * scale + 1e-9) / scale:.{digits}f}%"
+
+
+def of_100(value: float | None) -> str:
+    """0.8612 -> `86`."""
+    return f"{100 * value:.0f}" if value is not None and known(value) else MISSING
+
+
+def interval(pair: list[float] | None, *, as_percent: bool = False) -> str:
+    """[0.921, 0.958] -> `0.921–0.958`."""
+    if not pair or len(pair) != 2 or not all(known(end) for end in pair):
+        return MISSING
+    if as_percent:
+        return f"{100 * pair[0]:.1f}–{100 * pair[1]:.1f}%"
+    return f"{pair[0]:.3f}–{pair[1]:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    """75.2 -> `1 min 15 s`."""
+    if seconds is None or not known(seconds):
+        return MISSING
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def short(image_id: str) -> str:
+    """The first 8 of an image id's 16 hex digits: enough to tell the scans of a page apart."""
+    return image_id[:8]
+
+
+def plural(number: float | None, one: str, many: str | None = None) -> str:
+    """`1 scan`, `2 scans`."""
+    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+
+
+def words(items: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    rows = list(items)
+    return rows[0] if len(rows) == 1 else f"{', '.join(rows[:-1])} and {rows[-1]}" if rows else ""
+
+
+def is_negative(finding: str) -> bool:
+    """Whether a class's name says that nothing was found."""
+    return bool(_NEGATIVE.match(finding.strip()))

@@ -1,0 +1,174 @@
+"""A run directory: whose it is, who works in it, how far it came."""
+
+import datetime as dt
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__, config, contracts
+from pipeline.config import Config
+from pipeline.errors import RunDirError
+
+RESOLVED, STATUS, STAGES_FILE, LOCK = "resolved.yaml", "status.json", "stages.json", ".lock"
+PACKAGES = ("ray", "torch", "torchvision", "timm", "lightly", "onnxruntime", "scikit-learn", "numpy", "pyarrow", "pandas")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the folder holds a run of ours."""
+    return (folder / RESOLVED).is_file()
+
+
+def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder ours, or refuse.
+
+    Raises:
+        RunDirError: when it holds something else, or a run and neither `resume` nor `overwrite` is set.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunDirError("is a file", where=folder, fix="name another folder with --out")
+    inside = sorted(path.name for path in folder.iterdir() if path.name != LOCK) if folder.exists() else []
+    if not inside:
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    if not is_run(folder):
+        raise RunDirError(
+            f"holds something that is not a run ({', '.join(inside[:3])}{', …' if len(inside) > 3 else ''})",
+            where=folder,
+            fix="name an empty or new folder with --out; nothing was touched",
+        )
+    if overwrite:
+        _set_aside(folder)
+    elif not resume:
+        state = read_status(folder).get("state", "unknown")
+        raise RunDirError(
+            f"holds a run already (state: {state})", where=folder, fix="add --resume to go on with it, or --overwrite"
+        )
+
+
+def _set_aside(folder: Path) -> None:
+    """Empty the folder; a run with answers of people is moved, not deleted."""
+    from pipeline import labels
+
+    if (folder / "labels.parquet").exists() and labels.human_answers(labels.read(folder)) > 0:
+        stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
+        kept = folder.with_name(f"{folder.name}.before-{stamp}")
+        kept.mkdir()
+        for path in [p for p in folder.iterdir() if p.name != LOCK]:
+            path.rename(kept / path.name)
+        return
+    for path in [p for p in folder.iterdir() if p.name != LOCK]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; a second process is refused at once, a dead one's lock is free."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunDirError(
+            "another process is working in this run", where=folder, fix="wait for it, or name another folder with --out"
+        ) from None
+    except OSError as error:
+        raise RunDirError(f"cannot be written ({error.strerror})", where=folder, fix="check its permissions") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_status(
+    folder: Path, state: str, stage: str | None = None, round_index: int | None = None, message: str | None = None
+) -> None:
+    """Write `status.json`: running, waiting, done, blocked or failed."""
+    entry = {"state": state, "stage": stage, "round": round_index, "message": message, "updated": _now()}
+    contracts.write_text(folder / STATUS, json.dumps(entry))
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What `status.json` says; empty when there is none."""
+    return _read_json(folder / STATUS)
+
+
+def write_config(folder: Path, given: Config, resolved: Config) -> None:
+    """Keep both the configuration as given and as resolved, and what it ran on."""
+    contracts.write_text(folder / "config.yaml", config.dump(given))
+    contracts.write_text(folder / "env.json", json.dumps(environment(), indent=1))
+    contracts.write_text(folder / RESOLVED, config.dump(resolved))
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, without importing any of the packages."""
+    versions = {}
+    for name in (*PACKAGES, "faiss-gpu", "faiss-cpu"):
+        try:
+            versions[name.replace("-", "_")] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cxr_ssl": __version__,
+        "git": _git_revision(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        **versions,
+    }
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """Hash of what a stage depends on."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, 16 hex digits; "absent" when there is none."""
+    if not path.exists():
+        return "absent"
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def stage_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """What each finished stage left: fingerprint, seconds, counts."""
+    return {record["name"]: record for record in _read_json(folder / STAGES_FILE).get("stages", [])}
+
+
+def record_stage(folder: Path, record: dict[str, Any]) -> None:
+    """Add or replace the record of one stage."""
+    records = stage_records(folder)
+    records[record["name"]] = record
+    contracts.write_text(folder / STAGES_FILE, json.dumps({"stages": list(records.values())}, indent=1))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def _git_revision() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
+            capture_output=True, text=True, timeout=5, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,223 @@
+"""What the commands do: start, resume, look at and feed a run."""
+
+import datetime as dt
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline import config as configuration
+from pipeline import contracts, run_dir, stages, strategies
+from pipeline.config import Config
+from pipeline.context import StageContext, cache_folder
+from pipeline.engine import SerialEngine, make_engine
+from pipeline.errors import InputError, RunDirError, WaitingForLabels
+from pipeline.tracking import Progress
+
+log = logging.getLogger(__name__)
+FIXED_ON_RESUME = ("seed", "oracle")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for.
+
+    Attributes:
+        config_file: YAML, or None.
+        overrides: Dotted options that win over the file.
+        out: Run directory; None: `runs/NAME-1`, -2, ….
+        resume: Go on with what is there.
+        overwrite: Start again.
+        quiet: No progress.
+        stages: Only these; None: all.
+    """
+
+    config_file: Path | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    out: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    quiet: bool = False
+    stages: tuple[str, ...] | None = None
+
+
+def execute(request: Request) -> dict[str, Any]:
+    """Run the stages; returns {"out","state","metrics","stages","report"}.
+
+    Raises:
+        WaitingForLabels: when experts have to answer first.
+    """
+    if request.resume and request.overwrite:
+        raise InputError("choose one of --resume and --overwrite")
+    out = _out_folder(request)
+    config = load_config(request, out)
+    strategies.get(config.strategy.name)
+    with run_dir.locked(out):
+        run_dir.claim(out, resume=request.resume, overwrite=request.overwrite)
+        run_dir.write_config(out, config, config)
+        engine = make_engine(config.engine)
+        with Progress(quiet=request.quiet) as progress, _state(out):
+            try:
+                records = stages.run_stages(StageContext(config, out, engine, progress), request.stages)
+            finally:
+                engine.close()
+        run_dir.write_status(out, "done")
+    return {
+        "out": str(out),
+        "state": "done",
+        "metrics": read_metrics(out),
+        "stages": {name: record["counts"] | {"seconds": record["seconds"]} for name, record in records.items()},
+        "report": str(out / "report" / "index.html") if (out / "report" / "index.html").exists() else None,
+    }
+
+
+def dry_run(request: Request) -> dict[str, Any]:
+    """What `execute` would do; writes nothing but the cache of generated pools."""
+    from pipeline.pools import open_pool
+
+    out = _out_folder(request)
+    config = load_config(request, out)
+    pool = open_pool(config.pool, cache_folder())
+    num_labelled = len(pool.scans) - pool.scans["label"].null_count
+    context = StageContext(config, out, SerialEngine())
+    return {"out": str(out), "num_scans": len(pool.scans), "num_labelled": num_labelled, "stages": stages.plan(context)}
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """How far a run came: {"state","stage","round","updated","rounds","rounds_finished","num_expert","waiting"}."""
+    config = _config_of(folder)
+    found = run_dir.read_status(folder)
+    from pipeline import labels
+
+    table = labels.read(folder)
+    num_expert = len(set(table.filter(_is_expert(table))["image_id"].to_pylist()))
+    return found | {
+        "rounds": config.rounds.num,
+        "rounds_finished": len(read_metrics(folder)),
+        "num_expert": num_expert,
+        "waiting": found.get("message"),
+    }
+
+
+def rebuild_report(folder: Path) -> dict[str, Any]:
+    """Write the report again from what is on disk."""
+    config = _config_of(folder)
+    from pipeline import report
+
+    with run_dir.locked(folder):
+        report.run(StageContext(config, folder, SerialEngine()))
+    return {"report": str(folder / "report" / "index.html")}
+
+
+def import_labels(folder: Path, files: list[Path], annotator: str) -> dict[str, Any]:
+    """Read answers and add them to the label store; the files are kept in `imports/`.
+
+    Raises:
+        InputError: with every row that cannot be used; then nothing is added.
+    """
+    config = _config_of(folder)
+    from pipeline import labels
+    from pipeline.annotators import sheets
+    from pipeline.rounds import findings_of
+
+    if annotator in (labels.POOL, labels.ORACLE) or not annotator.strip():
+        raise InputError("this name is reserved", value=annotator, where="--annotator", fix="use the annotator's own name")
+    with run_dir.locked(folder):
+        findings = findings_of(StageContext(config, folder, SerialEngine()))
+        known = _asked(folder)
+        now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+        answers, num_blank = [], 0
+        for path in files:
+            found, blank = sheets.read_answers(path, known, findings, annotator, now)
+            answers += found
+            num_blank += blank
+        for path in files:
+            kept = folder / "imports" / f"{run_dir.file_hash(path)}-{path.name}"
+            kept.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, kept)
+        num_new = labels.add_answers(folder, answers, findings)
+    return {"num_new": num_new, "num_known": len(answers) - num_new, "num_blank": num_blank}
+
+
+def load_config(request: Request, out: Path) -> Config:
+    """The configuration of a request: on resume without --config that of the run, else the file, else quickstart."""
+    path = request.config_file
+    resolved = out / run_dir.RESOLVED
+    if request.resume and resolved.exists():
+        before = configuration.load(resolved)
+        config = configuration.load(path or resolved, request.overrides)
+        for name in FIXED_ON_RESUME:
+            if getattr(config, name) != getattr(before, name):
+                raise InputError(
+                    f"{name} cannot change on --resume (was {getattr(before, name)!r})",
+                    value=getattr(config, name), where=name, fix="use a new --out",
+                )  # fmt: skip
+        return config
+    if path is None and "pool.uri" not in request.overrides:
+        path = quickstart()
+    return configuration.load(path, request.overrides)
+
+
+def quickstart() -> Path:
+    """The configuration of a run without --config and --pool."""
+    return Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Lines of `metrics.jsonl`."""
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+@contextmanager
+def _state(folder: Path) -> Iterator[None]:
+    """Leave a true `status.json` whatever happens."""
+    try:
+        yield
+    except WaitingForLabels as waiting:
+        status_now = run_dir.read_status(folder)
+        _write_status(folder, "waiting", status_now, waiting.what)
+        raise
+    except BaseException as error:
+        _write_status(folder, "failed", run_dir.read_status(folder), str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise
+
+
+def _write_status(folder: Path, state: str, before: dict[str, Any], message: str) -> None:
+    run_dir.write_status(folder, state, before.get("stage"), before.get("round"), message)
+
+
+def _out_folder(request: Request) -> Path:
+    if request.out is not None:
+        return request.out.absolute()
+    name = request.config_file.stem if request.config_file else "quickstart" if "pool.uri" not in request.overrides else "run"
+    number = 1
+    while (Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    if request.resume and number > 1:
+        number -= 1
+    return (Path("runs") / f"{name}-{number}").absolute()
+
+
+def _config_of(folder: Path) -> Config:
+    if not run_dir.is_run(folder):
+        raise RunDirError("is not a run directory", where=folder, fix="give the folder that --out named")
+    return configuration.load(folder / run_dir.RESOLVED)
+
+
+def _asked(folder: Path) -> dict[str, int]:
+    known: dict[str, int] = {}
+    for path in sorted((folder / "rounds").glob("*/queue.parquet")):
+        for image_id in contracts.QUEUE.read(path.parent)["image_id"].to_pylist():
+            known.setdefault(image_id, int(path.parent.name))
+    return known
+
+
+def _is_expert(table: Any) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.equal(table["origin"], "expert")

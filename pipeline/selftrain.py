@@ -1,0 +1,269 @@
+"""One round of learning: teacher, thresholds, student, each also out of fold.
+
+The teacher learns from expert labels alone, so that its out-of-fold scores say honestly how far it can be trusted.
+The student learns from the expert labels, from the pseudo-labels the gate admits (as the teacher's soft labels), and
+for the scans left open from labels spread over the neighbour graph. Both are fitted once for each patient-grouped
+fold and once on everything; the folds only ever see the other folds' expert labels, pseudo-labels included.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import calibrate, certify, features, propagate, pseudo
+from pipeline.config import Config, TrainConfig
+from pipeline.engine import Engine
+from pipeline.train import Head, Problem, train_loop
+
+# N scans with a vector, T of them in the training pool, E labelled by experts, C findings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a round learns from; positions are rows of the run's feature matrix.
+
+    Attributes:
+        folder: Run directory.
+        train_T: Positions of the training pool.
+        expert_E: Positions of its scans with an expert class.
+        class_E: Their class.
+        group_E: Their patient group.
+        uniform_E: Whether the scan came from a uniform slice.
+        graph_TT: Neighbour graph of the training pool.
+    """
+
+    folder: Path
+    train_T: np.ndarray
+    expert_E: np.ndarray
+    class_E: np.ndarray
+    group_E: Sequence[str]
+    uniform_E: np.ndarray
+    graph_TT: Any
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What came out.
+
+    Attributes:
+        teacher: Head on expert labels.
+        student: Head in use.
+        teacher_logit_NC, student_logit_NC: For every scan with a vector.
+        oof_logit_EC: The student's out-of-fold logits of the expert-labelled scans.
+        teacher_temperature, temperature: Of teacher and student.
+        prevalence_C: Of the pool, from the uniform slice with a weak prior.
+        threshold_C: Of acceptance, per class.
+        precision_estimated: Out-of-fold precision of what the thresholds accept; None: they accept nothing.
+        decisions: For `open_T`.
+        open_T: Positions of the training pool without an expert class.
+    """
+
+    teacher: Head
+    student: Head
+    teacher_logit_NC: np.ndarray
+    student_logit_NC: np.ndarray
+    oof_logit_EC: np.ndarray
+    teacher_temperature: float
+    temperature: float
+    prevalence_C: np.ndarray
+    threshold_C: np.ndarray
+    precision_estimated: float | None
+    decisions: pseudo.Decisions
+    open_T: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """One head to fit on some rows of the matrix; the answer is the head and its logits for every row."""
+
+    folder: Path
+    rows_N: np.ndarray
+    target_NC: np.ndarray
+    weight_N: np.ndarray
+    l2: float
+    config: TrainConfig
+    seed: int
+    val: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # rows, targets, weights
+
+
+def learn(
+    material: Material, config: Config, engine: Engine, num_classes: int, admitted: Sequence[bool], rng: np.random.Generator
+) -> Learned:
+    """Run one round of learning; see the module's first lines.
+
+    Args:
+        material: What there is.
+        config: Options.
+        engine: Where the fits run.
+        num_classes: C.
+        admitted: Whether the gate lets each class into training.
+        rng: Folds and seeds.
+    """
+    fold_E = calibrate.grouped_folds(material.group_E, material.class_E, config.calibrate.num_folds, rng)
+    folds = [int(f) for f in np.unique(fold_E)]
+    seeds = rng.integers(2**31, size=2)
+    trains = [fold_E != f for f in folds] + [np.ones(len(fold_E), bool)]
+
+    fits = [_teacher_fit(material, config, rows_E, num_classes, int(seeds[0])) for rows_E in trains]
+    teachers = _fit_all(engine, fits)
+    oof_EC = _out_of_fold(material, teachers, fold_E, folds)
+    prevalence_C = _prevalence(material, num_classes)
+    weight_E = _to_pool(material.class_E, prevalence_C)
+    temperature = _temperature(oof_EC, material.class_E)
+    oof_prob_EC = at_prevalence(oof_EC, temperature, prevalence_C)
+    threshold_C = certify.estimate_thresholds(oof_prob_EC, material.class_E, weight_E, promise=config.pseudo.precision)
+    estimated = certify.estimated_precision(oof_prob_EC, material.class_E, weight_E, threshold_C)
+
+    student_fits = [
+        _student_fit(material, config, rows_E, at_prevalence(logit_NC, temperature, prevalence_C), threshold_C, admitted, int(seeds[1]))
+        for rows_E, (_, logit_NC) in zip(trains, teachers, strict=True)
+    ]
+    students = _fit_all(engine, student_fits)
+    student_oof_EC = _out_of_fold(material, students, fold_E, folds)
+    student_temperature = _temperature(student_oof_EC, material.class_E)
+    open_T = np.setdiff1d(material.train_T, material.expert_E)
+    teacher, teacher_logit_NC = teachers[-1]
+    student, student_logit_NC = students[-1]
+    prob_TC = at_prevalence(teacher_logit_NC[open_T], temperature, prevalence_C)
+    return Learned(
+        teacher=teacher,
+        student=student,
+        teacher_logit_NC=teacher_logit_NC,
+        student_logit_NC=student_logit_NC,
+        oof_logit_EC=student_oof_EC,
+        teacher_temperature=temperature,
+        temperature=student_temperature,
+        prevalence_C=prevalence_C,
+        threshold_C=threshold_C,
+        precision_estimated=estimated,
+        decisions=pseudo.decide(prob_TC, threshold_C, config.pseudo, admitted),
+        open_T=open_T,
+    )
+
+
+def at_prevalence(logit_NC: np.ndarray, temperature: float, prevalence_C: np.ndarray) -> np.ndarray:
+    """Calibrated probabilities at the pool's prevalence; the heads are trained with balanced classes."""
+    balanced_C = np.full(len(prevalence_C), 1.0 / len(prevalence_C))
+    return calibrate.shift_prior(calibrate.apply_temperature(logit_NC, temperature), balanced_C, prevalence_C)
+
+
+def _teacher_fit(material: Material, config: Config, rows_E: np.ndarray, num_classes: int, seed: int) -> _Fit:
+    class_E = material.class_E[rows_E]
+    weight = calibrate.class_weights(class_E, num_classes)[class_E]
+    rows, target = material.expert_E[rows_E], np.eye(num_classes)[class_E]
+    val = None
+    if config.train.head == "mlp":
+        rows, target, weight, val = _hold_back(material, rows_E, rows, target, weight, seed)
+    return _Fit(
+        material.folder, rows, target, weight, config.train.teacher_l2, config.train, seed, val
+    )
+
+
+def _student_fit(
+    material: Material, config: Config, rows_E: np.ndarray, prob_NC: np.ndarray, threshold_C: np.ndarray,
+    admitted: Sequence[bool], seed: int,
+) -> _Fit:  # fmt: skip
+    """Soft targets of the training pool, weighted so that every class carries the same total."""
+    expert_E, class_E = material.expert_E[rows_E], material.class_E[rows_E]
+    num_classes = prob_NC.shape[1]
+    place = np.full(int(material.train_T.max()) + 1, -1, np.int64)
+    place[material.train_T] = np.arange(len(material.train_T))
+    target_TC = propagate.spread(material.graph_TT, place[expert_E], class_E, num_classes, config.pseudo.spread_alpha)
+    found = pseudo.decide(prob_NC[material.train_T], threshold_C, config.pseudo, admitted)
+    balanced_C = np.full(num_classes, 1.0 / num_classes)
+    prevalence_C = _prevalence(material, num_classes)
+    soft_TC = calibrate.shift_prior(prob_NC[material.train_T], prevalence_C, balanced_C)
+    target_TC[found.admitted_N] = soft_TC[found.admitted_N]
+    target_TC[place[expert_E]] = np.eye(num_classes)[class_E]
+    weight_T = np.full(len(target_TC), config.pseudo.propagate if config.pseudo.gate == "estimated" else 0.0)
+    weight_T[found.admitted_N] = 1.0
+    weight_T[place[expert_E]] = 1.0
+    held_out = np.setdiff1d(material.expert_E, expert_E)
+    weight_T[place[held_out]] = 0.0  # an expert's scan of another fold: neither its label nor a guess at it
+    keep = np.flatnonzero(weight_T > 0.0)
+    if len(keep) > config.train.max_rows:
+        chosen = np.random.default_rng(seed).choice(keep, config.train.max_rows, replace=False)
+        keep = np.union1d(chosen, place[expert_E])
+    mass_TC = target_TC[keep] * weight_T[keep, None]
+    total_C = mass_TC.sum(0)
+    present_C = total_C > 0
+    mass_TC[:, present_C] *= len(expert_E) / (present_C.sum() * total_C[present_C])
+    row_weight = mass_TC.sum(1)
+    val = None
+    if config.train.head == "mlp":
+        val = (expert_E, np.eye(num_classes)[class_E], calibrate.class_weights(class_E, num_classes)[class_E])
+    return _Fit(
+        material.folder, material.train_T[keep], mass_TC / np.maximum(row_weight[:, None], 1e-12), row_weight,
+        config.train.student_l2, config.train, seed, val,
+    )  # fmt: skip
+
+
+def _hold_back(
+    material: Material, rows_E: np.ndarray, rows: np.ndarray, target: np.ndarray, weight: np.ndarray, seed: int
+) -> tuple[Any, ...]:
+    """A patient-disjoint fifth of the expert labels stops the MLP early."""
+    groups = [group for group, used in zip(material.group_E, rows_E, strict=True) if used]
+    fold = calibrate.grouped_folds(groups, target.argmax(1), 5, np.random.default_rng(seed))
+    inner = fold != fold.max()
+    if inner.all() or len(np.unique(target[inner].argmax(1))) < len(np.unique(target.argmax(1))):
+        return rows, target, weight, None
+    return rows[inner], target[inner], weight[inner], (rows[~inner], target[~inner], weight[~inner])
+
+
+def _fit_all(engine: Engine, fits: list[_Fit]) -> list[tuple[Head, np.ndarray]]:
+    out: list[Any] = [None] * len(fits)
+    if fits[0].config.num_workers > 1:
+        from pipeline.distributed import fit_distributed
+
+        return [fit_distributed(fit_problem(fit), fit, features.load(fit.folder)) for fit in fits]
+    for index, result in engine.map_shards(fit_one, fits):
+        out[index] = result
+    return out
+
+
+def fit_one(fit: _Fit) -> tuple[Head, np.ndarray]:
+    """Fit a head and apply it to every scan with a vector; runs as one Ray task."""
+    head = train_loop(fit_problem(fit), fit.config, fit.seed)
+    return head, head.logits(features.load(fit.folder))
+
+
+def fit_problem(fit: _Fit) -> Problem:
+    """Read the rows of a fit from the features."""
+    x_NP = features.load(fit.folder)
+    val = None
+    if fit.val is not None:
+        val = (x_NP[fit.val[0]], fit.val[1], fit.val[2])
+    return Problem(x_NP[fit.rows_N], fit.target_NC, fit.weight_N, fit.l2, val)
+
+
+def _out_of_fold(
+    material: Material, fitted: list[tuple[Head, np.ndarray]], fold_E: np.ndarray, folds: list[int]
+) -> np.ndarray:
+    oof_EC = np.empty((len(fold_E), fitted[0][1].shape[1]), np.float32)
+    for f, (_, logit_NC) in zip(folds, fitted[:-1], strict=True):
+        rows_E = fold_E == f
+        oof_EC[rows_E] = logit_NC[material.expert_E[rows_E]]
+    return oof_EC
+
+
+def _temperature(oof_EC: np.ndarray, class_E: np.ndarray) -> float:
+    weight_C = calibrate.class_weights(class_E, oof_EC.shape[1])
+    return calibrate.fit_temperature(oof_EC, class_E, weight_C[class_E])
+
+
+def _prevalence(material: Material, num_classes: int) -> np.ndarray:
+    counts = [np.bincount(classes, minlength=num_classes) for classes in (material.class_E[material.uniform_E], material.class_E)]
+    return calibrate.estimate_prevalence(counts[0], counts[1])
+
+
+def _to_pool(class_E: np.ndarray, prevalence_C: np.ndarray) -> np.ndarray:
+    """Weights that bring the chosen labels' class frequencies to the pool's prevalence."""
+    frequency_C = np.bincount(class_E, minlength=len(prevalence_C)) / len(class_E)
+    weight_C = np.divide(prevalence_C, frequency_C, out=np.zeros_like(prevalence_C), where=frequency_C > 0)
+    return np.asarray(weight_C[class_E])

@@ -1,0 +1,126 @@
+"""The stages of a run, in order. This list drives the CLI, resume, and the README's reading order.
+
+A stage is reused when its fingerprint is the same: the options it reads, the fingerprint of the stage before, the
+pool's content and the version of the code.
+"""
+
+import importlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline import __version__, run_dir
+from pipeline.config import Config
+from pipeline.context import StageContext
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run.
+
+    Attributes:
+        name: As shown to users.
+        module: Where `run(ctx) -> counts` lives; imported when the stage runs.
+        reads: Sections of the configuration it depends on.
+        outputs: Files that must be there for it to count as finished.
+        always: Run it every time; it finds out itself what is done.
+        purpose: One line for people.
+    """
+
+    name: str
+    module: str
+    reads: tuple[str, ...]
+    outputs: tuple[str, ...]
+    purpose: str
+    always: bool = False
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("manifest", "pipeline.manifest", ("pool", "splits"), ("manifest.parquet", "pool_labels.parquet"), "one row a scan; broken scans quarantined", always=True),
+    Stage("duplicates", "pipeline.duplicates", ("duplicates",), ("duplicates.parquet",), "exact and near copies, patient groups"),
+    Stage("splits", "pipeline.splits", ("splits",), ("splits.parquet",), "training pool and sealed holdout, by group"),
+    Stage("embed", "pipeline.embedding", ("backbone", "preprocess", "embed"), ("embeddings.npy", "embeddings.parquet"), "scans to vectors, content-addressed"),
+    Stage("clusters", "pipeline.clusters", ("cluster", "train", "pseudo"), ("clusters.parquet", "neighbors.safetensors", "features.npy"), "k-means, neighbours, map"),
+    Stage("rounds", "pipeline.rounds", (), ("metrics.jsonl",), "queue, labels, training, pseudo-labels, evaluation", always=True),
+    Stage("reference", "pipeline.reference", ("rounds", "queue", "train", "calibrate", "pseudo", "evaluate", "oracle"), ("reference.jsonl",), "random selection on the same budget"),
+    Stage("report", "pipeline.report", (), ("report/index.html", "report/model_card.md"), "the evidence, one page"),
+)  # fmt: skip
+
+
+def run_stages(ctx: StageContext, names: tuple[str, ...] | None = None) -> dict[str, dict[str, Any]]:
+    """Run the stages in order, reusing what is finished; returns each stage's record."""
+    records: dict[str, dict[str, Any]] = {}
+    before = "start"
+    for stage in STAGES:
+        if names is not None and stage.name not in names:
+            continue
+        records[stage.name] = _run_one(ctx, stage, before)
+        before = records[stage.name]["fingerprint"]
+    return records
+
+
+def plan(ctx: StageContext) -> list[dict[str, Any]]:
+    """For `--dry-run`: each stage, whether it would be reused, and the counts it left last time."""
+    records = run_dir.stage_records(ctx.folder)
+    rows = []
+    before, chain = "start", True
+    for stage in STAGES:
+        record = records.get(stage.name, {})
+        expected = _fingerprint(ctx.config, stage, before, record.get("content"))
+        chain = chain and record.get("fingerprint") == expected and _outputs_exist(ctx, stage)
+        rows.append({"stage": stage.name, "purpose": stage.purpose, "reuse": chain, "counts": record.get("counts", {})})
+        before = record.get("fingerprint", expected)
+    return rows
+
+
+def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
+    record = run_dir.stage_records(ctx.folder).get(stage.name)
+    expected = _fingerprint(ctx.config, stage, before, None)
+    if not stage.always and record and record["fingerprint"] == expected and _outputs_exist(ctx, stage):
+        log.info("%s: finished before, kept", stage.name)
+        return record
+    run_dir.write_status(ctx.folder, "running", stage.name)
+    start = time.perf_counter()
+    counts = _function(stage)(ctx)
+    content = _content(ctx, stage)
+    fresh = {
+        "name": stage.name,
+        "fingerprint": _fingerprint(ctx.config, stage, before, content),
+        "content": content,
+        "seconds": round(time.perf_counter() - start, 3),
+        "counts": counts,
+    }
+    run_dir.record_stage(ctx.folder, fresh)
+    log.info("%s: %s (%.1f s)", stage.name, ", ".join(f"{k} {v}" for k, v in counts.items()), fresh["seconds"])
+    return fresh
+
+
+def _fingerprint(config: Config, stage: Stage, before: str, content: str | None) -> str:
+    sections = {name: getattr(config, name) for name in stage.reads}
+    plain = {name: value.model_dump() if hasattr(value, "model_dump") else value for name, value in sections.items()}
+    return run_dir.fingerprint(
+        {"stage": stage.name, "config": plain, "seed": config.seed, "before": before, "content": content, "version": __version__}
+    )
+
+
+def _content(ctx: StageContext, stage: Stage) -> str | None:
+    """What an ever-running stage left; the others are determined by their inputs."""
+    return "-".join(run_dir.file_hash(ctx.folder / name) for name in stage.outputs) if stage.always else None
+
+
+def _outputs_exist(ctx: StageContext, stage: Stage) -> bool:
+    return all((ctx.folder / name).exists() for name in stage.outputs)
+
+
+def _function(stage: Stage) -> Callable[[StageContext], dict[str, Any]]:
+    found: Callable[[StageContext], dict[str, Any]] = importlib.import_module(stage.module).run
+    return found
+
+
+def with_progress(ctx: StageContext, progress: Callable[[str, int, int], None]) -> StageContext:
+    """The same context, reporting to `progress`."""
+    return replace(ctx, progress=progress)
