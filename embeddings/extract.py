@@ -58,7 +58,11 @@ def open_store(config: Config, backbone: Backbone, root: Path) -> EmbeddingStore
 
 
 def plan(
-    config: Config, backbone: Backbone, model: Path | None, store: EmbeddingStore, scans: Sequence[tuple[str, str]]
+    config: Config,
+    backbone: Backbone,
+    model: Path | None,
+    store: EmbeddingStore,
+    scans: Sequence[tuple[str, str]],
 ) -> list[Shard]:
     """Cut (sha256, uri) pairs into shards of what the store lacks.
 
@@ -149,7 +153,10 @@ def _torch_forward(backbone: Backbone) -> Any:
 
     def forward(scan_N1SS: np.ndarray) -> np.ndarray:
         scan = torch.from_numpy(scan_N1SS).to(device, non_blocking=True)
-        with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"),
+        ):
             return np.asarray(module(scan.contiguous(memory_format=torch.channels_last)).float().cpu())
 
     return forward

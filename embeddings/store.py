@@ -6,6 +6,7 @@ A store is a folder of Parquet parts, each published whole; who shares the folde
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,7 +52,7 @@ class EmbeddingStore:
         rows: dict[str, list[int]] = {}
         for row, sha in enumerate(sha256):
             rows.setdefault(sha, []).append(row)
-        out: np.ndarray | None = None
+        out: Any = None
         partial = path.with_suffix(".npy.part")
         for part in self._parts():
             table = pq.read_table(part)
@@ -67,7 +68,8 @@ class EmbeddingStore:
         out.flush()
         del out
         partial.replace(path)
-        return np.load(path, mmap_mode="r")
+        found: np.ndarray = np.load(path, mmap_mode="r")
+        return found
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))

@@ -149,9 +149,7 @@ def shift_prior(prob_NC: ArrayLike, from_prior_C: ArrayLike, to_prior_C: ArrayLi
     return moved_NC
 
 
-def grouped_folds(
-    groups_N: Sequence[Hashable], truth_N: ArrayLike, num_folds: int, rng: np.random.Generator
-) -> Ints:
+def grouped_folds(groups_N: Sequence[Hashable], truth_N: ArrayLike, num_folds: int, rng: np.random.Generator) -> Ints:
     """Fold of each scan, (N,): groups stay whole, classes are spread evenly, no fold is empty.
 
     Uses `min(num_folds, K)` folds. A class held by two groups or more is never locked into one fold,
@@ -289,9 +287,7 @@ def _weights(weight_N: ArrayLike | None, num_scans: int) -> Floats:
 def _prior(prior_C: ArrayLike, num_classes: int) -> Floats:
     prior = np.asarray(prior_C, np.float64)
     if prior.shape != (num_classes,) or not (prior > 0).all() or abs(prior.sum() - 1) > 1e-6:
-        raise ValueError(
-            f"a prior must be {num_classes} positive numbers that sum to 1, not {prior.tolist()}"
-        )
+        raise ValueError(f"a prior must be {num_classes} positive numbers that sum to 1, not {prior.tolist()}")
     return prior
 
 

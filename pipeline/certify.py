@@ -232,9 +232,7 @@ def estimated_precision(
     return (share * effective + PRIOR_STRENGTH * MAX_PRIOR) / (effective + PRIOR_STRENGTH)
 
 
-def _lowest_threshold(
-    top_N: Floats, hit_N: Floats, weight_N: Floats, promise: float, max_share: float
-) -> float:
+def _lowest_threshold(top_N: Floats, hit_N: Floats, weight_N: Floats, promise: float, max_share: float) -> float:
     order = np.argsort(-top_N, kind="stable")
     top_N, hit_N, weight_N = top_N[order], hit_N[order], weight_N[order]
     last_T = np.flatnonzero(np.append(top_N[1:] != top_N[:-1], True))  # last scan of each tie
@@ -274,9 +272,7 @@ def _checked(
     # Written so that NaN fails as well.
     if not ((prob >= 0) & (prob <= 1 + 1e-6)).all() or not (np.isfinite(weight) & (weight >= 0)).all():
         raise ValueError("probabilities must be in 0..1, weights finite and not negative")
-    if len(truth) and not (
-        np.issubdtype(truth.dtype, np.integer) and ((truth >= 0) & (truth < prob.shape[1])).all()
-    ):
+    if len(truth) and not (np.issubdtype(truth.dtype, np.integer) and ((truth >= 0) & (truth < prob.shape[1])).all()):
         raise ValueError(f"truth must be class indices 0..{prob.shape[1] - 1}")
     return prob, truth.astype(np.int64), weight
 

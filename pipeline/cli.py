@@ -38,10 +38,16 @@ def run(
     out: OutOption = None,
     seed: Annotated[int | None, typer.Option(help="Root of all randomness.")] = None,
     set_: SetOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out; start it if there is none.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again; a run people labelled is moved aside.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out; start it if there is none.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start again; a run people labelled is moved aside.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show stages, counts and what would be reused.")] = False,
-    oracle: Annotated[bool, typer.Option("--oracle", help="Hide the training labels; reveal what the queue asks.")] = False,
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Hide the training labels; reveal what the queue asks.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -52,10 +58,19 @@ def run(
     from pipeline import runs
 
     given = {
-        "pool.uri": pool, "rounds.num": rounds, "queue.budget": budget, "seed": seed, "oracle": True if oracle else None,
-    }  # fmt: skip
+        "pool.uri": pool,
+        "rounds.num": rounds,
+        "queue.budget": budget,
+        "seed": seed,
+        "oracle": True if oracle else None,
+    }
     request = runs.Request(
-        config_file=config, overrides=_overrides(given, set_), out=out, resume=resume, overwrite=overwrite, quiet=quiet
+        config_file=config,
+        overrides=_overrides(given, set_),
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
     )
     if dry_run:
         _answer(runs.dry_run(request), as_json, _show_plan)
@@ -111,9 +126,10 @@ def labels_import(
     from pipeline import runs
 
     _answer(
-        runs.import_labels(folder, files, annotator), as_json,
-        lambda found: _say(f"{found['num_new']} new answers, {found['num_known']} known already, {found['num_blank']} rows blank"),
-    )  # fmt: skip
+        runs.import_labels(folder, files, annotator),
+        as_json,
+        lambda found: _say("{num_new} new answers, {num_known} known already, {num_blank} rows blank".format(**found)),
+    )
 
 
 @config_app.command("show")
@@ -209,13 +225,27 @@ def _show_run(found: dict[str, Any]) -> None:
 
     console = Console()
     if found["metrics"]:
-        table = Table("round", "expert labels", "pseudo-labels", "estimated", "certified ≥", "AUROC", "accuracy", title_justify="left")
+        table = Table(
+            "round",
+            "expert labels",
+            "pseudo-labels",
+            "estimated",
+            "certified ≥",
+            "AUROC",
+            "accuracy",
+            title_justify="left",
+        )
         for row in found["metrics"]:
             holdout = row.get("holdout") or {}
             table.add_row(
-                str(row["round"]), str(row["num_expert"]), str(row["num_pseudo"]), _number(row["pseudo_precision_estimated"]),
-                _number(row["pseudo_precision_certified"]), _number(holdout.get("auroc")), _number(holdout.get("accuracy")),
-            )  # fmt: skip
+                str(row["round"]),
+                str(row["num_expert"]),
+                str(row["num_pseudo"]),
+                _number(row["pseudo_precision_estimated"]),
+                _number(row["pseudo_precision_certified"]),
+                _number(holdout.get("auroc")),
+                _number(holdout.get("accuracy")),
+            )
         console.print(table)
     for name in ("report", "out"):
         if found.get(name):
@@ -225,7 +255,10 @@ def _show_run(found: dict[str, Any]) -> None:
 def _show_plan(found: dict[str, Any]) -> None:
     for row in found["stages"]:
         counts = ", ".join(f"{key} {value}" for key, value in row["counts"].items())
-        _say(f"{row['stage']:<11} {'reuse' if row['reuse'] else 'run':<6} {row['purpose']}" + (f" (last: {counts})" if counts else ""))
+        _say(
+            f"{row['stage']:<11} {'reuse' if row['reuse'] else 'run':<6} {row['purpose']}"
+            + (f" (last: {counts})" if counts else "")
+        )
     _say(f"pool: {found['num_scans']} scans, {found['num_labelled']} labelled; out: {found['out']}")
 
 
@@ -238,7 +271,10 @@ def _show_status(found: dict[str, Any]) -> None:
 
 def _show_doctor(found: dict[str, Any]) -> None:
     for row in found["checks"]:
-        _say(f"{'ok ' if row['ok'] else 'NO '} {row['check']:<17} {row['found']}" + (f"; {row['advice']}" if row["advice"] else ""))
+        _say(
+            f"{'ok ' if row['ok'] else 'NO '} {row['check']:<17} {row['found']}"
+            + (f"; {row['advice']}" if row["advice"] else "")
+        )
 
 
 def _number(value: float | None) -> str:

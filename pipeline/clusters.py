@@ -28,7 +28,11 @@ def run(ctx: StageContext) -> dict[str, Any]:
     num_clusters = min(config.num_clusters or int(np.clip(np.sqrt(len(train) / 2), 8, 1000)), len(train))
     seed = int(ctx.rng("clusters").integers(2**31))
     centroid_KD, _, _ = spherical_kmeans(
-        unit_ND[train], num_clusters, seed=seed, n_iter=config.n_iter, max_points=config.max_points_per_centroid
+        unit_ND[train],
+        num_clusters,
+        seed=seed,
+        n_iter=config.n_iter,
+        max_points=config.max_points_per_centroid,
     )
     cluster_N, cosine_N = assign(unit_ND, centroid_KD)
     xy_N2 = _plane(unit_ND, train)
@@ -73,7 +77,7 @@ def spherical_kmeans(
         min_points_per_centroid=1, max_points_per_centroid=max_points, gpu=faiss.get_num_gpus() > 0,
     )  # fmt: skip
     clustering.train(np.ascontiguousarray(unit_ND, dtype=np.float32))
-    centroid_KD: np.ndarray = clustering.centroids
+    centroid_KD = np.asarray(clustering.centroids)
     return centroid_KD, *assign(unit_ND, centroid_KD)
 
 

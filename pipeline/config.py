@@ -90,16 +90,15 @@ class BackboneConfig(Section):
         description="efficientnet_lite0 (ships offline), `timm:NAME`, `torchvision:NAME`.",
     )
     weights: str | None = Field(
-        None, description="Local .safetensors or .pth (weights_only) file; null: the backbone's own pretrained ones."
+        None,
+        description="Local .safetensors or .pth (weights_only) file; null: the backbone's own pretrained ones.",
     )
 
 
 class EmbedConfig(Section):
     """How embeddings are computed and kept."""
 
-    runtime: Literal["auto", "onnx", "torch"] = Field(
-        "auto", description="auto: torch on a GPU, onnxruntime on a CPU."
-    )
+    runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="auto: torch on a GPU, onnxruntime on a CPU.")
     batch_size: int = Field(32, ge=1, le=4096, description="Scans a forward pass.")
     shard_size: int = Field(512, ge=1, le=100_000, description="Scans a task; one file in the store.")
     store: str | None = Field(
@@ -134,7 +133,9 @@ class QueueConfig(Section):
         0.2, description="Share of the budget drawn uniformly: it alone estimates prevalence and certifies."
     )
     holdout_budget: int = Field(
-        100, ge=0, description="Scans of the sealed holdout asked for once, when the pool brings no labels for it."
+        100,
+        ge=0,
+        description="Scans of the sealed holdout asked for once, when the pool brings no labels for it.",
     )
 
 
@@ -151,7 +152,10 @@ class TrainConfig(Section):
         0.5, gt=0.0, description="L2 penalty of the head on expert and pseudo-labels (1/C of scikit-learn)."
     )
     num_components: int = Field(
-        256, ge=2, le=8192, description="Principal components of the embeddings the head sees; more is slower."
+        256,
+        ge=2,
+        le=8192,
+        description="Principal components of the embeddings the head sees; more is slower.",
     )
     max_rows: int = Field(50_000, ge=100, description="Scans the head learns from; a larger pool is sampled.")
     max_epochs: int = Field(60, ge=1, description="Passes of the optimiser.")
@@ -171,19 +175,30 @@ class PseudoConfig(Section):
     precision: float = Field(0.97, gt=0.5, lt=1.0, description="The promise: precision of accepted labels.")
     confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Of the one-sided bound of the certificate.")
     queue_below: float = Field(
-        0.7, ge=0.0, le=1.0, description="Calibrated probability under which a scan is marked as worth an expert."
+        0.7,
+        ge=0.0,
+        le=1.0,
+        description="Calibrated probability under which a scan is marked as worth an expert.",
     )
     max_share: float = Field(
-        0.9, gt=0.0, le=1.0, description="Largest share of the scans predicted as a class that may be accepted."
+        0.9,
+        gt=0.0,
+        le=1.0,
+        description="Largest share of the scans predicted as a class that may be accepted.",
     )
     propagate: float = Field(
-        1.0, ge=0.0, le=1.0,
+        1.0,
+        ge=0.0,
+        le=1.0,
         description="Weight of neighbour-propagated soft targets for scans left open; 0 trains on accepted ones only.",
     )
     num_neighbors: int = Field(15, ge=1, le=200, description="Neighbours of the propagation graph.")
     spread_alpha: float = Field(0.5, ge=0.0, lt=1.0, description="Share of a label that neighbours hand on.")
     rollback_auroc: float = Field(
-        0.005, ge=0.0, le=1.0, description="A round that costs more calibration AUROC than this is rolled back."
+        0.005,
+        ge=0.0,
+        le=1.0,
+        description="A round that costs more calibration AUROC than this is rolled back.",
     )
 
 
@@ -227,9 +242,7 @@ class Config(Section):
     """Everything a run depends on."""
 
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Root of all randomness.")
-    oracle: bool = Field(
-        False, description="Hide the training pool's labels and reveal those the queue asks for."
-    )
+    oracle: bool = Field(False, description="Hide the training pool's labels and reveal those the queue asks for.")
     pool: PoolConfig = PoolConfig()
     duplicates: DuplicatesConfig = DuplicatesConfig()
     splits: SplitsConfig = SplitsConfig()
@@ -299,7 +312,7 @@ def schema() -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     yaml = YAML(typ="rt", pure=True)
-    yaml.version = (1, 2)  # type: ignore[assignment]
+    yaml.version = (1, 2)
     try:
         node = yaml.load(path.read_text("utf-8"))
     except FileNotFoundError:

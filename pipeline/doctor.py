@@ -12,7 +12,17 @@ from pipeline.context import cache_folder
 
 def examine() -> list[dict[str, Any]]:
     """One row a check: {"check", "ok", "found", "advice"}."""
-    return [_python(), *_packages(), _backbone(), _gpu(), _faiss(), _memory(), _shared_memory(), _cache(), _cluster()]
+    return [
+        _python(),
+        *_packages(),
+        _backbone(),
+        _gpu(),
+        _faiss(),
+        _memory(),
+        _shared_memory(),
+        _cache(),
+        _cluster(),
+    ]
 
 
 def _row(check: str, ok: bool, found: str, advice: str = "") -> dict[str, Any]:
@@ -65,7 +75,7 @@ def _memory() -> dict[str, Any]:
 
 
 def _shared_memory() -> dict[str, Any]:
-    path = Path("/dev/shm")  # noqa: S108 - Ray keeps its objects there
+    path = Path("/dev/shm")
     if not path.exists():
         return _row("shared memory", True, "no /dev/shm on this system")
     free = shutil.disk_usage(path).free / 2**20

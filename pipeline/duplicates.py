@@ -59,9 +59,7 @@ def near_links(ctx: StageContext, manifest: pa.Table, firsts: Ints) -> tuple[tup
         return (firsts[:0], firsts[:0]), 0
     involved = np.unique(np.concatenate([pairs.left_P, pairs.right_P]))
     uris = manifest["uri"].take(pa.array(firsts[involved])).to_pylist()
-    local = Pairs(
-        np.searchsorted(involved, pairs.left_P), np.searchsorted(involved, pairs.right_P), pairs.bits_P
-    )
+    local = Pairs(np.searchsorted(involved, pairs.left_P), np.searchsorted(involved, pairs.right_P), pairs.bits_P)
     confirmed = pairs.keep(confirm(local, _thumbnails(ctx, uris), config.min_correlation))
     return (firsts[confirmed.left_P], firsts[confirmed.right_P]), len(pairs)
 

@@ -32,7 +32,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     model = _onnx(ctx, backbone, root) if _use_onnx(ctx.config) else None
     shards = extract.plan(ctx.config, backbone, model, store, content)
     total = sum(len(shard.sha256) for shard in shards)
-    done, broken = 0, []
+    done = 0
+    broken: list[tuple[str, str]] = []
     ctx.progress("embed", 0, total)
     for _, result in ctx.engine.map_shards(extract.embed_shard, shards):
         done += result.num_embedded + len(result.broken)
@@ -47,13 +48,26 @@ def run(ctx: StageContext) -> dict[str, Any]:
         raise InputError("no scan could be embedded", where="embed", fix=broken[0][1] if broken else None)
     write_parquet(
         ctx.folder / BROKEN,
-        pa.table({"sha256": pa.array([s for s, _ in broken], pa.string()), "reason": pa.array([r for _, r in broken], pa.string())}),
+        pa.table(
+            {
+                "sha256": pa.array([s for s, _ in broken], pa.string()),
+                "reason": pa.array([r for _, r in broken], pa.string()),
+            }
+        ),
     )
     emb_ND = store.gather(kept["sha256"].to_pylist(), ctx.folder / MATRIX)
     save_ids(ctx.folder, kept["image_id"])
     card = asdict(backbone) | {"weights_file": backbone.weights_file.name if backbone.weights_file else None}
-    write_text(ctx.folder / "backbone.json", json.dumps(card | {"dim": emb_ND.shape[1], "size_px": ctx.config.preprocess.size_px}))
-    return {"num_embedded": done - len(broken), "num_reused": len(kept) - (done - len(broken)), "num_failed": len(broken), "dim": emb_ND.shape[1]}
+    write_text(
+        ctx.folder / "backbone.json",
+        json.dumps(card | {"dim": emb_ND.shape[1], "size_px": ctx.config.preprocess.size_px}),
+    )
+    return {
+        "num_embedded": done - len(broken),
+        "num_reused": len(kept) - (done - len(broken)),
+        "num_failed": len(broken),
+        "dim": emb_ND.shape[1],
+    }
 
 
 def _use_onnx(config: Config) -> bool:

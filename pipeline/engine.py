@@ -26,6 +26,10 @@ class Engine(Protocol):
         """How many tasks run at the same time."""
         ...
 
+    def start(self) -> None:
+        """Start what Ray Train needs."""
+        ...
+
     def close(self) -> None:
         """Give back what was started here."""
         ...
@@ -42,6 +46,10 @@ class SerialEngine:
     def num_slots(self) -> int:
         """One."""
         return 1
+
+    def start(self) -> None:
+        """Refuse: several workers need Ray."""
+        raise EngineError("several training workers need Ray", where="train.num_workers", fix="set engine.backend=ray")
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -96,6 +104,10 @@ class RayEngine:
         cpus = self._ready().cluster_resources().get("CPU", 1)
         return max(1, int(cpus // self._config.threads_per_task))
 
+    def start(self) -> None:
+        """Start Ray, if it does not run yet."""
+        self._ready()
+
     def close(self) -> None:
         """Stop a local Ray; leave a cluster alone."""
         if self._ray is not None:
@@ -129,7 +141,11 @@ def _result(ray: Any, reference: Any, index: int) -> Any:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.as_instanceof_cause() from None
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:
+    except (
+        ray.exceptions.WorkerCrashedError,
+        ray.exceptions.NodeDiedError,
+        ray.exceptions.OutOfMemoryError,
+    ) as error:
         raise EngineError(
             f"the worker of shard {index} died again after every retry",
             fix="run again with --resume: finished shards are kept; look at the memory of the node",

@@ -13,9 +13,7 @@ class CxrSslError(Exception):
 
     exit_code = 1
 
-    def __init__(
-        self, what: str, *, value: object = None, where: object = None, fix: str | None = None
-    ) -> None:
+    def __init__(self, what: str, *, value: object = None, where: object = None, fix: str | None = None) -> None:
         self.what, self.value, self.where, self.fix = what, value, where, fix
         text = what if where is None else f"{where}: {what}"
         if value is not None:

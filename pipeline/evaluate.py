@@ -20,7 +20,7 @@ ACCESS_LOG = "holdout_access.jsonl"
 
 
 def holdout_truth(folder: Path, findings: tuple[str, ...]) -> tuple[list[str], np.ndarray, list[str]]:
-    """Ids, class index and patient group of every holdout scan whose class is known: the pool's label, else experts'."""
+    """Ids, class and patient group of every holdout scan of known class: by the pool's label, else by experts."""
     splits = SPLIT_TABLE.read(folder)
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))
     truth = POOL_LABELS.read(folder)
@@ -36,7 +36,11 @@ def holdout_truth(folder: Path, findings: tuple[str, ...]) -> tuple[list[str], n
 
 
 def evaluate(
-    ctx: StageContext, round_index: int, prob_NC: np.ndarray, predicted_N: np.ndarray, findings: tuple[str, ...]
+    ctx: StageContext,
+    round_index: int,
+    prob_NC: np.ndarray,
+    predicted_N: np.ndarray,
+    findings: tuple[str, ...],
 ) -> dict[str, Any] | None:
     """Metrics of the holdout with patient-cluster bootstrap intervals; None where no holdout label is known.
 
@@ -78,6 +82,11 @@ def operating_weights(prevalence_C: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _log_read(folder: Path, round_index: int, num_scans: int) -> None:
-    entry = {"time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "reader": "evaluate", "round": round_index, "num_scans": num_scans}
+    entry = {
+        "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "reader": "evaluate",
+        "round": round_index,
+        "num_scans": num_scans,
+    }
     with (folder / ACCESS_LOG).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(entry) + "\n")

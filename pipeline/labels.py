@@ -54,7 +54,9 @@ def add_answers(folder: Path, answers: Sequence[Answer], findings: Sequence[str]
     latest = _latest(table, findings)
     fresh = []
     for answer in answers:
-        if (answer.image_id, answer.annotator) in latest and latest[answer.image_id, answer.annotator] == answer.finding:
+        if (answer.image_id, answer.annotator) in latest and latest[
+            answer.image_id, answer.annotator
+        ] == answer.finding:
             continue
         latest[answer.image_id, answer.annotator] = answer.finding
         fresh.append(answer)

@@ -60,10 +60,7 @@ def run(ctx: StageContext) -> dict[str, int]:
             "image_id": table["image_id"],
             "uri": scans["uri"],
             "path": scans["path"],
-            **{
-                name: table[name]
-                for name in ("sha256", "phash", "width_px", "height_px", "bit_depth", "format")
-            },
+            **{name: table[name] for name in ("sha256", "phash", "width_px", "height_px", "bit_depth", "format")},
             "view": scans["view"],
             "patient_id": hidden(scans["patient_id"], ctx.config.splits.salt),
             **{name: scans[name] for name in ("source", "age_years", "sex")},
@@ -121,9 +118,7 @@ def read_shard(shard: Shard) -> pa.Table:
         except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; counted and logged by `_report`
             row["reason"] = f"unexpected {type(error).__name__}: {str(error)[:120]}"
     table = pa.Table.from_pylist(rows, schema=_READ)
-    hashes = [
-        value if row.get("reason") is None else None for value, row in zip(phashes(small), rows, strict=True)
-    ]
+    hashes = [value if row.get("reason") is None else None for value, row in zip(phashes(small), rows, strict=True)]
     return table.append_column("phash", pa.array(hashes, pa.string()))
 
 

@@ -90,15 +90,11 @@ def evaluate(
     result["num_scans"], result["num_groups"] = len(truth_N), num_groups
     result["prevalence"] = {f: float(n / len(truth_N)) for f, n in zip(findings, count_C, strict=True)}
     result["majority_accuracy"] = float(count_C.max() / len(truth_N))
-    result["per_class"] = {
-        f: _class_report(c, scores.confusion_CC, value, interval) for c, f in enumerate(findings)
-    }
+    result["per_class"] = {f: _class_report(c, scores.confusion_CC, value, interval) for c, f in enumerate(findings)}
     return result
 
 
-def expected_calibration_error(
-    confidence_N: ArrayLike, correct_N: ArrayLike, num_bins: int = NUM_ECE_BINS
-) -> float:
+def expected_calibration_error(confidence_N: ArrayLike, correct_N: ArrayLike, num_bins: int = NUM_ECE_BINS) -> float:
     """Mean gap between confidence and correctness over bins of equal mass, 0..1.
 
     Args:
@@ -110,9 +106,7 @@ def expected_calibration_error(
     """
     bins = reliability(confidence_N, correct_N, num_bins)
     total = sum(b["count"] for b in bins)
-    return (
-        float(sum(b["count"] / total * abs(b["confidence"] - b["accuracy"]) for b in bins)) if bins else 0.0
-    )
+    return float(sum(b["count"] / total * abs(b["confidence"] - b["accuracy"]) for b in bins)) if bins else 0.0
 
 
 def reliability(prob_N: ArrayLike, correct_N: ArrayLike, num_bins: int = 10) -> list[dict[str, float]]:
@@ -123,9 +117,7 @@ def reliability(prob_N: ArrayLike, correct_N: ArrayLike, num_bins: int = 10) -> 
     """
     prob, correct = np.asarray(prob_N, np.float64), np.asarray(correct_N, np.float64)
     if prob.shape != correct.shape or prob.ndim != 1 or num_bins < 1:
-        raise ValueError(
-            f"cannot put {prob.shape} probabilities and {correct.shape} answers in {num_bins} bins"
-        )
+        raise ValueError(f"cannot put {prob.shape} probabilities and {correct.shape} answers in {num_bins} bins")
     if not len(prob):
         return []
     distinct, tie_N, size = np.unique(prob, return_inverse=True, return_counts=True)
@@ -265,10 +257,7 @@ def _class_report(
     return {
         "auroc": _number(value.get(f"auroc:{c}")),
         "auroc_ci95": interval.get(f"auroc:{c}"),
-        **{
-            k: _number(value.get(f"{k}:{c}"))
-            for k in ("auprc", "sensitivity", "specificity", "precision", "f1")
-        },
+        **{k: _number(value.get(f"{k}:{c}")) for k in ("auprc", "sensitivity", "specificity", "precision", "f1")},
         "tp": tp,
         "fp": fp,
         "tn": int(confusion_CC.sum()) - tp - fn - fp,

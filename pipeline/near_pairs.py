@@ -1,16 +1,15 @@
 """Pairs of scans that show the same picture: candidates by perceptual hash, confirmed by their pixels.
 
 Chest X-rays all look alike: among 5,856 children's scans 44,000 pairs lie within 10 bits, none of them one
-picture, and whole-picture correlations reach 0.97. What copies share and other films do not is fine detail. So a
-candidate is aligned (shift and zoom of each axis: a cropped copy is still the copy) and the correlation of the
-detail finer than 5 of 64 pixels decides.
+picture, and their correlations reach 0.97. What copies share and other films do not is fine detail. So a
+candidate is aligned (shift and zoom of each axis: a cropped copy is still the copy) and the correlation of
+the detail finer than 5 of 64 pixels decides.
 
 Legend: P pairs, N pictures, B bytes of a hash, S side, K parameters of the alignment, X pixels.
 """
 
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +22,13 @@ Bytes = NDArray[np.uint8]
 
 SIDE_PX = 64
 _DETAIL_PX = 5
-# Measured on real scans at 32x32: 95 % of the copies cropped by 3 % a side are above, 99.9 % of other candidates
-# below.
+# Measured on real scans: 95 % of the copies cropped by 3 % a side are above, 99.9 % of other pairs below.
 _MIN_COARSE = 0.85
 _MARGIN_PX = 2
 _NUM_STEPS = 4
 _MAX_SHIFT_PX = 5.0
-_PAIRS_A_BLOCK = 128
+_PAIRS_A_BLOCK = 64  # so that a block's arrays fit the processor's cache
 _QUERIES_A_BLOCK = 4096
-# Above this number of hashes, multi-index hashing is faster than comparing all of them.
-_MAX_FLAT = 100_000
-_MAX_FLIPS = 2
 _MAX_CANDIDATES = 3_000_000
 
 
@@ -41,9 +36,9 @@ _MAX_CANDIDATES = 3_000_000
 class Pairs:
     """Pairs of positions, `left_P` < `right_P`, and the distance of their hashes in bits."""
 
-    left_P: Ints  # noqa: N815
-    right_P: Ints  # noqa: N815
-    bits_P: Ints  # noqa: N815
+    left_P: Ints
+    right_P: Ints
+    bits_P: Ints
 
     def keep(self, mask_P: NDArray[np.bool_]) -> "Pairs":
         """The pairs where the mask holds."""
@@ -56,26 +51,21 @@ class Pairs:
 def candidates(hash_NB: Bytes, max_bits: int, max_pairs: int = _MAX_CANDIDATES) -> Pairs:
     """All pairs within `max_bits`, or within fewer bits, with a warning, where they would exceed `max_pairs`.
 
-    The number of look-alikes grows with the square of the pool, so one distance cannot fit every size.
+    The number of look-alikes grows with the square of the pool, so one distance cannot fit every size. Brute
+    force is measured faster here than faiss' multi-index hashing up to a million scans (minutes there).
     """
     import faiss
 
-    flips = max_bits // 4  # four words of 16 bits: one of them differs in no more than a quarter of the bits
-    num = len(hash_NB)
-    if num > _MAX_FLAT and flips <= _MAX_FLIPS:
-        index: Any = faiss.IndexBinaryMultiHash(64, 4, 16)
-        index.nflip = flips
-    else:
-        index = faiss.IndexBinaryFlat(64)
-    index.add(hash_NB)
+    index = faiss.IndexBinaryFlat(8 * hash_NB.shape[1])
     parts: list[Pairs] = []
     radius = max_bits
-    for start in range(0, num, _QUERIES_A_BLOCK):
+    for start in range(0, len(hash_NB), _QUERIES_A_BLOCK):
         block_NB = hash_NB[start : start + _QUERIES_A_BLOCK]
-        ends, bits_P, right_P = index.range_search(block_NB, radius + 1)  # faiss: strictly less
-        left_P = start + np.repeat(np.arange(len(block_NB)), np.diff(ends.astype(np.int64)))
-        found = Pairs(left_P, right_P.astype(np.int64), bits_P.astype(np.int64))
-        parts.append(found.keep((left_P < right_P) & (found.bits_P <= radius)))
+        index.add(block_NB)  # each block meets itself and those before it: half of all comparisons
+        ends, bits_P, left_P = index.range_search(block_NB, radius + 1)  # faiss: strictly less
+        right_P = start + np.repeat(np.arange(len(block_NB)), np.diff(ends.astype(np.int64)))
+        found = Pairs(left_P.astype(np.int64), right_P, bits_P.astype(np.int64))
+        parts.append(found.keep(left_P < right_P))
         while sum(len(part) for part in parts) > max_pairs and radius > 0:
             radius -= 1
             parts = [part.keep(part.bits_P <= radius) for part in parts]
@@ -90,7 +80,7 @@ def candidates(hash_NB: Bytes, max_bits: int, max_pairs: int = _MAX_CANDIDATES) 
 
 
 def confirm(pairs: Pairs, thumb_NSS: Bytes, min_correlation: float) -> NDArray[np.bool_]:
-    """Which pairs are the same picture: aligned, the detail of their thumbnails correlates by `min_correlation`."""
+    """Which pairs show the same picture: their detail, aligned, correlates by `min_correlation` or more."""
     rows = [
         part.start + np.flatnonzero(_coarse(pairs, thumb_NSS, part) >= min(_MIN_COARSE, min_correlation))
         for part in _blocks(len(pairs))
@@ -105,21 +95,19 @@ def confirm(pairs: Pairs, thumb_NSS: Bytes, min_correlation: float) -> NDArray[n
 
 
 def detail_correlation(a_PSS: Floats, b_PSS: Floats) -> Floats:
-    """Correlation of fine detail after `b` was shifted and zoomed onto `a` by Gauss-Newton steps; shape (P,)."""
+    """Correlation of fine detail, `b` shifted and zoomed onto `a` by Gauss-Newton steps; shape (P,)."""
     limit_px = np.float32(_MAX_SHIFT_PX)
     warp_PK = np.zeros((len(a_PSS), 4), np.float32)
     a_PX = _unit(_inner(a_PSS))
     moved_PSS = b_PSS
     for _ in range(_NUM_STEPS):
-        moved_PX = _inner(moved_PSS)
-        scale_P = np.maximum(moved_PX.std(axis=1), np.float32(1e-3)) * np.float32(np.sqrt(moved_PX.shape[1]))
-        jacobian_PKX = _centred(_gradients(moved_PSS)) / scale_P[:, None, None]
-        normal_PKK = jacobian_PKX @ jacobian_PKX.transpose(0, 2, 1) + np.float32(1e-4) * np.eye(
-            4, dtype=np.float32
-        )
-        error_PX = a_PX - _unit(moved_PX)
-        step_PK = np.linalg.solve(normal_PKK, jacobian_PKX @ error_PX[:, :, None])[:, :, 0]
-        warp_PK = np.clip(warp_PK + step_PK, -limit_px, limit_px)
+        basis_PKX = _basis(moved_PSS)
+        moved_PX = basis_PKX[:, 0]
+        scale_P1 = np.maximum(moved_PX.std(axis=1), np.float32(1e-3))[:, None] * np.float32(moved_PX.shape[1] ** 0.5)
+        error_PX = (a_PX - _unit(moved_PX)) * scale_P1  # of mean 0, so the basis needs no centring here
+        dot_PK1 = basis_PKX[:, 1:] @ error_PX[:, :, None]
+        warp_PK = warp_PK + np.linalg.solve(_gram(basis_PKX[:, 1:]), dot_PK1)[:, :, 0]
+        warp_PK = np.clip(warp_PK, -limit_px, limit_px)
         moved_PSS = _warped(b_PSS, warp_PK)
     a_PX, b_PX = (_unit(_inner(_detail(image_PSS))) for image_PSS in (a_PSS, moved_PSS))
     correlation_P: Floats = (a_PX * b_PX).sum(axis=1)
@@ -127,15 +115,12 @@ def detail_correlation(a_PSS: Floats, b_PSS: Floats) -> Floats:
 
 
 def _coarse(pairs: Pairs, thumb_NSS: Bytes, part: slice) -> Floats:
-    """Multiple correlation of detail at 32x32 with first-order shifts and zooms: one solve a pair, no warping."""
+    """Multiple correlation of detail at 32x32 with first-order shifts and zooms: no warping."""
     a_PSS, b_PSS = (_detail(_halved(thumb_NSS[side[part]])) for side in (pairs.left_P, pairs.right_P))
     a_PX = _unit(_inner(a_PSS))
-    basis_PKX = _centred(np.concatenate([_inner(b_PSS)[:, None], _gradients(b_PSS)], axis=1))
-    normal_PKK = basis_PKX @ basis_PKX.transpose(0, 2, 1)
-    ridge_P = np.float32(1e-5) * np.trace(normal_PKK, axis1=1, axis2=2) + np.float32(1e-6)
-    normal_PKK = normal_PKK + ridge_P[:, None, None] * np.eye(5, dtype=np.float32)
+    basis_PKX = _basis(b_PSS)
     dot_PK = (basis_PKX @ a_PX[:, :, None])[:, :, 0]
-    explained_P = (dot_PK * np.linalg.solve(normal_PKK, dot_PK[:, :, None])[:, :, 0]).sum(axis=1)
+    explained_P = (dot_PK * np.linalg.solve(_gram(basis_PKX), dot_PK[:, :, None])[:, :, 0]).sum(axis=1)
     coarse_P: Floats = np.sqrt(np.clip(explained_P, 0, 1))
     return coarse_P
 
@@ -164,15 +149,29 @@ def _inner(image_PSS: Floats) -> Floats:
     return inside.reshape(len(image_PSS), -1)
 
 
-def _gradients(image_PSS: Floats) -> Floats:
-    """How each inner pixel changes with shift in x, y and zoom in x, y; shape (P, 4, inner pixels)."""
+def _basis(image_PSS: Floats) -> Floats:
+    """Inner pixels, and how they change with shift in x, y and zoom in x, y; shape (P, 5, X)."""
     m, side = _MARGIN_PX, image_PSS.shape[1]
-    x_PSS = (image_PSS[:, m:-m, m + 1 : side - m + 1] - image_PSS[:, m:-m, m - 1 : side - m - 1]) / 2
-    y_PSS = (image_PSS[:, m + 1 : side - m + 1, m:-m] - image_PSS[:, m - 1 : side - m - 1, m:-m]) / 2
+    inner = side - 2 * m
+    basis_PKSS = np.empty((len(image_PSS), 5, inner, inner), np.float32)
+    basis_PKSS[:, 0] = image_PSS[:, m:-m, m:-m]
+    basis_PKSS[:, 1] = image_PSS[:, m:-m, m + 1 : side - m + 1] - image_PSS[:, m:-m, m - 1 : side - m - 1]
+    basis_PKSS[:, 2] = image_PSS[:, m + 1 : side - m + 1, m:-m] - image_PSS[:, m - 1 : side - m - 1, m:-m]
+    basis_PKSS[:, 1:3] *= np.float32(0.5)
     ramp_S = _ramp(side)[m:-m]
-    parts = [x_PSS, y_PSS, x_PSS * ramp_S[None, None], y_PSS * ramp_S[None, :, None]]
-    gradients_PKX: Floats = np.stack(parts, axis=1).reshape(len(image_PSS), 4, -1)
-    return gradients_PKX
+    np.multiply(basis_PKSS[:, 1], ramp_S, out=basis_PKSS[:, 3])
+    np.multiply(basis_PKSS[:, 2], ramp_S[:, None], out=basis_PKSS[:, 4])
+    return basis_PKSS.reshape(len(image_PSS), 5, -1)
+
+
+def _gram(basis_PKX: Floats) -> Floats:
+    """Inner products of the centred rows, plus a ridge that a flat picture needs."""
+    mean_PK1 = basis_PKX.mean(axis=2)[:, :, None]
+    gram_PKK = basis_PKX @ basis_PKX.transpose(0, 2, 1)
+    gram_PKK -= np.float32(basis_PKX.shape[2]) * (mean_PK1 @ mean_PK1.transpose(0, 2, 1))
+    ridge_P = np.float32(1e-5) * np.trace(gram_PKK, axis1=1, axis2=2) + np.float32(1e-6)
+    ridged: Floats = gram_PKK + ridge_P[:, None, None] * np.eye(gram_PKK.shape[1], dtype=np.float32)
+    return ridged
 
 
 def _ramp(side: int) -> Floats:
@@ -185,7 +184,7 @@ def _warped(image_PSS: Floats, warp_PK: Floats) -> Floats:
     ramp_S, place_S = _ramp(side), np.arange(side, dtype=np.float32)
     pairs = np.arange(len(image_PSS))[:, None]
     for axis in (1, 0):  # y, then x on the transposed picture
-        at_PS = place_S[None] + warp_PK[:, axis : axis + 1] + warp_PK[:, axis + 2 : axis + 3] * ramp_S[None]
+        at_PS: Floats = place_S[None] + warp_PK[:, axis : axis + 1] + warp_PK[:, axis + 2 : axis + 3] * ramp_S[None]
         at_PS = np.clip(at_PS, 0, np.float32(side - 1.001))
         low_PS = at_PS.astype(np.int64)
         part_PS1 = (at_PS - low_PS)[:, :, None].astype(np.float32)
@@ -196,13 +195,8 @@ def _warped(image_PSS: Floats, warp_PK: Floats) -> Floats:
     return image_PSS
 
 
-def _centred(values_PKX: Floats) -> Floats:
-    centred: Floats = values_PKX - values_PKX.mean(axis=-1, keepdims=True)
-    return centred
-
-
 def _unit(values_PX: Floats) -> Floats:
-    centred_PX = _centred(values_PX)
+    centred_PX = values_PX - values_PX.mean(axis=1, keepdims=True)
     unit: Floats = centred_PX / np.maximum(np.linalg.norm(centred_PX, axis=1, keepdims=True), 1e-6)
     return unit
 

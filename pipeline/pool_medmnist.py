@@ -107,9 +107,7 @@ def _write(source: Path, info: dict[str, Any], folder: Path) -> None:
                 images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"].reshape(-1)
                 published = info["n_samples"][split]
                 if len(images) != published:
-                    _log.warning(
-                        "%s: %d %s pictures, %d were published", source, len(images), split, published
-                    )
+                    _log.warning("%s: %d %s pictures, %d were published", source, len(images), split, published)
                 (folder / split).mkdir()
                 for i, (image, label) in enumerate(zip(images, labels, strict=True)):
                     path = f"{split}/{i:06d}.png"

@@ -1,12 +1,10 @@
 """Where scans come from: a folder, a CSV or Parquet manifest, `medmnist:NAME`, `phantom:`; local or remote.
 
-A pool is opened without reading a single scan; what is wrong with one file is found out by the manifest stage.
+A pool is opened without reading a single scan; what is wrong with a file is found by the manifest stage.
 """
 
-import csv
 import difflib
 import hashlib
-import io
 import logging
 import os
 import re
@@ -19,8 +17,9 @@ import pyarrow.compute as pc
 
 from embeddings.decode import IMAGE_ENDINGS
 from pipeline import pool_values
-from pipeline.config import KNOWN_COLUMNS, PoolConfig
+from pipeline.config import PoolConfig
 from pipeline.errors import InputError
+from pipeline.pool_tables import MANIFEST_ENDINGS, read_table
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +36,6 @@ SCANS = pa.schema(
         pa.field("pool_split", pa.string()),
     ]
 )
-_MANIFESTS = (".csv", ".parquet")
 _OWN_MANIFESTS = ("manifest.csv", "manifest.parquet")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _MAX_SHOWN = 5
@@ -127,11 +125,7 @@ def _from_local(uri: str, kind: str, config: PoolConfig) -> Pool:
         near = difflib.get_close_matches(path.name, [p.name for p in path.absolute().parent.iterdir()], n=1)
     except OSError:
         near = []
-    hint = (
-        f"did you mean {str(path.with_name(near[0]))!r}?"
-        if near
-        else "give a folder, a CSV or a Parquet manifest"
-    )
+    hint = f"did you mean {str(path.with_name(near[0]))!r}?" if near else "give a folder, a CSV or a Parquet manifest"
     raise InputError("no such file or folder", value=uri, where="pool.uri", fix=hint)
 
 
@@ -172,7 +166,7 @@ def _from_remote(uri: str, kind: str, config: PoolConfig) -> Pool:
         raise _unknown_scheme(uri, kind)
     try:
         filesystem, root = fsspec.core.url_to_fs(uri)
-        if uri.lower().endswith(_MANIFESTS):
+        if uri.lower().endswith(MANIFEST_ENDINGS):
             return _from_manifest(uri, config)
         base = uri.rstrip("/")
         for name in _OWN_MANIFESTS:
@@ -235,130 +229,9 @@ def _folder_names(root: str, paths: list[str]) -> tuple[pa.Array, pa.Array]:
 
 def _from_manifest(uri: str, config: PoolConfig, name: str | None = None) -> Pool:
     root, _, file = uri.rpartition("/")
-    if not file.lower().endswith(_MANIFESTS):
-        raise InputError(
-            "this file is neither a CSV nor a Parquet manifest", value=uri, where="pool.uri",
-            fix="give a folder, or a manifest that ends in .csv or .parquet",
-        )  # fmt: skip
-    data = _read(uri)
-    own_names = {known: config.columns.get(known, known) for known in KNOWN_COLUMNS}
-    if file.lower().endswith(".csv"):
-        table = _read_csv(uri, data, own_names, config)
-    else:
-        table = _read_parquet(uri, data, own_names, config)
-    paths = table.column("image_path")
-    if paths.null_count:
-        _refuse_rows(
-            uri, data, pc.indices_nonzero(pc.is_null(paths)).to_pylist(), "the path of the image is blank"
-        )
-    scans = _scans(table, root)
-    copies = pc.value_counts(scans.column("path"))
-    repeated = copies.filter(pc.greater(copies.field("counts"), 1)).field("values")
-    if len(repeated):
-        rows = pc.indices_nonzero(pc.is_in(scans.column("path"), repeated)).to_pylist()
-        _refuse_rows(uri, data, rows, f"{len(repeated)} paths repeat, the first is {repeated[0].as_py()!r}")
+    scans = _scans(read_table(uri, config), root)
     stem = Path(file).stem
     return Pool(name or (Path(root).name if stem == "manifest" else stem), root, scans)
-
-
-def _read(uri: str) -> bytes:
-    import fsspec
-
-    try:
-        if "://" not in uri:
-            return Path(uri).read_bytes()
-        with fsspec.open(uri, "rb") as stream:
-            data: bytes = stream.read()
-        return data
-    except OSError as error:
-        raise InputError(
-            f"the manifest cannot be read: {error.strerror or error}",
-            where=uri,
-            fix="check the name and your access",
-        ) from error
-
-
-def _read_csv(uri: str, data: bytes, own_names: dict[str, str], config: PoolConfig) -> pa.Table:
-    from pyarrow import csv as pa_csv
-
-    try:
-        head = data.partition(b"\n")[0].decode("utf-8-sig").rstrip("\r")
-        separator = max(",;\t", key=head.count)
-        header = next(csv.reader([head], delimiter=separator), [])
-        columns = _columns(uri, header, own_names, config)
-        return _renamed(
-            pa_csv.read_csv(
-                pa.BufferReader(data),
-                read_options=pa_csv.ReadOptions(column_names=header, skip_rows=1),
-                parse_options=pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-                convert_options=pa_csv.ConvertOptions(
-                    include_columns=list(dict.fromkeys(columns.values())),
-                    column_types=dict.fromkeys(header, pa.string()),
-                ),
-            ),
-            columns,
-        )
-    except UnicodeDecodeError as error:
-        raise InputError("the manifest is not UTF-8 text", where=uri, fix="save it as UTF-8") from error
-    except pa.ArrowInvalid as error:
-        raise InputError(
-            f"the manifest cannot be read as CSV: {error}",
-            where=uri,
-            fix="give every row the header's columns",
-        ) from error
-
-
-def _read_parquet(uri: str, data: bytes, own_names: dict[str, str], config: PoolConfig) -> pa.Table:
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        columns = _columns(uri, list(file.schema_arrow.names), own_names, config)
-        return _renamed(file.read(columns=list(dict.fromkeys(columns.values()))), columns)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise InputError(f"the manifest cannot be read as Parquet: {error}", where=uri) from error
-
-
-def _columns(uri: str, header: list[str], own_names: dict[str, str], config: PoolConfig) -> dict[str, str]:
-    """Known column -> its name in the file, for those the file has."""
-    if not any(header):
-        raise InputError(
-            "the manifest is empty",
-            where=uri,
-            fix=f"its first line names the columns: {', '.join(KNOWN_COLUMNS)}",
-        )
-    if len(set(header)) < len(header):
-        twice = sorted({name for name in header if header.count(name) > 1})
-        raise InputError(f"columns {twice} stand twice in the header", where=uri, fix="rename one of them")
-    for known, own in own_names.items():
-        if own in header or (known not in config.columns and known != "image_path"):
-            continue
-        near = difflib.get_close_matches(own, header, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(
-            f"no column {own!r}" + (f" for pool.columns.{known}" if known in config.columns else ""),
-            where=uri,
-            fix=f"{hint}Its columns are {', '.join(header)}; name the right one in pool.columns.{known}",
-        )
-    return {known: own for known, own in own_names.items() if own in header}
-
-
-def _renamed(table: pa.Table, columns: dict[str, str]) -> pa.Table:
-    return pa.table({known: pool_values.text(table.column(own)) for known, own in columns.items()})
-
-
-def _refuse_rows(uri: str, data: bytes, rows: list[int], what: str) -> None:
-    numbers = [row + 1 for row in rows]
-    unit = "rows"
-    if uri.lower().endswith(".csv"):
-        # A quoted field may span lines and blank lines are skipped, so the file is read once more to count them.
-        reader, unit = csv.reader(io.StringIO(data.decode("utf-8-sig"))), "lines"
-        ends = [reader.line_num for fields in reader if fields]
-        numbers = [ends[row + 1] for row in rows]
-    shown = ", ".join(str(number) for number in numbers[:_MAX_SHOWN]) + (
-        " ..." if len(rows) > _MAX_SHOWN else ""
-    )
-    raise InputError(f"{what} ({unit} {shown})", where=uri, fix="keep one row per scan, each with its path")
 
 
 def _scans(table: pa.Table, root: str) -> pa.Table:
@@ -370,10 +243,6 @@ def _scans(table: pa.Table, root: str) -> pa.Table:
         return pa.chunked_array([pa.nulls(len(table), pa.string())])
 
     paths = table.column("image_path")
-    for pattern, plain in ((r"\\", "/"), (r"(^|/)(\./)+", r"\1"), (r"([^:/])//+", r"\1/")):
-        paths = pc.replace_substring_regex(paths, pattern, plain)
-    below = pc.starts_with(paths, f"{root}/")
-    paths = pc.if_else(below, pc.utf8_slice_codeunits(paths, len(root) + 1), paths)
     own_place = pc.match_substring_regex(paths, r"^(/|[A-Za-z][A-Za-z0-9+.-]*:/)")
     uris = pc.if_else(own_place, paths, pc.binary_join_element_wise(f"{root}/", paths, ""))
     return pa.table(

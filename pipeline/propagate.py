@@ -5,6 +5,7 @@ F <- alpha * S F + (1 - alpha) * Y with S = D^-1/2 W D^-1/2, W from the nearest 
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,6 +31,7 @@ def neighbors(unit_ND: np.ndarray, num_neighbors: int) -> tuple[np.ndarray, np.n
 
     num, dim = unit_ND.shape
     wanted = min(num_neighbors, num - 1)
+    index: Any
     if num <= EXACT_UP_TO:
         index = faiss.IndexFlatIP(dim)
     else:
@@ -64,7 +66,9 @@ def graph(index_NK: np.ndarray, cosine_NK: np.ndarray) -> sp.csr_matrix:
     return (inverse @ adjacency @ inverse).tocsr()
 
 
-def spread(graph_NN: sp.csr_matrix, rows: np.ndarray, classes: np.ndarray, num_classes: int, alpha: float) -> np.ndarray:
+def spread(
+    graph_NN: sp.csr_matrix, rows: np.ndarray, classes: np.ndarray, num_classes: int, alpha: float
+) -> np.ndarray:
     """Spread the labels of a few scans over the graph.
 
     Each class starts with the same mass and is normalised to the same mass afterwards (class mass normalisation,
@@ -91,7 +95,7 @@ def spread(graph_NN: sp.csr_matrix, rows: np.ndarray, classes: np.ndarray, num_c
     reached = total_N1[:, 0] > 1e-30
     prob_NC = np.full_like(mass_NC, 1.0 / num_classes)
     prob_NC[reached] = mass_NC[reached] / total_N1[reached]
-    return prob_NC
+    return np.asarray(prob_NC)
 
 
 def save(path: Path, index_NK: np.ndarray, cosine_NK: np.ndarray) -> None:

@@ -91,14 +91,20 @@ def blind_checks(folder: Path, answers: Mapping[str, str | None], up_to_round: i
 
 
 def certificates(
-    folder: Path, answers: Mapping[str, str | None], findings: Sequence[str], config: PseudoConfig, up_to_round: int
+    folder: Path,
+    answers: Mapping[str, str | None],
+    findings: Sequence[str],
+    config: PseudoConfig,
+    up_to_round: int,
 ) -> dict[str, Certificate]:
     """Certificates per class and pooled, from the blind checks accumulated over the rounds."""
     proposed, truth = blind_checks(folder, answers, up_to_round)
     return certify(proposed, truth, findings, config.precision, config.confidence)
 
 
-def save(folder: Path, image_ids: np.ndarray, found: Decisions, threshold_C: np.ndarray, findings: Sequence[str]) -> None:
+def save(
+    folder: Path, image_ids: np.ndarray, found: Decisions, threshold_C: np.ndarray, findings: Sequence[str]
+) -> None:
     """Write `pseudo.parquet` of a round."""
     names = np.array(findings, dtype=object)
     PSEUDO.write(

@@ -39,9 +39,7 @@ def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
     vectors = Vectors.open(ctx.folder)
     splits = SPLIT_TABLE.read(ctx.folder)
     duplicates = DUPLICATES.read(ctx.folder)
-    train = splits.filter(
-        pc.and_(pc.equal(splits["split"], "train"), vectors.has(splits["image_id"]))
-    )
+    train = splits.filter(pc.and_(pc.equal(splits["split"], "train"), vectors.has(splits["image_id"])))
     ids = train["image_id"]
     position = pc.index_in(ids, value_set=duplicates["image_id"].combine_chunks())
     canonical = duplicates["canonical_id"].take(position)
@@ -68,7 +66,13 @@ def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
 
 
 def draw(
-    ctx: StageContext, round_index: int, labelled: set[str], proposals: Proposals, *, strategy: str, holdout: list[str]
+    ctx: StageContext,
+    round_index: int,
+    labelled: set[str],
+    proposals: Proposals,
+    *,
+    strategy: str,
+    holdout: list[str],
 ) -> pa.Table:
     """Draw the queue of a round.
 
@@ -86,7 +90,7 @@ def draw(
     pool = selection_pool(ctx, labelled)
     rng = ctx.rng(f"queue-{strategy}", round_index)
     budget = min(ctx.config.queue.budget, int(pool.candidate_N.sum()))
-    num_uniform = budget if strategy == "random" else int(round(ctx.config.queue.uniform_share * budget))
+    num_uniform = budget if strategy == "random" else round(ctx.config.queue.uniform_share * budget)
     uniform = _at_most_one_patient(pool, strategies.get("random"), num_uniform, rng)
     rest = _without(pool, uniform)
     settled_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
@@ -99,7 +103,12 @@ def draw(
     rows += [(Pick(image_id), "holdout") for image_id in holdout]
     rows = [rows[i] for i in rng.permutation(len(rows))]
     if budget < ctx.config.queue.budget:
-        log.warning("round %d: %d scans are left to ask for, fewer than the budget of %d", round_index, budget, ctx.config.queue.budget)
+        log.warning(
+            "round %d: %d scans are left to ask for, fewer than the budget of %d",
+            round_index,
+            budget,
+            ctx.config.queue.budget,
+        )
     return pa.table(
         {
             "image_id": [pick.image_id for pick, _ in rows],

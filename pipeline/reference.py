@@ -6,14 +6,13 @@ Only an oracle run can know. Everything but the selection is the same: the same 
 import json
 from typing import Any
 
-import numpy as np
-
 from pipeline import evaluate, queues, selftrain
 from pipeline.annotators import oracle
 from pipeline.context import StageContext
 from pipeline.contracts import write_text
+from pipeline.dataset import Dataset
+from pipeline.outcome import cannot_learn
 from pipeline.queues import Proposals
-from pipeline.rounds import Loop
 
 FILE = "reference.jsonl"
 
@@ -24,28 +23,34 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if not (ctx.config.oracle and ctx.config.rounds.reference) or ctx.config.strategy.name == "random":
         path.unlink(missing_ok=True)
         return {"num_rounds": 0}
-    loop = Loop(ctx)
+    data = Dataset.open(ctx)
     answers: dict[str, str | None] = {}
     rows: list[dict[str, Any]] = []
-    rounds = len(loop.finished())
+    rounds = len(sorted((ctx.folder / "rounds").glob("*/metrics.json")))
     for round_index in range(1, rounds + 1):
         ctx.progress("reference", round_index - 1, rounds)
         queue = queues.draw(ctx, round_index, set(answers), Proposals({}), strategy="random", holdout=[])
-        given = oracle.answer(queue["image_id"].to_pylist(), loop.pool_labels, round_index)
+        given = oracle.answer(queue["image_id"].to_pylist(), data.pool_labels, round_index)
         answers |= {answer.image_id: answer.finding for answer in given}
-        rows.append({"round": round_index, "num_expert": len(answers), "holdout": _score(ctx, loop, answers, round_index)})
+        rows.append(
+            {
+                "round": round_index,
+                "num_expert": len(answers),
+                "holdout": _score(ctx, data, answers, round_index),
+            }
+        )
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     ctx.progress("reference", rounds, rounds)
     return {"num_rounds": len(rows)}
 
 
-def _score(ctx: StageContext, loop: Loop, answers: dict[str, str | None], round_index: int) -> dict[str, Any] | None:
-    material, _ = loop.material(answers, set(answers))
-    if len(np.unique(material.class_E)) < 2:
+def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], round_index: int) -> dict[str, Any] | None:
+    material, _ = data.material(answers, set(answers))
+    if cannot_learn(material.class_E, material.group_E):
         return None
-    admitted = [ctx.config.pseudo.gate == "estimated"] * len(loop.findings)
+    admitted = [ctx.config.pseudo.gate == "estimated"] * len(data.findings)
     rng = ctx.rng("learn-reference", round_index)
-    learned = selftrain.learn(material, ctx.config, ctx.engine, len(loop.findings), admitted, rng)
+    learned = selftrain.learn(material, ctx.config, ctx.engine, len(data.findings), admitted, rng)
     prob_NC = selftrain.at_prevalence(learned.student_logit_NC, learned.temperature, learned.prevalence_C)
     predicted_N = evaluate.operating_point(prob_NC, learned.prevalence_C, ctx.config.evaluate.operating_point)
-    return evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, loop.findings)
+    return evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)

@@ -18,7 +18,18 @@ from pipeline.config import Config
 from pipeline.errors import RunDirError
 
 RESOLVED, STATUS, STAGES_FILE, LOCK = "resolved.yaml", "status.json", "stages.json", ".lock"
-PACKAGES = ("ray", "torch", "torchvision", "timm", "lightly", "onnxruntime", "scikit-learn", "numpy", "pyarrow", "pandas")
+PACKAGES = (
+    "ray",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightly",
+    "onnxruntime",
+    "scikit-learn",
+    "numpy",
+    "pyarrow",
+    "pandas",
+)
 
 
 def is_run(folder: Path) -> bool:
@@ -49,7 +60,9 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
     elif not resume:
         state = read_status(folder).get("state", "unknown")
         raise RunDirError(
-            f"holds a run already (state: {state})", where=folder, fix="add --resume to go on with it, or --overwrite"
+            f"holds a run already (state: {state})",
+            where=folder,
+            fix="add --resume to go on with it, or --overwrite",
         )
 
 
@@ -79,7 +92,9 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise RunDirError(
-            "another process is working in this run", where=folder, fix="wait for it, or name another folder with --out"
+            "another process is working in this run",
+            where=folder,
+            fix="wait for it, or name another folder with --out",
         ) from None
     except OSError as error:
         raise RunDirError(f"cannot be written ({error.strerror})", where=folder, fix="check its permissions") from error
@@ -90,7 +105,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_status(
-    folder: Path, state: str, stage: str | None = None, round_index: int | None = None, message: str | None = None
+    folder: Path,
+    state: str,
+    stage: str | None = None,
+    round_index: int | None = None,
+    message: str | None = None,
 ) -> None:
     """Write `status.json`: running, waiting, done, blocked or failed."""
     entry = {"state": state, "stage": stage, "round": round_index, "message": message, "updated": _now()}

@@ -84,7 +84,12 @@ def dry_run(request: Request) -> dict[str, Any]:
     pool = open_pool(config.pool, cache_folder())
     num_labelled = len(pool.scans) - pool.scans["label"].null_count
     context = StageContext(config, out, SerialEngine())
-    return {"out": str(out), "num_scans": len(pool.scans), "num_labelled": num_labelled, "stages": stages.plan(context)}
+    return {
+        "out": str(out),
+        "num_scans": len(pool.scans),
+        "num_labelled": num_labelled,
+        "stages": stages.plan(context),
+    }
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -122,10 +127,12 @@ def import_labels(folder: Path, files: list[Path], annotator: str) -> dict[str, 
     config = _config_of(folder)
     from pipeline import labels
     from pipeline.annotators import sheets
-    from pipeline.rounds import findings_of
+    from pipeline.dataset import findings_of
 
     if annotator in (labels.POOL, labels.ORACLE) or not annotator.strip():
-        raise InputError("this name is reserved", value=annotator, where="--annotator", fix="use the annotator's own name")
+        raise InputError(
+            "this name is reserved", value=annotator, where="--annotator", fix="use the annotator's own name"
+        )
     with run_dir.locked(folder):
         findings = findings_of(StageContext(config, folder, SerialEngine()))
         known = _asked(folder)
@@ -183,7 +190,12 @@ def _state(folder: Path) -> Iterator[None]:
         _write_status(folder, "waiting", status_now, waiting.what)
         raise
     except BaseException as error:
-        _write_status(folder, "failed", run_dir.read_status(folder), str(error).splitlines()[0] if str(error) else type(error).__name__)
+        _write_status(
+            folder,
+            "failed",
+            run_dir.read_status(folder),
+            str(error).splitlines()[0] if str(error) else type(error).__name__,
+        )
         raise
 
 
@@ -194,7 +206,13 @@ def _write_status(folder: Path, state: str, before: dict[str, Any], message: str
 def _out_folder(request: Request) -> Path:
     if request.out is not None:
         return request.out.absolute()
-    name = request.config_file.stem if request.config_file else "quickstart" if "pool.uri" not in request.overrides else "run"
+    name = (
+        request.config_file.stem
+        if request.config_file
+        else "quickstart"
+        if "pool.uri" not in request.overrides
+        else "run"
+    )
     number = 1
     while (Path("runs") / f"{name}-{number}").exists():
         number += 1

@@ -7,6 +7,7 @@ fold and once on everything; the folds only ever see the other folds' expert lab
 """
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,12 @@ class _Fit:
 
 
 def learn(
-    material: Material, config: Config, engine: Engine, num_classes: int, admitted: Sequence[bool], rng: np.random.Generator
+    material: Material,
+    config: Config,
+    engine: Engine,
+    num_classes: int,
+    admitted: Sequence[bool],
+    rng: np.random.Generator,
 ) -> Learned:
     """Run one round of learning; see the module's first lines.
 
@@ -111,7 +117,7 @@ def learn(
     trains = [fold_E != f for f in folds] + [np.ones(len(fold_E), bool)]
 
     fits = [_teacher_fit(material, config, rows_E, num_classes, int(seeds[0])) for rows_E in trains]
-    teachers = _fit_all(engine, fits)
+    teachers = _fit_all(engine, fits, f"teacher-{seeds[0]}")
     oof_EC = _out_of_fold(material, teachers, fold_E, folds)
     prevalence_C = _prevalence(material, num_classes)
     weight_E = _to_pool(material.class_E, prevalence_C)
@@ -121,10 +127,18 @@ def learn(
     estimated = certify.estimated_precision(oof_prob_EC, material.class_E, weight_E, threshold_C)
 
     student_fits = [
-        _student_fit(material, config, rows_E, at_prevalence(logit_NC, temperature, prevalence_C), threshold_C, admitted, int(seeds[1]))
+        _student_fit(
+            material,
+            config,
+            rows_E,
+            at_prevalence(logit_NC, temperature, prevalence_C),
+            threshold_C,
+            admitted,
+            int(seeds[1]),
+        )
         for rows_E, (_, logit_NC) in zip(trains, teachers, strict=True)
     ]
-    students = _fit_all(engine, student_fits)
+    students = _fit_all(engine, student_fits, f"student-{seeds[0]}")
     student_oof_EC = _out_of_fold(material, students, fold_E, folds)
     student_temperature = _temperature(student_oof_EC, material.class_E)
     open_T = np.setdiff1d(material.train_T, material.expert_E)
@@ -160,9 +174,7 @@ def _teacher_fit(material: Material, config: Config, rows_E: np.ndarray, num_cla
     val = None
     if config.train.head == "mlp":
         rows, target, weight, val = _hold_back(material, rows_E, rows, target, weight, seed)
-    return _Fit(
-        material.folder, rows, target, weight, config.train.teacher_l2, config.train, seed, val
-    )
+    return _Fit(material.folder, rows, target, weight, config.train.teacher_l2, config.train, seed, val)
 
 
 def _student_fit(
@@ -205,7 +217,12 @@ def _student_fit(
 
 
 def _hold_back(
-    material: Material, rows_E: np.ndarray, rows: np.ndarray, target: np.ndarray, weight: np.ndarray, seed: int
+    material: Material,
+    rows_E: np.ndarray,
+    rows: np.ndarray,
+    target: np.ndarray,
+    weight: np.ndarray,
+    seed: int,
 ) -> tuple[Any, ...]:
     """A patient-disjoint fifth of the expert labels stops the MLP early."""
     groups = [group for group, used in zip(material.group_E, rows_E, strict=True) if used]
@@ -216,15 +233,23 @@ def _hold_back(
     return rows[inner], target[inner], weight[inner], (rows[~inner], target[~inner], weight[~inner])
 
 
-def _fit_all(engine: Engine, fits: list[_Fit]) -> list[tuple[Head, np.ndarray]]:
+def _fit_all(engine: Engine, fits: list[_Fit], tag: str) -> list[tuple[Head, np.ndarray]]:
     out: list[Any] = [None] * len(fits)
     if fits[0].config.num_workers > 1:
-        from pipeline.distributed import fit_distributed
-
-        return [fit_distributed(fit_problem(fit), fit, features.load(fit.folder)) for fit in fits]
+        return [_fit_on_workers(engine, fit, name=f"{tag}-{i}") for i, fit in enumerate(fits)]
     for index, result in engine.map_shards(fit_one, fits):
         out[index] = result
     return out
+
+
+def _fit_on_workers(engine: Engine, fit: _Fit, name: str) -> tuple[Head, np.ndarray]:
+    from pipeline import distributed
+
+    engine.start()
+    storage = fit.folder / "ray_train"
+    head = distributed.fit(fit_problem(fit), fit.config, fit.seed, storage, name)
+    shutil.rmtree(storage / name, ignore_errors=True)
+    return head, head.logits(features.load(fit.folder))
 
 
 def fit_one(fit: _Fit) -> tuple[Head, np.ndarray]:
@@ -258,7 +283,10 @@ def _temperature(oof_EC: np.ndarray, class_E: np.ndarray) -> float:
 
 
 def _prevalence(material: Material, num_classes: int) -> np.ndarray:
-    counts = [np.bincount(classes, minlength=num_classes) for classes in (material.class_E[material.uniform_E], material.class_E)]
+    counts = [
+        np.bincount(classes, minlength=num_classes)
+        for classes in (material.class_E[material.uniform_E], material.class_E)
+    ]
     return calibrate.estimate_prevalence(counts[0], counts[1])
 
 

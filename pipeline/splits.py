@@ -61,7 +61,7 @@ def by_pool(manifest: pa.Table, duplicates: pa.Table, pool_split: pa.ChunkedArra
     num_leaks = pc.sum(leaks).as_py()
     if num_leaks:
         _log.warning(
-            "%d scans of the pool's training split are excluded: their patient or picture is also in the holdout",
+            "%d scans of the pool's training split are excluded: patient or picture is also in the holdout",
             num_leaks,
         )
     return _table(manifest, group_id, sealed, leaks)
@@ -92,9 +92,7 @@ def assert_no_leak(table: pa.Table, manifest: pa.Table, duplicates: pa.Table) ->
         ContractError: with the number of each that is.
     """
     if table["image_id"] != manifest["image_id"] or table["image_id"] != duplicates["image_id"]:
-        raise ContractError(
-            "splits, manifest and duplicates do not list the same scans", where=SPLIT_TABLE.name
-        )
+        raise ContractError("splits, manifest and duplicates do not list the same scans", where=SPLIT_TABLE.name)
     sides = [pc.equal(table["split"], side) for side in ("train", "holdout")]
     for what, column in (("patients", manifest["patient_id"]), ("groups", duplicates["group_id"])):
         train, holdout = (set(pc.unique(column.filter(side)).drop_null().to_pylist()) for side in sides)

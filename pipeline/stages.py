@@ -40,14 +40,40 @@ class Stage:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("manifest", "pipeline.manifest", ("pool", "splits"), ("manifest.parquet", "pool_labels.parquet"), "one row a scan; broken scans quarantined", always=True),
-    Stage("duplicates", "pipeline.duplicates", ("duplicates",), ("duplicates.parquet",), "exact and near copies, patient groups"),
-    Stage("splits", "pipeline.splits", ("splits",), ("splits.parquet",), "training pool and sealed holdout, by group"),
-    Stage("embed", "pipeline.embedding", ("backbone", "preprocess", "embed"), ("embeddings.npy", "embeddings.parquet"), "scans to vectors, content-addressed"),
-    Stage("clusters", "pipeline.clusters", ("cluster", "train", "pseudo"), ("clusters.parquet", "neighbors.safetensors", "features.npy"), "k-means, neighbours, map"),
-    Stage("rounds", "pipeline.rounds", (), ("metrics.jsonl",), "queue, labels, training, pseudo-labels, evaluation", always=True),
-    Stage("reference", "pipeline.reference", ("rounds", "queue", "train", "calibrate", "pseudo", "evaluate", "oracle"), ("reference.jsonl",), "random selection on the same budget"),
-    Stage("report", "pipeline.report", (), ("report/index.html", "report/model_card.md"), "the evidence, one page"),
+    Stage(
+        "manifest", "pipeline.manifest", ("pool", "splits"), ("manifest.parquet", "pool_labels.parquet"),
+        "one row a scan; broken scans are quarantined", always=True,
+    ),
+    Stage(
+        "duplicates", "pipeline.duplicates", ("duplicates",), ("duplicates.parquet",),
+        "exact and near copies, patient groups",
+    ),
+    Stage(
+        "splits", "pipeline.splits", ("splits",), ("splits.parquet",),
+        "training pool and sealed holdout, by group",
+    ),
+    Stage(
+        "embed", "pipeline.embedding", ("backbone", "preprocess", "embed"), ("embeddings.npy", "embeddings.parquet"),
+        "scans to vectors, addressed by content",
+    ),
+    Stage(
+        "clusters", "pipeline.clusters", ("cluster", "train", "pseudo"),
+        ("clusters.parquet", "neighbors.safetensors", "features.npy", "features.safetensors"),
+        "k-means, neighbours, features, the map",
+    ),
+    Stage(
+        "rounds", "pipeline.rounds", (), ("metrics.jsonl",),
+        "queue, labels, training, pseudo-labels, evaluation", always=True,
+    ),
+    Stage(
+        "reference", "pipeline.reference",
+        ("rounds", "queue", "train", "calibrate", "pseudo", "evaluate", "oracle"), (),
+        "random selection on the same budget",
+    ),
+    Stage(
+        "report", "pipeline.report", (), ("report/index.html", "report/model_card.md"),
+        "the evidence on one page",
+    ),
 )  # fmt: skip
 
 
@@ -72,7 +98,14 @@ def plan(ctx: StageContext) -> list[dict[str, Any]]:
         record = records.get(stage.name, {})
         expected = _fingerprint(ctx.config, stage, before, record.get("content"))
         chain = chain and record.get("fingerprint") == expected and _outputs_exist(ctx, stage)
-        rows.append({"stage": stage.name, "purpose": stage.purpose, "reuse": chain, "counts": record.get("counts", {})})
+        rows.append(
+            {
+                "stage": stage.name,
+                "purpose": stage.purpose,
+                "reuse": chain,
+                "counts": record.get("counts", {}),
+            }
+        )
         before = record.get("fingerprint", expected)
     return rows
 
@@ -103,7 +136,14 @@ def _fingerprint(config: Config, stage: Stage, before: str, content: str | None)
     sections = {name: getattr(config, name) for name in stage.reads}
     plain = {name: value.model_dump() if hasattr(value, "model_dump") else value for name, value in sections.items()}
     return run_dir.fingerprint(
-        {"stage": stage.name, "config": plain, "seed": config.seed, "before": before, "content": content, "version": __version__}
+        {
+            "stage": stage.name,
+            "config": plain,
+            "seed": config.seed,
+            "before": before,
+            "content": content,
+            "version": __version__,
+        }
     )
 
 

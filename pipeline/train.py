@@ -5,6 +5,7 @@ The objective is that of scikit-learn's LogisticRegression with soft targets and
 is fitted to convergence with L-BFGS on all rows; the MLP takes AdamW steps and stops early on a validation set.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,9 +88,7 @@ class Worker:
     state: dict[str, Any] | None = None
 
 
-def train_loop(
-    problem: Problem, config: TrainConfig, seed: int, worker: Worker | None = None
-) -> Head:
+def train_loop(problem: Problem, config: TrainConfig, seed: int, worker: Worker | None = None) -> Head:
     """Fit one head.
 
     Raises:
@@ -104,7 +103,11 @@ def train_loop(
     total = float(problem.weight_N.sum())
     generator = torch.Generator().manual_seed(seed)
     layers = _layers(problem, config, generator)
-    best, best_loss, patience = {k: v.detach().clone() for k, v in layers.items()}, float("inf"), config.patience
+    best, best_loss, patience = (
+        {k: v.detach().clone() for k, v in layers.items()},
+        float("inf"),
+        config.patience,
+    )
     optimizer: Any
     if config.head == "linear":
         optimizer = torch.optim.LBFGS(
@@ -119,7 +122,7 @@ def train_loop(
 
     for epoch in range(first, config.max_epochs):
         loss = 0.0
-        for rows in _batches(len(x_NP), config, generator):
+        for rows in _batches(problem, len(x_NP), worker.size, config, generator):
             mask = _dropout(layers, len(x_NP[rows]), config, generator)
 
             def closure(rows: Any = rows, mask: Any = mask) -> Any:
@@ -141,7 +144,11 @@ def train_loop(
         score = val_curve[-1] if val_curve else loss_curve[-1]
         converged = not val_curve and abs(best_loss - score) <= 1e-6 * max(abs(score), 1e-6)
         if score < best_loss:
-            best, best_loss, patience = {k: v.detach().clone() for k, v in layers.items()}, score, config.patience
+            best, best_loss, patience = (
+                {k: v.detach().clone() for k, v in layers.items()},
+                score,
+                config.patience,
+            )
         else:
             patience -= 1
         worker.report(epoch, loss_curve[-1], _state(layers, optimizer, loss_curve, val_curve))
@@ -163,10 +170,12 @@ def _layers(problem: Problem, config: TrainConfig, generator: Any) -> dict[str, 
     num_in, num_out = problem.x_NP.shape[1], problem.target_NC.shape[1]
     widths = [num_in, num_out] if config.head == "linear" else [num_in, config.hidden, num_out]
     layers = {}
-    for i, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
         start = torch.zeros(fan_out, fan_in)
         if config.head == "mlp":
-            start = torch.randn(fan_out, fan_in, generator=generator) * (2.0 / (RMS_NORM**2 if i == 0 else fan_in)) ** 0.5
+            start = (
+                torch.randn(fan_out, fan_in, generator=generator) * (2.0 / (RMS_NORM**2 if i == 0 else fan_in)) ** 0.5
+            )
         layers[f"weight{i}"] = start.requires_grad_()
         layers[f"bias{i}"] = torch.zeros(fan_out).requires_grad_()
     return layers
@@ -189,13 +198,15 @@ def _dropout(layers: dict[str, Any], num_rows: int, config: TrainConfig, generat
     return torch.bernoulli(torch.full((num_rows, config.hidden), keep), generator=generator) / keep
 
 
-def _batches(num_rows: int, config: TrainConfig, generator: Any) -> list[Any]:
+def _batches(problem: Problem, own_rows: int, size: int, config: TrainConfig, generator: Any) -> Any:
+    """Row sets of one epoch; every worker has the same number of them, or their sums would wait for each other."""
     import torch
 
     if config.head == "linear":
         return [slice(None)]
-    order = torch.randperm(num_rows, generator=generator)
-    return [order[start : start + config.batch_size] for start in range(0, num_rows, config.batch_size)]
+    most_rows = -(-len(problem.weight_N) // size)
+    order = torch.randperm(own_rows, generator=generator)
+    return torch.tensor_split(order, -(-most_rows // config.batch_size))
 
 
 def _cross_entropy(logit_NC: Any, target_NC: Any, weight_N: Any) -> Any:

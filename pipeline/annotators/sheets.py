@@ -40,7 +40,10 @@ def export(folder: Path, queue: pa.Table, uris: dict[str, str], findings: Sequen
         write_text(folder / "queue.csv", stream.getvalue())
     write_text(folder / "queue.labelstudio.json", json.dumps([_task(row, folder) for row in rows], indent=1))
     write_text(folder / "queue.labelstudio.xml", _labelling_config(findings))
-    write_text(folder / "queue.html", queue_html([row | {"file": str(folder / row["file"])} for row in rows], findings=findings))
+    write_text(
+        folder / "queue.html",
+        queue_html([row | {"file": str(folder / row["file"])} for row in rows], findings=findings),
+    )
 
 
 def read_answers(
@@ -119,7 +122,8 @@ def _labelling_config(findings: Sequence[str]) -> str:
 
     choices = "\n".join(f"    <Choice value={quoteattr(name)}/>" for name in [*findings, CANNOT_TELL[0]])
     return (
-        '<View>\n  <Image name="image" value="$image" zoomControl="true" brightnessControl="true" contrastControl="true"/>\n'
+        '<View>\n  <Image name="image" value="$image" zoomControl="true" brightnessControl="true"'
+        ' contrastControl="true"/>\n'
         f'  <Choices name="finding" toName="image" choice="single" required="true">\n{choices}\n  </Choices>\n</View>\n'
     )
 
@@ -138,7 +142,9 @@ def _csv_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
     columns = reader.fieldnames or []
     missing = [name for name in ("image_id", "label") if name not in columns]
     if missing:
-        raise InputError(f"columns {missing} are missing", where=path.name, fix=f"it has {', '.join(columns) or 'none'}")
+        raise InputError(
+            f"columns {missing} are missing", where=path.name, fix=f"it has {', '.join(columns) or 'none'}"
+        )
     return [(f"{path.name}:{reader.line_num}", row["image_id"] or "", row["label"] or "") for row in reader]
 
 

@@ -3,7 +3,7 @@
 from pipeline.phantoms.film import lung_mask, render
 from pipeline.phantoms.plan import plan
 from pipeline.phantoms.pool import MANIFEST_NAME, write_pool
-from pipeline.phantoms.scan import Edit, Opacity, PhantomScan, Person, Pose, Tamper
+from pipeline.phantoms.scan import Edit, Opacity, Person, PhantomScan, Pose, Tamper
 from pipeline.phantoms.spec import (
     DEFAULT_SOURCES,
     FAULT_EFFECTS,

@@ -79,12 +79,12 @@ def sample_anatomy(person: Person) -> Anatomy:
         return float(mean + spread * np.clip(rng.standard_normal(), -2, 2))
 
     size = about(0.96 if female else 1.0, 0.035)
-    lung_width = 0.70 * size + about(0, 0.015)
+    lung_width = 0.76 * size + about(0, 0.015)
     dome_right = about(0.36, 0.045)
     return Anatomy(
         midline=about(0, 0.012),
         lung_width=lung_width,
-        apex=about(-0.75, 0.03),
+        apex=about(-0.77, 0.03),
         base=about(0.62, 0.03),
         dome_right=dome_right,
         dome_left=dome_right + about(0.05, 0.02),
@@ -93,16 +93,16 @@ def sample_anatomy(person: Person) -> Anatomy:
         heart_height=about(0.265, 0.02),
         heart_y=about(0.20, 0.025),
         aorta=about(0.085 + 0.02 * old, 0.012),
-        trunk_width=lung_width + about(0.15, 0.03),
+        trunk_width=lung_width + about(0.12, 0.025),
         shoulder_y=about(-0.80, 0.04),
         clavicle_y=about(-0.52, 0.03),
         clavicle_tilt=about(0.17, 0.04),
         rib_spacing=about(0.148, 0.007) * size,
         rib_phase=float(rng.random()),
         rib_drop=about(0.24, 0.03),
-        rib_contrast=about(0.062, 0.012),
-        tissue=about(0.60, 0.03),
-        aeration=about(0.43 + 0.02 * old, 0.03),
+        rib_contrast=about(0.085, 0.014),
+        tissue=about(0.55, 0.025),
+        aeration=about(0.40 + 0.015 * old, 0.025),
         breast=max(0.0, about(0.065, 0.025)) if female else 0.0,
         breast_y=about(0.30, 0.05),
         gas=max(0.0, about(0.12, 0.08)),
@@ -134,7 +134,7 @@ def breathe(anatomy: Anatomy, breath: float, view: str) -> Anatomy:
 def wall(anatomy: Anatomy, y: F32) -> F32:
     """Return the distance of the lateral lung border from the midline at heights y."""
     t = np.clip((y - anatomy.apex) / (anatomy.base - anatomy.apex), 0, 1)
-    return (anatomy.lung_width * (1 - (1 - t) ** 2.6) ** 0.55).astype(np.float32)
+    return (anatomy.lung_width * (1 - (1 - t) ** 2.8) ** 0.48).astype(np.float32)
 
 
 def lung_HW(anatomy: Anatomy, side: int, u_HW: F32, y_HW: F32) -> F32:
@@ -148,7 +148,7 @@ def lung_HW(anatomy: Anatomy, side: int, u_HW: F32, y_HW: F32) -> F32:
     """
     dome, width = anatomy.dome(side), anatomy.lung_width
     below_apex_HW = y_HW - anatomy.apex
-    medial_HW = anatomy.medial + 0.10 * np.exp(-np.maximum(below_apex_HW, 0) / 0.10)
+    medial_HW = anatomy.medial + 0.07 * np.exp(-np.maximum(below_apex_HW, 0) / 0.08)
     bend_HW = (np.abs(u_HW - 0.33) / (width - 0.33)) ** 2.6
     floor_HW = dome + (anatomy.base - dome) * np.minimum(bend_HW, 1.5)
     inside_HW = np.minimum(wall(anatomy, y_HW) - u_HW, u_HW - medial_HW)
@@ -197,18 +197,19 @@ def chest_HW(anatomy: Anatomy, x_HW: F32, y_HW: F32, vessels_HW: F32) -> tuple[F
 
     body_HW = _body_HW(anatomy, width_HW, y_HW)
     belly_HW = _step(y_HW - anatomy.dome_left - 0.03, 0.08) * 0.08
-    column_HW = np.exp(-((width_HW / 0.085) ** 4)) * (0.09 + 0.018 * np.cos(y_HW * 42))
+    disc_HW = np.cos(y_HW * 40 + 4 * y_HW**2)  # vertebrae grow taller downwards
+    column_HW = np.exp(-((width_HW / 0.095) ** 2)) * (0.055 + 0.02 * disc_HW)
     windpipe_HW = np.exp(-(((centre_HW + 0.01) / 0.042) ** 4)) * _step(-0.20 - y_HW, 0.03)
-    middle_HW = np.exp(-((width_HW / 0.17) ** 4)) * _step(y_HW + 0.85, 0.1)
+    middle_HW = np.exp(-((width_HW / 0.15) ** 2)) * _step(y_HW + 0.85, 0.1)
     gas_HW = _gas_HW(anatomy, centre_HW, y_HW)
 
     open_HW = (air_HW * (1 - 0.86 * heart)).astype(np.float32)
     thinner_HW = 0.9 + 0.1 * np.clip(-y_HW * 1.5, -1, 1)  # less tissue in front of the upper lung
     grain_HW = _texture_HW(anatomy.texture_seed, x_HW, y_HW)
-    grey_HW = anatomy.tissue + belly_HW + 0.10 * middle_HW + 0.12 * heart * (1 - 0.3 * air_HW)
+    grey_HW = anatomy.tissue + belly_HW + 0.05 * middle_HW + 0.13 * heart * (1 - 0.3 * air_HW)
     grey_HW -= open_HW * anatomy.aeration * thinner_HW
-    grey_HW += open_HW * (0.17 * vessels_HW + 0.15 * hilum_HW + 0.022 * grain_HW)
-    grey_HW += bone_HW + soft_HW + column_HW - 0.10 * windpipe_HW - gas_HW + 0.012 * grain_HW
+    grey_HW += open_HW * (0.15 * vessels_HW + 0.13 * hilum_HW + 0.022 * grain_HW)
+    grey_HW += bone_HW + soft_HW + column_HW - 0.085 * windpipe_HW - gas_HW + 0.012 * grain_HW
     return (0.035 + body_HW * grey_HW).astype(np.float32), open_HW
 
 
@@ -297,7 +298,7 @@ def _grow_vessels(rng: np.random.Generator) -> Lines:
     for side in SIDES:
         for angle in (-1.15, -0.6, -0.1, 0.35, 0.75, 1.15):
             start = (0.15 + 0.02 * rng.standard_normal(), 0.12 * angle * rng.random())
-            _grow_branch(rng, lines, side, start, angle + 0.15 * rng.standard_normal(), 0.030, 0)
+            _grow_branch(rng, lines, side, start, angle + 0.15 * rng.standard_normal(), 0.028, 0)
     return tuple(lines)
 
 
@@ -311,16 +312,15 @@ def _grow_branch(
     depth: int,
 ) -> None:
     """Append one branch and its children; `angle` is from the lateral direction, down positive."""
-    if depth > 5 or start[0] > 0.72:
+    if depth > 7 or start[0] > 0.76:
         return
-    length = 0.105 * (0.87**depth) * (0.8 + 0.4 * rng.random())
+    length = 0.085 * (0.9**depth) * (0.8 + 0.4 * rng.random())
     end = (start[0] + length * np.cos(angle), start[1] + length * np.sin(angle))
-    lines.append(
-        (side * start[0], start[1], float(side * end[0]), float(end[1]), width)
-    )
-    spread = 0.30 + 0.15 * rng.random()
-    turns = (spread * rng.random(), -spread) if depth % 2 else (-spread * rng.random(), spread)
-    for turn, thinner in zip(turns, (0.78, 0.6), strict=True):
+    lines.append((side * start[0], start[1], float(side * end[0]), float(end[1]), width))
+    spread = 0.28 + 0.35 * rng.random()
+    sign = 1 if rng.random() < 0.5 else -1
+    turns = (0.7 * sign * spread, -1.2 * sign * spread)
+    for turn, thinner in zip(turns, (0.80, 0.62), strict=True):
         if thinner > 0.7 or rng.random() < 0.6:
             _grow_branch(rng, lines, side, end, angle + turn, width * thinner, depth + 1)
 
@@ -342,7 +342,7 @@ def opacity_HW(anatomy: Anatomy, opacity: Opacity, x_HW: F32, y_HW: F32) -> F32:
         return own_HW * _step(y_HW - surface_HW, opacity.radius_y)
     radius_HW = np.hypot((u_HW - opacity.x) / opacity.radius_x, (y_HW - opacity.y) / opacity.radius_y)
     if opacity.finding == "nodule":
-        return own_HW * _step(1 - radius_HW, 0.07)
+        return own_HW * np.sqrt(np.clip(1.08 - radius_HW**2, 0, 1))  # a ball is thickest midway
     ragged_HW = _texture_HW(opacity.seed, x_HW, y_HW, num_cells=24)
     patchy_HW = 0.85 + 0.22 * _texture_HW(opacity.seed + 1, x_HW, y_HW)
     return own_HW * _step(1 - radius_HW + 0.22 * ragged_HW, 0.13) * np.clip(patchy_HW, 0.25, 1.3)

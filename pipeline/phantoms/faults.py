@@ -161,9 +161,7 @@ def _collide(spec: PhantomSpec, scans: list[PhantomScan]) -> list[PhantomScan]:
     borrowers = _some(rng, people[1], COLLISION_SHARE, least=3)
     shared = dict(zip(borrowers, lenders, strict=False))
     return [
-        replace(scan, patient_id=f"P{shared[scan.person.number]:05d}")
-        if scan.person.number in shared
-        else scan
+        replace(scan, patient_id=f"P{shared[scan.person.number]:05d}") if scan.person.number in shared else scan
         for scan in scans
     ]
 
@@ -232,9 +230,7 @@ def _give_away_copies(spec: PhantomSpec, scans: list[PhantomScan]) -> list[Phant
             ]
             if strangers:
                 other = strangers[int(rng.integers(len(strangers)))]
-                scan = replace(
-                    scan, patient_id=other.patient_id, age_years=other.age_years, sex=other.sex
-                )
+                scan = replace(scan, patient_id=other.patient_id, age_years=other.age_years, sex=other.sex)
         result.append(scan)
     return result
 
@@ -244,9 +240,7 @@ def _relabel_copies(spec: PhantomSpec, scans: list[PhantomScan]) -> list[Phantom
     copies = [index for index, scan in enumerate(scans) if scan.duplicate_of is not None]
     result = list(scans)
     for index in _some(rng, copies, CONFLICT_SHARE):
-        others = [
-            name for name in FINDINGS if spec.prevalences.get(name) and name != scans[index].label
-        ]
+        others = [name for name in FINDINGS if spec.prevalences.get(name) and name != scans[index].label]
         result[index] = replace(scans[index], label=others[int(rng.integers(len(others)))])
     return result
 

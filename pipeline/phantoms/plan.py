@@ -193,13 +193,11 @@ def _lesions(
         chest = breathe(sample_anatomy(person), pose.breath, view)
         lesions = []
         for side in sides[:num_sides]:
-            depth = severity * rng.uniform(-0.02, 0.22)
+            depth = severity * rng.uniform(-0.03, 0.20)
             rise, edge = severity * rng.uniform(0.10, 0.22), rng.uniform(0.012, 0.03)
-            strength = rng.uniform(0.20, 0.36)
+            strength = rng.uniform(0.18, 0.34)
             level = chest.dome(int(side)) - depth
-            lesions.append(
-                Opacity(finding, int(side), 0.0, level, rise, edge, strength, int(rng.integers(2**31)))
-            )
+            lesions.append(Opacity(finding, int(side), 0.0, level, rise, edge, strength, int(rng.integers(2**31))))
         return lesions
     num_lesions = 1 if finding == "nodule" else int(rng.choice([1, 2, 3], p=[0.6, 0.28, 0.12]))
     return [_patch(person, finding, severity, int(sides[i % 2]), rng) for i in range(num_lesions)]
@@ -215,12 +213,10 @@ def _patch(person: Person, finding: str, severity: float, side: int, rng: np.ran
     x = inner + rng.uniform(0.1, 0.9) * max(outer - inner, 0.05)
     if finding == "nodule":
         radius = rng.uniform(10, 18) / 224  # 10..18 px across at 224 px, where half a side is 112
-        return Opacity(
-            finding, side, x, y, radius, radius, rng.uniform(0.15, 0.28), int(rng.integers(2**31))
-        )
-    radius_x = severity * rng.uniform(0.11, 0.24)
-    radius_y = severity * rng.uniform(0.11, 0.24)
-    strength = min(0.4, severity * rng.uniform(0.10, 0.28))
+        return Opacity(finding, side, x, y, radius, radius, rng.uniform(0.20, 0.34), int(rng.integers(2**31)))
+    radius_x = severity * rng.uniform(0.13, 0.26)
+    radius_y = severity * rng.uniform(0.13, 0.26)
+    strength = min(0.4, severity * rng.uniform(0.15, 0.32))
     return Opacity(finding, side, x, y, radius_x, radius_y, strength, int(rng.integers(2**31)))
 
 
@@ -233,9 +229,7 @@ def located(opacity: Opacity, person: Person, pose: Pose, view: str, size_px: in
     else:
         inner, outer = opacity.x - opacity.radius_x, opacity.x + opacity.radius_x
         top, bottom = opacity.y - opacity.radius_y, opacity.y + opacity.radius_y
-    corners = [
-        to_picture(pose, opacity.side * u + chest.midline, y) for u in (inner, outer) for y in (top, bottom)
-    ]
+    corners = [to_picture(pose, opacity.side * u + chest.midline, y) for u in (inner, outer) for y in (top, bottom)]
     edges = (np.array(corners) + 1) * size_px / 2
     left, upper = np.clip(edges.min(axis=0), 0, size_px)
     right, lower = np.clip(edges.max(axis=0), 0, size_px)

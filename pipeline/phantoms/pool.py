@@ -54,9 +54,7 @@ def write_pool(spec: PhantomSpec, folder: Path, num_threads: int = 2) -> Path:
     missing = [scan for scan in scans if not (folder / scan.image_path).is_file()]
     logger.info("phantom pool %s: %d scans, %d to render", folder, len(scans), len(missing))
     with ThreadPoolExecutor(max_workers=num_threads) as threads:
-        writes = [
-            threads.submit(_write_scan, folder / scan.image_path, scan, spec) for scan in missing
-        ]
+        writes = [threads.submit(_write_scan, folder / scan.image_path, scan, spec) for scan in missing]
         for write in writes:
             write.result()
     manifest = folder / MANIFEST_NAME

@@ -75,7 +75,7 @@ class SourceLook:
 
 DEFAULT_SOURCES: tuple[SourceLook, ...] = (
     SourceLook("site-a", 0.6),
-    SourceLook("site-b", 0.4, gamma=1.06, contrast=0.96, noise=6.0, file_format="jpeg"),
+    SourceLook("site-b", 0.4, gamma=1.03, contrast=0.98, noise=5.3, file_format="jpeg"),
 )
 PREDICTABLE_SOURCES: tuple[SourceLook, ...] = (
     SourceLook("site-a", 0.6, gamma=0.8, contrast=1.25, noise=3.0),

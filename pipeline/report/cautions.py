@@ -1,11 +1,12 @@
 """What limits the result, found in the run's own data and said in plain sentences."""
 
-from pipeline.report.gather import Row, RunData
-from pipeline.report.wording import count, known, of_100, percent, plural, words
+from pipeline.report.gather import Row, RunData, measured
+from pipeline.report.wording import count, decimal, known, of_100, percent, plural, words
 
 SMALL_CLASS = 50  # positives below which an interval says little
 WIDE_PREVALENCE_GAP = 0.10
 LARGE_ECE = 0.10
+CLEARLY_HIGHER = 0.005
 
 
 def cautions(run: RunData) -> list[str]:
@@ -14,12 +15,12 @@ def cautions(run: RunData) -> list[str]:
     found += _about_pool(run)
     if run.scores:
         found += _about_scores(run, run.scores)
+        found += _about_course(run, run.scores)
     rolled = [row["round"] for row in run.rounds if row.get("rolled_back")]
     if rolled:
         which = f"Round {rolled[0]} was" if len(rolled) == 1 else f"Rounds {words(map(str, rolled))} were"
         found.append(
-            f"{which} rolled back: the new model was worse on its calibration labels, "
-            "so the one before it was kept."
+            f"{which} rolled back: the new model was worse on its calibration labels, so the one before it was kept."
         )
     last = run.last or {}
     if last.get("num_pseudo") and not known(last.get("pseudo_precision_certified")):
@@ -27,8 +28,26 @@ def cautions(run: RunData) -> list[str]:
     audit = run.audit or {}
     if audit.get("verdict") in ("caution", "invalid"):
         found.append(
-            f"The audit's verdict on this run is “{audit['verdict']}”; "
-            "its findings are listed under Data flow."
+            f"The audit's verdict on this run is “{audit['verdict']}”; its findings are listed under Data flow."
+        )
+    return found
+
+
+def _about_course(run: RunData, scores: Row) -> list[str]:
+    found, ours = [], scores.get("auroc")
+    if ours is None or not known(ours):
+        return []
+    best, best_auroc = max(measured(run.rounds, "holdout", "auroc"), key=lambda pair: pair[1])
+    if best_auroc > ours + CLEARLY_HIGHER:
+        found.append(
+            f"Round {best['round']} scored higher on the holdout (AUROC {decimal(best_auroc)}). This report stays "
+            "with the last round: choosing a round by the holdout would flatter it."
+        )
+    budget = (run.last or {}).get("num_expert")
+    random = [v for row, v in measured(run.reference, "holdout", "auroc") if row.get("num_expert") == budget]
+    if random and random[-1] >= ours:
+        found.append(
+            "Scans drawn at random did no worse on the same budget, so here choosing them gained nothing measurable."
         )
     return found
 
@@ -42,9 +61,7 @@ def _about_pool(run: RunData) -> list[str]:
             "and say nothing about patients."
         )
     if run.config.get("oracle"):
-        found.append(
-            "No expert took part: the labels the queue asked for were looked up in the pool's own labels."
-        )
+        found.append("No expert took part: the labels the queue asked for were looked up in the pool's own labels.")
     if flow.get("readable"):
         sources = flow["sources"]
         if len(sources) < 2:
@@ -57,18 +74,14 @@ def _about_pool(run: RunData) -> list[str]:
             )
     if flow.get("quarantined"):
         was = "was" if flow["quarantined"] == 1 else "were"
-        found.append(
-            f"{plural(flow['quarantined'], 'file')} could not be used and {was} set aside; see Data flow."
-        )
+        found.append(f"{plural(flow['quarantined'], 'file')} could not be used and {was} set aside; see Data flow.")
     return found
 
 
 def _about_scores(run: RunData, scores: Row) -> list[str]:
     found = []
     small = {
-        f: row["num_positive"]
-        for f, row in (scores.get("per_class") or {}).items()
-        if known(row.get("num_positive"))
+        f: row["num_positive"] for f, row in (scores.get("per_class") or {}).items() if known(row.get("num_positive"))
     }
     small = {f: number for f, number in small.items() if number < SMALL_CLASS}
     if small:
@@ -81,9 +94,7 @@ def _about_scores(run: RunData, scores: Row) -> list[str]:
     gaps = {f: (pool[f], p) for f, p in (scores.get("prevalence") or {}).items() if known(pool.get(f))}
     wide = {f: pair for f, pair in gaps.items() if abs(pair[0] - pair[1]) > WIDE_PREVALENCE_GAP}
     if wide:
-        finding, (in_pool, in_holdout) = max(
-            wide.items(), key=lambda item: (abs(item[1][0] - item[1][1]), item[0])
-        )
+        finding, (in_pool, in_holdout) = max(wide.items(), key=lambda item: (abs(item[1][0] - item[1][1]), item[0]))
         found.append(
             f"Holdout and training pool differ: {finding} makes up {percent(in_holdout, 0)} of the holdout "
             f"and an estimated {percent(in_pool, 0)} of the training pool."

@@ -197,7 +197,8 @@ def reliability(run: RunData) -> str | None:
     def draw(axes: Axes, cases: list[Any]) -> None:
         axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=1, linestyle=(0, (3, 2)))
         for i, finding, hit_N, prob_N in cases:
-            seen, said = calibration_curve(hit_N, prob_N, n_bins=10, strategy="quantile")
+            bins = min(10, max(3, len(hit_N) // 40))  # of a small holdout fewer, or they show noise
+            seen, said = calibration_curve(hit_N, prob_N, n_bins=bins, strategy="quantile")
             axes.plot(said, seen, color=color(i), marker="o", markersize=4, label=finding)
         _unit_square(axes, "probability the model gives", "share that has it")
 
@@ -229,9 +230,7 @@ def _dot(axes: Axes, x: float, y: float, index: int) -> None:
 
 
 def _unit_square(axes: Axes, x: str, y: str) -> None:
-    axes.set(
-        xlim=(0, 1), ylim=(0, 1.005), xlabel=x, ylabel=y, xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], box_aspect=1
-    )
+    axes.set(xlim=(0, 1), ylim=(0, 1.005), xlabel=x, ylabel=y, xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], box_aspect=1)
 
 
 def pseudo_counts(run: RunData) -> str | None:

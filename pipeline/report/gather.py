@@ -53,11 +53,7 @@ class Scan:
     @property
     def is_mistake(self) -> bool:
         """A scored scan of the sealed holdout whose prediction is not its label."""
-        return (
-            self.split == "holdout"
-            and None not in (self.truth, self.predicted)
-            and self.truth != self.predicted
-        )
+        return self.split == "holdout" and None not in (self.truth, self.predicted) and self.truth != self.predicted
 
 
 @dataclass(frozen=True)
@@ -108,9 +104,7 @@ class RunData:
             return None
         scores = self.scores or {}
         overall, per_class = scores.get("sensitivity"), scores.get("per_class") or {}
-        same = [
-            f for f in self.findings if overall is not None and _at(per_class, f, "sensitivity") == overall
-        ]
+        same = [f for f in self.findings if overall is not None and _at(per_class, f, "sensitivity") == overall]
         if len(same) == 1:
             return same[0]
         named = [f for f in self.findings if not is_negative(f)]
@@ -128,9 +122,7 @@ def gather(folder: Path) -> RunData:
         RunDirError: `folder` holds no run.
     """
     if not any((folder / name).is_file() for name in ("manifest.parquet", "metrics.jsonl", "resolved.yaml")):
-        raise RunDirError(
-            "no run was found", where=folder, fix="give the folder that `cxr-ssl run --out` wrote"
-        )
+        raise RunDirError("no run was found", where=folder, fix="give the folder that `cxr-ssl run --out` wrote")
     tables = {
         c.name: _table(folder / f"{c.name}.parquet", c)
         for c in contracts.CONTRACTS
@@ -194,11 +186,7 @@ def _table(path: Path, contract: contracts.Contract) -> pa.Table:
 
 def _queue_tables(folder: Path) -> dict[int, pa.Table]:
     found = sorted((folder / "rounds").glob("*/queue.parquet"))
-    return {
-        int(p.parent.name): _table(p, contracts.QUEUE).sort_by("rank")
-        for p in found
-        if p.parent.name.isdigit()
-    }
+    return {int(p.parent.name): _table(p, contracts.QUEUE).sort_by("rank") for p in found if p.parent.name.isdigit()}
 
 
 def _training(folder: Path) -> dict[int, Row]:
@@ -333,9 +321,7 @@ def _flow(tables: dict[str, pa.Table], queues: dict[int, pa.Table]) -> Row:
         "excluded": split["excluded"] if len(splits) else None,
         "holdout_patients": _num_patients(in_holdout),
         "queued": sum(len(rows) for rows in queues.values()) if queues else None,
-        "kinds": dict(
-            sorted(Counter(k for rows in queues.values() for k in rows["kind"].to_pylist()).items())
-        ),
+        "kinds": dict(sorted(Counter(k for rows in queues.values() for k in rows["kind"].to_pylist()).items())),
         "answered": pc.count_distinct(expert["image_id"]).as_py() if len(expert) else None,
         "annotators": sorted(set(expert["annotator"].to_pylist())),
     }

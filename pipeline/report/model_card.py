@@ -66,8 +66,7 @@ def _labels(run: RunData) -> str:
         f"- Pseudo-labels: {count(last.get('num_pseudo'))}",
     ]
     lines += [
-        f"- Precision of the pseudo-labels, {p.name.lower()}: {p.value}. {p.meaning}"
-        for p in summary.precisions(run)
+        f"- Precision of the pseudo-labels, {p.name.lower()}: {p.value}. {p.meaning}" for p in summary.precisions(run)
     ]
     return "\n".join(lines)
 

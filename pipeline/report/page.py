@@ -101,9 +101,7 @@ def _confusion(data: RunData) -> list[dict[str, Any]] | None:
     """Rows of the confusion matrix with the share of each cell; none where it contradicts the counts."""
     scores = data.scores or {}
     matrix, per_class = scores.get("confusion"), scores.get("per_class") or {}
-    if not isinstance(matrix, list) or [len(row) for row in matrix] != [len(data.findings)] * len(
-        data.findings
-    ):
+    if not isinstance(matrix, list) or [len(row) for row in matrix] != [len(data.findings)] * len(data.findings):
         return None
     rows: list[dict[str, Any]] = []
     for finding, cells in zip(data.findings, matrix, strict=True):
@@ -114,9 +112,7 @@ def _confusion(data: RunData) -> list[dict[str, Any]] | None:
             {"count": n, "share": n / total if total else 0.0, "hit": f == finding, "finding": f}
             for f, n in zip(data.findings, cells, strict=True)
         ]
-        rows.append(
-            {"finding": finding, "total": total, "right": matrix[len(rows)][len(rows)], "cells": cells}
-        )
+        rows.append({"finding": finding, "total": total, "right": matrix[len(rows)][len(rows)], "cells": cells})
     return rows
 
 

@@ -32,6 +32,7 @@ def draw(data: RunData) -> dict[str, Any] | None:
         "size": MAP_SIZE,
         "num_points": len(placed),
         "num_clusters": len({scan.cluster for scan in placed}),
+        "has_classes": any(i >= 0 for i in by_class),
         "by_class": {i: _dots(scans, where) for i, scans in sorted(by_class.items())},
         "by_cluster": {i: _dots(scans, where) for i, scans in sorted(by_cluster.items())},
         "queued": _dots([scan for scan in placed if scan.round is not None], where),

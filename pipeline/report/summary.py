@@ -49,9 +49,7 @@ class Certificate:
         if self.row.get("holds"):
             return "certified"
         needed = self.row.get("checks_needed")
-        return (
-            f"{plural(needed, 'more error-free check')} would certify" if known(needed) else "not certified"
-        )
+        return f"{plural(needed, 'more error-free check')} would certify" if known(needed) else "not certified"
 
 
 def title(run: RunData) -> str:
@@ -59,9 +57,7 @@ def title(run: RunData) -> str:
     scores, last = run.scores, run.last
     if last is None:
         return "This run has no finished round yet"
-    head = (
-        f"{plural(last.get('num_expert'), 'expert label')}, {plural(run.flow.get('train'), 'training scan')}"
-    )
+    head = f"{plural(last.get('num_expert'), 'expert label')}, {plural(run.flow.get('train'), 'training scan')}"
     if scores is None:
         return f"{head}: the sealed holdout has no scores yet"
     what = run.positive or f"{len(run.findings)} findings"
@@ -112,9 +108,7 @@ def _whose(run: RunData, scores: Row) -> str:
 
 def _operating_point(run: RunData, scores: Row) -> str:
     per_class = scores.get("per_class") or {}
-    about = (
-        [run.positive] if run.positive else [f for f in run.findings if f in per_class and not is_negative(f)]
-    )
+    about = [run.positive] if run.positive else [f for f in run.findings if f in per_class and not is_negative(f)]
     parts = []
     for finding in about:
         row = per_class.get(finding)
@@ -144,9 +138,7 @@ def tiles(run: RunData) -> list[Tile]:
     last, scores = run.last or {}, run.scores or {}
     expert, train = last.get("num_expert"), run.flow.get("train")
     share = (
-        f"{percent(expert / train)} of {plural(train, 'training scan')}"
-        if expert and train
-        else "in the training pool"
+        f"{percent(expert / train)} of {plural(train, 'training scan')}" if expert and train else "in the training pool"
     )
     auroc_note = f"95% interval {interval(scores.get('auroc_ci95'))}" if scores else "no holdout scores yet"
     return [
@@ -182,15 +174,15 @@ def precisions(run: RunData) -> list[Precision]:
     last = run.last or {}
     pooled = (last.get("certificates") or {}).get("pooled") or {}
     confidence = (
-        f"{percent(pooled.get('confidence'), 0)} confidence"
-        if known(pooled.get("confidence"))
-        else "confidence"
+        f"{percent(pooled.get('confidence'), 0)} confidence" if known(pooled.get("confidence")) else "confidence"
     )
     bound = last.get("pseudo_precision_certified")
     return [
         Precision(
             "Estimated",
-            percent(last.get("pseudo_precision_estimated")),
+            percent(last.get("pseudo_precision_estimated"))
+            if known(last.get("pseudo_precision_estimated"))
+            else "none",
             "What the model expects of its own labels, from cross-checks against the expert labels. "
             "Good enough to train on; not proof.",
         ),
@@ -212,9 +204,10 @@ def precisions(run: RunData) -> list[Precision]:
 def _certificate_note(pooled: Row) -> str:
     if not pooled:
         return "No blind check of a pseudo-label has been recorded."
-    checked = (
-        f"{count(pooled.get('num_correct'))} of {plural(pooled.get('num_checked'), 'blind check')} correct"
-    )
+    if not pooled.get("num_checked"):
+        needed = plural(pooled.get("checks_needed"), "error-free check")
+        return f"No blind check yet; {needed} would certify {percent(pooled.get('promise'), 0)}."
+    checked = f"{count(pooled.get('num_correct'))} of {plural(pooled.get('num_checked'), 'blind check')} correct"
     promise = percent(pooled.get("promise"), 0)
     if pooled.get("holds"):
         return f"{checked}: the promise of {promise} holds."
@@ -235,9 +228,7 @@ def against_random(run: RunData) -> str:
     """What choosing the scans gained over drawing them at random on the same budget."""
     if not run.scores or not run.last:
         return ""
-    same = [
-        r for r in run.reference if r.get("num_expert") == run.last.get("num_expert") and r.get("holdout")
-    ]
+    same = [r for r in run.reference if r.get("num_expert") == run.last.get("num_expert") and r.get("holdout")]
     if (run.config.get("strategy") or {}).get("name") == "random":
         return "This run draws its scans at random itself, so there is nothing to compare."
     if not same:

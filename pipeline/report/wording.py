@@ -54,6 +54,8 @@ def duration(seconds: float | None) -> str:
     """75.2 -> `1 min 15 s`."""
     if seconds is None or not known(seconds):
         return MISSING
+    if seconds < 0.05:
+        return "< 0.1 s"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -26,7 +26,7 @@ class SelectionPool:
         ids_N: image_id of each scan, in manifest order.
         unit_ND: Embeddings of unit norm, float32.
         labelled_N: Whether an expert has answered.
-        candidate_N: Whether the scan may be picked: unlabelled, canonical, decodable, its patient not yet in this queue.
+        candidate_N: Whether it may be picked: unlabelled, first of its picture, its patient not yet in the queue.
         group_N: The unit that is never split (patient with duplicates), as integers.
         config: Options of the strategies.
     """

@@ -37,9 +37,7 @@ def scores(truth_N, prob_NC, findings):
     per_class = {}
     for c, finding in enumerate(findings):
         hit_N, yes_N = truth_N == c, said_N == c
-        tp, fp, fn, tn = (
-            int(v.sum()) for v in (hit_N & yes_N, ~hit_N & yes_N, hit_N & ~yes_N, ~hit_N & ~yes_N)
-        )
+        tp, fp, fn, tn = (int(v.sum()) for v in (hit_N & yes_N, ~hit_N & yes_N, hit_N & ~yes_N, ~hit_N & ~yes_N))
         auroc = float(roc_auc_score(hit_N, prob_NC[:, c]))
         per_class[finding] = {
             "auroc": auroc,
@@ -57,8 +55,7 @@ def scores(truth_N, prob_NC, findings):
     auroc = float(np.mean([row["auroc"] for row in per_class.values()]))
     binary = per_class[findings[positive]]
     mean = {
-        k: float(np.mean([row[k] for row in per_class.values()]))
-        for k in ("sensitivity", "specificity", "f1", "auprc")
+        k: float(np.mean([row[k] for row in per_class.values()])) for k in ("sensitivity", "specificity", "f1", "auprc")
     }
     top = {k: binary[k] for k in mean} if len(findings) == 2 else mean
     return {
@@ -78,9 +75,7 @@ def scores(truth_N, prob_NC, findings):
     }  # fmt: skip
 
 
-def fake_run(
-    folder: Path, *, findings=("normal", "pneumonia"), num_scans=400, num_rounds=5, pictures=None, seed=0
-):
+def fake_run(folder: Path, *, findings=("normal", "pneumonia"), num_scans=400, num_rounds=5, pictures=None, seed=0):
     """Write a finished oracle run; `pictures` are existing image files to use instead of noise."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -263,9 +258,7 @@ def _round(number, truth_N, prob_NC, findings, num_rounds, num_scans):
         "pseudo_share": 0.38 + 0.07 * number,
         "threshold_prob": {f: 0.87 + 0.02 * c for c, f in enumerate(findings)},
         "certificates": {
-            **{
-                f: {**certificate, "num_checked": checked // 2, "num_correct": checked // 2} for f in findings
-            },
+            **{f: {**certificate, "num_checked": checked // 2, "num_correct": checked // 2} for f in findings},
             "pooled": certificate,
         },
         "prevalence": {f: 1 / len(findings) for f in findings},

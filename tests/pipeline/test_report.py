@@ -30,9 +30,7 @@ def two(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
-    folder = fake_run(
-        tmp_path_factory.mktemp("three") / "run", findings=("normal", "covid", "viral pneumonia")
-    )
+    folder = fake_run(tmp_path_factory.mktemp("three") / "run", findings=("normal", "covid", "viral pneumonia"))
     build(folder)
     return folder
 
@@ -58,9 +56,7 @@ def table_under(folder, label):
     """The body of the table in the region called `label`, as rows of words."""
     raw = (folder / "report" / "index.html").read_text("utf-8")
     body = raw.split(f'aria-label="{label}"')[1].split("<tbody>")[1].split("</tbody>")[0]
-    cells = [
-        re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in body.split("</tr>") if "<t" in row
-    ]
+    cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in body.split("</tr>") if "<t" in row]
     return [[html_module.unescape(re.sub(r"<[^>]+>", "", cell)).strip() for cell in row] for row in cells]
 
 
@@ -147,7 +143,7 @@ def test_a_bound_is_never_rounded_up():
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(2.04, "2.0 s"), (59.7, "1 min"), (75.2, "1 min 15 s"), (7260, "2 h 1 min"), (None, "–")],
+    [(0.01, "< 0.1 s"), (2.04, "2.0 s"), (59.7, "1 min"), (75.2, "1 min 15 s"), (7260, "2 h 1 min"), (None, "–")],
 )
 def test_durations(seconds, words):
     assert wording.duration(seconds) == words
@@ -276,14 +272,10 @@ def test_rounds_without_holdout_scores_claim_nothing(copy):
         "threshold_prob": dict.fromkeys(("normal", "pneumonia")),
         "prevalence": dict.fromkeys(("normal", "pneumonia")),
     }
-    rows = [
-        {**row, **nothing, **blank, "holdout": None, "flip_rate": None, "certificates": {}} for row in rows
-    ]
+    rows = [{**row, **nothing, **blank, "holdout": None, "flip_rate": None, "certificates": {}} for row in rows]
     (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     labels = POOL_LABELS.read(copy).to_pylist()
-    POOL_LABELS.write(
-        copy, POOL_LABELS.empty().from_pylist([{**r, "label": None} for r in labels], POOL_LABELS.schema)
-    )
+    POOL_LABELS.write(copy, POOL_LABELS.empty().from_pylist([{**r, "label": None} for r in labels], POOL_LABELS.schema))
     build(copy)
     text = text_of(copy)
     assert "cannot say how good it is" in text
@@ -306,13 +298,9 @@ def test_values_that_could_not_be_measured_show_as_a_dash(copy):
 
 def test_experts_answers_stand_in_for_a_pool_without_labels(copy):
     labels = POOL_LABELS.read(copy).to_pylist()
-    POOL_LABELS.write(
-        copy, POOL_LABELS.empty().from_pylist([{**r, "label": None} for r in labels], POOL_LABELS.schema)
-    )
+    POOL_LABELS.write(copy, POOL_LABELS.empty().from_pylist([{**r, "label": None} for r in labels], POOL_LABELS.schema))
     holdout = [
-        r["image_id"]
-        for r in pq.read_table(copy / "predictions.parquet").to_pylist()
-        if r["split"] == "holdout"
+        r["image_id"] for r in pq.read_table(copy / "predictions.parquet").to_pylist() if r["split"] == "holdout"
     ][:10]
     rows = LABELS.read(copy).to_pylist() + [
         {
@@ -341,6 +329,30 @@ def test_cautions_follow_the_data(two, three):
     assert "one source (site-a)" in two_said
     assert "No expert took part" in two_said
     assert "The holdout is small" in three_said
+
+
+def test_cautions_admit_a_better_round_and_a_better_random_draw(copy):
+    rows = metrics_of(copy)
+    rows[0]["holdout"]["auroc"] = 0.999
+    rows[-1]["holdout"]["auroc"] = 0.7
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    said = "\n".join(cautions(gather(copy)))
+    assert "Round 1 scored higher on the holdout (AUROC 0.999)" in said
+    assert "drawn at random did no worse" in said
+
+
+def test_a_round_without_pseudo_labels_says_so(copy):
+    rows = metrics_of(copy)
+    nothing = dict.fromkeys(("pseudo_precision", "pseudo_precision_estimated", "pseudo_precision_certified"))
+    rows[-1].update(nothing, num_pseudo=0, pseudo_share=0.0, threshold_prob={"normal": 1.01, "pneumonia": 1.01})
+    rows[-1]["certificates"]["pooled"].update(num_checked=0, num_correct=0, lower_bound=0.0, checks_needed=99)
+    (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    build(copy)
+    text = text_of(copy)
+    assert "none was safe enough in the last round" in text
+    assert "No blind check yet; 99 error-free checks would certify 97%" in text
+    assert table_under(copy, "Pseudo-labels")[-1][3:] == ["–", "–", "–", "none safe", "none safe"]
+    assert table_under(copy, "Certificates")[-1][:4] == ["all together", "0", "0", "–"]
 
 
 def test_mistakes_are_the_predictions_that_miss_the_label(two):
@@ -401,10 +413,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_model_card_repeats_the_metrics(two):
     card, last = (two / "report" / "model_card.md").read_text("utf-8"), metrics_of(two)[-1]
     scores = last["holdout"]
-    assert (
-        f"| AUROC | {scores['auroc']:.3f} | {scores['auroc_ci95'][0]:.3f}–{scores['auroc_ci95'][1]:.3f} |"
-        in card
-    )
+    assert f"| AUROC | {scores['auroc']:.3f} | {scores['auroc_ci95'][0]:.3f}–{scores['auroc_ci95'][1]:.3f} |" in card
     assert f"| Accuracy | {100 * scores['accuracy']:.1f}% |" in card
     assert f"- Expert labels: {last['num_expert']} (looked up in the pool's own labels)" in card
     assert "Not for diagnosis" in card
@@ -443,7 +452,7 @@ def test_contact_sheet_does_not_leak_why_whose_or_where(tmp_path):
         "98765",
     ):
         assert secret not in words
-    assert "http" not in words
+    assert "://" not in words
     assert sheet.count("data:image/jpeg;base64,") == 6
 
 

@@ -28,7 +28,7 @@
       img.alt = "";
       tip.append(img);
     }
-    if (said >= 0) line(`${findings[said]}${sure === null ? "" : ` ${sure}%`}`, true);
+    if (said >= 0) line(`model: ${findings[said]}${sure === null ? "" : ` ${sure}%`}`, true);
     if (truth >= 0) line(`holdout, truth: ${findings[truth]}`, said !== truth);
     if (round !== undefined && round !== null) line(`asked in round ${round}`);
     if (answer) line(`expert: ${answer}`);

@@ -1,0 +1,127 @@
+"""A run's scans as its rounds see them: what does not change from round to round."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline import features, labels, propagate
+from pipeline.clusters import NEIGHBORS, train_ids
+from pipeline.context import StageContext
+from pipeline.contracts import POOL_LABELS, SPLIT_TABLE
+from pipeline.errors import InputError
+from pipeline.selftrain import Material
+from pipeline.vectors import Vectors
+
+# N scans with a vector, T of them in the training pool, E expert-labelled, P features
+
+NORMAL_NAMES = ("normal", "no finding", "no_finding", "healthy", "negative")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The scans of a run.
+
+    Attributes:
+        folder: Run directory.
+        findings: C classes.
+        split, group: Of every scan of the manifest.
+        ids_N: image_id of every scan with a vector.
+        train_T: Rows of the training pool among them.
+        pool_labels: What the pool itself says.
+    """
+
+    folder: Path
+    findings: tuple[str, ...]
+    split: dict[str, str]
+    group: dict[str, str]
+    vectors: Vectors
+    ids_N: np.ndarray
+    train_T: np.ndarray
+    pool_labels: pa.Table
+
+    @classmethod
+    def open(cls, ctx: StageContext) -> "Dataset":
+        """Read the tables of the stages before."""
+        vectors = Vectors.open(ctx.folder)
+        splits = SPLIT_TABLE.read(ctx.folder)
+        ids = splits["image_id"].to_pylist()
+        return cls(
+            folder=ctx.folder,
+            findings=findings_of(ctx),
+            split=dict(zip(ids, splits["split"].to_pylist(), strict=True)),
+            group=dict(zip(ids, splits["group_id"].to_pylist(), strict=True)),
+            vectors=vectors,
+            ids_N=vectors.ids.to_numpy(zero_copy_only=False).astype(str),
+            train_T=vectors.positions(train_ids(splits)),
+            pool_labels=POOL_LABELS.read(ctx.folder),
+        )
+
+    @cached_property
+    def graph_TT(self) -> Any:
+        """Neighbour graph of the training pool."""
+        return propagate.load(self.folder / NEIGHBORS)
+
+    @cached_property
+    def x_NP(self) -> np.ndarray:
+        """Features, memory-mapped."""
+        return features.load(self.folder)
+
+    def pool_answers(self) -> list[labels.Answer]:
+        """Labels that came with the training pool."""
+        known = zip(self.pool_labels["image_id"].to_pylist(), self.pool_labels["label"].to_pylist(), strict=True)
+        return [
+            labels.Answer(image_id, label, labels.POOL, 0)
+            for image_id, label in known
+            if label is not None and self.split.get(image_id) == "train"
+        ]
+
+    def material(self, answers: dict[str, str | None], uniform: set[str]) -> tuple[Material, list[str]]:
+        """What a round learns from, and the ids of its expert-labelled training scans."""
+        known = {i: f for i, f in answers.items() if self.split.get(i) == "train"}
+        ids, class_E = labels.class_array(known, self.findings)
+        has = self.vectors.has(pa.array(ids, pa.string())).to_numpy(zero_copy_only=False)
+        ids = [image_id for image_id, found in zip(ids, has, strict=True) if found]
+        return Material(
+            folder=self.folder,
+            train_T=self.train_T,
+            expert_E=self.vectors.positions(ids),
+            class_E=class_E[has],
+            group_E=[self.group[image_id] for image_id in ids],
+            uniform_E=np.array([image_id in uniform for image_id in ids], dtype=bool),
+            graph_TT=self.graph_TT,
+        ), ids
+
+
+def findings_of(ctx: StageContext) -> tuple[str, ...]:
+    """The classes: as configured, else the pool's labels in sorted order with a normal class first.
+
+    Raises:
+        InputError: when there are fewer than two, or the pool holds labels outside the configured ones.
+    """
+    found = sorted(set(POOL_LABELS.read(ctx.folder)["label"].to_pylist()) - {None})
+    given = ctx.config.pool.findings
+    if given is not None:
+        stray = sorted(set(found) - set(given))
+        if stray:
+            raise InputError(
+                "the pool holds labels outside pool.findings",
+                value=stray,
+                where="pool.findings",
+                fix="add them there",
+            )
+        return given
+    if len(found) < 2:
+        raise InputError(
+            "one class only, there is nothing to tell apart"
+            if found
+            else "the pool has no labels that name the classes",
+            value=found[0] if found else None,
+            where="pool.findings",
+            fix="name the classes, e.g. --set 'pool.findings=[normal, pneumonia]'",
+        )
+    normal = [f for f in found if f.casefold() in NORMAL_NAMES]
+    return (*normal, *[f for f in found if f not in normal])

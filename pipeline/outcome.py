@@ -1,0 +1,210 @@
+"""What a round leaves: a classifier, pseudo-labels, predictions and one row of metrics."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import evaluate, features, labels, pseudo, rollback, selftrain
+from pipeline.certify import Certificate
+from pipeline.context import StageContext
+from pipeline.contracts import PREDICTIONS, PSEUDO, QUEUE, write_text
+from pipeline.dataset import Dataset
+from pipeline.models import Classifier
+from pipeline.selftrain import Learned
+
+# N scans with a vector, E expert-labelled, C findings
+
+log = logging.getLogger(__name__)
+
+
+def learn_round(
+    ctx: StageContext, data: Dataset, round_index: int, answers: dict[str, str | None], clock: dict[str, float]
+) -> dict[str, Any]:
+    """Learn from the answers so far, write the round's files, and return its row of metrics.
+
+    Args:
+        ctx: The stage's context.
+        data: The run's scans.
+        round_index: From 1.
+        answers: Class of every scan experts answered; None: could not tell.
+        clock: Seconds of each step are added here.
+    """
+    folder, config = ctx.round_folder(round_index), ctx.config
+    material, ids = data.material(answers, _uniform(ctx, round_index))
+    certificates = pseudo.certificates(ctx.folder, answers, data.findings, config.pseudo, round_index)
+    row: dict[str, Any] = {
+        "num_expert": len(material.expert_E),
+        "gate": config.pseudo.gate,
+        "certificates": {name: asdict(found) for name, found in certificates.items()},
+        "pseudo_precision_certified": certified_bound(certificates),
+    }
+    reason = cannot_learn(material.class_E, material.group_E)
+    if reason:
+        log.warning("round %d: no classifier yet, %s", round_index, reason)
+        return row | _nothing_learned(data.findings)
+    admitted = pseudo.open_classes(config.pseudo.gate, data.findings, certificates)
+    with timed(clock, "train"):
+        rng = ctx.rng("learn", round_index)
+        learned = selftrain.learn(material, config, ctx.engine, len(data.findings), admitted, rng)
+        model = _classifier(ctx, data, learned)
+        oof_prob_EC = model.probabilities(learned.oof_logit_EC)
+    with timed(clock, "pseudo"):
+        before = ctx.round_folder(round_index - 1)
+        rolled_back = rollback.is_worse(
+            before, ids, oof_prob_EC, material.class_E, list(material.group_E), data.findings,
+            config.pseudo.rollback_auroc, ctx.rng("rollback", round_index),
+        )  # fmt: skip
+        logit_NC = learned.student_logit_NC
+        if rolled_back:
+            model = Classifier.load(before / "model")
+            logit_NC = model.head.logits(data.x_NP)
+            rollback.carry_over(before, folder, ids)
+        else:
+            rollback.save_oof(folder, ids, oof_prob_EC, data.findings)
+            pseudo.save(folder, data.ids_N[learned.open_T], learned.decisions, learned.threshold_C, data.findings)
+        row |= _pseudo_row(ctx, data, round_index, learned)
+    prob_NC = model.probabilities(logit_NC)
+    predicted_N = np.asarray((prob_NC / model.weights_C).argmax(1))
+    with timed(clock, "evaluate"):
+        row["flip_rate"] = _flip_rate(ctx, data, round_index, predicted_N)
+        row["holdout"] = evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
+    row |= {"calibration_auroc": rollback.oof_auroc(oof_prob_EC, material.class_E), "rolled_back": rolled_back}
+    _save_model(ctx, round_index, model, learned, row)
+    _write_predictions(data, round_index, prob_NC, predicted_N)
+    return row
+
+
+def cannot_learn(class_E: np.ndarray, group_E: Any) -> str | None:
+    """Why these expert labels give no classifier; None when they do."""
+    if len(np.unique(class_E)) < 2:
+        return f"the {len(class_E)} expert labels name fewer than two classes"
+    if len(set(group_E)) < 2:
+        return "the expert labels are of one patient"
+    return None
+
+
+@contextmanager
+def timed(clock: dict[str, float], name: str) -> Iterator[None]:
+    """Add the seconds spent inside to `clock[name]`."""
+    start = time.perf_counter()
+    yield
+    clock[name] = clock.get(name, 0.0) + time.perf_counter() - start
+
+
+def _uniform(ctx: StageContext, round_index: int) -> set[str]:
+    found: set[str] = set()
+    for r in range(1, round_index + 1):
+        queue = QUEUE.read(ctx.round_folder(r))
+        found |= set(queue.filter(pc.equal(queue["kind"], "uniform"))["image_id"].to_pylist())
+    return found
+
+
+def _classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier:
+    weights_C = evaluate.operating_weights(learned.prevalence_C, ctx.config.evaluate.operating_point)
+    return Classifier(learned.student, data.findings, learned.temperature, learned.prevalence_C, weights_C)
+
+
+def _save_model(ctx: StageContext, round_index: int, model: Classifier, learned: Learned, row: dict[str, Any]) -> None:
+    path = ctx.folder / "backbone.json"
+    card = {name: row[name] for name in ("num_expert", "num_pseudo", "rolled_back")}
+    card |= {"round": round_index, "backbone": json.loads(path.read_text("utf-8")) if path.exists() else None}
+    folder = ctx.round_folder(round_index) / "model"
+    model.save(folder, card, features.load_basis(ctx.folder))
+    curves = {
+        name: {"loss": head.loss, "val_loss": head.val_loss or None}
+        for name, head in (("teacher", learned.teacher), ("student", learned.student))
+    }
+    write_text(folder / "training.json", json.dumps(curves))
+
+
+def _pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Learned) -> dict[str, Any]:
+    """Hand the admitted pseudo-labels to the label store and say what is known of them."""
+    found = PSEUDO.read(ctx.round_folder(round_index))
+    admitted = found.filter(found["admitted"])
+    index = {finding: i for i, finding in enumerate(data.findings)}
+    labels.replace_pseudo(
+        ctx.folder,
+        admitted["image_id"].to_numpy(zero_copy_only=False),
+        np.array([index[finding] for finding in admitted["finding"].to_pylist()], dtype=np.int64),
+        admitted["probability"].to_numpy(),
+        data.findings,
+        round_index,
+    )
+    return {
+        "num_pseudo": len(admitted),
+        "num_accepted": int(pc.sum(pc.equal(found["decision"], "accept")).as_py() or 0),
+        "pseudo_share": len(admitted) / max(len(found), 1),
+        "pseudo_precision": _realised(ctx, data, admitted),
+        "pseudo_precision_estimated": learned.precision_estimated,
+        "threshold_prob": {f: float(t) for f, t in zip(data.findings, learned.threshold_C, strict=True)},
+        "temperature": learned.temperature,
+        "prevalence": {f: float(p) for f, p in zip(data.findings, learned.prevalence_C, strict=True)},
+        "operating_point": ctx.config.evaluate.operating_point,
+    }
+
+
+def _realised(ctx: StageContext, data: Dataset, admitted: pa.Table) -> float | None:
+    """Share of pseudo-labels that agree with the pool's own labels; only an oracle run knows."""
+    if not ctx.config.oracle or len(admitted) == 0:
+        return None
+    position = pc.index_in(admitted["image_id"], value_set=data.pool_labels["image_id"].combine_chunks())
+    agree = pc.mean(pc.equal(data.pool_labels["label"].take(position), admitted["finding"])).as_py()
+    return None if agree is None else float(agree)
+
+
+def _flip_rate(ctx: StageContext, data: Dataset, round_index: int, predicted_N: np.ndarray) -> float | None:
+    """Share of the training pool whose class changed since the round before; None in the first."""
+    folder = ctx.round_folder(round_index - 1) / "model"
+    if not (folder / "card.json").exists():
+        return None
+    before = Classifier.load(folder)
+    prob_TC = before.probabilities(before.head.logits(data.x_NP[data.train_T]))
+    return float(((prob_TC / before.weights_C).argmax(1) != predicted_N[data.train_T]).mean())
+
+
+def _write_predictions(data: Dataset, round_index: int, prob_NC: np.ndarray, predicted_N: np.ndarray) -> None:
+    names = np.array(data.findings, dtype=object)
+    table = pa.table(
+        {
+            "image_id": data.ids_N,
+            "split": [data.split[image_id] for image_id in data.ids_N],
+            "round": np.full(len(data.ids_N), round_index, np.int32),
+            "predicted": names[predicted_N],
+        },
+        schema=PREDICTIONS.schema,
+    )
+    for c, finding in enumerate(data.findings):
+        table = table.append_column(f"prob_{finding}", pa.array(prob_NC[:, c].astype(np.float32)))
+    PREDICTIONS.write(data.folder, table)
+
+
+def certified_bound(certificates: dict[str, Certificate]) -> float | None:
+    """Lower bound over all classes; None before the first blind check."""
+    pooled = certificates["pooled"]
+    return pooled.lower_bound if pooled.num_checked > 0 else None
+
+
+def _nothing_learned(findings: tuple[str, ...]) -> dict[str, Any]:
+    empty: dict[str, Any] = dict.fromkeys(
+        (
+            "pseudo_precision",
+            "pseudo_precision_estimated",
+            "temperature",
+            "calibration_auroc",
+            "flip_rate",
+            "holdout",
+            "operating_point",
+        )
+    )
+    return empty | {
+        "num_pseudo": 0, "num_accepted": 0, "pseudo_share": 0.0, "rolled_back": False,
+        "threshold_prob": dict.fromkeys(findings), "prevalence": dict.fromkeys(findings),
+    }  # fmt: skip
