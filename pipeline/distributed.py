@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.config import TrainConfig
 from pipeline.train import Head, Problem, Worker, train_loop
 
-CHECKPOINT = "state.pt"
+CHECKPOINT, HEAD = "state.pt", "head.safetensors"
 
 
 def fit(problem: Problem, config: TrainConfig, seed: int, storage: Path, name: str) -> Head:
@@ -62,6 +62,8 @@ def _loop(settings: dict[str, Any]) -> None:
     state = None
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
+            if (Path(folder) / HEAD).exists():
+                return  # the fit was finished; only its caller died
             state = torch.load(Path(folder) / CHECKPOINT, weights_only=True)
 
     def report(epoch: int, loss: float, saved: dict[str, Any]) -> None:
@@ -86,13 +88,13 @@ def _write_head(folder: Path, head: Head) -> None:
 
     curves = {"loss": np.array(head.loss), "val_loss": np.array(head.val_loss)}
     save_file(
-        {**head.arrays, **{f"curve.{name}": value for name, value in curves.items()}}, folder / "head.safetensors"
+        {**head.arrays, **{f"curve.{name}": value for name, value in curves.items()}}, folder / HEAD
     )
 
 
 def _read_head(folder: Path) -> Head:
     from safetensors.numpy import load_file
 
-    found = load_file(folder / "head.safetensors")
+    found = load_file(folder / HEAD)
     loss, val_loss = found.pop("curve.loss"), found.pop("curve.val_loss")
     return Head(found, tuple(loss.tolist()), tuple(val_loss.tolist()))

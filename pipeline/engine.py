@@ -61,17 +61,17 @@ class RayEngine:
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
         self._ray: Any = None
+        self._started_here = False
 
     def _ready(self) -> Any:
         if self._ray is None:
             try:
-                self._ray = _start_ray(self._config)
+                self._ray, self._started_here = _start_ray(self._config)
             except (OSError, RuntimeError, ValueError, TimeoutError) as error:
                 raise EngineError(
                     f"Ray did not start: {error}",
                     fix="set engine.backend=serial to run without Ray, or see `cxr-ssl doctor`",
                 ) from error
-            _check_gpus(self._config, self._ray)
         return self._ray
 
     def map_shards(self, function: Callable[[S], R], shards: Sequence[S]) -> Iterator[tuple[int, R]]:
@@ -79,6 +79,7 @@ class RayEngine:
         if not shards:
             return
         ray = self._ready()
+        _check_gpus(self._config, ray)
         remote = ray.remote(
             num_cpus=self._config.threads_per_task,
             num_gpus=self._config.num_gpus_per_task,
@@ -109,10 +110,10 @@ class RayEngine:
         self._ready()
 
     def close(self) -> None:
-        """Stop a local Ray; leave a cluster alone."""
-        if self._ray is not None:
+        """Stop or leave the Ray this engine started or joined; one that ran before stays."""
+        if self._ray is not None and self._started_here:
             self._ray.shutdown()
-            self._ray = None
+        self._ray = None
 
 
 def make_engine(config: EngineConfig) -> Engine:
@@ -140,7 +141,9 @@ def _result(ray: Any, reference: Any, index: int) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        raise error.as_instanceof_cause() from None
+        if not isinstance(error.cause, Exception):
+            raise
+        raise error.cause from error  # the user's own exception; the worker's traceback is its cause
     except (
         ray.exceptions.WorkerCrashedError,
         ray.exceptions.NodeDiedError,
@@ -152,17 +155,18 @@ def _result(ray: Any, reference: Any, index: int) -> Any:
         ) from error
 
 
-def _start_ray(config: EngineConfig) -> Any:
+def _start_ray(config: EngineConfig) -> tuple[Any, bool]:
+    """Ray, and whether it was started or joined here."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
     if ray.is_initialized():
-        return ray
+        return ray, False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID"):
         ray.init(**quiet)  # inside a job, or told where the cluster is: never pass resources here
-        return ray
+        return ray, True
     ray.init(
         address="local",
         num_cpus=config.num_cpus or os.cpu_count() or 1,
@@ -170,7 +174,7 @@ def _start_ray(config: EngineConfig) -> Any:
         object_store_memory=config.object_store_mb * 2**20,
         **quiet,
     )
-    return ray
+    return ray, True
 
 
 def _check_gpus(config: EngineConfig, ray: Any) -> None:

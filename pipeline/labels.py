@@ -47,6 +47,8 @@ def read(folder: Path) -> pa.Table:
 def add_answers(folder: Path, answers: Sequence[Answer], findings: Sequence[str]) -> int:
     """Append expert answers; one that repeats an annotator's latest answer for a scan changes nothing.
 
+    A pseudo-label of a scan answered now goes.
+
     Returns:
         How many answers were new.
     """
@@ -75,7 +77,10 @@ def add_answers(folder: Path, answers: Sequence[Answer], findings: Sequence[str]
             for answer in fresh
             for finding in findings
         ]
-        _write(folder, table, pa.concat_tables([table, pa.Table.from_pylist(rows, LABELS.schema)]))
+        answered = pc.is_in(table["image_id"], value_set=pa.array([answer.image_id for answer in fresh], pa.string()))
+        beaten = pc.and_(answered, pc.equal(table["origin"], "pseudo"))
+        kept = table.filter(pc.invert(beaten))
+        _write(folder, table, pa.concat_tables([kept, pa.Table.from_pylist(rows, LABELS.schema)]))
     return len(fresh)
 
 

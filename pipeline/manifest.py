@@ -5,27 +5,32 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
 from embeddings.decode import DecodeError, open_grey, read_bytes
 from pipeline.context import StageContext, cache_folder
-from pipeline.contracts import MANIFEST, POOL_LABELS
+from pipeline.contracts import MANIFEST, POOL_LABELS, write_parquet
 from pipeline.errors import InputError
 from pipeline.pools import Pool, open_pool
 
 _log = logging.getLogger(__name__)
 
 SHARD_SIZE = 256  # scans a task: some tenths of a second of work, so that few workers stay busy to the end
+FILES = "manifest_files.parquet"  # what was read of each file, so that it is read once
+_SAVE_EVERY_SHARDS = 100
 _NUM_HEX = 16
 _HASH_SIDE, _IMAGE_SIDE = 8, 32  # of imagehash.phash, whose bits these are
 _READ = pa.schema(
     [
+        ("path", pa.string()),
         ("image_id", pa.string()),
         ("sha256", pa.string()),
         ("width_px", pa.int32()),
@@ -33,6 +38,7 @@ _READ = pa.schema(
         ("bit_depth", pa.int16()),
         ("format", pa.string()),
         ("reason", pa.string()),
+        ("phash", pa.string()),
     ]
 )
 
@@ -82,20 +88,60 @@ def run(ctx: StageContext) -> dict[str, int]:
 
 
 def read_scans(ctx: StageContext, pool: Pool) -> pa.Table:
-    """Read every scan of the pool once, shard by shard; the rows come back in the pool's order."""
-    total = len(pool.scans)
+    """Read every scan of the pool, shard by shard; the rows come back in the pool's order.
+
+    A file read before and unchanged since (same place, size and time of change) is not read again.
+    """
+    stamps = _stamps(pool.scans["uri"].to_pylist())
+    known = _read_before(ctx.folder, pool.scans["path"].to_pylist(), stamps)
+    todo = [i for i, row in enumerate(known) if row is None]
     shards = []
-    for start in range(0, total, SHARD_SIZE):
-        part = pool.scans.slice(start, SHARD_SIZE)
+    for start in range(0, len(todo), SHARD_SIZE):
+        part = pool.scans.take(pa.array(todo[start : start + SHARD_SIZE], pa.int64()))
         shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), ctx.config.pool.max_pixels))
-    results: dict[int, pa.Table] = {}
     done = 0
-    ctx.progress("manifest", 0, total)
-    for index, result in ctx.engine.map_shards(read_shard, shards):
-        results[index] = result
+    ctx.progress("manifest", 0, len(todo))
+    for num_finished, (index, result) in enumerate(ctx.engine.map_shards(read_shard, shards), 1):
+        places = todo[index * SHARD_SIZE : (index + 1) * SHARD_SIZE]
+        for place, row in zip(places, result.to_pylist(), strict=True):
+            known[place] = row
         done += len(result)
-        ctx.progress("manifest", done, total)
-    return pa.concat_tables([results[index] for index in range(len(shards))])
+        ctx.progress("manifest", done, len(todo))
+        if num_finished % _SAVE_EVERY_SHARDS == 0:
+            _keep(ctx.folder, known, stamps)
+    _keep(ctx.folder, known, stamps)
+    return pa.Table.from_pylist([row for row in known if row is not None], schema=_READ)
+
+
+def _stamps(uris: Sequence[str]) -> list[str | None]:
+    """Place, size and time of change of each local file; None where it cannot be told."""
+    stamps: list[str | None] = []
+    for uri in uris:
+        try:
+            found = Path(uri).stat()
+            stamps.append(f"{uri}|{found.st_size}|{found.st_mtime_ns}")
+        except (OSError, ValueError):
+            stamps.append(None)
+    return stamps
+
+
+def _read_before(folder: Path, paths: Sequence[str], stamps: Sequence[str | None]) -> list[dict[str, Any] | None]:
+    path = folder / FILES
+    if not path.exists():
+        return [None] * len(stamps)
+    table = pq.read_table(path)
+    rows = dict(zip(table["stamp"].to_pylist(), table.drop_columns(["stamp"]).to_pylist(), strict=True))
+    known = [None if stamp is None else rows.get(f"{path}|{stamp}") for path, stamp in zip(paths, stamps, strict=True)]
+    return [row if row is not None and row["reason"] is None else None for row in known]
+
+
+def _keep(folder: Path, rows: Sequence[dict[str, Any] | None], stamps: Sequence[str | None]) -> None:
+    kept = [
+        row | {"stamp": f"{row['path']}|{stamp}"}
+        for row, stamp in zip(rows, stamps, strict=True)
+        if row is not None and stamp is not None
+    ]
+    write_parquet(folder / FILES, pa.Table.from_pylist(kept, schema=_READ.append(pa.field("stamp", pa.string()))))
 
 
 def read_shard(shard: Shard) -> pa.Table:
@@ -103,7 +149,7 @@ def read_shard(shard: Shard) -> pa.Table:
     rows: list[dict[str, Any]] = []
     small = np.zeros((len(shard.paths), _IMAGE_SIDE, _IMAGE_SIDE), np.uint8)
     for i, (path, uri) in enumerate(zip(shard.paths, shard.uris, strict=True)):
-        row: dict[str, Any] = {"image_id": image_id(path, None)}
+        row: dict[str, Any] = {"path": path, "image_id": image_id(path, None)}
         rows.append(row)
         try:
             data = read_bytes(uri)
@@ -117,9 +163,9 @@ def read_shard(shard: Shard) -> pa.Table:
             row["reason"] = str(error).removesuffix(".")
         except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; counted and logged by `_report`
             row["reason"] = f"unexpected {type(error).__name__}: {str(error)[:120]}"
-    table = pa.Table.from_pylist(rows, schema=_READ)
-    hashes = [value if row.get("reason") is None else None for value, row in zip(phashes(small), rows, strict=True)]
-    return table.append_column("phash", pa.array(hashes, pa.string()))
+    for row, phash in zip(rows, phashes(small), strict=True):
+        row["phash"] = phash if row.get("reason") is None else None
+    return pa.Table.from_pylist(rows, schema=_READ)
 
 
 def image_id(path: str, sha256: str | None) -> str:

@@ -132,7 +132,7 @@ def _blocks(num: int) -> list[slice]:
 def _halved(thumb_PSS: Bytes) -> Floats:
     wide_PSS = thumb_PSS.astype(np.float32)
     rows_PSS = wide_PSS[:, ::2] + wide_PSS[:, 1::2]
-    halved_PSS: Floats = (rows_PSS[:, :, ::2] + rows_PSS[:, :, 1::2]) / np.float32(4)
+    halved_PSS: Floats = (rows_PSS[:, :, ::2] + rows_PSS[:, :, 1::2]).astype(np.float32) / np.float32(4)
     return halved_PSS
 
 

@@ -139,6 +139,7 @@ def _pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Lea
         round_index,
     )
     return {
+        "learner": learned.learner,
         "num_pseudo": len(admitted),
         "num_accepted": int(pc.sum(pc.equal(found["decision"], "accept")).as_py() or 0),
         "pseudo_share": len(admitted) / max(len(found), 1),

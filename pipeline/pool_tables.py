@@ -145,7 +145,7 @@ def _refuse_rows(uri: str, data: bytes, rows: list[int], what: str) -> None:
 
 
 def _plain(paths: pa.ChunkedArray, root: str) -> pa.ChunkedArray:
-    """One spelling per path: forward slashes, no `./`, no empty folders, relative where it is below `root`."""
+    """One spelling per path: forward slashes, no `./`, no empty folders, relative where below `root`."""
     for pattern, plain in ((r"\\", "/"), (r"(^|/)(\./)+", r"\1"), (r"([^:/])//+", r"\1/")):
         paths = pc.replace_substring_regex(paths, pattern, plain)
     below = pc.starts_with(paths, f"{root}/")

@@ -91,14 +91,13 @@ def draw(
     rng = ctx.rng(f"queue-{strategy}", round_index)
     budget = min(ctx.config.queue.budget, int(pool.candidate_N.sum()))
     num_uniform = budget if strategy == "random" else round(ctx.config.queue.uniform_share * budget)
-    uniform = _at_most_one_patient(pool, strategies.get("random"), num_uniform, rng)
-    rest = _without(pool, uniform)
+    uniform = _at_most_one_patient(pool, strategies.get("random"), num_uniform, [], rng)
     settled_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
-    open_pool = replace(rest, candidate_N=rest.candidate_N & ~settled_N)
-    chosen = _at_most_one_patient(open_pool, strategies.get(strategy), budget - len(uniform), rng)
-    if len(chosen) < budget - len(uniform):  # all that is open was asked: go on among the settled
-        rest = _without(rest, chosen)
-        chosen += _at_most_one_patient(rest, strategies.get(strategy), budget - len(uniform) - len(chosen), rng)
+    open_pool = replace(pool, candidate_N=pool.candidate_N & ~settled_N)
+    chosen: list[Pick] = []
+    for source in (open_pool, pool):  # when all that is open was asked: go on among the settled
+        left = budget - len(uniform) - len(chosen)
+        chosen += _at_most_one_patient(source, strategies.get(strategy), left, uniform + chosen, rng)
     rows = [(pick, "uniform") for pick in uniform] + [(pick, "representative") for pick in chosen]
     rows += [(Pick(image_id), "holdout") for image_id in holdout]
     rows = [rows[i] for i in rng.permutation(len(rows))]
@@ -140,12 +139,12 @@ def holdout_request(ctx: StageContext, labelled: set[str]) -> list[str]:
 
 
 def _at_most_one_patient(
-    pool: SelectionPool, strategy: strategies.Strategy, num: int, rng: np.random.Generator
+    pool: SelectionPool, strategy: strategies.Strategy, num: int, taken: list[Pick], rng: np.random.Generator
 ) -> list[Pick]:
-    """A patient once a queue; a second time only when the pool runs out of patients."""
-    picks = strategy(pool, num, rng) if num > 0 else []
-    while 0 < len(picks) < num:
-        left = _without(pool, picks, whole_patients=False)
+    """Up to `num` picks besides `taken`; a patient once a queue, again only when the pool runs out of patients."""
+    picks: list[Pick] = []
+    while len(picks) < num:
+        left = _without(pool, taken + picks)
         more = strategy(left, num - len(picks), rng) if left.candidate_N.any() else []
         if not more:
             break
@@ -153,10 +152,10 @@ def _at_most_one_patient(
     return picks
 
 
-def _without(pool: SelectionPool, picks: list[Pick], *, whole_patients: bool = True) -> SelectionPool:
+def _without(pool: SelectionPool, picks: list[Pick]) -> SelectionPool:
+    """The pool after these picks: their patients are left out, or the scans alone when no other patient is left."""
     taken_N = np.isin(pool.ids_N, np.array([pick.image_id for pick in picks] or [""]))
-    blocked_N = np.isin(pool.group_N, pool.group_N[taken_N]) if whole_patients else taken_N
-    left_N = pool.candidate_N & ~blocked_N
-    if whole_patients and not left_N.any():
+    left_N = pool.candidate_N & ~np.isin(pool.group_N, pool.group_N[taken_N])
+    if not left_N.any():
         left_N = pool.candidate_N & ~taken_N
     return replace(pool, candidate_N=left_N, labelled_N=pool.labelled_N | taken_N)

@@ -8,14 +8,14 @@ fold and once on everything; the folds only ever see the other folds' expert lab
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import calibrate, certify, features, propagate, pseudo
+from pipeline import calibrate, certify, features, propagate, pseudo, rollback
 from pipeline.config import Config, TrainConfig
 from pipeline.engine import Engine
 from pipeline.train import Head, Problem, train_loop
@@ -49,15 +49,31 @@ class Material:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One way to learn, fitted for each fold and on everything.
+
+    Attributes:
+        name: What it learns from.
+        fitted: Head and logits (N, C) of each fold, the one of everything last.
+        oof_logit_EC: Out-of-fold logits of the expert-labelled scans.
+    """
+
+    name: str
+    fitted: list[tuple[Head, np.ndarray]]
+    oof_logit_EC: np.ndarray
+
+
+@dataclass(frozen=True)
 class Learned:
     """What came out.
 
     Attributes:
+        learner: What the head in use learned from.
         teacher: Head on expert labels.
         student: Head in use.
-        teacher_logit_NC, student_logit_NC: For every scan with a vector.
-        oof_logit_EC: The student's out-of-fold logits of the expert-labelled scans.
-        teacher_temperature, temperature: Of teacher and student.
+        student_logit_NC: Its logits for every scan with a vector.
+        oof_logit_EC: Its out-of-fold logits of the expert-labelled scans.
+        temperature: Of its logits.
         prevalence_C: Of the pool, from the uniform slice with a weak prior.
         threshold_C: Of acceptance, per class.
         precision_estimated: Out-of-fold precision of what the thresholds accept; None: they accept nothing.
@@ -65,12 +81,11 @@ class Learned:
         open_T: Positions of the training pool without an expert class.
     """
 
+    learner: str
     teacher: Head
     student: Head
-    teacher_logit_NC: np.ndarray
     student_logit_NC: np.ndarray
     oof_logit_EC: np.ndarray
-    teacher_temperature: float
     temperature: float
     prevalence_C: np.ndarray
     threshold_C: np.ndarray
@@ -112,53 +127,73 @@ def learn(
         rng: Folds and seeds.
     """
     fold_E = calibrate.grouped_folds(material.group_E, material.class_E, config.calibrate.num_folds, rng)
-    folds = [int(f) for f in np.unique(fold_E)]
-    seeds = rng.integers(2**31, size=2)
-    trains = [fold_E != f for f in folds] + [np.ones(len(fold_E), bool)]
+    seeds = [int(seed) for seed in rng.integers(2**31, size=2)]
+    trains = [fold_E != f for f in np.unique(fold_E)] + [np.ones(len(fold_E), bool)]
 
-    fits = [_teacher_fit(material, config, rows_E, num_classes, int(seeds[0])) for rows_E in trains]
-    teachers = _fit_all(engine, fits, f"teacher-{seeds[0]}")
-    oof_EC = _out_of_fold(material, teachers, fold_E, folds)
+    def fit(name: str, fits: list[_Fit]) -> Candidate:
+        fitted = _fit_all(engine, fits, f"{name}-{seeds[0]}")
+        return Candidate(name, fitted, _out_of_fold(material, fitted, fold_E))
+
+    teacher = fit("expert", [_teacher_fit(material, config, rows_E, num_classes, seeds[0]) for rows_E in trains])
     prevalence_C = _prevalence(material, num_classes)
+    temperature = _temperature(teacher.oof_logit_EC, material.class_E)
+    oof_prob_EC = at_prevalence(teacher.oof_logit_EC, temperature, prevalence_C)
     weight_E = _to_pool(material.class_E, prevalence_C)
-    temperature = _temperature(oof_EC, material.class_E)
-    oof_prob_EC = at_prevalence(oof_EC, temperature, prevalence_C)
     threshold_C = certify.estimate_thresholds(oof_prob_EC, material.class_E, weight_E, promise=config.pseudo.precision)
-    estimated = certify.estimated_precision(oof_prob_EC, material.class_E, weight_E, threshold_C)
+    prob_of_fold = [at_prevalence(logit_NC, temperature, prevalence_C) for _, logit_NC in teacher.fitted]
 
-    student_fits = [
-        _student_fit(
-            material,
-            config,
-            rows_E,
-            at_prevalence(logit_NC, temperature, prevalence_C),
-            threshold_C,
-            admitted,
-            int(seeds[1]),
+    def student(name: str, propagate_weight: float) -> Candidate:
+        learnable = zip(trains, prob_of_fold, strict=True)
+        return fit(
+            name,
+            [
+                _student_fit(material, config, rows_E, prob_NC, threshold_C, admitted, propagate_weight, seeds[1])
+                for rows_E, prob_NC in learnable
+            ],
         )
-        for rows_E, (_, logit_NC) in zip(trains, teachers, strict=True)
-    ]
-    students = _fit_all(engine, student_fits, f"student-{seeds[0]}")
-    student_oof_EC = _out_of_fold(material, students, fold_E, folds)
-    student_temperature = _temperature(student_oof_EC, material.class_E)
+
     open_T = np.setdiff1d(material.train_T, material.expert_E)
-    teacher, teacher_logit_NC = teachers[-1]
-    student, student_logit_NC = students[-1]
-    prob_TC = at_prevalence(teacher_logit_NC[open_T], temperature, prevalence_C)
+    decisions = pseudo.decide(prob_of_fold[-1][open_T], threshold_C, config.pseudo, admitted)
+    chosen = _choose(teacher, student, material, config, bool(decisions.admitted_N.any()), rng)
     return Learned(
-        teacher=teacher,
-        student=student,
-        teacher_logit_NC=teacher_logit_NC,
-        student_logit_NC=student_logit_NC,
-        oof_logit_EC=student_oof_EC,
-        teacher_temperature=temperature,
-        temperature=student_temperature,
+        learner=chosen.name,
+        teacher=teacher.fitted[-1][0],
+        student=chosen.fitted[-1][0],
+        student_logit_NC=chosen.fitted[-1][1],
+        oof_logit_EC=chosen.oof_logit_EC,
+        temperature=_temperature(chosen.oof_logit_EC, material.class_E),
         prevalence_C=prevalence_C,
         threshold_C=threshold_C,
-        precision_estimated=estimated,
-        decisions=pseudo.decide(prob_TC, threshold_C, config.pseudo, admitted),
+        precision_estimated=certify.estimated_precision(oof_prob_EC, material.class_E, weight_E, threshold_C),
+        decisions=decisions,
         open_T=open_T,
     )
+
+
+def _choose(
+    teacher: Candidate,
+    student: Callable[[str, float], Candidate],
+    material: Material,
+    config: Config,
+    any_admitted: bool,
+    rng: np.random.Generator,
+) -> Candidate:
+    """The student that learns most from the unlabelled pool and is not clearly worse than the teacher for it."""
+    options: list[tuple[str, float]] = []
+    if config.pseudo.gate == "estimated" and config.pseudo.propagate > 0.0:
+        options.append(("expert+pseudo+neighbours", config.pseudo.propagate))
+    if any_admitted:
+        options.append(("expert+pseudo", 0.0))
+    for name, weight in options:
+        candidate = student(name, weight)
+        drop, clearly = rollback.auroc_drop(
+            _softmax(teacher.oof_logit_EC), _softmax(candidate.oof_logit_EC), material.class_E,
+            list(material.group_E), config.pseudo.rollback_auroc, rng,
+        )  # fmt: skip
+        if not clearly:
+            return candidate
+        log.info("%s: out-of-fold AUROC is %.3f below expert labels alone; left out of this round", name, drop)
+    return teacher
 
 
 def at_prevalence(logit_NC: np.ndarray, temperature: float, prevalence_C: np.ndarray) -> np.ndarray:
@@ -179,7 +214,7 @@ def _teacher_fit(material: Material, config: Config, rows_E: np.ndarray, num_cla
 
 def _student_fit(
     material: Material, config: Config, rows_E: np.ndarray, prob_NC: np.ndarray, threshold_C: np.ndarray,
-    admitted: Sequence[bool], seed: int,
+    admitted: Sequence[bool], propagate_weight: float, seed: int,
 ) -> _Fit:  # fmt: skip
     """Soft targets of the training pool, weighted so that every class carries the same total."""
     expert_E, class_E = material.expert_E[rows_E], material.class_E[rows_E]
@@ -193,7 +228,7 @@ def _student_fit(
     soft_TC = calibrate.shift_prior(prob_NC[material.train_T], prevalence_C, balanced_C)
     target_TC[found.admitted_N] = soft_TC[found.admitted_N]
     target_TC[place[expert_E]] = np.eye(num_classes)[class_E]
-    weight_T = np.full(len(target_TC), config.pseudo.propagate if config.pseudo.gate == "estimated" else 0.0)
+    weight_T = np.full(len(target_TC), propagate_weight)
     weight_T[found.admitted_N] = 1.0
     weight_T[place[expert_E]] = 1.0
     held_out = np.setdiff1d(material.expert_E, expert_E)
@@ -267,14 +302,15 @@ def fit_problem(fit: _Fit) -> Problem:
     return Problem(x_NP[fit.rows_N], fit.target_NC, fit.weight_N, fit.l2, val)
 
 
-def _out_of_fold(
-    material: Material, fitted: list[tuple[Head, np.ndarray]], fold_E: np.ndarray, folds: list[int]
-) -> np.ndarray:
+def _out_of_fold(material: Material, fitted: list[tuple[Head, np.ndarray]], fold_E: np.ndarray) -> np.ndarray:
     oof_EC = np.empty((len(fold_E), fitted[0][1].shape[1]), np.float32)
-    for f, (_, logit_NC) in zip(folds, fitted[:-1], strict=True):
-        rows_E = fold_E == f
-        oof_EC[rows_E] = logit_NC[material.expert_E[rows_E]]
+    for f, (_, logit_NC) in zip(np.unique(fold_E), fitted[:-1], strict=True):
+        oof_EC[fold_E == f] = logit_NC[material.expert_E[fold_E == f]]
     return oof_EC
+
+
+def _softmax(logit_EC: np.ndarray) -> np.ndarray:
+    return calibrate.apply_temperature(logit_EC, 1.0)
 
 
 def _temperature(oof_EC: np.ndarray, class_E: np.ndarray) -> float:

@@ -103,11 +103,7 @@ def train_loop(problem: Problem, config: TrainConfig, seed: int, worker: Worker 
     total = float(problem.weight_N.sum())
     generator = torch.Generator().manual_seed(seed)
     layers = _layers(problem, config, generator)
-    best, best_loss, patience = (
-        {k: v.detach().clone() for k, v in layers.items()},
-        float("inf"),
-        config.patience,
-    )
+    best, best_loss, patience = _copy(layers), float("inf"), config.patience
     optimizer: Any
     if config.head == "linear":
         optimizer = torch.optim.LBFGS(
@@ -118,9 +114,14 @@ def train_loop(problem: Problem, config: TrainConfig, seed: int, worker: Worker 
         optimizer = torch.optim.AdamW(list(layers.values()), lr=config.lr, weight_decay=0.0)
     loss_curve: list[float] = []
     val_curve: list[float] = []
-    first = _restore(worker, layers, optimizer, loss_curve, val_curve)
+    last = config.max_epochs
+    if (saved := worker.state) is not None:
+        _restore(saved, layers, optimizer, generator)
+        loss_curve, val_curve = list(saved["loss"]), list(saved["val"])
+        best, best_loss, patience = saved["best"], saved["best_loss"], saved["patience"]
+        last = len(loss_curve) if saved["finished"] else last
 
-    for epoch in range(first, config.max_epochs):
+    for epoch in range(len(loss_curve), last):
         loss = 0.0
         for rows in _batches(problem, len(x_NP), worker.size, config, generator):
             mask = _dropout(layers, len(x_NP[rows]), config, generator)
@@ -144,15 +145,17 @@ def train_loop(problem: Problem, config: TrainConfig, seed: int, worker: Worker 
         score = val_curve[-1] if val_curve else loss_curve[-1]
         converged = not val_curve and abs(best_loss - score) <= 1e-6 * max(abs(score), 1e-6)
         if score < best_loss:
-            best, best_loss, patience = (
-                {k: v.detach().clone() for k, v in layers.items()},
-                score,
-                config.patience,
-            )
+            best, best_loss, patience = _copy(layers), score, config.patience
         else:
             patience -= 1
-        worker.report(epoch, loss_curve[-1], _state(layers, optimizer, loss_curve, val_curve))
-        if converged or patience == 0:
+        finished = converged or patience == 0
+        state = {
+            "layers": _copy(layers), "optimizer": optimizer.state_dict(), "generator": generator.get_state(),
+            "loss": list(loss_curve), "val": list(val_curve),
+            "best": best, "best_loss": best_loss, "patience": patience, "finished": finished,
+        }  # fmt: skip
+        worker.report(epoch, loss_curve[-1], state)
+        if finished:
             break
     arrays = {name: tensor.numpy().copy() for name, tensor in best.items()}
     return Head(arrays, tuple(loss_curve), tuple(val_curve))
@@ -226,16 +229,12 @@ def _val_loss(problem: Problem, layers: dict[str, Any]) -> float:
         return float(_cross_entropy(_forward(layers, x_NP), target_NC, weight_N)) / float(weight_N.sum())
 
 
-def _state(layers: dict[str, Any], optimizer: Any, loss: list[float], val: list[float]) -> dict[str, Any]:
-    return {"layers": layers, "optimizer": optimizer.state_dict(), "loss": list(loss), "val": list(val)}
+def _copy(layers: dict[str, Any]) -> dict[str, Any]:
+    return {name: tensor.detach().clone() for name, tensor in layers.items()}
 
 
-def _restore(worker: Worker, layers: dict[str, Any], optimizer: Any, loss: list[float], val: list[float]) -> int:
-    if worker.state is None:
-        return 0
-    for name, tensor in worker.state["layers"].items():
+def _restore(saved: dict[str, Any], layers: dict[str, Any], optimizer: Any, generator: Any) -> None:
+    for name, tensor in saved["layers"].items():
         layers[name].data.copy_(tensor)
-    optimizer.load_state_dict(worker.state["optimizer"])
-    loss += worker.state["loss"]
-    val += worker.state["val"]
-    return len(loss)
+    optimizer.load_state_dict(saved["optimizer"])
+    generator.set_state(saved["generator"])

@@ -67,6 +67,7 @@ def read_answers(
     text = _text(path)
     rows = _json_rows(path, text) if text.lstrip()[:1] in "[{" else _csv_rows(path, text)
     by_name = {finding.casefold(): finding for finding in findings}
+    given: dict[str, tuple[str, str | None]] = {}
     answers, mistakes, num_blank = [], [], 0
     for where, image_id, label in rows:
         value = label.strip().casefold()
@@ -74,10 +75,13 @@ def read_answers(
             num_blank += 1
         elif image_id not in known:
             mistakes.append(f"{where}: this run never asked for {image_id!r}")
-        elif value in CANNOT_TELL:
-            answers.append(Answer(image_id, None, annotator, known[image_id], time))
-        elif value in by_name:
-            answers.append(Answer(image_id, by_name[value], annotator, known[image_id], time))
+        elif value in by_name or value in CANNOT_TELL:
+            finding = by_name.get(value)
+            first, before = given.setdefault(image_id, (where, finding))
+            if before != finding:
+                mistakes.append(f"{where}: {image_id!r} has another answer in {first}")
+            elif first == where:
+                answers.append(Answer(image_id, finding, annotator, known[image_id], time))
         else:
             near = difflib.get_close_matches(value, list(by_name), n=1)
             hint = f"; did you mean {by_name[near[0]]!r}?" if near else ""
@@ -156,13 +160,21 @@ def _json_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
     rows = []
     for i, task in enumerate(tasks if isinstance(tasks, list) else [tasks]):
         where = f"{path.name}, task {i + 1}"
-        if not isinstance(task, dict):
-            raise InputError("is not a Label Studio export", where=where, fix="choose JSON or JSON-MIN on export")
-        image_id = str(task.get("data", task).get("image_id", ""))
-        label = task.get("finding", "")
-        for annotation in task.get("annotations", []):
-            for result in annotation.get("result", []):
-                if result.get("type") == "choices" and not annotation.get("was_cancelled"):
-                    label = (result.get("value", {}).get("choices") or [""])[0]
-        rows.append((where, image_id, str(label)))
+        try:
+            image_id = str(task.get("data", task).get("image_id", ""))
+            rows.append((where, image_id, _choice(task)))
+        except (AttributeError, TypeError):
+            raise InputError(
+                "is not a Label Studio export", where=where, fix="choose JSON or JSON-MIN on export"
+            ) from None
     return rows
+
+
+def _choice(task: dict[str, Any]) -> str:
+    """The class chosen in a task of JSON or JSON-MIN; the last annotation counts, a skipped one does not."""
+    label = task.get("finding") or ""
+    for annotation in task.get("annotations") or []:
+        for result in annotation.get("result") or []:
+            if result.get("type") == "choices" and not annotation.get("was_cancelled"):
+                label = (result.get("value", {}).get("choices") or [""])[0]
+    return str(label)

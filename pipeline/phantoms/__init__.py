@@ -2,7 +2,7 @@
 
 from pipeline.phantoms.film import lung_mask, render
 from pipeline.phantoms.plan import plan
-from pipeline.phantoms.pool import MANIFEST_NAME, write_pool
+from pipeline.phantoms.pool import MANIFEST_NAME, RENDER_VERSION, write_pool
 from pipeline.phantoms.scan import Edit, Opacity, Person, PhantomScan, Pose, Tamper
 from pipeline.phantoms.spec import (
     DEFAULT_SOURCES,
@@ -19,6 +19,7 @@ __all__ = [
     "FAULT_EFFECTS",
     "FINDINGS",
     "MANIFEST_NAME",
+    "RENDER_VERSION",
     "Edit",
     "Opacity",
     "Person",

@@ -7,8 +7,10 @@ Array suffixes: H rows, W columns. Grey values are parts of full scale, bright i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ from scipy.ndimage import map_coordinates
 from pipeline.phantoms.scan import Opacity, Person
 
 F32 = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Lines = tuple[tuple[float, float, float, float, float], ...]
 
 SIDES = (-1, 1)  # patient's right (left in the picture), patient's left
@@ -134,7 +137,7 @@ def breathe(anatomy: Anatomy, breath: float, view: str) -> Anatomy:
 def wall(anatomy: Anatomy, y: F32) -> F32:
     """Return the distance of the lateral lung border from the midline at heights y."""
     t = np.clip((y - anatomy.apex) / (anatomy.base - anatomy.apex), 0, 1)
-    return (anatomy.lung_width * (1 - (1 - t) ** 2.8) ** 0.48).astype(np.float32)
+    return _f32(anatomy.lung_width * (1 - (1 - t) ** 2.8) ** 0.48)
 
 
 def lung_HW(anatomy: Anatomy, side: int, u_HW: F32, y_HW: F32) -> F32:
@@ -158,10 +161,10 @@ def lung_HW(anatomy: Anatomy, side: int, u_HW: F32, y_HW: F32) -> F32:
 def heart_HW(anatomy: Anatomy, x_HW: F32, y_HW: F32) -> F32:
     """Return how much of each point is heart or great vessel, 0..1."""
     x_HW = x_HW - anatomy.midline
-    turn = 0.45
+    cos, sin = math.cos(0.45), math.sin(0.45)  # the axis points down and to the left side
     dx_HW, dy_HW = x_HW - 0.115, y_HW - anatomy.heart_y
-    long_HW = (dx_HW * np.cos(turn) + dy_HW * np.sin(turn)) / anatomy.heart_width
-    short_HW = (dy_HW * np.cos(turn) - dx_HW * np.sin(turn)) / anatomy.heart_height
+    long_HW = (dx_HW * cos + dy_HW * sin) / anatomy.heart_width
+    short_HW = (dy_HW * cos - dx_HW * sin) / anatomy.heart_height
     ventricle_HW = (1 - np.hypot(long_HW, short_HW)) * anatomy.heart_height
     atrium_HW = 0.17 - np.hypot(x_HW + 0.06, (y_HW - anatomy.heart_y + 0.02) * 0.8)
     arch_HW = anatomy.aorta - np.hypot(x_HW - 0.095, (y_HW + 0.27) * 0.9)
@@ -210,12 +213,16 @@ def chest_HW(anatomy: Anatomy, x_HW: F32, y_HW: F32, vessels_HW: F32) -> tuple[F
     grey_HW -= open_HW * anatomy.aeration * thinner_HW
     grey_HW += open_HW * (0.15 * vessels_HW + 0.13 * hilum_HW + 0.022 * grain_HW)
     grey_HW += bone_HW + soft_HW + column_HW - 0.085 * windpipe_HW - gas_HW + 0.012 * grain_HW
-    return (0.035 + body_HW * grey_HW).astype(np.float32), open_HW
+    return _f32(0.035 + body_HW * grey_HW), open_HW
 
 
-def _step(distance_HW: F32, softness: float) -> F32:
+def _f32(values: npt.ArrayLike) -> F32:
+    return np.asarray(values, dtype=np.float32)
+
+
+def _step(distance_HW: Floats, softness: float) -> F32:
     """Return a soft 0-to-1 edge where the signed distance passes 0."""
-    return (0.5 + 0.5 * np.tanh(distance_HW / (2 * softness))).astype(np.float32)
+    return _f32(0.5 + 0.5 * np.tanh(distance_HW / (2 * softness)))
 
 
 def _body_HW(anatomy: Anatomy, width_HW: F32, y_HW: F32) -> F32:
@@ -225,7 +232,7 @@ def _body_HW(anatomy: Anatomy, width_HW: F32, y_HW: F32) -> F32:
     half = np.array([0.30, 0.30, 0.40, 0.82, 1.06, 1.02, trunk + 0.07, trunk + 0.04, trunk + 0.10])
     edge_HW = np.interp(y_HW, ys, half).astype(np.float32)
     depth_HW = np.clip((edge_HW - width_HW) / 0.30, 0, 1)
-    return np.sqrt(1 - (1 - depth_HW) ** 2) * 0.75 + 0.25 * _step(edge_HW - width_HW, 0.008)
+    return _f32(np.sqrt(1 - (1 - depth_HW) ** 2) * 0.75 + 0.25 * _step(edge_HW - width_HW, 0.008))
 
 
 def _ribs_HW(anatomy: Anatomy, width_HW: F32, y_HW: F32) -> F32:
@@ -246,7 +253,7 @@ def _ribs_HW(anatomy: Anatomy, width_HW: F32, y_HW: F32) -> F32:
     behind_HW = _step(width_HW - 0.10, 0.03)
     back_HW = behind_HW * lateral_HW * (0.75 * plate_HW + 0.35 * rim_HW)
     ribs_HW = back_HW + 0.55 * near_HW * _step(front_HW - 0.2, 0.14)
-    return (anatomy.rib_contrast * fade_HW * ribs_HW).astype(np.float32)
+    return _f32(anatomy.rib_contrast * fade_HW * ribs_HW)
 
 
 def _girdle_HW(anatomy: Anatomy, width_HW: F32, y_HW: F32) -> F32:
@@ -262,21 +269,21 @@ def _girdle_HW(anatomy: Anatomy, width_HW: F32, y_HW: F32) -> F32:
     blade_HW = _step(blade_HW, 0.012) * _step(0.93 - width_HW, 0.04)
     blade_HW *= _step(y_HW + 0.60, 0.05) * _step(0.02 - y_HW - 0.9 * (width_HW - 0.72), 0.04)
     arm_HW = _step(0.15 - np.hypot(width_HW - 0.96, y_HW - anatomy.shoulder_y - 0.24), 0.015)
-    return (clavicle_HW + 0.055 * blade_HW + 0.11 * arm_HW).astype(np.float32)
+    return _f32(clavicle_HW + 0.055 * blade_HW + 0.11 * arm_HW)
 
 
 def _breast_HW(anatomy: Anatomy, width_HW: F32, y_HW: F32) -> F32:
     """Return the breast shadow, 0..1: fades in from above, ends in a lower arc."""
     dx_HW = (width_HW - 0.42) / 0.33
     dy_HW = (y_HW - anatomy.breast_y) / 0.30
-    return _step(1 - np.hypot(dx_HW, dy_HW), 0.06) * np.clip(0.5 + dy_HW, 0, 1)
+    return _f32(_step(1 - np.hypot(dx_HW, dy_HW), 0.06) * np.clip(0.5 + dy_HW, 0, 1))
 
 
 def _gas_HW(anatomy: Anatomy, centre_HW: F32, y_HW: F32) -> F32:
     """Return the darkening by the stomach bubble under the left dome."""
     dx_HW = (centre_HW - 0.36) / 0.15
     dy_HW = (y_HW - anatomy.dome_left - 0.13) / 0.075
-    return anatomy.gas * _step(1 - np.hypot(dx_HW, dy_HW), 0.12)
+    return _f32(anatomy.gas * _step(1 - np.hypot(dx_HW, dy_HW), 0.12))
 
 
 def _texture_HW(seed: int, x_HW: F32, y_HW: F32, num_cells: int = 48) -> F32:
@@ -285,7 +292,7 @@ def _texture_HW(seed: int, x_HW: F32, y_HW: F32, num_cells: int = 48) -> F32:
     place = np.stack([y_HW, x_HW]) * np.float32(num_cells / 2.6) + np.float32(num_cells / 2)
     fine = map_coordinates(cells.astype(np.float32), place, order=1, mode="reflect")
     coarse = map_coordinates(cells.astype(np.float32), place * 0.3, order=1, mode="reflect")
-    return (0.7 * fine + 0.9 * coarse).astype(np.float32)
+    return _f32(0.7 * fine + 0.9 * coarse)
 
 
 def _grow_vessels(rng: np.random.Generator) -> Lines:
@@ -315,8 +322,8 @@ def _grow_branch(
     if depth > 7 or start[0] > 0.76:
         return
     length = 0.085 * (0.9**depth) * (0.8 + 0.4 * rng.random())
-    end = (start[0] + length * np.cos(angle), start[1] + length * np.sin(angle))
-    lines.append((side * start[0], start[1], float(side * end[0]), float(end[1]), width))
+    end = (start[0] + length * math.cos(angle), start[1] + length * math.sin(angle))
+    lines.append((side * start[0], start[1], side * end[0], end[1], width))
     spread = 0.28 + 0.35 * rng.random()
     sign = 1 if rng.random() < 0.5 else -1
     turns = (0.7 * sign * spread, -1.2 * sign * spread)
@@ -339,10 +346,11 @@ def opacity_HW(anatomy: Anatomy, opacity: Opacity, x_HW: F32, y_HW: F32) -> F32:
     if opacity.finding == "effusion":
         to_wall_HW = np.maximum(wall(anatomy, y_HW) - u_HW, 0)
         surface_HW = opacity.y - opacity.radius_x * np.exp(-to_wall_HW / 0.09)
-        return own_HW * _step(y_HW - surface_HW, opacity.radius_y)
+        return _f32(own_HW * _step(y_HW - surface_HW, opacity.radius_y))
     radius_HW = np.hypot((u_HW - opacity.x) / opacity.radius_x, (y_HW - opacity.y) / opacity.radius_y)
     if opacity.finding == "nodule":
-        return own_HW * np.sqrt(np.clip(1.08 - radius_HW**2, 0, 1))  # a ball is thickest midway
+        return _f32(own_HW * np.sqrt(np.clip(1.08 - radius_HW**2, 0, 1)))  # a ball is thickest midway
     ragged_HW = _texture_HW(opacity.seed, x_HW, y_HW, num_cells=24)
     patchy_HW = 0.85 + 0.22 * _texture_HW(opacity.seed + 1, x_HW, y_HW)
-    return own_HW * _step(1 - radius_HW + 0.22 * ragged_HW, 0.13) * np.clip(patchy_HW, 0.25, 1.3)
+    edge_HW = _step(1 - radius_HW + 0.22 * ragged_HW, 0.13)
+    return _f32(own_HW * edge_HW * np.clip(patchy_HW, 0.25, 1.3))

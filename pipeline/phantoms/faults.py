@@ -6,6 +6,7 @@ neutral answer. What each fault does is said once, in `spec.FAULT_EFFECTS`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
@@ -160,18 +161,23 @@ def _collide(spec: PhantomSpec, scans: list[PhantomScan]) -> list[PhantomScan]:
     lenders = _some(rng, people[0], 1.0)
     borrowers = _some(rng, people[1], COLLISION_SHARE, least=3)
     shared = dict(zip(borrowers, lenders, strict=False))
-    return [
-        replace(scan, patient_id=f"P{shared[scan.person.number]:05d}") if scan.person.number in shared else scan
-        for scan in scans
-    ]
+    # The lender's split goes along, or the collision would also be a patient across splits.
+    splits = {scan.person.number: scan.official_split for scan in scans}
+    result = []
+    for scan in scans:
+        lender = shared.get(scan.person.number)
+        if lender is not None:
+            scan = replace(scan, patient_id=f"P{lender:05d}", official_split=splits[lender])
+        result.append(scan)
+    return result
 
 
 def _leak_patients(spec: PhantomSpec, scans: list[PhantomScan]) -> list[PhantomScan]:
     rng = _rng(spec, 1)
-    numbers = [scan.person.number for scan in scans]
-    several = sorted({number for number in numbers if numbers.count(number) > 1})
+    visits = Counter(scan.person.number for scan in scans)
+    several = sorted(number for number, count in visits.items() if count > 1)
     leaking = set(_some(rng, several, SPLIT_LEAK_SHARE))
-    result, last_seen = [], dict.fromkeys(numbers, "")
+    result, last_seen = [], dict.fromkeys(visits, "")
     for scan in scans:
         previous = last_seen[scan.person.number]
         if scan.person.number in leaking and previous:

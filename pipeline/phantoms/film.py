@@ -147,7 +147,7 @@ def _develop(grey_HW: F32, scan: PhantomScan, look: SourceLook, size_px: int) ->
     if frame_px:
         picture_HW[:frame_px], picture_HW[-frame_px:] = 0, 0
         picture_HW[:, :frame_px], picture_HW[:, -frame_px:] = 0, 0
-    for text, corner in ((look.marker, (0.07, 0.07)), (scan.tamper.marker, (0.04, 0.90))):
+    for text, corner in ((look.marker, (0.07, 0.07)), (scan.tamper.marker, (0.84, 0.07))):
         if text:
             left, top = round(corner[0] * size_px), round(corner[1] * size_px)
             glyphs_HW = _glyphs(text, max(8, round(14 * zoom)))[: size_px - top, : size_px - left]

@@ -103,7 +103,7 @@ class Tamper:
     Attributes:
         size_px: side of the picture, None for the spec's.
         border_px: width of the black frame at 224 px, None for the source's.
-        marker: letters burnt in at the bottom of the picture, "" for none.
+        marker: letters burnt in above the left shoulder of the patient, "" for none.
     """
 
     size_px: int | None = None

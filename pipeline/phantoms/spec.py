@@ -259,10 +259,8 @@ def _number_problems(spec: PhantomSpec) -> list[str]:
 
 
 def _share_problems(spec: PhantomSpec) -> list[str]:
-    problems = []
-    for name in spec.prevalences:
-        if name not in FINDINGS:
-            problems.append(f"prevalences: {_unknown('finding', name, FINDINGS)}")
+    strange = [name for name in spec.prevalences if name not in FINDINGS]
+    problems = [f"prevalences: {_unknown('finding', name, FINDINGS)}" for name in strange]
     if not any(spec.prevalences.get(name, 0.0) > 0 for name in FINDINGS[1:]):
         problems.append(f"prevalences has no finding; give one of {', '.join(FINDINGS[1:])} a share")
     if any(count not in (1, 2, 3, 4) for count in spec.scans_per_patient):

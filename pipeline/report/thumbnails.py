@@ -4,7 +4,6 @@ import base64
 import io
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
@@ -12,7 +11,6 @@ from PIL import Image
 logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 100_000_000
-NUM_THREADS = 4  # decoding releases the interpreter lock
 
 
 def thumbnail(uri: str, *, side_px: int, quality: int = 72, max_pixels: int = MAX_PIXELS) -> str | None:
@@ -21,15 +19,20 @@ def thumbnail(uri: str, *, side_px: int, quality: int = 72, max_pixels: int = MA
     Returns:
         `None` when the scan cannot be read or decoded.
     """
-    from embeddings.decode import decode, read_bytes
+    from embeddings.decode import open_grey, read_bytes
 
     try:
-        pixels_HW = decode(read_bytes(uri), max_pixels=max_pixels).pixels_HW
-        grey_HW = np.rint(np.clip(pixels_HW, 0.0, 1.0) * 255.0).astype(np.uint8)
-        return _jpeg(Image.fromarray(grey_HW), side_px, quality)
+        return _jpeg(_eight_bits(open_grey(read_bytes(uri), max_pixels=max_pixels).image), side_px, quality)
     except Exception as error:  # noqa: BLE001 - one bad scan must not end the report; the caller counts it
         logger.warning("no thumbnail of a scan: %s", error)
         return None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Mode "L" as it is, so that large scans shrink in 8 bits; deeper ones (mode "F", 0..1) are scaled."""
+    if image.mode == "L":
+        return image.copy()
+    return Image.fromarray(np.rint(np.clip(np.asarray(image), 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
 def _jpeg(image: Image.Image, side_px: int, quality: int) -> str:
@@ -54,13 +57,11 @@ def thumbnails(
         max_pixels: Scans with more pixels are not decoded.
         progress: Called with (done, total).
     """
-    ids = list(uris)
     found: dict[str, str] = {}
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        pictures = pool.map(lambda i: thumbnail(uris[i], side_px=side_px, max_pixels=max_pixels), ids)
-        for done, (image_id, picture) in enumerate(zip(ids, pictures, strict=True), start=1):
-            if picture is not None:
-                found[image_id] = picture
-            if progress is not None:
-                progress(done, len(ids))
+    for done, (image_id, uri) in enumerate(uris.items(), start=1):
+        picture = thumbnail(uri, side_px=side_px, max_pixels=max_pixels)
+        if picture is not None:
+            found[image_id] = picture
+        if progress is not None:
+            progress(done, len(uris))
     return found

@@ -49,6 +49,8 @@ def select(pool: SelectionPool, num: int, rng: np.random.Generator, score: Score
 def _ranked(
     pool: SelectionPool, members_M: np.ndarray, rng: np.random.Generator, score: Score
 ) -> list[tuple[int, float]]:
+    if len(members_M) == 0:  # k-means left the cluster empty
+        return []
     if len(members_M) > pool.config.max_cluster_members:
         members_M = np.sort(rng.choice(members_M, pool.config.max_cluster_members, replace=False))
     score_M = score(pool, members_M, rng)

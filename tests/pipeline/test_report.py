@@ -405,6 +405,18 @@ def test_a_thumbnail_is_small_and_grey(tmp_path):
     assert (picture.size, picture.mode) == ((96, 96), "L")
 
 
+def test_a_16_bit_scan_keeps_its_greys(tmp_path):
+    import base64
+    import io
+
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))).save(path)
+    uri = thumbnail(str(path), side_px=64, quality=95)
+    assert uri is not None
+    grey = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+    assert abs(int(grey[32, 0])) < 8 and abs(int(grey[32, 32]) - 129) < 8 and grey[32, 63] > 247
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(RunDirError, match="no run was found"):
         build(tmp_path)
