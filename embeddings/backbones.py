@@ -6,6 +6,7 @@ the exported module, so that a file on disk is all a worker needs.
 
 import hashlib
 import json
+import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -198,9 +199,11 @@ def _read_state(backbone: Backbone) -> dict[str, Any]:
         import torch
 
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except Exception as error:  # torch's own text recommends weights_only=False: never
+        unsafe = isinstance(error, pickle.UnpicklingError)
+        reason = "the file holds more than tensors" if unsafe else f"{type(error).__name__}: {error}"
         raise InputError(
-            f"the weights cannot be read: {error}",
+            f"the weights cannot be read: {reason}",
             value=path.name,
             where="backbone.weights",
             fix="name a .safetensors file, or a .pth file that holds tensors alone",

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+BIAS_SD = 0.5  # prior on the bias per class, in logits
 LOG_TEMPERATURE_SD = 1.0  # prior on log T, centred on T = 1
 TARGET_SMOOTHING = 0.25  # a, pseudo-labels per class
 TEMPERATURE_BOUNDS = (0.25, 8.0)
@@ -82,6 +83,48 @@ def apply_temperature(logit_NC: ArrayLike, temperature: float) -> Floats:
         raise ValueError(f"temperature must be a positive number, not {temperature!r}")
     prob_NC: Floats = softmax(_logits(logit_NC) / temperature, axis=1)
     return prob_NC
+
+
+def fit_bias(logit_NC: ArrayLike, truth_N: ArrayLike, weight_N: ArrayLike | None = None) -> Floats:
+    """Bias per class b that makes `softmax(logit + b)` favour no class, (C,); sums to 0.
+
+    A head that learned from many pseudo-labels of one class and few labels of another calls one of them too
+    often; out-of-fold scores show it. Minimises the weighted cross-entropy plus `|b|^2 / (2 sd^2)`, a convex
+    problem; the weights are rescaled to the effective sample size, so few labels move b little.
+
+    Args:
+        logit_NC: Out-of-fold logits, already divided by the temperature, (N, C).
+        truth_N: Class index, (N,).
+        weight_N: Non-negative weights, (N,), e.g. balanced over the classes; all equal when None.
+
+    Raises:
+        ValueError: On shapes that do not match, values that are not finite, or an unknown class.
+
+    Source: Alexandari, Kundaje, Shrikumar 2020 (bias-corrected temperature scaling).
+    """
+    logit_NC, truth_N = _logits(logit_NC), _classes(truth_N)
+    num_scans, num_classes = logit_NC.shape
+    _same_length(truth_N, num_scans, "truth")
+    _known_classes(truth_N, num_classes)
+    weight_N = _weights(weight_N, num_scans)
+    if not weight_N.sum() > 0:
+        return np.zeros(num_classes)
+    weight_N = weight_N * weight_N.sum() / np.square(weight_N).sum()
+    target_NC = np.eye(num_classes)[truth_N]
+    seen_C = np.bincount(truth_N, weights=weight_N, minlength=num_classes) > 0
+
+    def loss(free: Floats) -> tuple[float, Floats]:
+        bias_C = np.zeros(num_classes)
+        bias_C[seen_C] = free
+        log_prob_NC = log_softmax(logit_NC + bias_C, axis=1)
+        slope_C = weight_N @ (np.exp(log_prob_NC) - target_NC)
+        nll = -float(weight_N @ (target_NC * log_prob_NC).sum(axis=1))
+        return nll + 0.5 * float(free @ free) / BIAS_SD**2, slope_C[seen_C] + free / BIAS_SD**2
+
+    found = minimize(loss, np.zeros(seen_C.sum()), jac=True, method="L-BFGS-B", options={"gtol": 1e-8})
+    bias_C = np.zeros(num_classes)
+    bias_C[seen_C] = found.x
+    return np.asarray(bias_C - bias_C.mean())
 
 
 def class_weights(truth_N: ArrayLike, num_classes: int) -> Floats:

@@ -1,7 +1,9 @@
 """The command line. Heavy libraries are imported inside the commands, so that --help answers at once."""
 
+import errno
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.errors import ConfigError, CxrSslError, WaitingForLabels
+from pipeline.errors import ConfigError, CxrSslError, Stopped, WaitingForLabels
 
 log = logging.getLogger("pipeline")
+DEBUG = "CXR_SSL_DEBUG"  # set it to see the traceback of an unexpected error
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 app = typer.Typer(
     name="cxr-ssl", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     help="Label-efficient chest X-ray classification: embeddings, label queues, pseudo-labels, and the evidence.",
@@ -176,7 +181,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 def main() -> None:
-    """Run the command; a known error is one message and an exit code, never a traceback."""
+    """Run the command; an error is one message and an exit code, never a traceback."""
     from pipeline.tracking import configure_logging
 
     configure_logging(quiet="--quiet" in sys.argv or "-q" in sys.argv, verbose=False)
@@ -186,11 +191,12 @@ def main() -> None:
         _complain(str(waiting.what), "waiting")
         raise SystemExit(waiting.exit_code) from None
     except CxrSslError as error:
-        _complain(str(error), "error")
+        _complain(str(error), "stopped" if isinstance(error, Stopped) else "error")
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        _complain("stopped; go on with --resume", "stopped")
-        raise SystemExit(1) from None
+    except Exception as error:  # the last door; the traceback is in crash.log, or shown on request
+        if os.environ.get(DEBUG):
+            raise
+        raise SystemExit(_complain_of_crash(error)) from None
 
 
 def _overrides(given: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
@@ -217,6 +223,19 @@ def _complain(text: str, kind: str) -> None:
     typer.secho(f"{kind}: {head}", fg=colour, err=True)
     if rest:
         typer.echo(rest.rstrip("\n"), err=True)
+
+
+def _complain_of_crash(error: Exception) -> int:
+    """Say what happened; returns the exit code."""
+    if isinstance(error, OSError) and error.errno in DISK + FORBIDDEN:
+        fix = "make room" if error.errno in DISK else "mend its permissions or name another folder"
+        known = CxrSslError(str(error.strerror), where=error.filename, fix=f"{fix}, then go on with --resume")
+        _complain(str(known), "error")
+        return 1 if error.errno in DISK else 2
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    details = "; ".join(getattr(error, "__notes__", [])) or f"set {DEBUG}=1 to see where"
+    _complain(f"{what[:300]}. This is a mistake of ours, please report it; {details}", "internal error")
+    return 1
 
 
 def _show_run(found: dict[str, Any]) -> None:

@@ -74,7 +74,8 @@ def spherical_kmeans(
     num, dim = unit_ND.shape
     clustering = faiss.Kmeans(
         dim, min(num_clusters, num), niter=n_iter, seed=seed, spherical=True,
-        min_points_per_centroid=1, max_points_per_centroid=max_points, gpu=faiss.get_num_gpus() > 0,
+        min_points_per_centroid=1, max_points_per_centroid=max_points,
+        gpu=faiss.get_num_gpus() > 0,  # random starts: k-means++ picks outliers, and TypiClust was worse with it
     )  # fmt: skip
     clustering.train(np.ascontiguousarray(unit_ND, dtype=np.float32))
     centroid_KD = np.asarray(clustering.centroids)

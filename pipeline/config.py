@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.errors import ConfigError
 
@@ -272,12 +272,12 @@ def load(path: Path | None = None, overrides: dict[str, Any] | None = None) -> C
     for dotted, value in (overrides or {}).items():
         mistakes += _put(tree, dotted, value)
         where[dotted] = "--set"
+        for parent in _parents(dotted):
+            where.setdefault(parent, "--set")
     try:
-        config = Config.model_validate_json(json.dumps(tree))
+        config = Config.model_validate_json(json.dumps(tree, default=str))  # a date is text here
     except ValidationError as error:
         mistakes += [_explain(item, where) for item in error.errors()]
-    except TypeError as error:
-        mistakes.append(f"{path}: a value is neither text, number, boolean, list nor mapping ({error})")
     if mistakes:
         raise ConfigError(sorted(mistakes, key=_line_of))
     return config
@@ -289,9 +289,9 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not sep or not key.strip():
         raise ConfigError([f"--set {text}: write it as section.option=value"])
     try:
-        return key.strip(), YAML(typ="safe", pure=True).load(value)
-    except MarkedYAMLError as error:
-        raise ConfigError([f"--set {text}: {error.problem}"]) from error
+        return key.strip(), _plain(_yaml().load(value), "", {})
+    except YAMLError as error:
+        raise ConfigError([f"--set {text}: {_first_line(error)}"]) from error
 
 
 def dump(config: Config) -> str:
@@ -311,26 +311,43 @@ def schema() -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    yaml = YAML(typ="rt", pure=True)
-    yaml.version = (1, 2)
     try:
-        node = yaml.load(path.read_text("utf-8"))
+        node = _yaml().load(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError([f"{path}: no such file"]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read as UTF-8 text ({error})"]) from error
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError([f"{path}:{line} {str(error.problem).splitlines()[0]}"]) from error
+        raise ConfigError([f"{path}:{line} {_first_line(error)}"]) from error
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise ConfigError([f"{path}:{line} is not YAML: {error.problem}"]) from error
+        raise ConfigError([f"{path}:{line} is not YAML: {_first_line(error)}"]) from error
+    except YAMLError as error:
+        raise ConfigError([f"{path} is not YAML: {_first_line(error)}"]) from error
     if node is None:
         return {}, {}
     if not isinstance(node, CommentedMap):
         raise ConfigError([f"{path}:1 must be a mapping of sections"])
     lines: dict[str, int] = {}
-    return _plain(node, "", lines), lines
+    tree = _plain(node, "", lines)
+    return {key: {} if value is None and _is_section(key) else value for key, value in tree.items()}, lines
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="rt", pure=True)
+    yaml.version = (1, 2)
+    return yaml
+
+
+def _first_line(error: YAMLError) -> str:
+    return str(getattr(error, "problem", None) or error).splitlines()[0]
+
+
+def _is_section(key: str) -> bool:
+    """Whether it is a section: one whose every line is commented out reads as null and means the defaults."""
+    field = Config.model_fields.get(key)
+    return field is not None and isinstance(field.default, Section)
 
 
 def _plain(node: Any, prefix: str, lines: dict[str, int]) -> Any:
@@ -338,7 +355,8 @@ def _plain(node: Any, prefix: str, lines: dict[str, int]) -> Any:
         out = {}
         for key, value in node.items():
             dotted = f"{prefix}{key}"
-            lines[dotted] = node.lc.key(key)[0] + 1
+            if key in (node.lc.data or {}):  # a merged key (`<<: *other`) has no line of its own
+                lines[dotted] = node.lc.key(key)[0] + 1
             out[str(key)] = _plain(value, f"{dotted}.", lines)
         return out
     if isinstance(node, CommentedSeq):
@@ -347,6 +365,11 @@ def _plain(node: Any, prefix: str, lines: dict[str, int]) -> Any:
         if isinstance(node, kind):
             return kind(node)
     return node
+
+
+def _parents(dotted: str) -> list[str]:
+    parts = dotted.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def _put(tree: dict[str, Any], dotted: str, value: Any) -> list[str]:
@@ -368,8 +391,10 @@ def _explain(item: Any, where: dict[str, str]) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         message = "unknown key" + _did_you_mean(item["loc"])
-    elif "input" in item and not isinstance(item["input"], dict):
-        message = f"{message[0].lower()}{message[1:]} (got {item['input']!r})"
+    else:
+        message = f"{message[0].lower()}{message[1:]}"
+        if not isinstance(item["input"], dict):
+            message += f" (got {item['input']!r})"
     return f"{place} {dotted}: {message}".strip()
 
 

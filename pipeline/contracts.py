@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ContractError
 
+_START_AGAIN = "bring the file back from a backup, or start again with --overwrite, which keeps labels of people aside"
 SPLITS = ("train", "holdout", "excluded")
 VIEWS = ("PA", "AP", "LL", "unknown")
 
@@ -70,7 +71,12 @@ class Contract:
     def read(self, folder: Path) -> pa.Table:
         """Read and check `folder/<name>.parquet`."""
         path = folder / f"{self.name}.parquet"
-        return self.check(pq.read_table(path, partitioning=None), path)
+        try:
+            table = pq.read_table(path, partitioning=None)
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise ContractError(f"the table cannot be read: {reason}", where=path, fix=_START_AGAIN) from error
+        return self.check(table, path)
 
     def empty(self) -> pa.Table:
         """A table of this contract without rows."""

@@ -87,9 +87,7 @@ def _write_head(folder: Path, head: Head) -> None:
     from safetensors.numpy import save_file
 
     curves = {"loss": np.array(head.loss), "val_loss": np.array(head.val_loss)}
-    save_file(
-        {**head.arrays, **{f"curve.{name}": value for name, value in curves.items()}}, folder / HEAD
-    )
+    save_file({**head.arrays, **{f"curve.{name}": value for name, value in curves.items()}}, folder / HEAD)
 
 
 def _read_head(folder: Path) -> Head:

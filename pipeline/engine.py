@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 from pipeline.config import EngineConfig
-from pipeline.errors import EngineError
+from pipeline.errors import EngineError, InputError
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -49,7 +49,7 @@ class SerialEngine:
 
     def start(self) -> None:
         """Refuse: several workers need Ray."""
-        raise EngineError("several training workers need Ray", where="train.num_workers", fix="set engine.backend=ray")
+        raise InputError("several training workers need Ray", where="train.num_workers", fix="set engine.backend=ray")
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -79,7 +79,7 @@ class RayEngine:
         if not shards:
             return
         ray = self._ready()
-        _check_gpus(self._config, ray)
+        _check_gpus(self._config, ray.cluster_resources().get("GPU", 0.0))
         remote = ray.remote(
             num_cpus=self._config.threads_per_task,
             num_gpus=self._config.num_gpus_per_task,
@@ -118,7 +118,13 @@ class RayEngine:
 
 def make_engine(config: EngineConfig) -> Engine:
     """The engine that `engine.backend` names."""
-    return SerialEngine() if config.backend == "serial" else RayEngine(config)
+    if config.backend == "ray":
+        return RayEngine(config)
+    if config.num_gpus_per_task > 0:
+        import torch
+
+        _check_gpus(config, float(torch.cuda.device_count()))
+    return SerialEngine()
 
 
 def set_threads(num_threads: int) -> None:
@@ -177,11 +183,10 @@ def _start_ray(config: EngineConfig) -> tuple[Any, bool]:
     return ray, True
 
 
-def _check_gpus(config: EngineConfig, ray: Any) -> None:
-    found = ray.cluster_resources().get("GPU", 0.0)
+def _check_gpus(config: EngineConfig, found: float) -> None:
     if config.num_gpus_per_task > found:
-        raise EngineError(
-            f"a task asks for {config.num_gpus_per_task} GPUs and the cluster has {found:g}",
+        raise InputError(
+            f"a task asks for {config.num_gpus_per_task:g} GPUs and there are {found:g}",
             where="engine.num_gpus_per_task",
-            fix="set it to 0, or start Ray on a machine with GPUs",
+            fix="set it to 0, or run on a machine with GPUs",
         )

@@ -55,6 +55,10 @@ class WaitingForLabels(CxrSslError):  # noqa: N818 - a state of the run, not a m
     exit_code = 3
 
 
+class Stopped(CxrSslError):  # noqa: N818 - the user's wish, not a mistake
+    """The user stopped the run."""
+
+
 class AuditBlocked(CxrSslError):  # noqa: N818 - a verdict of the audit
     """An audit check blocks the run."""
 

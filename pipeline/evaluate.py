@@ -41,6 +41,7 @@ def evaluate(
     prob_NC: np.ndarray,
     predicted_N: np.ndarray,
     findings: tuple[str, ...],
+    reader: str = "evaluate",
 ) -> dict[str, Any] | None:
     """Metrics of the holdout with patient-cluster bootstrap intervals; None where no holdout label is known.
 
@@ -50,6 +51,7 @@ def evaluate(
         prob_NC: Calibrated probabilities of every scan with a vector.
         predicted_N: Their classes at the operating point.
         findings: C classes.
+        reader: Who asks, for the log.
     """
     ids, class_N, group_N = holdout_truth(ctx.folder, findings)
     vectors = Vectors.open(ctx.folder)
@@ -67,7 +69,7 @@ def evaluate(
         num_bootstrap=ctx.config.evaluate.num_bootstrap,
         rng=ctx.rng("evaluate", round_index),
     )
-    _log_read(ctx.folder, round_index, len(ids))
+    log_read(ctx.folder, reader, round_index, len(ids))
     return found
 
 
@@ -81,10 +83,11 @@ def operating_weights(prevalence_C: np.ndarray, kind: str) -> np.ndarray:
     return prevalence_C if kind == "balanced" else np.full(len(prevalence_C), 1.0 / len(prevalence_C))
 
 
-def _log_read(folder: Path, round_index: int, num_scans: int) -> None:
+def log_read(folder: Path, reader: str, round_index: int | None, num_scans: int | None) -> None:
+    """Note in `holdout_access.jsonl` that the holdout's labels were read, by whom and when."""
     entry = {
         "time": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "reader": "evaluate",
+        "reader": reader,
         "round": round_index,
         "num_scans": num_scans,
     }

@@ -23,6 +23,10 @@ from pipeline.selftrain import Learned
 # N scans with a vector, E expert-labelled, C findings
 
 log = logging.getLogger(__name__)
+# After a roll-back these are those of the round before, whose model and pseudo-labels stay in force.
+OF_THE_MODEL = (
+    "learner", "pseudo_precision_estimated", "threshold_prob", "temperature", "prevalence", "operating_point",
+)  # fmt: skip
 
 
 def learn_round(
@@ -39,7 +43,9 @@ def learn_round(
     """
     folder, config = ctx.round_folder(round_index), ctx.config
     material, ids = data.material(answers, _uniform(ctx, round_index))
-    certificates = pseudo.certificates(ctx.folder, answers, data.findings, config.pseudo, round_index)
+    certificates = pseudo.certificates(
+        ctx.folder, answers, data.findings, config.pseudo, round_index, config.rounds.num
+    )
     row: dict[str, Any] = {
         "num_expert": len(material.expert_E),
         "gate": config.pseudo.gate,
@@ -71,6 +77,9 @@ def learn_round(
             rollback.save_oof(folder, ids, oof_prob_EC, data.findings)
             pseudo.save(folder, data.ids_N[learned.open_T], learned.decisions, learned.threshold_C, data.findings)
         row |= _pseudo_row(ctx, data, round_index, learned)
+        if rolled_back:
+            earlier = json.loads((before / "metrics.json").read_text("utf-8"))
+            row |= {name: earlier[name] for name in OF_THE_MODEL}
     prob_NC = model.probabilities(logit_NC)
     predicted_N = np.asarray((prob_NC / model.weights_C).argmax(1))
     with timed(clock, "evaluate"):

@@ -99,11 +99,11 @@ def open_pool(config: PoolConfig, cache: Path) -> Pool:
 
 
 def _write_phantoms(uri: str, cache: Path) -> Path:
-    from pipeline.phantoms import PhantomSpec, write_pool
+    from pipeline.phantoms import RENDER_VERSION, PhantomSpec, write_pool
 
     try:
         spec = PhantomSpec.from_uri(uri)
-        key = hashlib.sha256(spec.to_json().encode()).hexdigest()[:12]
+        key = hashlib.sha256(f"{RENDER_VERSION}/{spec.to_json()}".encode()).hexdigest()[:12]
         return write_pool(spec, cache / f"phantom-{key}")
     except ValueError as error:
         raise InputError(str(error), where="pool.uri") from error

@@ -96,10 +96,15 @@ def certificates(
     findings: Sequence[str],
     config: PseudoConfig,
     up_to_round: int,
+    num_rounds: int,
 ) -> dict[str, Certificate]:
-    """Certificates per class and pooled, from the blind checks accumulated over the rounds."""
+    """Certificates per class and pooled, from the blind checks accumulated over the rounds.
+
+    They speak of what the rounds so far proposed; the latest proposals are checked by the next queue.
+    """
     proposed, truth = blind_checks(folder, answers, up_to_round)
-    return certify(proposed, truth, findings, config.precision, config.confidence)
+    looks = num_rounds if config.gate == "certified" else 1  # a gate looks every round, a reader once
+    return certify(proposed, truth, findings, config.precision, config.confidence, num_looks=looks)
 
 
 def save(

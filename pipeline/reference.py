@@ -53,4 +53,4 @@ def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], rou
     learned = selftrain.learn(material, ctx.config, ctx.engine, len(data.findings), admitted, rng)
     prob_NC = selftrain.at_prevalence(learned.student_logit_NC, learned.temperature, learned.prevalence_C)
     predicted_N = evaluate.operating_point(prob_NC, learned.prevalence_C, ctx.config.evaluate.operating_point)
-    return evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
+    return evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings, reader="reference")

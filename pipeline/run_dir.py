@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline import __version__, config, contracts
 from pipeline.config import Config
-from pipeline.errors import RunDirError
+from pipeline.errors import ContractError, InputError, RunDirError
 
 RESOLVED, STATUS, STAGES_FILE, LOCK = "resolved.yaml", "status.json", "stages.json", ".lock"
 PACKAGES = (
@@ -43,19 +43,10 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
     Raises:
         RunDirError: when it holds something else, or a run and neither `resume` nor `overwrite` is set.
     """
-    if folder.exists() and not folder.is_dir():
-        raise RunDirError("is a file", where=folder, fix="name another folder with --out")
-    inside = sorted(path.name for path in folder.iterdir() if path.name != LOCK) if folder.exists() else []
-    if not inside:
-        folder.mkdir(parents=True, exist_ok=True)
+    if not _inside(folder):
         return
-    if not is_run(folder):
-        raise RunDirError(
-            f"holds something that is not a run ({', '.join(inside[:3])}{', …' if len(inside) > 3 else ''})",
-            where=folder,
-            fix="name an empty or new folder with --out; nothing was touched",
-        )
-    if overwrite:
+    refuse_foreign(folder)
+    if overwrite or (not resume and not _has_begun(folder)):
         _set_aside(folder)
     elif not resume:
         state = read_status(folder).get("state", "unknown")
@@ -66,11 +57,49 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
         )
 
 
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds something else, before anything in it is touched.
+
+    Raises:
+        RunDirError: when it is a file, or holds files but no run.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunDirError("is a file", where=folder, fix="name another folder with --out")
+    inside = _inside(folder)
+    if inside and not is_run(folder):
+        raise RunDirError(
+            f"holds something that is not a run ({', '.join(inside[:3])}{', …' if len(inside) > 3 else ''})",
+            where=folder,
+            fix="name an empty or new folder with --out; nothing was touched",
+        )
+
+
+def _inside(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.name != LOCK) if folder.exists() else []
+    except OSError as error:
+        raise RunDirError(f"cannot be read ({error.strerror})", where=folder, fix="check its permissions") from error
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether a stage has left anything: a run that failed before, for a mistyped pool say, is simply started again."""
+    return bool(stage_records(folder)) or (folder / "labels.parquet").exists() or (folder / "rounds").exists()
+
+
+def _may_hold_human_answers(folder: Path) -> bool:
+    from pipeline import labels
+    from pipeline.annotators import sheets
+
+    try:
+        imported = labels.human_answers(labels.read(folder)) > 0
+        return imported or any(sheets.is_filled(path) for path in folder.glob("rounds/*/queue.csv"))
+    except (ContractError, InputError):
+        return True  # unreadable: who knows what somebody could still save from it
+
+
 def _set_aside(folder: Path) -> None:
     """Empty the folder; a run with answers of people is moved, not deleted."""
-    from pipeline import labels
-
-    if (folder / "labels.parquet").exists() and labels.human_answers(labels.read(folder)) > 0:
+    if _may_hold_human_answers(folder):
         stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
         kept = folder.with_name(f"{folder.name}.before-{stamp}")
         kept.mkdir()
@@ -86,9 +115,10 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; a second process is refused at once, a dead one's lock is free."""
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
+    refuse_foreign(folder)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise RunDirError(
@@ -97,7 +127,9 @@ def locked(folder: Path) -> Iterator[None]:
             fix="wait for it, or name another folder with --out",
         ) from None
     except OSError as error:
-        raise RunDirError(f"cannot be written ({error.strerror})", where=folder, fix="check its permissions") from error
+        raise RunDirError(
+            f"cannot be written ({error.strerror})", where=folder, fix="check its permissions, or name another --out"
+        ) from error
     try:
         yield
     finally:
@@ -123,9 +155,9 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 def write_config(folder: Path, given: Config, resolved: Config) -> None:
     """Keep both the configuration as given and as resolved, and what it ran on."""
+    contracts.write_text(folder / RESOLVED, config.dump(resolved))  # first: it makes the folder a run
     contracts.write_text(folder / "config.yaml", config.dump(given))
     contracts.write_text(folder / "env.json", json.dumps(environment(), indent=1))
-    contracts.write_text(folder / RESOLVED, config.dump(resolved))
 
 
 def environment() -> dict[str, Any]:
@@ -174,7 +206,10 @@ def record_stage(folder: Path, record: dict[str, Any]) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise RunDirError(f"is not JSON ({error})", where=path, fix="delete it and go on with --resume") from error
     return found
 
 

@@ -4,8 +4,9 @@ import datetime as dt
 import json
 import logging
 import shutil
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from pipeline import contracts, run_dir, stages, strategies
 from pipeline.config import Config
 from pipeline.context import StageContext, cache_folder
 from pipeline.engine import SerialEngine, make_engine
-from pipeline.errors import InputError, RunDirError, WaitingForLabels
+from pipeline.errors import CxrSslError, InputError, RunDirError, Stopped, WaitingForLabels
 from pipeline.tracking import Progress
 
 log = logging.getLogger(__name__)
 FIXED_ON_RESUME = ("seed", "oracle")
+CRASH_LOG = "crash.log"
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,11 @@ def execute(request: Request) -> dict[str, Any]:
     Raises:
         WaitingForLabels: when experts have to answer first.
     """
-    if request.resume and request.overwrite:
-        raise InputError("choose one of --resume and --overwrite")
-    out = _out_folder(request)
-    config = load_config(request, out)
-    strategies.get(config.strategy.name)
+    out, config = _prepared(request)
+    engine = make_engine(config.engine)
     with run_dir.locked(out):
         run_dir.claim(out, resume=request.resume, overwrite=request.overwrite)
         run_dir.write_config(out, config, config)
-        engine = make_engine(config.engine)
         with Progress(quiet=request.quiet) as progress, _state(out):
             try:
                 records = stages.run_stages(StageContext(config, out, engine, progress), request.stages)
@@ -79,8 +77,7 @@ def dry_run(request: Request) -> dict[str, Any]:
     """What `execute` would do; writes nothing but the cache of generated pools."""
     from pipeline.pools import open_pool
 
-    out = _out_folder(request)
-    config = load_config(request, out)
+    out, config = _prepared(request)
     pool = open_pool(config.pool, cache_folder())
     num_labelled = len(pool.scans) - pool.scans["label"].null_count
     context = StageContext(config, out, SerialEngine())
@@ -150,6 +147,17 @@ def import_labels(folder: Path, files: list[Path], annotator: str) -> dict[str, 
     return {"num_new": num_new, "num_known": len(answers) - num_new, "num_blank": num_blank}
 
 
+def _prepared(request: Request) -> tuple[Path, Config]:
+    """Folder and configuration of a request, or what is wrong with it, before anything is written."""
+    if request.resume and request.overwrite:
+        raise InputError("--resume and --overwrite contradict each other", fix="give one of them")
+    out = _out_folder(request)
+    run_dir.refuse_foreign(out)
+    config = load_config(request, out)
+    strategies.get(config.strategy.name)
+    return out, config
+
+
 def load_config(request: Request, out: Path) -> Config:
     """The configuration of a request: on resume without --config that of the run, else the file, else quickstart."""
     path = request.config_file
@@ -160,8 +168,8 @@ def load_config(request: Request, out: Path) -> Config:
         for name in FIXED_ON_RESUME:
             if getattr(config, name) != getattr(before, name):
                 raise InputError(
-                    f"{name} cannot change on --resume (was {getattr(before, name)!r})",
-                    value=getattr(config, name), where=name, fix="use a new --out",
+                    f"cannot change on --resume, the run has {getattr(before, name)!r}",
+                    value=getattr(config, name), where=name, fix="name a new folder with --out",
                 )  # fmt: skip
         return config
     if path is None and "pool.uri" not in request.overrides:
@@ -189,13 +197,16 @@ def _state(folder: Path) -> Iterator[None]:
         status_now = run_dir.read_status(folder)
         _write_status(folder, "waiting", status_now, waiting.what)
         raise
+    except KeyboardInterrupt:
+        _write_status(folder, "failed", run_dir.read_status(folder), "stopped by the user")
+        raise Stopped("stopped", where=folder, fix="what is finished is kept; go on with --resume") from None
     except BaseException as error:
-        _write_status(
-            folder,
-            "failed",
-            run_dir.read_status(folder),
-            str(error).splitlines()[0] if str(error) else type(error).__name__,
-        )
+        with suppress(OSError):  # the disk may be full, and that is then what the user has to hear
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            _write_status(folder, "failed", run_dir.read_status(folder), message)
+            if not isinstance(error, CxrSslError):
+                (folder / CRASH_LOG).write_text(traceback.format_exc(), "utf-8")
+                error.add_note(f"details in {folder / CRASH_LOG}")
         raise
 
 

@@ -155,13 +155,18 @@ def learn(
     open_T = np.setdiff1d(material.train_T, material.expert_E)
     decisions = pseudo.decide(prob_of_fold[-1][open_T], threshold_C, config.pseudo, admitted)
     chosen = _choose(teacher, student, material, config, bool(decisions.admitted_N.any()), rng)
+    oof_EC = chosen.oof_logit_EC
+    student_temperature = _temperature(oof_EC, material.class_E)
+    bias_C = student_temperature * calibrate.fit_bias(
+        oof_EC / student_temperature, material.class_E, _balanced(material.class_E, num_classes)
+    )
     return Learned(
         learner=chosen.name,
         teacher=teacher.fitted[-1][0],
-        student=chosen.fitted[-1][0],
-        student_logit_NC=chosen.fitted[-1][1],
-        oof_logit_EC=chosen.oof_logit_EC,
-        temperature=_temperature(chosen.oof_logit_EC, material.class_E),
+        student=chosen.fitted[-1][0].shifted(bias_C),
+        student_logit_NC=(chosen.fitted[-1][1] + bias_C).astype(np.float32),
+        oof_logit_EC=(oof_EC + bias_C).astype(np.float32),
+        temperature=student_temperature,
         prevalence_C=prevalence_C,
         threshold_C=threshold_C,
         precision_estimated=certify.estimated_precision(oof_prob_EC, material.class_E, weight_E, threshold_C),
@@ -314,8 +319,11 @@ def _softmax(logit_EC: np.ndarray) -> np.ndarray:
 
 
 def _temperature(oof_EC: np.ndarray, class_E: np.ndarray) -> float:
-    weight_C = calibrate.class_weights(class_E, oof_EC.shape[1])
-    return calibrate.fit_temperature(oof_EC, class_E, weight_C[class_E])
+    return calibrate.fit_temperature(oof_EC, class_E, _balanced(class_E, oof_EC.shape[1]))
+
+
+def _balanced(class_E: np.ndarray, num_classes: int) -> np.ndarray:
+    return np.asarray(calibrate.class_weights(class_E, num_classes)[class_E])
 
 
 def _prevalence(material: Material, num_classes: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What a person sees while a run works: bars on a terminal, a line now and then in a log."""
 
 import logging
+import os
 import sys
 import time
 from types import TracebackType
@@ -34,6 +35,7 @@ def configure_logging(*, quiet: bool, verbose: bool) -> None:
     root.setLevel(logging.WARNING)
     for name in ("pipeline", "embeddings", "jobs"):
         logging.getLogger(name).setLevel(level)
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # without a network it would warn twice of each retry
 
 
 class Progress:

@@ -7,7 +7,7 @@ is fitted to convergence with L-BFGS on all rows; the MLP takes AdamW steps and 
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -38,9 +38,15 @@ class Head:
         """Unnormalised log-probabilities (N, C), float32, a block of rows at a time."""
         blocks = [
             self._logits(np.asarray(x_NP[start : start + ROWS_AT_ONCE], dtype=np.float32))
-            for start in range(0, len(x_NP), ROWS_AT_ONCE)
+            for start in range(0, max(len(x_NP), 1), ROWS_AT_ONCE)
         ]
-        return np.concatenate(blocks) if blocks else np.empty((0, len(self.arrays["bias0"])), np.float32)
+        return np.concatenate(blocks)
+
+    def shifted(self, bias_C: np.ndarray) -> "Head":
+        """The same head with `bias_C` (C,) added to its logits."""
+        last = "bias1" if "bias1" in self.arrays else "bias0"
+        moved = (self.arrays[last] + bias_C).astype(np.float32)
+        return replace(self, arrays=self.arrays | {last: moved})
 
     def _logits(self, x_NP: np.ndarray) -> np.ndarray:
         a = self.arrays

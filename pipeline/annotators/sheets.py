@@ -65,7 +65,7 @@ def read_answers(
         InputError: with every mistake and its line; then nothing of the file is taken.
     """
     text = _text(path)
-    rows = _json_rows(path, text) if text.lstrip()[:1] in "[{" else _csv_rows(path, text)
+    rows = _json_rows(path, text) if text.lstrip().startswith(("[", "{")) else _csv_rows(path, text)
     by_name = {finding.casefold(): finding for finding in findings}
     given: dict[str, tuple[str, str | None]] = {}
     answers, mistakes, num_blank = [], [], 0
@@ -89,11 +89,20 @@ def read_answers(
     if mistakes:
         shown = "\n".join(mistakes[:20]) + (f"\n… and {len(mistakes) - 20} more" if len(mistakes) > 20 else "")
         raise InputError(
-            f"{len(mistakes)} rows cannot be used, so nothing of the file was taken:\n{shown}\n",
+            f"{len(mistakes)} rows cannot be used, so nothing of the file was taken:\n{shown}",
             where=path.name,
             fix=f"findings are {', '.join(findings)}, or 'cannot tell'; mend the rows and import the file again",
         )
     return answers, num_blank
+
+
+def is_filled(path: Path) -> bool:
+    """Whether somebody has written a label into this queue.csv.
+
+    Raises:
+        InputError: when it cannot be read.
+    """
+    return any(label.strip() for _, _, label in _csv_rows(path, _text(path)))
 
 
 def _picture(path: Path, uri: str, max_pixels: int) -> None:
@@ -136,13 +145,18 @@ def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except FileNotFoundError:
-        raise InputError("no such file", value=str(path), where="labels import") from None
-    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            "no such file", value=str(path), where="labels import", fix="give a filled queue.csv or a JSON export"
+        ) from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=path, fix="give a file you can read") from error
+    except UnicodeDecodeError as error:
         raise InputError(f"cannot be read as UTF-8 text ({error})", where=path.name, fix="save it as UTF-8") from error
 
 
 def _csv_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
-    reader = csv.DictReader(io.StringIO(text))
+    header = text.partition("\n")[0]  # some spreadsheets write semicolons or tabs
+    reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count))
     columns = reader.fieldnames or []
     missing = [name for name in ("image_id", "label") if name not in columns]
     if missing:

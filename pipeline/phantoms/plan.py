@@ -122,7 +122,7 @@ def _plan_scan(spec: PhantomSpec, patient: Patient, visit: int) -> PhantomScan:
     finding, severity = _evolve(spec, patient, visit, rng)
     # Lesions are the patient's, not the visit's: a follow-up sees the same place again.
     lesion_rng = np.random.default_rng([person.seed, 4, FINDINGS.index(finding)])
-    opacities = _lesions(person, finding, severity, pose, patient.view, lesion_rng)
+    opacities = _lesions(person, finding, severity * spec.severity, pose, patient.view, lesion_rng)
     return PhantomScan(
         image_path=f"original-{person.number:06d}-{visit}",  # `_named` gives the final one
         label=finding,
@@ -195,7 +195,7 @@ def _lesions(
         for side in sides[:num_sides]:
             depth = severity * rng.uniform(-0.03, 0.20)
             rise, edge = severity * rng.uniform(0.10, 0.22), rng.uniform(0.012, 0.03)
-            strength = rng.uniform(0.18, 0.34)
+            strength = min(0.45, severity * rng.uniform(0.18, 0.34))
             level = chest.dome(int(side)) - depth
             lesions.append(Opacity(finding, int(side), 0.0, level, rise, edge, strength, int(rng.integers(2**31))))
         return lesions
@@ -213,10 +213,12 @@ def _patch(person: Person, finding: str, severity: float, side: int, rng: np.ran
     x = inner + rng.uniform(0.1, 0.9) * max(outer - inner, 0.05)
     if finding == "nodule":
         radius = rng.uniform(10, 18) / 224  # 10..18 px across at 224 px, where half a side is 112
-        return Opacity(finding, side, x, y, radius, radius, rng.uniform(0.20, 0.34), int(rng.integers(2**31)))
+        return Opacity(
+            finding, side, x, y, radius, radius, min(0.45, severity * rng.uniform(0.20, 0.34)), int(rng.integers(2**31))
+        )
     radius_x = severity * rng.uniform(0.13, 0.26)
     radius_y = severity * rng.uniform(0.13, 0.26)
-    strength = min(0.4, severity * rng.uniform(0.15, 0.32))
+    strength = min(0.45, severity * rng.uniform(0.15, 0.32))
     return Opacity(finding, side, x, y, radius_x, radius_y, strength, int(rng.integers(2**31)))
 
 

@@ -105,6 +105,7 @@ class PhantomSpec:
         sources: the hospitals.
         exact_duplicate_share: part of the scans repeated byte for byte, 0..0.5.
         near_duplicate_share: part of the scans repeated with small edits, 0..0.5.
+        severity: how large and bright findings are, 0.5..2; 1 is hard for 100 labels, 1.5 is a demonstration.
         faults: names out of `FAULTS`.
         split: "official" adds an `official_split` column that keeps patients whole.
 
@@ -120,6 +121,7 @@ class PhantomSpec:
     sources: tuple[SourceLook, ...] = DEFAULT_SOURCES
     exact_duplicate_share: float = 0.01
     near_duplicate_share: float = 0.015
+    severity: float = 1.0
     faults: frozenset[str] = frozenset()
     split: Literal["none", "official"] = "none"
 
@@ -229,6 +231,7 @@ _URI_READERS: Mapping[str, Callable[[str], object]] = MappingProxyType(
         "size_px": int,
         "exact_duplicate_share": float,
         "near_duplicate_share": float,
+        "severity": float,
         "faults": _read_faults,
         "split": str,
     }
@@ -253,6 +256,8 @@ def _number_problems(spec: PhantomSpec) -> list[str]:
         share = cast(float, getattr(spec, name))
         if not 0 <= share <= 0.5:
             problems.append(f"{name} is {share}; write 0 to 0.5")
+    if not 0.5 <= spec.severity <= 2.0:
+        problems.append(f"severity is {spec.severity}; write 0.5 to 2")
     if spec.split not in ("none", "official"):
         problems.append(f"split is {spec.split!r}; write 'official' or leave it out")
     return problems

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from pipeline.context import StageContext
 from pipeline.contracts import write_text
+from pipeline.evaluate import log_read
 from pipeline.report import figures, scan_map, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.gather import RunData, gather
@@ -24,6 +25,7 @@ Progress = Callable[[int, int], None]
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Write the report of the run in `ctx.folder`."""
+    log_read(ctx.folder, "report", None, None)
     page = build(ctx.folder, progress=lambda done, total: ctx.progress("report: thumbnails", done, total))
     return {"bytes": page.stat().st_size}
 

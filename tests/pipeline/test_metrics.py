@@ -35,9 +35,7 @@ def draw(num_scans, num_classes, seed=0, *, ties=False):
 
 def run(prob_NC, predicted_N, truth_N, findings, groups, num_bootstrap=0, seed=0, **more):
     rng = np.random.default_rng(seed)
-    result = evaluate(
-        prob_NC, predicted_N, truth_N, findings, groups, num_bootstrap=num_bootstrap, rng=rng, **more
-    )
+    result = evaluate(prob_NC, predicted_N, truth_N, findings, groups, num_bootstrap=num_bootstrap, rng=rng, **more)
     assert list(result) == KEYS
     assert all(set(v) == CLASS_KEYS for v in result["per_class"].values())
     json.dumps(result, allow_nan=False)
@@ -117,9 +115,7 @@ def test_a_class_missing_from_the_truth_has_no_values_and_no_part_in_the_mean():
     args = prob_NC[keep], predicted_N[keep], truth_N[keep], findings, np.array(groups)[keep]
     got = run(*args, num_bootstrap=50)
     missing = got["per_class"]["f1"]
-    assert [missing[k] for k in ("auroc", "auroc_ci95", "auprc", "sensitivity", "specificity", "f1")] == [
-        None
-    ] * 6
+    assert [missing[k] for k in ("auroc", "auroc_ci95", "auprc", "sensitivity", "specificity", "f1")] == [None] * 6
     assert missing["num_positive"] == 0 and missing["fp"] == int((predicted_N[keep] == 1).sum())
     others = [got["per_class"][f]["auroc"] for f in ("f0", "f2")]
     assert got["auroc"] == pytest.approx(np.mean(others))
@@ -144,9 +140,7 @@ def test_intervals_do_not_depend_on_chunks_or_row_order(monkeypatch):
     for name, interval in flat.items():
         assert chunked[name] == pytest.approx(interval, abs=1e-12)
     order = np.random.default_rng(5).permutation(60)
-    moved = run(
-        args[0][order], args[1][order], args[2][order], args[3], np.array(args[4])[order], num_bootstrap=200
-    )
+    moved = run(args[0][order], args[1][order], args[2][order], args[3], np.array(args[4])[order], num_bootstrap=200)
     assert moved["auroc_ci95"] == pytest.approx(whole["auroc_ci95"], abs=1e-12)
     assert moved["ece"] == pytest.approx(whole["ece"], abs=1e-12)
 
@@ -178,9 +172,9 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
         right_N = np.repeat(rng.random(120) < 0.8, 3).astype(int)
         truth_N = np.tile([0, 1, 1], 120)
         predicted_N = np.where(right_N == 1, truth_N, 1 - truth_N)
-        lo, hi = run(
-            np.full((360, 2), 0.5), predicted_N, truth_N, ["a", "b"], np.repeat(np.arange(120), 3), 200, seed
-        )["accuracy_ci95"]
+        lo, hi = run(np.full((360, 2), 0.5), predicted_N, truth_N, ["a", "b"], np.repeat(np.arange(120), 3), 200, seed)[
+            "accuracy_ci95"
+        ]
         hits += lo <= 0.8 <= hi
     assert 0.91 <= hits / 300 <= 0.98
 
@@ -191,9 +185,7 @@ def test_an_interval_needs_two_patients_and_half_of_the_replicates():
     assert one["num_groups"] == 1 and one["accuracy"] is not None and one["accuracy_ci95"] is None
     # Class 1 lives in one patient of two: present in 3 of 4 draws, together with class 0 in 1 of 2.
     truth_N = np.array([0, 0, 1, 1])
-    few = run(
-        np.full((4, 2), 0.5), truth_N, truth_N, findings, ["a", "a", "b", "b"], num_bootstrap=400, seed=1
-    )
+    few = run(np.full((4, 2), 0.5), truth_N, truth_N, findings, ["a", "a", "b", "b"], num_bootstrap=400, seed=1)
     assert few["sensitivity_ci95"] == [1.0, 1.0]
     rare = run(
         np.full((5, 3), 1 / 3),
@@ -244,9 +236,7 @@ def test_roc_and_pr_points_span_the_curve():
     roc = np.array(roc_points(score_N, positive_N))
     assert roc[0].tolist() == [0, 0] and roc[-1].tolist() == [1, 1] and len(roc) <= metrics.MAX_POINTS
     assert (np.diff(roc, axis=0) >= 0).all()
-    assert np.trapezoid(roc[:, 1], roc[:, 0]) == pytest.approx(
-        sk.roc_auc_score(positive_N, score_N), abs=0.005
-    )
+    assert np.trapezoid(roc[:, 1], roc[:, 0]) == pytest.approx(sk.roc_auc_score(positive_N, score_N), abs=0.005)
     pr = np.array(pr_points(score_N, positive_N))
     assert pr[0, 0] == 0 and pr[-1].tolist() == pytest.approx([1, positive_N.mean()])
     assert roc_points([1, 2, 3, 4], [0, 0, 1, 1]) == [[0, 0], [0, 1], [1, 1]]

@@ -1,0 +1,30 @@
+"""Run benches by name: `python -m tests.bench [speed|selection|resume] [--pool NAME] [--seeds N]`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tests.bench import resume, selection, speed
+
+BENCHES = {"speed": speed.main, "selection": selection.main, "resume": resume.main}
+
+
+def main() -> int:
+    """Run the benches named, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=[])
+    parser.add_argument("--pool", help="selection, resume: kermany, covid3, pneumoniamnist or phantom")
+    parser.add_argument("--seeds", type=int, default=5, help="selection: seeds; resume: kills")
+    given = parser.parse_args()
+    data = os.environ.get("CXR_SSL_DATA")
+    if not data:
+        sys.stderr.write("set CXR_SSL_DATA to the folder of the real scans\n")
+        return 2
+    for name in given.names or BENCHES:
+        BENCHES[name](Path(data), given)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

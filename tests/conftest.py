@@ -1,0 +1,15 @@
+"""What several rooms share: one local Ray for the whole session."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_session():
+    """A RayEngine on two CPUs; Ray is started once, every start costs seconds."""
+    from pipeline.config import EngineConfig
+    from pipeline.engine import RayEngine
+
+    engine = RayEngine(EngineConfig(num_cpus=2, max_retries=2, object_store_mb=80))
+    engine.start()
+    yield engine
+    engine.close()

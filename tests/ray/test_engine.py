@@ -1,0 +1,171 @@
+import os
+import time
+
+import pytest
+
+from pipeline import engine as engines
+from pipeline.config import EngineConfig
+from pipeline.engine import RayEngine, SerialEngine, make_engine
+from pipeline.errors import EngineError, InputError
+
+# Functions are nested where workers run them: Ray then ships them by value, whatever the test module is called.
+
+
+def results(engine, function, shards):
+    return dict(engine.map_shards(function, shards))
+
+
+def square():
+    return lambda number: number * number
+
+
+@pytest.mark.ray
+def test_ray_gives_what_serial_gives(ray_session):
+    shards = list(range(17))
+    assert results(ray_session, square(), shards) == results(SerialEngine(), square(), shards)
+    assert results(ray_session, square(), []) == {}
+    assert ray_session.num_slots() == 2
+
+
+@pytest.mark.ray
+def test_work_runs_in_other_processes_with_the_threads_asked_for(ray_session):
+    found = results(ray_session, lambda _: (os.getpid(), os.environ["OMP_NUM_THREADS"]), [0, 1, 2])
+    assert os.getpid() not in {pid for pid, _ in found.values()}
+    assert {threads for _, threads in found.values()} == {"1"}
+
+
+@pytest.mark.ray
+def test_a_task_whose_worker_died_is_run_again(ray_session, tmp_path):
+    marker = tmp_path / "died"
+
+    def dies_once(number):
+        if number == 3 and not marker.exists():
+            marker.touch()
+            os._exit(1)
+        return number + 100
+
+    assert results(ray_session, dies_once, [1, 2, 3]) == {0: 101, 1: 102, 2: 103}
+    assert marker.exists()
+
+
+@pytest.mark.ray
+def test_a_task_that_always_dies_gives_up_with_a_way_out(ray_session, tmp_path):
+    engine = RayEngine(EngineConfig(max_retries=1))
+
+    def dies(number):
+        with (tmp_path / "attempts").open("a") as stream:
+            stream.write("x")
+        os._exit(1)
+
+    with pytest.raises(EngineError, match=r"the worker of shard 0 died again after every retry.*--resume"):
+        list(engine.map_shards(dies, [7]))
+    assert (tmp_path / "attempts").read_text() == "xx"
+
+
+@pytest.mark.ray
+def test_a_gpu_that_is_not_there_is_refused_before_any_work(ray_session, tmp_path):
+    engine = RayEngine(EngineConfig(num_gpus_per_task=1.0))
+
+    def work(number):
+        (tmp_path / "worked").touch()
+
+    for _ in range(2):  # the second time as well: Ray runs by then
+        with pytest.raises(InputError, match="asks for 1 GPUs and there are 0") as caught:
+            list(engine.map_shards(work, [1]))
+    assert caught.value.where == "engine.num_gpus_per_task"
+    assert not (tmp_path / "worked").exists()
+
+
+@pytest.mark.ray
+def test_exceptions_come_through_as_themselves(ray_session, tmp_path):
+    def unusable(number):
+        with (tmp_path / "attempts").open("a") as stream:
+            stream.write("x")
+        raise InputError("no such weights", value=number, where="backbone.weights", fix="name another file")
+
+    with pytest.raises(InputError) as caught:
+        list(ray_session.map_shards(unusable, [5]))
+    assert type(caught.value) is InputError
+    assert str(caught.value) == "backbone.weights: no such weights (got 5). Name another file."
+    assert (caught.value.what, caught.value.exit_code) == ("no such weights", 2)
+    assert "unusable" in str(caught.value.__cause__)  # where it happened
+    assert (tmp_path / "attempts").read_text() == "x"  # a mistake is not retried
+
+    def broken(number):
+        raise FloatingPointError("the training loss is nan")
+
+    with pytest.raises(FloatingPointError, match=r"^the training loss is nan$"):
+        list(ray_session.map_shards(broken, [5]))
+
+
+@pytest.mark.ray
+def test_no_more_than_two_tasks_a_slot_are_in_flight(ray_session, tmp_path):
+    def work(number):
+        (tmp_path / str(number)).touch()
+        return number
+
+    stream = ray_session.map_shards(work, range(40))
+    next(stream)
+    time.sleep(0.5)  # while nobody asks for more, only what is in flight can finish
+    assert len(list(tmp_path.iterdir())) <= 2 * ray_session.num_slots()
+    assert len(dict(stream)) == 39
+
+
+@pytest.mark.ray
+def test_results_come_as_they_finish(ray_session):
+    def work(seconds):
+        time.sleep(seconds)
+        return seconds
+
+    assert [index for index, _ in ray_session.map_shards(work, [1.0, 0.0])] == [1, 0]
+
+
+@pytest.mark.ray
+def test_close_leaves_a_ray_that_ran_before(ray_session):
+    import ray
+
+    engine = RayEngine(EngineConfig())
+    engine.start()
+    engine.close()
+    assert ray.is_initialized()
+    assert results(ray_session, square(), [3]) == {0: 9}
+
+
+def test_serial_runs_in_this_process_in_order():
+    engine = SerialEngine()
+    assert list(engine.map_shards(lambda n: (n, os.getpid()), "ab")) == [
+        (0, ("a", os.getpid())),
+        (1, ("b", os.getpid())),
+    ]
+    assert engine.num_slots() == 1
+    with pytest.raises(InputError, match=r"engine\.backend=ray"):
+        engine.start()
+
+
+def test_serial_is_lazy_and_lets_exceptions_through():
+    seen = []
+
+    def work(number):
+        seen.append(number)
+        if number == 1:
+            raise KeyError("no vector")
+        return number
+
+    stream = SerialEngine().map_shards(work, [0, 1, 2])
+    assert next(stream) == (0, 0) and seen == [0]
+    with pytest.raises(KeyError, match="no vector"):
+        next(stream)
+
+
+def test_the_backend_is_chosen_by_name():
+    assert isinstance(make_engine(EngineConfig(backend="serial")), SerialEngine)
+    assert isinstance(make_engine(EngineConfig(backend="ray")), RayEngine)
+
+
+def test_a_ray_that_does_not_start_names_the_way_out(monkeypatch):
+    def fails(config):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(engines, "_start_ray", fails)
+    with pytest.raises(EngineError, match=r"Ray did not start: no space left on device.*engine.backend=serial"):
+        RayEngine(EngineConfig()).start()

@@ -1,0 +1,108 @@
+"""The rules of the house that no linter knows."""
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from pipeline import __version__
+from pipeline.stages import STAGES
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("embeddings", "pipeline", "jobs")
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+# Their work is tested through other rooms: the loop by the end-to-end test.
+WITHOUT_A_TEST_OF_THEIR_OWN = {"embedding", "clusters", "rounds", "reference"}
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def imported(path):
+    """Full names of all modules a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} a relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def below(names, package):
+    return {name for name in names if name == package or name.startswith(f"{package}.")}
+
+
+def test_there_is_something_to_check():
+    assert len(MODULES) > 40
+    assert below(imported(ROOT / "pipeline" / "cli.py"), "pipeline.runs") == {"pipeline.runs"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "embeddings").rglob("*.py")), ids=lambda path: path.name)
+def test_embeddings_know_nothing_of_labels(path):
+    allowed = ("pipeline.config", "pipeline.contracts", "pipeline.errors")
+    strange = {n for n in below(imported(path), "pipeline") if not any(below({n}, a) for a in allowed)}
+    assert strange == set()
+
+
+@each_module
+def test_nobody_imports_jobs_or_tests(path):
+    assert below(imported(path), "jobs") | below(imported(path), "tests") | below(imported(path), "pytest") == set()
+
+
+@each_module
+def test_nothing_is_printed(path):
+    calls = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
+    assert [n.lineno for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"] == []
+
+
+@each_module
+def test_no_module_hides_a_standard_one(path):
+    inside = path.parent.name if path.name == "__init__.py" else path.stem
+    assert inside == "__main__" or inside not in sys.stdlib_module_names
+
+
+@each_module
+def test_every_module_says_what_it_is(path):
+    tree = ast.parse(path.read_text("utf-8"))
+    assert ast.get_docstring(tree) or not tree.body
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parts[-2] == "jobs" and p.stem != "__init__"], ids=str)
+def test_jobs_are_thin(path):
+    assert below(imported(path), "pipeline") == {"pipeline.cli"}
+    assert len(path.read_text("utf-8").splitlines()) < 40
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_every_stage_has_a_room_a_test_and_a_row_in_the_readme(stage):
+    assert callable(importlib.import_module(stage.module).run)
+    module = stage.module.rpartition(".")[2]
+    tests = [path.stem for path in (ROOT / "tests").rglob("test_*.py")]
+    assert any(name.startswith(f"test_{module}") for name in tests) or module in WITHOUT_A_TEST_OF_THEIR_OWN
+    table = (ROOT / "README.md").read_text("utf-8").partition("| stage |")[2].partition("\n\n")[0]
+    assert f"| `{stage.name}` |" in table
+
+
+def test_stages_are_named_once_and_read_sections_that_exist():
+    from pipeline.config import Config
+
+    assert len({stage.name for stage in STAGES}) == len(STAGES)
+    assert {name for stage in STAGES for name in stage.reads} <= set(Config.model_fields)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_our_packages_are_ours_alone(package, tmp_path):
+    # An editable install lists no packages, so: nobody else provides it, and far from here it is still this one.
+    assert set(metadata.packages_distributions().get(package, [])) <= {"cxr-ssl"}
+    assert metadata.version("cxr-ssl") == __version__
+    code = f"import {package}; raise SystemExit({package}.__file__)"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert Path(found.stderr.strip()) == ROOT / package / "__init__.py"
