@@ -152,8 +152,7 @@ def _latest(table: pa.Table, findings: Sequence[str]) -> dict[tuple[str, str], s
     for row in expert.to_pylist():  # one block of rows an answer, in the order they were given
         key = (row["image_id"], row["annotator"])
         if row["finding"] == findings[0]:
-            known.pop(key, None)  # a new answer begins: it replaces this annotator's earlier one
-            known[key] = None
+            known[key] = None  # a new answer begins: it replaces this annotator's earlier one
         if row["value"] == 1.0:
             known[key] = row["finding"]
     return known

@@ -343,17 +343,19 @@ def test_a_run_survives_what_may_happen(tmp_path, pool, monkeypatch):
     assert answer.code == 1
     assert answer.message == f"stopped: {out}: stopped. What is finished is kept; go on with --resume."
 
-    write = contracts.write_bytes
+    write, is_full = contracts.write_bytes, False
 
     def full(path, data):
-        if path.name in ("predictions.parquet", "status.json"):
+        nonlocal is_full
+        is_full = is_full or path.name == "predictions.parquet"
+        if is_full:  # from then on not even the state can be written
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         write(path, data)
 
     with monkeypatch.context() as patch:
         patch.setattr(contracts, "write_bytes", full)
         answer = call(*arguments, "--resume")
-    assert_refused(answer, "No space left on device. Make room", "--resume", code=1)
+    assert_refused(answer, "predictions.parquet: No space left on device. Make room", "--resume", code=1)
 
     answer = call(*arguments, "--resume", "--json")
     assert answer.code == 0, answer.err

@@ -77,6 +77,12 @@ def test_majority_and_ties(tmp_path, votes, expected):
     assert classes(tmp_path) == {"a": expected}
 
 
+def test_scans_keep_the_order_of_their_first_answer(tmp_path):
+    for image_id, finding in (("b", "normal"), ("a", "covid"), ("b", "covid"), ("c", None)):
+        labels.add_answers(tmp_path, [answer(image_id, finding)], FINDINGS)
+    assert list(classes(tmp_path).items()) == [("b", "covid"), ("a", "covid"), ("c", None)]
+
+
 def test_a_correction_counts_once_in_the_vote(tmp_path):
     labels.add_answers(tmp_path, [answer("a", "normal", "x"), answer("a", "covid", "y")], FINDINGS)
     labels.add_answers(tmp_path, [answer("a", "covid", "x")], FINDINGS)

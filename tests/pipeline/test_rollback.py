@@ -37,7 +37,7 @@ def test_noise_on_few_scans_is_kept():
     old, class_E = scores(40, 1.5)
     found = []
     for seed in range(8):
-        noise = np.random.default_rng(seed).normal(scale=0.05, size=(40, 1)) * [1, -1]
+        noise = np.random.default_rng(seed).normal(scale=0.1, size=(40, 1)) * [1, -1]
         found.append(drop(old, np.clip(old + noise, 0, 1), class_E, allowed=0.0))
     assert sum(fell > 0 for fell, _ in found) >= 3  # the point estimate alone would roll these back
     assert sum(beyond for _, beyond in found) <= 1
@@ -90,7 +90,8 @@ def test_rounds_are_compared_on_the_same_scans_in_any_order(tmp_path, caplog):
     classes = np.concatenate([class_E[order], np.arange(20) % 2])
     assert not is_worse(tmp_path, new_ids, np.vstack([old[order], unsure]), classes)  # new scans do not count
     assert caplog.text == ""
-    assert is_worse(tmp_path, new_ids, np.vstack([old[order][:, ::-1], unsure]), classes)
+    blind, _ = scores(60, 0.0, seed=4)
+    assert is_worse(tmp_path, new_ids, np.vstack([blind, unsure]), classes)
     assert "on the same 60 scans: rolled back" in caplog.text
 
 

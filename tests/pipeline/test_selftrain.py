@@ -54,8 +54,8 @@ def test_out_of_fold_scores_never_saw_their_own_label(run):
     """With labels that mean nothing, honest scores are at chance; scores on training rows would not be."""
     rng = np.random.default_rng(0)
     noise = {i: str(rng.choice(["normal", "pneumonia"])) for i in run.truth}
-    _, material, found = learn(run, options(run, train__teacher_l2=0.01, train__student_l2=0.01), num=60, truth=noise)
-    assert 0.25 < (found.oof_logit_EC.argmax(1) == material.class_E).mean() < 0.75
+    _, material, found = learn(run, options(run, train__teacher_l2=0.01, train__student_l2=0.01), num=24, truth=noise)
+    assert 0.2 < (found.oof_logit_EC.argmax(1) == material.class_E).mean() < 0.75
     assert found.decisions.accepted_N.sum() == 0
     assert found.precision_estimated is None
 
