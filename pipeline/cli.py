@@ -189,13 +189,16 @@ def main() -> None:
         app()
     except WaitingForLabels as waiting:
         _complain(str(waiting.what), "waiting")
+        _answer_failure("waiting", str(waiting.what))
         raise SystemExit(waiting.exit_code) from None
     except CxrSslError as error:
         _complain(str(error), "stopped" if isinstance(error, Stopped) else "error")
+        _answer_failure("failed", str(error))
         raise SystemExit(error.exit_code) from None
     except Exception as error:  # the last door; the traceback is in crash.log, or shown on request
         if os.environ.get(DEBUG):
             raise
+        _answer_failure("failed", f"{type(error).__name__}: {error}")
         raise SystemExit(_complain_of_crash(error)) from None
 
 
@@ -225,6 +228,12 @@ def _complain(text: str, kind: str) -> None:
         typer.echo(rest.rstrip("\n"), err=True)
 
 
+def _answer_failure(state: str, message: str) -> None:
+    """With --json, standard output holds one object whatever happens."""
+    if "--json" in sys.argv:
+        _say(json.dumps({"state": state, "message": message}))
+
+
 def _complain_of_crash(error: Exception) -> int:
     """Say what happened; returns the exit code."""
     if isinstance(error, OSError) and error.errno in DISK + FORBIDDEN:
@@ -242,7 +251,7 @@ def _show_run(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=110)
     if found["metrics"]:
         table = Table(
             "round",

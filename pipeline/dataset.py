@@ -12,13 +12,11 @@ from pipeline import features, labels, propagate
 from pipeline.clusters import NEIGHBORS, train_ids
 from pipeline.context import StageContext
 from pipeline.contracts import POOL_LABELS, SPLIT_TABLE
-from pipeline.errors import InputError
+from pipeline.findings import findings_of
 from pipeline.selftrain import Material
 from pipeline.vectors import Vectors
 
 # N scans with a vector, T of them in the training pool, E expert-labelled, P features
-
-NORMAL_NAMES = ("normal", "no finding", "no_finding", "healthy", "negative")
 
 
 @dataclass(frozen=True)
@@ -94,34 +92,3 @@ class Dataset:
             uniform_E=np.array([image_id in uniform for image_id in ids], dtype=bool),
             graph_TT=self.graph_TT,
         ), ids
-
-
-def findings_of(ctx: StageContext) -> tuple[str, ...]:
-    """The classes: as configured, else the pool's labels in sorted order with a normal class first.
-
-    Raises:
-        InputError: when there are fewer than two, or the pool holds labels outside the configured ones.
-    """
-    found = sorted(set(POOL_LABELS.read(ctx.folder)["label"].to_pylist()) - {None})
-    given = ctx.config.pool.findings
-    if given is not None:
-        stray = sorted(set(found) - set(given))
-        if stray:
-            raise InputError(
-                "the pool holds labels outside pool.findings",
-                value=stray,
-                where="pool.findings",
-                fix="add them there",
-            )
-        return given
-    if len(found) < 2:
-        raise InputError(
-            "one class only, there is nothing to tell apart"
-            if found
-            else "the pool has no labels that name the classes",
-            value=found[0] if found else None,
-            where="pool.findings",
-            fix="name the classes, e.g. --set 'pool.findings=[normal, pneumonia]'",
-        )
-    normal = [f for f in found if f.casefold() in NORMAL_NAMES]
-    return (*normal, *[f for f in found if f not in normal])

@@ -26,7 +26,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     data = Dataset.open(ctx)
     answers: dict[str, str | None] = {}
     rows: list[dict[str, Any]] = []
-    rounds = len(sorted((ctx.folder / "rounds").glob("*/metrics.json")))
+    rounds = min(len(list((ctx.folder / "rounds").glob("*/metrics.json"))), ctx.config.rounds.num)
     for round_index in range(1, rounds + 1):
         ctx.progress("reference", round_index - 1, rounds)
         queue = queues.draw(ctx, round_index, set(answers), Proposals({}), strategy="random", holdout=[])

@@ -16,7 +16,7 @@ from pipeline.annotators import oracle, sheets
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, PSEUDO, QUEUE, write_text
 from pipeline.dataset import Dataset
-from pipeline.errors import WaitingForLabels
+from pipeline.errors import RunDirError, WaitingForLabels
 from pipeline.outcome import learn_round, timed
 from pipeline.queues import Proposals
 
@@ -98,6 +98,7 @@ class Loop:
         folder = self.ctx.round_folder(round_index)
         if (folder / "queue.parquet").exists():
             queue = QUEUE.read(folder)
+            self._refuse_other_pool(queue)
         else:
             table = labels.read(self.ctx.folder)
             answered = set(labels.expert_classes(table, self.data.findings))
@@ -113,6 +114,16 @@ class Loop:
         if not (folder / "queue.html").exists():
             sheets.export(folder, queue, uris, self.data.findings, self.ctx.config.pool.max_pixels)
         return queue
+
+    def _refuse_other_pool(self, queue: pa.Table) -> None:
+        gone = [image_id for image_id in queue["image_id"].to_pylist() if image_id not in self.data.split]
+        if gone:
+            raise RunDirError(
+                f"{len(gone)} scans that this run has queued are not in the pool any more",
+                value=gone[0],
+                where=self.ctx.folder,
+                fix="give the pool of before (it may have grown), or start a new run with another --out",
+            )
 
     def _proposals(self, round_index: int) -> Proposals:
         folder = self.ctx.round_folder(round_index)

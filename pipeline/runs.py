@@ -124,7 +124,7 @@ def import_labels(folder: Path, files: list[Path], annotator: str) -> dict[str, 
     config = _config_of(folder)
     from pipeline import labels
     from pipeline.annotators import sheets
-    from pipeline.dataset import findings_of
+    from pipeline.findings import findings_of
 
     if annotator in (labels.POOL, labels.ORACLE) or not annotator.strip():
         raise InputError(

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline import __version__, run_dir
 from pipeline.config import Config
 from pipeline.context import StageContext
+from pipeline.findings import findings_of
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ def run_stages(ctx: StageContext, names: tuple[str, ...] | None = None) -> dict[
             continue
         records[stage.name] = _run_one(ctx, stage, before)
         before = records[stage.name]["fingerprint"]
+        if stage.name == "manifest" and names is None:
+            findings_of(ctx)  # a pool that cannot name its classes is refused before hours of embedding
     return records
 
 

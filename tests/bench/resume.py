@@ -89,10 +89,8 @@ def killed_run(uri: str, out: Path, cache: Path, num_kills: int, seconds: float,
 
 def compare(one: Path, other: Path) -> list[str]:
     """Names of what differs: queues, labels (without times), metrics (without seconds), predictions."""
-    differences = []
-    for path in sorted((one / "rounds").glob("*/queue.parquet")):
-        if not pq.read_table(path).equals(pq.read_table(other / path.relative_to(one))):
-            differences.append(str(path.relative_to(one)))
+    queues = [path.relative_to(one) for path in sorted((one / "rounds").glob("*/queue.parquet"))]
+    differences = [str(path) for path in queues if not pq.read_table(one / path).equals(pq.read_table(other / path))]
     pair = [pq.read_table(folder / "labels.parquet").drop_columns(["time"]) for folder in (one, other)]
     if not pair[0].equals(pair[1]):
         differences.append("labels.parquet")

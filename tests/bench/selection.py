@@ -55,9 +55,10 @@ def _write(pool: str, found: dict[str, list[list[dict[str, Any]]]], num_seeds: i
     last = {strategy: [rows[-1]["holdout"]["auroc"] for rows in seeds] for strategy, seeds in found.items()}
     pairs = [a - b for a, b in zip(last["typiclust"], last["random"], strict=True)]
     notes = (
-        f"Mean ± 95 % t-interval over {num_seeds} seeds, holdout as split by the pool (or by patient, a fifth). TypiClust less random after "
-        f"round 5, paired by seed: AUROC {tables.mean_ci(pairs)}. Estimated: from out-of-fold scores of the expert labels. Certified: one-sided "
-        "95 % Clopper–Pearson bound from blind checks of the uniform slice (all labels of the random strategy are such checks)."
+        f"Mean ± 95 % t-interval over {num_seeds} seeds, holdout as split by the pool (or by patient, a fifth). "
+        f"TypiClust less random after round 5, paired by seed: AUROC {tables.mean_ci(pairs)}. Estimated: from "
+        "out-of-fold scores of the expert labels. Certified: one-sided 95 % Clopper–Pearson bound from blind checks "
+        "of the uniform slice (with the random strategy every label is such a check)."
     )
     command = f"python -m tests.bench selection --pool {pool} --seeds {num_seeds}"
     tables.write(

@@ -51,12 +51,14 @@ def main(data: Path, given: Namespace) -> None:
     rows.append(["driver's peak memory, GiB", *_three([w["rss"] for w in whole]), "≤ 1.5"])
     rows.append(["run again on finished work, s", *_three([w["again"] for w in whole]), "≤ 10"])
     rates = ", ".join(f"{name} {np.median(found):.0f}" for name, found in [*plain.items(), ("embed stage", ours)])
-    tables.write(
-        "speed", "Speed on the Kermany pool (5,856 scans)", "python -m tests.bench speed", ("measure", "min", "median", "max", "wanted"), rows,
-        f"{PASSES} passes in turn, two threads each. Median scans per second: {rates}. The embed stage decodes, embeds and writes the whole "
-        "pool through Ray; the plain loops decode in a DataLoader with two workers and embed 384 scans; forward only has its batches in memory. "
-        "`cxr-ssl embed` and `cxr-ssl run` are whole processes with an empty store, imports and Ray's start included in both.",
-    )  # fmt: skip
+    notes = (
+        f"{PASSES} passes in turn, two threads each. Median scans per second: {rates}. The embed stage decodes, embeds "
+        "and writes the whole pool through Ray; the plain loops decode in a DataLoader with two workers and embed "
+        f"{NUM_PLAIN} scans; forward only has its batches in memory. `cxr-ssl embed` and `cxr-ssl run` are whole "
+        "processes with an empty store, imports and Ray's start included in both."
+    )
+    header = ("measure", "min", "median", "max", "wanted")
+    tables.write("speed", "Speed on the Kermany pool (5,856 scans)", "python -m tests.bench speed", header, rows, notes)
 
 
 def _three(values: list[float]) -> list[str]:

@@ -55,9 +55,7 @@ def test_evaluate_is_always_json_and_every_value_a_share(num_classes, num_scans,
 
 
 @quick
-@given(
-    st.integers(0, 300), st.integers(0, 20), st.sampled_from([0.8, 0.95, 0.97]), st.sampled_from([0.9, 0.99])
-)
+@given(st.integers(0, 300), st.integers(0, 20), st.sampled_from([0.8, 0.95, 0.97]), st.sampled_from([0.9, 0.99]))
 def test_bound_rises_with_agreement_and_stays_under_the_share(correct, wrong, promise, confidence):
     checked = correct + wrong
     bound = lower_bound(correct, checked, confidence)

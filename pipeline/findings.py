@@ -1,0 +1,38 @@
+"""The classes of a run, checked as soon as the pool has been read."""
+
+from pipeline.context import StageContext
+from pipeline.contracts import POOL_LABELS
+from pipeline.errors import InputError
+
+NORMAL_NAMES = ("normal", "no finding", "no_finding", "healthy", "negative")
+
+
+def findings_of(ctx: StageContext) -> tuple[str, ...]:
+    """The classes: as configured, else the pool's labels in sorted order with a normal class first.
+
+    Raises:
+        InputError: when there are fewer than two, or the pool holds labels outside the configured ones.
+    """
+    found = sorted(set(POOL_LABELS.read(ctx.folder)["label"].to_pylist()) - {None})
+    given = ctx.config.pool.findings
+    if given is not None:
+        stray = sorted(set(found) - set(given))
+        if stray:
+            raise InputError(
+                "the pool holds labels outside pool.findings",
+                value=stray,
+                where="pool.findings",
+                fix="add them there",
+            )
+        return given
+    if len(found) < 2:
+        raise InputError(
+            "one class only, there is nothing to tell apart"
+            if found
+            else "the pool has no labels that name the classes",
+            value=found[0] if found else None,
+            where="pool.findings",
+            fix="name the classes, e.g. --set 'pool.findings=[normal, pneumonia]'",
+        )
+    normal = [f for f in found if f.casefold() in NORMAL_NAMES]
+    return (*normal, *[f for f in found if f not in normal])
