@@ -24,7 +24,7 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
                 where="pool.findings",
                 fix="add them there",
             )
-        return given
+        return _safe(given)
     if len(found) < 2:
         raise InputError(
             "one class only, there is nothing to tell apart"
@@ -35,4 +35,15 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
             fix="name the classes, e.g. --set 'pool.findings=[normal, pneumonia]'",
         )
     normal = [f for f in found if f.casefold() in NORMAL_NAMES]
-    return (*normal, *[f for f in found if f not in normal])
+    return _safe((*normal, *[f for f in found if f not in normal]))
+
+
+def _safe(findings: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse names a spreadsheet would take for a formula; they go into every annotator's CSV."""
+    formulas = [finding for finding in findings if finding[:1] in "=+-@" or not finding.strip()]
+    if formulas:
+        raise InputError(
+            "a finding may not be blank or start with = + - @", value=formulas[0], where="pool.findings",
+            fix="rename it in the pool",
+        )  # fmt: skip
+    return findings

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,9 @@ def learn_round(
     reason = cannot_learn(material.class_E, material.group_E)
     if reason:
         log.warning("round %d: no classifier yet, %s", round_index, reason)
+        for stale in ("pseudo.parquet", rollback.OOF):
+            (folder / stale).unlink(missing_ok=True)
+        shutil.rmtree(folder / "model", ignore_errors=True)
         return row | _nothing_learned(data.findings)
     admitted = pseudo.open_classes(config.pseudo.gate, data.findings, certificates)
     with timed(clock, "train"):

@@ -73,8 +73,13 @@ def open_classes(gate: str, findings: Sequence[str], certificates: Mapping[str, 
     return [gate == "estimated"] * len(findings)
 
 
-def blind_checks(folder: Path, answers: Mapping[str, str | None], up_to_round: int) -> tuple[list[str], list[str]]:
-    """Proposals and expert answers of every uniformly drawn scan that had a proposal, over all rounds so far."""
+def blind_checks(
+    folder: Path, answers: Mapping[str, str | None], findings: Sequence[str], up_to_round: int
+) -> tuple[list[str], list[str]]:
+    """Proposals and expert answers of every uniformly drawn scan that had a proposal, over all rounds so far.
+
+    A scan the experts could not tell counts against its proposal: leaving such checks out would void the bound.
+    """
     proposed, truth = [], []
     for round_index in range(1, up_to_round + 1):
         path = folder / "rounds" / f"{round_index:02d}"
@@ -83,10 +88,9 @@ def blind_checks(folder: Path, answers: Mapping[str, str | None], up_to_round: i
         queue = QUEUE.read(path)
         drawn = queue.filter(pc.and_(pc.equal(queue["kind"], "uniform"), pc.is_valid(queue["proposed"])))
         for image_id, finding in zip(drawn["image_id"].to_pylist(), drawn["proposed"].to_pylist(), strict=True):
-            answer = answers.get(image_id)
-            if answer is not None:
+            if image_id in answers:
                 proposed.append(finding)
-                truth.append(answer)
+                truth.append(answers[image_id] or next(other for other in findings if other != finding))
     return proposed, truth
 
 
@@ -102,7 +106,7 @@ def certificates(
 
     They speak of what the rounds so far proposed; the latest proposals are checked by the next queue.
     """
-    proposed, truth = blind_checks(folder, answers, up_to_round)
+    proposed, truth = blind_checks(folder, answers, findings, up_to_round)
     looks = num_rounds if config.gate == "certified" else 1  # a gate looks every round, a reader once
     return certify(proposed, truth, findings, config.precision, config.confidence, num_looks=looks)
 

@@ -160,6 +160,7 @@ class Loop:
                     name: getattr(config, name).model_dump() for name in ("train", "calibrate", "pseudo", "evaluate")
                 },
                 "seed": config.seed,
+                "looks": config.rounds.num if config.pseudo.gate == "certified" else 1,
                 "answers": answers,
                 "inputs": before.get("clusters", {}).get("fingerprint"),
                 "before": json.loads(earlier.read_text("utf-8")).get("fingerprint") if earlier.exists() else None,

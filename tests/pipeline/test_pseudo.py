@@ -69,9 +69,16 @@ def test_only_uniform_scans_with_a_proposal_and_an_answer_are_checks(tmp_path):
     )  # fmt: skip
     write_queue(tmp_path, 3, [("later", "uniform", "normal")])
     answers = dict.fromkeys(["first", "chosen", "right", "none", "sealed", "later"], "normal") | {"wrong": "pneumonia"}
-    assert pseudo.blind_checks(tmp_path, answers, 2) == (["normal", "normal"], ["normal", "pneumonia"])
-    assert pseudo.blind_checks(tmp_path, answers, 3)[0] == ["normal"] * 3
-    assert pseudo.blind_checks(tmp_path, answers, 1) == ([], [])
+    assert pseudo.blind_checks(tmp_path, answers, FINDINGS, 2) == (["normal", "normal"], ["normal", "pneumonia"])
+    assert pseudo.blind_checks(tmp_path, answers, FINDINGS, 3)[0] == ["normal"] * 3
+    assert pseudo.blind_checks(tmp_path, answers, FINDINGS, 1) == ([], [])
+
+
+def test_a_check_the_expert_could_not_tell_counts_against_the_proposal(tmp_path):
+    write_queue(tmp_path, 1, [("open", "uniform", "normal")])
+    proposed, truth = pseudo.blind_checks(tmp_path, {"open": None}, FINDINGS, 1)
+    assert proposed == ["normal"]
+    assert truth[0] != "normal"
 
 
 def test_the_certified_gate_opens_a_class_after_enough_checks(tmp_path):

@@ -51,20 +51,24 @@ def test_typicality_of_a_lone_scan_and_of_copies_is_finite():
     assert np.isfinite(same).all() and (same > 1000).all()
 
 
-@pytest.mark.parametrize("name", ["typiclust", "kmedoids"])
-def test_covers_every_blob_once(name):
+def num_covered(name):
+    """Blobs of eight that eight picks reach, for twenty seeds."""
     unit_ND, blob_N = blobs()
-    picks = strategies.get(name)(pool_of(unit_ND), 8, np.random.default_rng(0))
-    assert sorted(blob_N[positions(picks)]) == list(range(8))
+    return [
+        len(set(blob_N[positions(strategies.get(name)(pool_of(unit_ND), 8, np.random.default_rng(seed)))]))
+        for seed in range(20)
+    ]
+
+
+@pytest.mark.parametrize("name", ["typiclust", "kmedoids"])
+def test_covers_the_blobs(name):
+    """Nearly one each: k-means starts at random and now and then takes two blobs for one."""
+    found = num_covered(name)
+    assert np.mean(found) > 7.0 and max(found) == 8
 
 
 def test_random_does_not_cover_the_blobs():
-    unit_ND, blob_N = blobs()
-    covered = [
-        len(set(blob_N[positions(strategies.get("random")(pool_of(unit_ND), 8, np.random.default_rng(seed)))]))
-        for seed in range(20)
-    ]
-    assert 4 < np.mean(covered) < 6.5  # 8 draws from 8 blobs hit 8 * (1 - (7/8)^8) = 5.2 of them
+    assert 4 < np.mean(num_covered("random")) < 6.5  # 8 draws from 8 blobs hit 8 * (1 - (7/8)^8) = 5.2 of them
 
 
 def test_kmedoids_takes_the_scan_nearest_to_the_centre():

@@ -6,7 +6,7 @@ import pytest
 
 from tests.bench import resume
 
-POOL = "phantom:num_patients=60,size_px=96,severity=1.5"
+POOL = "phantom:num_patients=110,size_px=96,severity=1.5"
 SMALL = ("--set", "preprocess.size_px=64", "--set", "embed.shard_size=16", "--set", "evaluate.num_bootstrap=50")
 
 
