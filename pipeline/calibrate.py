@@ -47,14 +47,10 @@ def fit_temperature(logit_NC: ArrayLike, truth_N: ArrayLike, weight_N: ArrayLike
 
     Source: Guo et al. 2017 (temperature scaling); Platt 1999 (smoothed targets).
     """
-    logit_NC, truth_N = _logits(logit_NC), _classes(truth_N)
+    logit_NC, truth_N, weight_N = _effective(logit_NC, truth_N, weight_N)
     num_scans, num_classes = logit_NC.shape
-    _same_length(truth_N, num_scans, "truth")
-    _known_classes(truth_N, num_classes)
-    weight_N = _weights(weight_N, num_scans)
-    if not weight_N.sum() > 0:
+    if not weight_N.any():
         return 1.0
-    weight_N = weight_N * weight_N.sum() / np.square(weight_N).sum()
     count_C = np.bincount(truth_N, weights=weight_N, minlength=num_classes)
     rest_N = TARGET_SMOOTHING / (count_C + num_classes * TARGET_SMOOTHING)[truth_N]
     target_NC = np.repeat(rest_N[:, None], num_classes, axis=1)
@@ -102,14 +98,10 @@ def fit_bias(logit_NC: ArrayLike, truth_N: ArrayLike, weight_N: ArrayLike | None
 
     Source: Alexandari, Kundaje, Shrikumar 2020 (bias-corrected temperature scaling).
     """
-    logit_NC, truth_N = _logits(logit_NC), _classes(truth_N)
+    logit_NC, truth_N, weight_N = _effective(logit_NC, truth_N, weight_N)
     num_scans, num_classes = logit_NC.shape
-    _same_length(truth_N, num_scans, "truth")
-    _known_classes(truth_N, num_classes)
-    weight_N = _weights(weight_N, num_scans)
-    if not weight_N.sum() > 0:
+    if not weight_N.any():
         return np.zeros(num_classes)
-    weight_N = weight_N * weight_N.sum() / np.square(weight_N).sum()
     target_NC = np.eye(num_classes)[truth_N]
     seen_C = np.bincount(truth_N, weights=weight_N, minlength=num_classes) > 0
 
@@ -296,6 +288,17 @@ def _locked(fold_K: Ints, count_KC: Ints, num_folds: int) -> NDArray[np.bool_]:
     np.logical_or.at(held_FC, fold_K, held_KC)
     locked_C: NDArray[np.bool_] = (held_KC.sum(axis=0) >= 2) & (held_FC.sum(axis=0) < 2)
     return locked_C
+
+
+def _effective(logit_NC: ArrayLike, truth_N: ArrayLike, weight_N: ArrayLike | None) -> tuple[Floats, Ints, Floats]:
+    """Checked arrays, the weights scaled to sum to the effective sample size `(sum w)^2 / sum w^2`."""
+    logits, classes = _logits(logit_NC), _classes(truth_N)
+    _same_length(classes, len(logits), "truth")
+    _known_classes(classes, logits.shape[1])
+    weights = _weights(weight_N, len(logits))
+    if weights.sum() > 0:
+        weights = weights * weights.sum() / np.square(weights).sum()
+    return logits, classes, weights
 
 
 def _logits(logit_NC: ArrayLike) -> Floats:

@@ -103,7 +103,7 @@ def test_a_pool_that_is_empty_or_absent(tmp_path, pool):
     assert_refused(call("run", "--pool", tmp_path / "empty", "--out", out, *SHORT), "no images", "pool.uri")
     assert_refused(call("run", "--pool", tmp_path / "empty.csv", "--out", out, *SHORT), "the pool is empty")
     assert_refused(call("run", "--pool", tmp_path / "pol", "--out", out, *SHORT), "Did you mean", "pool'?")
-    assert_refused(call("run", "--pool", "medmnist:pneumoniamnist", "--out", out, *SHORT), "nothing is downloaded")
+    assert_refused(call("run", "--pool", "medmnist:bloodmnist", "--out", out, *SHORT), "nothing is downloaded")
     assert_refused(call("run", "--pool", "phantom:patients=3", "--out", out, *SHORT), "patients", "num_patients")
 
 
