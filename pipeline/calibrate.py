@@ -99,7 +99,7 @@ def fit_bias(logit_NC: ArrayLike, truth_N: ArrayLike, weight_N: ArrayLike | None
     Source: Alexandari, Kundaje, Shrikumar 2020 (bias-corrected temperature scaling).
     """
     logit_NC, truth_N, weight_N = _effective(logit_NC, truth_N, weight_N)
-    num_scans, num_classes = logit_NC.shape
+    num_classes = logit_NC.shape[1]
     if not weight_N.any():
         return np.zeros(num_classes)
     target_NC = np.eye(num_classes)[truth_N]
