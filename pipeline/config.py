@@ -100,7 +100,7 @@ class EmbedConfig(Section):
 
     runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="auto: torch on a GPU, onnxruntime on a CPU.")
     batch_size: int = Field(32, ge=1, le=4096, description="Scans a forward pass.")
-    shard_size: int = Field(512, ge=1, le=100_000, description="Scans a task; one file in the store.")
+    shard_size: int = Field(256, ge=1, le=100_000, description="Scans a task; one file in the store.")
     store: str | None = Field(
         None, description="Folder shared by all runs; null: CXR_SSL_CACHE or the user's cache folder."
     )

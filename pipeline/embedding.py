@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,14 @@ def run(ctx: StageContext) -> dict[str, Any]:
     done = 0
     broken: list[tuple[str, str]] = []
     ctx.progress("embed", 0, total)
+    if shards:
+        ctx.engine.num_slots()  # starts Ray, which is not the network's time
+    start = time.perf_counter()
     for _, result in ctx.engine.map_shards(extract.embed_shard, shards):
         done += result.num_embedded + len(result.broken)
         broken += result.broken
         ctx.progress("embed", done, total)
+    seconds = time.perf_counter() - start
     kept = scans
     if broken:
         log.warning("%d scans could not be embedded and are left out, first: %s", len(broken), broken[0][1])
@@ -67,6 +72,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "num_reused": len(kept) - (done - len(broken)),
         "num_failed": len(broken),
         "dim": emb_ND.shape[1],
+        "scans_per_second": round(done / seconds, 1) if done else None,
     }
 
 

@@ -131,7 +131,12 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
         "counts": counts,
     }
     run_dir.record_stage(ctx.folder, fresh)
-    log.info("%s: %s (%.1f s)", stage.name, ", ".join(f"{k} {v}" for k, v in counts.items()), fresh["seconds"])
+    log.info(
+        "%s: %s (%.1f s)",
+        stage.name,
+        ", ".join(f"{k} {v}" for k, v in counts.items() if v is not None),
+        fresh["seconds"],
+    )
     return fresh
 
 
