@@ -133,7 +133,10 @@ def labels_import(
     _answer(
         runs.import_labels(folder, files, annotator),
         as_json,
-        lambda found: _say("{num_new} new answers, {num_known} known already, {num_blank} rows blank".format(**found)),
+        lambda found: _say(
+            "{num_new} new answers ({num_changed} corrections), {num_known} known already, {num_blank} rows blank, "
+            "{num_files_known} files imported before, {num_disagreements} scans in dispute".format(**found)
+        ),
     )
 
 
@@ -258,7 +261,7 @@ def _show_run(found: dict[str, Any]) -> None:
             "expert labels",
             "pseudo-labels",
             "estimated",
-            "certified ≥",
+            "certified ≥ *",
             "AUROC",
             "accuracy",
             title_justify="left",
@@ -275,6 +278,11 @@ def _show_run(found: dict[str, Any]) -> None:
                 _number(holdout.get("accuracy")),
             )
         console.print(table)
+        console.print(
+            "* of what the rounds before proposed, by blind checks; the next queue checks this round's",
+            highlight=False,
+            style="dim",
+        )
     for name in ("report", "out"):
         if found.get(name):
             console.print(f"{name}: {found[name]}", highlight=False, soft_wrap=True)
@@ -284,7 +292,7 @@ def _show_plan(found: dict[str, Any]) -> None:
     for row in found["stages"]:
         counts = ", ".join(f"{key} {value}" for key, value in row["counts"].items())
         _say(
-            f"{row['stage']:<11} {'reuse' if row['reuse'] else 'run':<6} {row['purpose']}"
+            f"{row['stage']:<11} {'reuse' if row['reuse'] else 'check' if row['always'] else 'run':<6} {row['purpose']}"
             + (f" (last: {counts})" if counts else "")
         )
     _say(f"pool: {found['num_scans']} scans, {found['num_labelled']} labelled; out: {found['out']}")

@@ -294,14 +294,14 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError([f"--set {text}: {_first_line(error)}"]) from error
 
 
-def dump(config: Config) -> str:
-    """The whole configuration as YAML, in schema order."""
+def dump(config: Config, *, only_given: bool = False) -> str:
+    """The configuration as YAML, in schema order: the whole, or only what a file or an option gave."""
     import io
 
     stream = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
-    yaml.dump(config.model_dump(mode="json"), stream)
+    yaml.dump(config.model_dump(mode="json", exclude_unset=only_given), stream)
     return stream.getvalue()
 
 

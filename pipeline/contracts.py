@@ -185,6 +185,7 @@ LABELS = Contract(
             _col("value", pa.float32(), nullable=False),  # 1 present, 0 absent, NaN no information
             _key("origin"),
             _key("annotator"),
+            _col("answer", pa.int64(), nullable=False),  # rows of one answer share it, in the order given; -1 = pseudo
             _col("round", pa.int32(), nullable=False),  # 0 = given with the pool
             _col("probability", pa.float32()),  # of a pseudo-label, calibrated; null for an expert
             _col("time", pa.timestamp("ms", tz="UTC")),

@@ -7,6 +7,19 @@ from pipeline.errors import InputError
 NORMAL_NAMES = ("normal", "no finding", "no_finding", "healthy", "negative")
 
 
+def check_labels(ctx: StageContext) -> None:
+    """Refuse a pool that cannot name its classes, or an oracle with nothing to reveal.
+
+    Raises:
+        InputError: saying what is missing.
+    """
+    findings_of(ctx)
+    if ctx.config.oracle and POOL_LABELS.read(ctx.folder)["label"].null_count == len(POOL_LABELS.read(ctx.folder)):
+        raise InputError(
+            "the pool has no labels to reveal", where="oracle", fix="leave --oracle out, and label the queue"
+        )
+
+
 def findings_of(ctx: StageContext) -> tuple[str, ...]:
     """The classes: as configured, else the pool's labels in sorted order with a normal class first.
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts import LABELS
-from pipeline.errors import ContractError
+from pipeline.errors import ContractError, InputError
 
 POOL, ORACLE = "pool", "oracle"  # annotators that are not people
 
@@ -53,15 +53,14 @@ def add_answers(folder: Path, answers: Sequence[Answer], findings: Sequence[str]
         How many answers were new.
     """
     table = read(folder)
-    latest = _latest(table, findings)
+    given = latest(table)
+    first = int(pc.max(table["answer"]).as_py() or 0) + 1 if len(table) else 1
     fresh = []
     for answer in answers:
-        if (answer.image_id, answer.annotator) in latest and latest[
-            answer.image_id, answer.annotator
-        ] == answer.finding:
-            continue
-        latest[answer.image_id, answer.annotator] = answer.finding
-        fresh.append(answer)
+        key = (answer.image_id, answer.annotator)
+        if key not in given or given[key] != answer.finding:
+            given[key] = answer.finding
+            fresh.append(answer)
     if fresh:
         rows = [
             {
@@ -70,11 +69,12 @@ def add_answers(folder: Path, answers: Sequence[Answer], findings: Sequence[str]
                 "value": float("nan") if answer.finding is None else float(finding == answer.finding),
                 "origin": "expert",
                 "annotator": answer.annotator,
+                "answer": first + i,
                 "round": answer.round_index,
                 "probability": None,
                 "time": answer.time,
             }
-            for answer in fresh
+            for i, answer in enumerate(fresh)
             for finding in findings
         ]
         answered = pc.is_in(table["image_id"], value_set=pa.array([answer.image_id for answer in fresh], pa.string()))
@@ -112,29 +112,54 @@ def replace_pseudo(
             "value": value.ravel(),
             "origin": ["pseudo"] * (num * width),
             "annotator": ["model"] * (num * width),
+            "answer": np.full(num * width, -1, np.int64),
             "round": np.full(num * width, round_index, np.int32),
             "probability": np.repeat(probability.astype(np.float32), width),
             "time": pa.nulls(num * width, LABELS.schema.field("time").type),
         },
         schema=LABELS.schema,
     )
-    _write(folder, table, pa.concat_tables([expert, rows]))
+    if not rows.equals(table.filter(pc.equal(table["origin"], "pseudo")).combine_chunks()):
+        _write(folder, table, pa.concat_tables([expert, rows]))
 
 
 def expert_classes(table: pa.Table, findings: Sequence[str], up_to_round: int | None = None) -> dict[str, str | None]:
     """One class for each scan experts answered: the majority of the annotators' latest answers.
 
-    None where they could not tell, or disagree evenly. Scans in order of their first answer.
+    A person beats a label that came with the pool. None where they could not tell, or disagree evenly. Scans in
+    order of their first answer.
+
+    Raises:
+        InputError: when an answer names a class that is not among `findings`.
     """
+    classes = {image_id: _majority(found) for image_id, found in _votes(table, up_to_round).items()}
+    strange = sorted(set(classes.values()) - {None, *findings}, key=str)
+    if strange:
+        raise InputError(
+            "experts have given labels outside the classes", value=strange, where="pool.findings",
+            fix="keep the classes a run began with; new ones may be added",
+        )  # fmt: skip
+    return classes
+
+
+def disagreements(table: pa.Table) -> list[str]:
+    """Scans on which the annotators' latest answers are split evenly; they count as not answered in training."""
+    return [image_id for image_id, found in _votes(table, None).items() if found and _majority(found) is None]
+
+
+def _votes(table: pa.Table, up_to_round: int | None) -> dict[str, list[str]]:
+    """Classes named for each answered scan, one an annotator; those of the pool only where no person answered."""
     expert = table.filter(pc.equal(table["origin"], "expert"))
     if up_to_round is not None:
         expert = expert.filter(pc.less_equal(expert["round"], up_to_round))
+    given = latest(expert)
+    by_people = {image_id for image_id, annotator in given if annotator != POOL}
     votes: dict[str, list[str]] = {}
-    for (image_id, _), finding in _latest(expert, findings).items():
-        votes.setdefault(image_id, [])
-        if finding is not None:
-            votes[image_id].append(finding)
-    return {image_id: _majority(found) for image_id, found in votes.items()}
+    for (image_id, annotator), finding in given.items():
+        found = votes.setdefault(image_id, [])
+        if finding is not None and (annotator != POOL or image_id not in by_people):
+            found.append(finding)
+    return votes
 
 
 def human_answers(table: pa.Table) -> int:
@@ -146,13 +171,16 @@ def human_answers(table: pa.Table) -> int:
     return int(pc.count_distinct(table.filter(mask)["image_id"]).as_py())
 
 
-def _latest(table: pa.Table, findings: Sequence[str]) -> dict[tuple[str, str], str | None]:
-    expert = table.filter(pc.equal(table["origin"], "expert")).select(["image_id", "annotator", "finding", "value"])
+def latest(table: pa.Table) -> dict[tuple[str, str], str | None]:
+    """Each annotator's latest answer for each scan, in the order of first answers."""
+    expert = table.filter(pc.equal(table["origin"], "expert"))
     known: dict[tuple[str, str], str | None] = {}
-    for row in expert.to_pylist():  # one block of rows an answer, in the order they were given
+    begun: dict[tuple[str, str], int] = {}
+    for row in expert.select(["image_id", "annotator", "answer", "finding", "value"]).to_pylist():
         key = (row["image_id"], row["annotator"])
-        if row["finding"] == findings[0]:
-            known[key] = None  # a new answer begins: it replaces this annotator's earlier one
+        if begun.get(key) != row["answer"]:
+            begun[key] = row["answer"]
+            known[key] = None  # a new answer replaces this annotator's earlier one
         if row["value"] == 1.0:
             known[key] = row["finding"]
     return known

@@ -17,8 +17,8 @@ from PIL import Image
 
 from embeddings.decode import DecodeError, open_grey, read_bytes
 from pipeline.context import StageContext, cache_folder
-from pipeline.contracts import MANIFEST, POOL_LABELS, write_parquet
-from pipeline.errors import InputError
+from pipeline.contracts import MANIFEST, POOL_LABELS, QUEUE, write_parquet
+from pipeline.errors import InputError, RunDirError
 from pipeline.pools import Pool, open_pool
 
 _log = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ def run(ctx: StageContext) -> dict[str, int]:
     )
     labels = {"image_id": table["image_id"], "label": scans["label"], "pool_split": scans["pool_split"]}
     num_quarantined = _report(pool, manifest)
+    _refuse_other_pool(ctx.folder, manifest)
     MANIFEST.write(ctx.folder, manifest)
     POOL_LABELS.write(ctx.folder, pa.table(labels, schema=POOL_LABELS.schema))
     return {
@@ -85,6 +86,25 @@ def run(ctx: StageContext) -> dict[str, int]:
         "num_patients": len(pc.unique(manifest["patient_id"].drop_null())),
         "num_labelled": len(manifest) - scans["label"].null_count,
     }
+
+
+def _refuse_other_pool(folder: Path, manifest: pa.Table) -> None:
+    """A run goes on with its own pool, which may have grown: what it has queued must still be there.
+
+    Raises:
+        RunDirError: before anything of the run is overwritten.
+    """
+    ids = manifest["image_id"].combine_chunks()
+    for path in sorted((folder / "rounds").glob("*/queue.parquet")):
+        queued = QUEUE.read(path.parent)["image_id"]
+        gone = queued.filter(pc.invert(pc.is_in(queued, value_set=ids)))
+        if len(gone):
+            raise RunDirError(
+                f"{len(gone)} scans that this run has queued are not in the pool",
+                value=gone[0].as_py(),
+                where=path,
+                fix="give the pool of before (it may have grown), or start a new run with another --out",
+            )
 
 
 def read_scans(ctx: StageContext, pool: Pool) -> pa.Table:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipeline import evaluate, features, labels, pseudo, rollback, selftrain
 from pipeline.certify import Certificate
 from pipeline.context import StageContext
-from pipeline.contracts import PREDICTIONS, PSEUDO, QUEUE, write_text
+from pipeline.contracts import PREDICTIONS, PSEUDO, QUEUE, write_bytes, write_text
 from pipeline.dataset import Dataset
 from pipeline.models import Classifier
 from pipeline.selftrain import Learned
@@ -56,7 +56,7 @@ def learn_round(
     reason = cannot_learn(material.class_E, material.group_E)
     if reason:
         log.warning("round %d: no classifier yet, %s", round_index, reason)
-        for stale in ("pseudo.parquet", rollback.OOF):
+        for stale in ("pseudo.parquet", "predictions.parquet", rollback.OOF):
             (folder / stale).unlink(missing_ok=True)
         shutil.rmtree(folder / "model", ignore_errors=True)
         return row | _nothing_learned(data.findings)
@@ -76,7 +76,9 @@ def learn_round(
         if rolled_back:
             model = Classifier.load(before / "model")
             logit_NC = model.head.logits(data.x_NP)
-            rollback.carry_over(before, folder, ids)
+            rollback.carry_over(
+                before, folder, ids, [f for f, open_ in zip(data.findings, admitted, strict=True) if open_]
+            )
         else:
             rollback.save_oof(folder, ids, oof_prob_EC, data.findings)
             pseudo.save(folder, data.ids_N[learned.open_T], learned.decisions, learned.threshold_C, data.findings)
@@ -91,8 +93,29 @@ def learn_round(
         row["holdout"] = evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
     row |= {"calibration_auroc": rollback.oof_auroc(oof_prob_EC, material.class_E), "rolled_back": rolled_back}
     _save_model(ctx, round_index, model, learned, row)
-    _write_predictions(data, round_index, prob_NC, predicted_N)
+    _write_predictions(ctx, data, round_index, prob_NC, predicted_N)
     return row
+
+
+def publish(ctx: StageContext, data: Dataset, round_index: int) -> None:
+    """Make this round the run's latest: its predictions, and its pseudo-labels in the label store."""
+    folder = ctx.round_folder(round_index)
+    latest, own = ctx.folder / "predictions.parquet", folder / "predictions.parquet"
+    if not own.exists():
+        latest.unlink(missing_ok=True)
+    elif not latest.exists() or latest.read_bytes() != own.read_bytes():
+        write_bytes(latest, own.read_bytes())
+    found = PSEUDO.read(folder) if (folder / "pseudo.parquet").exists() else PSEUDO.empty()
+    admitted = found.filter(found["admitted"])
+    index = {finding: i for i, finding in enumerate(data.findings)}
+    labels.replace_pseudo(
+        ctx.folder,
+        admitted["image_id"].to_numpy(zero_copy_only=False),
+        np.array([index[finding] for finding in admitted["finding"].to_pylist()], dtype=np.int64),
+        admitted["probability"].to_numpy(),
+        data.findings,
+        round_index,
+    )
 
 
 def cannot_learn(class_E: np.ndarray, group_E: Any) -> str | None:
@@ -139,18 +162,9 @@ def _save_model(ctx: StageContext, round_index: int, model: Classifier, learned:
 
 
 def _pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Learned) -> dict[str, Any]:
-    """Hand the admitted pseudo-labels to the label store and say what is known of them."""
+    """What is known of the round's pseudo-labels."""
     found = PSEUDO.read(ctx.round_folder(round_index))
     admitted = found.filter(found["admitted"])
-    index = {finding: i for i, finding in enumerate(data.findings)}
-    labels.replace_pseudo(
-        ctx.folder,
-        admitted["image_id"].to_numpy(zero_copy_only=False),
-        np.array([index[finding] for finding in admitted["finding"].to_pylist()], dtype=np.int64),
-        admitted["probability"].to_numpy(),
-        data.findings,
-        round_index,
-    )
     return {
         "learner": learned.learner,
         "num_pseudo": len(admitted),
@@ -184,7 +198,9 @@ def _flip_rate(ctx: StageContext, data: Dataset, round_index: int, predicted_N: 
     return float(((prob_TC / before.weights_C).argmax(1) != predicted_N[data.train_T]).mean())
 
 
-def _write_predictions(data: Dataset, round_index: int, prob_NC: np.ndarray, predicted_N: np.ndarray) -> None:
+def _write_predictions(
+    ctx: StageContext, data: Dataset, round_index: int, prob_NC: np.ndarray, predicted_N: np.ndarray
+) -> None:
     names = np.array(data.findings, dtype=object)
     table = pa.table(
         {
@@ -197,7 +213,7 @@ def _write_predictions(data: Dataset, round_index: int, prob_NC: np.ndarray, pre
     )
     for c, finding in enumerate(data.findings):
         table = table.append_column(f"prob_{finding}", pa.array(prob_NC[:, c].astype(np.float32)))
-    PREDICTIONS.write(data.folder, table)
+    PREDICTIONS.write(ctx.round_folder(round_index), table)
 
 
 def certified_bound(certificates: dict[str, Certificate]) -> float | None:

@@ -1,8 +1,9 @@
 """What the experts see next: representatives, and a uniformly random slice that stays blind.
 
 The uniform slice alone estimates prevalence and certifies, because labels an algorithm chose are not a sample of the
-pool. Representatives are sought where no pseudo-label has been accepted yet: an expert's minute is not spent on what
-the model already answers.
+pool. It takes one scan of a patient, so that checks are independent; where a slice holds a good part of all patients,
+those with many scans are therefore a little under-represented. Representatives are sought where no pseudo-label has
+been accepted yet: an expert's minute is not spent on what the model already answers.
 """
 
 import logging
@@ -122,19 +123,25 @@ def draw(
 
 
 def holdout_request(ctx: StageContext, labelled: set[str]) -> list[str]:
-    """Holdout scans to label when the pool brings no labels for them: uniform by patient, one scan each."""
+    """Holdout scans to label when the pool brings too few labels for them: uniform by patient, one scan each.
+
+    Patients with a labelled scan are not asked again; they count towards `queue.holdout_budget`.
+    """
+    vectors = Vectors.open(ctx.folder)
     splits = SPLIT_TABLE.read(ctx.folder)
-    holdout = splits.filter(pc.equal(splits["split"], "holdout"))
+    holdout = splits.filter(pc.and_(pc.equal(splits["split"], "holdout"), vectors.has(splits["image_id"])))
     truth = POOL_LABELS.read(ctx.folder)
     known = set(truth.filter(pc.is_valid(truth["label"]))["image_id"].to_pylist()) | labelled
     by_group: dict[str, list[str]] = {}
+    done: set[str] = set()
     for image_id, group in zip(holdout["image_id"].to_pylist(), holdout["group_id"].to_pylist(), strict=True):
-        if image_id in known:
-            return []
         by_group.setdefault(group, []).append(image_id)
+        if image_id in known:
+            done.add(group)
     rng = ctx.rng("holdout-request")
-    groups = sorted(by_group)
-    order = rng.permutation(len(groups))[: ctx.config.queue.holdout_budget]
+    groups = sorted(set(by_group) - done)
+    num = max(0, ctx.config.queue.holdout_budget - len(done))
+    order = rng.permutation(len(groups))[:num]
     return [by_group[groups[i]][int(rng.integers(len(by_group[groups[i]])))] for i in order]
 
 

@@ -1,6 +1,7 @@
 """What random selection would have given on the same budget: the curve every strategy must beat.
 
-Only an oracle run can know. Everything but the selection is the same: the same learning, the same holdout.
+Only an oracle run can know. The learning and the holdout are the same; roll-backs and the certified gate, which live
+on the history of a run, are left out.
 """
 
 import json

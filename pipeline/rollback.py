@@ -45,9 +45,15 @@ def is_worse(
     return beyond_chance
 
 
-def carry_over(before: Path, folder: Path, expert_ids: list[str]) -> None:
-    """After a roll-back: the pseudo-labels of the round before, less what experts have answered since, go on."""
+def carry_over(before: Path, folder: Path, expert_ids: list[str], open_classes: list[str]) -> None:
+    """After a roll-back: the pseudo-labels of the round before go on, less what experts have answered since.
+
+    The gate of this round holds: a class whose certificate has lapsed is not admitted any more.
+    """
     table = PSEUDO.read(before)
+    still_open = pc.is_in(table["finding"], value_set=pa.array(open_classes, pa.string()))
+    place = table.column_names.index("admitted")
+    table = table.set_column(place, PSEUDO.schema.field("admitted"), pc.and_(table["admitted"], still_open))
     answered = pc.is_in(table["image_id"], value_set=pa.array(expert_ids, pa.string()))
     PSEUDO.write(folder, table.filter(pc.invert(answered)))
     write_parquet(folder / OOF, pq.read_table(before / OOF))

@@ -6,6 +6,7 @@ seen: a queue once drawn is never drawn again, an answer once given is never ask
 
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,8 +17,8 @@ from pipeline.annotators import oracle, sheets
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, PSEUDO, QUEUE, write_text
 from pipeline.dataset import Dataset
-from pipeline.errors import RunDirError, WaitingForLabels
-from pipeline.outcome import learn_round, timed
+from pipeline.errors import WaitingForLabels
+from pipeline.outcome import learn_round, publish, timed
 from pipeline.queues import Proposals
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
             )
             break
     loop.write_metrics()
+    if loop.finished():
+        publish(ctx, loop.data, len(loop.finished()))
     ctx.progress("rounds", ctx.config.rounds.num, ctx.config.rounds.num)
     last = loop.finished()[-1] if loop.finished() else {}
     return {
@@ -87,6 +90,7 @@ class Loop:
         if path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint:
             log.info("round %d: finished before, kept", round_index)
             return True
+        path.unlink(missing_ok=True)  # until the new row is written, the round counts as not finished
         row = learn_round(self.ctx, self.data, round_index, answers, clock)
         seconds = {name: round(value, 3) for name, value in clock.items()}
         write_text(path, json.dumps({"round": round_index, **row, "seconds": seconds, "fingerprint": fingerprint}))
@@ -96,34 +100,41 @@ class Loop:
 
     def _queue(self, round_index: int) -> pa.Table:
         folder = self.ctx.round_folder(round_index)
-        if (folder / "queue.parquet").exists():
-            queue = QUEUE.read(folder)
-            self._refuse_other_pool(queue)
+        queue = QUEUE.read(folder) if (folder / "queue.parquet").exists() else QUEUE.empty()
+        if len(queue):  # somebody may have seen it: it stays as it is
+            self._say_if_drawn_otherwise(folder)
         else:
-            table = labels.read(self.ctx.folder)
-            answered = set(labels.expert_classes(table, self.data.findings))
-            holdout = [] if self.ctx.config.oracle or round_index > 1 else queues.holdout_request(self.ctx, answered)
-            queue = queues.draw(
-                self.ctx, round_index, answered, self._proposals(round_index - 1),
-                strategy=self.ctx.config.strategy.name, holdout=holdout,
-            )  # fmt: skip
-            QUEUE.write(folder, queue)
-        manifest = MANIFEST.read(self.ctx.folder)
-        asked = manifest.filter(pc.is_in(manifest["image_id"], value_set=queue["image_id"].combine_chunks()))
-        uris = dict(zip(asked["image_id"].to_pylist(), asked["uri"].to_pylist(), strict=True))
-        if not (folder / "queue.html").exists():
+            queue = self._draw(round_index)
+            if len(queue) or round_index == 1:
+                write_text(folder / "queue.json", json.dumps(self._selection()))
+                QUEUE.write(folder, queue)
+        if len(queue) and not (folder / "queue.html").exists():
+            manifest = MANIFEST.read(self.ctx.folder)
+            asked = manifest.filter(pc.is_in(manifest["image_id"], value_set=queue["image_id"].combine_chunks()))
+            uris = dict(zip(asked["image_id"].to_pylist(), asked["uri"].to_pylist(), strict=True))
             sheets.export(folder, queue, uris, self.data.findings, self.ctx.config.pool.max_pixels)
         return queue
 
-    def _refuse_other_pool(self, queue: pa.Table) -> None:
-        gone = [image_id for image_id in queue["image_id"].to_pylist() if image_id not in self.data.split]
-        if gone:
-            raise RunDirError(
-                f"{len(gone)} scans that this run has queued are not in the pool any more",
-                value=gone[0],
-                where=self.ctx.folder,
-                fix="give the pool of before (it may have grown), or start a new run with another --out",
-            )
+    def _draw(self, round_index: int) -> pa.Table:
+        answered = set(labels.expert_classes(labels.read(self.ctx.folder), self.data.findings))
+        holdout = [] if self.ctx.config.oracle or round_index > 1 else queues.holdout_request(self.ctx, answered)
+        return queues.draw(
+            self.ctx,
+            round_index,
+            answered,
+            self._proposals(round_index - 1),
+            strategy=self.ctx.config.strategy.name,
+            holdout=holdout,
+        )
+
+    def _selection(self) -> dict[str, Any]:
+        """The options a queue is drawn with; kept beside it, because they may change from round to round."""
+        return {name: getattr(self.ctx.config, name).model_dump() for name in ("strategy", "queue")}
+
+    def _say_if_drawn_otherwise(self, folder: Path) -> None:
+        path = folder / "queue.json"
+        if path.exists() and json.loads(path.read_text("utf-8")) != self._selection():
+            log.warning("%s was drawn with other options (queue.json) and stays as it is", folder.name)
 
     def _proposals(self, round_index: int) -> Proposals:
         folder = self.ctx.round_folder(round_index)

@@ -3,6 +3,7 @@
 import datetime as dt
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -17,6 +18,7 @@ from pipeline import __version__, config, contracts
 from pipeline.config import Config
 from pipeline.errors import ContractError, InputError, RunDirError
 
+log = logging.getLogger(__name__)
 RESOLVED, STATUS, STAGES_FILE, LOCK = "resolved.yaml", "status.json", "stages.json", ".lock"
 PACKAGES = (
     "ray",
@@ -105,6 +107,7 @@ def _set_aside(folder: Path) -> None:
         kept.mkdir()
         for path in [p for p in folder.iterdir() if p.name != LOCK]:
             path.rename(kept / path.name)
+        log.warning("answers of people in %s were moved to %s", folder, kept)
         return
     for path in [p for p in folder.iterdir() if p.name != LOCK]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -153,11 +156,20 @@ def read_status(folder: Path) -> dict[str, Any]:
     return _read_json(folder / STATUS)
 
 
-def write_config(folder: Path, given: Config, resolved: Config) -> None:
-    """Keep both the configuration as given and as resolved, and what it ran on."""
+def write_config(folder: Path, resolved: Config) -> dict[str, bytes]:
+    """Keep the configuration as given and as resolved, and what it ran on; returns the files of before."""
+    names = (RESOLVED, "config.yaml")
+    before = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
     contracts.write_text(folder / RESOLVED, config.dump(resolved))  # first: it makes the folder a run
-    contracts.write_text(folder / "config.yaml", config.dump(given))
+    contracts.write_text(folder / "config.yaml", config.dump(resolved, only_given=True))
     contracts.write_text(folder / "env.json", json.dumps(environment(), indent=1))
+    return before
+
+
+def restore_config(folder: Path, before: dict[str, bytes]) -> None:
+    """Put back what `write_config` replaced."""
+    for name, data in before.items():
+        contracts.write_bytes(folder / name, data)
 
 
 def environment() -> dict[str, Any]:
@@ -201,6 +213,13 @@ def record_stage(folder: Path, record: dict[str, Any]) -> None:
     records = stage_records(folder)
     records[record["name"]] = record
     contracts.write_text(folder / STAGES_FILE, json.dumps({"stages": list(records.values())}, indent=1))
+
+
+def forget_stage(folder: Path, name: str) -> None:
+    """Drop the record of a stage that is about to run."""
+    records = stage_records(folder)
+    if records.pop(name, None) is not None:
+        contracts.write_text(folder / STAGES_FILE, json.dumps({"stages": list(records.values())}, indent=1))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

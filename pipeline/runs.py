@@ -20,7 +20,7 @@ from pipeline.errors import CxrSslError, InputError, RunDirError, Stopped, Waiti
 from pipeline.tracking import Progress
 
 log = logging.getLogger(__name__)
-FIXED_ON_RESUME = ("seed", "oracle")
+FIXED_ON_RESUME = ("seed", "oracle", "splits")
 CRASH_LOG = "crash.log"
 
 
@@ -57,10 +57,13 @@ def execute(request: Request) -> dict[str, Any]:
     engine = make_engine(config.engine)
     with run_dir.locked(out):
         run_dir.claim(out, resume=request.resume, overwrite=request.overwrite)
-        run_dir.write_config(out, config, config)
+        before = run_dir.write_config(out, config)
         with Progress(quiet=request.quiet) as progress, _state(out):
             try:
                 records = stages.run_stages(StageContext(config, out, engine, progress), request.stages)
+            except InputError:
+                run_dir.restore_config(out, before)  # a mistyped option must not stick to the run
+                raise
             finally:
                 engine.close()
         run_dir.write_status(out, "done")
@@ -96,13 +99,25 @@ def status(folder: Path) -> dict[str, Any]:
     from pipeline import labels
 
     table = labels.read(folder)
-    num_expert = len(set(table.filter(_is_expert(table))["image_id"].to_pylist()))
+    answered = {image_id for image_id, _ in labels.latest(table)}
+    disagreed = labels.disagreements(table)
     return found | {
         "rounds": config.rounds.num,
         "rounds_finished": len(read_metrics(folder)),
-        "num_expert": num_expert,
-        "waiting": found.get("message"),
+        "num_expert": len(answered),
+        "num_disagreements": len(disagreed),
+        "waiting": _waiting(folder, found, answered),
     }
+
+
+def _waiting(folder: Path, found: dict[str, Any], answered: set[str]) -> str | None:
+    """What the run waits for now, labels imported since its last stop taken into account."""
+    if found.get("state") != "waiting":
+        return found.get("message")
+    open_ = [image_id for image_id in _asked(folder) if image_id not in answered]
+    if open_:
+        return f"waits for {len(open_)} labels: {found.get('message')}"
+    return f"every label is there: cxr-ssl run --out {folder} --resume"
 
 
 def rebuild_report(folder: Path) -> dict[str, Any]:
@@ -126,7 +141,8 @@ def import_labels(folder: Path, files: list[Path], annotator: str) -> dict[str, 
     from pipeline.annotators import sheets
     from pipeline.findings import findings_of
 
-    if annotator in (labels.POOL, labels.ORACLE) or not annotator.strip():
+    name = " ".join(annotator.split())
+    if name in ("", labels.POOL, labels.ORACLE):
         raise InputError(
             "this name is reserved", value=annotator, where="--annotator", fix="use the annotator's own name"
         )
@@ -134,17 +150,37 @@ def import_labels(folder: Path, files: list[Path], annotator: str) -> dict[str, 
         findings = findings_of(StageContext(config, folder, SerialEngine()))
         known = _asked(folder)
         now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-        answers, num_blank = [], 0
+        answers, num_blank, num_seen = [], 0, 0
         for path in files:
-            found, blank = sheets.read_answers(path, known, findings, annotator, now)
+            if _kept(folder, path).exists():
+                num_seen += 1  # imported before: importing it again must not undo a later correction
+                continue
+            found, blank = sheets.read_answers(path, known, findings, name, now)
             answers += found
             num_blank += blank
+        sheets.refuse_contradictions(answers)
+        before = labels.latest(labels.read(folder))
+        num_changed = sum(before.get((a.image_id, a.annotator), a.finding) != a.finding for a in answers)
+        num_new = labels.add_answers(folder, answers, findings)
         for path in files:
-            kept = folder / "imports" / f"{run_dir.file_hash(path)}-{path.name}"
+            kept = _kept(folder, path)
             kept.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, kept)
-        num_new = labels.add_answers(folder, answers, findings)
-    return {"num_new": num_new, "num_known": len(answers) - num_new, "num_blank": num_blank}
+        disagreed = labels.disagreements(labels.read(folder))
+    if disagreed:
+        log.warning("annotators disagree evenly on %d scans; they count as unanswered in training", len(disagreed))
+    return {
+        "num_new": num_new,
+        "num_changed": num_changed,
+        "num_known": len(answers) - num_new,
+        "num_blank": num_blank,
+        "num_files_known": num_seen,
+        "num_disagreements": len(disagreed),
+    }
+
+
+def _kept(folder: Path, path: Path) -> Path:
+    return folder / "imports" / f"{run_dir.file_hash(path)}-{path.name}"
 
 
 def _prepared(request: Request) -> tuple[Path, Config]:
@@ -244,9 +280,3 @@ def _asked(folder: Path) -> dict[str, int]:
         for image_id in contracts.QUEUE.read(path.parent)["image_id"].to_pylist():
             known.setdefault(image_id, int(path.parent.name))
     return known
-
-
-def _is_expert(table: Any) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.equal(table["origin"], "expert")

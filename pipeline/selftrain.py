@@ -3,7 +3,8 @@
 The teacher learns from expert labels alone, so that its out-of-fold scores say honestly how far it can be trusted.
 The student learns from the expert labels, from the pseudo-labels the gate admits (as the teacher's soft labels), and
 for the scans left open from labels spread over the neighbour graph. Both are fitted once for each patient-grouped
-fold and once on everything; the folds only ever see the other folds' expert labels, pseudo-labels included.
+fold and once on everything; a fold's heads see the other folds' expert labels only, pseudo-labels included. The few
+numbers that turn scores into decisions (temperature, prevalence, thresholds) are fitted on all of them.
 """
 
 import logging
@@ -212,8 +213,10 @@ def _teacher_fit(material: Material, config: Config, rows_E: np.ndarray, num_cla
     weight = calibrate.class_weights(class_E, num_classes)[class_E]
     rows, target = material.expert_E[rows_E], np.eye(num_classes)[class_E]
     val = None
-    if config.train.head == "mlp":
-        rows, target, weight, val = _hold_back(material, rows_E, rows, target, weight, seed)
+    stop = _stopping_rows(material, rows_E, class_E, seed) if config.train.head == "mlp" else None
+    if stop is not None:
+        val = (rows[stop], target[stop], weight[stop])
+        rows, target, weight = rows[~stop], target[~stop], weight[~stop]
     return _Fit(material.folder, rows, target, weight, config.train.teacher_l2, config.train, seed, val)
 
 
@@ -238,6 +241,9 @@ def _student_fit(
     weight_T[place[expert_E]] = 1.0
     held_out = np.setdiff1d(material.expert_E, expert_E)
     weight_T[place[held_out]] = 0.0  # an expert's scan of another fold: neither its label nor a guess at it
+    stop = _stopping_rows(material, rows_E, class_E, seed) if config.train.head == "mlp" else None
+    if stop is not None:
+        weight_T[place[expert_E[stop]]] = 0.0  # these stop the training, so they take no part in it
     keep = np.flatnonzero(weight_T > 0.0)
     if len(keep) > config.train.max_rows:
         chosen = np.random.default_rng(seed).choice(keep, config.train.max_rows, replace=False)
@@ -248,29 +254,24 @@ def _student_fit(
     mass_TC[:, present_C] *= len(expert_E) / (present_C.sum() * total_C[present_C])
     row_weight = mass_TC.sum(1)
     val = None
-    if config.train.head == "mlp":
-        val = (expert_E, np.eye(num_classes)[class_E], calibrate.class_weights(class_E, num_classes)[class_E])
+    if stop is not None:
+        val = (expert_E[stop], np.eye(num_classes)[class_E[stop]], _balanced(class_E, num_classes)[stop])
     return _Fit(
         material.folder, material.train_T[keep], mass_TC / np.maximum(row_weight[:, None], 1e-12), row_weight,
         config.train.student_l2, config.train, seed, val,
     )  # fmt: skip
 
 
-def _hold_back(
-    material: Material,
-    rows_E: np.ndarray,
-    rows: np.ndarray,
-    target: np.ndarray,
-    weight: np.ndarray,
-    seed: int,
-) -> tuple[Any, ...]:
-    """A patient-disjoint fifth of the expert labels stops the MLP early."""
+def _stopping_rows(material: Material, rows_E: np.ndarray, class_E: np.ndarray, seed: int) -> np.ndarray | None:
+    """A patient-disjoint fifth of these expert labels, to stop the MLP early; None where a class would be lost."""
     groups = [group for group, used in zip(material.group_E, rows_E, strict=True) if used]
-    fold = calibrate.grouped_folds(groups, target.argmax(1), 5, np.random.default_rng(seed))
-    inner = fold != fold.max()
-    if inner.all() or len(np.unique(target[inner].argmax(1))) < len(np.unique(target.argmax(1))):
-        return rows, target, weight, None
-    return rows[inner], target[inner], weight[inner], (rows[~inner], target[~inner], weight[~inner])
+    if len(set(groups)) < 2:
+        return None
+    fold = calibrate.grouped_folds(groups, class_E, 5, np.random.default_rng(seed))
+    stop = fold == fold.max()
+    if stop.all() or len(np.unique(class_E[~stop])) < len(np.unique(class_E)):
+        return None
+    return np.asarray(stop)
 
 
 def _fit_all(engine: Engine, fits: list[_Fit], tag: str) -> list[tuple[Head, np.ndarray]]:

@@ -34,6 +34,8 @@ def run(ctx: StageContext) -> dict[str, int]:
     config = ctx.config.splits
     own = config.column == "auto" and pool_split.null_count < len(pool_split)
     table = by_pool(manifest, duplicates, pool_split) if own else by_hash(manifest, duplicates, config)
+    if not own and (ctx.folder / f"{SPLIT_TABLE.name}.parquet").exists():
+        table = keep_sealed(table, SPLIT_TABLE.read(ctx.folder))
     counts = _counted(table, own)
     assert_no_leak(table, manifest, duplicates)
     SPLIT_TABLE.write(ctx.folder, table)
@@ -83,6 +85,34 @@ def by_hash(manifest: pa.Table, duplicates: pa.Table, config: SplitsConfig) -> p
     share_G = _hashes(smallest_G.tolist(), f"{config.salt}/share") / 2.0**64
     sealed_N = (share_G < config.holdout_fraction)[group_N]
     return _table(manifest, group_id, pa.chunked_array([sealed_N]), None)
+
+
+def keep_sealed(table: pa.Table, before: pa.Table) -> pa.Table:
+    """In a grown pool nobody changes sides: what was sealed stays sealed, what was trained on is never tested on.
+
+    A new scan that joins two groups (a copy of one patient's picture under another's name) may change the key of
+    the whole group. A group with a sealed scan stays in the holdout, less its old training scans, which are
+    excluded; a group with old training scans alone stays in the training pool.
+    """
+
+    def was(side: str) -> pa.ChunkedArray:
+        ids = before.filter(pc.equal(before["split"], side))["image_id"].combine_chunks()
+        return pc.is_in(table["image_id"], value_set=ids)
+
+    def touched_by(rows: pa.ChunkedArray) -> pa.ChunkedArray:
+        return pc.is_in(table["group_id"], pc.unique(table["group_id"].filter(rows)))
+
+    sealed, trained = touched_by(was("holdout")), touched_by(was("train"))
+    leaks = pc.and_(sealed, was("train"))
+    side = pc.if_else(sealed, pc.if_else(leaks, "excluded", "holdout"), pc.if_else(trained, "train", table["split"]))
+    usable = pc.not_equal(table["split"], "excluded")
+    columns = {
+        "image_id": table["image_id"],
+        "group_id": table["group_id"],
+        "split": pc.if_else(usable, side, table["split"]),
+        "reason": pc.if_else(pc.and_(usable, leaks), _LEAK, table["reason"]),
+    }
+    return pa.table(columns, schema=SPLIT_TABLE.schema)
 
 
 def assert_no_leak(table: pa.Table, manifest: pa.Table, duplicates: pa.Table) -> None:

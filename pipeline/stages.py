@@ -8,13 +8,14 @@ import importlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline import __version__, run_dir
 from pipeline.config import Config
 from pipeline.context import StageContext
-from pipeline.findings import findings_of
+from pipeline.findings import check_labels
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "reference", "pipeline.reference",
-        ("rounds", "queue", "train", "calibrate", "pseudo", "evaluate", "oracle"), (),
+        ("rounds", "strategy", "queue", "train", "calibrate", "pseudo", "evaluate", "oracle"), (),
         "random selection on the same budget",
     ),
     Stage(
@@ -88,7 +89,7 @@ def run_stages(ctx: StageContext, names: tuple[str, ...] | None = None) -> dict[
         records[stage.name] = _run_one(ctx, stage, before)
         before = records[stage.name]["fingerprint"]
         if stage.name == "manifest" and names is None:
-            findings_of(ctx)  # a pool that cannot name its classes is refused before hours of embedding
+            check_labels(ctx)  # before hours of embedding
     return records
 
 
@@ -105,7 +106,8 @@ def plan(ctx: StageContext) -> list[dict[str, Any]]:
             {
                 "stage": stage.name,
                 "purpose": stage.purpose,
-                "reuse": chain,
+                "reuse": chain and not stage.always,
+                "always": stage.always,
                 "counts": record.get("counts", {}),
             }
         )
@@ -120,6 +122,7 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
         log.info("%s: finished before, kept", stage.name)
         return record
     run_dir.write_status(ctx.folder, "running", stage.name)
+    run_dir.forget_stage(ctx.folder, stage.name)  # until it has finished, what it wrote counts for nothing
     start = time.perf_counter()
     counts = _function(stage)(ctx)
     content = _content(ctx, stage)
@@ -148,6 +151,7 @@ def _fingerprint(config: Config, stage: Stage, before: str, content: str | None)
             "stage": stage.name,
             "config": plain,
             "seed": config.seed,
+            "weights": _weights_hash(config) if "backbone" in stage.reads else None,
             "before": before,
             "content": content,
             "version": __version__,
@@ -160,6 +164,11 @@ def _content(ctx: StageContext, stage: Stage) -> str | None:
     return "-".join(run_dir.file_hash(ctx.folder / name) for name in stage.outputs) if stage.always else None
 
 
+def _weights_hash(config: Config) -> str | None:
+    """A file of weights may be replaced under the same name."""
+    return run_dir.file_hash(Path(config.backbone.weights)) if config.backbone.weights else None
+
+
 def _outputs_exist(ctx: StageContext, stage: Stage) -> bool:
     return all((ctx.folder / name).exists() for name in stage.outputs)
 
@@ -167,8 +176,3 @@ def _outputs_exist(ctx: StageContext, stage: Stage) -> bool:
 def _function(stage: Stage) -> Callable[[StageContext], dict[str, Any]]:
     found: Callable[[StageContext], dict[str, Any]] = importlib.import_module(stage.module).run
     return found
-
-
-def with_progress(ctx: StageContext, progress: Callable[[str, int, int], None]) -> StageContext:
-    """The same context, reporting to `progress`."""
-    return replace(ctx, progress=progress)

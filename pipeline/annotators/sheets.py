@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,15 @@ from pipeline.labels import Answer
 
 CSV_COLUMNS = ("image_id", "rank", "file", "label", "choices")
 CANNOT_TELL = ("cannot tell", "unknown", "?")
+
+
+class Row(NamedTuple):
+    """One line of a filled file: where it stands, the scan, the label, and who gave it where the file says so."""
+
+    where: str
+    image_id: str
+    label: str
+    reader: str = ""
 
 
 def export(folder: Path, queue: pa.Table, uris: dict[str, str], findings: Sequence[str], max_pixels: int) -> None:
@@ -67,9 +76,9 @@ def read_answers(
     text = _text(path)
     rows = _json_rows(path, text) if text.lstrip().startswith(("[", "{")) else _csv_rows(path, text)
     by_name = {finding.casefold(): finding for finding in findings}
-    given: dict[str, tuple[str, str | None]] = {}
+    given: dict[tuple[str, str], tuple[str, str | None]] = {}
     answers, mistakes, num_blank = [], [], 0
-    for where, image_id, label in rows:
+    for where, image_id, label, reader in rows:
         value = label.strip().casefold()
         if not value:
             num_blank += 1
@@ -77,11 +86,12 @@ def read_answers(
             mistakes.append(f"{where}: this run never asked for {image_id!r}")
         elif value in by_name or value in CANNOT_TELL:
             finding = by_name.get(value)
-            first, before = given.setdefault(image_id, (where, finding))
+            first, before = given.setdefault((image_id, reader), (where, finding))
             if before != finding:
                 mistakes.append(f"{where}: {image_id!r} has another answer in {first}")
             elif first == where:
-                answers.append(Answer(image_id, finding, annotator, known[image_id], time))
+                who = f"{annotator}/{reader}" if reader else annotator
+                answers.append(Answer(image_id, finding, who, known[image_id], time))
         else:
             near = difflib.get_close_matches(value, list(by_name), n=1)
             hint = f"; did you mean {by_name[near[0]]!r}?" if near else ""
@@ -96,13 +106,29 @@ def read_answers(
     return answers, num_blank
 
 
+def refuse_contradictions(answers: Sequence[Answer]) -> None:
+    """Refuse files given together in which one annotator answers one scan differently.
+
+    Raises:
+        InputError: naming the first such scan.
+    """
+    first: dict[tuple[str, str], str | None] = {}
+    for answer in answers:
+        if first.setdefault((answer.image_id, answer.annotator), answer.finding) != answer.finding:
+            raise InputError(
+                f"the files give {answer.image_id} two answers by {answer.annotator}, so nothing was taken",
+                where="labels import",
+                fix="import them one after the other if the later one corrects the earlier one",
+            )
+
+
 def is_filled(path: Path) -> bool:
     """Whether somebody has written a label into this queue.csv.
 
     Raises:
         InputError: when it cannot be read.
     """
-    return any(label.strip() for _, _, label in _csv_rows(path, _text(path)))
+    return any(row.label.strip() for row in _csv_rows(path, _text(path)))
 
 
 def _picture(path: Path, uri: str, max_pixels: int) -> None:
@@ -154,7 +180,7 @@ def _text(path: Path) -> str:
         raise InputError(f"cannot be read as UTF-8 text ({error})", where=path.name, fix="save it as UTF-8") from error
 
 
-def _csv_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
+def _csv_rows(path: Path, text: str) -> list[Row]:
     header = text.partition("\n")[0]  # some spreadsheets write semicolons or tabs
     reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count))
     columns = reader.fieldnames or []
@@ -163,10 +189,10 @@ def _csv_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
         raise InputError(
             f"columns {missing} are missing", where=path.name, fix=f"it has {', '.join(columns) or 'none'}"
         )
-    return [(f"{path.name}:{reader.line_num}", row["image_id"] or "", row["label"] or "") for row in reader]
+    return [Row(f"{path.name}:{reader.line_num}", row["image_id"] or "", row["label"] or "") for row in reader]
 
 
-def _json_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
+def _json_rows(path: Path, text: str) -> list[Row]:
     try:
         tasks = json.loads(text)
     except json.JSONDecodeError as error:
@@ -175,20 +201,27 @@ def _json_rows(path: Path, text: str) -> list[tuple[str, str, str]]:
     for i, task in enumerate(tasks if isinstance(tasks, list) else [tasks]):
         where = f"{path.name}, task {i + 1}"
         try:
-            image_id = str(task.get("data", task).get("image_id", ""))
-            rows.append((where, image_id, _choice(task)))
-        except (AttributeError, TypeError):
+            image_id = task.get("data", task)["image_id"]
+            rows += [Row(where, str(image_id), label, reader) for reader, label in _choices(task)]
+        except (AttributeError, KeyError, TypeError):
             raise InputError(
                 "is not a Label Studio export", where=where, fix="choose JSON or JSON-MIN on export"
             ) from None
     return rows
 
 
-def _choice(task: dict[str, Any]) -> str:
-    """The class chosen in a task of JSON or JSON-MIN; the last annotation counts, a skipped one does not."""
-    label = task.get("finding") or ""
+def _choices(task: dict[str, Any]) -> list[tuple[str, str]]:
+    """Reader and class of each annotation of a task of JSON or JSON-MIN; a skipped one does not count.
+
+    The reader is empty where one person labelled the task, else the number Label Studio knows each by.
+    """
+    found: dict[str, str] = {}
     for annotation in task.get("annotations") or []:
         for result in annotation.get("result") or []:
             if result.get("type") == "choices" and not annotation.get("was_cancelled"):
-                label = (result.get("value", {}).get("choices") or [""])[0]
-    return str(label)
+                reader = annotation.get("completed_by") or ""
+                reader = reader.get("id", "") if isinstance(reader, dict) else reader
+                found[str(reader)] = str((result.get("value", {}).get("choices") or [""])[0])
+    if len(found) == 1:
+        return [("", next(iter(found.values())))]
+    return list(found.items()) or [("", str(task.get("finding") or ""))]

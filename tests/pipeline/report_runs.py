@@ -287,6 +287,7 @@ def _labels(folder, ids, truth, findings):
                 "image_id": [r[0] for r in rows], "finding": [r[1] for r in rows],
                 "value": [r[2] for r in rows],
                 "origin": ["expert"] * len(rows), "annotator": ["oracle"] * len(rows),
+                "answer": [1 + sorted({r[0] for r in rows}).index(row[0]) for row in rows],
                 "round": [r[3] for r in rows],
                 "probability": [None] * len(rows), "time": [None] * len(rows),
             },

@@ -8,7 +8,7 @@ from pipeline.contracts import CONTRACTS, LABELS, PREDICTIONS
 from pipeline.errors import ContractError
 
 SAMPLES = {
-    pa.string(): "a", pa.int32(): 1, pa.int16(): 1, pa.float32(): 0.5, pa.bool_(): True,
+    pa.string(): "a", pa.int32(): 1, pa.int64(): 1, pa.int16(): 1, pa.float32(): 0.5, pa.bool_(): True,
     pa.timestamp("ms", tz="UTC"): 0,
 }  # fmt: skip
 each = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import config, contracts, run_dir
 from pipeline.contracts import LABELS, PREDICTIONS, PSEUDO, QUEUE
+from pipeline.labels import expert_classes
 from pipeline.stages import STAGES
 from tests.pipeline.tiny import FAST, call, make_pool
 
@@ -49,6 +50,19 @@ def finished(tmp_path_factory):
         "run", "--pool", PHANTOM, "--oracle", "--rounds", "2", "--budget", "8", "--out", out, *FAST, *options, "--json"
     )
     return out, answer
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """A run that waits for its experts, and its first sheet."""
+    out = tmp_path / "waits"
+
+    def row(i):
+        return ("", f"p{i // 2}", "train") if i < 20 else (("normal", "sick")[i // 2 % 2], f"p{i // 2}", "test")
+
+    pool = make_pool(tmp_path / "waiting-pool", num=28, columns=("label", "patient_id", "official_split"), row=row)
+    assert call("run", "--pool", pool, "--rounds", "2", "--budget", "6", "--out", out, *FAST, "-q").code == 3
+    return out, out / "rounds" / "01" / "queue.csv"
 
 
 def contents(folder):
@@ -169,7 +183,7 @@ def test_the_report_is_one_file(finished):
 def test_a_second_run_computes_nothing_again(finished):
     out, first = finished
     plan = call("run", "--out", out, "--resume", "--dry-run", "--json").json
-    assert [row["stage"] for row in plan["stages"] if not row["reuse"]] == []
+    assert [row["stage"] for row in plan["stages"] if not row["reuse"] and not row["always"]] == []
     before = contents(out)
     again = call("run", "--out", out, "--resume", "--json")
     assert again.code == 0, again.err
@@ -255,17 +269,17 @@ def test_people_label_and_the_run_goes_on(tmp_path):
 
     fill(["", *right[1:]])
     answer = call("labels", "import", out, queue, "--annotator", "Ann", "--json")
-    assert answer.json == {"num_new": 5, "num_known": 0, "num_blank": 1}
+    assert answer.json | {"num_new": 5, "num_known": 0, "num_blank": 1} == answer.json
     answer = call(*resume)
     assert answer.code == 3
     assert "waits for 1 of 6 labels" in answer.message
     fill(right)
     filled = queue.read_text("utf-8")
     answer = call("labels", "import", out, queue, "--annotator", "Ann", "--json")
-    assert answer.json == {"num_new": 1, "num_known": 5, "num_blank": 0}
+    assert answer.json | {"num_new": 1, "num_known": 5, "num_blank": 0} == answer.json
     before = (out / "labels.parquet").read_bytes()
     answer = call("labels", "import", out, queue, "--annotator", "Ann", "--json")
-    assert answer.json == {"num_new": 0, "num_known": 6, "num_blank": 0}
+    assert answer.json | {"num_new": 0, "num_changed": 0, "num_files_known": 1} == answer.json
     assert (out / "labels.parquet").read_bytes() == before
 
     asked = QUEUE.read(queue.parent)
@@ -286,3 +300,30 @@ def test_people_label_and_the_run_goes_on(tmp_path):
     assert answer.code == 3
     (kept,) = tmp_path.glob("run.before-*")
     assert LABELS.read(kept) == labels
+
+
+def test_importing_an_old_file_again_does_not_undo_a_correction(waiting):
+    out, queue = waiting
+    first, second = queue.with_name("first.csv"), queue.with_name("second.csv")
+    rows = list(csv.DictReader(queue.open(encoding="utf-8")))
+    for path, label in ((first, "normal"), (second, "sick")):
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows([row | {"label": label} for row in rows])
+    assert call("labels", "import", out, first, second).code == 2  # two answers at once: which one holds?
+    assert call("labels", "import", out, first, "--json").json["num_new"] == len(rows)
+    assert call("labels", "import", out, second, "--json").json["num_changed"] == len(rows)
+    assert call("labels", "import", out, first, "--json").json["num_new"] == 0
+    assert set(expert_classes(LABELS.read(out), ("normal", "sick")).values()) == {"sick"}
+    assert "every label is there" in call("status", out).out
+
+
+def test_another_pool_is_refused_before_anything_is_written(waiting):
+    out, _ = waiting
+    before = {path: path.read_bytes() for path in out.glob("*.parquet") if path.name != "manifest_files.parquet"}
+    answer = call("run", "--pool", PHANTOM, "--out", out, "--resume", *FAST)
+    assert answer.code == 2
+    assert "not in the pool" in answer.message
+    assert {path: path.read_bytes() for path in before} == before
+    assert call("run", "--out", out, "--resume").code == 3  # the run goes on with its own pool

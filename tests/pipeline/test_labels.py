@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline import labels
 from pipeline.contracts import LABELS
-from pipeline.errors import ContractError
+from pipeline.errors import ContractError, InputError
 from pipeline.labels import Answer
 
 FINDINGS = ("normal", "pneumonia", "covid")
@@ -169,3 +169,36 @@ def test_no_expert_answer_is_ever_lost_or_outvoted_by_the_model(tmp_path_factory
         for image_id, finding in known.items():
             said = [f for (i, _), f in latest.items() if i == image_id and f is not None]
             assert finding == (said[0] if len(set(said)) == 1 else None)
+
+
+def test_the_order_of_the_findings_does_not_matter(tmp_path):
+    """A run resumed with its classes in another order, or with one more, keeps every answer."""
+    given_answers = [answer("a", "normal"), answer("b", "pneumonia"), answer("c", None)]
+    labels.add_answers(tmp_path, given_answers, FINDINGS)
+    before = classes(tmp_path)
+    table = labels.read(tmp_path)
+    assert labels.expert_classes(table, FINDINGS[::-1]) == before
+    assert labels.expert_classes(table, ("abscess", *FINDINGS)) == before
+    labels.add_answers(tmp_path, [answer("b", None)], ("abscess", *FINDINGS))
+    assert classes(tmp_path)["b"] is None
+
+
+def test_a_class_that_experts_used_may_not_go(tmp_path):
+    labels.add_answers(tmp_path, [answer("a", "covid")], FINDINGS)
+    with pytest.raises(InputError, match="covid"):
+        labels.expert_classes(labels.read(tmp_path), FINDINGS[:2])
+
+
+def test_a_person_beats_a_label_that_came_with_the_pool(tmp_path):
+    labels.add_answers(tmp_path, [answer("a", "normal")], FINDINGS)
+    labels.add_answers(tmp_path, [answer("a", "covid", labels.POOL, 0), answer("b", "covid", labels.POOL, 0)], FINDINGS)
+    assert classes(tmp_path) == {"a": "normal", "b": "covid"}
+    assert labels.disagreements(labels.read(tmp_path)) == []
+
+
+def test_an_even_split_between_people_is_told(tmp_path):
+    labels.add_answers(tmp_path, [answer("a", "normal", "x"), answer("a", "covid", "y")], FINDINGS)
+    assert labels.disagreements(labels.read(tmp_path)) == ["a"]
+    labels.add_answers(tmp_path, [answer("a", "covid", "z")], FINDINGS)
+    assert labels.disagreements(labels.read(tmp_path)) == []
+    assert classes(tmp_path) == {"a": "covid"}

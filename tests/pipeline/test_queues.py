@@ -178,8 +178,13 @@ class TestHoldoutRequest:
         assert len({unlabelled.patient[i] for i in asked}) == len(asked) == 8
         assert {unlabelled.split[i] for i in asked} == {"holdout"}
 
-    def test_nothing_when_the_pool_or_an_expert_labelled_the_holdout(self, unlabelled):
-        assert queues.holdout_request(unlabelled.ctx, {unlabelled.ids("holdout")[4]}) == []
+    def test_patients_with_a_label_count_and_are_not_asked_again(self, unlabelled):
+        known = unlabelled.ids("holdout")[4]
+        asked = queues.holdout_request(unlabelled.ctx, {known})
+        assert len(asked) == 7
+        assert unlabelled.patient[known] not in {unlabelled.patient[i] for i in asked}
+
+    def test_nothing_when_the_pool_labelled_the_holdout(self, unlabelled):
         unlabelled.table(unlabelled.truth)
         assert queues.holdout_request(unlabelled.ctx, set()) == []
 

@@ -108,6 +108,18 @@ def test_carry_over_leaves_out_what_experts_answered(tmp_path):
     }  # fmt: skip
     PSEUDO.write(before, pa.table(columns, schema=PSEUDO.schema))
     rollback.save_oof(before, ["x"], np.array([[0.3, 0.7]]), FINDINGS)
-    rollback.carry_over(before, folder, ["b", "x"])
+    rollback.carry_over(before, folder, ["b", "x"], list(FINDINGS))
     assert PSEUDO.read(folder)["image_id"].to_pylist() == ["a", "c"]
     assert (folder / rollback.OOF).read_bytes() == (before / rollback.OOF).read_bytes()
+
+
+def test_a_class_whose_certificate_lapsed_is_not_carried_over(tmp_path):
+    before, folder = tmp_path / "01", tmp_path / "02"
+    columns = {
+        "image_id": ["a", "b"], "finding": ["normal", "pneumonia"], "probability": [0.9] * 2,
+        "threshold_prob": [0.8] * 2, "decision": ["accept"] * 2, "admitted": [True, True],
+    }  # fmt: skip
+    PSEUDO.write(before, pa.table(columns, schema=PSEUDO.schema))
+    rollback.save_oof(before, ["x"], np.array([[0.3, 0.7]]), FINDINGS)
+    rollback.carry_over(before, folder, [], ["pneumonia"])
+    assert PSEUDO.read(folder)["admitted"].to_pylist() == [False, True]

@@ -16,7 +16,7 @@ def run(tmp_path):
     folder = tmp_path / "run"
     run_dir.claim(folder, resume=False, overwrite=False)
     with run_dir.locked(folder):
-        run_dir.write_config(folder, config.Config(), config.Config(seed=3))
+        run_dir.write_config(folder, config.Config(seed=3))
     run_dir.record_stage(folder, {"name": "manifest", "fingerprint": "f", "counts": {}})
     return folder
 
@@ -30,13 +30,13 @@ def test_a_new_and_an_empty_folder_are_claimed(tmp_path):
     for name in ("empty", "new/deep"):
         with run_dir.locked(tmp_path / name):
             run_dir.claim(tmp_path / name, resume=False, overwrite=False)
-            run_dir.write_config(tmp_path / name, config.Config(), config.Config())
+            run_dir.write_config(tmp_path / name, config.Config())
         assert run_dir.is_run(tmp_path / name)
 
 
 def test_what_it_was_given_and_what_it_became_are_both_kept(run):
-    assert config.load(run / "config.yaml").seed == 0
-    assert config.load(run / "resolved.yaml").seed == 3
+    assert (run / "config.yaml").read_text("utf-8") == "seed: 3\n"
+    assert config.load(run / "resolved.yaml") == config.Config(seed=3)
     found = json.loads((run / "env.json").read_text("utf-8"))
     assert found["torch"]
     assert found["cpus"] >= 1
@@ -156,3 +156,9 @@ def test_hashes_of_files(tmp_path):
     (tmp_path / "b").write_bytes(b"y")
     assert run_dir.file_hash(tmp_path / "a") != run_dir.file_hash(tmp_path / "b")
     assert run_dir.file_hash(tmp_path / "c") == "absent"
+
+
+def test_a_configuration_that_was_refused_is_taken_back(run):
+    before = run_dir.write_config(run, config.Config(seed=4))
+    run_dir.restore_config(run, before)
+    assert config.load(run / "resolved.yaml").seed == 3

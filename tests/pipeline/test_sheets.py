@@ -215,3 +215,20 @@ class TestLabelStudio:
         assert 'value="&quot;&lt;a&amp;b"' in sheets._labelling_config(['"<a&b']) or "value='\"&lt;a&amp;b'" in (
             sheets._labelling_config(['"<a&b'])
         )
+
+
+def test_two_readers_of_a_label_studio_task_are_two_annotators(tmp_path):
+    result = [{"type": "choices", "value": {"choices": ["normal"]}}]
+    other = [{"type": "choices", "value": {"choices": ["pneumonia"]}}]
+    image_id = next(iter(KNOWN))
+    task = {
+        "data": {"image_id": image_id},
+        "annotations": [{"completed_by": 1, "result": result}, {"completed_by": {"id": 2}, "result": other}],
+    }
+    answers, _ = read(sheet(tmp_path, json.dumps([task]), "export.json"))
+    assert {(a.annotator.rpartition("/")[2], a.finding) for a in answers} == {("1", "normal"), ("2", "pneumonia")}
+
+
+def test_a_json_without_image_ids_is_refused(tmp_path):
+    with pytest.raises(InputError, match="not a Label Studio export"):
+        read(sheet(tmp_path, json.dumps({"tasks": []}), "export.json"))

@@ -145,3 +145,19 @@ def test_the_order_of_the_pool_does_not_matter(patients, seed):
     first = {row["image_id"]: row["split"] for row in splits.by_hash(*tables(rows), config).to_pylist()}
     shuffled = splits.by_hash(*tables([rows[i] for i in order]), config).to_pylist()
     assert first == {row["image_id"]: row["split"] for row in shuffled}
+
+
+def test_what_was_sealed_stays_sealed_when_a_new_scan_joins_two_groups(tmp_path):
+    """The joined group may get another key; its sealed scans must not become training scans."""
+    rows = singles(60)
+    _, first = run(tmp_path, rows)
+    sealed = {row["image_id"] for row in first if row["split"] == "holdout"}
+    free = next(row["image_id"] for row in first if row["split"] == "train")
+    for held in sorted(sealed):
+        joined = [(i, p, "joined" if i in (held, free) else g, s) for i, p, g, s in rows]
+        _, now = run(tmp_path, joined)
+        split = {row["image_id"]: row["split"] for row in now}
+        assert split[held] == "holdout"
+        assert split[free] == "excluded"
+        (tmp_path / "splits.parquet").unlink()
+        run(tmp_path, rows)
