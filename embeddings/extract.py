@@ -142,7 +142,13 @@ def _onnx_forward(model: Path, num_threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    return lambda scan_N1SS: session.run(["emb"], {"scan": scan_N1SS})[0]
+
+    def forward(scan_N1SS: np.ndarray) -> np.ndarray:
+        # One scan at a time: its activations stay in the cache of the core, which is half as fast again as a batch
+        # of 32 on depthwise networks, and a vector then depends on nothing but its own scan.
+        return np.concatenate([session.run(["emb"], {"scan": scan[None]})[0] for scan in scan_N1SS])
+
+    return forward
 
 
 def _torch_forward(backbone: Backbone) -> Any:

@@ -81,6 +81,7 @@ def test_a_share_of_the_groups_is_sealed(tmp_path):
 
 def test_the_column_can_be_ignored_and_the_salt_matters(tmp_path):
     ignored = run(tmp_path, singles(200), ["train"] * 200, **{"splits.column": "none"})[1]
+    (tmp_path / "splits.parquet").unlink()
     salted = run(tmp_path, singles(200), **{"splits.salt": "other"})[1]
     assert {row["split"] for row in ignored} == {"train", "holdout"}
     assert [row["split"] for row in ignored] != [row["split"] for row in salted]
