@@ -232,7 +232,9 @@ class EngineConfig(Section):
 
     backend: Literal["ray", "serial"] = Field("ray", description="serial: in this process, for tests and debugging.")
     num_cpus: int | None = Field(None, ge=1, description="CPUs of a local Ray; null: all of the machine.")
-    num_gpus_per_task: float = Field(0.0, ge=0.0, le=16.0, description="GPUs of an embedding or training task.")
+    num_gpus_per_task: float = Field(
+        0.0, ge=0.0, le=16.0, description="GPUs of an embedding task; other tasks ask for none."
+    )
     threads_per_task: int = Field(1, ge=1, le=256, description="CPU threads of a task.")
     max_retries: int = Field(2, ge=0, le=100, description="Retries of a task whose worker died.")
     object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")

@@ -39,7 +39,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if shards:
         ctx.engine.num_slots()  # starts Ray, which is not the network's time
     start = time.perf_counter()
-    for _, result in ctx.engine.map_shards(extract.embed_shard, shards):
+    for _, result in ctx.engine.map_shards(extract.embed_shard, shards, on_gpu=True):
         done += result.num_embedded + len(result.broken)
         broken += result.broken
         ctx.progress("embed", done, total)

@@ -18,8 +18,10 @@ R = TypeVar("R")
 class Engine(Protocol):
     """Runs `function(shard)` for every shard and yields `(index, result)` as they finish."""
 
-    def map_shards(self, function: Callable[[S], R], shards: Sequence[S]) -> Iterator[tuple[int, R]]:
-        """Yield in order of completion; the caller must not depend on the order."""
+    def map_shards(
+        self, function: Callable[[S], R], shards: Sequence[S], *, on_gpu: bool = False
+    ) -> Iterator[tuple[int, R]]:
+        """Yield in order of completion, on which the caller must not depend; `on_gpu` tasks may claim GPUs."""
         ...
 
     def num_slots(self) -> int:
@@ -38,7 +40,9 @@ class Engine(Protocol):
 class SerialEngine:
     """Everything in this process, one shard after the other."""
 
-    def map_shards(self, function: Callable[[S], R], shards: Sequence[S]) -> Iterator[tuple[int, R]]:
+    def map_shards(
+        self, function: Callable[[S], R], shards: Sequence[S], *, on_gpu: bool = False
+    ) -> Iterator[tuple[int, R]]:
         """See `Engine`."""
         for index, shard in enumerate(shards):
             yield index, function(shard)
@@ -74,7 +78,9 @@ class RayEngine:
                 ) from error
         return self._ray
 
-    def map_shards(self, function: Callable[[S], R], shards: Sequence[S]) -> Iterator[tuple[int, R]]:
+    def map_shards(
+        self, function: Callable[[S], R], shards: Sequence[S], *, on_gpu: bool = False
+    ) -> Iterator[tuple[int, R]]:
         """See `Engine`. At most two tasks a slot are in flight, so memory stays bounded."""
         if not shards:
             return
@@ -82,7 +88,7 @@ class RayEngine:
         _check_gpus(self._config, ray.cluster_resources().get("GPU", 0.0))
         remote = ray.remote(
             num_cpus=self._config.threads_per_task,
-            num_gpus=self._config.num_gpus_per_task,
+            num_gpus=self._config.num_gpus_per_task if on_gpu else 0.0,
             max_retries=self._config.max_retries,
         )(_run_with_threads)
         packed = ray.put(function)

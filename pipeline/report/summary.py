@@ -189,7 +189,8 @@ def precisions(run: RunData) -> list[Precision]:
         Precision(
             "Certified",
             f"≥ {floor_percent(bound)}" if known(bound) else "nothing yet",
-            f"What blind checks by experts prove with {confidence}: the true precision is at least this.",
+            f"What blind checks by experts prove with {confidence} of the labels proposed in the rounds before. "
+            "This round's are checked by the next queue.",
             _certificate_note(pooled),
         ),
         Precision(

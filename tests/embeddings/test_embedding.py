@@ -30,7 +30,7 @@ class CountingEngine(SerialEngine):
     def __init__(self):
         self.sizes = []
 
-    def map_shards(self, function, shards):
+    def map_shards(self, function, shards, *, on_gpu=False):
         if function is extract.embed_shard:
             self.sizes += [len(shard.sha256) for shard in shards]
         return super().map_shards(function, shards)
