@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import labels, queues, run_dir
+from pipeline import labels, outcome, queues, run_dir
 from pipeline.annotators import oracle, sheets
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, PSEUDO, QUEUE, write_text
 from pipeline.dataset import Dataset
 from pipeline.errors import WaitingForLabels
-from pipeline.outcome import learn_round, publish, timed
+from pipeline.outcome import learn_round, timed
 from pipeline.queues import Proposals
 
 log = logging.getLogger(__name__)
@@ -33,18 +33,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
     loop = Loop(ctx)
     if not ctx.config.oracle:  # a label that came with the training pool is an expert label already given
         labels.add_answers(ctx.folder, loop.data.pool_answers(), loop.data.findings)
-    for round_index in range(1, ctx.config.rounds.num + 1):
-        ctx.progress("rounds", round_index - 1, ctx.config.rounds.num)
-        run_dir.write_status(ctx.folder, "running", "rounds", round_index)
-        if not loop.run_round(round_index):
-            log.info(
-                "round %d: nothing is left to ask and nothing new to learn from; the loop ends here",
-                round_index,
-            )
-            break
-    loop.write_metrics()
-    if loop.finished():
-        publish(ctx, loop.data, len(loop.finished()))
+    try:
+        loop.run_rounds()
+    except WaitingForLabels:
+        loop.publish()
+        raise
+    loop.publish()
     ctx.progress("rounds", ctx.config.rounds.num, ctx.config.rounds.num)
     last = loop.finished()[-1] if loop.finished() else {}
     return {
@@ -60,6 +54,21 @@ class Loop:
     def __init__(self, ctx: StageContext) -> None:
         self.ctx = ctx
         self.data = Dataset.open(ctx)
+
+    def run_rounds(self) -> None:
+        """Run round after round until all are done, or nothing is left to ask."""
+        for round_index in range(1, self.ctx.config.rounds.num + 1):
+            self.ctx.progress("rounds", round_index - 1, self.ctx.config.rounds.num)
+            run_dir.write_status(self.ctx.folder, "running", "rounds", round_index)
+            if not self.run_round(round_index):
+                log.info("round %d: nothing is left to ask; the loop ends here", round_index)
+                return
+
+    def publish(self) -> None:
+        """Make the last finished round the run's: metrics, predictions, pseudo-labels in the label store."""
+        self.write_metrics()
+        if self.finished():
+            outcome.publish(self.ctx, self.data, len(self.finished()))
 
     def finished(self) -> list[dict[str, Any]]:
         """Metrics of the finished rounds, in order."""

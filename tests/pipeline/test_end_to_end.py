@@ -288,6 +288,7 @@ def test_people_label_and_the_run_goes_on(tmp_path):
     assert answer.code == 3
     assert "round 2 waits for 6 of 6 labels" in answer.message
     assert QUEUE.read(queue.parent) == asked
+    assert set(PREDICTIONS.read(out)["round"].to_pylist()) == {1}  # what round 1 found is there while round 2 waits
     (row,) = metrics(out)
     assert (row["num_expert"], row["pseudo_precision"]) == (6, None)  # nobody knows the truth of the others
     assert row["holdout"]["num_scans"] == 8
