@@ -90,6 +90,17 @@ class Grey:
         return _unit(_squashed(self.image, size_px))
 
 
+def read_uri(uri: str) -> bytes:
+    """The bytes behind a local path or any URI that fsspec knows; OSError as it comes."""
+    if "://" not in uri:
+        return Path(uri).read_bytes()
+    import fsspec
+
+    with fsspec.open(uri, "rb") as stream:
+        data: bytes = stream.read()
+    return data
+
+
 def read_bytes(uri: str) -> bytes:
     """Read a local path or any URI that fsspec knows.
 
@@ -97,13 +108,7 @@ def read_bytes(uri: str) -> bytes:
         DecodeError: the file is missing or cannot be read.
     """
     try:
-        if "://" not in uri:
-            return Path(uri).read_bytes()
-        import fsspec
-
-        with fsspec.open(uri, "rb") as stream:
-            data: bytes = stream.read()
-        return data
+        return read_uri(uri)
     except FileNotFoundError:
         raise DecodeError("the file is missing") from None
     except IsADirectoryError:

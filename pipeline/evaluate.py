@@ -73,11 +73,6 @@ def evaluate(
     return found
 
 
-def operating_point(prob_NC: np.ndarray, prevalence_C: np.ndarray, kind: str) -> np.ndarray:
-    """Class of each scan: argmax of prob / weight, the weights those of `operating_weights`."""
-    return np.asarray((prob_NC / operating_weights(prevalence_C, kind)).argmax(1))
-
-
 def operating_weights(prevalence_C: np.ndarray, kind: str) -> np.ndarray:
     """balanced: divide by the pool's prevalence, which maximises balanced accuracy of calibrated scores; else ones."""
     return prevalence_C if kind == "balanced" else np.full(len(prevalence_C), 1.0 / len(prevalence_C))

@@ -36,6 +36,10 @@ class Classifier:
         """Calibrated probabilities (N, C)."""
         return at_prevalence(logit_NC, self.temperature, self.prevalence_C)
 
+    def classes(self, prob_NC: np.ndarray) -> np.ndarray:
+        """Class index at the operating point (N,)."""
+        return np.asarray((prob_NC / self.weights_C).argmax(1))
+
     def save(self, folder: Path, card: dict[str, Any], basis: tuple[np.ndarray, np.ndarray]) -> None:
         """Write `model.safetensors`, `model.onnx` and `card.json`.
 

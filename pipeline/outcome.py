@@ -64,7 +64,7 @@ def learn_round(
     with timed(clock, "train"):
         rng = ctx.rng("learn", round_index)
         learned = selftrain.learn(material, config, ctx.engine, len(data.findings), admitted, rng)
-        model = _classifier(ctx, data, learned)
+        model = classifier(ctx, data, learned)
         oof_prob_EC = model.probabilities(learned.oof_logit_EC)
     with timed(clock, "pseudo"):
         before = ctx.round_folder(round_index - 1)
@@ -87,7 +87,7 @@ def learn_round(
             earlier = json.loads((before / "metrics.json").read_text("utf-8"))
             row |= {name: earlier[name] for name in OF_THE_MODEL}
     prob_NC = model.probabilities(logit_NC)
-    predicted_N = np.asarray((prob_NC / model.weights_C).argmax(1))
+    predicted_N = model.classes(prob_NC)
     with timed(clock, "evaluate"):
         row["flip_rate"] = _flip_rate(ctx, data, round_index, predicted_N)
         row["holdout"] = evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
@@ -143,7 +143,8 @@ def _uniform(ctx: StageContext, round_index: int) -> set[str]:
     return found
 
 
-def _classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier:
+def classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier:
+    """The classifier of what was learned, at the configured operating point."""
     weights_C = evaluate.operating_weights(learned.prevalence_C, ctx.config.evaluate.operating_point)
     return Classifier(learned.student, data.findings, learned.temperature, learned.prevalence_C, weights_C)
 
@@ -195,7 +196,7 @@ def _flip_rate(ctx: StageContext, data: Dataset, round_index: int, predicted_N: 
         return None
     before = Classifier.load(folder)
     prob_TC = before.probabilities(before.head.logits(data.x_NP[data.train_T]))
-    return float(((prob_TC / before.weights_C).argmax(1) != predicted_N[data.train_T]).mean())
+    return float((before.classes(prob_TC) != predicted_N[data.train_T]).mean())
 
 
 def _write_predictions(

@@ -3,11 +3,11 @@
 import csv
 import difflib
 import io
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embeddings.decode import read_uri
 from pipeline import pool_values
 from pipeline.config import KNOWN_COLUMNS, PoolConfig
 from pipeline.errors import InputError
@@ -47,14 +47,8 @@ def read_table(uri: str, config: PoolConfig) -> pa.Table:
 
 
 def _read(uri: str) -> bytes:
-    import fsspec
-
     try:
-        if "://" not in uri:
-            return Path(uri).read_bytes()
-        with fsspec.open(uri, "rb") as stream:
-            data: bytes = stream.read()
-        return data
+        return read_uri(uri)
     except OSError as error:
         raise InputError(
             f"the manifest cannot be read: {error.strerror or error}",

@@ -12,7 +12,7 @@ from pipeline.annotators import oracle
 from pipeline.context import StageContext
 from pipeline.contracts import write_text
 from pipeline.dataset import Dataset
-from pipeline.outcome import cannot_learn
+from pipeline.outcome import cannot_learn, classifier
 from pipeline.queues import Proposals
 
 FILE = "reference.jsonl"
@@ -52,6 +52,7 @@ def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], rou
     admitted = [ctx.config.pseudo.gate == "estimated"] * len(data.findings)
     rng = ctx.rng("learn-reference", round_index)
     learned = selftrain.learn(material, ctx.config, ctx.engine, len(data.findings), admitted, rng)
-    prob_NC = selftrain.at_prevalence(learned.student_logit_NC, learned.temperature, learned.prevalence_C)
-    predicted_N = evaluate.operating_point(prob_NC, learned.prevalence_C, ctx.config.evaluate.operating_point)
+    model = classifier(ctx, data, learned)
+    prob_NC = model.probabilities(learned.student_logit_NC)
+    predicted_N = model.classes(prob_NC)
     return evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings, reader="reference")

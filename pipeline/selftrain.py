@@ -210,7 +210,7 @@ def at_prevalence(logit_NC: np.ndarray, temperature: float, prevalence_C: np.nda
 
 def _teacher_fit(material: Material, config: Config, rows_E: np.ndarray, num_classes: int, seed: int) -> _Fit:
     class_E = material.class_E[rows_E]
-    weight = calibrate.class_weights(class_E, num_classes)[class_E]
+    weight = _balanced(class_E, num_classes)
     rows, target = material.expert_E[rows_E], np.eye(num_classes)[class_E]
     val = None
     stop = _stopping_rows(material, rows_E, class_E, seed) if config.train.head == "mlp" else None
