@@ -22,8 +22,10 @@ app = typer.Typer(
     help="Label-efficient chest X-ray classification: embeddings, label queues, pseudo-labels, and the evidence.",
 )  # fmt: skip
 config_app = typer.Typer(no_args_is_help=True, help="Show, check or describe configurations.")
-labels_app = typer.Typer(no_args_is_help=True, help="Bring expert labels back into a run.")
+labels_app = typer.Typer(no_args_is_help=True, help="Bring expert labels back into a run, and take them back.")
+queue_app = typer.Typer(no_args_is_help=True, help="Hand a run's queue out to annotators.")
 app.add_typer(config_app, name="config")
+app.add_typer(queue_app, name="queue")
 app.add_typer(labels_app, name="labels")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; see `cxr-ssl config show`.")]
@@ -163,10 +165,10 @@ def evaluate(
 
 @app.command()
 def status(folder: RunArgument, as_json: JsonOption = False) -> None:
-    """Say how far a run came and what it waits for."""
-    from pipeline import runs
+    """Say how far a run came, where its labels stand, and what it waits for."""
+    from pipeline import standing
 
-    _answer(runs.status(folder), as_json, _show_status)
+    _answer(standing.status(folder), as_json, _show_status)
 
 
 @app.command()
@@ -177,24 +179,94 @@ def report(folder: RunArgument, as_json: JsonOption = False) -> None:
     _answer(runs.rebuild_report(folder), as_json, lambda found: _say(f"report: {found['report']}"))
 
 
+@queue_app.command("export")
+def queue_export(
+    folder: RunArgument,
+    format_: Annotated[
+        list[str] | None, typer.Option("--format", help="labelstudio, csv, html or bundle; may be repeated.")
+    ] = None,
+    annotator: Annotated[
+        list[str] | None, typer.Option(help="Share the queue out to annotators, a list of their own each; repeat.")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Where Label Studio finds the pictures: s3://…, gs://… (copied there), https://…."),
+    ] = None,
+    reassign: Annotated[bool, typer.Option("--reassign", help="Share out anew what is not answered.")] = False,
+    preannotate: Annotated[
+        bool,
+        typer.Option("--preannotate", help="Show the model's answer in Label Studio, never where blindness counts."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the latest queue as files to label: for anybody, or a list of their own for each annotator."""
+    from pipeline import labelling
+    from pipeline.annotators.handouts import FORMATS, Wish
+    from pipeline.answers import annotator_name
+
+    names = tuple(dict.fromkeys(annotator_name(name) for name in annotator or []))
+    wish = Wish(names, tuple(format_ or FORMATS), images, reassign, preannotate)
+    _answer(labelling.export_queue(folder, wish), as_json, _show_export)
+
+
 @labels_app.command("import")
 def labels_import(
     folder: RunArgument,
-    files: Annotated[list[Path], typer.Argument(help="Filled queue.csv or Label Studio JSON export.")],
-    annotator: Annotated[str, typer.Option(help="Who gave these labels.")] = "expert",
+    files: Annotated[list[Path], typer.Argument(help="Filled queue.csv, answers.csv, bundle or Label Studio export.")],
+    annotator: Annotated[str | None, typer.Option(help="Who gave these labels, where the files do not say.")] = None,
+    skip_mistakes: Annotated[
+        bool, typer.Option("--skip-mistakes", help="Take the good rows of a file that has bad ones.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Add expert labels to a run; importing a file twice changes nothing."""
-    from pipeline import runs
+    from pipeline import labelling
+
+    found = labelling.import_labels(folder, files, annotator, skip_mistakes=skip_mistakes)
+    _answer(found, as_json, _show_import)
+
+
+@labels_app.command("log")
+def labels_log(folder: RunArgument, as_json: JsonOption = False) -> None:
+    """Show every import and every sitting at the page, and whether it stands."""
+    from pipeline import labelling
+
+    _answer({"batches": labelling.log_of(folder)}, as_json, _show_log)
+
+
+@labels_app.command("undo")
+def labels_undo(
+    folder: RunArgument,
+    batch: Annotated[str | None, typer.Argument(help="Number in `labels log`; the latest when left out.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an import back; its answers stay on record and no longer count."""
+    from pipeline import labelling
 
     _answer(
-        runs.import_labels(folder, files, annotator),
+        labelling.undo(folder, batch),
         as_json,
-        lambda found: _say(
-            "{num_new} new answers ({num_changed} corrections), {num_known} known already, {num_blank} rows blank, "
-            "{num_files_known} files imported before, {num_disagreements} scans in dispute".format(**found)
-        ),
+        lambda found: _say(f"batch {found['batch']} ({found['kind']}): {found['num_undone']} answers taken back"),
     )
+
+
+@app.command()
+def annotate(
+    folder: RunArgument,
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8017,
+    host: Annotated[
+        str, typer.Option(help="Address to serve on; another than the loopback is seen by others.")
+    ] = "127.0.0.1",
+    show_why: Annotated[bool, typer.Option("--show-why", help="Tell annotators why a scan was chosen.")] = False,
+) -> None:
+    """Serve the labelling page of a run's queue; open the printed link. Ctrl-C stops it, nothing is lost."""
+    from pipeline import labelling
+
+    def tell(link: str) -> None:
+        _say(f"label here, Ctrl-C stops it: {link}")
+        sys.stdout.flush()
+
+    labelling.annotate(folder, host=host, port=port, blind=not show_why, ready=tell)
 
 
 @config_app.command("show")
@@ -404,11 +476,69 @@ def _show_plan(found: dict[str, Any]) -> None:
     _say(f"pool: {found['num_scans']} scans, {found['num_labelled']} labelled; out: {found['out']}")
 
 
+def _show_export(found: dict[str, Any]) -> None:
+    for name, paths in found["files"].items():
+        _say(f"{name or 'anybody'}: {found['num_scans'][name]} scans of round {found['round']}")
+        for path in paths:
+            _say(f"  {path}")
+    _say(f"then: cxr-ssl labels import {found['out']} FILE")
+
+
+def _show_import(found: dict[str, Any]) -> None:
+    for mistake in found["mistakes"]:
+        _complain(mistake, "left out")
+    parts = (
+        ("num_new", "new answers", True), ("num_changed", "of them corrections", False),
+        ("num_known", "known already", True), ("num_older", "older than what is known", False),
+        ("num_blank", "rows blank", True), ("num_skipped", "skipped by the annotator", False),
+        ("num_mistakes", "rows left out", False), ("num_files_known", "files imported before", False),
+        ("num_disagreements", "scans in dispute", True),
+    )  # fmt: skip
+    _say(", ".join(f"{found[name]} {text}" for name, text, always in parts if always or found[name]))
+    if found["batch"]:
+        _say(f"batch {found['batch']}; take it back with: cxr-ssl labels undo RUN {found['batch']}")
+
+
+def _show_log(found: dict[str, Any]) -> None:
+    for row in found["batches"]:
+        what = ", ".join(row["files"]) or row["kind"]
+        state = f"undone {row['undone']}" if row["undone"] else f"{row['num_standing']} of {row['num_answers']} stand"
+        _say(
+            f"{row['batch']:>4}  {row['time']}  {row['kind']:<7} {', '.join(row['annotators']) or '–'}: {what}; {state}"
+        )
+    if not found["batches"]:
+        _say("no labels have come in yet")
+
+
 def _show_status(found: dict[str, Any]) -> None:
     _say(f"state: {found['state']}" + (f", stage {found['stage']}" if found.get("stage") else ""))
     _say(f"rounds finished: {found['rounds_finished']} of {found['rounds']}; expert labels: {found['num_expert']}")
+    told = found["labels"]
+    if told["num_asked"]:
+        _say(f"round {told['round']}: {told['num_asked']} scans asked, {told['num_asked'] - told['num_open']} answered")
+    for row in told["annotators"]:
+        pace = "" if row["seconds_per_scan"] is None else f", {row['seconds_per_scan']:g} s a scan"
+        aside = "".join(f", {row[f'num_{kind}']} {kind}" for kind in ("rejected", "unsure") if row[f"num_{kind}"])
+        _say(f"  {row['annotator']}: {row['num_answers']} answers, {row['num_round']} of this round{aside}{pace}")
+    _show_agreement(told["agreement"])
     if found.get("waiting"):
         _say(found["waiting"])
+
+
+def _show_agreement(found: dict[str, Any] | None) -> None:
+    if found is None:
+        return
+    if found["share"]["num_scans"]:
+        measures = (("agree on", "share"), ("Fleiss' kappa", "fleiss"), ("Krippendorff's alpha", "krippendorff"))
+        shown = [f"{text} {_number(found[key]['value'])}{_between(found[key]['ci95'])}" for text, key in measures]
+        _say(f"{found['share']['num_scans']} scans read twice or more: {', '.join(shown)}")
+    for row in found["intra"]:
+        _say(f"  {row['annotator']} read again: {_number(row['share']['value'])}{_between(row['share']['ci95'])}")
+    for row in found["suspects"]:
+        _say(
+            f"  {row['annotator']} stands out: agrees with others on {row['agreement']:.3f}, they with each other on "
+            f"{row['others']:.3f}"
+        )
 
 
 def _show_doctor(found: dict[str, Any]) -> None:

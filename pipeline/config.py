@@ -142,6 +142,17 @@ class QueueConfig(Section):
         ge=0,
         description="Scans of the sealed holdout asked for once, when the pool brings no labels for it.",
     )
+    readers_per_scan: int = Field(1, ge=1, le=20, description="Annotators who read every scan. An oracle reads once.")
+    double_read_share: Share = Field(0.0, description="Share of the scans that one annotator more reads.")
+    recheck_share: Share = Field(
+        0.05, description="Share of the budget spent on pseudo-labels, drawn uniformly, asked blind. Not by an oracle."
+    )
+    reread_share: Share = Field(
+        0.05, description="An annotator's own answers of earlier rounds, asked again blind, per scan she reads."
+    )
+    second_look_share: Share = Field(
+        0.1, description="Largest share of the budget spent on disputes and likely label errors, asked again."
+    )
 
 
 class TrainConfig(Section):

@@ -172,14 +172,14 @@ QUEUE = Contract(
         [
             _key("image_id"),
             _col("rank", pa.int32(), nullable=False),  # 1 = first
-            _key("kind"),  # never shown to an annotator: the uniform slice must stay blind
+            _key("kind"),  # never shown to an annotator: the uniform slice must stay blind; see queues.KINDS
             _col("cluster", pa.int32()),
             _col("score", pa.float32()),  # the strategy's own score, e.g. typicality
             _col("proposed", pa.string()),  # pseudo-label proposed before the expert was asked; null = none
         ]
     ),
     key=("image_id",),
-    values=(("kind", ("representative", "uniform", "holdout")),),
+    values=(("kind", ("representative", "uniform", "holdout", "recheck", "dispute", "doubt")),),
 )
 
 LABELS = Contract(
@@ -191,13 +191,15 @@ LABELS = Contract(
             _col("value", pa.float32(), nullable=False),  # 1 present, 0 absent, NaN no information
             _key("origin"),
             _key("annotator"),
-            _col("answer", pa.int64(), nullable=False),  # rows of one answer share it, in the order given; -1 = pseudo
+            _col("answer", pa.int64(), nullable=False),  # rows of one answer share it; later is larger; -1 = pseudo
+            _col("reply", pa.string()),  # as the expert put it: a class, or why there is none; null for a pseudo-label
+            _col("certainty", pa.string()),  # sure or unsure; null where it was not said
             _col("round", pa.int32(), nullable=False),  # 0 = given with the pool
             _col("probability", pa.float32()),  # of a pseudo-label, calibrated; null for an expert
             _col("time", pa.timestamp("ms", tz="UTC")),
         ]
     ),
-    values=(("origin", ("expert", "pseudo")),),
+    values=(("origin", ("expert", "pseudo")), ("certainty", ("sure", "unsure"))),
 )
 
 PSEUDO = Contract(

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import features, labels, propagate
+from pipeline.answers import POOL, Answer
 from pipeline.clusters import NEIGHBORS, train_ids
 from pipeline.context import StageContext
 from pipeline.contracts import POOL_LABELS, SPLIT_TABLE
@@ -68,11 +69,11 @@ class Dataset:
         """Features, memory-mapped."""
         return features.load(self.folder)
 
-    def pool_answers(self) -> list[labels.Answer]:
+    def pool_answers(self) -> list[Answer]:
         """Labels that came with the training pool."""
         known = zip(self.pool_labels["image_id"].to_pylist(), self.pool_labels["label"].to_pylist(), strict=True)
         return [
-            labels.Answer(image_id, label, labels.POOL, 0)
+            Answer(image_id, label, POOL, 0)
             for image_id, label in known
             if label is not None and self.split.get(image_id) == "train"
         ]

@@ -31,7 +31,12 @@ OF_THE_MODEL = (
 
 
 def learn_round(
-    ctx: StageContext, data: Dataset, round_index: int, answers: dict[str, str | None], clock: dict[str, float]
+    ctx: StageContext,
+    data: Dataset,
+    round_index: int,
+    answers: dict[str, str | None],
+    training: dict[str, str | None],
+    clock: dict[str, float],
 ) -> dict[str, Any]:
     """Learn from the answers so far, write the round's files, and return its row of metrics.
 
@@ -39,11 +44,12 @@ def learn_round(
         ctx: The stage's context.
         data: The run's scans.
         round_index: From 1.
-        answers: Class of every scan experts answered; None: could not tell.
+        answers: Class of every scan experts answered; None: could not tell, or in dispute. Certificates rest on it.
+        training: The same, where readers differ by consensus with the model: what the classifier learns from.
         clock: Seconds of each step are added here.
     """
     folder, config = ctx.round_folder(round_index), ctx.config
-    material, ids = data.material(answers, _uniform(ctx, round_index))
+    material, ids = data.material(training, _uniform(ctx, round_index))
     certificates = pseudo.certificates(
         ctx.folder, answers, data.findings, config.pseudo, round_index, config.rounds.num
     )

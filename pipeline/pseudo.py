@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from pipeline.certify import Certificate, certify
 from pipeline.config import PseudoConfig
 from pipeline.contracts import PSEUDO, QUEUE
+from pipeline.queues import BLIND_CHECKS
 
 # N scans, C findings
 
@@ -78,6 +79,8 @@ def blind_checks(
 ) -> tuple[list[str], list[str]]:
     """Proposals and expert answers of every uniformly drawn scan that had a proposal, over all rounds so far.
 
+    Both the uniform slice and the re-checks are uniform among the proposals they were drawn from.
+
     A scan the experts could not tell counts against its proposal: leaving such checks out would void the bound.
     """
     proposed, truth = [], []
@@ -86,7 +89,8 @@ def blind_checks(
         if not (path / "queue.parquet").exists():
             continue
         queue = QUEUE.read(path)
-        drawn = queue.filter(pc.and_(pc.equal(queue["kind"], "uniform"), pc.is_valid(queue["proposed"])))
+        blind = pc.is_in(queue["kind"], value_set=pa.array(BLIND_CHECKS))
+        drawn = queue.filter(pc.and_(blind, pc.is_valid(queue["proposed"])))
         for image_id, finding in zip(drawn["image_id"].to_pylist(), drawn["proposed"].to_pylist(), strict=True):
             if image_id in answers:
                 proposed.append(finding)

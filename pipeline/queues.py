@@ -3,10 +3,11 @@
 The uniform slice alone estimates prevalence and certifies, because labels an algorithm chose are not a sample of the
 pool. It takes one scan of a patient, so that checks are independent; where a slice holds a good part of all patients,
 those with many scans are therefore a little under-represented. Representatives are sought where no pseudo-label has
-been accepted yet: an expert's minute is not spent on what the model already answers.
+been accepted yet, and not beside scans that experts held to be no good: an expert's minute is not spent on either.
 """
 
 import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +23,9 @@ from pipeline.vectors import Vectors, unit_rows
 # N scans of the training pool
 
 log = logging.getLogger(__name__)
+CHUNK = 8192  # candidates compared at once
+BLIND_CHECKS = ("uniform", "recheck")  # drawn uniformly from what was proposed
+SECOND_LOOKS = ("dispute", "doubt")  # answered before
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,9 @@ def draw(
     proposals: Proposals,
     *,
     strategy: str,
-    holdout: list[str],
+    holdout: Sequence[str] = (),
+    second_looks: Sequence[tuple[str, str]] = (),
+    rejected: Collection[str] = (),
 ) -> pa.Table:
     """Draw the queue of a round.
 
@@ -84,25 +90,35 @@ def draw(
         proposals: Accepted pseudo-labels of the round before.
         strategy: Name of the strategy for the representatives.
         holdout: Scans of the sealed holdout that are asked for along with this queue.
+        second_looks: Answered scans to ask again, out of the same budget, each with its kind.
+        rejected: Answered scans that are no good; what lies nearest to them is not chosen as a representative.
 
     Returns:
         A table of the `QUEUE` contract in random order of kinds, so that the order tells nothing.
     """
     pool = selection_pool(ctx, labelled)
     rng = ctx.rng(f"queue-{strategy}", round_index)
-    budget = min(ctx.config.queue.budget, int(pool.candidate_N.sum()))
+    budget = min(ctx.config.queue.budget - len(second_looks), int(pool.candidate_N.sum()))
     num_uniform = budget if strategy == "random" else round(ctx.config.queue.uniform_share * budget)
     uniform = _at_most_one_patient(pool, strategies.get("random"), num_uniform, [], rng)
     settled_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
-    open_pool = replace(pool, candidate_N=pool.candidate_N & ~settled_N)
+    num_recheck = 0 if ctx.config.oracle else round(ctx.config.queue.recheck_share * budget)
+    settled = replace(pool, candidate_N=pool.candidate_N & settled_N)
+    blind = uniform + _at_most_one_patient(
+        settled, strategies.get("random"), min(num_recheck, budget - num_uniform), uniform, rng
+    )
+    good = replace(pool, candidate_N=pool.candidate_N & ~_nearest_is(pool, rejected))
+    open_pool = replace(good, candidate_N=good.candidate_N & ~settled_N)
     chosen: list[Pick] = []
-    for source in (open_pool, pool):  # when all that is open was asked: go on among the settled
-        left = budget - len(uniform) - len(chosen)
-        chosen += _at_most_one_patient(source, strategies.get(strategy), left, uniform + chosen, rng)
-    rows = [(pick, "uniform") for pick in uniform] + [(pick, "representative") for pick in chosen]
+    for source in (open_pool, good, pool):  # when all that is open was asked: go on among the settled
+        left = budget - len(blind) - len(chosen)
+        chosen += _at_most_one_patient(source, strategies.get(strategy), left, blind + chosen, rng)
+    rows = [(pick, "uniform") for pick in uniform] + [(pick, "recheck") for pick in blind[len(uniform) :]]
+    rows += [(pick, "representative") for pick in chosen]
     rows += [(Pick(image_id), "holdout") for image_id in holdout]
+    rows += [(Pick(image_id), kind) for image_id, kind in second_looks]
     rows = [rows[i] for i in rng.permutation(len(rows))]
-    if budget < ctx.config.queue.budget:
+    if budget + len(second_looks) < ctx.config.queue.budget:
         log.warning(
             "round %d: %d scans are left to ask for, fewer than the budget of %d",
             round_index,
@@ -157,6 +173,19 @@ def _at_most_one_patient(
             break
         picks += more
     return picks
+
+
+def _nearest_is(pool: SelectionPool, rejected: Collection[str]) -> np.ndarray:
+    """Candidates whose nearest answered scan, by cosine, is one of `rejected`; a mask (N,)."""
+    near_N = np.zeros(len(pool.ids_N), bool)
+    answered_A = np.flatnonzero(pool.labelled_N)
+    bad_A = np.isin(pool.ids_N[answered_A], np.array(list(rejected) or [""]))
+    if not bad_A.any():
+        return near_N
+    open_ = np.flatnonzero(pool.candidate_N)
+    for rows in np.array_split(open_, max(1, len(open_) // CHUNK)):
+        near_N[rows] = bad_A[(pool.unit_ND[rows] @ pool.unit_ND[answered_A].T).argmax(axis=1)]
+    return near_N
 
 
 def _without(pool: SelectionPool, picks: list[Pick]) -> SelectionPool:

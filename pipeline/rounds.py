@@ -6,14 +6,18 @@ seen: a queue once drawn is never drawn again, an answer once given is never ask
 
 import json
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import labels, outcome, queues, run_dir
-from pipeline.annotators import oracle, sheets
+from pipeline import labels, outcome, queues, readings, run_dir
+from pipeline.annotators import handouts, oracle, worklist
+from pipeline.annotators.handouts import Handout
+from pipeline.annotators.pictures import write_picture
+from pipeline.annotators.tables import Origin, Row
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, PSEUDO, QUEUE, write_text
 from pipeline.dataset import Dataset
@@ -94,13 +98,16 @@ class Loop:
             answers = self._answers(round_index, queue)
         if len(queue) == 0 and round_index > 1:
             return False
-        fingerprint = self._fingerprint(round_index, answers)
+        training = readings.training_classes(
+            self.ctx.folder, labels.read(self.ctx.folder), answers, self.data.findings, round_index
+        )
+        fingerprint = self._fingerprint(round_index, answers, training)
         path = folder / "metrics.json"
         if path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint:
             log.info("round %d: finished before, kept", round_index)
             return True
         path.unlink(missing_ok=True)  # until the new row is written, the round counts as not finished
-        row = learn_round(self.ctx, self.data, round_index, answers, clock)
+        row = learn_round(self.ctx, self.data, round_index, answers, training, clock)
         seconds = {name: round(value, 3) for name, value in clock.items()}
         write_text(path, json.dumps({"round": round_index, **row, "seconds": seconds, "fingerprint": fingerprint}))
         self.write_metrics()
@@ -118,23 +125,44 @@ class Loop:
                 write_text(folder / "queue.json", json.dumps(self._selection()))
                 QUEUE.write(folder, queue)
         if len(queue) and not (folder / "queue.html").exists():
-            manifest = MANIFEST.read(self.ctx.folder)
-            asked = manifest.filter(pc.is_in(manifest["image_id"], value_set=queue["image_id"].combine_chunks()))
-            uris = dict(zip(asked["image_id"].to_pylist(), asked["uri"].to_pylist(), strict=True))
-            sheets.export(folder, queue, uris, self.data.findings, self.ctx.config.pool.max_pixels)
+            self._write_files(round_index, queue)
         return queue
 
+    def _write_files(self, round_index: int, queue: pa.Table) -> None:
+        """The queue as files that anybody may fill; `queue export` makes those for named annotators."""
+        folder, max_pixels = self.ctx.round_folder(round_index), self.ctx.config.pool.max_pixels
+        ids = queue.sort_by("rank")["image_id"].to_pylist()
+        manifest = MANIFEST.read(self.ctx.folder)
+        wanted = manifest.filter(pc.is_in(manifest["image_id"], value_set=pa.array(ids, pa.string())))
+        for row in wanted.select(["image_id", "uri"]).to_pylist():
+            write_picture(folder / "images" / f"{row['image_id']}.png", row["uri"], max_pixels)
+        rows = tuple(Row(image_id, rank, f"images/{image_id}.png") for rank, image_id in enumerate(ids, start=1))
+        origin = Origin("", round_index, worklist.run_code(self.ctx.folder) or "")
+        handouts.write_files(Handout(folder, rows, origin, self.data.findings), ("csv", "labelstudio", "html"))
+
     def _draw(self, round_index: int) -> pa.Table:
-        answered = set(labels.expert_classes(labels.read(self.ctx.folder), self.data.findings))
-        holdout = [] if self.ctx.config.oracle or round_index > 1 else queues.holdout_request(self.ctx, answered)
+        labels.settle(self.ctx.folder, self.data.findings)
+        table, config = labels.read(self.ctx.folder), self.ctx.config
+        answered = set(labels.expert_classes(table, self.data.findings))
+        holdout = [] if config.oracle or round_index > 1 else queues.holdout_request(self.ctx, answered)
+        again = [] if config.oracle else self._second_looks(round_index, table)
         return queues.draw(
             self.ctx,
             round_index,
             answered,
             self._proposals(round_index - 1),
-            strategy=self.ctx.config.strategy.name,
+            strategy=config.strategy.name,
             holdout=holdout,
+            second_looks=again,
+            rejected=set(labels.rejections(table)),
         )
+
+    def _second_looks(self, round_index: int, table: pa.Table) -> list[tuple[str, str]]:
+        queue = self.ctx.config.queue
+        num = math.ceil(queue.second_look_share * queue.budget)
+        before = worklist.kinds(self.ctx.folder, round_index)
+        doubted = {image_id for image_id, kinds in before.items() if readings.DOUBT in kinds}
+        return readings.second_looks(self.ctx.folder, table, self.data.findings, round_index, num, doubted)
 
     def _selection(self) -> dict[str, Any]:
         """The options a queue is drawn with; kept beside it, because they may change from round to round."""
@@ -154,23 +182,32 @@ class Loop:
         return Proposals(dict(zip(accepted["image_id"].to_pylist(), accepted["finding"].to_pylist(), strict=True)))
 
     def _answers(self, round_index: int, queue: pa.Table) -> dict[str, str | None]:
-        asked = queue["image_id"].to_pylist()
         if self.ctx.config.oracle:
-            given = oracle.answer(asked, self.data.pool_labels, round_index)
+            given = oracle.answer(queue["image_id"].to_pylist(), self.data.pool_labels, round_index)
             labels.add_answers(self.ctx.folder, given, self.data.findings)
-        answers = labels.expert_classes(labels.read(self.ctx.folder), self.data.findings, round_index)
-        open_ = [image_id for image_id in asked if image_id not in answers]
-        if open_:
-            folder = self.ctx.round_folder(round_index)
-            raise WaitingForLabels(
-                f"round {round_index} waits for {len(open_)} of {len(asked)} labels: fill the label column of "
-                f"{folder / 'queue.csv'} (pictures beside it; queue.html shows them all)\n"
-                f"then: cxr-ssl labels import {self.ctx.folder} {folder / 'queue.csv'} --annotator NAME "
-                f"&& cxr-ssl run --out {self.ctx.folder} --resume"
-            )
-        return answers
+        labels.settle(self.ctx.folder, self.data.findings)
+        table = labels.read(self.ctx.folder)
+        if len(queue):
+            self._wait_for_labels(round_index, table)
+        return labels.expert_classes(table, self.data.findings, round_index)
 
-    def _fingerprint(self, round_index: int, answers: dict[str, str | None]) -> str:
+    def _wait_for_labels(self, round_index: int, table: pa.Table) -> None:
+        given = labels.answers(table, worklist.asked(self.ctx.folder), round_index)
+        found = worklist.open_worklist(self.ctx.folder, round_index, given, oracle=self.ctx.config.oracle)
+        open_ = found.open()
+        if open_:
+            num = sum(found.missing(ask) for ask in open_)
+            folder, out = self.ctx.round_folder(round_index), self.ctx.folder
+            raise WaitingForLabels(
+                f"round {round_index} waits for {num} of {sum(ask.readers for ask in found.asks)} labels\n"
+                f"label them in the browser: cxr-ssl annotate {out}\n"
+                f"or as files: cxr-ssl queue export {out} (or fill the label column of {folder / 'queue.csv'}; "
+                "queue.html shows the scans)\n"
+                f"  then: cxr-ssl labels import {out} {folder / 'queue.csv'} --annotator NAME\n"
+                f"and go on: cxr-ssl run --out {out} --resume"
+            )
+
+    def _fingerprint(self, round_index: int, answers: dict[str, str | None], training: dict[str, str | None]) -> str:
         config = self.ctx.config
         before = run_dir.stage_records(self.ctx.folder)
         earlier = self.ctx.round_folder(round_index - 1) / "metrics.json"
@@ -182,6 +219,7 @@ class Loop:
                 "seed": config.seed,
                 "looks": config.rounds.num if config.pseudo.gate == "certified" else 1,
                 "answers": answers,
+                "consensus": {i: training[i] for i in training if training[i] != answers.get(i)},
                 "inputs": before.get("clusters", {}).get("fingerprint"),
                 "before": json.loads(earlier.read_text("utf-8")).get("fingerprint") if earlier.exists() else None,
             }

@@ -16,10 +16,11 @@ from typing import Any
 
 from pipeline import __version__, config, contracts
 from pipeline.config import Config
-from pipeline.errors import ContractError, InputError, RunDirError
+from pipeline.errors import CxrSslError, RunDirError
 
 log = logging.getLogger(__name__)
 RESOLVED, STATUS, STAGES_FILE, LOCK = "resolved.yaml", "status.json", "stages.json", ".lock"
+PATIENCE_SECONDS = 1.0
 PACKAGES = (
     "ray",
     "torch",
@@ -90,12 +91,15 @@ def _has_begun(folder: Path) -> bool:
 
 def _may_hold_human_answers(folder: Path) -> bool:
     from pipeline import labels
-    from pipeline.annotators import sheets
+    from pipeline.annotators import tables
+    from pipeline.journal import Journal
 
     try:
-        imported = labels.human_answers(labels.read(folder)) > 0
-        return imported or any(sheets.is_filled(path) for path in folder.glob("rounds/*/queue.csv"))
-    except (ContractError, InputError):
+        if Journal.open(folder).given or labels.human_answers(labels.read(folder)) > 0:
+            return True
+        queues = [*folder.glob("rounds/*/queue.csv"), *folder.glob("rounds/*/annotators/*/queue.csv")]
+        return any(tables.is_filled(path.name, path.read_text("utf-8-sig", errors="replace")) for path in queues)
+    except (CxrSslError, OSError):
         return True  # unreadable: who knows what somebody could still save from it
 
 
@@ -114,12 +118,20 @@ def _set_aside(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; a second process is refused at once, a dead one's lock is free."""
+def locked(folder: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Hold the folder's lock; a second process is refused, a dead one's lock is free.
+
+    Args:
+        folder: Run directory.
+        patience_seconds: How long to wait for it: the labelling page holds it for moments.
+
+    Raises:
+        RunDirError: when another process works in the folder, or it cannot be written.
+    """
     from filelock import FileLock, Timeout
 
     refuse_foreign(folder)
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK, timeout=patience_seconds)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -1,9 +1,7 @@
-"""What the commands do: start, resume, look at and feed a run."""
+"""What the commands do with a run: start, resume, plan, report."""
 
-import datetime as dt
 import json
 import logging
-import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import config as configuration
-from pipeline import contracts, run_dir, stages, strategies
+from pipeline import run_dir, stages, strategies
 from pipeline.audit import overrides
 from pipeline.audit.check import Override
 from pipeline.config import Config
@@ -97,34 +95,6 @@ def dry_run(request: Request) -> dict[str, Any]:
     }
 
 
-def status(folder: Path) -> dict[str, Any]:
-    """How far a run came: {"state","stage","round","updated","rounds","rounds_finished","num_expert","waiting"}."""
-    config = config_of(folder)
-    found = run_dir.read_status(folder)
-    from pipeline import labels
-
-    table = labels.read(folder)
-    answered = {image_id for image_id, _ in labels.latest(table)}
-    disagreed = labels.disagreements(table)
-    return found | {
-        "rounds": config.rounds.num,
-        "rounds_finished": len(read_metrics(folder)),
-        "num_expert": len(answered),
-        "num_disagreements": len(disagreed),
-        "waiting": _waiting(folder, found, answered),
-    }
-
-
-def _waiting(folder: Path, found: dict[str, Any], answered: set[str]) -> str | None:
-    """What the run waits for now, labels imported since its last stop taken into account."""
-    if found.get("state") != "waiting":
-        return found.get("message")
-    open_ = [image_id for image_id in _asked(folder) if image_id not in answered]
-    if open_:
-        return f"waits for {len(open_)} labels: {found.get('message')}"
-    return f"every label is there: cxr-ssl run --out {folder} --resume"
-
-
 def rebuild_report(folder: Path) -> dict[str, Any]:
     """Write the report again from what is on disk."""
     config = config_of(folder)
@@ -133,59 +103,6 @@ def rebuild_report(folder: Path) -> dict[str, Any]:
     with run_dir.locked(folder):
         report.run(StageContext(config, folder, SerialEngine()))
     return {"report": str(folder / "report" / "index.html")}
-
-
-def import_labels(folder: Path, files: list[Path], annotator: str) -> dict[str, Any]:
-    """Read answers and add them to the label store; the files are kept in `imports/`.
-
-    Raises:
-        InputError: with every row that cannot be used; then nothing is added.
-    """
-    config = config_of(folder)
-    from pipeline import labels
-    from pipeline.annotators import sheets
-    from pipeline.findings import findings_of
-
-    name = " ".join(annotator.split())
-    if name in ("", labels.POOL, labels.ORACLE):
-        raise InputError(
-            "this name is reserved", value=annotator, where="--annotator", fix="use the annotator's own name"
-        )
-    with run_dir.locked(folder):
-        findings = findings_of(StageContext(config, folder, SerialEngine()))
-        known = _asked(folder)
-        now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-        answers, num_blank, num_seen = [], 0, 0
-        for path in files:
-            if _kept(folder, path).exists():
-                num_seen += 1  # imported before: importing it again must not undo a later correction
-                continue
-            found, blank = sheets.read_answers(path, known, findings, name, now)
-            answers += found
-            num_blank += blank
-        sheets.refuse_contradictions(answers)
-        before = labels.latest(labels.read(folder))
-        num_changed = sum(before.get((a.image_id, a.annotator), a.finding) != a.finding for a in answers)
-        num_new = labels.add_answers(folder, answers, findings)
-        for path in files:
-            kept = _kept(folder, path)
-            kept.parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, kept)
-        disagreed = labels.disagreements(labels.read(folder))
-    if disagreed:
-        log.warning("annotators disagree evenly on %d scans; they count as unanswered in training", len(disagreed))
-    return {
-        "num_new": num_new,
-        "num_changed": num_changed,
-        "num_known": len(answers) - num_new,
-        "num_blank": num_blank,
-        "num_files_known": num_seen,
-        "num_disagreements": len(disagreed),
-    }
-
-
-def _kept(folder: Path, path: Path) -> Path:
-    return folder / "imports" / f"{run_dir.file_hash(path)}-{path.name}"
 
 
 def prepared(request: Request) -> tuple[Path, Config]:
@@ -296,11 +213,3 @@ def config_of(folder: Path) -> Config:
     if not run_dir.is_run(folder):
         raise RunDirError("is not a run directory", where=folder, fix="give the folder that --out named")
     return configuration.load(folder / run_dir.RESOLVED)
-
-
-def _asked(folder: Path) -> dict[str, int]:
-    known: dict[str, int] = {}
-    for path in sorted((folder / "rounds").glob("*/queue.parquet")):
-        for image_id in contracts.QUEUE.read(path.parent)["image_id"].to_pylist():
-            known.setdefault(image_id, int(path.parent.name))
-    return known

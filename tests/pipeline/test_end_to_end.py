@@ -240,11 +240,14 @@ def test_people_label_and_the_run_goes_on(tmp_path):
     answer = call(*start)
     assert (answer.code, answer.out) == (3, "")
     advice = answer.message.splitlines()
-    assert len(advice) == 2
-    assert advice[0].startswith("waiting: round 1 waits for 6 of 6 labels")
-    assert str(queue) in advice[0]
-    assert f"cxr-ssl labels import {out} {queue}" in advice[1]
-    assert f"cxr-ssl run --out {out} --resume" in advice[1]
+    assert advice[0] == "waiting: round 1 waits for 6 of 6 labels"
+    for command in (
+        f"annotate {out}",
+        f"queue export {out}",
+        f"labels import {out} {queue}",
+        f"run --out {out} --resume",
+    ):
+        assert f"cxr-ssl {command}" in answer.message
     found = call("status", out, "--json").json
     assert (found["state"], found["rounds_finished"]) == ("waiting", 0)
     assert "queue.csv" in found["waiting"]

@@ -6,15 +6,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import labels
+from pipeline.answers import BAD_QUALITY, CANNOT_TELL, NOT_CXR, ORACLE, POOL, Answer
 from pipeline.contracts import LABELS
 from pipeline.errors import ContractError, InputError
-from pipeline.labels import Answer
+from tests.pipeline.people import say
 
 FINDINGS = ("normal", "pneumonia", "covid")
 
 
 def answer(image_id, finding, annotator="ann", round_index=1):
-    return Answer(image_id, finding, annotator, round_index, dt.datetime(2026, 1, 2, tzinfo=dt.UTC))
+    return Answer(image_id, finding or CANNOT_TELL, annotator, round_index, dt.datetime(2026, 1, 2, tzinfo=dt.UTC))
 
 
 def classes(folder, up_to_round=None):
@@ -32,7 +33,7 @@ def pseudo_ids(folder):
 
 
 def test_one_row_a_finding_with_its_origin(tmp_path):
-    assert labels.add_answers(tmp_path, [answer("a", "pneumonia"), answer("b", None)], FINDINGS) == 2
+    assert say(tmp_path, [answer("a", "pneumonia"), answer("b", None)], FINDINGS) == 2
     rows = labels.read(tmp_path).to_pylist()
     assert [(r["image_id"], r["finding"], r["value"]) for r in rows[:3]] == [
         ("a", "normal", 0.0),
@@ -46,18 +47,18 @@ def test_one_row_a_finding_with_its_origin(tmp_path):
 
 def test_the_same_file_twice_changes_nothing(tmp_path):
     given_ = [answer("a", "normal"), answer("b", None), answer("c", "covid")]
-    labels.add_answers(tmp_path, given_, FINDINGS)
+    say(tmp_path, given_, FINDINGS)
     before = (tmp_path / "labels.parquet").read_bytes()
-    assert labels.add_answers(tmp_path, given_, FINDINGS) == 0
+    assert say(tmp_path, given_, FINDINGS) == 0
     assert (tmp_path / "labels.parquet").read_bytes() == before
 
 
 def test_an_annotator_may_correct_and_the_first_answer_stays_on_record(tmp_path):
     for finding in ("normal", "covid", None, "covid"):
-        assert labels.add_answers(tmp_path, [answer("a", finding)], FINDINGS) == 1
+        assert say(tmp_path, [answer("a", finding)], FINDINGS) == 1
     assert classes(tmp_path) == {"a": "covid"}
     assert len(labels.read(tmp_path)) == 4 * len(FINDINGS)
-    labels.add_answers(tmp_path, [answer("a", None)], FINDINGS)
+    say(tmp_path, [answer("a", None)], FINDINGS)
     assert classes(tmp_path) == {"a": None}
 
 
@@ -73,33 +74,46 @@ def test_an_annotator_may_correct_and_the_first_answer_stays_on_record(tmp_path)
     ],
 )
 def test_majority_and_ties(tmp_path, votes, expected):
-    labels.add_answers(tmp_path, [answer("a", v, annotator=f"ann{i}") for i, v in enumerate(votes)], FINDINGS)
+    say(tmp_path, [answer("a", v, annotator=f"ann{i}") for i, v in enumerate(votes)], FINDINGS)
     assert classes(tmp_path) == {"a": expected}
 
 
-def test_scans_keep_the_order_of_their_first_answer(tmp_path):
-    for image_id, finding in (("b", "normal"), ("a", "covid"), ("b", "covid"), ("c", None)):
-        labels.add_answers(tmp_path, [answer(image_id, finding)], FINDINGS)
-    assert list(classes(tmp_path).items()) == [("b", "covid"), ("a", "covid"), ("c", None)]
+def test_the_order_in_which_answers_came_does_not_show(tmp_path):
+    given_ = [answer(i, f, who) for i in "cab" for f, who in (("covid", "y"), ("normal", "x"))]
+    for name, order in (("one", given_), ("other", given_[::-1])):
+        (tmp_path / name).mkdir()
+        for one in order:
+            say(tmp_path / name, [one], FINDINGS)
+    one, other = (tmp_path / name / "labels.parquet" for name in ("one", "other"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_scans_that_are_no_good_are_told_apart(tmp_path):
+    say(tmp_path, [answer("a", BAD_QUALITY), answer("b", NOT_CXR, "x"), answer("b", "covid", "y")], FINDINGS)
+    say(tmp_path, [answer("c", NOT_CXR, "x"), answer("c", NOT_CXR, "y"), answer("c", "covid", "z")], FINDINGS)
+    table = labels.read(tmp_path)
+    assert classes(tmp_path) == {"a": None, "b": None, "c": None}
+    assert labels.rejections(table) == {"a": BAD_QUALITY, "c": NOT_CXR}
+    assert labels.disagreements(table) == ["b"]
 
 
 def test_a_correction_counts_once_in_the_vote(tmp_path):
-    labels.add_answers(tmp_path, [answer("a", "normal", "x"), answer("a", "covid", "y")], FINDINGS)
-    labels.add_answers(tmp_path, [answer("a", "covid", "x")], FINDINGS)
+    say(tmp_path, [answer("a", "normal", "x"), answer("a", "covid", "y")], FINDINGS)
+    say(tmp_path, [answer("a", "covid", "x")], FINDINGS)
     assert classes(tmp_path) == {"a": "covid"}
 
 
 def test_an_earlier_round_does_not_know_later_answers(tmp_path):
-    labels.add_answers(tmp_path, [answer("a", "normal", round_index=1), answer("b", "covid", round_index=2)], FINDINGS)
+    say(tmp_path, [answer("a", "normal", round_index=1), answer("b", "covid", round_index=2)], FINDINGS)
     assert classes(tmp_path, 1) == {"a": "normal"}
     assert classes(tmp_path, 2) == {"a": "normal", "b": "covid"}
 
 
 def test_an_expert_beats_a_pseudo_label_whoever_comes_first(tmp_path):
-    labels.add_answers(tmp_path, [answer("a", "normal"), answer("b", None)], FINDINGS)
+    say(tmp_path, [answer("a", "normal"), answer("b", None)], FINDINGS)
     pseudo(tmp_path, {"a": "covid", "b": "covid", "c": "covid", "d": "normal"})
     assert pseudo_ids(tmp_path) == {"c", "d"}
-    labels.add_answers(tmp_path, [answer("c", "normal", round_index=2)], FINDINGS)
+    say(tmp_path, [answer("c", "normal", round_index=2)], FINDINGS)
     assert pseudo_ids(tmp_path) == {"d"}  # at once, not in the round after
     assert classes(tmp_path) == {"a": "normal", "b": None, "c": "normal"}
 
@@ -116,17 +130,17 @@ def test_pseudo_labels_are_those_of_the_last_round(tmp_path):
 
 def test_people_are_counted_apart_from_pool_and_oracle(tmp_path):
     given_ = [
-        answer("a", "normal", labels.POOL, 0),
-        answer("b", "normal", labels.ORACLE),
+        answer("a", "normal", POOL, 0),
+        answer("b", "normal", ORACLE),
         answer("c", "covid"),
         answer("c", "normal", "second"),
     ]
-    labels.add_answers(tmp_path, given_, FINDINGS)
+    say(tmp_path, given_, FINDINGS)
     assert labels.human_answers(labels.read(tmp_path)) == 1
 
 
 def test_a_write_that_would_lose_an_expert_row_is_refused(tmp_path):
-    labels.add_answers(tmp_path, [answer("a", "normal")], FINDINGS)
+    say(tmp_path, [answer("a", "normal")], FINDINGS)
     with pytest.raises(ContractError, match="3 expert rows would be lost"):
         labels._write(tmp_path, labels.read(tmp_path), LABELS.empty())
     assert classes(tmp_path) == {"a": "normal"}
@@ -160,7 +174,7 @@ def test_no_expert_answer_is_ever_lost_or_outvoted_by_the_model(tmp_path_factory
                 changed = latest.get((image_id, annotator), "never") != finding
                 latest[image_id, annotator] = finding
                 num_new += changed
-                assert labels.add_answers(folder, [answer(image_id, finding, annotator)], FINDINGS) == changed
+                assert say(folder, [answer(image_id, finding, annotator)], FINDINGS) == changed
         rows = labels.read(folder).to_pylist()
         assert sum(r["origin"] == "expert" for r in rows) == num_new * len(FINDINGS)
         assert not pseudo_ids(folder) & {image_id for image_id, _ in latest}
@@ -174,31 +188,31 @@ def test_no_expert_answer_is_ever_lost_or_outvoted_by_the_model(tmp_path_factory
 def test_the_order_of_the_findings_does_not_matter(tmp_path):
     """A run resumed with its classes in another order, or with one more, keeps every answer."""
     given_answers = [answer("a", "normal"), answer("b", "pneumonia"), answer("c", None)]
-    labels.add_answers(tmp_path, given_answers, FINDINGS)
+    say(tmp_path, given_answers, FINDINGS)
     before = classes(tmp_path)
     table = labels.read(tmp_path)
     assert labels.expert_classes(table, FINDINGS[::-1]) == before
     assert labels.expert_classes(table, ("abscess", *FINDINGS)) == before
-    labels.add_answers(tmp_path, [answer("b", None)], ("abscess", *FINDINGS))
+    say(tmp_path, [answer("b", None)], ("abscess", *FINDINGS))
     assert classes(tmp_path)["b"] is None
 
 
 def test_a_class_that_experts_used_may_not_go(tmp_path):
-    labels.add_answers(tmp_path, [answer("a", "covid")], FINDINGS)
+    say(tmp_path, [answer("a", "covid")], FINDINGS)
     with pytest.raises(InputError, match="covid"):
         labels.expert_classes(labels.read(tmp_path), FINDINGS[:2])
 
 
 def test_a_person_beats_a_label_that_came_with_the_pool(tmp_path):
-    labels.add_answers(tmp_path, [answer("a", "normal")], FINDINGS)
-    labels.add_answers(tmp_path, [answer("a", "covid", labels.POOL, 0), answer("b", "covid", labels.POOL, 0)], FINDINGS)
+    say(tmp_path, [answer("a", "normal")], FINDINGS)
+    say(tmp_path, [answer("a", "covid", POOL, 0), answer("b", "covid", POOL, 0)], FINDINGS)
     assert classes(tmp_path) == {"a": "normal", "b": "covid"}
     assert labels.disagreements(labels.read(tmp_path)) == []
 
 
 def test_an_even_split_between_people_is_told(tmp_path):
-    labels.add_answers(tmp_path, [answer("a", "normal", "x"), answer("a", "covid", "y")], FINDINGS)
+    say(tmp_path, [answer("a", "normal", "x"), answer("a", "covid", "y")], FINDINGS)
     assert labels.disagreements(labels.read(tmp_path)) == ["a"]
-    labels.add_answers(tmp_path, [answer("a", "covid", "z")], FINDINGS)
+    say(tmp_path, [answer("a", "covid", "z")], FINDINGS)
     assert labels.disagreements(labels.read(tmp_path)) == []
     assert classes(tmp_path) == {"a": "covid"}

@@ -3,9 +3,10 @@ import json
 import pytest
 
 from pipeline import config, labels, run_dir
-from pipeline.annotators import sheets
+from pipeline.annotators import tables
+from pipeline.answers import ORACLE, POOL, Answer
 from pipeline.errors import RunDirError
-from pipeline.labels import ORACLE, POOL, Answer
+from tests.pipeline.people import say
 
 FINDINGS = ("normal", "sick")
 
@@ -72,7 +73,7 @@ def test_overwrite_empties_a_run_that_no_person_worked_in(run):
 
 
 def imported(run):
-    labels.add_answers(run, [Answer("a", "sick", "Ann", 1)], FINDINGS)
+    say(run, [Answer("a", "sick", "Ann", 1)], FINDINGS)
 
 
 def filled_in(run):
@@ -97,11 +98,9 @@ def test_overwrite_moves_what_people_did_aside(run, work):
     assert after == {path: data for path, data in before.items() if path.name != run_dir.LOCK}
 
 
-def test_a_filled_queue_is_known_as_one(tmp_path):
-    path = tmp_path / "queue.csv"
+def test_a_filled_queue_is_known_as_one():
     for text, filled in (("image_id,label\na,\nb,  \n", False), ("image_id,label\na,\nb,?\n", True)):
-        path.write_text(text)
-        assert sheets.is_filled(path) is filled
+        assert tables.is_filled("queue.csv", text) is filled
 
 
 def test_a_run_that_failed_before_its_first_stage_starts_again(run):

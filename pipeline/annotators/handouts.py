@@ -1,0 +1,290 @@
+"""Queues leave as files: for anybody when a queue is drawn, for named annotators on request.
+
+An annotator sees a scan and its place in her own order. Why it was chosen, its path, its patient and what the model
+thinks of it stay out of every file.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.annotators import bundle, labelstudio, tables, worklist
+from pipeline.annotators.pictures import uris_and_priors, write_picture
+from pipeline.annotators.tables import Origin, Row
+from pipeline.annotators.worklist import Worklist
+from pipeline.answers import Answer
+from pipeline.contracts import PREDICTIONS, write_text
+from pipeline.errors import InputError
+
+FORMATS = ("labelstudio", "csv", "html", "bundle")
+ASSIGNMENTS = "assignments.json"
+Handed = dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to export.
+
+    Attributes:
+        names: Annotators; empty: one export that anybody may fill.
+        formats: Of `FORMATS`.
+        images_url: Where Label Studio finds the pictures: `s3://…`, `gs://…` (they are copied there) or `https://…`.
+        reassign: Hand out anew what was handed out and not answered.
+        preannotate: Show the model's answer in Label Studio, where that does no harm.
+    """
+
+    names: tuple[str, ...] = ()
+    formats: tuple[str, ...] = FORMATS
+    images_url: str | None = None
+    reassign: bool = False
+    preannotate: bool = False
+
+
+@dataclass(frozen=True)
+class Handout:
+    """What one annotator is given.
+
+    Attributes:
+        folder: Where the files go; pictures lie in the round's `images/`.
+        rows: The scans in the annotator's order.
+        origin: Whose it is, and what asks.
+        findings: Classes an answer may name.
+        images_url: Where Label Studio finds the pictures; None: on its own disk, below the run's parent folder.
+        predictions: image_id to (class, score, model version) that Label Studio shows; empty: blind.
+    """
+
+    folder: Path
+    rows: tuple[Row, ...]
+    origin: Origin
+    findings: tuple[str, ...]
+    images_url: str | None = None
+    predictions: Mapping[str, tuple[str, float, str]] = field(default_factory=dict)
+
+    @property
+    def pictures(self) -> Path:
+        """The round's pictures; those of scans asked before lie there too."""
+        return _round_folder_of(self.folder) / "images"
+
+
+def assign(
+    found: Worklist, names: Sequence[str], handed: Handed, again: Callable[[str], list[str]], reread_share: float
+) -> Handed:
+    """Who reads what: every scan to as many readers as it lacks, evenly, nobody's earlier share changed.
+
+    Args:
+        found: The round's list.
+        names: The annotators to hand out to.
+        handed: What was handed out before.
+        again: Her own earlier answers that may be asked again, in order.
+        reread_share: How many of them, for each new scan.
+
+    Returns:
+        Annotator to scans in her own order, for all of `handed` and `names`.
+    """
+    lists = {name: list(handed.get(name, ())) for name in [*handed, *names]}
+    fresh: Handed = {name: [] for name in names}
+    for ask in found.asks:
+        taken = {name for name, mine in lists.items() if ask.image_id in mine}
+        taken |= found.readers.get(ask.image_id, set())
+        judges = found.answered.get(ask.image_id, set()) if ask.again else set()
+        free = sorted(
+            (name for name in names if name not in taken),
+            key=lambda name: (name in judges, len(fresh[name]), worklist.digest(ask.image_id, name)),
+        )
+        for name in free[: max(0, ask.readers - len(taken))]:
+            fresh[name].append(ask.image_id)
+    for name, mine in fresh.items():
+        mine.sort(key=lambda image_id: found.turn(found.by_id[image_id], name))
+        lists[name] += _with_rereads(mine, [i for i in again(name) if i not in lists[name]], reread_share)
+    return lists
+
+
+def hand_out(
+    folder: Path,
+    findings: Sequence[str],
+    answers: Sequence[Answer],
+    wish: Wish,
+    *,
+    max_pixels: int,
+    reread_share: float,
+) -> dict[str, Any]:
+    """Export the latest queue, to everybody or to named annotators.
+
+    Args:
+        folder: Run directory.
+        findings: Classes an answer may name.
+        answers: All answers that stand.
+        wish: What to export.
+        max_pixels: A larger scan is not decoded.
+        reread_share: An annotator's own earlier answers asked again, for each new scan.
+
+    Returns:
+        {"round","run","files":{name: [paths]},"num_scans":{name: n}}.
+
+    Raises:
+        InputError: when there is no queue, or nothing is left to hand out.
+    """
+    round_index = worklist.latest_round(folder)
+    if round_index is None:
+        raise InputError("has no queue yet", where=folder, fix=f"cxr-ssl run --out {folder} --resume draws one")
+    code = worklist.run_code(folder) or ""
+    found = worklist.open_worklist(folder, round_index, answers)
+    round_folder = folder / "rounds" / f"{round_index:02d}"
+    names = wish.names or ("",)
+    lists: Handed = {"": [ask.image_id for ask in found.open()]}
+    if wish.names:
+        before = {} if wish.reassign else assignments(folder, round_index)
+        lists = assign(
+            found, names, before, lambda name: worklist.rereads(folder, answers, name, round_index), reread_share
+        )
+        _refuse_empty(lists, names, found)
+        write_text(round_folder / ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
+    uris, _ = uris_and_priors(folder, {image_id for name in names for image_id in lists[name]})
+    shown = predictions(folder, found, code) if wish.preannotate else {}
+    files: dict[str, list[str]] = {}
+    for name in names:
+        own = round_folder / "annotators" / slug(name) if name else round_folder
+        rows = tuple(Row(i, n, _picture_path(own, i)) for n, i in enumerate(lists[name], start=1))
+        origin = Origin(name, round_index, code)
+        given = Handout(own, rows, origin, tuple(findings), wish.images_url, shown)
+        for row in rows:
+            write_picture(given.pictures / f"{row.image_id}.png", uris[row.image_id], max_pixels)
+        files[name] = [str(path) for path in write_files(given, wish.formats)]
+    return {"round": round_index, "run": code, "files": files, "num_scans": {name: len(lists[name]) for name in names}}
+
+
+def write_files(given: Handout, formats: Sequence[str]) -> list[Path]:
+    """Write a handout's files; a queue.csv that somebody has filled is left alone."""
+    from pipeline.report.contact_sheet import queue_html
+
+    made = []
+    if "csv" in formats:
+        path = given.folder / "queue.csv"
+        if not (path.exists() and tables.is_filled(path.name, path.read_text("utf-8-sig", errors="replace"))):
+            write_text(path, tables.write_csv(given.rows, given.findings, given.origin))
+        made.append(path)
+    if "labelstudio" in formats:
+        made += _write_label_studio(given)
+    if "html" in formats:
+        path = given.folder / "queue.html"
+        scans = [row._asdict() | {"file": str(given.pictures / f"{row.image_id}.png")} for row in given.rows]
+        write_text(path, queue_html(scans, findings=given.findings))
+        made.append(path)
+    if "bundle" in formats:
+        path = given.folder / "bundle.zip"
+        bundle.write_bundle(path, given.rows, given.pictures, given.findings, given.origin)
+        made.append(path)
+    return made
+
+
+def predictions(folder: Path, found: Worklist, code: str) -> dict[str, tuple[str, float, str]]:
+    """What the model of the round before says of the scans that need not be read blind.
+
+    Only representatives are shown with it: whatever measures (the uniform slice, re-checks, the holdout) or settles
+    (disputes, doubts) is read blind, always.
+    """
+    before = found.round_index - 1
+    path = folder / "rounds" / f"{before:02d}"
+    if not (path / "predictions.parquet").exists():
+        return {}
+    table = PREDICTIONS.read(path)
+    shown = pa.array([ask.image_id for ask in found.asks if ask.kind == "representative"], pa.string())
+    rows = table.filter(pc.is_in(table["image_id"], value_set=shown)).to_pylist()
+    version = f"{code}-round-{before}"
+    return {row["image_id"]: (row["predicted"], row[f"prob_{row['predicted']}"], version) for row in rows}
+
+
+def assignments(folder: Path, round_index: int) -> Handed:
+    """What was handed out in files of a round: annotator to scans."""
+    path = folder / "rounds" / f"{round_index:02d}" / ASSIGNMENTS
+    found: Handed = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return found
+
+
+def holders(folder: Path, round_index: int) -> dict[str, set[str]]:
+    """Scan to the annotators it was handed out to."""
+    found: dict[str, set[str]] = {}
+    for name, image_ids in assignments(folder, round_index).items():
+        for image_id in image_ids:
+            found.setdefault(image_id, set()).add(name)
+    return found
+
+
+def slug(name: str) -> str:
+    """A folder name for an annotator: her name where that is safe, else with a hash that keeps it her own."""
+    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+    return safe if safe == name and not name.startswith(".") else f"{safe}-{worklist.digest(name)[:6]}"
+
+
+def _with_rereads(mine: list[str], again: list[str], share: float) -> list[str]:
+    """Her list with some of her own earlier answers among it, each behind enough new scans."""
+    out: list[str] = []
+    waiting = list(again)
+    for count, image_id in enumerate(mine, start=1):
+        out.append(image_id)
+        if waiting and int(count * share) > int((count - 1) * share):
+            out.append(waiting.pop(0))
+    return out
+
+
+def _refuse_empty(lists: Handed, names: Sequence[str], found: Worklist) -> None:
+    idle = [name for name in names if not lists[name]]
+    if idle:
+        open_ = len(found.open())
+        raise InputError(
+            f"nothing is left for {', '.join(idle)}" + (f": all {open_} open scans are handed out" if open_ else ""),
+            where="queue export",
+            fix="name all annotators in one command, with --reassign to hand out anew what is not answered"
+            if open_
+            else "every scan of this queue is answered; go on with cxr-ssl run --resume",
+        )
+
+
+def _write_label_studio(given: Handout) -> list[Path]:
+    url = given.images_url
+    served = given.pictures.relative_to(_round_folder_of(given.folder).parent.parent.parent).as_posix()
+    if url is not None and not url.startswith(("http://", "https://")):
+        _copy_pictures(given, url)
+    tasks = labelstudio.tasks(
+        [(row.image_id, row.rank) for row in given.rows],
+        lambda image_id: (
+            f"{url.rstrip('/')}/{image_id}.png" if url else labelstudio.local_files_url(f"{served}/{image_id}.png")
+        ),
+        run=given.origin.run,
+        round_index=given.origin.round_index,
+        annotator=given.origin.annotator or None,
+        findings=given.findings,
+        predictions=given.predictions or None,
+    )
+    path, config = given.folder / "queue.labelstudio.json", given.folder / "queue.labelstudio.xml"
+    write_text(path, labelstudio.task_json(tasks))
+    write_text(config, labelstudio.labelling_config(given.findings))
+    return [path, config]
+
+
+def _copy_pictures(given: Handout, images_url: str) -> None:
+    """Copy the pictures to an object store, where Label Studio reads them by its own credentials."""
+    try:
+        files, root = fsspec.core.url_to_fs(images_url)
+        files.makedirs(root, exist_ok=True)
+        for row in given.rows:
+            files.put_file(str(given.pictures / f"{row.image_id}.png"), f"{root.rstrip('/')}/{row.image_id}.png")
+    except (OSError, ImportError, ValueError) as error:
+        raise InputError(
+            f"pictures cannot be copied there ({error})", value=images_url, where="--images",
+            fix="check the address and its credentials; s3:// needs the extra s3",
+        ) from error  # fmt: skip
+
+
+def _round_folder_of(folder: Path) -> Path:
+    return folder.parent.parent if folder.parent.name == "annotators" else folder
+
+
+def _picture_path(folder: Path, image_id: str) -> str:
+    return f"{'' if _round_folder_of(folder) == folder else '../../'}images/{image_id}.png"

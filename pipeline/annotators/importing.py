@@ -1,0 +1,265 @@
+"""Filled files become answers: read, checked row by row, and counted, before anything is kept."""
+
+import difflib
+import io
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.annotators import labelstudio, tables
+from pipeline.annotators.filled import Filled
+from pipeline.answers import CERTAINTIES, REMARKS, Answer, annotator_name, reply_of
+from pipeline.errors import InputError
+from pipeline.journal import Journal
+
+DEFAULT_NAME = "expert"
+MAX_BYTES = 256 * 2**20  # a label file of a million rows has about 100 MB
+SHOWN = 20
+BUNDLE_MEMBERS = ("answers.csv", "queue.csv")
+
+
+@dataclass(frozen=True)
+class Scans:
+    """What the run knows of scans.
+
+    Attributes:
+        asked: Scan to the first round that asked for it.
+        holdout: Scans of the sealed holdout.
+        others: All other scans of the pool.
+        last_round: The latest queue's.
+        run: The code in the files this run hands out.
+    """
+
+    asked: dict[str, int]
+    holdout: frozenset[str]
+    others: frozenset[str]
+    last_round: int
+    run: str | None
+
+
+@dataclass
+class Harvest:
+    """What files hold, after every row was looked at.
+
+    Attributes:
+        answers: Rows that can be kept.
+        counts: blank, repeated, skipped, superseded, mistake: rows that give no answer, by reason.
+        mistakes: One line for each row that cannot be used: where, what, how to mend it.
+    """
+
+    answers: list[Answer] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    mistakes: list[str] = field(default_factory=list)
+
+
+def harvest(files: Sequence[Path], scans: Scans, findings: Sequence[str], annotator: str | None) -> Harvest:
+    """Read files of one sitting: filled CSV tables, Label Studio exports, bundles.
+
+    Args:
+        files: The files; one annotator may not answer a scan in two ways among them.
+        scans: What the run knows.
+        findings: Classes an answer may name.
+        annotator: Who filled them; None: as the files say, else `expert`.
+
+    Raises:
+        InputError: when a file as a whole cannot be used.
+    """
+    found = Harvest()
+    first: dict[tuple[str, str, int], tuple[str, Answer]] = {}
+    for path in files:
+        rows, accounts = _rows(path, found.counts)
+        _refuse_other_run(path, rows, scans)
+        names = _names(path, rows, annotator, accounts=accounts)
+        for row in rows:
+            _take(row, names[row.reader], scans, findings, found, first)
+    found.counts["mistake"] = len(found.mistakes)
+    return found
+
+
+def refuse(found: Harvest, where: str, findings: Sequence[str]) -> None:
+    """Refuse files with rows that cannot be used, all of them shown.
+
+    Raises:
+        InputError: when there is any.
+    """
+    if found.mistakes:
+        more = len(found.mistakes) - SHOWN
+        shown = "\n".join(found.mistakes[:SHOWN]) + (f"\n… and {more} more" if more > 0 else "")
+        raise InputError(
+            f"{len(found.mistakes)} rows cannot be used, so nothing of the file was taken:\n{shown}",
+            where=where,
+            fix=f"answers are {', '.join([*findings, *REMARKS])}; mend the rows and import the file again, "
+            "or take the others alone with --skip-mistakes",
+        )
+
+
+def news(answers: Sequence[Answer], journal: Journal) -> tuple[list[Answer], Counter[str]]:
+    """Answers the journal does not hold yet, and how many it knows already, holds newer, or has another of.
+
+    Asked again in another round, the same answer is a new one: that is how agreement with oneself is measured.
+    """
+    standing: dict[tuple[str, str, int], Answer] = {}
+    for one in journal.active():
+        standing[one.answer.image_id, one.answer.annotator, one.answer.round_index] = one.answer
+    counts: Counter[str] = Counter()
+    fresh = []
+    for answer in answers:
+        known = standing.get((answer.image_id, answer.annotator, answer.round_index))
+        if known and (known.reply, known.certainty) == (answer.reply, answer.certainty):
+            counts["known"] += 1
+        elif known and known.time and answer.time and answer.time < known.time:
+            counts["older"] += 1  # an export from before a correction
+        else:
+            counts["changed" if known else "new"] += 1
+            fresh.append(answer)
+    return fresh, counts
+
+
+def _take(
+    row: Filled,
+    name: str,
+    scans: Scans,
+    findings: Sequence[str],
+    found: Harvest,
+    first: dict[tuple[str, str, int], tuple[str, Answer]],
+) -> None:
+    if not row.reply.strip():
+        found.counts["blank"] += 1
+        return
+    mistake = _mistake(row, scans, findings)
+    if mistake:
+        found.mistakes.append(f"{row.where}: {mistake}")
+        return
+    reply = reply_of(row.reply, findings)
+    assert reply is not None
+    round_index = row.round_index or scans.asked[row.image_id]
+    certainty = row.certainty.strip().casefold() or None
+    answer = Answer(row.image_id, reply, name, round_index, row.time, certainty, row.seconds)
+    where, before = first.setdefault((row.image_id, name, round_index), (row.where, answer))
+    if before is answer:
+        found.answers.append(answer)
+    elif (before.reply, before.certainty) == (answer.reply, answer.certainty):
+        found.counts["repeated"] += 1
+    else:
+        found.mistakes.append(f"{row.where}: {row.image_id!r} has another answer by {name} in {where}")
+
+
+def _mistake(row: Filled, scans: Scans, findings: Sequence[str]) -> str | None:
+    """What is wrong with a row, if anything."""
+    if row.image_id not in scans.asked:
+        if row.image_id in scans.holdout:
+            return f"{row.image_id!r} is of the sealed holdout and was not asked for; its labels are not taken so"
+        if row.image_id in scans.others:
+            return f"this run has not asked for {row.image_id!r} yet"
+        return f"this run never asked for {row.image_id[:80]!r}"
+    if row.round_index is not None and not scans.asked[row.image_id] <= row.round_index <= scans.last_round:
+        return f"{row.image_id!r} was not asked for in round {row.round_index}"
+    if row.certainty.strip().casefold() not in ("", *CERTAINTIES):
+        return f"unknown certainty {row.certainty.strip()[:80]!r}; write {' or '.join(CERTAINTIES)}, or nothing"
+    if reply_of(row.reply, findings) is None:
+        text = row.reply.strip()[:80]
+        near = difflib.get_close_matches(text.casefold(), [*findings, *REMARKS], n=1)
+        return f"unknown finding {text!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return None
+
+
+def _names(path: Path, rows: Sequence[Filled], annotator: str | None, *, accounts: bool) -> dict[str, str]:
+    """The annotator behind each reader of a file.
+
+    Readers of Label Studio are accounts: an e-mail is a name, a number is not; one account alone is `annotator`.
+    Elsewhere a name in the file is the annotator's own, and another one cannot be given from outside.
+    """
+    readers = sorted({row.reader for row in rows})
+    fallback = annotator_name(annotator) if annotator is not None else DEFAULT_NAME
+    if accounts and len(readers) == 1:
+        account = readers[0]
+        own = annotator is None and "@" in account
+        return {account: annotator_name(account, path.name) if own else fallback}
+    if accounts:
+        return {
+            account: annotator_name(account if "@" in account else f"{fallback}/{account}", path.name)
+            for account in readers
+        }
+    strangers = [name for name in readers if name and annotator is not None and name != fallback]
+    if strangers:
+        raise InputError(
+            f"was handed out to {strangers[0]}, not to {fallback}", where=path.name,
+            fix="leave --annotator out, or empty the column annotator if somebody else filled it",
+        )  # fmt: skip
+    return {name: annotator_name(name, f"{path.name}, annotator") if name else fallback for name in readers}
+
+
+def _refuse_other_run(path: Path, rows: Sequence[Filled], scans: Scans) -> None:
+    strange = sorted({row.run for row in rows if row.run and row.run != scans.run})
+    if strange:
+        raise InputError(
+            "was handed out by another run", value=strange[0], where=path.name,
+            fix=f"import it there; the files of this run carry {scans.run}",
+        )  # fmt: skip
+
+
+def _rows(path: Path, counts: Counter[str]) -> tuple[list[Filled], bool]:
+    """The rows of a file, and whether its readers are accounts of Label Studio."""
+    data = _bytes(path)
+    if data[:4] == b"PK\x03\x04":
+        return _bundle_rows(path, data), False
+    text = _text(path.name, data)
+    if text.lstrip()[:1] in ("[", "{"):
+        export = labelstudio.read_json(path.name, text)
+    elif labelstudio.is_csv(text):
+        export = labelstudio.read_csv(path.name, text)
+    else:
+        return tables.read_csv(path.name, text), False
+    counts["skipped"] += export.num_skipped
+    counts["superseded"] += export.num_superseded
+    return list(export.rows), True
+
+
+def _bundle_rows(path: Path, data: bytes) -> list[Filled]:
+    """Rows of the answers that a bundle came back with: `answers.csv` of its page, else its filled `queue.csv`."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as bundle:
+            inside = {Path(name).name: name for name in bundle.namelist()}
+            member = next((inside[name] for name in BUNDLE_MEMBERS if name in inside), None)
+            if member is None:
+                raise InputError(
+                    f"holds neither of {', '.join(BUNDLE_MEMBERS)}", where=path.name, fix="give the filled table itself"
+                )
+            with bundle.open(member) as stream:
+                inner = stream.read(MAX_BYTES + 1)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise InputError(f"is no whole ZIP file ({error})", where=path.name, fix="copy it again") from error
+    if len(inner) > MAX_BYTES:
+        raise InputError("is larger than any label file", where=f"{path.name}/{member}", fix="give the table itself")
+    return tables.read_csv(f"{path.name}/{member}", _text(f"{path.name}/{member}", inner))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(
+                f"is larger than any label file ({path.stat().st_size / 2**20:.0f} MiB)", where=path.name,
+                fix=f"give the filled table alone; up to {MAX_BYTES // 2**20} MiB are read",
+            )  # fmt: skip
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(
+            "no such file", value=str(path), where="labels import", fix="give a filled queue.csv or a JSON export"
+        ) from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=path, fix="give a file you can read") from error
+
+
+def _text(name: str, data: bytes) -> str:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise InputError("is UTF-16 text", where=name, fix="save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"cannot be read as UTF-8 text (byte 0x{data[error.start]:02x})", where=f"{name}:{line}",
+            fix="save it as UTF-8",
+        ) from error  # fmt: skip

@@ -1,0 +1,200 @@
+"""What is asked of annotators: which scans, of how many readers, and what is still open.
+
+The page, the exported files, `status` and the loop itself all read this one list, so that they cannot disagree on
+what a round waits for.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.answers import Answer
+from pipeline.contracts import QUEUE
+from pipeline.queues import SECOND_LOOKS
+
+BLOCK = 10  # annotators see the scans of a block of ranks in an order of their own
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One scan of a queue.
+
+    Attributes:
+        image_id: The scan.
+        rank: Its priority, 1 = first.
+        kind: Why the queue holds it; no annotator may learn it.
+        readers: Annotators who have to answer it.
+        cluster: The cluster it stands for, if any.
+    """
+
+    image_id: str
+    rank: int
+    kind: str
+    readers: int
+    cluster: int | None = None
+
+    @property
+    def again(self) -> bool:
+        """Whether it was answered before, so that only an answer of this round counts."""
+        return self.kind in SECOND_LOOKS
+
+
+@dataclass(frozen=True)
+class Worklist:
+    """A round's queue with the answers that count for it.
+
+    Attributes:
+        round_index: From 1.
+        asks: In order of rank.
+        readers: Scan to the annotators who have answered what is asked.
+        answered: Scan to all who ever answered it.
+    """
+
+    round_index: int
+    asks: tuple[Ask, ...]
+    readers: dict[str, set[str]]
+    answered: dict[str, set[str]]
+
+    @cached_property
+    def by_id(self) -> dict[str, Ask]:
+        """Its scans by name."""
+        return {ask.image_id: ask for ask in self.asks}
+
+    def hear(self, answer: Answer) -> None:
+        """Count one more answer."""
+        ask = self.by_id.get(answer.image_id)
+        self.answered.setdefault(answer.image_id, set()).add(answer.annotator)
+        if ask is not None and (not ask.again or answer.round_index >= self.round_index):
+            self.readers.setdefault(answer.image_id, set()).add(answer.annotator)
+
+    def lacks(self, ask: Ask, annotator: str) -> bool:
+        """Whether a scan lacks a reader, and she can be it."""
+        return self.missing(ask) > 0 and annotator not in self.readers.get(ask.image_id, ())
+
+    def missing(self, ask: Ask) -> int:
+        """Readers a scan still lacks."""
+        return max(0, ask.readers - len(self.readers.get(ask.image_id, ())))
+
+    def open(self) -> list[Ask]:
+        """Scans that lack a reader."""
+        return [ask for ask in self.asks if self.missing(ask)]
+
+    def turn(self, ask: Ask, annotator: str) -> tuple[bool, int, str]:
+        """Sort key of an annotator's own order: disputes of her own making last; else by blocks of ranks."""
+        judged = ask.again and annotator in self.answered.get(ask.image_id, ())
+        return judged, (ask.rank - 1) // BLOCK, digest(annotator, ask.image_id)
+
+
+def open_worklist(folder: Path, round_index: int, answers: Iterable[Answer], *, oracle: bool = False) -> Worklist:
+    """The list of a round, from its queue and the answers that stand.
+
+    Args:
+        folder: Run directory.
+        round_index: From 1; its `queue.parquet` must be there.
+        answers: All answers that stand.
+        oracle: One reader a scan, whatever the queue was drawn with.
+    """
+    round_folder = folder / "rounds" / f"{round_index:02d}"
+    asks = _asks(round_folder, 1 if oracle else None)
+    found = Worklist(round_index, asks, {}, {})
+    for answer in answers:
+        found.hear(answer)
+    return found
+
+
+def rereads(folder: Path, answers: Iterable[Answer], annotator: str, round_index: int) -> list[str]:
+    """Scans she answered once, in an earlier round, in the order in which she may be asked again, blind.
+
+    Scans of the holdout stay sealed, and what the round asks anyway is left out.
+    """
+    spoken: dict[str, set[int]] = {}
+    for answer in answers:
+        if answer.annotator == annotator:
+            spoken.setdefault(answer.image_id, set()).add(answer.round_index)
+    before = kinds(folder, round_index)
+    now = {row["image_id"] for row in _rows_before(folder, round_index + 1, round_index)}
+    once = [
+        image_id
+        for image_id, rounds in spoken.items()
+        if len(rounds - {round_index}) == 1
+        and image_id in before
+        and "holdout" not in before[image_id]
+        and image_id not in now
+    ]
+    return sorted(once, key=lambda image_id: digest("reread", annotator, round_index, image_id))
+
+
+def run_code(folder: Path) -> str | None:
+    """12 hex digits that name a run in the files it hands out: a hash of its first queue, which never changes."""
+    first = folder / "rounds" / "01"
+    if not (first / "queue.parquet").exists():
+        return None
+    ids = QUEUE.read(first).sort_by("rank")["image_id"].to_pylist()
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
+
+
+def asked(folder: Path) -> dict[str, int]:
+    """Every scan a queue of this run holds, with the first round that asked for it."""
+    known: dict[str, int] = {}
+    for path in sorted((folder / "rounds").glob("*/queue.parquet")):
+        for image_id in QUEUE.read(path.parent)["image_id"].to_pylist():
+            known.setdefault(image_id, int(path.parent.name))
+    return known
+
+
+def kinds(folder: Path, before_round: int) -> dict[str, set[str]]:
+    """Why each scan was asked for in the queues before a round."""
+    found: dict[str, set[str]] = {}
+    for row in _rows_before(folder, before_round):
+        found.setdefault(row["image_id"], set()).add(row["kind"])
+    return found
+
+
+def latest_round(folder: Path) -> int | None:
+    """The round whose queue was drawn last; None before the first."""
+    found = [int(path.parent.name) for path in (folder / "rounds").glob("*/queue.parquet")]
+    return max(found, default=None)
+
+
+def digest(*parts: object) -> str:
+    """A hash that orders things by chance, the same on every machine."""
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+
+
+def _rows_before(folder: Path, end: int, start: int = 1) -> list[dict[str, Any]]:
+    folders = [folder / "rounds" / f"{index:02d}" for index in range(start, end)]
+    return [row for path in folders if (path / "queue.parquet").exists() for row in QUEUE.read(path).to_pylist()]
+
+
+def _asks(round_folder: Path, readers: int | None) -> tuple[Ask, ...]:
+    rows = QUEUE.read(round_folder).sort_by("rank").to_pylist()
+    options = _options(round_folder)
+    wanted = readers or int(options.get("readers_per_scan", 1))
+    fresh = [row["image_id"] for row in rows if row["kind"] not in SECOND_LOOKS]
+    double = set() if readers else _double_read(fresh, float(options.get("double_read_share", 0.0)))
+    return tuple(
+        Ask(
+            row["image_id"],
+            row["rank"],
+            row["kind"],
+            1 if row["kind"] in SECOND_LOOKS else wanted + (row["image_id"] in double),
+            row["cluster"],
+        )
+        for row in rows
+    )
+
+
+def _double_read(image_ids: Sequence[str], share: float) -> set[str]:
+    return set(sorted(image_ids, key=lambda image_id: digest("double", image_id))[: round(share * len(image_ids))])
+
+
+def _options(round_folder: Path) -> dict[str, Any]:
+    """The queue options it was drawn with."""
+    path = round_folder / "queue.json"
+    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    options: dict[str, Any] = found.get("queue", {})
+    return options

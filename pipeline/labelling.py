@@ -1,0 +1,217 @@
+"""What the commands do with labels: hand queues out, take answers in, take them back, say where they stand."""
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline import labels, run_dir
+from pipeline.annotators import handouts, importing, worklist
+from pipeline.annotators.handouts import Wish
+from pipeline.annotators.importing import Scans
+from pipeline.config import Config
+from pipeline.context import StageContext
+from pipeline.contracts import MANIFEST, SPLIT_TABLE
+from pipeline.engine import SerialEngine
+from pipeline.errors import InputError, RunDirError
+from pipeline.findings import findings_of
+from pipeline.journal import Batch, Journal
+from pipeline.runs import config_of
+
+log = logging.getLogger(__name__)
+IMPORTS = "imports"  # every file that came in, as it came
+
+
+def export_queue(folder: Path, wish: Wish) -> dict[str, Any]:
+    """Write the latest queue's files, for anybody or for named annotators; see `handouts.hand_out`."""
+    config, findings = opened(folder)
+    unknown = sorted(set(wish.formats) - {*handouts.FORMATS})
+    if unknown:
+        raise InputError(
+            "is no format", value=unknown[0], where="--format", fix=f"choose of {', '.join(handouts.FORMATS)}"
+        )
+    answers = [one.answer for one in Journal.open(folder).active()]
+    share = config.queue.reread_share
+    return handouts.hand_out(folder, findings, answers, wish, max_pixels=config.pool.max_pixels, reread_share=share) | {
+        "out": str(folder)
+    }
+
+
+def import_labels(
+    folder: Path, files: list[Path], annotator: str | None = None, *, skip_mistakes: bool = False
+) -> dict[str, Any]:
+    """Read answers and add them to the journal and the label store; the files are kept in `imports/`.
+
+    Args:
+        folder: Run directory.
+        files: Filled queue.csv, answers.csv, bundles, Label Studio exports.
+        annotator: Who gave these labels, where the files do not say.
+        skip_mistakes: Take the good rows of a file that has bad ones.
+
+    Raises:
+        InputError: with every row that cannot be used, unless they are skipped; then nothing is added.
+    """
+    config, findings = opened(folder)
+    if config.oracle:
+        log.warning("this is an oracle run: the pool answers its queue; labels of people count beside it")
+    journal = Journal.open(folder)
+    digests = {path: run_dir.file_hash(path) for path in files}
+    fresh_files = [path for path in files if not journal.imported(digests[path])]
+    found = importing.harvest(fresh_files, _scans(folder), findings, annotator)
+    if not skip_mistakes:
+        importing.refuse(found, "labels import", findings)
+    with journal.writing():
+        fresh, counts = importing.news(found.answers, journal)
+        whole = [path for path in fresh_files if not found.mistakes]  # a file with mistakes may come again, mended
+        batch = journal.begin("import", files=[p.name for p in fresh_files], hashes=[digests[p] for p in whole])
+        if fresh_files:
+            for path in fresh_files:
+                _keep(folder, path, digests[path])
+            journal.add(batch, fresh)
+    disagreed = _settled(folder, findings)
+    return {
+        "num_new": len(fresh),
+        "num_changed": counts["changed"],
+        "num_known": counts["known"] + found.counts["repeated"],
+        "num_older": counts["older"] + found.counts["superseded"],
+        "num_blank": found.counts["blank"],
+        "num_skipped": found.counts["skipped"],
+        "num_mistakes": found.counts["mistake"],
+        "mistakes": found.mistakes,
+        "num_files_known": len(files) - len(fresh_files),
+        "num_disagreements": len(disagreed),
+        "batch": batch.name if fresh_files else None,
+    }
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """Every import and every sitting at the page: what it brought, and whether it stands."""
+    opened(folder)
+    journal = Journal.open(folder)
+    given: dict[str, list[str]] = {name: [] for name in journal.batches}
+    standing: Counter[str] = Counter()
+    for one in journal.given.values():
+        given[one.batch].append(one.answer.annotator)
+        standing[one.batch] += journal.stands(one)
+    return [
+        {
+            "batch": batch.name,
+            "kind": batch.kind,
+            "time": batch.time.isoformat(timespec="seconds"),
+            "files": list(batch.files),
+            "annotators": sorted(set(given[batch.name])),
+            "num_answers": len(given[batch.name]),
+            "num_standing": standing[batch.name],
+            "undone": journal.undone[batch.name].isoformat(timespec="seconds")
+            if batch.name in journal.undone
+            else None,
+        }
+        for batch in journal.batches.values()
+    ]
+
+
+def undo(folder: Path, name: str | None = None) -> dict[str, Any]:
+    """Take a batch back, the latest that stands when none is named; its answers stay on record.
+
+    Raises:
+        InputError: when there is no such batch, or it was undone before.
+    """
+    _, findings = opened(folder)
+    journal = Journal.open(folder)
+    with journal.writing():
+        batch = _batch_to_undo(journal, name)
+        gone = [one for one in journal.active() if one.batch == batch.name]
+        journal.undo(batch.name)
+    _settled(folder, findings)
+    return {"batch": batch.name, "kind": batch.kind, "files": list(batch.files), "num_undone": len(gone)}
+
+
+def annotate(folder: Path, *, host: str, port: int, blind: bool, ready: Callable[[str], None]) -> None:
+    """Serve the labelling page until it is stopped.
+
+    Args:
+        folder: Run directory.
+        host: Address to serve on.
+        port: Port; 0 takes a free one.
+        blind: Keep annotators from learning why a scan was chosen.
+        ready: Called with the link once the page can be opened.
+
+    Raises:
+        InputError: when there is no queue, the port is taken, or the extra `annotate` is not installed.
+    """
+    try:
+        from pipeline.annotators.page.server import serve
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"needs a package that is not installed ({error.name})", where="annotate",
+            fix="pip install 'cxr-ssl[annotate]'",
+        ) from error  # fmt: skip
+    from pipeline.annotators.desk import Desk
+
+    config, findings = opened(folder)
+    desk = Desk(folder, config, findings, blind=blind)
+    try:
+        serve(desk, host=host, port=port, name=worklist.run_code(folder), ready=ready)
+    finally:
+        desk.close()
+
+
+def opened(folder: Path) -> tuple[Config, tuple[str, ...]]:
+    """Configuration and classes of a run that has come as far as its manifest.
+
+    Raises:
+        RunDirError: when the folder is no run, or one that has not begun.
+    """
+    config = config_of(folder)
+    if not (folder / f"{SPLIT_TABLE.name}.parquet").exists():
+        raise RunDirError(
+            "has not come to its queue yet", where=folder, fix=f"go on with: cxr-ssl run --out {folder} --resume"
+        )
+    return config, findings_of(StageContext(config, folder, SerialEngine()))
+
+
+def _settled(folder: Path, findings: tuple[str, ...]) -> list[str]:
+    """Bring the answers into the label table, unless a run is at work: it takes them itself. Returns the disputes."""
+    try:
+        with run_dir.locked(folder):
+            labels.settle(folder, findings)
+    except RunDirError:
+        log.warning("a run is at work in %s; it takes the answers in at its next look", folder)
+    disagreed = labels.disagreements(labels.read(folder))
+    if disagreed:
+        log.warning("annotators disagree evenly on %d scans; they count as unanswered in training", len(disagreed))
+    return disagreed
+
+
+def _scans(folder: Path) -> Scans:
+    splits = SPLIT_TABLE.read(folder)
+    holdout = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"].to_pylist()
+    return Scans(
+        asked=worklist.asked(folder),
+        holdout=frozenset(holdout),
+        others=frozenset(MANIFEST.read(folder)["image_id"].to_pylist()),
+        last_round=worklist.latest_round(folder) or 0,
+        run=worklist.run_code(folder),
+    )
+
+
+def _keep(folder: Path, path: Path, digest: str) -> None:
+    kept = folder / IMPORTS / f"{digest}-{path.name}"
+    kept.parent.mkdir(exist_ok=True)
+    shutil.copyfile(path, kept)
+
+
+def _batch_to_undo(journal: Journal, name: str | None) -> Batch:
+    standing = [batch for batch in journal.batches.values() if batch.name not in journal.undone]
+    if name is None and standing:
+        return standing[-1]
+    if name in journal.batches and name not in journal.undone:
+        return journal.batches[name]
+    raise InputError(
+        "was undone before" if name in journal.undone else "no such import",
+        value=name, where="labels undo", fix="cxr-ssl labels log shows them",
+    )  # fmt: skip

@@ -1,0 +1,216 @@
+"""What several readers said of the same scans: agreement, one class for training, and what deserves a second look.
+
+The measures are in `agreement.py` and `consensus.py`; here they meet the label table and a run's files. N scans, M
+annotators, C classes.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import agreement, consensus, labels
+from pipeline.agreement import TwoReaders
+from pipeline.contracts import PREDICTIONS, SPLIT_TABLE
+from pipeline.rollback import OOF
+
+DISPUTE, DOUBT = "dispute", "doubt"
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Answers of people as numbers.
+
+    Attributes:
+        ids_N: Scans any of them answered, sorted.
+        annotators: M names, sorted.
+        first_NM: Class index of each annotator's answer in the round that asked first; -1 = none. Independent readings.
+        latest_NM: Of her latest answer.
+    """
+
+    ids_N: tuple[str, ...]
+    annotators: tuple[str, ...]
+    first_NM: np.ndarray
+    latest_NM: np.ndarray
+
+
+def of_people(table: pa.Table, findings: Sequence[str], up_to_round: int | None = None) -> Readings:
+    """The readings of a label table; an answer that names no class is no reading."""
+    people = labels.people_rows(table)
+    if up_to_round is not None:
+        people = people.filter(pc.less_equal(people["round"], up_to_round))
+    frame = people.select(["image_id", "annotator", "round", "reply"]).to_pandas()
+    ids = tuple(sorted(set(frame["image_id"])))
+    names = tuple(sorted(set(frame["annotator"])))
+    row = {image_id: n for n, image_id in enumerate(ids)}
+    column = {name: m for m, name in enumerate(names)}
+    index = {finding: c for c, finding in enumerate(findings)}
+    first_NM = np.full((len(ids), len(names)), -1, dtype=np.int64)
+    latest_NM = first_NM.copy()
+    begun: dict[tuple[str, str], int] = {}
+    for image_id, annotator, round_index, reply in frame.itertuples(index=False, name=None):
+        place = row[image_id], column[annotator]
+        latest_NM[place] = index.get(reply, -1)
+        if begun.setdefault((image_id, annotator), round_index) == round_index:
+            first_NM[place] = latest_NM[place]
+    return Readings(ids, names, first_NM, latest_NM)
+
+
+def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap: int) -> dict[str, Any] | None:
+    """How far people agree, with each other and with themselves; None where nobody has answered.
+
+    Returns:
+        {"num_annotators","share","fleiss","krippendorff": measures as `agreement.Agreement`; "pairs": [{"annotators",
+        "share","cohen"}]; "intra": [{"annotator","share","cohen"}]; "suspects": [{"annotator","agreement","others",
+        "gap_ci95","num_scans"}]}.
+    """
+    found = of_people(table, findings)
+    if not found.ids_N:
+        return None
+    group_N = _groups(folder, found.ids_N)
+    rng = np.random.default_rng(0)  # the draws of an interval; the same answers give the same one
+    every = agreement.overall(found.first_NM, group_N, len(findings), num_bootstrap, rng)
+    pairs = [{"annotators": [found.annotators[a], found.annotators[b]]} | _two(t) for (a, b), t in every.pairs.items()]
+    suspects = consensus.suspect_annotators(found.first_NM, group_N)
+    return {
+        "num_annotators": len(found.annotators),
+        "share": asdict(every.share),
+        "fleiss": asdict(every.fleiss),
+        "krippendorff": asdict(every.krippendorff),
+        "pairs": [pair for pair in pairs if pair["share"]["num_scans"]],
+        "intra": _intra(folder, table, findings, num_bootstrap),
+        "suspects": [asdict(s) | {"annotator": found.annotators[s.annotator]} for s in suspects],
+    }
+
+
+def training_classes(
+    folder: Path, table: pa.Table, answers: Mapping[str, str | None], findings: Sequence[str], round_index: int
+) -> dict[str, str | None]:
+    """The classes a round learns from: `answers`, but where readers differ on a training scan, by CROWDLAB.
+
+    Holdout, prevalence and certificates go on with `answers`: what judges the model is not settled with its help.
+
+    Args:
+        folder: Run directory.
+        table: The label table.
+        answers: By majority, None where there is none.
+        findings: C classes.
+        round_index: The round that learns; the model of the round before is asked.
+    """
+    found = of_people(table, findings, round_index)
+    differ_N = np.array([len(set(row[row >= 0].tolist())) > 1 for row in found.latest_NM], dtype=bool)
+    if not differ_N.any():
+        return dict(answers)
+    prob_NC = _probabilities(folder, round_index - 1, found.ids_N, findings)
+    train_N = _is_train(folder, found.ids_N)
+    settled = consensus.consensus(found.latest_NM[train_N], prob_NC[train_N])
+    ids = [image_id for image_id, train in zip(found.ids_N, train_N, strict=True) if train]
+    out = dict(answers)
+    for image_id, c, how in zip(ids, settled.class_N, settled.how_N, strict=True):
+        if how == consensus.CROWDLAB:
+            out[image_id] = findings[c]
+    return out
+
+
+def second_looks(
+    folder: Path,
+    table: pa.Table,
+    findings: Sequence[str],
+    round_index: int,
+    num: int,
+    asked_before: Collection[str] = (),
+) -> list[tuple[str, str]]:
+    """Answered scans that deserve another look in the queue of `round_index`, each with its kind, at most `num`.
+
+    Disputes come first, those of the holdout before others; then labels of the training pool that confident learning
+    finds doubtful by the out-of-fold probabilities of the round before, each once.
+    """
+    people = set(of_people(table, findings).ids_N)
+    disputes = [image_id for image_id in labels.disagreements(table) if image_id in people]
+    sealed = {i for i, train in zip(disputes, _is_train(folder, disputes), strict=True) if not train}
+    looks = [
+        (image_id, DISPUTE) for image_id in sorted(disputes, key=lambda image_id: (image_id not in sealed, image_id))
+    ]
+    left = num - len(looks)
+    if left > 0:
+        known = labels.expert_classes(table, findings)
+        ids = [image_id for image_id in known if known[image_id] is not None and image_id in people]
+        prob_NC = _out_of_fold(folder, round_index - 1, ids, findings)
+        index = {finding: c for c, finding in enumerate(findings)}
+        class_N = np.array([-1 if i in asked_before else index[str(known[i])] for i in ids], dtype=np.int64)
+        issues = consensus.label_issues(class_N, prob_NC, left)
+        looks += [(ids[row], DOUBT) for row in issues.row_I]
+    return looks[:num]
+
+
+def _intra(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap: int) -> list[dict[str, Any]]:
+    people = labels.people_rows(table).select(["image_id", "annotator", "round", "reply"]).to_pandas()
+    last = people.drop_duplicates(["image_id", "annotator", "round"], keep="last")
+    both = last.groupby(["image_id", "annotator"], sort=True)["reply"].agg(["first", "last", "size"])
+    both = both[both["size"] > 1].reset_index()
+    names = sorted(set(both["annotator"]))
+    index = {finding: c for c, finding in enumerate(findings)}
+    if not names:
+        return []
+    found = agreement.intra(
+        [index.get(reply, -1) for reply in both["first"]],
+        [index.get(reply, -1) for reply in both["last"]],
+        [names.index(name) for name in both["annotator"]],
+        _groups(folder, both["image_id"].tolist()),
+        len(findings),
+        num_bootstrap,
+        np.random.default_rng(0),
+    )
+    return [{"annotator": names[who]} | _two(two) for who, two in found.items()]
+
+
+def _two(two: TwoReaders) -> dict[str, Any]:
+    return {"share": asdict(two.share), "cohen": asdict(two.kappa)}
+
+
+def _groups(folder: Path, ids: Sequence[str]) -> np.ndarray:
+    """Patient group of each scan; a scan the splits do not know is its own."""
+    table = SPLIT_TABLE.read(folder)
+    group = dict(zip(table["image_id"].to_pylist(), table["group_id"].to_pylist(), strict=True))
+    return np.array([group.get(image_id, image_id) for image_id in ids], dtype=object).astype(str)
+
+
+def _is_train(folder: Path, ids: Sequence[str]) -> np.ndarray:
+    table = SPLIT_TABLE.read(folder)
+    train = table.filter(pc.equal(table["split"], "train"))["image_id"]
+    return np.asarray(pc.is_in(pa.array(ids, pa.string()), value_set=train.combine_chunks()), dtype=bool)
+
+
+def _probabilities(folder: Path, round_index: int, ids: Sequence[str], findings: Sequence[str]) -> np.ndarray:
+    """(N, C) of a model that saw no expert label of the scan: out of fold, or of before there was one; else NaN."""
+    prob_NC = _out_of_fold(folder, round_index, ids, findings)
+    path = folder / "rounds" / f"{round_index:02d}"
+    if (path / "predictions.parquet").exists():
+        new_NC = _columns(PREDICTIONS.read(path), ids, findings)
+        unknown_N = np.isnan(prob_NC).any(axis=1)
+        prob_NC[unknown_N] = new_NC[unknown_N]
+    return prob_NC
+
+
+def _out_of_fold(folder: Path, round_index: int, ids: Sequence[str], findings: Sequence[str]) -> np.ndarray:
+    path = folder / "rounds" / f"{round_index:02d}" / OOF
+    return _columns(pq.read_table(path) if path.exists() else None, ids, findings)
+
+
+def _columns(table: pa.Table | None, ids: Sequence[str], findings: Sequence[str]) -> np.ndarray:
+    """Probabilities of `ids` in the order of `findings`, NaN where the table has none."""
+    prob_NC = np.full((len(ids), len(findings)), np.nan)
+    names = [f"prob_{finding}" for finding in findings]
+    if table is None or not set(names) <= set(table.column_names):
+        return prob_NC
+    place = pc.index_in(pa.array(ids, pa.string()), value_set=table["image_id"].combine_chunks())
+    known_N = np.asarray(pc.is_valid(place), dtype=bool)
+    rows = place.drop_null().to_numpy()
+    for c, name in enumerate(names):
+        prob_NC[known_N, c] = table[name].to_numpy()[rows]
+    return prob_NC

@@ -1,0 +1,95 @@
+"""Where a run stands: how far it came, what was asked and answered, by whom, and what it waits for."""
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import labels, readings, run_dir
+from pipeline.annotators import worklist
+from pipeline.answers import REJECTIONS
+from pipeline.config import Config
+from pipeline.context import StageContext
+from pipeline.engine import SerialEngine
+from pipeline.findings import findings_of
+from pipeline.journal import Given, Journal
+from pipeline.runs import config_of, read_metrics
+
+NUM_BOOTSTRAP = 500
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """How far a run came.
+
+    Returns:
+        {"state","stage","round","message","updated","rounds","rounds_finished","num_expert","num_disagreements",
+        "waiting","labels"}; `labels` tells of people's answers, see `of_labels`.
+    """
+    config = config_of(folder)
+    found = run_dir.read_status(folder)
+    table = labels.read(folder)
+    told = of_labels(folder, config)
+    return found | {
+        "rounds": config.rounds.num,
+        "rounds_finished": len(read_metrics(folder)),
+        "num_expert": len({image_id for image_id, _ in labels.latest(table)} | told.pop("image_ids")),
+        "num_disagreements": len(labels.disagreements(table)),
+        "waiting": _waiting(folder, found, told),
+        "labels": told | {"agreement": _agreement(folder, table, config)},
+    }
+
+
+def _agreement(folder: Path, table: pa.Table, config: Config) -> dict[str, Any] | None:
+    if not labels.human_answers(table):
+        return None
+    findings = findings_of(StageContext(config, folder, SerialEngine()))
+    return readings.agreement_of(folder, table, findings, NUM_BOOTSTRAP)
+
+
+def of_labels(folder: Path, config: Config) -> dict[str, Any]:
+    """What people were asked and have answered.
+
+    Returns:
+        {"round","num_asked","num_open","num_readings_open" of the latest queue; "annotators": [{"annotator",
+        "num_answers","num_round","num_rejected","num_unsure","seconds_per_scan"}]; "image_ids" of all they answered}.
+    """
+    standing = Journal.open(folder).active()
+    round_index = worklist.latest_round(folder)
+    told: dict[str, Any] = {"round": round_index, "num_asked": 0, "num_open": 0, "num_readings_open": 0}
+    if round_index is not None:
+        table = labels.read(folder)
+        given = labels.answers(table, worklist.asked(folder), round_index)
+        answers = [*given, *(one.answer for one in standing)]
+        found = worklist.open_worklist(folder, round_index, answers, oracle=config.oracle)
+        told |= {
+            "num_asked": len(found.asks),
+            "num_open": len(found.open()),
+            "num_readings_open": sum(found.missing(ask) for ask in found.open()),
+        }
+    names = sorted({one.answer.annotator for one in standing})
+    told["annotators"] = [_annotator(name, standing, round_index) for name in names]
+    told["image_ids"] = {one.answer.image_id for one in standing}
+    return told
+
+
+def _annotator(name: str, standing: list[Given], round_index: int | None) -> dict[str, Any]:
+    mine = [one.answer for one in standing if one.answer.annotator == name]
+    seconds = [answer.seconds for answer in mine if answer.seconds is not None]
+    return {
+        "annotator": name,
+        "num_answers": len(mine),
+        "num_round": sum(answer.round_index == round_index for answer in mine),
+        "num_rejected": sum(answer.reply in REJECTIONS for answer in mine),
+        "num_unsure": sum(answer.certainty == "unsure" for answer in mine),
+        "seconds_per_scan": round(median(seconds), 1) if seconds else None,
+    }
+
+
+def _waiting(folder: Path, found: dict[str, Any], told: dict[str, Any]) -> str | None:
+    """What the run waits for now, labels given since its last stop taken into account."""
+    if found.get("state") != "waiting":
+        return found.get("message")
+    if told["num_readings_open"]:
+        return f"waits for {told['num_readings_open']} labels: {found.get('message')}"
+    return f"every label is there: cxr-ssl run --out {folder} --resume"
