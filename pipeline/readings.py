@@ -4,9 +4,12 @@ The measures are in `agreement.py` and `consensus.py`; here they meet the label 
 annotators, C classes.
 """
 
+import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -16,10 +19,15 @@ import pyarrow.parquet as pq
 
 from pipeline import agreement, consensus, labels
 from pipeline.agreement import TwoReaders
-from pipeline.contracts import PREDICTIONS, SPLIT_TABLE
+from pipeline.annotators import worklist
+from pipeline.answers import REJECTIONS
+from pipeline.contracts import PREDICTIONS, SPLIT_TABLE, write_text
+from pipeline.journal import Given, Journal
 from pipeline.rollback import OOF
 
 DISPUTE, DOUBT = "dispute", "doubt"
+AGREEMENT = "agreement.json"
+NUM_BOOTSTRAP = 1000
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,28 @@ def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_boo
     }
 
 
+def annotators(folder: Path) -> list[dict[str, Any]]:
+    """What each person has answered so far, by name.
+
+    Returns:
+        [{"annotator","num_answers","num_round" of the latest queue,"num_rejected","num_unsure","seconds_per_scan"}].
+    """
+    standing, round_index = Journal.open(folder).active(), worklist.latest_round(folder)
+    names = sorted({one.answer.annotator for one in standing})
+    return [_annotator(name, standing, round_index) for name in names]
+
+
+def save_summary(folder: Path, table: pa.Table, findings: Sequence[str]) -> None:
+    """Write `agreement.json`: who labelled, how far they agree, what they held to be no good."""
+    found = {
+        "annotators": annotators(folder),
+        "num_disagreements": len(labels.disagreements(table)),
+        "rejections": dict(sorted(Counter(labels.rejections(table).values()).items())),
+        "agreement": agreement_of(folder, table, findings, NUM_BOOTSTRAP),
+    }
+    write_text(folder / AGREEMENT, json.dumps(found, indent=1, ensure_ascii=False))
+
+
 def training_classes(
     folder: Path, table: pa.Table, answers: Mapping[str, str | None], findings: Sequence[str], round_index: int
 ) -> dict[str, str | None]:
@@ -146,6 +176,19 @@ def second_looks(
         issues = consensus.label_issues(class_N, prob_NC, left)
         looks += [(ids[row], DOUBT) for row in issues.row_I]
     return looks[:num]
+
+
+def _annotator(name: str, standing: list[Given], round_index: int | None) -> dict[str, Any]:
+    mine = [one.answer for one in standing if one.answer.annotator == name]
+    seconds = [answer.seconds for answer in mine if answer.seconds is not None]
+    return {
+        "annotator": name,
+        "num_answers": len(mine),
+        "num_round": sum(answer.round_index == round_index for answer in mine),
+        "num_rejected": sum(answer.reply in REJECTIONS for answer in mine),
+        "num_unsure": sum(answer.certainty == "unsure" for answer in mine),
+        "seconds_per_scan": round(median(seconds), 1) if seconds else None,
+    }
 
 
 def _intra(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap: int) -> list[dict[str, Any]]:

@@ -69,10 +69,11 @@ class Loop:
                 return
 
     def publish(self) -> None:
-        """Make the last finished round the run's: metrics, predictions, pseudo-labels in the label store."""
+        """Make the last finished round the run's: metrics, predictions, pseudo-labels; and say who labelled."""
         self.write_metrics()
         if self.finished():
             outcome.publish(self.ctx, self.data, len(self.finished()))
+        readings.save_summary(self.ctx.folder, labels.read(self.ctx.folder), self.data.findings)
 
     def finished(self) -> list[dict[str, Any]]:
         """Metrics of the finished rounds, in order."""

@@ -1,19 +1,17 @@
 """Where a run stands: how far it came, what was asked and answered, by whom, and what it waits for."""
 
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline import labels, readings, run_dir
 from pipeline.annotators import worklist
-from pipeline.answers import REJECTIONS
 from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.engine import SerialEngine
 from pipeline.findings import findings_of
-from pipeline.journal import Given, Journal
+from pipeline.journal import Journal
 from pipeline.runs import config_of, read_metrics
 
 NUM_BOOTSTRAP = 500
@@ -67,23 +65,9 @@ def of_labels(folder: Path, config: Config) -> dict[str, Any]:
             "num_open": len(found.open()),
             "num_readings_open": sum(found.missing(ask) for ask in found.open()),
         }
-    names = sorted({one.answer.annotator for one in standing})
-    told["annotators"] = [_annotator(name, standing, round_index) for name in names]
+    told["annotators"] = readings.annotators(folder)
     told["image_ids"] = {one.answer.image_id for one in standing}
     return told
-
-
-def _annotator(name: str, standing: list[Given], round_index: int | None) -> dict[str, Any]:
-    mine = [one.answer for one in standing if one.answer.annotator == name]
-    seconds = [answer.seconds for answer in mine if answer.seconds is not None]
-    return {
-        "annotator": name,
-        "num_answers": len(mine),
-        "num_round": sum(answer.round_index == round_index for answer in mine),
-        "num_rejected": sum(answer.reply in REJECTIONS for answer in mine),
-        "num_unsure": sum(answer.certainty == "unsure" for answer in mine),
-        "seconds_per_scan": round(median(seconds), 1) if seconds else None,
-    }
 
 
 def _waiting(folder: Path, found: dict[str, Any], told: dict[str, Any]) -> str | None:

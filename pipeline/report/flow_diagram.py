@@ -142,7 +142,10 @@ def _training(run: RunData) -> list[Box]:
     steps = [Box("training pool", flow["train"], [_patients_of(run, "train")])]
     if flow.get("queued"):
         kinds = flow["kinds"]
-        names = (("representative", "chosen"), ("uniform", "at random"), ("holdout", "of the holdout"))
+        names = (
+            ("representative", "chosen"), ("uniform", "at random"), ("recheck", "to check pseudo-labels"),
+            ("dispute", "in dispute"), ("doubt", "in doubt"), ("holdout", "of the holdout"),
+        )  # fmt: skip
         notes = [f"{count(kinds[kind])} {name}" for kind, name in names if kinds.get(kind)]
         steps.append(Box("shown to experts", flow["queued"], [", ".join(notes)]))
     annotators = flow["annotators"]

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from pipeline import contracts, labels
 from pipeline.errors import RunDirError
 from pipeline.evaluate import ACCESS_LOG
+from pipeline.readings import AGREEMENT
 from pipeline.report import counts, verdict
 from pipeline.report.verdict import AuditData
 from pipeline.report.wording import is_negative, known
@@ -97,6 +98,7 @@ class RunData:
     comparison: Row | None = None
     external: dict[str, Row] = field(default_factory=dict)
     access: list[Row] = field(default_factory=list)
+    annotators: Row = field(default_factory=dict)
     backbone: Row = field(default_factory=dict)
     sides: dict[str, Row] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
@@ -179,6 +181,7 @@ def gather(folder: Path) -> RunData:
         comparison=_json(folder / "comparison.json"),
         external={p.parent.name: _json(p) for p in sorted((folder / "external").glob("*/evaluation.json"))},
         access=_read_lines(folder / ACCESS_LOG),
+        annotators=_json(folder / AGREEMENT) or {},
         backbone=_json(folder / "backbone.json") or {},
         sides=counts.sides(tables),
         findings=findings,

@@ -277,7 +277,7 @@ def _round(number, truth_N, prob_NC, findings, num_rounds, num_scans):
 
 def _labels(folder, ids, truth, findings):
     rows = [
-        (i, f, float(c == t), n // BUDGET + 1)
+        (i, f, float(c == t), n // BUDGET + 1, findings[t])
         for n, (i, t) in enumerate(zip(ids, truth, strict=True))
         for c, f in enumerate(findings)
     ]
@@ -287,7 +287,7 @@ def _labels(folder, ids, truth, findings):
             contracts.LABELS,
             {
                 "image_id": [r[0] for r in rows], "finding": [r[1] for r in rows],
-                "value": [r[2] for r in rows],
+                "value": [r[2] for r in rows], "reply": [r[4] for r in rows],
                 "origin": ["expert"] * len(rows), "annotator": ["oracle"] * len(rows),
                 "answer": [1 + sorted({r[0] for r in rows}).index(row[0]) for row in rows],
                 "round": [r[3] for r in rows],

@@ -315,6 +315,7 @@ def test_experts_answers_stand_in_for_a_pool_without_labels(copy):
             "origin": "expert",
             "annotator": "dr-a",
             "answer": 10_000 + holdout.index(i),
+            "reply": "normal",
             "round": 1,
         }
         for i in holdout

@@ -3,7 +3,7 @@
 from pipeline.report.checklists.fact import REPORT, Fact, said_by, see, see_check
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import labelled_by, methods, split_rule
-from pipeline.report.wording import count, known, percent, plural, words
+from pipeline.report.wording import count, decimal, interval, known, percent, plural, words
 
 MANIFEST = ("manifest.parquet", "../manifest.parquet")
 
@@ -209,6 +209,24 @@ def annotators(run: RunData) -> Fact | None:
     if run.config.get("oracle") or named == ["oracle"]:
         return Fact("No expert took part: labels were looked up in the pool.", (see("queues", "queues"),))
     return Fact(f"{plural(len(named), 'annotator')}.", (see("queues", "queues"),)) if named else None
+
+
+def reader_agreement(run: RunData) -> Fact | None:
+    """Agreement between annotators, and of each with herself, where scans were read twice."""
+    found = run.annotators.get("agreement") or {}
+    parts = []
+    if (found.get("share") or {}).get("num_scans"):
+        share, alpha = found["share"], found["krippendorff"]
+        parts.append(
+            f"{plural(share['num_scans'], 'scan')} read by two annotators or more: two readings agree on "
+            f"{percent(share['value'])}; Krippendorff’s alpha {decimal(alpha['value'])} ({interval(alpha['ci95'])})"
+        )
+    again = [row["share"] for row in found.get("intra") or [] if row["share"]["num_scans"]]
+    if again:
+        same = sum(share["value"] * share["num_scans"] for share in again if share["value"] is not None)
+        total = sum(share["num_scans"] for share in again)
+        parts.append(f"{plural(total, 'scan')} read again by the same annotator: {percent(same / total)} alike")
+    return Fact(". ".join(parts) + ".", (see("annotators", "who labelled"),)) if parts else None
 
 
 def test_annotation(run: RunData) -> Fact | None:
