@@ -214,6 +214,9 @@ def labels_import(
     folder: RunArgument,
     files: Annotated[list[Path], typer.Argument(help="Filled queue.csv, answers.csv, bundle or Label Studio export.")],
     annotator: Annotated[str | None, typer.Option(help="Who gave these labels, where the files do not say.")] = None,
+    account: Annotated[
+        list[str] | None, typer.Option(help="Who a Label Studio account is, e.g. 1=dr-lee; may be repeated.")
+    ] = None,
     skip_mistakes: Annotated[
         bool, typer.Option("--skip-mistakes", help="Take the good rows of a file that has bad ones.")
     ] = False,
@@ -221,8 +224,14 @@ def labels_import(
 ) -> None:
     """Add expert labels to a run; importing a file twice changes nothing."""
     from pipeline import labelling
+    from pipeline.annotators.importing import Who
 
-    found = labelling.import_labels(folder, files, annotator, skip_mistakes=skip_mistakes)
+    pairs = [text.partition("=") for text in account or []]
+    wrong = [text for text, (number, _, name) in zip(account or [], pairs, strict=True) if not (number and name)]
+    if wrong:
+        raise InputError("is no account", value=wrong[0], where="--account", fix="write NUMBER=NAME or E-MAIL=NAME")
+    who = Who(annotator, {number: name for number, _, name in pairs})
+    found = labelling.import_labels(folder, files, who, skip_mistakes=skip_mistakes)
     _answer(found, as_json, _show_import)
 
 

@@ -7,9 +7,9 @@ A rating is a class index 0..C-1; -1 = not read, or an answer that names no clas
 
 CROWDLAB weighs readers by how often they agree with each other, and the model by how often it agrees with
 them. Here it decides between classes that readers named, on scans where they differ, and nothing else.
-Two choices guard against a bad or overconfident model, both measured in `tests/bench/results/consensus.md`:
-its probabilities are first fitted to the readers' answers (one temperature), and the weights come from
-scans read twice or more.
+Against a bad or overconfident model its probabilities are first fitted to the readers' answers (one
+temperature), on the scans read twice or more; what that does is in `tests/bench/results/consensus.md`. What
+is left: a model that has learnt one reader's errors speaks for that reader where only two have read a scan.
 """
 
 import warnings
@@ -158,13 +158,11 @@ def label_issues(class_N: ArrayLike, prob_NC: ArrayLike, max_issues: int) -> Lab
         from cleanlab.filter import find_label_issues
 
         place_S = np.searchsorted(named_P, label_N[row_S])
-        found = row_S[
-            _quietly(
-                find_label_issues, place_S, prob_SP, return_indices_ranked_by="self_confidence",
-                min_examples_per_class=MIN_OF_CLASS, n_jobs=1,
-            )
-        ]  # fmt: skip
-    found = found[prob_NC[found].argmax(axis=1) != label_N[found]][: max(max_issues, 0)]
+        ranked = _quietly(
+            find_label_issues, place_S, prob_SP, return_indices_ranked_by="self_confidence",
+            min_examples_per_class=MIN_OF_CLASS, n_jobs=1,
+        )  # fmt: skip
+        found = row_S[ranked[: max(max_issues, 0)]]
     prob_IC = prob_NC[found]
     return LabelIssues(
         row_I=found.astype(np.int64),

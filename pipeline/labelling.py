@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pipeline import labels, run_dir
 from pipeline.annotators import handouts, importing, worklist
 from pipeline.annotators.handouts import Wish
-from pipeline.annotators.importing import Scans
+from pipeline.annotators.importing import Scans, Who
 from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, SPLIT_TABLE
@@ -41,15 +41,13 @@ def export_queue(folder: Path, wish: Wish) -> dict[str, Any]:
     }
 
 
-def import_labels(
-    folder: Path, files: list[Path], annotator: str | None = None, *, skip_mistakes: bool = False
-) -> dict[str, Any]:
+def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: bool = False) -> dict[str, Any]:
     """Read answers and add them to the journal and the label store; the files are kept in `imports/`.
 
     Args:
         folder: Run directory.
         files: Filled queue.csv, answers.csv, bundles, Label Studio exports.
-        annotator: Who gave these labels, where the files do not say.
+        who: Who gave these labels, where the files do not say.
         skip_mistakes: Take the good rows of a file that has bad ones.
 
     Raises:
@@ -61,7 +59,7 @@ def import_labels(
     journal = Journal.open(folder)
     digests = {path: run_dir.file_hash(path) for path in files}
     fresh_files = [path for path in files if not journal.imported(digests[path])]
-    found = importing.harvest(fresh_files, _scans(folder), findings, annotator)
+    found = importing.harvest(fresh_files, _scans(folder), findings, who)
     if not skip_mistakes:
         importing.refuse(found, "labels import", findings)
     with journal.writing():

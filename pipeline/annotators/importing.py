@@ -4,17 +4,17 @@ import difflib
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.annotators import labelstudio, tables
+from pipeline.annotators import labelstudio_exports, tables
 from pipeline.annotators.filled import Filled
 from pipeline.answers import CERTAINTIES, REMARKS, Answer, annotator_name, reply_of
 from pipeline.errors import InputError
 from pipeline.journal import Journal
 
-DEFAULT_NAME = "expert"
+DEFAULT_NAME, LABEL_STUDIO = "expert", "label-studio"
 MAX_BYTES = 256 * 2**20  # a label file of a million rows has about 100 MB
 SHOWN = 20
 BUNDLE_MEMBERS = ("answers.csv", "queue.csv")
@@ -39,6 +39,19 @@ class Scans:
     run: str | None
 
 
+@dataclass(frozen=True)
+class Who:
+    """Who gave the labels, where the user says so.
+
+    Attributes:
+        annotator: One person; None: as the files say, else `expert`.
+        accounts: Number or e-mail of a Label Studio account to the annotator's name.
+    """
+
+    annotator: str | None = None
+    accounts: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class Harvest:
     """What files hold, after every row was looked at.
@@ -54,14 +67,14 @@ class Harvest:
     mistakes: list[str] = field(default_factory=list)
 
 
-def harvest(files: Sequence[Path], scans: Scans, findings: Sequence[str], annotator: str | None) -> Harvest:
+def harvest(files: Sequence[Path], scans: Scans, findings: Sequence[str], who: Who) -> Harvest:
     """Read files of one sitting: filled CSV tables, Label Studio exports, bundles.
 
     Args:
         files: The files; one annotator may not answer a scan in two ways among them.
         scans: What the run knows.
         findings: Classes an answer may name.
-        annotator: Who filled them; None: as the files say, else `expert`.
+        who: Who filled them.
 
     Raises:
         InputError: when a file as a whole cannot be used.
@@ -69,11 +82,11 @@ def harvest(files: Sequence[Path], scans: Scans, findings: Sequence[str], annota
     found = Harvest()
     first: dict[tuple[str, str, int], tuple[str, Answer]] = {}
     for path in files:
-        rows, accounts = _rows(path, found.counts)
+        rows, is_export = _rows(path, found)
         _refuse_other_run(path, rows, scans)
-        names = _names(path, rows, annotator, accounts=accounts)
+        names = _accounts(path, rows, who) if is_export else _names(path, rows, who.annotator)
         for row in rows:
-            _take(row, names[row.reader], scans, findings, found, first)
+            _take(row, names.get(row.reader, DEFAULT_NAME), scans, findings, found, first)
     found.counts["mistake"] = len(found.mistakes)
     return found
 
@@ -165,23 +178,10 @@ def _mistake(row: Filled, scans: Scans, findings: Sequence[str]) -> str | None:
     return None
 
 
-def _names(path: Path, rows: Sequence[Filled], annotator: str | None, *, accounts: bool) -> dict[str, str]:
-    """The annotator behind each reader of a file.
-
-    Readers of Label Studio are accounts: an e-mail is a name, a number is not; one account alone is `annotator`.
-    Elsewhere a name in the file is the annotator's own, and another one cannot be given from outside.
-    """
+def _names(path: Path, rows: Sequence[Filled], annotator: str | None) -> dict[str, str]:
+    """The annotator behind each name in a table: a name is her own, and another cannot be given from outside."""
     readers = sorted({row.reader for row in rows})
     fallback = annotator_name(annotator) if annotator is not None else DEFAULT_NAME
-    if accounts and len(readers) == 1:
-        account = readers[0]
-        own = annotator is None and "@" in account
-        return {account: annotator_name(account, path.name) if own else fallback}
-    if accounts:
-        return {
-            account: annotator_name(account if "@" in account else f"{fallback}/{account}", path.name)
-            for account in readers
-        }
     strangers = [name for name in readers if name and annotator is not None and name != fallback]
     if strangers:
         raise InputError(
@@ -189,6 +189,26 @@ def _names(path: Path, rows: Sequence[Filled], annotator: str | None, *, account
             fix="leave --annotator out, or empty the column annotator if somebody else filled it",
         )  # fmt: skip
     return {name: annotator_name(name, f"{path.name}, annotator") if name else fallback for name in readers}
+
+
+def _accounts(path: Path, rows: Sequence[Filled], who: Who) -> dict[str, str]:
+    """The annotator behind each Label Studio account that answered.
+
+    An account is what `who` calls it; else its e-mail, or its number behind `label-studio/`: the same today and after
+    others have joined. `who.annotator` names an account that answered alone.
+    """
+    accounts = sorted({row.reader for row in rows if row.reply.strip()})
+    names = {account: annotator_name(who.accounts[account]) for account in accounts if account in who.accounts}
+    rest = [account for account in accounts if account not in names]
+    if who.annotator is not None and len(rest) > 1:
+        raise InputError(
+            f"holds answers of {len(rest)} accounts ({', '.join(rest[:5])})", where=path.name,
+            fix="leave --annotator out, or name them: --account 1=dr-lee --account 2=dr-kim",
+        )  # fmt: skip
+    for account in rest:
+        own = account if "@" in account else f"{LABEL_STUDIO}/{account}" if account else DEFAULT_NAME
+        names[account] = annotator_name(own if who.annotator is None else who.annotator, path.name)
+    return {"": DEFAULT_NAME} | names
 
 
 def _refuse_other_run(path: Path, rows: Sequence[Filled], scans: Scans) -> None:
@@ -200,20 +220,21 @@ def _refuse_other_run(path: Path, rows: Sequence[Filled], scans: Scans) -> None:
         )  # fmt: skip
 
 
-def _rows(path: Path, counts: Counter[str]) -> tuple[list[Filled], bool]:
-    """The rows of a file, and whether its readers are accounts of Label Studio."""
+def _rows(path: Path, found: Harvest) -> tuple[list[Filled], bool]:
+    """The rows of a file, and whether it is an export of Label Studio, whose readers are accounts."""
     data = _bytes(path)
     if data[:4] == b"PK\x03\x04":
         return _bundle_rows(path, data), False
     text = _text(path.name, data)
     if text.lstrip()[:1] in ("[", "{"):
-        export = labelstudio.read_json(path.name, text)
-    elif labelstudio.is_csv(text):
-        export = labelstudio.read_csv(path.name, text)
+        export = labelstudio_exports.read_json(path.name, text)
+    elif labelstudio_exports.is_csv(text):
+        export = labelstudio_exports.read_csv(path.name, text)
     else:
         return tables.read_csv(path.name, text), False
-    counts["skipped"] += export.num_skipped
-    counts["superseded"] += export.num_superseded
+    found.counts["skipped"] += export.num_skipped
+    found.counts["superseded"] += export.num_superseded
+    found.mistakes += export.mistakes
     return list(export.rows), True
 
 

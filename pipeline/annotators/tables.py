@@ -36,7 +36,7 @@ def write_csv(rows: Iterable[Row], findings: Sequence[str], origin: Origin) -> s
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    choices = " | ".join([*findings, *REMARKS])
+    choices = " | ".join(" ".join(name.split()) for name in [*findings, *REMARKS])  # a line break would end the row
     for row in rows:
         cells = (row.image_id, row.rank, row.file, "", choices, "", *origin)
         writer.writerow([_safe(str(cell)) for cell in cells])
@@ -52,13 +52,15 @@ def read_csv(name: str, text: str) -> list[Filled]:
         InputError: when a column is missing, or a cell of `seconds`, `labelled_at` or `round` cannot be read.
     """
     header = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count))
-    columns = [column.strip() for column in reader.fieldnames or []]
-    reader.fieldnames = columns
-    missing = [column for column in ("image_id", "label") if column not in columns]
-    if missing:
-        raise InputError(f"columns {missing} are missing", where=name, fix=f"it has {', '.join(columns) or 'none'}")
+    # Strict: a quotation mark that is never closed would swallow the rows behind it.
+    reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count), strict=True)
     try:
+        columns = [column.strip() for column in reader.fieldnames or []]
+        reader.fieldnames = columns
+        missing = [column for column in ("image_id", "label") if column not in columns]
+        if missing:
+            has = ", ".join(columns)[:200] or "none"
+            raise InputError(f"columns {missing} are missing", where=name, fix=f"it has {has}")
         return [_filled(f"{name}:{reader.line_num}", row) for row in reader]
     except csv.Error as error:
         raise InputError(
@@ -115,16 +117,16 @@ def _time(text: str, where: str) -> dt.datetime | None:
         return None
     try:
         moment = dt.datetime.fromisoformat(text)
-    except ValueError:
+        return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         raise InputError(
             "is no time", value=text, where=f"{where}, labelled_at", fix="write 2026-01-31T12:00:00Z, or leave it blank"
         ) from None
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
 
 
 def _number(text: str, where: str) -> int | None:
     if not text:
         return None
-    if not text.isdigit() or len(text) > 6:
+    if not text.isdecimal() or len(text) > 6:
         raise InputError("is no round", value=text, where=f"{where}, round", fix="leave the column as it was exported")
     return int(text)

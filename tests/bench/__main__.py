@@ -5,11 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-from tests.bench import audit, coverage, duplicates, lungs, resume, selection, speed
+from tests.bench import audit, consensus, coverage, duplicates, lungs, resume, selection, speed
 
 BENCHES = {
     "speed": speed.main, "selection": selection.main, "resume": resume.main, "coverage": coverage.main,
     "lungs": lungs.main, "duplicates": duplicates.main, "audit": audit.main,
+    "consensus": consensus.main,
 }  # fmt: skip
 
 
@@ -18,7 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=[])
     parser.add_argument("--pool", help="selection, resume: kermany, covid3, pneumoniamnist or phantom")
-    parser.add_argument("--seeds", type=int, default=5, help="selection, lungs, audit: seeds; resume: kills")
+    parser.add_argument("--seeds", type=int, default=5, help="selection, lungs, audit, consensus: seeds; resume: kills")
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")
     if not data:

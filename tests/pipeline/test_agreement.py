@@ -87,6 +87,13 @@ def test_the_interval_holds_the_value_and_narrows_with_patients():
     assert (np.array(widths[1]) < np.array(widths[0]) / 2).all()
 
 
+def test_with_many_patients_the_interval_is_that_of_plain_percentiles():
+    rating_N3, group_N = bench.readings(600, 0.1, 0.3, np.random.default_rng(0))
+    low, high = bench.percentiles(rating_N3[:, :2], group_N, np.random.default_rng(0))
+    kappa = pairwise(rating_N3[:, :2], group_N, 2, 2000, np.random.default_rng(0))[0, 1].kappa
+    assert kappa.ci95 == pytest.approx([low, high], abs=0.15 * (high - low))
+
+
 def test_scans_of_one_patient_are_not_independent():
     # Every scan five times, as of one patient: the same value, and an interval as if each were there once.
     rating_NM = raters(50, 2, 2, 0.4)

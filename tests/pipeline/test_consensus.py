@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from pipeline import consensus as module
+from pipeline.bootstrap import wilson
 from pipeline.consensus import consensus, label_issues, suspect_annotators
 from tests.bench import consensus as bench
 
@@ -134,7 +136,11 @@ def test_whatever_comes_no_warning_no_chance_and_only_classes_that_were_given(gi
         assert (how == "unread") == (not named) and (len(named) > 1) == (how in ("crowdlab", "majority", "undecided"))
 
 
-def test_an_even_model_and_even_readers_leave_a_split_open(capsys):
+def test_an_even_model_and_even_readers_leave_a_split_open(capsys, monkeypatch):
+    def drawn(*_):
+        raise AssertionError("cleanlab broke a tie by chance")
+
+    monkeypatch.setattr(np.random, "choice", drawn)
     # Two readers alike in all, who differ on some scans of which the model knows nothing.
     rating_NM = np.array([[0, 0], [1, 1]] * 20 + [[0, 1], [1, 0]] * 4)
     found = consensus(rating_NM, np.full((48, 2), 0.5))
@@ -198,6 +204,21 @@ def test_a_suspect_is_described():
     assert module.MIN_GAP < low < suspect.others - suspect.agreement < high
 
 
+def test_the_gap_is_newcombes():
+    # One co-reader a scan and a scan a patient: plain shares, whose variance loses one scan.
+    rating_NM = bench.draw(2, bench.TWO, GOOD, 1).rating_NM
+    (suspect,) = suspect_annotators(rating_NM, np.arange(300))
+    read_NM = rating_NM >= 0
+    same_N = np.array([len(set(row[row >= 0])) == 1 for row in rating_NM])
+    own, rest = same_N[read_NM[:, bench.BAD]], same_N[~read_NM[:, bench.BAD]]
+    (low, high), (least, most) = (
+        wilson(s.mean(), len(s) - 1, stats.t.ppf(0.975, len(s) - 1)) for s in (own, rest)
+    )  # fmt: skip
+    gap = rest.mean() - own.mean()
+    assert suspect.gap_ci95[0] == pytest.approx(gap - np.hypot(rest.mean() - least, high - own.mean()))
+    assert suspect.gap_ci95[1] == pytest.approx(gap + np.hypot(most - rest.mean(), own.mean() - low))
+
+
 def test_many_scans_of_few_patients_accuse_nobody():
     rating_NM = np.repeat(bench.draw(3, bench.ALL, GOOD, 0).rating_NM[:12], 25, axis=0)
     assert suspect_annotators(rating_NM, np.arange(300))  # as if each were another patient's
@@ -237,3 +258,11 @@ def test_no_label_issue_without_a_label_a_probability_or_enough_of_both():
     rare = np.flatnonzero(label_N == 2)[module.MIN_OF_CLASS :]
     label_N[rare] = -1
     assert 2 not in label_issues(label_N, prob_NC, 300).class_I
+
+
+def test_a_model_that_finds_the_label_as_probable_as_any_contradicts_nobody():
+    label_N, prob_NC = planted(60)
+    tied = np.flatnonzero(label_N == 0)[:20]
+    prob_NC[tied] = [0.5, 0.5, 0]
+    found = label_issues(label_N, prob_NC, 300)
+    assert len(found.row_I) > 40 and not set(found.row_I) & set(tied)

@@ -1,0 +1,91 @@
+"""What the labelling page asks of the labels behind it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Task:
+    """One scan on somebody's list.
+
+    Attributes:
+        image_id: The scan, 16 hex digits.
+        number: Its place in this annotator's list, from 1.
+        num_priors: Other scans of the same patient that can be looked at.
+        reason: Why this scan was chosen; None while the annotator is blind to it.
+    """
+
+    image_id: str
+    number: int
+    num_priors: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an annotator and the team are.
+
+    Attributes:
+        done: Answered by this annotator in this round.
+        left: Still open for this annotator.
+        team_done: Answered, of the whole queue.
+        team_total: Scans in the whole queue.
+        seconds_per_scan: This annotator's median; None before there is one.
+    """
+
+    done: int
+    left: int
+    team_done: int
+    team_total: int
+    seconds_per_scan: float | None
+
+
+class Desk(Protocol):
+    """The round's list of scans and its answers: thread-safe, blocking, quick.
+
+    The text of an `InputError` raised here is shown to the annotator: it names no file and no patient.
+    """
+
+    findings: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What is asked now, e.g. `Round 2`."""
+        ...
+
+    def enter(self, annotator: str) -> str:
+        """The name as it is kept; `InputError` when it is none."""
+        ...
+
+    def next(self, annotator: str, num: int, held: Sequence[str]) -> list[Task]:
+        """At most `num` tasks, reserved for the annotator; `held`: on the screen, or answered and not yet sent."""
+        ...
+
+    def answer(
+        self, annotator: str, image_id: str, reply: str, certainty: str | None, seconds: float | None, key: str
+    ) -> None:
+        """Keep an answer: on disk on return; a known key changes nothing.
+
+        Raises:
+            InputError: for a scan or a reply it does not know.
+            OSError: when it cannot be saved.
+        """
+        ...
+
+    def undo(self, annotator: str, key: str) -> Task | None:
+        """Take back the annotator's latest answer; `key` names this undo, so that a repeated request undoes once."""
+        ...
+
+    def progress(self, annotator: str) -> Progress:
+        """How far the annotator and the team are."""
+        ...
+
+    def priors(self, annotator: str, image_id: str) -> list[str]:
+        """Other scans of the same patient that may be looked at."""
+        ...
+
+    def picture(self, image_id: str) -> Path | None:
+        """The scan as an 8-bit PNG; None when it is not for the annotators to see."""
+        ...

@@ -1,0 +1,38 @@
+"""The labelling page as one file that opens without a server, next to a folder of pictures."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from pipeline.annotators.page import markup
+from pipeline.annotators.page.backend import Task
+
+COLUMNS = (
+    "image_id", "rank", "file", "label", "certainty", "seconds", "labelled_at", "annotator", "round", "run",
+)  # fmt: skip
+
+
+def offline_html(
+    tasks: Sequence[Task], findings: Sequence[str], *, annotator: str, round_index: int, run: str, title: str
+) -> str:
+    """The page of one annotator; it shows `images/IMAGE_ID.png` beside it and saves `answers.csv`.
+
+    Args:
+        tasks: What to read, in this order.
+        findings: The classes an answer may name.
+        annotator: Who reads.
+        round_index: The round that asks.
+        run: The run that asks; it stands in every row saved.
+        title: What the page is called.
+    """
+    return markup.page_html(
+        {
+            "title": title,
+            "findings": list(findings),
+            "tasks": [asdict(task) for task in tasks],
+            "annotator": annotator,
+            "round": round_index,
+            "run": run,
+            "columns": COLUMNS,
+        },
+        whole=True,
+    )

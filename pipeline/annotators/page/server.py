@@ -1,0 +1,291 @@
+"""The labelling page over HTTP, for the annotators of one round."""
+
+import errno
+import logging
+import os
+import re
+import secrets
+import socket
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from typing import Annotated, Any, TypeVar
+
+import uvicorn
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from pipeline.annotators.page import markup
+from pipeline.annotators.page.backend import Desk
+from pipeline.annotators.page.guard import ANY_ADDRESS, Guard
+from pipeline.answers import annotator_name
+from pipeline.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+OWN_NAMES = (LOOPBACK, "localhost", "::1")
+MAX_BODY_BYTES = 64 * 1024
+MAX_TASKS, MAX_HELD = 50, 3000
+MAX_SECONDS = 24 * 3600.0
+IMAGE_ID = "[0-9a-f]{16}"
+ImageId = Annotated[str, Field(pattern=f"^{IMAGE_ID}$")]
+Key = Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{8,64}$")]
+
+
+class Asked(BaseModel):
+    """What every request says: who asks."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    annotator: Annotated[str, Field(max_length=200)]
+
+
+A = TypeVar("A", bound=Asked)
+
+
+class AskedNext(Asked):
+    """Tasks wanted."""
+
+    num: Annotated[int, Field(ge=1, le=MAX_TASKS)]
+    held: Annotated[tuple[ImageId, ...], Field(max_length=MAX_HELD)] = ()
+
+
+class AskedAnswer(Asked):
+    """An answer given."""
+
+    image_id: ImageId
+    reply: Annotated[str, Field(max_length=200)]
+    certainty: Annotated[str, Field(max_length=20)] | None
+    seconds: Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)] | None
+    key: Key
+
+
+class AskedUndo(Asked):
+    """The latest answer is taken back."""
+
+    key: Key
+
+
+class AskedPriors(Asked):
+    """Other scans of a scan's patient are wanted."""
+
+    image_id: ImageId
+
+
+class Api:
+    """What the page's requests do; each method runs in a thread and returns what is sent as JSON."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def enter(self, asked: Asked) -> dict[str, Any]:
+        """Somebody sits down."""
+        name = self.desk.enter(asked.annotator)
+        return {"annotator": name, **self._progress(name)}
+
+    def next(self, asked: AskedNext) -> dict[str, Any]:
+        """What to read next."""
+        name = _name(asked)
+        tasks = self.desk.next(name, asked.num, asked.held)
+        return {"tasks": [asdict(task) for task in tasks], **self._progress(name)}
+
+    def answer(self, asked: AskedAnswer) -> dict[str, Any]:
+        """Keep an answer; it is on disk when this returns."""
+        name = _name(asked)
+        self.desk.answer(name, asked.image_id, asked.reply, asked.certainty, asked.seconds, asked.key)
+        return self._progress(name)
+
+    def undo(self, asked: AskedUndo) -> dict[str, Any]:
+        """Take back the latest answer."""
+        name = _name(asked)
+        task = self.desk.undo(name, asked.key)
+        return {"task": asdict(task) if task else None, **self._progress(name)}
+
+    def priors(self, asked: AskedPriors) -> dict[str, Any]:
+        """Other scans of the same patient."""
+        return {"priors": self.desk.priors(_name(asked), asked.image_id)}
+
+    def picture(self, image_id: str) -> bytes | None:
+        """The bytes of a scan; None: nothing to see."""
+        path = self.desk.picture(image_id) if re.fullmatch(IMAGE_ID, image_id) else None
+        return path.read_bytes() if path else None
+
+    def _progress(self, name: str) -> dict[str, Any]:
+        return {"progress": asdict(self.desk.progress(name))}
+
+
+def app(desk: Desk, token: str, hosts: Collection[str] = OWN_NAMES, *, name: str | None = None) -> ASGIApp:
+    """The labelling page as an ASGI application.
+
+    Args:
+        desk: The scans to read, and where answers go.
+        token: The secret of the link.
+        hosts: Names under which we may be reached, without port.
+        name: What answers that wait in a browser belong to: the run and the round; default: the desk's title.
+    """
+    api = Api(desk)
+    config = {"title": desk.title, "findings": list(desk.findings), "name": name or desk.title}
+
+    async def page(request: Request) -> Response:
+        return HTMLResponse(markup.page_html(config))
+
+    async def asset(request: Request) -> Response:
+        file = request.path_params["file"]
+        if file not in markup.TYPES:
+            raise HTTPException(404)
+        return Response(markup.asset(file), media_type=markup.TYPES[file])
+
+    async def picture(request: Request) -> Response:
+        try:
+            content = await run_in_threadpool(api.picture, request.path_params["image_id"])
+        except OSError as error:
+            logger.error("a picture cannot be read: %s", error)
+            content = None
+        if content is None:
+            raise HTTPException(404)
+        return Response(
+            content, media_type="image/png", headers={"Cache-Control": "private, max-age=31536000, immutable"}
+        )
+
+    inner = Starlette(
+        routes=[
+            Route("/", page),
+            Route("/static/{file}", asset),
+            Route("/image/{image_id}", picture),
+            _post("/api/enter", Asked, api.enter),
+            _post("/api/next", AskedNext, api.next),
+            _post("/api/answer", AskedAnswer, api.answer),
+            _post("/api/undo", AskedUndo, api.undo),
+            _post("/api/priors", AskedPriors, api.priors),
+        ],
+        exception_handlers={
+            InputError: _refused,
+            OSError: _unsaved,
+            HTTPException: _missing,
+            Exception: _broken,
+        },
+    )
+    return Guard(inner, token, hosts)
+
+
+def serve(
+    desk: Desk,
+    *,
+    host: str = LOOPBACK,
+    port: int = 8017,
+    token: str | None = None,
+    name: str | None = None,
+    ready: Callable[[str], None] = lambda link: None,
+) -> None:
+    """Serve the page until Ctrl-C or SIGTERM.
+
+    Args:
+        desk: The scans to read, and where answers go.
+        host: Address to listen on; other machines reach the page when it is not a loopback address.
+        port: Port; 0 takes a free one.
+        token: The secret of the link; a fresh one unless given.
+        name: See `app`.
+        ready: Called with the link once the page can be opened.
+
+    Raises:
+        InputError: when the address or port cannot be used.
+    """
+    token = token or secrets.token_urlsafe()
+    sock = _listen(host, port)
+    with sock:
+        reached = sock.getsockname()[1]
+        hosts = (
+            OWN_NAMES if host in OWN_NAMES else (*OWN_NAMES, host, socket.gethostname(), socket.getfqdn(), ANY_ADDRESS)
+        )
+        config = uvicorn.Config(
+            app(desk, token, hosts, name=name),
+            lifespan="off", ws="none", access_log=False, log_config=None, server_header=False,
+            timeout_graceful_shutdown=3,
+        )  # fmt: skip
+        shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{reached}/?token={token}")
+        try:
+            uvicorn.Server(config).run(sockets=[sock])
+        except KeyboardInterrupt:  # uvicorn has closed by then and hands the signal on
+            logger.info("the labelling page is closed; every answer sent is saved")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a taken port is known before anything is promised."""
+    try:
+        family, kind, protocol = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][:3]
+        sock = socket.socket(family, kind, protocol)  # asyncio sends at once only where the protocol is named
+        try:
+            if os.name == "posix":  # a restart may follow at once; elsewhere this would share the port
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+            sock.listen(128)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    except (OSError, OverflowError) as error:
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        what = "the port is taken, perhaps by another labelling page" if taken else f"cannot listen there ({error})"
+        fix = "give another with --port, or stop the other one" if taken else "give another address or --port"
+        raise InputError(what, value=f"{host}:{port}", where="--port", fix=fix) from None
+
+
+def _post(path: str, kind: type[A], work: Callable[[A], dict[str, Any]]) -> Route:
+    """A route that reads a `kind` from the body and sends what `work` returns."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            asked = kind.model_validate_json(await _body(request))
+        except ValidationError as error:
+            mistakes = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()[:5]]
+            return JSONResponse({"error": f"This request cannot be used: {'; '.join(mistakes)}."}, 400)
+        return JSONResponse(await run_in_threadpool(work, asked))
+
+    return Route(path, endpoint, methods=["POST"])
+
+
+async def _body(request: Request) -> bytes:
+    """The body, never more of it than allowed."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "Send JSON, with the content type application/json.")
+    declared = request.headers.get("content-length", "0")
+    body = bytearray()
+    if int(declared) <= MAX_BODY_BYTES:  # the server below admits digits only
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                break
+        else:
+            return bytes(body)
+    raise HTTPException(413, f"More than {MAX_BODY_BYTES} bytes: no answer is that long.", {"Connection": "close"})
+
+
+def _name(asked: Asked) -> str:
+    return annotator_name(asked.annotator, where="annotator")
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+def _unsaved(request: Request, error: Exception) -> Response:
+    """The disk's own words without the path it names."""
+    logger.error("an answer could not be saved: %s", error)
+    why = getattr(error, "strerror", None) or "the disk refused it"
+    return JSONResponse({"error": f"The answer could not be saved on the server: {why}."}, 507)
+
+
+def _missing(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """Whatever it was, its words may hold a path; the server logs them."""
+    return JSONResponse({"error": "The server made a mistake; its log says which."}, 500)

@@ -1,0 +1,186 @@
+"use strict";
+// The desk behind a server: answers go through the outbox, in order, until the server has each one on its disk.
+(() => {
+  const PATIENCE_MS = 20000;
+  const FIRST_WAIT_MS = 1000, LONGEST_WAIT_MS = 5000;
+  const count = (num, noun) => `${num} ${noun}${num === 1 ? "" : "s"}`;
+
+  class Problem extends Error {
+    constructor(status, message) {
+      super(message);
+      this.status = status;
+    }
+    // The request itself is at fault: asking again would not help.
+    get final() {
+      return [400, 404, 413, 415, 422].includes(this.status);
+    }
+  }
+
+  async function post(path, body) {
+    let response, answer;
+    try {
+      response = await fetch(`/api/${path}`, {
+        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+        signal: AbortSignal.timeout(PATIENCE_MS), cache: "no-store",
+      });
+      answer = await response.json();
+    } catch {
+      throw new Problem(response?.ok === false ? response.status : 0, "The server cannot be reached.");
+    }
+    if (!response.ok) throw new Problem(response.status, answer?.error ?? "The server did not understand.");
+    return answer;
+  }
+
+  class Desk {
+    constructor(config, changed) {
+      Object.assign(this, { config, changed, annotator: null, problem: null, given: [], timer: 0, undoKey: null });
+      this.known = { done: 0, left: 0, team_done: 0, team_total: 0, seconds_per_scan: null };
+      this.wait = FIRST_WAIT_MS;
+      this.returned = () => {}; // called with a scan that an undo opened without our knowing which
+      window.addEventListener("online", () => this.flush());
+      document.addEventListener("visibilitychange", () => document.hidden || this.flush());
+    }
+
+    async enter(name) {
+      const answer = await post("enter", { annotator: name });
+      this.annotator = answer.annotator;
+      this.known = answer.progress;
+      this.box = new cxr.Outbox(`${this.config.name}|${this.annotator}`);
+      this.refused = new cxr.Outbox(`${this.config.name}|${this.annotator}|refused`);
+      const undone = new Set(this.box.all.map((item) => item.of));
+      this.given = this.box.all.filter((item) => item.task && !undone.has(item.body.key)).map((item) => [item.task, item.body.key]);
+      await this.flush();
+    }
+
+    get held() {
+      return this.box.all.filter((item) => item.task).map((item) => item.task.image_id);
+    }
+
+    async tasks(num, shown) {
+      const held = [...new Set([...shown, ...this.held])];
+      const { tasks, progress } = await post("next", { annotator: this.annotator, num, held });
+      this.known = progress;
+      return tasks;
+    }
+
+    answer(task, reply, certainty, seconds) {
+      const body = { annotator: this.annotator, image_id: task.image_id, reply, certainty, seconds, key: cxr.newKey() };
+      this.box.put({ path: "answer", body, task });
+      this.given.push([task, body.key]);
+      this.flush();
+    }
+
+    // The scan that is open again; null when there is none to take back.
+    async undo() {
+      const latest = this.given.pop();
+      if (latest) {
+        const body = { annotator: this.annotator, key: cxr.newKey() };
+        this.box.put({ path: "undo", body, of: latest[1], image_id: latest[0].image_id });
+        this.flush();
+        return latest[0];
+      }
+      this.undoKey ??= cxr.newKey(); // asked again after a failure, it is still the same undo
+      const { task, progress } = await post("undo", { annotator: this.annotator, key: this.undoKey });
+      this.undoKey = null;
+      this.known = progress;
+      this.changed();
+      return task;
+    }
+
+    async flush() {
+      if (!this.box || this.sending) return;
+      this.sending = true;
+      clearTimeout(this.timer);
+      try {
+        for (let entry = this.box.first; entry; entry = this.box.first) await this.#send(...entry);
+        this.problem = null;
+        this.wait = FIRST_WAIT_MS;
+      } catch (problem) {
+        this.problem = problem;
+        this.timer = setTimeout(() => this.flush(), this.wait);
+        this.wait = Math.min(this.wait * 2, LONGEST_WAIT_MS);
+      } finally {
+        this.sending = false;
+        this.changed();
+      }
+    }
+
+    async #send(key, item) {
+      try {
+        const answer = await post(item.path, item.body);
+        this.known = answer.progress;
+        const open = answer.task;
+        if (open && open.image_id !== item.image_id) this.returned(open); // another window had answered since
+      } catch (problem) {
+        if (!problem.final) throw problem;
+        this.#refuse(item, problem.message);
+      }
+      this.box.drop(key);
+      this.changed();
+    }
+
+    // An answer the server will never take is kept apart until it has been read about, and so is nothing to undo.
+    #refuse(item, why) {
+      const { key, reply = "an undo" } = item.body;
+      this.refused.put({ reply, number: item.task?.number, why });
+      this.given = this.given.filter(([, known]) => known !== key);
+      for (const [later, other] of this.box.items) if (other.of === key) this.box.drop(later);
+    }
+
+    dismiss() {
+      for (const key of [...this.refused.items.keys()]) this.refused.drop(key);
+      this.changed();
+    }
+
+    get canDismiss() {
+      return !this.problem && Boolean(this.refused?.size);
+    }
+
+    get waiting() {
+      return this.box?.all.filter((item) => item.task).length ?? 0;
+    }
+
+    progress() {
+      const waiting = (this.box?.all ?? []).reduce((sum, item) => sum + (item.task ? 1 : -1), 0);
+      return { ...this.known, done: this.known.done + waiting, left: Math.max(0, this.known.left - waiting) };
+    }
+
+    notice() {
+      const num = this.waiting;
+      const waiting = num ? `${count(num, "answer")} wait${num === 1 ? "s" : ""} on this device` : "";
+      const fragile = this.box?.fragile && num ? " This browser keeps nothing when it is closed: leave the page open." : "";
+      if (this.problem?.status === 401) {
+        const sent = num ? ` ${waiting} and will be sent then.` : "";
+        return `The server was started anew. Open the link that it printed.${sent}${fragile}`;
+      }
+      if (this.problem && num) return `Not saved yet: ${waiting}. ${this.problem.message} Trying again by itself.${fragile}`;
+      if (this.problem) return `${this.problem.message} Trying again by itself.`;
+      if (!this.refused?.size) return "";
+      const { reply, number, why } = this.refused.all.at(-1);
+      return `${count(this.refused.size, "answer")} not taken; the last: ${reply}${number ? `, scan ${number}` : ""}. ${why}`;
+    }
+
+    async priors(task) {
+      return (await post("priors", { annotator: this.annotator, image_id: task.image_id })).priors;
+    }
+
+    src(imageId) {
+      return `/image/${imageId}`;
+    }
+
+    // Whether a picture that failed is gone for good, or the server is only away.
+    async isMissing(imageId) {
+      try {
+        return (await fetch(this.src(imageId), { method: "HEAD" })).status === 404;
+      } catch {
+        return false;
+      }
+    }
+
+    get atRisk() {
+      return Boolean(this.box?.fragile && this.box.size);
+    }
+  }
+
+  window.cxr.Desk = Desk;
+})();

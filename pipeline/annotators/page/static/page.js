@@ -1,0 +1,481 @@
+"use strict";
+// The labelling page: one scan, one answer, the next scan.
+(() => {
+  const NUM_AHEAD = 8, NUM_DECODED = 2, LOW_WATER = 5; // scans at hand, ready to be painted, and when to ask for more
+  const SETTLE_MS = 200; // nobody reads a scan faster: the second half of a double keypress
+  const FLASH_MS = 160;
+  const LOOK_AGAIN_MS = 10000;
+  const $ = (id) => document.getElementById(id);
+  const config = JSON.parse($("config").textContent);
+  const { View, Clock, Desk, device, inFile } = window.cxr;
+
+  const desk = new Desk(config, () => {
+    report();
+    if (["done", "waiting"].includes(document.body.dataset.state)) empty();
+  });
+  const view = new View($("view"), (changed) => describeView(changed));
+  const priorView = new View($("prior"));
+  const clock = new Clock();
+  const pictures = new Map(); // image_id -> promise of a decoded <img>
+  const warm = new Map(); // image_id -> <img> on its way into the cache
+  let queue = []; // queue[0] is on the screen
+  let ready = false, filling = false, unsure = false, again = 0, priors = [], priorAt = 0;
+
+  const element = (tag, text, attributes = {}) => {
+    const made = document.createElement(tag);
+    if (text) made.textContent = text;
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    return made;
+  };
+  const duration = (seconds) => {
+    if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
+    return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+  };
+
+  // --- answers -------------------------------------------------------------------------------------------------
+
+  const choices = [
+    ...config.findings.map((reply, i) => ({ reply, key: i < 9 ? String(i + 1) : "", box: "findings" })),
+    ...config.remarks.map(({ reply, key }) => ({ reply, key, box: "remarks" })),
+  ];
+  for (const choice of choices) {
+    choice.button = element("button", "", { type: "button", "data-reply": choice.reply });
+    if (choice.key) choice.button.append(element("kbd", choice.key.toUpperCase(), { "aria-hidden": "true" }));
+    choice.button.append(element("span", choice.reply));
+    if (choice.key) choice.button.setAttribute("aria-keyshortcuts", choice.key.toUpperCase());
+    choice.button.addEventListener("click", (event) => answer(choice, event.shiftKey));
+    $(choice.box).append(choice.button);
+  }
+
+  function answer(choice, doubtful) {
+    if (!ready) return;
+    const task = queue[0];
+    const doubt = doubtful || unsure;
+    const isFinding = choice.box === "findings";
+    setReady(false);
+    desk.answer(task, choice.reply, doubt ? "unsure" : isFinding ? "sure" : null, clock.stop());
+    queue.shift();
+    pictures.delete(task.image_id);
+    setUnsure(false);
+    choice.button.classList.add("chosen");
+    setTimeout(() => choice.button.classList.remove("chosen"), FLASH_MS);
+    const said = `${choice.reply}${doubt ? ", unsure" : ""}`;
+    $("last").textContent = `Last: ${said}`;
+    say(`Recorded ${said}.`);
+    show();
+    fill();
+  }
+
+  async function undo() {
+    if (!desk.annotator || $("undo").disabled) return;
+    $("undo").disabled = true; // one at a time
+    try {
+      const task = await desk.undo();
+      if (task) {
+        queue = [task, ...queue.filter((other) => other.image_id !== task.image_id)];
+        $("last").textContent = "Taken back";
+        say("Taken back.");
+        show();
+      } else {
+        $("last").textContent = "Nothing to take back";
+      }
+    } catch (problem) {
+      $("last").textContent = problem.message;
+    }
+    $("undo").disabled = false;
+    report();
+  }
+
+  // Another window answered a scan that is now open again.
+  desk.returned = (task) => {
+    if (queue.every((other) => other.image_id !== task.image_id)) queue.splice(1, 0, task);
+  };
+
+  function setUnsure(value) {
+    unsure = value;
+    $("unsure").setAttribute("aria-pressed", value);
+  }
+
+  function setReady(value) {
+    ready = value;
+    document.body.dataset.ready = value;
+  }
+
+  // --- scans ---------------------------------------------------------------------------------------------------
+
+  async function picture(task, patience = 1000) {
+    for (;;) {
+      const image = new Image();
+      image.src = desk.src(task.image_id);
+      try {
+        await image.decode();
+        return image;
+      } catch {
+        if (await desk.isMissing(task.image_id)) return null;
+        await new Promise((resolve) => setTimeout(resolve, patience));
+        patience = Math.min(2 * patience, 10000);
+      }
+    }
+  }
+
+  function prefetch() {
+    const wanted = queue.slice(0, NUM_AHEAD);
+    for (const kept of [pictures, warm]) {
+      for (const id of kept.keys()) if (wanted.every((task) => task.image_id !== id)) kept.delete(id);
+    }
+    for (const task of wanted.slice(0, 1 + NUM_DECODED)) {
+      if (!pictures.has(task.image_id)) pictures.set(task.image_id, picture(task));
+    }
+    for (const { image_id } of wanted.slice(1 + NUM_DECODED)) {
+      if (warm.has(image_id)) continue;
+      warm.set(image_id, new Image());
+      warm.get(image_id).src = desk.src(image_id);
+    }
+  }
+
+  async function show() {
+    const task = queue[0];
+    setReady(false);
+    closePrior();
+    setWhy(false);
+    clearTimeout(again);
+    report();
+    if (!task) return empty();
+    prefetch();
+    const slow = setTimeout(() => { view.show(null); tell("Loading the scan…", [], [], true); }, 150);
+    const image = await pictures.get(task.image_id);
+    clearTimeout(slow);
+    if (queue[0] !== task) return;
+    document.body.dataset.scan = task.image_id;
+    document.body.dataset.state = "reading";
+    if (image) {
+      $("message").hidden = true;
+      image.alt = `Scan ${task.number}`;
+      view.show(image);
+    } else {
+      view.show(null);
+      tell("This scan cannot be shown", ["You can still answer “cannot tell” or “bad quality”."], [], false);
+    }
+    say(`Scan ${task.number}.`);
+    requestAnimationFrame(() => requestAnimationFrame(() => { // it is on the screen now
+      if (queue[0] !== task) return;
+      clock.start();
+      setTimeout(() => { if (queue[0] === task && document.body.dataset.scan === task.image_id) setReady(true); }, SETTLE_MS);
+    }));
+  }
+
+  async function fill() {
+    if (filling || queue.length > LOW_WATER || !desk.annotator) return;
+    filling = true;
+    const who = desk.annotator;
+    let empty = false;
+    try {
+      const tasks = await desk.tasks(NUM_AHEAD, queue.map((task) => task.image_id));
+      if (who !== desk.annotator) return;
+      const known = new Set(queue.map((task) => task.image_id));
+      empty = !queue.length;
+      queue.push(...tasks.filter((task) => !known.has(task.image_id)));
+      prefetch();
+    } catch (problem) {
+      again = setTimeout(fill, 2000);
+      if (!queue.length) tell("Waiting for the server", [problem.message, "Your answers are kept; reading goes on by itself."]);
+    } finally {
+      if (who === desk.annotator) filling = false;
+    }
+    report();
+    if (empty) show();
+  }
+
+  // No scan is left on the list: all done, or the others are with somebody else.
+  function empty() {
+    view.show(null);
+    delete document.body.dataset.scan;
+    const { done, left, team_done, team_total } = desk.progress();
+    document.body.dataset.state = left ? "waiting" : "done";
+    if (filling) return tell("Loading…", [], [], true);
+    if (left) {
+      tell("Nothing for you right now", ["The scans still open are being read by others. New ones appear here by themselves."]);
+    } else if (desk.waiting) {
+      tell("All answered", ["Some answers still wait on this device. Leave this page open until they are saved."]);
+    } else if (inFile) {
+      tell("All done", [`You have answered all ${done} scans. Save your answers, and send the file answers.csv back to whoever gave you this folder.`], [saveButton()]);
+    } else {
+      const others = team_done < team_total ? ` The team has answered ${team_done} of ${team_total}.` : " The whole queue is answered.";
+      tell("All done", [`Thank you. You have answered ${done} scan${done === 1 ? "" : "s"}, and all of them are saved.${others}`,
+        "You can close this page. Whoever runs the project goes on with cxr-ssl run --resume."]);
+    }
+    if (!inFile) again = setTimeout(() => queue.length || fill(), LOOK_AGAIN_MS);
+  }
+
+  function tell(title, lines = [], actions = [], quiet = false) {
+    const before = [$("message-title").textContent, $("message-text").textContent].join();
+    if (!$("message").hidden && before === [title, lines.join("")].join()) return;
+    $("message").hidden = false;
+    $("message").classList.toggle("quiet", quiet);
+    $("message-title").textContent = title;
+    $("message-text").replaceChildren(...lines.map((line) => element("p", line)));
+    $("message-actions").replaceChildren(...actions);
+    if (!quiet) say([`${title}.`, ...lines].join(" "));
+  }
+
+  // --- what the page says --------------------------------------------------------------------------------------
+
+  function report() {
+    const { done, left, team_done, team_total, seconds_per_scan } = desk.progress();
+    const total = done + left;
+    $("count").textContent = `${done} of ${total}`;
+    $("bar").max = Math.max(1, total);
+    $("bar").value = done;
+    $("pace").textContent = seconds_per_scan && left ? `· ${duration(seconds_per_scan)} a scan, about ${duration(seconds_per_scan * left)} left` : "";
+    $("team").textContent = team_total > total ? `Team: ${team_done} of ${team_total}` : "";
+    document.title = `${done} of ${total} · ${config.title}`;
+    const notice = desk.notice();
+    if ($("banner-text").textContent !== notice) $("banner-text").textContent = notice;
+    $("dismiss").hidden = !desk.canDismiss;
+    $("banner").hidden = !notice;
+    $("prior-open").hidden = !queue[0]?.num_priors;
+    $("why").hidden = !queue[0]?.reason;
+    $("undo").hidden = !done;
+    for (const choice of choices) choice.button.disabled = !queue.length;
+    if (inFile) {
+      $("save").classList.toggle("main", desk.unsaved);
+      $("save").textContent = desk.unsaved ? "Save answers" : done ? "Saved as answers.csv" : "Save answers";
+      $("save").disabled = !done;
+    }
+  }
+
+  function say(text) {
+    $("say").textContent = text;
+  }
+
+  function describeView({ zoom, width, level, inverted }) {
+    const parts = [];
+    if (width !== 1 || level !== 0.5) parts.push(`window ${Math.round(width * 255)}, level ${Math.round(level * 255)}`);
+    if (zoom > 1.005) parts.push(`${zoom.toFixed(1)} ×`);
+    if (inverted) parts.push("inverted");
+    $("readout").textContent = parts.join(" · ");
+    $("invert").setAttribute("aria-pressed", inverted);
+  }
+
+  function toggleWhy() {
+    const reason = queue[0]?.reason;
+    if (!reason) return;
+    $("why-text").textContent = reason;
+    setWhy($("why-text").hidden);
+    if (!$("why-text").hidden) say(reason);
+  }
+
+  function setWhy(shown) {
+    $("why-text").hidden = !shown;
+    $("why").setAttribute("aria-expanded", shown);
+  }
+
+  // --- other scans of the patient ------------------------------------------------------------------------------
+
+  async function togglePrior() {
+    const task = queue[0];
+    if (!$("prior").hidden) return closePrior();
+    if (!task?.num_priors) return;
+    try {
+      priors = await desk.priors(task);
+    } catch (problem) {
+      $("last").textContent = problem.message;
+      return;
+    }
+    if (queue[0] !== task || !priors.length) return;
+    $("stage").classList.add("side");
+    $("prior").hidden = false;
+    $("prior-open").setAttribute("aria-pressed", true);
+    showPrior(0);
+  }
+
+  async function showPrior(at) {
+    if ($("prior").hidden || !priors.length) return;
+    priorAt = (at + priors.length) % priors.length;
+    const [id, several] = [priors[priorAt], priors.length > 1];
+    $("prior-back").hidden = $("prior-on").hidden = !several;
+    $("prior-name").textContent = `Other scan of this patient${several ? `, ${priorAt + 1} of ${priors.length}` : ""}`;
+    const image = new Image();
+    image.src = desk.src(id);
+    try {
+      await image.decode();
+    } catch {
+      $("prior-name").textContent = "This other scan cannot be shown";
+      return priorView.show(null);
+    }
+    if (priors[priorAt] !== id) return;
+    image.alt = $("prior-name").textContent;
+    priorView.show(image);
+  }
+
+  function closePrior() {
+    priors = [];
+    $("prior").hidden = true;
+    $("prior-open").setAttribute("aria-pressed", false);
+    $("stage").classList.remove("side");
+    priorView.show(null);
+  }
+
+  // --- keys and buttons ----------------------------------------------------------------------------------------
+
+  const views = () => ($("prior").hidden ? [view] : [view, priorView]);
+  const commands = {
+    u: () => setUnsure(!unsure), z: undo, backspace: undo, i: () => views().forEach((one) => one.invert()),
+    r: () => views().forEach((one) => one.reset()), p: togglePrior, w: toggleWhy, "?": () => $("help").showModal(),
+    escape: () => { closePrior(); setWhy(false); },
+    arrowleft: () => showPrior(priorAt - 1), arrowright: () => showPrior(priorAt + 1),
+  };
+
+  // The key as the user means it: digits and letters of whatever keyboard layout.
+  function keyOf(event) {
+    const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code);
+    if (digit) return digit[1];
+    const letter = /^Key([A-Z])$/.exec(event.code);
+    const key = event.key.toLowerCase();
+    return letter && !/^[a-z]$/.test(key) && key.length === 1 && key > "\u007f" ? letter[1].toLowerCase() : key;
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (document.querySelector("dialog[open]") || event.target.closest("input")) return;
+    if (event.repeat && event.key === "Enter") event.preventDefault(); // a held Enter presses its button once
+    const key = keyOf(event);
+    if (event.altKey || event.metaKey || (event.ctrlKey && key !== "z")) return;
+    if (key === " " && !event.target.closest("button")) {
+      document.body.classList.add("panning");
+      view.panning = priorView.panning = true;
+      event.preventDefault();
+    }
+    const choice = choices.find((one) => one.key === key);
+    const command = choice ? () => answer(choice, event.shiftKey) : commands[key];
+    if (!command) return;
+    event.preventDefault();
+    if (!event.repeat) command();
+  });
+  document.addEventListener("keyup", (event) => { if (event.key === " ") stopPanning(); });
+  window.addEventListener("blur", stopPanning);
+  function stopPanning() {
+    document.body.classList.remove("panning");
+    view.panning = priorView.panning = false;
+  }
+
+  const buttons = {
+    unsure: "u", undo: "z", invert: "i", reset: "r", "prior-open": "p", why: "w", "help-open": "?", "prior-close": "escape",
+    "prior-back": "arrowleft", "prior-on": "arrowright",
+  };
+  for (const [id, key] of Object.entries(buttons)) $(id).addEventListener("click", () => commands[key]());
+  // After a click the space bar pans again; whoever moves by Tab keeps the place.
+  document.addEventListener("click", (event) => {
+    if (event.detail && event.target.closest("#rail button, .caption button")) $("stage").focus({ preventScroll: true });
+  });
+
+  function fillHelp() {
+    const rows = (box, pairs) => $(box).replaceChildren(...pairs.flatMap(([keys, text]) => {
+      const term = element("dt");
+      for (const [i, key] of keys.entries()) term.append(i ? " " : "", key.length < 10 && !key.includes(" ") ? element("kbd", key) : key);
+      return [term, element("dd", text)];
+    }));
+    rows("help-answers", [
+      ...choices.filter((choice) => choice.key).map((choice) => [[choice.key.toUpperCase()], choice.reply]),
+      [["U"], "unsure, for the next answer"], [["Z"], "take back the last answer; also Backspace"],
+    ]);
+    rows("help-view", [
+      [["left drag"], "window (sideways), level (up and down)"], [["wheel, pinch"], "zoom at the pointer"],
+      [["right drag"], "move the scan; also space and drag, or two fingers"], [["double click"], "fit the scan"],
+      [["I"], "invert"], [["R"], "reset the view"], ...(inFile ? [] : [[["P"], "other scans of the patient, where there are any; ← → for the next"]]),
+      [["W"], "why this scan? (not while you read blind)"], [["?"], "this help"],
+    ]);
+  }
+
+  // --- who reads -----------------------------------------------------------------------------------------------
+
+  const saveButton = () => {
+    const button = element("button", "Save answers", { type: "button", class: "main" });
+    button.addEventListener("click", () => desk.save());
+    return button;
+  };
+
+  async function sitDown(name) {
+    await desk.enter(name);
+    device.set("annotator", desk.annotator);
+    $("annotator").textContent = desk.annotator;
+    if (!inFile) await claim();
+    queue = [];
+    pictures.clear();
+    $("last").textContent = "";
+    filling = false;
+    setReady(false);
+    view.show(null);
+    tell("Loading…", [], [], true);
+    await fill();
+  }
+
+  function askName(mistake = "") {
+    $("name").value = desk.annotator ?? device.get("annotator") ?? "";
+    $("enter-error").textContent = mistake;
+    $("enter-cancel").hidden = !desk.annotator;
+    if (!$("enter").open) $("enter").showModal();
+    $("name").select();
+  }
+
+  // One window at a time has the list: two would show the same scans.
+  const claimed = new Set();
+  async function claim() {
+    const who = desk.annotator;
+    if (!navigator.locks || claimed.has(who)) return;
+    await new Promise((resolve) => {
+      const untilClosed = () => { claimed.add(who); resolve(); return new Promise(() => {}); };
+      navigator.locks.request(`cxr-ssl|${config.name}|${who}`, { steal: true }, untilClosed).catch((reason) => {
+        claimed.delete(who);
+        resolve();
+        if (reason.name === "AbortError" && desk.annotator === who) standAside(); // another window took over
+      });
+    });
+  }
+
+  function standAside() {
+    desk.annotator = null;
+    queue = [];
+    setReady(false);
+    report();
+    const button = element("button", "Read here", { type: "button", class: "main" });
+    button.addEventListener("click", () => location.reload());
+    document.body.dataset.state = "aside";
+    view.show(null);
+    tell("Reading goes on in another window", ["One window at a time shows your scans. Nothing is lost."], [button]);
+  }
+
+  $("enter-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    $("enter-go").disabled = true;
+    try {
+      const name = $("name").value;
+      if (name.trim() && name !== desk.annotator) await sitDown(name);
+      $("enter").close();
+      $("stage").focus({ preventScroll: true });
+    } catch (problem) {
+      $("enter-error").textContent = problem.message;
+    }
+    $("enter-go").disabled = false;
+  });
+  $("enter").addEventListener("cancel", (event) => { if (!desk.annotator) event.preventDefault(); });
+  $("enter-cancel").addEventListener("click", () => $("enter").close());
+  $("dismiss").addEventListener("click", () => desk.dismiss());
+  $("change").addEventListener("click", () => askName());
+  $("save").addEventListener("click", () => desk.save());
+  window.addEventListener("beforeunload", (event) => { if (desk.atRisk) event.preventDefault(); });
+
+  async function start() {
+    fillHelp();
+    report();
+    $("save").hidden = !inFile;
+    $("change").hidden = Boolean(inFile);
+    const name = inFile ? config.annotator : device.get("annotator");
+    if (!name) return askName();
+    try {
+      await sitDown(name);
+    } catch (problem) {
+      askName(problem.message);
+    }
+  }
+  start();
+})();
