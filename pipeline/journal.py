@@ -1,7 +1,8 @@
-"""The journal of what people answered: `answers.jsonl`, one event a line, only ever added to.
+"""The journal of what people answered: `answers.jsonl`, an event or a list of events a line, only ever added to.
 
 It is the truth; `labels.parquet` is made from it. An answer is in it, on disk, before anybody is told that it was
-saved. Nothing is taken out: what was taken back is an event of its own, and the answer stays on record.
+saved. Nothing is taken out: what was taken back is an event of its own, and the answer stays on record. What was
+written at once is one line, so that a crash leaves all of an import or nothing.
 """
 
 import datetime as dt
@@ -101,9 +102,10 @@ class Journal:
             stream.seek(self._offset)
             data = stream.read()
         whole = data[: data.rfind(b"\n") + 1]  # a last line without its end was never acknowledged
-        for line in whole.splitlines():
-            self._lines += 1
-            self._take(line)
+        lines = whole.splitlines()
+        for number, line in enumerate(lines, start=self._lines + 1):
+            self._take(line, number)
+        self._lines += len(lines)
         self._offset += len(whole)
         return bool(whole)
 
@@ -172,7 +174,7 @@ class Journal:
     def _append(self, events: Sequence[dict[str, Any]]) -> None:
         if not events:
             return
-        data = "".join(json.dumps(event, ensure_ascii=False) + "\n" for event in events).encode()
+        data = (json.dumps(events if len(events) > 1 else events[0], ensure_ascii=False) + "\n").encode()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             torn = os.fstat(descriptor).st_size - self._offset
@@ -190,27 +192,31 @@ class Journal:
             os.close(descriptor)
         self.refresh()
 
-    def _take(self, line: bytes) -> None:
+    def _take(self, line: bytes, number: int) -> None:
         try:
-            event = json.loads(line)
-            match event["event"]:
-                case "batch":
-                    self.batches[event["batch"]] = _batch(event)
-                case "answer":
-                    self.given.setdefault(event["key"], _given(event))
-                case "retract":
-                    self.retracted.add(event["key"])
-                    if event["request"]:
-                        self.requests[event["request"]] = event["key"]
-                case "undo":
-                    self.undone[event["batch"]] = dt.datetime.fromisoformat(event["time"])
-                case other:
-                    raise ValueError(f"unknown event {other!r}")
+            found = json.loads(line)
+            for event in found if isinstance(found, list) else [found]:
+                self._hear(event)
         except (ValueError, KeyError, TypeError) as error:
             raise RunDirError(
-                f"line {self._lines} is no event ({error})", where=self.path,
+                f"line {number} is no event ({error})", where=self.path,
                 fix="bring the file back from a backup; the tables made from it are left alone",
             ) from error  # fmt: skip
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "batch":
+                self.batches[event["batch"]] = _batch(event)
+            case "answer":
+                self.given.setdefault(event["key"], _given(event))
+            case "retract":
+                self.retracted.add(event["key"])
+                if event["request"]:
+                    self.requests[event["request"]] = event["key"]
+            case "undo":
+                self.undone[event["batch"]] = dt.datetime.fromisoformat(event["time"])
+            case other:
+                raise ValueError(f"unknown event {other!r}")
 
 
 def now() -> dt.datetime:
