@@ -14,6 +14,7 @@ from pipeline.clusters import NEIGHBORS, train_ids
 from pipeline.context import StageContext
 from pipeline.contracts import POOL_LABELS, SPLIT_TABLE
 from pipeline.findings import findings_of
+from pipeline.readings import Heard
 from pipeline.selftrain import Material
 from pipeline.vectors import Vectors
 
@@ -78,9 +79,10 @@ class Dataset:
             if label is not None and self.split.get(image_id) == "train"
         ]
 
-    def material(self, answers: dict[str, str | None], uniform: set[str]) -> tuple[Material, list[str]]:
+    def material(self, heard: Heard, uniform: set[str]) -> tuple[Material, list[str]]:
         """What a round learns from, and the ids of its expert-labelled training scans."""
-        known = {i: f for i, f in answers.items() if self.split.get(i) == "train"}
+        known = {i: f for i, f in heard.training.items() if self.split.get(i) == "train"}
+        rejected = pa.array([i for i in heard.rejected if self.split.get(i) == "train"], pa.string())
         ids, class_E = labels.class_array(known, self.findings)
         has = self.vectors.has(pa.array(ids, pa.string())).to_numpy(zero_copy_only=False)
         ids = [image_id for image_id, found in zip(ids, has, strict=True) if found]
@@ -92,4 +94,5 @@ class Dataset:
             group_E=[self.group[image_id] for image_id in ids],
             uniform_E=np.array([image_id in uniform for image_id in ids], dtype=bool),
             graph_TT=self.graph_TT,
+            rejected_R=self.vectors.positions(rejected),
         ), ids

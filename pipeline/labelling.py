@@ -56,6 +56,8 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
     config, findings = opened(folder)
     if config.oracle:
         log.warning("this is an oracle run: the pool answers its queue; labels of people count beside it")
+    for path in files:
+        importing.refuse_file(path)
     journal = Journal.open(folder)
     digests = {path: run_dir.file_hash(path) for path in files}
     fresh_files = [path for path in files if not journal.imported(digests[path])]

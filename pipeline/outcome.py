@@ -19,6 +19,7 @@ from pipeline.context import StageContext
 from pipeline.contracts import PREDICTIONS, PSEUDO, QUEUE, write_bytes, write_text
 from pipeline.dataset import Dataset
 from pipeline.models import Classifier
+from pipeline.readings import Heard
 from pipeline.selftrain import Learned
 
 # N scans with a vector, E expert-labelled, C findings
@@ -34,8 +35,7 @@ def learn_round(
     ctx: StageContext,
     data: Dataset,
     round_index: int,
-    answers: dict[str, str | None],
-    training: dict[str, str | None],
+    heard: Heard,
     clock: dict[str, float],
 ) -> dict[str, Any]:
     """Learn from the answers so far, write the round's files, and return its row of metrics.
@@ -44,14 +44,13 @@ def learn_round(
         ctx: The stage's context.
         data: The run's scans.
         round_index: From 1.
-        answers: Class of every scan experts answered; None: could not tell, or in dispute. Certificates rest on it.
-        training: The same, where readers differ by consensus with the model: what the classifier learns from.
+        heard: What experts have said up to this round.
         clock: Seconds of each step are added here.
     """
     folder, config = ctx.round_folder(round_index), ctx.config
-    material, ids = data.material(training, _uniform(ctx, round_index))
+    material, ids = data.material(heard, _uniform(ctx, round_index))
     certificates = pseudo.certificates(
-        ctx.folder, answers, data.findings, config.pseudo, round_index, config.rounds.num
+        ctx.folder, heard.answers, data.findings, config.pseudo, round_index, config.rounds.num
     )
     row: dict[str, Any] = {
         "num_expert": len(material.expert_E),

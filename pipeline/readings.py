@@ -47,6 +47,28 @@ class Readings:
     latest_NM: np.ndarray
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What the experts have said so far, as a round takes it.
+
+    Attributes:
+        answers: Class by majority of every answered scan, else None. Holdout and certificates rest on it.
+        training: The same, where readers differ on a training scan by CROWDLAB: what the classifier learns from.
+        rejected: Scans held to be no good, with the reason.
+    """
+
+    answers: dict[str, str | None]
+    training: dict[str, str | None]
+    rejected: dict[str, str]
+
+
+def hear(folder: Path, table: pa.Table, findings: Sequence[str], round_index: int) -> Heard:
+    """What the label table says up to a round."""
+    answers = labels.expert_classes(table, findings, round_index)
+    training = training_classes(folder, table, answers, findings, round_index)
+    return Heard(answers, training, labels.rejections(table, round_index))
+
+
 def of_people(table: pa.Table, findings: Sequence[str], up_to_round: int | None = None) -> Readings:
     """The readings of a label table; an answer that names no class is no reading."""
     people = labels.people_rows(table)

@@ -14,6 +14,7 @@ from pipeline.contracts import write_text
 from pipeline.dataset import Dataset
 from pipeline.outcome import cannot_learn, classifier
 from pipeline.queues import Proposals
+from pipeline.readings import Heard
 
 FILE = "reference.jsonl"
 
@@ -46,7 +47,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], round_index: int) -> dict[str, Any] | None:
-    material, _ = data.material(answers, set(answers))
+    material, _ = data.material(Heard(answers, answers, {}), set(answers))
     if cannot_learn(material.class_E, material.group_E):
         return None
     admitted = [ctx.config.pseudo.gate == "estimated"] * len(data.findings)

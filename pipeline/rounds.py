@@ -24,6 +24,7 @@ from pipeline.dataset import Dataset
 from pipeline.errors import WaitingForLabels
 from pipeline.outcome import learn_round, timed
 from pipeline.queues import Proposals
+from pipeline.readings import Heard
 
 log = logging.getLogger(__name__)
 
@@ -96,19 +97,16 @@ class Loop:
         with timed(clock, "queue"):
             queue = self._queue(round_index)
         with timed(clock, "labels"):
-            answers = self._answers(round_index, queue)
+            heard = self._heard(round_index, queue)
         if len(queue) == 0 and round_index > 1:
             return False
-        training = readings.training_classes(
-            self.ctx.folder, labels.read(self.ctx.folder), answers, self.data.findings, round_index
-        )
-        fingerprint = self._fingerprint(round_index, answers, training)
+        fingerprint = self._fingerprint(round_index, heard)
         path = folder / "metrics.json"
         if path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint:
             log.info("round %d: finished before, kept", round_index)
             return True
         path.unlink(missing_ok=True)  # until the new row is written, the round counts as not finished
-        row = learn_round(self.ctx, self.data, round_index, answers, training, clock)
+        row = learn_round(self.ctx, self.data, round_index, heard, clock)
         seconds = {name: round(value, 3) for name, value in clock.items()}
         write_text(path, json.dumps({"round": round_index, **row, "seconds": seconds, "fingerprint": fingerprint}))
         self.write_metrics()
@@ -182,7 +180,7 @@ class Loop:
         accepted = table.filter(pc.equal(table["decision"], "accept"))
         return Proposals(dict(zip(accepted["image_id"].to_pylist(), accepted["finding"].to_pylist(), strict=True)))
 
-    def _answers(self, round_index: int, queue: pa.Table) -> dict[str, str | None]:
+    def _heard(self, round_index: int, queue: pa.Table) -> Heard:
         if self.ctx.config.oracle:
             given = oracle.answer(queue["image_id"].to_pylist(), self.data.pool_labels, round_index)
             labels.add_answers(self.ctx.folder, given, self.data.findings)
@@ -190,7 +188,7 @@ class Loop:
         table = labels.read(self.ctx.folder)
         if len(queue):
             self._wait_for_labels(round_index, table)
-        return labels.expert_classes(table, self.data.findings, round_index)
+        return readings.hear(self.ctx.folder, table, self.data.findings, round_index)
 
     def _wait_for_labels(self, round_index: int, table: pa.Table) -> None:
         given = labels.answers(table, worklist.asked(self.ctx.folder), round_index)
@@ -208,7 +206,7 @@ class Loop:
                 f"and go on: cxr-ssl run --out {out} --resume"
             )
 
-    def _fingerprint(self, round_index: int, answers: dict[str, str | None], training: dict[str, str | None]) -> str:
+    def _fingerprint(self, round_index: int, heard: Heard) -> str:
         config = self.ctx.config
         before = run_dir.stage_records(self.ctx.folder)
         earlier = self.ctx.round_folder(round_index - 1) / "metrics.json"
@@ -219,8 +217,9 @@ class Loop:
                 },
                 "seed": config.seed,
                 "looks": config.rounds.num if config.pseudo.gate == "certified" else 1,
-                "answers": answers,
-                "consensus": {i: training[i] for i in training if training[i] != answers.get(i)},
+                "answers": heard.answers,
+                "consensus": {i: c for i, c in heard.training.items() if c != heard.answers[i]},
+                "rejected": heard.rejected,
                 "inputs": before.get("clusters", {}).get("fingerprint"),
                 "before": json.loads(earlier.read_text("utf-8")).get("fingerprint") if earlier.exists() else None,
             }

@@ -10,7 +10,7 @@ numbers that turn scores into decisions (temperature, prevalence, thresholds) ar
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Material:
         group_E: Their patient group.
         uniform_E: Whether the scan came from a uniform slice.
         graph_TT: Neighbour graph of the training pool.
+        rejected_R: Positions of scans that experts hold to be no good; they get no label and teach nothing.
     """
 
     folder: Path
@@ -47,6 +48,7 @@ class Material:
     group_E: Sequence[str]
     uniform_E: np.ndarray
     graph_TT: Any
+    rejected_R: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Learned:
         threshold_C: Of acceptance, per class.
         precision_estimated: Out-of-fold precision of what the thresholds accept; None: they accept nothing.
         decisions: For `open_T`.
-        open_T: Positions of the training pool without an expert class.
+        open_T: Positions of the training pool without an expert class, less the rejected ones.
     """
 
     learner: str
@@ -153,7 +155,7 @@ def learn(
             ],
         )
 
-    open_T = np.setdiff1d(material.train_T, material.expert_E)
+    open_T = np.setdiff1d(material.train_T, np.union1d(material.expert_E, material.rejected_R))
     decisions = pseudo.decide(prob_of_fold[-1][open_T], threshold_C, config.pseudo, admitted)
     chosen = _choose(teacher, student, material, config, bool(decisions.admitted_N.any()), rng)
     oof_EC = chosen.oof_logit_EC
@@ -240,6 +242,7 @@ def _student_fit(
     weight_T[found.admitted_N] = 1.0
     weight_T[place[expert_E]] = 1.0
     held_out = np.setdiff1d(material.expert_E, expert_E)
+    weight_T[place[material.rejected_R]] = 0.0
     weight_T[place[held_out]] = 0.0  # an expert's scan of another fold: neither its label nor a guess at it
     stop = _stopping_rows(material, rows_E, class_E, seed) if config.train.head == "mlp" else None
     if stop is not None:

@@ -2,7 +2,9 @@
 
 import difflib
 import io
+import lzma
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +20,9 @@ DEFAULT_NAME, LABEL_STUDIO = "expert", "label-studio"
 MAX_BYTES = 256 * 2**20  # a label file of a million rows has about 100 MB
 SHOWN = 20
 BUNDLE_MEMBERS = ("answers.csv", "queue.csv")
+BROKEN_ZIP = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError, OSError, ValueError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -239,36 +244,56 @@ def _rows(path: Path, found: Harvest) -> tuple[list[Filled], bool]:
 
 
 def _bundle_rows(path: Path, data: bytes) -> list[Filled]:
-    """Rows of the answers that a bundle came back with: `answers.csv` of its page, else its filled `queue.csv`."""
+    """Rows of the answers that came back in bundles, one a folder: `answers.csv` of the page, else `queue.csv`."""
+    tables_of: dict[str, str] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as bundle:
-            inside = {Path(name).name: name for name in bundle.namelist()}
-            member = next((inside[name] for name in BUNDLE_MEMBERS if name in inside), None)
-            if member is None:
-                raise InputError(
-                    f"holds neither of {', '.join(BUNDLE_MEMBERS)}", where=path.name, fix="give the filled table itself"
-                )
-            with bundle.open(member) as stream:
-                inner = stream.read(MAX_BYTES + 1)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            inside = {(str(Path(name).parent), Path(name).name): name for name in bundle.namelist()}
+            for folder in sorted({folder for folder, _ in inside}):
+                for member in [inside[folder, name] for name in BUNDLE_MEMBERS if (folder, name) in inside][:1]:
+                    with bundle.open(member) as stream:
+                        inner = stream.read(MAX_BYTES + 1)
+                    if len(inner) > MAX_BYTES:
+                        raise InputError(
+                            "is larger than any label file", where=f"{path.name}/{member}", fix="give the table itself"
+                        )
+                    tables_of[f"{path.name}/{member}"] = _text(f"{path.name}/{member}", inner)
+    except BROKEN_ZIP as error:
         raise InputError(f"is no whole ZIP file ({error})", where=path.name, fix="copy it again") from error
-    if len(inner) > MAX_BYTES:
-        raise InputError("is larger than any label file", where=f"{path.name}/{member}", fix="give the table itself")
-    return tables.read_csv(f"{path.name}/{member}", _text(f"{path.name}/{member}", inner))
+    if not tables_of:
+        raise InputError(
+            f"holds neither of {', '.join(BUNDLE_MEMBERS)}", where=path.name, fix="give the filled table itself"
+        )
+    return [row for name, text in tables_of.items() for row in tables.read_csv(name, text)]
 
 
-def _bytes(path: Path) -> bytes:
+def refuse_file(path: Path) -> None:
+    """Refuse what is no label file before a byte of it is read.
+
+    Raises:
+        InputError: when there is no such file, it is a folder, or too large.
+    """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise InputError(
-                f"is larger than any label file ({path.stat().st_size / 2**20:.0f} MiB)", where=path.name,
-                fix=f"give the filled table alone; up to {MAX_BYTES // 2**20} MiB are read",
-            )  # fmt: skip
-        return path.read_bytes()
+        size = path.stat().st_size
     except FileNotFoundError:
         raise InputError(
             "no such file", value=str(path), where="labels import", fix="give a filled queue.csv or a JSON export"
         ) from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=path, fix="give a file you can read") from error
+    if path.is_dir():
+        raise InputError("is a folder", where=path, fix="name the files in it")
+    if size > MAX_BYTES:
+        raise InputError(
+            f"is larger than any label file ({size / 2**20:.0f} MiB)", where=path.name,
+            fix=f"give the filled table alone; up to {MAX_BYTES // 2**20} MiB are read",
+        )  # fmt: skip
+
+
+def _bytes(path: Path) -> bytes:
+    refuse_file(path)
+    try:
+        return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=path, fix="give a file you can read") from error
 

@@ -22,18 +22,24 @@ def _quarantined(subject: Subject) -> Check:
     share = num / max(subject.num_files, 1)
     limit = subject.config.audit.warn_quarantined_share
     common = "; ".join(f"{count} × {reason}" for reason, count in _most(subject.reason_counts)[:3])
+    rejected = _most(subject.rejected_counts)
+    said = "; ".join(f"{count} × {reason}" for reason, count in rejected)
+    rows = [*_most(subject.reason_counts), *((f"{reason}, say experts", count) for reason, count in rejected)]
     return Check(
         "quarantined-scans",
         "warn" if share > limit else "ok",
-        f"{num} of {subject.num_files} files cannot be read ({share:.1%}): {common}."
-        if num
-        else f"All {subject.num_files} files can be read.",
+        (
+            f"{num} of {subject.num_files} files cannot be read ({share:.1%}): {common}."
+            if num
+            else f"All {subject.num_files} files can be read."
+        )
+        + (f" Experts set more scans aside: {said}." if said else ""),
         why="Files that drop out are seldom a fair sample: one scanner, one class or one night may be missing.",
         fix="Export them again, or say in the paper what was left out and why.",
         count=num,
         value=share,
         threshold=limit,
-        table=Table(("reason", "files"), tuple(_most(subject.reason_counts))) if num else None,
+        table=Table(("reason", "files"), tuple(rows)) if rows else None,
     )
 
 

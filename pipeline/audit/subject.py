@@ -4,6 +4,7 @@ Legend: N usable scans, D dimensions of the embedding.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +38,7 @@ class Subject:
         scans: Manifest rows of the N usable scans.
         num_files: Rows of the manifest, broken ones too.
         reason_counts: Why files are quarantined, and how many.
+        rejected_counts: Why experts hold scans to be no good, and how many.
         label_N: The experts' label, else the pool's; None unknown.
         answered_N: Whether an expert (or a pool that is not an oracle's) has labelled it for training.
         side_N: train, val or test: the pool's own split before any repair, else the run's; None without one.
@@ -48,6 +50,7 @@ class Subject:
     scans: pa.Table
     num_files: int
     reason_counts: dict[str, int]
+    rejected_counts: dict[str, int]
     label_N: Names
     answered_N: NDArray[np.bool_]
     side_N: Names
@@ -255,6 +258,7 @@ def open_subject(ctx: StageContext) -> Subject:
         scans=scans,
         num_files=len(manifest),
         reason_counts={row["values"]: row["counts"] for row in reasons},
+        rejected_counts=dict(Counter(labels.rejections(labels.read(ctx.folder)).values())),
         label_N=label_N,
         answered_N=answered_N,
         side_N=_sides(truth["pool_split"]) if own else _sides_of_run(split_N),

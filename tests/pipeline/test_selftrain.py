@@ -3,6 +3,7 @@ import pytest
 
 from pipeline import selftrain
 from pipeline.dataset import Dataset
+from pipeline.readings import Heard
 from tests.pipeline.synthetic_run import options, synthetic_run
 
 
@@ -15,7 +16,7 @@ def material_of(run, num=60, truth=None):
     data = Dataset.open(run.ctx)
     truth = truth or run.truth
     answers = {i: truth[i] for i in run.ids("train")[:num]}
-    return data, *data.material(answers, set(list(answers)[: num // 3]))
+    return data, *data.material(Heard(answers, answers, {}), set(list(answers)[: num // 3]))
 
 
 def learn(run, ctx=None, num=60, admitted=(True, True), truth=None, seed=0):
@@ -130,3 +131,19 @@ def test_the_seed_decides(run, head):
     one, two = learn(run, ctx)[2], learn(run, ctx)[2]
     np.testing.assert_array_equal(one.student_logit_NC, two.student_logit_NC)
     assert accuracy(run, Dataset.open(run.ctx), one) > 0.9
+
+
+def test_a_scan_that_experts_reject_gets_no_label_and_teaches_nothing(run):
+    data, material, found = learn(run)
+    rejected = [str(i) for i in data.ids_N[found.open_T[:5]]]
+    answers = dict.fromkeys(rejected) | {
+        str(i): data.findings[c] for i, c in zip(data.ids_N[material.expert_E], material.class_E, strict=True)
+    }
+    material, _ = data.material(Heard(answers, answers, dict.fromkeys(rejected, "bad quality")), set())
+    assert sorted(data.ids_N[material.rejected_R]) == sorted(rejected)
+    prob_NC = np.full((len(data.ids_N), 2), 0.5)
+    rows_E = np.ones(len(material.expert_E), bool)
+    fit = selftrain._student_fit(material, run.ctx.config, rows_E, prob_NC, np.array([0.4, 0.4]), (True, True), 1.0, 0)
+    assert not set(fit.rows_N.tolist()) & set(material.rejected_R.tolist())
+    config, engine, rng = run.ctx.config, run.ctx.engine, np.random.default_rng(0)
+    assert not set(selftrain.learn(material, config, engine, 2, (True, True), rng).open_T) & set(material.rejected_R)

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline.answers import REMARKS
 
 STATIC = Path(__file__).parent / "static"
-SHARED_SCRIPTS = ("view.js", "clock.js", "outbox.js")
+SHARED_SCRIPTS = ("view.js", "clock.js", "outbox.js", "pictures.js", "help.js")
 ONLINE, OFFLINE = "online.js", "offline.js"
 LETTERS = dict(zip(REMARKS, "cbn", strict=True))  # the key of each remark
 TYPES = {"page.css": "text/css", **dict.fromkeys((*SHARED_SCRIPTS, ONLINE, "page.js"), "text/javascript")}

@@ -3,15 +3,13 @@
 import errno
 import logging
 import os
-import re
 import secrets
 import socket
 from collections.abc import Callable, Collection
-from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 import uvicorn
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -21,9 +19,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from pipeline.annotators.page import markup
+from pipeline.annotators.page.api import A, Api, Asked, AskedAnswer, AskedNext, AskedPriors, AskedUndo
 from pipeline.annotators.page.backend import Desk
 from pipeline.annotators.page.guard import ANY_ADDRESS, Guard
-from pipeline.answers import annotator_name
 from pipeline.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -31,92 +29,6 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 OWN_NAMES = (LOOPBACK, "localhost", "::1")
 MAX_BODY_BYTES = 64 * 1024
-MAX_TASKS, MAX_HELD = 50, 3000
-MAX_SECONDS = 24 * 3600.0
-IMAGE_ID = "[0-9a-f]{16}"
-ImageId = Annotated[str, Field(pattern=f"^{IMAGE_ID}$")]
-Key = Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{8,64}$")]
-
-
-class Asked(BaseModel):
-    """What every request says: who asks."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-    annotator: Annotated[str, Field(max_length=200)]
-
-
-A = TypeVar("A", bound=Asked)
-
-
-class AskedNext(Asked):
-    """Tasks wanted."""
-
-    num: Annotated[int, Field(ge=1, le=MAX_TASKS)]
-    held: Annotated[tuple[ImageId, ...], Field(max_length=MAX_HELD)] = ()
-
-
-class AskedAnswer(Asked):
-    """An answer given."""
-
-    image_id: ImageId
-    reply: Annotated[str, Field(max_length=200)]
-    certainty: Annotated[str, Field(max_length=20)] | None
-    seconds: Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)] | None
-    key: Key
-
-
-class AskedUndo(Asked):
-    """The latest answer is taken back."""
-
-    key: Key
-
-
-class AskedPriors(Asked):
-    """Other scans of a scan's patient are wanted."""
-
-    image_id: ImageId
-
-
-class Api:
-    """What the page's requests do; each method runs in a thread and returns what is sent as JSON."""
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-
-    def enter(self, asked: Asked) -> dict[str, Any]:
-        """Somebody sits down."""
-        name = self.desk.enter(asked.annotator)
-        return {"annotator": name, **self._progress(name)}
-
-    def next(self, asked: AskedNext) -> dict[str, Any]:
-        """What to read next."""
-        name = _name(asked)
-        tasks = self.desk.next(name, asked.num, asked.held)
-        return {"tasks": [asdict(task) for task in tasks], **self._progress(name)}
-
-    def answer(self, asked: AskedAnswer) -> dict[str, Any]:
-        """Keep an answer; it is on disk when this returns."""
-        name = _name(asked)
-        self.desk.answer(name, asked.image_id, asked.reply, asked.certainty, asked.seconds, asked.key)
-        return self._progress(name)
-
-    def undo(self, asked: AskedUndo) -> dict[str, Any]:
-        """Take back the latest answer."""
-        name = _name(asked)
-        task = self.desk.undo(name, asked.key)
-        return {"task": asdict(task) if task else None, **self._progress(name)}
-
-    def priors(self, asked: AskedPriors) -> dict[str, Any]:
-        """Other scans of the same patient."""
-        return {"priors": self.desk.priors(_name(asked), asked.image_id)}
-
-    def picture(self, image_id: str) -> bytes | None:
-        """The bytes of a scan; None: nothing to see."""
-        path = self.desk.picture(image_id) if re.fullmatch(IMAGE_ID, image_id) else None
-        return path.read_bytes() if path else None
-
-    def _progress(self, name: str) -> dict[str, Any]:
-        return {"progress": asdict(self.desk.progress(name))}
 
 
 def app(desk: Desk, token: str, hosts: Collection[str] = OWN_NAMES, *, name: str | None = None) -> ASGIApp:
@@ -196,23 +108,26 @@ def serve(
         InputError: when the address or port cannot be used.
     """
     token = token or secrets.token_urlsafe()
-    sock = _listen(host, port)
-    with sock:
-        reached = sock.getsockname()[1]
-        hosts = (
-            OWN_NAMES if host in OWN_NAMES else (*OWN_NAMES, host, socket.gethostname(), socket.getfqdn(), ANY_ADDRESS)
-        )
+    inside = host in OWN_NAMES or host.startswith("127.")
+    if not inside:
+        logger.warning("the labelling page answers other machines too, unencrypted: use it in a network you trust")
+    with _listen(host, port) as sock:
         config = uvicorn.Config(
-            app(desk, token, hosts, name=name),
-            lifespan="off", ws="none", access_log=False, log_config=None, server_header=False,
+            app(desk, token, (*OWN_NAMES, host, *(() if inside else _outer_names())), name=name),
+            lifespan="off", ws="none", access_log=False, log_config=None, log_level="warning", server_header=False,
             timeout_graceful_shutdown=3,
         )  # fmt: skip
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{reached}/?token={token}")
+        ready(f"http://{shown}:{sock.getsockname()[1]}/?token={token}")
         try:
             uvicorn.Server(config).run(sockets=[sock])
         except KeyboardInterrupt:  # uvicorn has closed by then and hands the signal on
             logger.info("the labelling page is closed; every answer sent is saved")
+
+
+def _outer_names() -> tuple[str, ...]:
+    """Names other machines may use; whatever address they use is ours, since a rebound name is no address."""
+    return socket.gethostname(), socket.getfqdn(), ANY_ADDRESS
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -254,9 +169,8 @@ async def _body(request: Request) -> bytes:
     """The body, never more of it than allowed."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(415, "Send JSON, with the content type application/json.")
-    declared = request.headers.get("content-length", "0")
     body = bytearray()
-    if int(declared) <= MAX_BODY_BYTES:  # the server below admits digits only
+    if int(request.headers.get("content-length", "0")) <= MAX_BODY_BYTES:  # the server below admits digits only
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BODY_BYTES:
@@ -264,10 +178,6 @@ async def _body(request: Request) -> bytes:
         else:
             return bytes(body)
     raise HTTPException(413, f"More than {MAX_BODY_BYTES} bytes: no answer is that long.", {"Connection": "close"})
-
-
-def _name(asked: Asked) -> str:
-    return annotator_name(asked.annotator, where="annotator")
 
 
 def _refused(request: Request, error: Exception) -> Response:

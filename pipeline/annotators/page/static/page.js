@@ -1,13 +1,13 @@
 "use strict";
 // The labelling page: one scan, one answer, the next scan.
 (() => {
-  const NUM_AHEAD = 8, NUM_DECODED = 2, LOW_WATER = 5; // scans at hand, ready to be painted, and when to ask for more
+  const NUM_AHEAD = 8, LOW_WATER = 5; // scans at hand, and when to ask for more
   const SETTLE_MS = 200; // nobody reads a scan faster: the second half of a double keypress
   const FLASH_MS = 160;
   const LOOK_AGAIN_MS = 10000;
   const $ = (id) => document.getElementById(id);
   const config = JSON.parse($("config").textContent);
-  const { View, Clock, Desk, device, inFile } = window.cxr;
+  const { View, Clock, Desk, Pictures, device, element, fillHelp, inFile } = window.cxr;
 
   const desk = new Desk(config, () => {
     report();
@@ -16,17 +16,10 @@
   const view = new View($("view"), (changed) => describeView(changed));
   const priorView = new View($("prior"));
   const clock = new Clock();
-  const pictures = new Map(); // image_id -> promise of a decoded <img>
-  const warm = new Map(); // image_id -> <img> on its way into the cache
+  const pictures = new Pictures(desk);
   let queue = []; // queue[0] is on the screen
   let ready = false, filling = false, unsure = false, again = 0, priors = [], priorAt = 0;
 
-  const element = (tag, text, attributes = {}) => {
-    const made = document.createElement(tag);
-    if (text) made.textContent = text;
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    return made;
-  };
   const duration = (seconds) => {
     if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
     return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
@@ -55,7 +48,6 @@
     setReady(false);
     desk.answer(task, choice.reply, doubt ? "unsure" : isFinding ? "sure" : null, clock.stop());
     queue.shift();
-    pictures.delete(task.image_id);
     setUnsure(false);
     choice.button.classList.add("chosen");
     setTimeout(() => choice.button.classList.remove("chosen"), FLASH_MS);
@@ -103,36 +95,6 @@
 
   // --- scans ---------------------------------------------------------------------------------------------------
 
-  async function picture(task, patience = 1000) {
-    for (;;) {
-      const image = new Image();
-      image.src = desk.src(task.image_id);
-      try {
-        await image.decode();
-        return image;
-      } catch {
-        if (await desk.isMissing(task.image_id)) return null;
-        await new Promise((resolve) => setTimeout(resolve, patience));
-        patience = Math.min(2 * patience, 10000);
-      }
-    }
-  }
-
-  function prefetch() {
-    const wanted = queue.slice(0, NUM_AHEAD);
-    for (const kept of [pictures, warm]) {
-      for (const id of kept.keys()) if (wanted.every((task) => task.image_id !== id)) kept.delete(id);
-    }
-    for (const task of wanted.slice(0, 1 + NUM_DECODED)) {
-      if (!pictures.has(task.image_id)) pictures.set(task.image_id, picture(task));
-    }
-    for (const { image_id } of wanted.slice(1 + NUM_DECODED)) {
-      if (warm.has(image_id)) continue;
-      warm.set(image_id, new Image());
-      warm.get(image_id).src = desk.src(image_id);
-    }
-  }
-
   async function show() {
     const task = queue[0];
     setReady(false);
@@ -141,9 +103,9 @@
     clearTimeout(again);
     report();
     if (!task) return empty();
-    prefetch();
+    pictures.keep(queue.slice(0, NUM_AHEAD));
     const slow = setTimeout(() => { view.show(null); tell("Loading the scan…", [], [], true); }, 150);
-    const image = await pictures.get(task.image_id);
+    const image = await pictures.of(task);
     clearTimeout(slow);
     if (queue[0] !== task) return;
     document.body.dataset.scan = task.image_id;
@@ -175,7 +137,7 @@
       const known = new Set(queue.map((task) => task.image_id));
       empty = !queue.length;
       queue.push(...tasks.filter((task) => !known.has(task.image_id)));
-      prefetch();
+      pictures.keep(queue.slice(0, NUM_AHEAD));
     } catch (problem) {
       again = setTimeout(fill, 2000);
       if (!queue.length) tell("Waiting for the server", [problem.message, "Your answers are kept; reading goes on by itself."]);
@@ -295,15 +257,12 @@
     const [id, several] = [priors[priorAt], priors.length > 1];
     $("prior-back").hidden = $("prior-on").hidden = !several;
     $("prior-name").textContent = `Other scan of this patient${several ? `, ${priorAt + 1} of ${priors.length}` : ""}`;
-    const image = new Image();
-    image.src = desk.src(id);
-    try {
-      await image.decode();
-    } catch {
+    const image = await pictures.of({ image_id: id });
+    if (priors[priorAt] !== id) return;
+    if (!image) {
       $("prior-name").textContent = "This other scan cannot be shown";
       return priorView.show(null);
     }
-    if (priors[priorAt] !== id) return;
     image.alt = $("prior-name").textContent;
     priorView.show(image);
   }
@@ -368,24 +327,6 @@
     if (event.detail && event.target.closest("#rail button, .caption button")) $("stage").focus({ preventScroll: true });
   });
 
-  function fillHelp() {
-    const rows = (box, pairs) => $(box).replaceChildren(...pairs.flatMap(([keys, text]) => {
-      const term = element("dt");
-      for (const [i, key] of keys.entries()) term.append(i ? " " : "", key.length < 10 && !key.includes(" ") ? element("kbd", key) : key);
-      return [term, element("dd", text)];
-    }));
-    rows("help-answers", [
-      ...choices.filter((choice) => choice.key).map((choice) => [[choice.key.toUpperCase()], choice.reply]),
-      [["U"], "unsure, for the next answer"], [["Z"], "take back the last answer; also Backspace"],
-    ]);
-    rows("help-view", [
-      [["left drag"], "window (sideways), level (up and down)"], [["wheel, pinch"], "zoom at the pointer"],
-      [["right drag"], "move the scan; also space and drag, or two fingers"], [["double click"], "fit the scan"],
-      [["I"], "invert"], [["R"], "reset the view"], ...(inFile ? [] : [[["P"], "other scans of the patient, where there are any; ← → for the next"]]),
-      [["W"], "why this scan? (not while you read blind)"], [["?"], "this help"],
-    ]);
-  }
-
   // --- who reads -----------------------------------------------------------------------------------------------
 
   const saveButton = () => {
@@ -400,7 +341,6 @@
     $("annotator").textContent = desk.annotator;
     if (!inFile) await claim();
     queue = [];
-    pictures.clear();
     $("last").textContent = "";
     filling = false;
     setReady(false);
@@ -465,7 +405,7 @@
   window.addEventListener("beforeunload", (event) => { if (desk.atRisk) event.preventDefault(); });
 
   async function start() {
-    fillHelp();
+    fillHelp(choices, { priors: !inFile });
     report();
     $("save").hidden = !inFile;
     $("change").hidden = Boolean(inFile);
