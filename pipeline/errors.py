@@ -45,6 +45,10 @@ class RunDirError(InputError):
     """A run directory that is not ours, is in use, or holds another run."""
 
 
+class RunBusy(RunDirError):  # noqa: N818 - a state of the run, not a mistake
+    """Another process works in the run directory."""
+
+
 class EngineError(CxrSslError):
     """The cluster cannot do what is asked of it."""
 

@@ -17,7 +17,7 @@ from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, SPLIT_TABLE
 from pipeline.engine import SerialEngine
-from pipeline.errors import InputError, RunDirError
+from pipeline.errors import InputError, RunBusy, RunDirError
 from pipeline.findings import findings_of
 from pipeline.journal import Batch, Journal
 from pipeline.runs import config_of
@@ -179,7 +179,7 @@ def _settled(folder: Path, findings: tuple[str, ...]) -> list[str]:
     try:
         with run_dir.locked(folder):
             labels.settle(folder, findings)
-    except RunDirError:
+    except RunBusy:
         log.warning("a run is at work in %s; it takes the answers in at its next look", folder)
     disagreed = labels.disagreements(labels.read(folder))
     if disagreed:

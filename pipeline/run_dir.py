@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline import __version__, config, contracts
 from pipeline.config import Config
-from pipeline.errors import CxrSslError, RunDirError
+from pipeline.errors import CxrSslError, RunBusy, RunDirError
 
 log = logging.getLogger(__name__)
 RESOLVED, STATUS, STAGES_FILE, LOCK = "resolved.yaml", "status.json", "stages.json", ".lock"
@@ -126,7 +126,8 @@ def locked(folder: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator
         patience_seconds: How long to wait for it: the labelling page holds it for moments.
 
     Raises:
-        RunDirError: when another process works in the folder, or it cannot be written.
+        RunBusy: when another process works in the folder.
+        RunDirError: when it cannot be written, or is not ours.
     """
     from filelock import FileLock, Timeout
 
@@ -136,7 +137,7 @@ def locked(folder: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise RunDirError(
+        raise RunBusy(
             "another process is working in this run",
             where=folder,
             fix="wait for it, or name another folder with --out",

@@ -246,14 +246,16 @@ def _rows(path: Path, found: Harvest) -> tuple[list[Filled], bool]:
 def _bundle_rows(path: Path, data: bytes) -> list[Filled]:
     """Rows of the answers that came back in bundles, one a folder: `answers.csv` of the page, else `queue.csv`."""
     tables_of: dict[str, str] = {}
+    left = MAX_BYTES  # for all of them together
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as bundle:
             inside = {(str(Path(name).parent), Path(name).name): name for name in bundle.namelist()}
             for folder in sorted({folder for folder, _ in inside}):
                 for member in [inside[folder, name] for name in BUNDLE_MEMBERS if (folder, name) in inside][:1]:
                     with bundle.open(member) as stream:
-                        inner = stream.read(MAX_BYTES + 1)
-                    if len(inner) > MAX_BYTES:
+                        inner = stream.read(left + 1)
+                    left -= len(inner)
+                    if left < 0:
                         raise InputError(
                             "is larger than any label file", where=f"{path.name}/{member}", fix="give the table itself"
                         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import journal, labels, run_dir
-from pipeline.errors import CxrSslError, RunDirError
+from pipeline.errors import CxrSslError, RunBusy
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0  # while a run holds the table; it takes the answers itself
@@ -50,7 +50,7 @@ class Settler:
         try:
             with run_dir.locked(self.folder, patience_seconds=0):
                 labels.settle(self.folder, self.findings)
-        except RunDirError:
+        except RunBusy:
             return False
         except (CxrSslError, OSError) as error:
             log.warning("labels.parquet was not written, the answers are safe in %s: %s", journal.FILE, error)

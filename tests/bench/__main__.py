@@ -5,12 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-from tests.bench import audit, consensus, coverage, duplicates, lungs, resume, selection, speed
+from tests.bench import audit, consensus, coverage, duplicates, lungs, page, resume, selection, speed
 
 BENCHES = {
     "speed": speed.main, "selection": selection.main, "resume": resume.main, "coverage": coverage.main,
     "lungs": lungs.main, "duplicates": duplicates.main, "audit": audit.main,
-    "consensus": consensus.main,
+    "consensus": consensus.main, "page": page.main,
 }  # fmt: skip
 
 
