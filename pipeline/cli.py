@@ -505,7 +505,7 @@ def _show_import(found: dict[str, Any]) -> None:
     )  # fmt: skip
     _say(", ".join(f"{found[name]} {text}" for name, text, always in parts if always or found[name]))
     if found["batch"]:
-        _say(f"batch {found['batch']}; take it back with: cxr-ssl labels undo RUN {found['batch']}")
+        _say(f"batch {found['batch']}; take it back with: cxr-ssl labels undo {found['out']} {found['batch']}")
 
 
 def _show_log(found: dict[str, Any]) -> None:

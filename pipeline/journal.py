@@ -35,6 +35,7 @@ class Batch:
         time: When it was begun, UTC.
         files: Names of the files imported.
         hashes: SHA-256 of each, 16 hex digits.
+        blind: Whether annotators were kept from learning why a scan was chosen, as far as the journal can know.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Batch:
     time: dt.datetime
     files: tuple[str, ...] = ()
     hashes: tuple[str, ...] = ()
+    blind: bool = True
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,9 @@ class Journal:
         finally:
             lock.release()
 
-    def begin(self, kind: str, *, files: Sequence[str] = (), hashes: Sequence[str] = ()) -> Batch:
+    def begin(self, kind: str, *, files: Sequence[str] = (), hashes: Sequence[str] = (), blind: bool = True) -> Batch:
         """A new batch, not written yet: `add` writes it along with its first answers. Call it while `writing`."""
-        return Batch(str(len(self.batches) + 1), kind, now(), tuple(files), tuple(hashes))
+        return Batch(str(len(self.batches) + 1), kind, now(), tuple(files), tuple(hashes), blind)
 
     def add(self, batch: Batch, answers: Sequence[Answer]) -> int:
         """Write answers of a batch, durably; those of a known key are left out. Call it while `writing`.
@@ -245,7 +247,8 @@ def _batch_event(batch: Batch) -> dict[str, Any]:
 
 def _batch(event: dict[str, Any]) -> Batch:
     time = dt.datetime.fromisoformat(event["time"])
-    return Batch(event["batch"], event["kind"], time, tuple(event["files"]), tuple(event["hashes"]))
+    files, hashes = tuple(event["files"]), tuple(event["hashes"])
+    return Batch(event["batch"], event["kind"], time, files, hashes, event.get("blind", True))
 
 
 def _answer_event(one: Given) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
         "num_files_known": len(files) - len(fresh_files),
         "num_disagreements": len(disagreed),
         "batch": batch.name if fresh_files else None,
+        "out": str(folder),
     }
 
 

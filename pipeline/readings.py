@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pipeline import agreement, consensus, labels
 from pipeline.agreement import TwoReaders
 from pipeline.annotators import worklist
+from pipeline.annotators.handouts import PREANNOTATED
 from pipeline.answers import REJECTIONS
 from pipeline.contracts import PREDICTIONS, SPLIT_TABLE, write_text
 from pipeline.journal import Given, Journal
@@ -28,6 +29,7 @@ from pipeline.rollback import OOF
 DISPUTE, DOUBT = "dispute", "doubt"
 AGREEMENT = "agreement.json"
 NUM_BOOTSTRAP = 1000
+MAX_DOUBTS = 20  # labels worth a second look that are listed; the first ones are the likely ones
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_boo
     Returns:
         {"num_annotators","share","fleiss","krippendorff": measures as `agreement.Agreement`; "pairs": [{"annotators",
         "share","cohen"}]; "intra": [{"annotator","share","cohen"}]; "suspects": [{"annotator","agreement","others",
-        "gap_ci95","num_scans"}]}.
+        "gap_ci95","num_scans"}]; "quality": {annotator: CROWDLAB's, 0..1}, empty where it had too little to go by}.
     """
     found = of_people(table, findings)
     if not found.ids_N:
@@ -115,6 +117,7 @@ def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_boo
         "pairs": [pair for pair in pairs if pair["share"]["num_scans"]],
         "intra": _intra(folder, table, findings, num_bootstrap),
         "suspects": [asdict(s) | {"annotator": found.annotators[s.annotator]} for s in suspects],
+        "quality": _quality(folder, found, findings),
     }
 
 
@@ -136,6 +139,8 @@ def save_summary(folder: Path, table: pa.Table, findings: Sequence[str]) -> None
         "num_disagreements": len(labels.disagreements(table)),
         "rejections": dict(sorted(Counter(labels.rejections(table).values()).items())),
         "agreement": agreement_of(folder, table, findings, NUM_BOOTSTRAP),
+        "doubts": _doubts(folder, table, findings, MAX_DOUBTS),
+        **_seeing(folder),
     }
     write_text(folder / AGREEMENT, json.dumps(found, indent=1, ensure_ascii=False))
 
@@ -173,14 +178,13 @@ def second_looks(
     folder: Path,
     table: pa.Table,
     findings: Sequence[str],
-    round_index: int,
     num: int,
     asked_before: Collection[str] = (),
 ) -> list[tuple[str, str]]:
-    """Answered scans that deserve another look in the queue of `round_index`, each with its kind, at most `num`.
+    """Answered scans that deserve another look in the next queue, each with its kind, at most `num`.
 
     Disputes come first, those of the holdout before others; then labels of the training pool that confident learning
-    finds doubtful by the out-of-fold probabilities of the round before, each once.
+    finds doubtful by the out-of-fold probabilities of the latest round, each once.
     """
     people = set(of_people(table, findings).ids_N)
     disputes = [image_id for image_id in labels.disagreements(table) if image_id in people]
@@ -188,16 +192,50 @@ def second_looks(
     looks = [
         (image_id, DISPUTE) for image_id in sorted(disputes, key=lambda image_id: (image_id not in sealed, image_id))
     ]
-    left = num - len(looks)
-    if left > 0:
-        known = labels.expert_classes(table, findings)
-        ids = [image_id for image_id in known if known[image_id] is not None and image_id in people]
-        prob_NC = _out_of_fold(folder, round_index - 1, ids, findings)
-        index = {finding: c for c, finding in enumerate(findings)}
-        class_N = np.array([-1 if i in asked_before else index[str(known[i])] for i in ids], dtype=np.int64)
-        issues = consensus.label_issues(class_N, prob_NC, left)
-        looks += [(ids[row], DOUBT) for row in issues.row_I]
-    return looks[:num]
+    doubts = _doubts(folder, table, findings, num - len(looks), asked_before)
+    return (looks + [(doubt["image_id"], DOUBT) for doubt in doubts])[:num]
+
+
+def _doubts(
+    folder: Path, table: pa.Table, findings: Sequence[str], num: int, leave_out: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """Labels of people that confident learning finds doubtful by the latest out-of-fold probabilities, worst first."""
+    if num <= 0:
+        return []
+    people = set(of_people(table, findings).ids_N) - set(leave_out)
+    known = labels.expert_classes(table, findings)
+    ids = [image_id for image_id in known if known[image_id] is not None]
+    index = {finding: c for c, finding in enumerate(findings)}
+    class_N = np.array([index[str(known[i])] if i in people else -1 for i in ids], dtype=np.int64)
+    issues = consensus.label_issues(class_N, _out_of_fold(folder, _last_learnt(folder), ids, findings), num)
+    return [
+        {"image_id": ids[row], "label": findings[label], "model": findings[model], "probability": float(prob)}
+        for row, label, model, prob in zip(
+            issues.row_I, issues.class_I, issues.model_class_I, issues.model_prob_I, strict=True
+        )
+    ]
+
+
+def _seeing(folder: Path) -> dict[str, int]:
+    """Answers given by somebody who could see why the scan was chosen, and scans handed out with the model's answer."""
+    journal = Journal.open(folder)
+    shown = [json.loads(path.read_text("utf-8")) for path in (folder / "rounds").glob(f"*/{PREANNOTATED}")]
+    return {
+        "num_not_blind": sum(not journal.batches[one.batch].blind for one in journal.active()),
+        "num_preannotated": sum(map(len, shown)),
+    }
+
+
+def _quality(folder: Path, found: Readings, findings: Sequence[str]) -> dict[str, float]:
+    train_N = _is_train(folder, found.ids_N)
+    prob_NC = _probabilities(folder, _last_learnt(folder), found.ids_N, findings)
+    quality_M = consensus.consensus(found.latest_NM[train_N], prob_NC[train_N]).annotator_quality_M
+    return {name: float(q) for name, q in zip(found.annotators, quality_M, strict=True) if np.isfinite(q)}
+
+
+def _last_learnt(folder: Path) -> int:
+    """The latest round with out-of-fold probabilities; 0 before the first."""
+    return max((int(path.parent.name) for path in (folder / "rounds").glob(f"*/{OOF}")), default=0)
 
 
 def _annotator(name: str, standing: list[Given], round_index: int | None) -> dict[str, Any]:

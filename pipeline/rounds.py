@@ -161,7 +161,7 @@ class Loop:
         num = math.ceil(queue.second_look_share * queue.budget)
         before = worklist.kinds(self.ctx.folder, round_index)
         doubted = {image_id for image_id, kinds in before.items() if readings.DOUBT in kinds}
-        return readings.second_looks(self.ctx.folder, table, self.data.findings, round_index, num, doubted)
+        return readings.second_looks(self.ctx.folder, table, self.data.findings, num, doubted)
 
     def _selection(self) -> dict[str, Any]:
         """The options a queue is drawn with; kept beside it, because they may change from round to round."""

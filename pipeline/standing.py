@@ -75,5 +75,6 @@ def _waiting(folder: Path, found: dict[str, Any], told: dict[str, Any]) -> str |
     if found.get("state") != "waiting":
         return found.get("message")
     if told["num_readings_open"]:
-        return f"waits for {told['num_readings_open']} labels: {found.get('message')}"
+        _, _, advice = str(found.get("message")).partition("\n")
+        return f"waits for {told['num_readings_open']} labels\n{advice}"
     return f"every label is there: cxr-ssl run --out {folder} --resume"

@@ -253,7 +253,7 @@ class Desk:
         """Her batch of this sitting; a new one when it was undone. While `writing`."""
         batch = self._batches.get(annotator)
         if batch is None or batch.name in self._journal.undone:
-            batch = self._batches[annotator] = self._journal.begin("page")
+            batch = self._batches[annotator] = self._journal.begin("page", blind=self.blind)
         return batch
 
     def _available(self, sitting: Sitting, annotator: str, held: Sequence[str], moment: float) -> list[Ask]:

@@ -24,6 +24,7 @@ from pipeline.errors import InputError
 
 FORMATS = ("labelstudio", "csv", "html", "bundle")
 ASSIGNMENTS = "assignments.json"
+PREANNOTATED = "preannotated.json"  # scans handed out with the model's answer
 Handed = dict[str, list[str]]
 
 
@@ -147,6 +148,8 @@ def hand_out(
         write_text(round_folder / ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
     uris, _ = uris_and_priors(folder, {image_id for name in names for image_id in lists[name]})
     shown = predictions(folder, found, code) if wish.preannotate else {}
+    if shown:
+        write_text(round_folder / PREANNOTATED, json.dumps(sorted(shown)))
     files: dict[str, list[str]] = {}
     for name in names:
         own = round_folder / "annotators" / slug(name) if name else round_folder

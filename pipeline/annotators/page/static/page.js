@@ -28,7 +28,7 @@
   // --- answers -------------------------------------------------------------------------------------------------
 
   const choices = [
-    ...config.findings.map((reply, i) => ({ reply, key: i < 9 ? String(i + 1) : "", box: "findings" })),
+    ...config.findings.map((reply, i) => ({ reply, key: i < 10 ? String((i + 1) % 10) : "", box: "findings" })),
     ...config.remarks.map(({ reply, key }) => ({ reply, key, box: "remarks" })),
   ];
   for (const choice of choices) {
@@ -287,7 +287,7 @@
 
   // The key as the user means it: digits and letters of whatever keyboard layout.
   function keyOf(event) {
-    const digit = /^(?:Digit|Numpad)([1-9])$/.exec(event.code);
+    const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
     if (digit) return digit[1];
     const letter = /^Key([A-Z])$/.exec(event.code);
     const key = event.key.toLowerCase();
