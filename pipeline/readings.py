@@ -167,9 +167,9 @@ def training_classes(
     train_N = _is_train(folder, found.ids_N)
     settled = consensus.consensus(found.latest_NM[train_N], prob_NC[train_N])
     ids = [image_id for image_id, train in zip(found.ids_N, train_N, strict=True) if train]
-    out = dict(answers)
+    out, rejected = dict(answers), labels.rejections(table, round_index)
     for image_id, c, how in zip(ids, settled.class_N, settled.how_N, strict=True):
-        if how == consensus.CROWDLAB:
+        if how == consensus.CROWDLAB and image_id not in rejected:
             out[image_id] = findings[c]
     return out
 

@@ -22,7 +22,7 @@ from pipeline.annotators.settler import Settler
 from pipeline.annotators.worklist import Ask
 from pipeline.answers import CERTAINTIES, POOL, REMARKS, Answer, annotator_name, reply_of
 from pipeline.config import Config
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunDirError
 from pipeline.journal import Batch, Journal, now
 
 RESERVED_SECONDS = 120.0  # renewed whenever her page asks for more
@@ -69,14 +69,14 @@ class Desk:
         blind: Whether annotators are kept from learning why a scan was chosen.
 
     Raises:
-        InputError: when the run has no queue yet.
+        RunDirError: when the run has no queue yet.
     """
 
     def __init__(self, folder: Path, config: Config, findings: tuple[str, ...], *, blind: bool = True) -> None:
         self.folder, self.config, self.findings, self.blind = folder, config, findings, blind
         self._lock = threading.RLock()
         self._journal = Journal.open(folder)
-        self._reserved: dict[str, tuple[str, float]] = {}
+        self._reserved: dict[str, dict[str, float]] = {}  # scan to who has it on her screen, and since when
         self._batches: dict[str, Batch] = {}
         self._open_round(self._latest())
         self._settler = Settler(folder, findings)
@@ -99,8 +99,7 @@ class Desk:
         with self._lock:
             self._catch_up()
             sitting, moment = self._sitting(annotator), time.monotonic()
-            for image_id in held:
-                self._reserved[image_id] = (annotator, moment)
+            self._reserve(held, annotator, moment)
             chosen: list[str] = []
             share = self.config.queue.reread_share
             for ask in self._available(sitting, annotator, held, moment):
@@ -108,8 +107,7 @@ class Desk:
                 chosen += [image_id for image_id in (again, ask.image_id) if image_id is not None]
                 if len(chosen) >= num:
                     break
-            for image_id in chosen[:num]:
-                self._reserved[image_id] = (annotator, moment)
+            self._reserve(chosen[:num], annotator, moment)
             ahead = len(sitting.done) + len(set(held) - set(sitting.done))
             return [self._task(image_id, ahead + i) for i, image_id in enumerate(chosen[:num], start=1)]
 
@@ -154,7 +152,7 @@ class Desk:
                 self._open_round(round_index)
                 self._settler.wake()
             image_id = self._journal.given[known].answer.image_id
-            self._reserved[image_id] = (annotator, time.monotonic())
+            self._reserve([image_id], annotator, time.monotonic())
             return self._task(image_id, len(self._sitting(annotator).done) + 1)
 
     def progress(self, annotator: str) -> Progress:
@@ -194,7 +192,7 @@ class Desk:
     def _latest(self) -> int:
         found = worklist.latest_round(self.folder)
         if found is None:
-            raise InputError(
+            raise RunDirError(
                 "has no queue yet", where=self.folder, fix=f"draw one first: cxr-ssl run --out {self.folder} --resume"
             )
         return found
@@ -252,7 +250,8 @@ class Desk:
     def _batch(self, annotator: str) -> Batch:
         """Her batch of this sitting; a new one when it was undone. While `writing`."""
         batch = self._batches.get(annotator)
-        if batch is None or batch.name in self._journal.undone:
+        known = batch is not None and self._journal.batches.get(batch.name) == batch  # else it could not be written
+        if batch is None or not known or batch.name in self._journal.undone:
             batch = self._batches[annotator] = self._journal.begin("page", blind=self.blind)
         return batch
 
@@ -261,11 +260,16 @@ class Desk:
         found = []
         for ask in sitting.asks:
             if ask.image_id not in held and self._list.lacks(ask, annotator):
-                holder, since = self._reserved.get(ask.image_id, (annotator, moment))
-                elsewhere = holder != annotator and moment - since < RESERVED_SECONDS
-                if self._list.missing(ask) > elsewhere:
+                done = {annotator, *self._list.readers.get(ask.image_id, ())}
+                screens = self._reserved.get(ask.image_id, {})
+                elsewhere = [who for who, at in screens.items() if who not in done and moment - at < RESERVED_SECONDS]
+                if self._list.missing(ask) > len(elsewhere):
                     found.append(ask)
         return found
+
+    def _reserve(self, image_ids: Sequence[str], annotator: str, moment: float) -> None:
+        for image_id in image_ids:
+            self._reserved.setdefault(image_id, {})[annotator] = moment
 
     def _task(self, image_id: str, number: int) -> Task:
         ask = self._list.by_id.get(image_id)

@@ -4,7 +4,9 @@ import csv
 import datetime as dt
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from pipeline.annotators.filled import Filled
@@ -13,6 +15,8 @@ from pipeline.errors import InputError
 
 COLUMNS = ("image_id", "rank", "file", "label", "choices", "certainty", "annotator", "round", "run")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
+_NUMBER = re.compile(r"[0-9.,]+([eE][+-]?[0-9]+)?")
+_SCAN = re.compile("[0-9a-f]{16}")
 
 
 class Row(NamedTuple):
@@ -80,7 +84,7 @@ def _filled(where: str, row: dict[str | None, Any]) -> Filled:
     cell = {key: _plain(value) for key, value in row.items() if key is not None and isinstance(value, str)}
     return Filled(
         where=where,
-        image_id=cell.get("image_id", ""),
+        image_id=_image_id(cell.get("image_id", ""), cell.get("file", "")),
         reply=cell.get("label", ""),
         reader=cell.get("annotator", ""),
         certainty=cell.get("certainty", ""),
@@ -89,6 +93,12 @@ def _filled(where: str, row: dict[str | None, Any]) -> Filled:
         round_index=_number(cell.get("round", ""), where),
         run=cell.get("run", ""),
     )
+
+
+def _image_id(text: str, file: str) -> str:
+    """The scan; by its picture where a spreadsheet took its id for a number, as it does with 1 in 770."""
+    stem = PurePosixPath(file).stem
+    return stem if _NUMBER.fullmatch(text) and _SCAN.fullmatch(stem) else text
 
 
 def _safe(text: str) -> str:

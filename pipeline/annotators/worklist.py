@@ -129,12 +129,15 @@ def rereads(folder: Path, answers: Iterable[Answer], annotator: str, round_index
 
 
 def run_code(folder: Path) -> str | None:
-    """12 hex digits that name a run in the files it hands out: a hash of its first queue, which never changes."""
+    """What names a run in the files it hands out: a hash of its first queue, which never changes.
+
+    It begins with `r`, so that no spreadsheet takes it for a number (12 hex digits look like one in 1 run of 140).
+    """
     first = folder / "rounds" / "01"
     if not (first / "queue.parquet").exists():
         return None
     ids = QUEUE.read(first).sort_by("rank")["image_id"].to_pylist()
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
+    return "r" + hashlib.sha256("\n".join(ids).encode()).hexdigest()[:11]
 
 
 def asked(folder: Path) -> dict[str, int]:

@@ -116,8 +116,12 @@ def test_one_press_answers_one_scan(page, folder):
         sit_down(page, f"{base}/?token={TOKEN}", "Anna")
         scan = page.get_attribute("body", "data-scan")
         page.evaluate(
-            """() => { for (const repeat of [false, false, true, true])
-                 document.body.dispatchEvent(new KeyboardEvent('keydown', {key: '2', code: 'Digit2', repeat, bubbles: true})) }"""
+            """() => {
+              for (const repeat of [false, false, true, true]) {
+                const press = { key: '2', code: 'Digit2', repeat, bubbles: true };
+                document.body.dispatchEvent(new KeyboardEvent('keydown', press));
+              }
+            }"""
         )
         page.wait_for_function("scan => document.body.dataset.scan !== scan", arg=scan)
         page.keyboard.press("1")  # 20 ms after the first: a bouncing key
@@ -129,7 +133,7 @@ def test_one_press_answers_one_scan(page, folder):
         page.keyboard.up("1")
         third = wait_ready(page)
         page.focus("button[data-reply=nodule]")
-        for _ in range(4):
+        for _ in range(8):
             page.keyboard.down("Enter")
             page.wait_for_timeout(60)
         page.keyboard.up("Enter")
@@ -154,9 +158,11 @@ def test_a_full_disk_and_a_refused_answer_are_told_and_reading_goes_on(page, fol
         press(page, "2")
         page.wait_for_selector("#banner-text:has-text('this round does not ask for that scan')")
         third = press(page, "3")
-        page.keyboard.press("z")  # takes back the third, not the first
-        page.wait_for_selector("#last:text-is('Taken back')")
-        assert press(page, "4") == third
+        for scan in (third, first):  # what was refused cannot be taken back
+            wait_ready(page)
+            page.keyboard.press("z")
+            page.wait_for_selector(f"body[data-scan='{scan}']")
+        assert [press(page, "1"), press(page, "4")] == [first, third]
         page.click("#dismiss")
         saved(page, 2)
         assert kept(desk) == {first: ("normal", "sure"), third: ("nodule", "sure")}
@@ -316,6 +322,16 @@ def test_a_picture_that_is_missing_is_told_and_can_be_remarked(page, folder):
         assert kept(desk)[image_id(500)] == ("bad quality", None)
 
 
+def pinch(page):
+    """Two fingers on the scan move apart."""
+    touch = page.context.new_cdp_session(page)
+    fingers = lambda apart: [{"x": 195 - apart, "y": 250, "id": 0}, {"x": 195 + apart, "y": 250, "id": 1}]  # noqa: E731
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": fingers(50)})
+    for apart in (60, 75, 90, 100):
+        touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": fingers(apart)})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
 def test_a_phone(browser, folder):
     desk = FakeDesk(folder, 3)
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
@@ -329,6 +345,10 @@ def test_a_phone(browser, folder):
             scan_box, button = phone.locator("#stage").bounding_box(), phone.locator(f"button[data-reply='{reply}']")
             assert scan_box["width"] == 390 and scan_box["height"] >= 380
             assert button.bounding_box()["height"] >= 44
+            if reply == "effusion":
+                pinch(phone)
+                phone.wait_for_function("document.getElementById('view').dataset.zoom > 1.4")
+                assert phone.get_attribute("#view", "data-width") == "1.000"
             button.tap()
             phone.wait_for_function("scan => document.body.dataset.scan !== scan", arg=scan)
         saved(phone, 3)
@@ -351,3 +371,75 @@ def test_thousands_of_scans_stay_quick(page, folder):
         saved(page, 5)
         assert page.inner_text("#count") == "5 of 5000"
         assert len([name for name in asked if len(name) == 16]) < 20
+
+
+def test_seconds_count_neither_hidden_time_nor_a_long_pause(page, folder):
+    with listening(FakeDesk(folder, 2)) as base:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        spent = page.evaluate(
+            """() => {
+              let now = 0, hidden = false;
+              Object.defineProperty(document, 'hidden', { get: () => hidden });
+              const clock = new cxr.Clock(() => now), out = [];
+              const at = (seconds, kind) => { now = seconds * 1000; document.dispatchEvent(new Event(kind)); };
+              const turn = (seconds, value) => { hidden = value; at(seconds, 'visibilitychange'); };
+              clock.start(); now = 4000; out.push(clock.stop());
+              now = 10000; clock.start();
+              at(15, 'pointermove'); at(415, 'pointerdown'); at(417, 'wheel'); out.push(clock.stop());
+              clock.start(); turn(420, true); at(450, 'pointermove');
+              turn(480, false); now = 482000; out.push(clock.stop());
+              at(500, 'pointermove'); clock.start(); now = 501000; out.push(clock.stop());
+              return out;
+            }"""
+        )
+        assert spent == [4, 7, 5, 1]
+
+
+def test_answers_of_another_run_are_left_alone(page, folder):
+    desk = FakeDesk(folder, 2)
+    item = {"path": "answer", "task": {}, "body": {"annotator": "Anna", "image_id": image_id(0), "reply": "nodule"}}
+    item["body"] |= {"certainty": None, "seconds": 1, "key": "key-of-another-run"}
+    with listening(desk, name="run/02") as base:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        put = "([owner, item]) => new cxr.Outbox(owner).put(item)"
+        page.evaluate(put, ["run/01|Anna", item])
+        page.evaluate(put, ["run/02|Ben", item])
+        page.reload()
+        press(page, "1")
+        page.wait_for_selector("#count:text-is('1 of 2')")
+        assert page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('cxr-ssl|')).length") == 2
+    assert kept(desk) == {image_id(0): ("normal", "sure")}
+
+
+def test_without_storage_and_secure_context_answers_still_arrive_and_the_risk_is_told(page, folder):
+    desk = FakeDesk(folder, 3)
+    page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new Error('blocked'); } });"
+        "crypto.randomUUID = undefined; Object.defineProperty(navigator, 'locks', { value: undefined });"
+    )
+    with listening(desk) as base:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        press(page, "1")
+        page.wait_for_selector("#count:text-is('1 of 3')")
+        desk.full = True
+        press(page, "2")
+        page.wait_for_selector("#banner-text:has-text('leave the page open')")
+        desk.full = False
+        page.wait_for_selector("#banner", state="hidden")
+        assert list(kept(desk).values()) == [("normal", "sure"), ("pneumonia", "sure")]
+        assert len({a["key"] for a in desk.answers}) == 2
+
+
+def test_an_undo_after_an_answer_on_another_device_opens_both_scans_again(page, folder):
+    desk = FakeDesk(folder, 4)
+    with listening(desk) as base:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        first = press(page, "1")
+        saved(page, 1)
+        desk.answer("Anna", image_id(3), "nodule", "sure", 1.0, "key-of-the-other-device")
+        page.keyboard.press("z")
+        page.wait_for_selector("#last:text-is('Taken back')")
+        seen = [press(page, "2") for _ in range(4)]
+        page.wait_for_selector("body[data-state=done]")
+        assert seen[0] == first and set(seen) == set(desk.ids)
+    assert kept(desk) == dict.fromkeys(desk.ids, ("pneumonia", "sure"))

@@ -212,8 +212,9 @@ def test_a_picture_is_served_as_it_is(client, pictures):
 @pytest.mark.parametrize(
     "name",
     [
-        "../answers.jsonl", "..%2fanswers.jsonl", "%2e%2e%2fanswers.jsonl", "..%252fanswers.jsonl", "..%5canswers.jsonl",
-        "%2fetc%2fpasswd", f"{image_id(0)}.png", f"{image_id(0)}%00", f"{image_id(0)}%0a", f"{image_id(0)}/..",
+        "../answers.jsonl", "..%2fanswers.jsonl", "%2e%2e%2fanswers.jsonl", "..%252fanswers.jsonl",
+        "..%5canswers.jsonl", "%2fetc%2fpasswd", f"{image_id(0)}.png", f"{image_id(0)}%00",
+        f"{image_id(0)}%0a", f"{image_id(0)}/..",
         image_id(0).upper().replace("0", "A"), image_id(99), "", "0", "%ff%fe", f"..%2fimages%2f{image_id(0)}",
     ],
 )  # fmt: skip
@@ -365,7 +366,10 @@ def test_a_body_over_the_limit_is_refused_and_one_below_is_read(client):
 def test_an_upload_of_two_gigabytes_is_refused_unread(desk):
     with listening(desk) as base:
         port = int(base.rpartition(":")[2])
-        head = f"POST /api/answer HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: cxr-ssl-{port}={TOKEN}\r\nContent-Type: application/json\r\n"
+        head = (
+            f"POST /api/answer HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: cxr-ssl-{port}={TOKEN}\r\n"
+            "Content-Type: application/json\r\n"
+        )
         for more, block in (
             (f"Content-Length: {2 << 30}\r\n\r\n", b"x" * 65536),
             ("Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b"x" * 65536 + b"\r\n"),

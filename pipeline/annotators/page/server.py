@@ -4,7 +4,9 @@ import errno
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -22,7 +24,7 @@ from pipeline.annotators.page import markup
 from pipeline.annotators.page.api import A, Api, Asked, AskedAnswer, AskedNext, AskedPriors, AskedUndo
 from pipeline.annotators.page.backend import Desk
 from pipeline.annotators.page.guard import ANY_ADDRESS, Guard
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RunDirError
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ def app(desk: Desk, token: str, hosts: Collection[str] = OWN_NAMES, *, name: str
         ],
         exception_handlers={
             InputError: _refused,
+            RunDirError: _unavailable,
             OSError: _unsaved,
             HTTPException: _missing,
             Exception: _broken,
@@ -119,6 +122,8 @@ def serve(
         )  # fmt: skip
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{sock.getsockname()[1]}/?token={token}")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that whoever called us can tidy up, too
         try:
             uvicorn.Server(config).run(sockets=[sock])
         except KeyboardInterrupt:  # uvicorn has closed by then and hands the signal on
@@ -182,6 +187,12 @@ async def _body(request: Request) -> bytes:
 
 def _refused(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 400)
+
+
+def _unavailable(request: Request, error: Exception) -> Response:
+    """The run's files, not the answer, are at fault: the page keeps it and tries again; the words name a path."""
+    logger.error("%s", error)
+    return JSONResponse({"error": "The run's files cannot be used just now; look at the server's messages."}, 503)
 
 
 def _unsaved(request: Request, error: Exception) -> Response:

@@ -13,7 +13,7 @@
 
   class Desk {
     constructor(config, changed) {
-      Object.assign(this, { config, changed, annotator: config.annotator, returned: () => {} });
+      Object.assign(this, { config, changed, annotator: config.annotator });
       this.owner = `${config.run}|${config.round}|${config.annotator}`;
       this.box = new cxr.Outbox(this.owner);
       this.entries = new Map([...this.box.items].map(([key, row]) => [row.image_id, [key, row]]));

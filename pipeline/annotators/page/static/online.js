@@ -36,7 +36,6 @@
       Object.assign(this, { config, changed, annotator: null, problem: null, given: [], timer: 0, undoKey: null });
       this.known = { done: 0, left: 0, team_done: 0, team_total: 0, seconds_per_scan: null };
       this.wait = FIRST_WAIT_MS;
-      this.returned = () => {}; // called with a scan that an undo opened without our knowing which
       window.addEventListener("online", () => this.flush());
       document.addEventListener("visibilitychange", () => document.hidden || this.flush());
     }
@@ -75,7 +74,7 @@
       const latest = this.given.pop();
       if (latest) {
         const body = { annotator: this.annotator, key: cxr.newKey() };
-        this.box.put({ path: "undo", body, of: latest[1], image_id: latest[0].image_id });
+        this.box.put({ path: "undo", body, of: latest[1] });
         this.flush();
         return latest[0];
       }
@@ -107,10 +106,7 @@
 
     async #send(key, item) {
       try {
-        const answer = await post(item.path, item.body);
-        this.known = answer.progress;
-        const open = answer.task;
-        if (open && open.image_id !== item.image_id) this.returned(open); // another window had answered since
+        this.known = (await post(item.path, item.body)).progress;
       } catch (problem) {
         if (!problem.final) throw problem;
         this.#refuse(item, problem.message);

@@ -78,11 +78,6 @@
     report();
   }
 
-  // Another window answered a scan that is now open again.
-  desk.returned = (task) => {
-    if (queue.every((other) => other.image_id !== task.image_id)) queue.splice(1, 0, task);
-  };
-
   function setUnsure(value) {
     unsure = value;
     $("unsure").setAttribute("aria-pressed", value);
