@@ -18,7 +18,7 @@ from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, SPLIT_TABLE
 from pipeline.engine import SerialEngine
-from pipeline.errors import InputError, RunBusy, RunDirError
+from pipeline.errors import InputError, RunDirError
 from pipeline.findings import findings_of
 from pipeline.journal import Batch, Journal
 from pipeline.runs import config_of
@@ -59,23 +59,22 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
     config, findings = opened(folder)
     if config.oracle:
         log.warning("this is an oracle run: the pool answers its queue; labels of people count beside it")
-    for path in files:
-        importing.refuse_file(path)
-    journal = Journal.open(folder)
     digests = {path: run_dir.file_hash(path) for path in files}
-    fresh_files = [path for path in files if not journal.imported(digests[path])]
-    found = importing.harvest(fresh_files, _scans(folder), findings, who)
-    if not skip_mistakes:
-        importing.refuse(found, "labels import", findings)
-    with journal.writing():
-        fresh, counts = importing.news(found.answers, journal)
-        whole = [path for path in fresh_files if not found.mistakes]  # a file with mistakes may come again, mended
-        batch = journal.begin("import", files=[p.name for p in fresh_files], hashes=[digests[p] for p in whole])
-        if fresh_files:
-            for path in fresh_files:
-                _keep(folder, path, digests[path])
-            journal.add(batch, fresh)
-    disagreed = _settled(folder, findings)
+    with run_dir.locked(folder):
+        journal = Journal.open(folder)
+        fresh_files = [path for path in files if not journal.imported(digests[path])]
+        found = importing.harvest(fresh_files, _scans(folder), findings, who)
+        if not skip_mistakes:
+            importing.refuse(found, "labels import", findings)
+        with journal.writing():
+            fresh, counts = importing.news(found.answers, journal)
+            whole = [path for path in fresh_files if not found.mistakes]  # one with mistakes may come again, mended
+            batch = journal.begin("import", files=[p.name for p in fresh_files], hashes=[digests[p] for p in whole])
+            if fresh_files:
+                for path in fresh_files:
+                    _keep(folder, path, digests[path])
+                journal.add(batch, fresh)
+        disagreed = _settled(folder, findings)
     return {
         "num_new": len(fresh),
         "num_changed": counts["changed"],
@@ -125,12 +124,13 @@ def undo(folder: Path, name: str | None = None) -> dict[str, Any]:
         InputError: when there is no such batch, or it was undone before.
     """
     _, findings = opened(folder)
-    journal = Journal.open(folder)
-    with journal.writing():
-        batch = _batch_to_undo(journal, name)
-        gone = [one for one in journal.active() if one.batch == batch.name]
-        journal.undo(batch.name)
-    _settled(folder, findings)
+    with run_dir.locked(folder):
+        journal = Journal.open(folder)
+        with journal.writing():
+            batch = _batch_to_undo(journal, name)
+            gone = [one for one in journal.active() if one.batch == batch.name]
+            journal.undo(batch.name)
+        _settled(folder, findings)
     return {"batch": batch.name, "kind": batch.kind, "files": list(batch.files), "num_undone": len(gone)}
 
 
@@ -179,12 +179,8 @@ def opened(folder: Path) -> tuple[Config, tuple[str, ...]]:
 
 
 def _settled(folder: Path, findings: tuple[str, ...]) -> list[str]:
-    """Bring the answers into the label table, unless a run is at work: it takes them itself. Returns the disputes."""
-    try:
-        with run_dir.locked(folder):
-            labels.settle(folder, findings)
-    except RunBusy:
-        log.warning("a run is at work in %s; it takes the answers in at its next look", folder)
+    """Bring the answers into the label table; returns the disputes."""
+    labels.settle(folder, findings)
     disagreed = labels.disagreements(labels.read(folder))
     if disagreed:
         log.warning("annotators disagree evenly on %d scans; they count as unanswered in training", len(disagreed))

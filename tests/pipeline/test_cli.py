@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 import pipeline.rounds
-from pipeline import config, contracts, runs
+from pipeline import config, contracts, standing
 from tests.pipeline.tiny import FAST, Answer, bomb, call, make_pool, picture
 
 ROOT = Path(__file__).parents[2]
@@ -384,7 +384,7 @@ def test_an_unexpected_error_is_one_line(tmp_path, monkeypatch, error, code, sta
     def stumble(_):
         raise error
 
-    monkeypatch.setattr(runs, "status", stumble)
+    monkeypatch.setattr(standing, "status", stumble)
     answer = call("status", tmp_path)
     assert (answer.code, answer.out) == (code, "")
     assert len(answer.err.splitlines()) == 1
