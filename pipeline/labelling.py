@@ -59,6 +59,8 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
     config, findings = opened(folder)
     if config.oracle:
         log.warning("this is an oracle run: the pool answers its queue; labels of people count beside it")
+    for path in files:
+        importing.refuse_file(path)
     digests = {path: run_dir.file_hash(path) for path in files}
     with run_dir.locked(folder):
         journal = Journal.open(folder)

@@ -132,7 +132,9 @@ class Desk:
                 return
             round_index = self._round_of(annotator, image_id)
             said = Answer(image_id, meant, annotator, round_index, now(), certainty, seconds, key)
-            self._journal.add(self._batch(annotator), [said])
+            batch = self._batch(annotator)
+            self._journal.add(batch, [said])
+            self._batches[annotator] = batch  # not before it is written: others may begin one of the same number
             self._catch_up()
         self._settler.wake()
 
@@ -250,9 +252,8 @@ class Desk:
     def _batch(self, annotator: str) -> Batch:
         """Her batch of this sitting; a new one when it was undone. While `writing`."""
         batch = self._batches.get(annotator)
-        known = batch is not None and self._journal.batches.get(batch.name) == batch  # else it could not be written
-        if batch is None or not known or batch.name in self._journal.undone:
-            batch = self._batches[annotator] = self._journal.begin("page", blind=self.blind)
+        if batch is None or batch.name in self._journal.undone:
+            return self._journal.begin("page", blind=self.blind)
         return batch
 
     def _available(self, sitting: Sitting, annotator: str, held: Sequence[str], moment: float) -> list[Ask]:

@@ -66,6 +66,22 @@ def test_as_spreadsheets_save_it(end, mark):
     assert is_filled("queue.csv", text)
 
 
+@pytest.mark.parametrize(
+    ("image_id", "shown"),
+    [
+        ("1234567890123456", "1.23457E+15"),  # as one spreadsheet saves it
+        ("1234567890123456", "1234567890123460"),  # and another
+        ("0012345678901234", "12345678901234"),
+        ("123456789012e100", "1,23457E+111"),
+    ],
+)
+def test_an_id_that_looks_like_a_number_is_known_by_its_picture(image_id, shown):
+    assert replies(f"image_id\tfile\tlabel\n{shown}\t../../images/{image_id}.png\tnormal\n") == {image_id: "normal"}
+    assert replies(f"image_id\tlabel\n{shown}\tnormal\n") == {shown: "normal"}
+    assert replies(f"image_id,file,label\n{image_id},images/{'f' * 16}.png.jpg,normal\n") == {image_id: "normal"}
+    assert replies(f"image_id,file,label\nabc,images/{'f' * 16}.png,normal\n") == {"abc": "normal"}
+
+
 def test_columns_may_come_in_any_order_and_bring_others():
     assert replies("note, label ,image_id\nsee me,normal,aaaa\n") == {"aaaa": "normal"}
 
@@ -123,4 +139,7 @@ def test_a_table_that_is_none_is_refused_as_a_whole(text):
 
 
 def test_control_characters_stay_what_they_are():
-    assert replies("image_id,label\na\x00a,nor\x00mal\nb,\u202enormal\n") == {"a\x00a": "nor\x00mal", "b": "\u202enormal"}
+    assert replies("image_id,label\na\x00a,nor\x00mal\nb,\u202enormal\n") == {
+        "a\x00a": "nor\x00mal",
+        "b": "\u202enormal",
+    }

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 
 from pipeline import config, rounds, run_dir
 from pipeline.annotators import worklist
@@ -24,6 +25,11 @@ def waiting_run(folder, **options):
     write_text(folder / run_dir.RESOLVED, config.dump(run.ctx.config))  # the commands take it for a run
     waits(run)
     return run
+
+
+def moved(run, folder):
+    """The run as it goes on in a copy of its folder."""
+    return replace(run, ctx=replace(run.ctx, folder=folder))
 
 
 def copy_of(run, folder):
@@ -100,7 +106,7 @@ def as_full_json(path, readings, run):
                     "lead_time": row["seconds"],
                     "updated_at": stamp(row),
                     "result": result,
-                }  # fmt: skip
+                }
             )
         data = {"image": "/x.png", "image_id": image_id, "rank": 1, "round": rows[0]["round"], "run": run}
         tasks.append({"id": len(tasks) + 1, "data": data, "annotations": annotations, "drafts": []})
@@ -149,9 +155,8 @@ def _choice(control, value):
 
 
 def _flat(row, run, number):
-    found = {
+    return {
         "image": "/x.png", "image_id": row["image_id"], "rank": 1, "round": row["round"], "run": run, "id": number,
         "finding": row["label"], "annotator": row["annotator"], "annotation_id": number, "created_at": stamp(row),
         "updated_at": stamp(row), "lead_time": row["seconds"], "certainty": row["certainty"] or None,
     }  # fmt: skip
-    return found
