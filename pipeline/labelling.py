@@ -65,7 +65,7 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
     with run_dir.locked(folder):
         journal = Journal.open(folder)
         fresh_files = [path for path in files if not journal.imported(digests[path])]
-        found = importing.harvest(fresh_files, _scans(folder), findings, who)
+        found = importing.harvest(fresh_files, _scans(folder), findings, who, journal.spelling)
         if not skip_mistakes:
             importing.refuse(found, "labels import", findings)
         with journal.writing():
@@ -193,7 +193,7 @@ def _scans(folder: Path) -> Scans:
     splits = SPLIT_TABLE.read(folder)
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"].to_pylist()
     return Scans(
-        asked=worklist.asked(folder),
+        asked=worklist.rounds_asking(folder),
         holdout=frozenset(holdout),
         others=frozenset(MANIFEST.read(folder)["image_id"].to_pylist()),
         last_round=worklist.latest_round(folder) or 0,
@@ -208,7 +208,8 @@ def _keep(folder: Path, path: Path, digest: str) -> None:
 
 
 def _batch_to_undo(journal: Journal, name: str | None) -> Batch:
-    standing = [batch for batch in journal.batches.values() if batch.name not in journal.undone]
+    active = {one.batch for one in journal.active()}
+    standing = [batch for batch in journal.batches.values() if batch.name in active]
     if name is None and standing:
         return standing[-1]
     if name in journal.batches and name not in journal.undone:

@@ -24,11 +24,13 @@ from pipeline.annotators.handouts import PREANNOTATED
 from pipeline.answers import REJECTIONS
 from pipeline.contracts import PREDICTIONS, SPLIT_TABLE, write_text
 from pipeline.journal import Given, Journal
+from pipeline.queues import BLIND_CHECKS
 from pipeline.rollback import OOF
 
 DISPUTE, DOUBT = "dispute", "doubt"
 AGREEMENT = "agreement.json"
 NUM_BOOTSTRAP = 1000
+MAX_DISPUTES = 2  # times a dispute is asked again: whom nobody can settle, nobody can
 MAX_DOUBTS = 20  # labels worth a second look that are listed; the first ones are the likely ones
 
 
@@ -175,24 +177,29 @@ def training_classes(
 
 
 def second_looks(
-    folder: Path,
-    table: pa.Table,
-    findings: Sequence[str],
-    num: int,
-    asked_before: Collection[str] = (),
+    folder: Path, table: pa.Table, findings: Sequence[str], num: int, asked: Mapping[str, Collection[str]]
 ) -> list[tuple[str, str]]:
     """Answered scans that deserve another look in the next queue, each with its kind, at most `num`.
 
-    Disputes come first, those of the holdout before others; then labels of the training pool that confident learning
-    finds doubtful by the out-of-fold probabilities of the latest round, each once.
+    Disputes come first, those asked least often and those of the holdout before others, each twice at most; then labels
+    of the training pool that confident learning finds doubtful by the latest out-of-fold probabilities, each once.
+    A blind check is never doubted: to ask again only where the model disagrees would flatter the certificate.
+
+    Args:
+        folder: Run directory.
+        table: The label table.
+        findings: C classes.
+        num: Most scans.
+        asked: Kinds a scan was asked under in the queues before, with counts.
     """
     people = set(of_people(table, findings).ids_N)
-    disputes = [image_id for image_id in labels.disagreements(table) if image_id in people]
-    sealed = {i for i, train in zip(disputes, _is_train(folder, disputes), strict=True) if not train}
-    looks = [
-        (image_id, DISPUTE) for image_id in sorted(disputes, key=lambda image_id: (image_id not in sealed, image_id))
-    ]
-    doubts = _doubts(folder, table, findings, num - len(looks), asked_before)
+    times = {image_id: Counter(asked.get(image_id, ())) for image_id in people}
+    disputes = [i for i in labels.disagreements(table) if i in people and times[i][DISPUTE] < MAX_DISPUTES]
+    train = dict(zip(disputes, _is_train(folder, disputes), strict=True))
+    disputes.sort(key=lambda image_id: (times[image_id][DISPUTE], train[image_id], image_id))
+    looks = [(image_id, DISPUTE) for image_id in disputes]
+    left_out = {image_id for image_id in people if {DOUBT, *BLIND_CHECKS} & set(times[image_id])}
+    doubts = _doubts(folder, table, findings, num - len(looks), left_out)
     return (looks + [(doubt["image_id"], DOUBT) for doubt in doubts])[:num]
 
 

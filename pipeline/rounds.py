@@ -159,9 +159,8 @@ class Loop:
     def _second_looks(self, round_index: int, table: pa.Table) -> list[tuple[str, str]]:
         queue = self.ctx.config.queue
         num = math.ceil(queue.second_look_share * queue.budget)
-        before = worklist.kinds(self.ctx.folder, round_index)
-        doubted = {image_id for image_id, kinds in before.items() if readings.DOUBT in kinds}
-        return readings.second_looks(self.ctx.folder, table, self.data.findings, num, doubted)
+        asked = worklist.kinds(self.ctx.folder, round_index)
+        return readings.second_looks(self.ctx.folder, table, self.data.findings, num, asked)
 
     def _selection(self) -> dict[str, Any]:
         """The options a queue is drawn with; kept beside it, because they may change from round to round."""

@@ -92,7 +92,9 @@ class Desk:
         Raises:
             InputError: when it is no name.
         """
-        return annotator_name(annotator, "name")
+        with self._lock:
+            self._catch_up()
+            return self._journal.spelling(annotator_name(annotator, "name"))
 
     def next(self, annotator: str, num: int, held: Sequence[str]) -> list[Task]:
         """Up to `num` scans to read, reserved for her; `held` are on her screen, or answered and not yet sent."""

@@ -5,6 +5,7 @@ thinks of it stay out of every file.
 """
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.answers import Answer
 from pipeline.contracts import PREDICTIONS, write_text
 from pipeline.errors import InputError
 
+log = logging.getLogger(__name__)
 FORMATS = ("labelstudio", "csv", "html", "bundle")
 ASSIGNMENTS = "assignments.json"
 PREANNOTATED = "preannotated.json"  # scans handed out with the model's answer
@@ -168,10 +170,7 @@ def write_files(given: Handout, formats: Sequence[str]) -> list[Path]:
 
     made = []
     if "csv" in formats:
-        path = given.folder / "queue.csv"
-        if not (path.exists() and tables.is_filled(path.name, path.read_text("utf-8-sig", errors="replace"))):
-            write_text(path, tables.write_csv(given.rows, given.findings, given.origin))
-        made.append(path)
+        made.append(_write_table(given))
     if "labelstudio" in formats:
         made += _write_label_studio(given)
     if "html" in formats:
@@ -184,6 +183,20 @@ def write_files(given: Handout, formats: Sequence[str]) -> list[Path]:
         bundle.write_bundle(path, given.rows, given.pictures, given.findings, given.origin)
         made.append(path)
     return made
+
+
+def _write_table(given: Handout) -> Path:
+    """Write `queue.csv`; where somebody has filled one it stays, and what it lacks goes to `queue.new.csv`."""
+    path, rows = given.folder / "queue.csv", given.rows
+    filled = path.read_text("utf-8-sig", errors="replace") if path.exists() else ""
+    if filled and tables.is_filled(path.name, filled):
+        rows = tuple(row for row in rows if row.image_id not in filled)
+        if not rows:
+            return path
+        log.warning("%s is filled and stays as it is; what it lacks is in queue.new.csv beside it", path)
+        path = path.with_name("queue.new.csv")
+    write_text(path, tables.write_csv(rows, given.findings, given.origin))
+    return path
 
 
 def predictions(folder: Path, found: Worklist, code: str) -> dict[str, tuple[str, float, str]]:

@@ -6,7 +6,7 @@ import lzma
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,14 +30,14 @@ class Scans:
     """What the run knows of scans.
 
     Attributes:
-        asked: Scan to the first round that asked for it.
+        asked: Scan to the rounds that asked for it, in order; a file that does not say answers the last.
         holdout: Scans of the sealed holdout.
         others: All other scans of the pool.
         last_round: The latest queue's.
         run: The code in the files this run hands out.
     """
 
-    asked: dict[str, int]
+    asked: Mapping[str, Sequence[int]]
     holdout: frozenset[str]
     others: frozenset[str]
     last_round: int
@@ -72,7 +72,9 @@ class Harvest:
     mistakes: list[str] = field(default_factory=list)
 
 
-def harvest(files: Sequence[Path], scans: Scans, findings: Sequence[str], who: Who) -> Harvest:
+def harvest(
+    files: Sequence[Path], scans: Scans, findings: Sequence[str], who: Who, spelling: Callable[[str], str] = str
+) -> Harvest:
     """Read files of one sitting: filled CSV tables, Label Studio exports, bundles.
 
     Args:
@@ -80,6 +82,7 @@ def harvest(files: Sequence[Path], scans: Scans, findings: Sequence[str], who: W
         scans: What the run knows.
         findings: Classes an answer may name.
         who: Who filled them.
+        spelling: A name to the way it was spelt first.
 
     Raises:
         InputError: when a file as a whole cannot be used.
@@ -91,7 +94,7 @@ def harvest(files: Sequence[Path], scans: Scans, findings: Sequence[str], who: W
         _refuse_other_run(path, rows, scans)
         names = _accounts(path, rows, who) if is_export else _names(path, rows, who.annotator)
         for row in rows:
-            _take(row, names.get(row.reader, DEFAULT_NAME), scans, findings, found, first)
+            _take(row, spelling(names.get(row.reader, DEFAULT_NAME)), scans, findings, found, first)
     found.counts["mistake"] = len(found.mistakes)
     return found
 
@@ -152,7 +155,7 @@ def _take(
         return
     reply = reply_of(row.reply, findings)
     assert reply is not None
-    round_index = row.round_index or scans.asked[row.image_id]
+    round_index = row.round_index or scans.asked[row.image_id][-1]
     certainty = row.certainty.strip().casefold() or None
     answer = Answer(row.image_id, reply, name, round_index, row.time, certainty, row.seconds)
     where, before = first.setdefault((row.image_id, name, round_index), (row.where, answer))
@@ -160,6 +163,11 @@ def _take(
         found.answers.append(answer)
     elif (before.reply, before.certainty) == (answer.reply, answer.certainty):
         found.counts["repeated"] += 1
+    elif before.time and answer.time and before.time != answer.time:  # an older and a newer export
+        found.counts["superseded"] += 1
+        if answer.time > before.time:
+            found.answers[found.answers.index(before)] = answer
+            first[row.image_id, name, round_index] = (row.where, answer)
     else:
         found.mistakes.append(f"{row.where}: {row.image_id!r} has another answer by {name} in {where}")
 
@@ -172,7 +180,7 @@ def _mistake(row: Filled, scans: Scans, findings: Sequence[str]) -> str | None:
         if row.image_id in scans.others:
             return f"this run has not asked for {row.image_id!r} yet"
         return f"this run never asked for {row.image_id[:80]!r}"
-    if row.round_index is not None and not scans.asked[row.image_id] <= row.round_index <= scans.last_round:
+    if row.round_index is not None and not scans.asked[row.image_id][0] <= row.round_index <= scans.last_round:
         return f"{row.image_id!r} was not asked for in round {row.round_index}"
     if row.certainty.strip().casefold() not in ("", *CERTAINTIES):
         return f"unknown certainty {row.certainty.strip()[:80]!r}; write {' or '.join(CERTAINTIES)}, or nothing"

@@ -6,6 +6,7 @@ what a round waits for.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,18 +143,23 @@ def run_code(folder: Path) -> str | None:
 
 def asked(folder: Path) -> dict[str, int]:
     """Every scan a queue of this run holds, with the first round that asked for it."""
-    known: dict[str, int] = {}
+    return {image_id: rounds[0] for image_id, rounds in rounds_asking(folder).items()}
+
+
+def rounds_asking(folder: Path) -> dict[str, list[int]]:
+    """Every scan a queue of this run holds, with the rounds that asked for it, in order."""
+    known: dict[str, list[int]] = {}
     for path in sorted((folder / "rounds").glob("*/queue.parquet")):
         for image_id in QUEUE.read(path.parent)["image_id"].to_pylist():
-            known.setdefault(image_id, int(path.parent.name))
+            known.setdefault(image_id, []).append(int(path.parent.name))
     return known
 
 
-def kinds(folder: Path, before_round: int) -> dict[str, set[str]]:
-    """Why each scan was asked for in the queues before a round."""
-    found: dict[str, set[str]] = {}
+def kinds(folder: Path, before_round: int) -> dict[str, Counter[str]]:
+    """Why each scan was asked for in the queues before a round, and how often."""
+    found: dict[str, Counter[str]] = {}
     for row in _rows_before(folder, before_round):
-        found.setdefault(row["image_id"], set()).add(row["kind"])
+        found.setdefault(row["image_id"], Counter())[row["kind"]] += 1
     return found
 
 

@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 
 FINDINGS = ("normal", "</script><script>alert(1)</script>")
 ROWS = tuple(Row(f"{i:016x}", i + 1, f"../../images/{i:016x}.png") for i in range(3))
-SCANS = Scans({row.image_id: 1 for row in ROWS}, frozenset(), frozenset(), 1, "c0ffee")
+SCANS = Scans({row.image_id: [1] for row in ROWS}, frozenset(), frozenset(), 1, "c0ffee")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.annotators.waiting_run import FINDINGS, WHEN, as_csv, reading, send
 from tests.pipeline.tiny import call
 
 SCANS = Scans(
-    asked={"aaaa": 1, "bbbb": 2, "cccc": 2, "hold": 1}, holdout=frozenset(["hold", "sealed"]),
+    asked={"aaaa": [1], "bbbb": [2], "cccc": [2], "hold": [1]}, holdout=frozenset(["hold", "sealed"]),
     others=frozenset(["later"]), last_round=2, run="c0ffee",
 )  # fmt: skip
 
@@ -514,7 +514,7 @@ def test_what_a_real_server_wrote_gives_the_same_answers_in_every_format(name):
         ids = {
             row.image_id for row in labelstudio_exports.read_json("json.json", (EXPORTS / "json.json").read_text()).rows
         }
-        scans = Scans(dict.fromkeys(ids, ROUND), frozenset(), frozenset(), ROUND, RUN)
+        scans = Scans({image_id: [ROUND] for image_id in ids}, frozenset(), frozenset(), ROUND, RUN)
         accounts = {"1": "First", "2": "Second", ADMIN: "First", SECOND: "Second"}
         found = harvest([path], scans, EXPORTED_FINDINGS, Who(None, accounts))
         assert found.mistakes == []

@@ -58,7 +58,7 @@ def test_every_answer_comes_back(sitting, kind):
 def test_every_answer_reaches_the_label_store_once(sitting, kind, tmp_path):
     path = tmp_path / f"export.{kind}"
     path.write_text(sitting.texts[kind], "utf-8")
-    asked = {image_id: ls.ROUND for image_id, _ in sitting.answers}
+    asked = {image_id: [ls.ROUND] for image_id, _ in sitting.answers}
     scans = Scans(asked, frozenset(), frozenset(asked), ls.ROUND, ls.RUN)
     who = Who(accounts={"1": ls.ADMIN, "2": ls.SECOND})
     for num_new in (len(sitting.answers), 0):

@@ -1,4 +1,4 @@
-"""How long the labelling page's server takes for an answer and for a picture, in a queue of 5,000, alone and for five."""
+"""How long the labelling page takes for an answer and a picture, in a queue of 5,000, for one annotator and five."""
 
 import statistics
 import tempfile
@@ -112,7 +112,12 @@ def _label(base: str, name: str, num: int) -> dict[str, list[float]]:
             image_id = tasks.pop(0)["image_id"]
             _timed(seconds["picture"], client.get, f"/image/{image_id}")
             body = {"annotator": name, "image_id": image_id, "reply": "normal", "certainty": "sure", "seconds": 1.5}
-            _timed(seconds["answer"], client.post, "/api/answer", json=body | {"key": f"{name}-{i}".replace(" ", "-") + "-of-the-bench"})
+            _timed(
+                seconds["answer"],
+                client.post,
+                "/api/answer",
+                json=body | {"key": f"{name}-{i}".replace(" ", "-") + "-of-the-bench"},
+            )
     return seconds
 
 

@@ -1,5 +1,7 @@
 """What the commands do with labels, and what the rounds make of several readers."""
 
+import csv
+import datetime as dt
 import json
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from pipeline import labelling, labels, queues, rounds, run_dir
 from pipeline.annotators import worklist
+from pipeline.annotators.handouts import Wish
 from pipeline.annotators.importing import Who
 from pipeline.answers import BAD_QUALITY, CANNOT_TELL, NOT_CXR, Answer
 from pipeline.contracts import PREDICTIONS, PSEUDO, QUEUE
@@ -281,3 +284,62 @@ def test_a_run_of_two_rounds_through_files(run, tmp_path):
     with pytest.raises(WaitingForLabels):
         labelling.undo(folder)
         rounds.run(run.ctx)
+
+
+def table(path, readings, folder):
+    """A filled table of any name."""
+    return waiting.as_csv(path, readings, worklist.run_code(folder))
+
+
+def test_undo_frees_every_file_that_leaned_on_it(run, tmp_path):
+    """The second file repeats the first; taking the first back must not leave its answers out for good."""
+    queue = waiting.queue_ids(run.folder)
+    one = table(tmp_path / "one.csv", [reading(i, "normal") for i in queue[:3]], run.folder)
+    two = table(tmp_path / "two.csv", [reading(i, "normal") for i in queue[:5]], run.folder)
+    assert [labelling.import_labels(run.folder, [path], Who())["num_new"] for path in (one, two)] == [3, 2]
+    assert labelling.undo(run.folder, "1")["num_undone"] == 3
+    assert labelling.import_labels(run.folder, [two], Who())["num_new"] == 3
+    assert {i for i, _ in labels.latest(labels.read(run.folder))} == set(queue[:5])
+
+
+def test_an_import_that_brought_nothing_is_not_what_undo_means(run, tmp_path):
+    queue = waiting.queue_ids(run.folder)
+    one = table(tmp_path / "one.csv", [reading(i, "normal") for i in queue[:3]], run.folder)
+    less = table(tmp_path / "less.csv", [reading(i, "normal") for i in queue[:2]], run.folder)
+    for path in (one, less):
+        labelling.import_labels(run.folder, [path], Who())
+    assert labelling.undo(run.folder)["num_undone"] == 3
+
+
+def test_a_name_is_one_person_however_it_is_spelt(run, tmp_path):
+    queue = waiting.queue_ids(run.folder)
+    for name, ids in (("Ann Lee", queue[:2]), ("ann lee", queue[1:3])):
+        path = table(tmp_path / f"{name}.csv", [reading(i, "normal", name) for i in ids], run.folder)
+        labelling.import_labels(run.folder, [path], Who())
+    assert set(labels.latest(labels.read(run.folder))) == {(i, "Ann Lee") for i in queue[:3]}
+
+
+def test_of_an_older_and_a_newer_export_the_newer_counts(run, tmp_path):
+    image_id = waiting.queue_ids(run.folder)[0]
+    later = waiting.WHEN + dt.timedelta(hours=1)
+    old = table(tmp_path / "old.csv", [reading(image_id, "normal")], run.folder)
+    new = table(tmp_path / "new.csv", [reading(image_id, "pneumonia", time=later)], run.folder)
+    for order in ((old, new), (new, old)):
+        folder = waiting.copy_of(run, tmp_path / order[0].stem)
+        found = labelling.import_labels(folder, list(order), Who())
+        assert (found["num_new"], found["num_older"]) == (1, 1)
+        assert set(labels.latest(labels.read(folder)).values()) == {"pneumonia"}
+
+
+def test_a_list_that_grew_does_not_overwrite_a_filled_one(run):
+    folder, queue = run.folder, waiting.queue_ids(run.folder)
+    wish = Wish(("Ann", "Bob"), ("csv",))
+    path = Path(labelling.export_queue(folder, wish)["files"]["Ann"][0])
+    filled = path.read_text("utf-8").replace(".png,,", ".png,normal,", 1)
+    path.write_text(filled, "utf-8")
+    (again,) = labelling.export_queue(folder, Wish(("Ann",), ("csv",), reassign=True))["files"]["Ann"]
+    assert path.read_text("utf-8") == filled and Path(again).name == "queue.new.csv"
+    told = {
+        r["image_id"] for sheet in (path, again) for r in csv.DictReader(Path(sheet).read_text("utf-8").splitlines())
+    }
+    assert told == set(queue)

@@ -134,8 +134,8 @@ class TestTraining:
 
 
 class TestSecondLooks:
-    def looks(self, run, num=99, before=()):
-        return readings.second_looks(run.folder, labels.read(run.folder), FINDINGS, num, before)
+    def looks(self, run, num=99, asked=None):
+        return readings.second_looks(run.folder, labels.read(run.folder), FINDINGS, num, asked or {})
 
     def test_disputes_come_first_those_of_the_holdout_before_others(self, run):
         train, sealed = run.ids("train")[:60], run.ids("holdout")[:4]
@@ -157,7 +157,9 @@ class TestSecondLooks:
         model(run, train)
         assert {i for i, _ in self.looks(run)} == set(train[:3])
         assert {kind for _, kind in self.looks(run)} == {DOUBT}
-        assert train[1] not in {i for i, _ in self.looks(run, before=[train[1]])}
+        for kind in (DOUBT, "uniform", "recheck"):  # once is enough; a blind check is never doubted
+            assert train[1] not in {i for i, _ in self.looks(run, asked={train[1]: [kind]})}
+        assert train[1] in {i for i, _ in self.looks(run, asked={train[1]: ["representative"]})}
         assert len(self.looks(run, 1)) == 1
 
     def test_labels_of_the_pool_are_nobodys_to_look_at_again(self, run):
@@ -172,6 +174,12 @@ class TestSecondLooks:
         both_read(run, ids, wrong_bob=ids)
         say(run.folder, [Answer(ids[0], run.truth[ids[0]], "Cleo", 2), Answer(ids[1], NOT_CXR, "Cleo", 2)], FINDINGS)
         assert {i for i, _ in self.looks(run)} == {ids[1], ids[2]}
+
+    def test_a_dispute_that_nobody_settles_is_asked_twice_and_makes_room(self, run):
+        train = run.ids("train")[:3]
+        both_read(run, train, wrong_bob=train)
+        asked = {train[0]: [DISPUTE, DISPUTE], train[1]: [DISPUTE]}
+        assert self.looks(run, asked=asked) == [(train[2], DISPUTE), (train[1], DISPUTE)]
 
     def test_rejected_against_a_class_is_a_dispute(self, run):
         (one,) = run.ids("train")[:1]
