@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import labels
-from pipeline.annotators import handouts, worklist
+from pipeline.annotators import shares, worklist
 from pipeline.annotators.page.backend import Progress, Task
 from pipeline.annotators.pictures import uris_and_priors, write_picture
 from pipeline.annotators.settler import Settler
@@ -205,7 +205,7 @@ class Desk:
         answers = [one.answer for one in self._journal.active()]
         self._asked = worklist.asked(self.folder)
         self._list = worklist.open_worklist(self.folder, round_index, [*self._pool_answers(), *answers])
-        self._assigned = handouts.holders(self.folder, round_index)
+        self._assigned = shares.holders(self.folder, round_index)
         self._uris, self._priors = uris_and_priors(self.folder, set(self._asked))
         self._sittings: dict[str, Sitting] = {}
         self._num_heard, self._num_gone = len(self._journal.given), self._gone()

@@ -6,7 +6,7 @@ thinks of it stay out of every file.
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.annotators import bundle, labelstudio, tables, worklist
+from pipeline.annotators import bundle, labelstudio, shares, tables, worklist
 from pipeline.annotators.pictures import uris_and_priors, write_picture
 from pipeline.annotators.tables import Origin, Row
 from pipeline.annotators.worklist import Worklist
@@ -25,9 +25,7 @@ from pipeline.errors import InputError
 
 log = logging.getLogger(__name__)
 FORMATS = ("labelstudio", "csv", "html", "bundle")
-ASSIGNMENTS = "assignments.json"
 PREANNOTATED = "preannotated.json"  # scans handed out with the model's answer
-Handed = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -75,39 +73,6 @@ class Handout:
         return _round_folder_of(self.folder) / "images"
 
 
-def assign(
-    found: Worklist, names: Sequence[str], handed: Handed, again: Callable[[str], list[str]], reread_share: float
-) -> Handed:
-    """Who reads what: every scan to as many readers as it lacks, evenly, nobody's earlier share changed.
-
-    Args:
-        found: The round's list.
-        names: The annotators to hand out to.
-        handed: What was handed out before.
-        again: Her own earlier answers that may be asked again, in order.
-        reread_share: How many of them, for each new scan.
-
-    Returns:
-        Annotator to scans in her own order, for all of `handed` and `names`.
-    """
-    lists = {name: list(handed.get(name, ())) for name in [*handed, *names]}
-    fresh: Handed = {name: [] for name in names}
-    for ask in found.asks:
-        taken = {name for name, mine in lists.items() if ask.image_id in mine}
-        taken |= found.readers.get(ask.image_id, set())
-        judges = found.answered.get(ask.image_id, set()) if ask.again else set()
-        free = sorted(
-            (name for name in names if name not in taken),
-            key=lambda name: (name in judges, len(fresh[name]), worklist.digest(ask.image_id, name)),
-        )
-        for name in free[: max(0, ask.readers - len(taken))]:
-            fresh[name].append(ask.image_id)
-    for name, mine in fresh.items():
-        mine.sort(key=lambda image_id: found.turn(found.by_id[image_id], name))
-        lists[name] += _with_rereads(mine, [i for i in again(name) if i not in lists[name]], reread_share)
-    return lists
-
-
 def hand_out(
     folder: Path,
     findings: Sequence[str],
@@ -140,14 +105,14 @@ def hand_out(
     found = worklist.open_worklist(folder, round_index, answers)
     round_folder = folder / "rounds" / f"{round_index:02d}"
     names = wish.names or ("",)
-    lists: Handed = {"": [ask.image_id for ask in found.open()]}
+    lists: shares.Handed = {"": [ask.image_id for ask in found.open()]}
     if wish.names:
-        before = {} if wish.reassign else assignments(folder, round_index)
-        lists = assign(
+        before = {} if wish.reassign else shares.assignments(folder, round_index)
+        lists = shares.assign(
             found, names, before, lambda name: worklist.rereads(folder, answers, name, round_index), reread_share
         )
         _refuse_empty(lists, names, found)
-        write_text(round_folder / ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
+        write_text(round_folder / shares.ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
     uris, _ = uris_and_priors(folder, {image_id for name in names for image_id in lists[name]})
     shown = predictions(folder, found, code) if wish.preannotate else {}
     if shown:
@@ -216,40 +181,13 @@ def predictions(folder: Path, found: Worklist, code: str) -> dict[str, tuple[str
     return {row["image_id"]: (row["predicted"], row[f"prob_{row['predicted']}"], version) for row in rows}
 
 
-def assignments(folder: Path, round_index: int) -> Handed:
-    """What was handed out in files of a round: annotator to scans."""
-    path = folder / "rounds" / f"{round_index:02d}" / ASSIGNMENTS
-    found: Handed = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return found
-
-
-def holders(folder: Path, round_index: int) -> dict[str, set[str]]:
-    """Scan to the annotators it was handed out to."""
-    found: dict[str, set[str]] = {}
-    for name, image_ids in assignments(folder, round_index).items():
-        for image_id in image_ids:
-            found.setdefault(image_id, set()).add(name)
-    return found
-
-
 def slug(name: str) -> str:
     """A folder name for an annotator: her name where that is safe, else with a hash that keeps it her own."""
     safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
     return safe if safe == name and not name.startswith(".") else f"{safe}-{worklist.digest(name)[:6]}"
 
 
-def _with_rereads(mine: list[str], again: list[str], share: float) -> list[str]:
-    """Her list with some of her own earlier answers among it, each behind enough new scans."""
-    out: list[str] = []
-    waiting = list(again)
-    for count, image_id in enumerate(mine, start=1):
-        out.append(image_id)
-        if waiting and int(count * share) > int((count - 1) * share):
-            out.append(waiting.pop(0))
-    return out
-
-
-def _refuse_empty(lists: Handed, names: Sequence[str], found: Worklist) -> None:
+def _refuse_empty(lists: shares.Handed, names: Sequence[str], found: Worklist) -> None:
     idle = [name for name in names if not lists[name]]
     if idle:
         open_ = len(found.open())

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline import labelling
-from pipeline.annotators import handouts, worklist
-from pipeline.annotators.handouts import Wish, assign
+from pipeline.annotators import handouts, shares, worklist
+from pipeline.annotators.handouts import Wish
+from pipeline.annotators.shares import assign
 from pipeline.annotators.worklist import Ask, Worklist
 from pipeline.answers import REMARKS, Answer
 from pipeline.contracts import QUEUE
@@ -191,7 +192,7 @@ class TestShares:
             assert {p.name for p in place.iterdir()} == {
                 "queue.csv", "queue.html", "queue.labelstudio.json", "queue.labelstudio.xml", "bundle.zip",
             }  # fmt: skip
-        assert handouts.holders(folder, 1) == {i: {name} for name in NAMES for i in lists[name]}
+        assert shares.holders(folder, 1) == {i: {name} for name in NAMES for i in lists[name]}
 
     def test_earlier_shares_do_not_change(self, folder):
         export(folder, "Ann", "Bob")
@@ -201,7 +202,7 @@ class TestShares:
         assert lists_of(folder, ("Ann", "Bob")) == before
         with pytest.raises(InputError, match=r"nothing is left for Cleo: all 12 open scans are handed out.*--reassign"):
             export(folder, "Cleo")
-        assert handouts.assignments(folder, 1) == before
+        assert shares.assignments(folder, 1) == before
 
     def test_reassigned_is_what_is_not_answered(self, folder):
         export(folder, "Ann", "Bob")
@@ -212,7 +213,7 @@ class TestShares:
         assert sorted(i for share in lists.values() for i in share) == sorted(
             set(waiting.queue_ids(folder)) - {*mine[:3]}
         )
-        assert set(handouts.assignments(folder, 1)) == {"Bob", "Cleo"}
+        assert set(shares.assignments(folder, 1)) == {"Bob", "Cleo"}
 
     def test_when_all_is_answered_there_is_nothing_to_hand_out(self, folder):
         answer(folder, waiting.queue_ids(folder))

@@ -1,0 +1,71 @@
+"""Who reads what: a queue shared out to named annotators, evenly, and kept so in `assignments.json`."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pipeline.annotators import worklist
+from pipeline.annotators.worklist import Worklist
+
+ASSIGNMENTS = "assignments.json"
+Handed = dict[str, list[str]]  # annotator to scans in her own order
+
+
+def assign(
+    found: Worklist, names: Sequence[str], handed: Handed, again: Callable[[str], list[str]], reread_share: float
+) -> Handed:
+    """Who reads what: every scan to as many readers as it lacks, evenly, nobody's earlier share changed.
+
+    Args:
+        found: The round's list.
+        names: The annotators to hand out to.
+        handed: What was handed out before.
+        again: Her own earlier answers that may be asked again, in order.
+        reread_share: How many of them, for each new scan.
+
+    Returns:
+        Annotator to scans in her own order, for all of `handed` and `names`.
+    """
+    lists = {name: list(handed.get(name, ())) for name in [*handed, *names]}
+    fresh: Handed = {name: [] for name in names}
+    for ask in found.asks:
+        taken = {name for name, mine in lists.items() if ask.image_id in mine}
+        taken |= found.readers.get(ask.image_id, set())
+        judges = found.answered.get(ask.image_id, set()) if ask.again else set()
+        free = sorted(
+            (name for name in names if name not in taken),
+            key=lambda name: (name in judges, len(fresh[name]), worklist.digest(ask.image_id, name)),
+        )
+        for name in free[: max(0, ask.readers - len(taken))]:
+            fresh[name].append(ask.image_id)
+    for name, mine in fresh.items():
+        mine.sort(key=lambda image_id: found.turn(found.by_id[image_id], name))
+        lists[name] += _with_rereads(mine, [i for i in again(name) if i not in lists[name]], reread_share)
+    return lists
+
+
+def assignments(folder: Path, round_index: int) -> Handed:
+    """What was handed out in files of a round: annotator to scans."""
+    path = folder / "rounds" / f"{round_index:02d}" / ASSIGNMENTS
+    found: Handed = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return found
+
+
+def holders(folder: Path, round_index: int) -> dict[str, set[str]]:
+    """Scan to the annotators it was handed out to."""
+    found: dict[str, set[str]] = {}
+    for name, image_ids in assignments(folder, round_index).items():
+        for image_id in image_ids:
+            found.setdefault(image_id, set()).add(name)
+    return found
+
+
+def _with_rereads(mine: list[str], again: list[str], share: float) -> list[str]:
+    """Her list with some of her own earlier answers among it, each behind enough new scans."""
+    out: list[str] = []
+    waiting = list(again)
+    for count, image_id in enumerate(mine, start=1):
+        out.append(image_id)
+        if waiting and int(count * share) > int((count - 1) * share):
+            out.append(waiting.pop(0))
+    return out
