@@ -11,7 +11,7 @@ from pipeline.annotators.tables import Origin, Row, write_csv
 from pipeline.contracts import write_bytes
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same scans give the same bytes
-README = """Label these {num} chest X-rays for {run}, round {round}.
+README = """Label these {num} chest X-rays (run {run}, round {round}).
 
 1. Unpack the whole folder and open index.html in a browser. Nothing is sent anywhere.
 2. Answer by keyboard or mouse; ? shows the keys. You may stop and go on later in the same browser.

@@ -141,7 +141,7 @@ def write_files(given: Handout, formats: Sequence[str]) -> list[Path]:
     if "html" in formats:
         path = given.folder / "queue.html"
         scans = [row._asdict() | {"file": str(given.pictures / f"{row.image_id}.png")} for row in given.rows]
-        write_text(path, queue_html(scans, findings=given.findings))
+        write_text(path, queue_html(scans, findings=given.findings, origin=given.origin))
         made.append(path)
     if "bundle" in formats:
         path = given.folder / "bundle.zip"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pipeline.answers import REMARKS
 from pipeline.report.templates import environment
 from pipeline.report.thumbnails import MAX_PIXELS, thumbnails
 
@@ -14,6 +15,7 @@ def queue_html(
     *,
     round_index: int | None = None,
     findings: Sequence[str] = (),
+    origin: Sequence[object] = ("", "", ""),
     side_px: int = SIDE_PX,
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int], None] | None = None,
@@ -26,7 +28,8 @@ def queue_html(
     Args:
         rows: The round's queue, each with the path or URI of its picture.
         round_index: Shown in the title; `None` leaves it out.
-        findings: The answers offered; empty leaves a blank line to write on.
+        findings: The classes offered, with "cannot tell" and its like; empty leaves a blank line to write on.
+        origin: Annotator, round and run, which the saved answers carry.
         side_px: Longer side of a picture.
         max_pixels: Scans with more pixels get a placeholder.
         progress: Called with (done, total).
@@ -43,6 +46,8 @@ def queue_html(
             pictures=pictures,
             round_index=round_index,
             findings=list(findings),
+            remarks=list(REMARKS),
+            origin=list(origin),
             num_missing=len(uris) - len(pictures),
         )
     )

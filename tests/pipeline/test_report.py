@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.answers import REMARKS
 from pipeline.contracts import CLUSTERS, LABELS, MANIFEST, POOL_LABELS
 from pipeline.errors import RunDirError
 from pipeline.report import build, contact_sheet, page, wording
@@ -480,7 +481,7 @@ def test_contact_sheet_is_in_order_of_rank_with_a_place_for_each_answer(tmp_path
     sheet = contact_sheet.queue_html(rows, findings=["normal", HOSTILE])
     assert re.findall(r'data-rank="(\d+)"', sheet) == ["1", "2", "3", "4", "5", "6"]
     assert re.findall(r'data-id="(\w+)"', sheet) == [row["image_id"] for row in reversed(rows)]
-    assert sheet.count('type="radio"') == 6 * 3
+    assert sheet.count('type="radio"') == 6 * (2 + len(REMARKS))
     assert sheet.count('value="cannot tell"') == 6
     assert "<script>alert" not in sheet
     blank = contact_sheet.queue_html(rows)
