@@ -266,6 +266,9 @@ def annotate(
     host: Annotated[
         str, typer.Option(help="Address to serve on; another than the loopback is seen by others.")
     ] = "127.0.0.1",
+    url: Annotated[
+        str | None, typer.Option(help="Address of a TLS proxy in front of the page, e.g. https://labels.example.org.")
+    ] = None,
     show_why: Annotated[bool, typer.Option("--show-why", help="Tell annotators why a scan was chosen.")] = False,
 ) -> None:
     """Serve the labelling page of a run's queue; open the printed link. Ctrl-C stops it, nothing is lost."""
@@ -275,7 +278,7 @@ def annotate(
         _say(f"label here, Ctrl-C stops it: {link}")
         sys.stdout.flush()
 
-    labelling.annotate(folder, host=host, port=port, blind=not show_why, ready=tell)
+    labelling.annotate(folder, host=host, port=port, url=url, blind=not show_why, ready=tell)
 
 
 @config_app.command("show")

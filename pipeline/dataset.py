@@ -92,8 +92,7 @@ class Dataset:
             expert_E=self.vectors.positions(ids),
             class_E=class_E[has],
             group_E=[self.group[image_id] for image_id in ids],
-            # a class the model helped to settle is no sample of the pool
-            uniform_E=np.array([i in uniform and heard.training[i] == heard.answers.get(i) for i in ids], dtype=bool),
+            uniform_E=np.array([image_id in uniform for image_id in ids], dtype=bool),
             graph_TT=self.graph_TT,
             rejected_R=self.vectors.positions(rejected),
         ), ids

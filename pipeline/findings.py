@@ -1,5 +1,6 @@
 """The classes of a run, checked as soon as the pool has been read."""
 
+from pipeline.answers import reply_of
 from pipeline.context import StageContext
 from pipeline.contracts import POOL_LABELS
 from pipeline.errors import InputError
@@ -52,7 +53,12 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
 
 
 def _safe(findings: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse names a spreadsheet would take for a formula; they go into every annotator's CSV."""
+    """Refuse names that annotators or their spreadsheets would take for something else."""
+    taken = [finding for finding in findings if reply_of(finding, ()) is not None]
+    if taken:
+        raise InputError(
+            "this answer says that there is no class", value=taken[0], where="pool.findings", fix="rename the class"
+        )
     formulas = [finding for finding in findings if finding[:1] in "=+-@" or not finding.strip()]
     if formulas:
         raise InputError(

@@ -120,12 +120,8 @@ class Journal:
         return one.key not in self.retracted and one.batch not in self.undone
 
     def imported(self, digest: str) -> bool:
-        """Whether a file of this hash was imported, and nothing was undone since: it may have leaned on that."""
-        latest = max(self.undone.values(), default=None)
-        return any(
-            digest in batch.hashes and batch.name not in self.undone and (latest is None or batch.time > latest)
-            for batch in self.batches.values()
-        )
+        """Whether a file of this hash came in before, and that import stands."""
+        return any(digest in batch.hashes and batch.name not in self.undone for batch in self.batches.values())
 
     def spelling(self, annotator: str) -> str:
         """The name as she spelt it first: `ann` and `Ann` are one person."""

@@ -25,6 +25,7 @@ from pipeline.runs import config_of
 
 log = logging.getLogger(__name__)
 IMPORTS = "imports"  # every file that came in, as it came
+MAX_NAME = 100
 
 
 def export_queue(folder: Path, wish: Wish) -> dict[str, Any]:
@@ -61,20 +62,21 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
         log.warning("this is an oracle run: the pool answers its queue; labels of people count beside it")
     for path in files:
         importing.refuse_file(path)
-    digests = {path: run_dir.file_hash(path) for path in files}
+    digests = [run_dir.file_hash(path) for path in files]
     with run_dir.locked(folder):
         journal = Journal.open(folder)
-        fresh_files = [path for path in files if not journal.imported(digests[path])]
-        found = importing.harvest(fresh_files, _scans(folder), findings, who, journal.spelling)
+        num_seen = sum(map(journal.imported, digests))
+        found = importing.harvest(files, _scans(folder), findings, who, journal.spelling)
         if not skip_mistakes:
             importing.refuse(found, "labels import", findings)
+        if who.annotator is None and any(answer.annotator == importing.DEFAULT_NAME for answer in found.answers):
+            log.warning("the files do not say who gave these labels; they count as those of one person, %r", "expert")
         with journal.writing():
             fresh, counts = importing.news(found.answers, journal)
-            whole = [path for path in fresh_files if not found.mistakes]  # one with mistakes may come again, mended
-            batch = journal.begin("import", files=[p.name for p in fresh_files], hashes=[digests[p] for p in whole])
-            if fresh_files:
-                for path in fresh_files:
-                    _keep(folder, path, digests[path])
+            for path, digest in zip(files, digests, strict=True):
+                _keep(folder, path, digest)
+            batch = journal.begin("import", files=[_clean(path.name) for path in files], hashes=digests)
+            if fresh:
                 journal.add(batch, fresh)
         disagreed = _settled(folder, findings)
     return {
@@ -86,9 +88,9 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
         "num_skipped": found.counts["skipped"],
         "num_mistakes": found.counts["mistake"],
         "mistakes": found.mistakes,
-        "num_files_known": len(files) - len(fresh_files),
+        "num_files_known": num_seen,
         "num_disagreements": len(disagreed),
-        "batch": batch.name if fresh_files else None,
+        "batch": batch.name if fresh else None,
         "out": str(folder),
     }
 
@@ -136,18 +138,19 @@ def undo(folder: Path, name: str | None = None) -> dict[str, Any]:
     return {"batch": batch.name, "kind": batch.kind, "files": list(batch.files), "num_undone": len(gone)}
 
 
-def annotate(folder: Path, *, host: str, port: int, blind: bool, ready: Callable[[str], None]) -> None:
+def annotate(folder: Path, *, host: str, port: int, url: str | None, blind: bool, ready: Callable[[str], None]) -> None:
     """Serve the labelling page until it is stopped.
 
     Args:
         folder: Run directory.
         host: Address to serve on.
         port: Port; 0 takes a free one.
+        url: Address of a TLS proxy in front of the page, if there is one.
         blind: Keep annotators from learning why a scan was chosen.
         ready: Called with the link once the page can be opened.
 
     Raises:
-        InputError: when there is no queue, the port is taken, or the extra `annotate` is not installed.
+        InputError: when there is no queue, the port is taken, `url` is none, or the extra `annotate` is not installed.
     """
     try:
         from pipeline.annotators.page.server import serve
@@ -161,7 +164,7 @@ def annotate(folder: Path, *, host: str, port: int, blind: bool, ready: Callable
     config, findings = opened(folder)
     desk = Desk(folder, config, findings, blind=blind)
     try:
-        serve(desk, host=host, port=port, name=worklist.run_code(folder), ready=ready)
+        serve(desk, host=host, port=port, name=worklist.run_code(folder), url=url, ready=ready)
     finally:
         desk.close()
 
@@ -202,9 +205,14 @@ def _scans(folder: Path) -> Scans:
 
 
 def _keep(folder: Path, path: Path, digest: str) -> None:
-    kept = folder / IMPORTS / f"{digest}-{path.name}"
+    kept = folder / IMPORTS / f"{digest}-{_clean(path.name)}"
     kept.parent.mkdir(exist_ok=True)
     shutil.copyfile(path, kept)
+
+
+def _clean(name: str) -> str:
+    """A file's name, fit for a journal and a folder: what cannot be written is replaced, its end is kept."""
+    return "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "_" for c in name)[-MAX_NAME:]
 
 
 def _batch_to_undo(journal: Journal, name: str | None) -> Batch:

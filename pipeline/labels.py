@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline.answers import CANNOT_TELL, ORACLE, POOL, REJECTIONS, REMARKS, Answer
 from pipeline.contracts import LABELS
-from pipeline.errors import ContractError, InputError
+from pipeline.errors import ContractError, InputError, RunDirError
 from pipeline.journal import Journal
 
 MACHINES = (POOL, ORACLE)
@@ -65,9 +65,11 @@ def settle(folder: Path, findings: Sequence[str]) -> bool:
 
     Raises:
         InputError: when an answer names a class that is not among `findings`.
+        RunDirError: when the table holds answers that the journal has lost.
     """
     table = read(folder)
     journal = _adopted(folder, table)
+    _refuse_loss(journal, table)
     people = _people_of(journal, findings)
     if _same(people, people_rows(table)):
         return False
@@ -191,8 +193,13 @@ def class_array(classes: Mapping[str, str | None], findings: Sequence[str]) -> t
 
 
 def _majority(found: Sequence[str]) -> str | None:
-    ranked = Counter(found).most_common(2)
-    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
+    """What most say: first whether the scan is any good, then which class, or why not; None on an even split."""
+    rejected = [reply for reply in found if reply in REJECTIONS]
+    named = [reply for reply in found if reply not in REJECTIONS]
+    if len(rejected) > len(named):
+        return max(REJECTIONS, key=rejected.count)
+    ranked = Counter(named).most_common(2)
+    if not ranked or len(rejected) == len(named) or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
         return None
     return ranked[0][0]
 
@@ -255,6 +262,19 @@ def _adopted(folder: Path, table: pa.Table) -> Journal:
         if not journal.given:
             journal.add(journal.begin("adopted"), answers)
     return journal
+
+
+def _refuse_loss(journal: Journal, table: pa.Table) -> None:
+    """Refuse a journal that lacks answers the table was made of: it was shortened, or is another run's."""
+    frame = people_rows(table).select(["image_id", "annotator", "round", "reply"]).to_pandas()
+    had = set(frame.itertuples(index=False, name=None))
+    given = {(a.image_id, a.annotator, a.round_index, a.reply) for a in (one.answer for one in journal.given.values())}
+    if had - given:
+        raise RunDirError(
+            f"lacks {len(had - given)} answers that labels.parquet was made of, so nothing was changed",
+            where=journal.path,
+            fix="bring it back from a backup; without one, move it away, and the answers of the table are taken over",
+        )
 
 
 def _python(moment: object) -> dt.datetime | None:

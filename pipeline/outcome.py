@@ -50,7 +50,7 @@ def learn_round(
     folder, config = ctx.round_folder(round_index), ctx.config
     material, ids = data.material(heard, _uniform(ctx, round_index))
     certificates = pseudo.certificates(
-        ctx.folder, heard.answers, data.findings, config.pseudo, round_index, config.rounds.num
+        ctx.folder, heard.answers, data.findings, config.pseudo, round_index, config.rounds.num, data.group
     )
     row: dict[str, Any] = {
         "num_expert": len(material.expert_E),

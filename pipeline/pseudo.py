@@ -11,6 +11,7 @@ Two numbers, never mixed up:
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,8 @@ from pipeline.contracts import PSEUDO, QUEUE
 from pipeline.queues import BLIND_CHECKS
 
 # N scans, C findings
+
+NO_GROUPS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,21 @@ def open_classes(gate: str, findings: Sequence[str], certificates: Mapping[str, 
 
 
 def blind_checks(
-    folder: Path, answers: Mapping[str, str | None], findings: Sequence[str], up_to_round: int
+    folder: Path,
+    answers: Mapping[str, str | None],
+    findings: Sequence[str],
+    up_to_round: int,
+    group: Mapping[str, str] = NO_GROUPS,
 ) -> tuple[list[str], list[str]]:
     """Proposals and expert answers of every uniformly drawn scan that had a proposal, over all rounds so far.
 
-    Both the uniform slice and the re-checks are uniform among the proposals they were drawn from.
+    Both the uniform slice and the re-checks are uniform among the proposals they were drawn from. A patient counts
+    once, with the first check: scans of one patient may err together, and the bound takes checks for independent.
 
     A scan the experts could not tell counts against its proposal: leaving such checks out would void the bound.
     """
     proposed, truth = [], []
+    checked: set[str] = set()
     for round_index in range(1, up_to_round + 1):
         path = folder / "rounds" / f"{round_index:02d}"
         if not (path / "queue.parquet").exists():
@@ -92,7 +101,8 @@ def blind_checks(
         blind = pc.is_in(queue["kind"], value_set=pa.array(BLIND_CHECKS))
         drawn = queue.filter(pc.and_(blind, pc.is_valid(queue["proposed"])))
         for image_id, finding in zip(drawn["image_id"].to_pylist(), drawn["proposed"].to_pylist(), strict=True):
-            if image_id in answers:
+            if image_id in answers and group.get(image_id, image_id) not in checked:
+                checked.add(group.get(image_id, image_id))
                 proposed.append(finding)
                 truth.append(answers[image_id] or next(other for other in findings if other != finding))
     return proposed, truth
@@ -105,12 +115,14 @@ def certificates(
     config: PseudoConfig,
     up_to_round: int,
     num_rounds: int,
+    group: Mapping[str, str] = NO_GROUPS,
 ) -> dict[str, Certificate]:
     """Certificates per class and pooled, from the blind checks accumulated over the rounds.
 
-    They speak of what the rounds so far proposed; the latest proposals are checked by the next queue.
+    They speak of what the rounds so far proposed; the latest proposals are checked by the next queue. `group` is the
+    patient group of each scan; one that is not in it is its own.
     """
-    proposed, truth = blind_checks(folder, answers, findings, up_to_round)
+    proposed, truth = blind_checks(folder, answers, findings, up_to_round, group)
     looks = num_rounds if config.gate == "certified" else 1  # a gate looks every round, a reader once
     return certify(proposed, truth, findings, config.precision, config.confidence, num_looks=looks)
 

@@ -24,7 +24,7 @@ from pipeline.annotators.handouts import PREANNOTATED
 from pipeline.answers import REJECTIONS
 from pipeline.contracts import PREDICTIONS, SPLIT_TABLE, write_text
 from pipeline.journal import Given, Journal
-from pipeline.queues import BLIND_CHECKS
+from pipeline.queues import BLIND_CHECKS, SECOND_LOOKS
 from pipeline.rollback import OOF
 
 DISPUTE, DOUBT = "dispute", "doubt"
@@ -41,7 +41,8 @@ class Readings:
     Attributes:
         ids_N: Scans any of them answered, sorted.
         annotators: M names, sorted.
-        first_NM: Class index of each annotator's answer in the round that asked first; -1 = none. Independent readings.
+        first_NM: Class index of each annotator's first answer, given blind and not because others disagreed, or the
+            model did; -1 = none. Independent readings.
         latest_NM: Of her latest answer.
     """
 
@@ -73,7 +74,7 @@ def hear(folder: Path, table: pa.Table, findings: Sequence[str], round_index: in
     return Heard(answers, training, labels.rejections(table, round_index))
 
 
-def of_people(table: pa.Table, findings: Sequence[str], up_to_round: int | None = None) -> Readings:
+def of_people(folder: Path, table: pa.Table, findings: Sequence[str], up_to_round: int | None = None) -> Readings:
     """The readings of a label table; an answer that names no class is no reading."""
     people = labels.people_rows(table)
     if up_to_round is not None:
@@ -87,12 +88,22 @@ def of_people(table: pa.Table, findings: Sequence[str], up_to_round: int | None 
     first_NM = np.full((len(ids), len(names)), -1, dtype=np.int64)
     latest_NM = first_NM.copy()
     begun: dict[tuple[str, str], int] = {}
+    steered = _steered(folder)
     for image_id, annotator, round_index, reply in frame.itertuples(index=False, name=None):
         place = row[image_id], column[annotator]
         latest_NM[place] = index.get(reply, -1)
-        if begun.setdefault((image_id, annotator), round_index) == round_index:
+        first = begun.setdefault((image_id, annotator), round_index) == round_index
+        if first and (image_id, round_index) not in steered:
             first_NM[place] = latest_NM[place]
     return Readings(ids, names, first_NM, latest_NM)
+
+
+def _steered(folder: Path) -> set[tuple[str, int]]:
+    """Scan and round of every reading that was not independent: a second look, or shown with the model's answer."""
+    found = {(i, r) for i, r, kind in worklist.asks_of(folder) if kind in SECOND_LOOKS}
+    for path in (folder / "rounds").glob(f"*/{PREANNOTATED}"):
+        found |= {(image_id, int(path.parent.name)) for image_id in json.loads(path.read_text("utf-8"))}
+    return found
 
 
 def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap: int) -> dict[str, Any] | None:
@@ -103,7 +114,7 @@ def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_boo
         "share","cohen"}]; "intra": [{"annotator","share","cohen"}]; "suspects": [{"annotator","agreement","others",
         "gap_ci95","num_scans"}]; "quality": {annotator: CROWDLAB's, 0..1}, empty where it had too little to go by}.
     """
-    found = of_people(table, findings)
+    found = of_people(folder, table, findings)
     if not found.ids_N:
         return None
     group_N = _groups(folder, found.ids_N)
@@ -152,7 +163,8 @@ def training_classes(
 ) -> dict[str, str | None]:
     """The classes a round learns from: `answers`, but where readers differ on a training scan, by CROWDLAB.
 
-    Holdout, prevalence and certificates go on with `answers`: what judges the model is not settled with its help.
+    Holdout, prevalence and certificates go on with `answers`: what judges the model is not settled with its help, and
+    so are the blind checks here.
 
     Args:
         folder: Run directory.
@@ -161,7 +173,7 @@ def training_classes(
         findings: C classes.
         round_index: The round that learns; the model of the round before is asked.
     """
-    found = of_people(table, findings, round_index)
+    found = of_people(folder, table, findings, round_index)
     differ_N = np.array([len(set(row[row >= 0].tolist())) > 1 for row in found.latest_NM], dtype=bool)
     if not differ_N.any():
         return dict(answers)
@@ -169,9 +181,10 @@ def training_classes(
     train_N = _is_train(folder, found.ids_N)
     settled = consensus.consensus(found.latest_NM[train_N], prob_NC[train_N])
     ids = [image_id for image_id, train in zip(found.ids_N, train_N, strict=True) if train]
-    out, rejected = dict(answers), labels.rejections(table, round_index)
+    blind = {image_id for image_id, _, kind in worklist.asks_of(folder) if kind in BLIND_CHECKS}
+    out, left_out = dict(answers), blind | set(labels.rejections(table, round_index))
     for image_id, c, how in zip(ids, settled.class_N, settled.how_N, strict=True):
-        if how == consensus.CROWDLAB and image_id not in rejected:
+        if how == consensus.CROWDLAB and image_id not in left_out:
             out[image_id] = findings[c]
     return out
 
@@ -192,7 +205,7 @@ def second_looks(
         num: Most scans.
         asked: Kinds a scan was asked under in the queues before, with counts.
     """
-    people = set(of_people(table, findings).ids_N)
+    people = set(of_people(folder, table, findings).ids_N)
     times = {image_id: Counter(asked.get(image_id, ())) for image_id in people}
     disputes = [i for i in labels.disagreements(table) if i in people and times[i][DISPUTE] < MAX_DISPUTES]
     train = dict(zip(disputes, _is_train(folder, disputes), strict=True))
@@ -209,7 +222,7 @@ def _doubts(
     """Labels of people that confident learning finds doubtful by the latest out-of-fold probabilities, worst first."""
     if num <= 0:
         return []
-    people = set(of_people(table, findings).ids_N) - set(leave_out)
+    people = set(of_people(folder, table, findings).ids_N) - set(leave_out)
     known = labels.expert_classes(table, findings)
     ids = [image_id for image_id in known if known[image_id] is not None]
     index = {finding: c for c, finding in enumerate(findings)}
@@ -236,7 +249,7 @@ def _seeing(folder: Path) -> dict[str, int]:
 def _quality(folder: Path, found: Readings, findings: Sequence[str]) -> dict[str, float]:
     train_N = _is_train(folder, found.ids_N)
     prob_NC = _probabilities(folder, _last_learnt(folder), found.ids_N, findings)
-    quality_M = consensus.consensus(found.latest_NM[train_N], prob_NC[train_N]).annotator_quality_M
+    quality_M = consensus.consensus(found.first_NM[train_N], prob_NC[train_N]).annotator_quality_M
     return {name: float(q) for name, q in zip(found.annotators, quality_M, strict=True) if np.isfinite(q)}
 
 
@@ -260,6 +273,8 @@ def _annotator(name: str, standing: list[Given], round_index: int | None) -> dic
 
 def _intra(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap: int) -> list[dict[str, Any]]:
     people = labels.people_rows(table).select(["image_id", "annotator", "round", "reply"]).to_pandas()
+    steered = _steered(folder)
+    people = people[[key not in steered for key in zip(people["image_id"], people["round"], strict=True)]]
     last = people.drop_duplicates(["image_id", "annotator", "round"], keep="last")
     both = last.groupby(["image_id", "annotator"], sort=True)["reply"].agg(["first", "last", "size"])
     both = both[both["size"] > 1].reset_index()

@@ -158,7 +158,7 @@ class Loop:
 
     def _second_looks(self, round_index: int, table: pa.Table) -> list[tuple[str, str]]:
         queue = self.ctx.config.queue
-        num = math.ceil(queue.second_look_share * queue.budget)
+        num = min(math.ceil(queue.second_look_share * queue.budget), queue.budget - 1)
         asked = worklist.kinds(self.ctx.folder, round_index)
         return readings.second_looks(self.ctx.folder, table, self.data.findings, num, asked)
 
@@ -192,18 +192,8 @@ class Loop:
     def _wait_for_labels(self, round_index: int, table: pa.Table) -> None:
         given = labels.answers(table, worklist.asked(self.ctx.folder), round_index)
         found = worklist.open_worklist(self.ctx.folder, round_index, given, oracle=self.ctx.config.oracle)
-        open_ = found.open()
-        if open_:
-            num = sum(found.missing(ask) for ask in open_)
-            folder, out = self.ctx.round_folder(round_index), self.ctx.folder
-            raise WaitingForLabels(
-                f"round {round_index} waits for {num} of {sum(ask.readers for ask in found.asks)} labels\n"
-                f"label them in the browser: cxr-ssl annotate {out}\n"
-                f"or as files: cxr-ssl queue export {out} (or fill the label column of {folder / 'queue.csv'}; "
-                "queue.html shows the scans)\n"
-                f"  then: cxr-ssl labels import {out} {folder / 'queue.csv'} --annotator NAME\n"
-                f"and go on: cxr-ssl run --out {out} --resume"
-            )
+        if found.open():
+            raise WaitingForLabels(f"{found.said()}\n{worklist.how_to_answer(self.ctx.folder, round_index)}")
 
     def _fingerprint(self, round_index: int, heard: Heard) -> str:
         config = self.ctx.config

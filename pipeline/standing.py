@@ -49,12 +49,19 @@ def of_labels(folder: Path, config: Config) -> dict[str, Any]:
     """What people were asked and have answered.
 
     Returns:
-        {"round","num_asked","num_open","num_readings_open" of the latest queue; "annotators": [{"annotator",
+        {"round","num_asked","num_open","num_readings_open","waits_for" of the latest queue; "annotators": [{
+        "annotator",
         "num_answers","num_round","num_rejected","num_unsure","seconds_per_scan"}]; "image_ids" of all they answered}.
     """
     standing = Journal.open(folder).active()
     round_index = worklist.latest_round(folder)
-    told: dict[str, Any] = {"round": round_index, "num_asked": 0, "num_open": 0, "num_readings_open": 0}
+    told: dict[str, Any] = {
+        "round": round_index,
+        "num_asked": 0,
+        "num_open": 0,
+        "num_readings_open": 0,
+        "waits_for": "",
+    }
     if round_index is not None:
         table = labels.read(folder)
         given = labels.answers(table, worklist.asked(folder), round_index)
@@ -64,6 +71,7 @@ def of_labels(folder: Path, config: Config) -> dict[str, Any]:
             "num_asked": len(found.asks),
             "num_open": len(found.open()),
             "num_readings_open": sum(found.missing(ask) for ask in found.open()),
+            "waits_for": found.said(),
         }
     told["annotators"] = readings.annotators(folder)
     told["image_ids"] = {one.answer.image_id for one in standing}
@@ -74,7 +82,6 @@ def _waiting(folder: Path, found: dict[str, Any], told: dict[str, Any]) -> str |
     """What the run waits for now, labels given since its last stop taken into account."""
     if found.get("state") != "waiting":
         return found.get("message")
-    if told["num_readings_open"]:
-        _, _, advice = str(found.get("message")).partition("\n")
-        return f"waits for {told['num_readings_open']} labels\n{advice}"
+    if told["waits_for"]:
+        return f"{told['waits_for']}\n{worklist.how_to_answer(folder, told['round'])}"
     return f"every label is there: cxr-ssl run --out {folder} --resume"

@@ -6,7 +6,7 @@ reserved for a while, so that annotators who work at once do not read the same s
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -50,13 +50,21 @@ class Sitting:
         if answer.seconds is not None:
             self.seconds.append(answer.seconds)
 
-    def due_reread(self, held: Sequence[str], share: float) -> str | None:
-        """One of her earlier answers to ask again, when she has seen enough new scans since the last."""
+    def due_reread(self, held: Sequence[str], num_due: Callable[[int], int]) -> str | None:
+        """One of her earlier answers to ask again, when enough new scans lie behind her; `num_due` of a number."""
         seen = {*self.done, *held}
         again = seen & set(self.rereads)
-        if int(len(seen - again) * share) <= len(again):
+        if num_due(len(seen - again)) <= len(again):
             return None
         return next((image_id for image_id in self.rereads if image_id not in seen), None)
+
+    def num_rereads_left(self, num_fresh_left: int, num_due: Callable[[int], int]) -> int:
+        """How many of them still lie before her last new scan: they count as any other, so that none stands out."""
+        again = set(self.done) & set(self.rereads)
+        if num_fresh_left == 0:
+            return 0
+        due = num_due(len(set(self.done) - again) + num_fresh_left - 1)
+        return max(0, min(due, len(self.rereads)) - len(again))
 
 
 class Desk:
@@ -103,9 +111,9 @@ class Desk:
             sitting, moment = self._sitting(annotator), time.monotonic()
             self._reserve(held, annotator, moment)
             chosen: list[str] = []
-            share = self.config.queue.reread_share
+            num_due = self._num_due(annotator)
             for ask in self._available(sitting, annotator, held, moment):
-                again = sitting.due_reread([*held, *chosen], share)
+                again = sitting.due_reread([*held, *chosen], num_due)
                 chosen += [image_id for image_id in (again, ask.image_id) if image_id is not None]
                 if len(chosen) >= num:
                     break
@@ -131,6 +139,7 @@ class Desk:
         with self._lock, self._journal.writing():
             self._catch_up()
             if key in self._journal.given:
+                self._refuse_other(self._journal.given[key].answer, annotator, image_id, meant)
                 return
             round_index = self._round_of(annotator, image_id)
             said = Answer(image_id, meant, annotator, round_index, now(), certainty, seconds, key)
@@ -140,24 +149,42 @@ class Desk:
             self._catch_up()
         self._settler.wake()
 
-    def undo(self, annotator: str, key: str) -> Task | None:
-        """Take back her latest answer of this round; a repeated request (same key) undoes once."""
+    def undo(self, annotator: str, key: str, of: str | None = None) -> Task | None:
+        """Take back an answer of hers; a repeated request (same key) undoes once.
+
+        Args:
+            annotator: Who.
+            key: Names this request.
+            of: Key of the answer; None: her latest of this round that she gave at the page.
+
+        Returns:
+            The scan that is open again; None when there is nothing to take back.
+        """
         with self._lock, self._journal.writing():
             self._catch_up()
-            known = self._journal.requests.get(key)
+            known = self._journal.requests.get(key) or self._to_take_back(annotator, of)
             if known is None:
-                round_index = self._list.round_index
-                mine = [one for one in self._journal.active() if one.answer.annotator == annotator]
-                latest = next((one for one in reversed(mine) if one.answer.round_index == round_index), None)
-                if latest is None:
-                    return None
-                known = latest.key
+                return None
+            if known not in self._journal.retracted:
                 self._journal.retract(known, key)
-                self._open_round(round_index)
+                self._open_round(self._list.round_index)
                 self._settler.wake()
             image_id = self._journal.given[known].answer.image_id
             self._reserve([image_id], annotator, time.monotonic())
             return self._task(image_id, len(self._sitting(annotator).done) + 1)
+
+    def _to_take_back(self, annotator: str, of: str | None) -> str | None:
+        mine = [one for one in self._journal.given.values() if one.answer.annotator == annotator]
+        if of is not None:
+            return next((one.key for one in mine if one.key == of), None)
+        at_page = [
+            one.key
+            for one in mine
+            if self._journal.stands(one)
+            and one.answer.round_index == self._list.round_index
+            and self._journal.batches[one.batch].kind == "page"
+        ]
+        return at_page[-1] if at_page else None
 
     def progress(self, annotator: str) -> Progress:
         """How far she and the team are with this round's queue."""
@@ -165,9 +192,10 @@ class Desk:
             self._catch_up()
             sitting = self._sitting(annotator)
             recent = sitting.seconds[-RECENT:]
+            fresh = sum(self._list.lacks(ask, annotator) for ask in sitting.asks)
             return Progress(
                 done=len(sitting.done),
-                left=sum(self._list.lacks(ask, annotator) for ask in sitting.asks),
+                left=fresh + sitting.num_rereads_left(fresh, self._num_due(annotator)),
                 team_done=len(self._list.asks) - len(self._list.open()),
                 team_total=len(self._list.asks),
                 seconds_per_scan=round(median(recent), 1) if recent else None,
@@ -249,7 +277,12 @@ class Desk:
     def _turn(self, ask: Ask, annotator: str) -> tuple[object, ...]:
         """Sort key: what was handed out to her in files, then what to nobody, then what to others."""
         holders = self._assigned.get(ask.image_id, set())
-        return 0 if annotator in holders else 2 if holders else 1, *self._list.turn(ask, annotator)
+        return 0 if annotator in holders else 2 if holders else 1, *worklist.turn(ask, annotator)
+
+    def _num_due(self, annotator: str) -> Callable[[int], int]:
+        """Re-reads due after a number of new scans."""
+        share, round_index = self.config.queue.reread_share, self._list.round_index
+        return lambda num_fresh: worklist.num_rereads(annotator, round_index, num_fresh, share)
 
     def _batch(self, annotator: str) -> Batch:
         """Her batch of this sitting; a new one when it was undone. While `writing`."""
@@ -281,6 +314,11 @@ class Desk:
             image_id=image_id, number=number, num_priors=len(self._priors.get(image_id, ())),
             reason=None if reason is None or ask is None else reason.format(cluster=ask.cluster),
         )  # fmt: skip
+
+    @staticmethod
+    def _refuse_other(known: Answer, annotator: str, image_id: str, reply: str) -> None:
+        if (known.annotator, known.image_id, known.reply) != (annotator, image_id, reply):
+            raise InputError("another answer came under this key before", fix="reload the page and answer again")
 
     def _round_of(self, annotator: str, image_id: str) -> int:
         """The round an answer of hers belongs to.

@@ -105,13 +105,17 @@ def hand_out(
     found = worklist.open_worklist(folder, round_index, answers)
     round_folder = folder / "rounds" / f"{round_index:02d}"
     names = wish.names or ("",)
-    lists: shares.Handed = {"": [ask.image_id for ask in found.open()]}
+    open_ = found.open()
+    if not wish.names and not open_:
+        log.warning("every scan of this queue is answered; it is written as it was asked")
+    lists: shares.Handed = {"": [ask.image_id for ask in open_ or found.asks]}
     if wish.names:
         before = {} if wish.reassign else shares.assignments(folder, round_index)
         lists = shares.assign(
             found, names, before, lambda name: worklist.rereads(folder, answers, name, round_index), reread_share
         )
-        _refuse_empty(lists, names, found)
+        names = tuple(_busy(lists, names, found))
+        lists = {name: mine for name, mine in lists.items() if mine}
         write_text(round_folder / shares.ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
     uris, _ = uris_and_priors(folder, {image_id for name in names for image_id in lists[name]})
     shown = predictions(folder, found, code) if wish.preannotate else {}
@@ -187,17 +191,29 @@ def slug(name: str) -> str:
     return safe if safe == name and not name.startswith(".") else f"{safe}-{worklist.digest(name)[:6]}"
 
 
-def _refuse_empty(lists: shares.Handed, names: Sequence[str], found: Worklist) -> None:
-    idle = [name for name in names if not lists[name]]
-    if idle:
-        open_ = len(found.open())
-        raise InputError(
-            f"nothing is left for {', '.join(idle)}" + (f": all {open_} open scans are handed out" if open_ else ""),
-            where="queue export",
-            fix="name all annotators in one command, with --reassign to hand out anew what is not answered"
-            if open_
-            else "every scan of this queue is answered; go on with cxr-ssl run --resume",
-        )
+def _busy(lists: shares.Handed, names: Sequence[str], found: Worklist) -> list[str]:
+    """The names something is left for; the others are told of.
+
+    Raises:
+        InputError: when nothing is left for any of them.
+    """
+    busy = [name for name in names if lists[name]]
+    idle = ", ".join(name for name in names if not lists[name])
+    if busy and idle:
+        log.warning("nothing is left for %s", idle)
+    if busy:
+        return busy
+    open_ = found.open()
+    read = [ask for ask in open_ if set(names) <= found.readers.get(ask.image_id, set())]
+    if not open_:
+        what, fix = "", "every scan of this queue is answered; go on with cxr-ssl run --resume"
+    elif len(read) == len(open_):
+        what = f": the {len(open_)} open scans need another reader"
+        fix = "name another annotator, or draw queues with fewer readers (queue.readers_per_scan)"
+    else:
+        what = f": all {len(open_)} open scans are handed out"
+        fix = "name all annotators in one command, with --reassign to hand out anew what is not answered"
+    raise InputError(f"nothing is left for {idle}{what}", where="queue export", fix=fix)
 
 
 def _write_label_studio(given: Handout) -> list[Path]:

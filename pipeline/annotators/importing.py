@@ -122,20 +122,29 @@ def news(answers: Sequence[Answer], journal: Journal) -> tuple[list[Answer], Cou
     Asked again in another round, the same answer is a new one: that is how agreement with oneself is measured.
     """
     standing: dict[tuple[str, str, int], Answer] = {}
-    for one in journal.active():
-        standing[one.answer.image_id, one.answer.annotator, one.answer.round_index] = one.answer
+    said: set[tuple[str, str, int, str, str | None]] = set()
+    for answer in (one.answer for one in journal.active()):
+        standing[_asked_of(answer)] = answer
+        said.add((*_asked_of(answer), answer.reply, answer.certainty))
     counts: Counter[str] = Counter()
     fresh = []
     for answer in answers:
-        known = standing.get((answer.image_id, answer.annotator, answer.round_index))
+        known = standing.get(_asked_of(answer))
+        both_timed = known is not None and known.time is not None and answer.time is not None
         if known and (known.reply, known.certainty) == (answer.reply, answer.certainty):
             counts["known"] += 1
-        elif known and known.time and answer.time and answer.time < known.time:
+        elif known and both_timed and answer.time < known.time:  # type: ignore[operator]
             counts["older"] += 1  # an export from before a correction
+        elif known and not both_timed and (*_asked_of(answer), answer.reply, answer.certainty) in said:
+            counts["older"] += 1  # she said so once, and something else since; a file without times cannot say more
         else:
             counts["changed" if known else "new"] += 1
             fresh.append(answer)
     return fresh, counts
+
+
+def _asked_of(answer: Answer) -> tuple[str, str, int]:
+    return answer.image_id, answer.annotator, answer.round_index
 
 
 def _take(
@@ -195,7 +204,7 @@ def _names(path: Path, rows: Sequence[Filled], annotator: str | None) -> dict[st
     """The annotator behind each name in a table: a name is her own, and another cannot be given from outside."""
     readers = sorted({row.reader for row in rows})
     fallback = annotator_name(annotator) if annotator is not None else DEFAULT_NAME
-    strangers = [name for name in readers if name and annotator is not None and name != fallback]
+    strangers = [name for name in readers if name and annotator is not None and name.casefold() != fallback.casefold()]
     if strangers:
         raise InputError(
             f"was handed out to {strangers[0]}, not to {fallback}", where=path.name,
@@ -293,6 +302,8 @@ def refuse_file(path: Path) -> None:
         raise InputError(f"cannot be read ({error.strerror})", where=path, fix="give a file you can read") from error
     if path.is_dir():
         raise InputError("is a folder", where=path, fix="name the files in it")
+    if not path.is_file():
+        raise InputError("is no regular file", where=path, fix="copy its content into a file")
     if size > MAX_BYTES:
         raise InputError(
             f"is larger than any label file ({size / 2**20:.0f} MiB)", where=path.name,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from pipeline.annotators import worklist
@@ -39,8 +40,10 @@ def assign(
         for name in free[: max(0, ask.readers - len(taken))]:
             fresh[name].append(ask.image_id)
     for name, mine in fresh.items():
-        mine.sort(key=lambda image_id: found.turn(found.by_id[image_id], name))
-        lists[name] += _with_rereads(mine, [i for i in again(name) if i not in lists[name]], reread_share)
+        mine.sort(key=lambda image_id: worklist.turn(found.by_id[image_id], name))
+        waiting = [image_id for image_id in again(name) if image_id not in lists[name]]
+        num_due = partial(worklist.num_rereads, name, found.round_index, share=reread_share)
+        lists[name] += _with_rereads(mine, waiting, num_due)
     return lists
 
 
@@ -60,12 +63,13 @@ def holders(folder: Path, round_index: int) -> dict[str, set[str]]:
     return found
 
 
-def _with_rereads(mine: list[str], again: list[str], share: float) -> list[str]:
-    """Her list with some of her own earlier answers among it, each behind enough new scans."""
+def _with_rereads(mine: list[str], waiting: list[str], num_due: Callable[[int], int]) -> list[str]:
+    """Her list with some of her own earlier answers among it, never at the end."""
     out: list[str] = []
-    waiting = list(again)
-    for count, image_id in enumerate(mine, start=1):
+    given = 0
+    for count, image_id in enumerate(mine):
+        if given < min(num_due(count), len(waiting)):
+            out.append(waiting[given])
+            given += 1
         out.append(image_id)
-        if waiting and int(count * share) > int((count - 1) * share):
-            out.append(waiting.pop(0))
     return out

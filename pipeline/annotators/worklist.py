@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.answers import Answer
 from pipeline.contracts import QUEUE
 from pipeline.queues import SECOND_LOOKS
@@ -80,14 +82,38 @@ class Worklist:
         """Readers a scan still lacks."""
         return max(0, ask.readers - len(self.readers.get(ask.image_id, ())))
 
+    def need_others(self) -> tuple[int, list[str]]:
+        """How many open scans have a reader already, and who has read all of those: another one is needed."""
+        begun = [self.readers[ask.image_id] for ask in self.open() if self.readers.get(ask.image_id)]
+        return len(begun), sorted(set.intersection(*begun)) if begun else []
+
+    def said(self) -> str:
+        """What it waits for, in a sentence without its end; empty when it waits for nothing."""
+        open_ = self.open()
+        if not open_:
+            return ""
+        num, total = sum(map(self.missing, open_)), sum(ask.readers for ask in self.asks)
+        begun, names = self.need_others()
+        others = f"; {begun} scans need another reader than {', '.join(names)}" if names else ""
+        return f"round {self.round_index} waits for {num} of {total} labels{others}"
+
     def open(self) -> list[Ask]:
         """Scans that lack a reader."""
         return [ask for ask in self.asks if self.missing(ask)]
 
-    def turn(self, ask: Ask, annotator: str) -> tuple[bool, int, str]:
-        """Sort key of an annotator's own order: disputes of her own making last; else by blocks of ranks."""
-        judged = ask.again and annotator in self.answered.get(ask.image_id, ())
-        return judged, (ask.rank - 1) // BLOCK, digest(annotator, ask.image_id)
+
+def turn(ask: Ask, annotator: str) -> tuple[int, str]:
+    """Sort key of an annotator's own order: by blocks of ranks, shuffled inside."""
+    return (ask.rank - 1) // BLOCK, digest(annotator, ask.image_id)
+
+
+def num_rereads(annotator: str, round_index: int, num_fresh: int, share: float) -> int:
+    """How many of her own earlier answers she is asked again by the time she has read so many other scans.
+
+    After each scan with the probability `share`, by draws of her own: no beat tells which scan is one.
+    """
+    rng = np.random.default_rng(int(digest("again", annotator, round_index)[:16], 16))
+    return int((rng.random(num_fresh) < share).sum())
 
 
 def open_worklist(folder: Path, round_index: int, answers: Iterable[Answer], *, oracle: bool = False) -> Worklist:
@@ -117,7 +143,7 @@ def rereads(folder: Path, answers: Iterable[Answer], annotator: str, round_index
         if answer.annotator == annotator:
             spoken.setdefault(answer.image_id, set()).add(answer.round_index)
     before = kinds(folder, round_index)
-    now = {row["image_id"] for row in _rows_before(folder, round_index + 1, round_index)}
+    now = {image_id for image_id, r, _ in asks_of(folder) if r == round_index}
     once = [
         image_id
         for image_id, rounds in spoken.items()
@@ -127,6 +153,17 @@ def rereads(folder: Path, answers: Iterable[Answer], annotator: str, round_index
         and image_id not in now
     ]
     return sorted(once, key=lambda image_id: digest("reread", annotator, round_index, image_id))
+
+
+def how_to_answer(folder: Path, round_index: int) -> str:
+    """The commands that answer a queue, one a line."""
+    queue = folder / "rounds" / f"{round_index:02d}" / "queue.csv"
+    return (
+        f"label in the browser: cxr-ssl annotate {folder}\n"
+        f"or as files: cxr-ssl queue export {folder} (or fill the label column of {queue}; queue.html shows them all)\n"
+        f"  then: cxr-ssl labels import {folder} {queue} --annotator NAME\n"
+        f"and go on: cxr-ssl run --out {folder} --resume"
+    )
 
 
 def run_code(folder: Path) -> str | None:
@@ -149,17 +186,28 @@ def asked(folder: Path) -> dict[str, int]:
 def rounds_asking(folder: Path) -> dict[str, list[int]]:
     """Every scan a queue of this run holds, with the rounds that asked for it, in order."""
     known: dict[str, list[int]] = {}
-    for path in sorted((folder / "rounds").glob("*/queue.parquet")):
-        for image_id in QUEUE.read(path.parent)["image_id"].to_pylist():
-            known.setdefault(image_id, []).append(int(path.parent.name))
+    for image_id, round_index, _ in asks_of(folder):
+        known.setdefault(image_id, []).append(round_index)
     return known
+
+
+def asks_of(folder: Path, before_round: int | None = None) -> list[tuple[str, int, str]]:
+    """Scan, round and kind of every row of the queues so far, or of those before a round."""
+    rows = []
+    for path in sorted((folder / "rounds").glob("*/queue.parquet")):
+        round_index = int(path.parent.name)
+        if before_round is None or round_index < before_round:
+            queue = QUEUE.read(path.parent).sort_by("rank")
+            found = zip(queue["image_id"].to_pylist(), queue["kind"].to_pylist(), strict=True)
+            rows += [(image_id, round_index, kind) for image_id, kind in found]
+    return rows
 
 
 def kinds(folder: Path, before_round: int) -> dict[str, Counter[str]]:
     """Why each scan was asked for in the queues before a round, and how often."""
     found: dict[str, Counter[str]] = {}
-    for row in _rows_before(folder, before_round):
-        found.setdefault(row["image_id"], Counter())[row["kind"]] += 1
+    for image_id, _, kind in asks_of(folder, before_round):
+        found.setdefault(image_id, Counter())[kind] += 1
     return found
 
 
@@ -172,11 +220,6 @@ def latest_round(folder: Path) -> int | None:
 def digest(*parts: object) -> str:
     """A hash that orders things by chance, the same on every machine."""
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
-
-
-def _rows_before(folder: Path, end: int, start: int = 1) -> list[dict[str, Any]]:
-    folders = [folder / "rounds" / f"{index:02d}" for index in range(start, end)]
-    return [row for path in folders if (path / "queue.parquet").exists() for row in QUEUE.read(path).to_pylist()]
 
 
 def _asks(round_folder: Path, readers: int | None) -> tuple[Ask, ...]:

@@ -65,7 +65,7 @@ def test_how_to_send_it_back_names_the_annotator_only_where_nobody_is_named(tmp_
     anybody = write(tmp_path / "2.zip", pictures, "").read("README.txt").decode()
     assert "labels import RUN answers.csv\n" in named
     assert "labels import RUN answers.csv --annotator NAME\n" in anybody
-    assert "3 chest X-rays for c0ffee, round 1" in named
+    assert "3 chest X-rays (run c0ffee, round 1)" in named
 
 
 def test_a_filled_bundle_comes_back(tmp_path, pictures):

@@ -129,7 +129,9 @@ class TestAnswers:
         give(desk, "Ann", one, key="key-1")
         before = (desk.folder / journal_module.FILE).read_bytes()
         give(desk, "Ann", one, key="key-1")
-        give(desk, "Ann", other, "pneumonia", key="key-1")
+        for strange in ((other, "normal"), (one, "pneumonia")):
+            with pytest.raises(InputError, match="another answer came under this key"):
+                give(desk, "Ann", *strange, key="key-1")
         assert (desk.folder / journal_module.FILE).read_bytes() == before
 
     def test_a_changed_mind_is_a_correction(self, desk):
@@ -409,24 +411,37 @@ class TestRereads:
     def test_her_own_come_again_among_the_new_and_nobody_elses(self, second):
         first, new = set(waiting.queue_ids(second.folder)), set(waiting.queue_ids(second.folder, 2))
         sealed = {row["image_id"] for row in waiting.queue_rows(second.folder) if row["kind"] == "holdout"}
-        half = work(second, "Ann", 9)
-        again = [i for i in half if i in first]
-        assert len(again) == 3 and not set(again) & sealed  # every other new scan brings one
-        assert half[:2] == [i for i in half if i in new][:2]
+        done = work(second, "Ann")
+        again = [i for i in done if i in first]
+        assert len(again) == worklist.num_rereads("Ann", 2, len(new) - 1, 0.5) > 1
+        assert not set(again) & sealed
+        assert done[0] in new and done[-1] in new
         assert set(work(second, "Bob")) <= new
+
+    def test_the_progress_never_tells_which_scan_is_one(self, second):
+        """Before and after every answer, the sum of done and left is the same."""
+        found = second.progress("Ann")
+        totals = {found.done + found.left}
+        while tasks := second.next("Ann", 1, []):
+            assert tasks[0].number == second.progress("Ann").done + 1
+            give(second, "Ann", tasks[0].image_id)
+            found = second.progress("Ann")
+            totals.add(found.done + found.left)
+        assert len(totals) == 1 and found.left == 0
 
     def test_they_are_answers_of_their_own_of_the_later_round(self, second):
         first = set(waiting.queue_ids(second.folder))
-        again = [i for i in work(second, "Ann", 9, "pneumonia") if i in first]
+        done = work(second, "Ann", 99, "pneumonia")
+        again = [i for i in done if i in first]
         rounds = {
             (one.answer.image_id, one.answer.round_index): one.answer.reply
             for one in Journal.open(second.folder).active()
             if one.answer.image_id in again
         }
-        assert len(rounds) == 2 * len(again) == 6
+        assert len(rounds) == 2 * len(again) > 2
         assert {rounds[i, 2] for i in again} == {"pneumonia"}
         found = second.progress("Ann")
-        assert (found.done, found.team_done) == (9, 6)  # the team's queue does not hold them
+        assert (found.done, found.team_done) == (len(done), len(done) - len(again))  # the team's queue lacks them
 
     def test_one_on_her_screen_is_not_shown_twice(self, second):
         tasks = ids(second.next("Ann", 8, []))
@@ -436,12 +451,25 @@ class TestRereads:
 
     def test_undo_takes_the_later_answer_alone(self, second):
         first = set(waiting.queue_ids(second.folder))
-        done = work(second, "Ann", 3)
-        assert done[2] in first
-        assert second.undo("Ann", "u").image_id == done[2]
-        rounds = [o.answer.round_index for o in Journal.open(second.folder).active() if o.answer.image_id == done[2]]
+        done = []
+        while not done or done[-1] not in first:
+            done += work(second, "Ann", 1)
+        assert second.undo("Ann", "u").image_id == done[-1]
+        rounds = [o.answer.round_index for o in Journal.open(second.folder).active() if o.answer.image_id == done[-1]]
         assert rounds == [1]
-        assert done[2] in ids(second.next("Ann", 3, []))
+        assert done[-1] in ids(second.next("Ann", 3, []))
+
+    def test_undo_takes_back_what_it_is_told_to(self, second):
+        """Not what an import, or another device, has brought in since."""
+        one, other = work(second, "Ann", 2)
+        keys = {o.answer.image_id: o.key for o in Journal.open(second.folder).active() if o.answer.round_index == 2}
+        say(second.folder, [Answer(i, "normal", "Ann", 2) for i in ids(second.next("Bob", 2, []))], FINDINGS)
+        assert second.undo("Ann", "first", keys[one]).image_id == one
+        assert second.undo("Ann", "again", keys[one]).image_id == one  # asked twice, done once
+        assert second.undo("Ann", "latest").image_id == other
+        assert second.undo("Bob", "none", keys[other]) is None
+        standing = [o.answer for o in Journal.open(second.folder).active() if o.answer.round_index == 2]
+        assert len(standing) == 2 and not {one, other} & {answer.image_id for answer in standing}
 
 
 class TestPictures:

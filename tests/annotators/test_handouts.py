@@ -276,15 +276,17 @@ def test_a_dispute_goes_to_somebody_else_where_there_is_one():
 
 def test_own_earlier_answers_come_again_among_the_new_never_twice():
     again = [f"r{i}" for i in range(20)]
-    lists = assign(listed([1] * 40), ["n0"], {}, lambda name: again, 0.1)
+    lists = assign(listed([1] * 40), ["n0"], {}, lambda name: again, 0.2)
     mine = lists["n0"]
-    assert [i for i in mine if i in again] == again[:4]
+    num = worklist.num_rereads("n0", 2, 39, 0.2)
+    assert num > 2 and [i for i in mine if i in again] == again[:num]
+    assert mine[-1] not in again and mine[0] not in again
     for count, image_id in enumerate(mine):
-        if image_id in again:  # never earlier than its share
+        if image_id in again:  # never earlier than its draw
             new = sum(i not in again for i in mine[:count])
-            assert again.index(image_id) < new * 0.1 + 1e-9
+            assert again.index(image_id) < worklist.num_rereads("n0", 2, new, 0.2)
     assert assign(listed([1] * 40), ["n0"], {}, lambda name: again, 0.0)["n0"] == [i for i in mine if i not in again]
-    assert assign(listed([1] * 40), ["n0"], lists, lambda name: again, 0.1) == lists
+    assert assign(listed([1] * 40), ["n0"], lists, lambda name: again, 0.2) == lists
     few = assign(listed([1] * 40), ["n0"], {}, lambda name: ["r0"], 0.5)["n0"]
     assert few.count("r0") == 1 and len(few) == 41
 
@@ -292,7 +294,7 @@ def test_own_earlier_answers_come_again_among_the_new_never_twice():
 @pytest.fixture(scope="module")
 def second(tmp_path_factory):
     """Round 2: what Ann and Bob read in round 1 may come again, blind."""
-    run = waiting.waiting_run(tmp_path_factory.mktemp("second") / "run", queue__reread_share=0.25)
+    run = waiting.waiting_run(tmp_path_factory.mktemp("second") / "run", queue__reread_share=0.5)
     ids = waiting.queue_ids(run.folder)
     say(run.folder, [Answer(i, run.truth[i], ("Ann", "Bob")[n % 2], 1) for n, i in enumerate(ids)], FINDINGS)
     assert "round 2 waits for 10" in waiting.waits(run)
@@ -307,9 +309,9 @@ class TestLaterRounds:
         sealed = {row["image_id"] for row in waiting.queue_rows(folder) if row["kind"] == "holdout"}
         for n, (name, mine) in enumerate(lists_of(folder, ("Ann", "Bob"), 2).items()):
             again = [i for i in mine if i in old]
-            assert len(again) == 1 and not sealed & {*again}
-            assert again[0] in waiting.queue_ids(folder)[n::2]  # her own
-            assert len(set(mine) & new) == 5
+            assert len(again) == min(worklist.num_rereads(name, 2, 4, 0.5), 9) and not sealed & {*again}
+            assert set(again) <= set(waiting.queue_ids(folder)[n::2])  # her own
+            assert len(set(mine) & new) == 5 and mine[-1] in new
             rows = table(folder / "rounds" / "02" / "annotators" / name / "queue.csv")
             assert {row["round"] for row in rows} == {"2"}
             assert all((folder / "rounds" / "02" / "annotators" / name / row["file"]).exists() for row in rows)
@@ -323,9 +325,10 @@ class TestLaterRounds:
         path = folder / "rounds" / "02" / "annotators" / "Ann" / "queue.csv"
         path.write_text(path.read_text("utf-8").replace(".png,,", ".png,pneumonia,"), "utf-8")
         found = labelling.import_labels(folder, [path], Who())
-        assert (found["num_new"], found["num_changed"]) == (12, 0)
+        num = 10 + worklist.num_rereads("Ann", 2, 9, 0.5)
+        assert (found["num_new"], found["num_changed"]) == (num, 0) and num > 10
         given = [one.answer for one in Journal.open(folder).active() if one.answer.annotator == "Ann"]
-        assert [a.round_index for a in given] == [1] * 7 + [2] * 12
+        assert [a.round_index for a in given] == [1] * 7 + [2] * num
 
     def test_the_models_answer_is_shown_on_request_and_only_where_nothing_is_measured(self, second, tmp_path):
         folder = waiting.copy_of(second, tmp_path / "run")

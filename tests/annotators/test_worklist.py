@@ -1,5 +1,6 @@
 """One list says what a round waits for: which scans, of how many readers."""
 
+import itertools
 import json
 import re
 
@@ -88,23 +89,32 @@ def test_a_queue_drawn_before_its_options_were_kept_has_one_reader(tmp_path):
 def test_everybody_has_an_order_of_her_own_within_blocks_of_priority(tmp_path):
     draw(tmp_path, 1, ["uniform"] * 35)
     found = open_worklist(tmp_path, 1, [])
-    orders = {name: sorted(found.asks, key=lambda ask: found.turn(ask, name)) for name in ("ann", "bob", "cleo")}
+    orders = {name: sorted(found.asks, key=lambda ask: worklist.turn(ask, name)) for name in ("ann", "bob", "cleo")}
     for order in orders.values():
         assert [(ask.rank - 1) // BLOCK for ask in order] == [0] * 10 + [1] * 10 + [2] * 10 + [3] * 5
         assert [ask.rank for ask in order] != list(range(1, 36))
     assert len({tuple(ask.rank for ask in order) for order in orders.values()}) == 3
     again = open_worklist(tmp_path, 1, [said("s00")])
-    assert sorted(again.asks, key=lambda ask: again.turn(ask, "ann")) == orders["ann"]  # and it stays
+    assert sorted(again.asks, key=lambda ask: worklist.turn(ask, "ann")) == orders["ann"]  # and it stays
 
 
-def test_a_dispute_is_shown_last_to_those_who_made_it(tmp_path):
+def test_the_place_of_a_dispute_tells_nobody_that_she_made_it(tmp_path):
     draw(tmp_path, 2, {"s00": "dispute"} | {f"s{i:02d}": "uniform" for i in range(1, 25)})
     found = open_worklist(tmp_path, 2, [said("s00", "ann"), said("s00", "bob"), said("s01", "cleo")])
-    place = {
-        name: [ask.image_id for ask in sorted(found.asks, key=lambda ask: found.turn(ask, name))].index("s00")
-        for name in ("ann", "bob", "cleo")
-    }
-    assert (place["ann"], place["bob"]) == (24, 24) and place["cleo"] < BLOCK
+    for name in ("ann", "bob", "cleo"):
+        order = [ask.image_id for ask in sorted(found.asks, key=lambda ask: worklist.turn(ask, name))]
+        assert order.index("s00") < BLOCK
+
+
+def test_rereads_come_in_their_share_without_a_beat():
+    places = {name: [worklist.num_rereads(name, 2, n, 0.1) for n in range(2001)] for name in ("ann", "bob")}
+    for counts in places.values():
+        assert counts[0] == 0 and {b - a for a, b in itertools.pairwise(counts)} == {0, 1}
+        assert 150 < counts[-1] < 250
+        first = [n for n in range(1, 2001) if counts[n] > counts[n - 1]]
+        assert len({b - a for a, b in itertools.pairwise(first)}) > 5
+    assert places["ann"] != places["bob"]
+    assert worklist.num_rereads("ann", 2, 500, 0.0) == 0
 
 
 class TestRereads:
@@ -155,3 +165,12 @@ def test_what_a_run_has_asked(tmp_path):
 def test_an_ask_of_the_first_kind_is_no_second_look():
     kinds = ("representative", "uniform", "recheck", "holdout", "dispute", "doubt")
     assert [kind for kind in kinds if Ask("a", 1, kind, 1).again] == ["dispute", "doubt"]
+
+
+def test_it_says_what_it_waits_for(tmp_path):
+    draw(tmp_path, 1, ["uniform"] * 4, readers_per_scan=2)
+    assert open_worklist(tmp_path, 1, []).said() == "round 1 waits for 8 of 8 labels"
+    read = [said(f"s{i:02d}", "ann") for i in range(4)]
+    found = open_worklist(tmp_path, 1, read).said()
+    assert found == "round 1 waits for 4 of 8 labels; 4 scans need another reader than ann"
+    assert open_worklist(tmp_path, 1, [*read, *(said(f"s{i:02d}", "bob") for i in range(4))]).said() == ""

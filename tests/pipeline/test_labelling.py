@@ -3,6 +3,7 @@
 import csv
 import datetime as dt
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -343,3 +344,51 @@ def test_a_list_that_grew_does_not_overwrite_a_filled_one(run):
         r["image_id"] for sheet in (path, again) for r in csv.DictReader(Path(sheet).read_text("utf-8").splitlines())
     }
     assert told == set(queue)
+
+
+def test_an_old_row_in_a_new_file_does_not_undo_a_correction(run, tmp_path):
+    """She fills half a sheet, corrects one answer at the page, fills the rest of the same sheet."""
+    queue = waiting.queue_ids(run.folder)
+    half = [reading(i, "normal", time=None) for i in queue[:4]]
+    labelling.import_labels(run.folder, [table(tmp_path / "half.csv", half, run.folder)], Who())
+    say(run.folder, [Answer(queue[0], "pneumonia", "Ann", 1)], FINDINGS)
+    full = [reading(i, "normal", time=None) for i in queue[:8]]
+    found = labelling.import_labels(run.folder, [table(tmp_path / "full.csv", full, run.folder)], Who())
+    assert (found["num_new"], found["num_known"], found["num_older"]) == (4, 3, 1)
+    assert labels.latest(labels.read(run.folder))[queue[0], "Ann"] == "pneumonia"
+
+
+def test_two_readers_may_give_the_same_file(run, tmp_path):
+    path = tmp_path / "queue.csv"
+    path.write_text("image_id,label\n" + "".join(f"{i},normal\n" for i in waiting.queue_ids(run.folder)), "utf-8")
+    for name in ("lee", "kim"):
+        assert labelling.import_labels(run.folder, [path], Who(name))["num_new"] == 14
+    assert labelling.import_labels(run.folder, [path], Who("kim"))["num_new"] == 0
+
+
+def test_names_of_files_that_cannot_be_written_down(run, tmp_path):
+    ids = waiting.queue_ids(run.folder)
+    for n, name in enumerate((b"bad\xff.csv", b"x" * 245 + b".csv")):
+        path = tmp_path / os.fsdecode(name)
+        table(path, [reading(ids[n], "normal")], run.folder)
+        assert labelling.import_labels(run.folder, [path], Who())["num_new"] == 1
+    assert len(list((run.folder / labelling.IMPORTS).iterdir())) == 2
+
+
+def test_who_else_is_needed_is_said(tmp_path):
+    double = waiting.waiting_run(tmp_path / "double", queue__readers_per_scan=2)
+    folder = double.folder
+    say(folder, [Answer(i, double.truth[i], "lee", 1) for i in waiting.queue_ids(folder)], FINDINGS)
+    run_dir.write_status(folder, "waiting", "rounds", 1)
+    assert "14 scans need another reader than lee" in call("status", folder).out
+    refused = call("queue", "export", folder, "--annotator", "lee")
+    assert refused.code == 2 and "the 14 open scans need another reader" in refused.err
+    found = call("queue", "export", folder, "--annotator", "lee", "--annotator", "kim", "--json").json
+    assert found["num_scans"] == {"kim": 14}
+
+
+def test_a_class_may_not_be_called_as_an_answer_without_one(tmp_path):
+    answered = call(
+        "run", "--pool", "phantom:", "--out", tmp_path / "run", "--set", "pool.findings=[normal, Bad quality]"
+    )
+    assert answered.code == 2

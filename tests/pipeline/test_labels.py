@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pipeline import labels
 from pipeline.answers import BAD_QUALITY, CANNOT_TELL, NOT_CXR, ORACLE, POOL, Answer
 from pipeline.contracts import LABELS
-from pipeline.errors import ContractError, InputError
+from pipeline.errors import ContractError, InputError, RunDirError
 from tests.pipeline.people import say
 
 FINDINGS = ("normal", "pneumonia", "covid")
@@ -216,3 +216,36 @@ def test_an_even_split_between_people_is_told(tmp_path):
     say(tmp_path, [answer("a", "covid", "z")], FINDINGS)
     assert labels.disagreements(labels.read(tmp_path)) == []
     assert classes(tmp_path) == {"a": "covid"}
+
+
+@pytest.mark.parametrize(
+    ("replies", "rejected", "disputed"),
+    [
+        ([BAD_QUALITY, NOT_CXR], True, False),
+        ([BAD_QUALITY, NOT_CXR, "covid", "covid"], False, True),
+        ([BAD_QUALITY] * 2 + [NOT_CXR] * 2 + ["covid"] * 3, True, False),
+        ([BAD_QUALITY, "covid", "covid"], False, False),
+        ([BAD_QUALITY, "covid", "normal"], False, True),
+        ([BAD_QUALITY, CANNOT_TELL], True, False),
+    ],
+)
+def test_whether_a_scan_is_any_good_is_voted_first(tmp_path, replies, rejected, disputed):
+    say(tmp_path, [answer("a", reply, annotator=f"ann{i}") for i, reply in enumerate(replies)], FINDINGS)
+    table = labels.read(tmp_path)
+    assert (set(labels.rejections(table)) == {"a"}) is rejected
+    assert (labels.disagreements(table) == ["a"]) is disputed
+    assert (classes(tmp_path) == {"a": None}) is (rejected or disputed)
+
+
+@pytest.mark.parametrize("cut", ["a line", "some bytes"])
+def test_a_shortened_journal_takes_no_label_with_it(tmp_path, cut):
+    say(tmp_path, [answer("a", "normal")], FINDINGS)
+    say(tmp_path, [answer("b", "covid")], FINDINGS)
+    path, before = tmp_path / "answers.jsonl", (tmp_path / "labels.parquet").read_bytes()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rstrip().rfind(b"\n") + 1] if cut == "a line" else whole[:-40])
+    with pytest.raises(RunDirError, match=r"lacks 1 answers that labels.parquet was made of.*backup"):
+        labels.settle(tmp_path, FINDINGS)
+    assert (tmp_path / "labels.parquet").read_bytes() == before
+    path.write_bytes(whole)
+    assert not labels.settle(tmp_path, FINDINGS)

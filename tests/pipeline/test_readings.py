@@ -3,11 +3,12 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline import labels, readings, rollback
 from pipeline.answers import BAD_QUALITY, CANNOT_TELL, NOT_CXR, POOL, Answer
-from pipeline.contracts import PREDICTIONS
+from pipeline.contracts import PREDICTIONS, QUEUE
 from pipeline.readings import DISPUTE, DOUBT
 from tests.pipeline.people import say
 from tests.pipeline.synthetic_run import synthetic_run
@@ -191,6 +192,24 @@ class TestAgreement:
     def agreement(self, run, num_bootstrap=0):
         return readings.agreement_of(run.folder, labels.read(run.folder), FINDINGS, num_bootstrap)
 
+    def test_who_settles_disputes_is_not_judged_by_them(self, run):
+        """Her readings are of the scans on which two others differ; they are no independent sample of her work."""
+        ids = run.ids("train")[:80]
+        both_read(run, ids, wrong_bob=ids[:16])
+        alone = self.agreement(run)
+        folder = run.ctx.round_folder(2)
+        folder.mkdir(parents=True, exist_ok=True)
+        blank = [None] * 16
+        rows = {"image_id": ids[:16], "rank": range(1, 17), "kind": [DISPUTE] * 16}
+        rows |= {"cluster": blank, "score": blank, "proposed": blank}
+        QUEUE.write(run.ctx.round_folder(2), pa.table(rows, schema=QUEUE.schema))
+        say(run.folder, [Answer(i, run.truth[i], "Senior", 2) for i in ids[:16]], FINDINGS)
+        say(run.folder, [Answer(i, run.truth[i], "Bob", 2) for i in ids[:4]], FINDINGS)
+        found = self.agreement(run)
+        assert found["share"] == alone["share"] and found["intra"] == [] and found["suspects"] == []
+        assert [row["annotators"] for row in found["pairs"]] == [["Ann", "Bob"]]
+        assert labels.expert_classes(labels.read(run.folder), FINDINGS)[ids[5]] == run.truth[ids[5]]  # yet it settles
+
     def test_nobody_has_answered(self, run):
         assert self.agreement(run) is None
         labels.add_answers(run.folder, [Answer(run.ids("train")[0], "normal", POOL, 0)], FINDINGS)
@@ -230,7 +249,7 @@ class TestAgreement:
         say(run.folder, [Answer(i, run.truth[i], "Bob", 2) for i in ids], FINDINGS)  # in the dispute of round 2
         found = self.agreement(run)
         assert found["share"]["value"] == 0.0
-        read = readings.of_people(labels.read(run.folder), FINDINGS)
+        read = readings.of_people(run.folder, labels.read(run.folder), FINDINGS)
         assert read.annotators == READERS
         assert (read.first_NM[:, 0] != read.first_NM[:, 1]).all() and (
             read.latest_NM[:, 0] == read.latest_NM[:, 1]
