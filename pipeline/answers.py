@@ -63,7 +63,7 @@ def annotator_name(text: str, where: str = "--annotator") -> str:
     """
     name = " ".join(unicodedata.normalize("NFC", text).split())
     fix = f"use 1 to {MAX_NAME} letters, digits, blanks or . _ @ ' + : / -, beginning with a letter or digit"
-    strange = sorted({c for c in name if not (c.isalnum() or unicodedata.category(c) == "Mn" or c in " ._@'+:/-")})
+    strange = sorted({c for c in name if not (c.isalnum() or unicodedata.category(c) == "Mn" or c in " ._@'’+:/-")})
     if not name or len(name) > MAX_NAME or strange or not name[0].isalnum():
         raise InputError("is no annotator's name", value=text[: MAX_NAME + 20], where=where, fix=fix)
     if name.casefold() in RESERVED:

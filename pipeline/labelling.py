@@ -62,6 +62,10 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
         log.warning("this is an oracle run: the pool answers its queue; labels of people count beside it")
     for path in files:
         importing.refuse_file(path)
+    if worklist.latest_round(folder) is None:
+        raise RunDirError(
+            "has asked for no labels yet", where=folder, fix=f"draw a queue: cxr-ssl run --out {folder} --resume"
+        )
     digests = [run_dir.file_hash(path) for path in files]
     with run_dir.locked(folder):
         journal = Journal.open(folder)
@@ -224,5 +228,5 @@ def _batch_to_undo(journal: Journal, name: str | None) -> Batch:
         return journal.batches[name]
     raise InputError(
         "was undone before" if name in journal.undone else "no such import",
-        value=name, where="labels undo", fix="cxr-ssl labels log shows them",
+        value=name, where="labels undo", fix="see cxr-ssl labels log",
     )  # fmt: skip

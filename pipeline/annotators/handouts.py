@@ -100,7 +100,7 @@ def hand_out(
     """
     round_index = worklist.latest_round(folder)
     if round_index is None:
-        raise InputError("has no queue yet", where=folder, fix=f"cxr-ssl run --out {folder} --resume draws one")
+        raise InputError("has no queue yet", where=folder, fix=f"draw one: cxr-ssl run --out {folder} --resume")
     code = worklist.run_code(folder) or ""
     found = worklist.open_worklist(folder, round_index, answers)
     round_folder = folder / "rounds" / f"{round_index:02d}"
