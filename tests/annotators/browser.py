@@ -83,6 +83,14 @@ class Served:
         self.process.stdout.close()
 
 
+def press(page, key):
+    """Answer the scan shown; returns its id once it is gone from the screen."""
+    scan = wait_ready(page)
+    page.keyboard.press(key)
+    page.wait_for_function("scan => document.body.dataset.scan !== scan", arg=scan)
+    return scan
+
+
 def sit_down(page, link, name):
     """Open the link and give a name; the first scan is on the screen on return."""
     page.goto(link)

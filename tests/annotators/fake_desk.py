@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from embeddings.decode import DecodeError
 from pipeline.annotators.page.backend import Progress, Task
 from pipeline.answers import REMARKS, annotator_name
 from pipeline.errors import InputError
@@ -39,7 +40,8 @@ class FakeDesk:
         self.findings, self.title = tuple(findings), title
         self.folder, self.log, self.shared, self.reasons = folder, folder / "answers.jsonl", shared, reasons
         self.ids = [image_id(i) for i in range(num)]
-        self.lock, self.full = threading.RLock(), False
+        self.lock, self.full, self.away = threading.RLock(), False, False
+        self.looked = []  # pictures asked for
         self.keys, self.undone, self.answers, self.reserved = set(), {}, [], {}
         for line in self.log.read_text().splitlines() if self.log.exists() else []:
             self._apply(json.loads(line))
@@ -67,11 +69,12 @@ class FakeDesk:
         entry = {"annotator": annotator, "image_id": image_id, "reply": reply, "certainty": certainty}
         self._keep(entry | {"seconds": seconds, "key": key})
 
-    def undo(self, annotator, key):
+    def undo(self, annotator, key, of=None):
         with self.lock:
-            latest = next((a for a in reversed(self.answers) if a["annotator"] == annotator), None)
-            if key not in self.keys and latest:
-                self._keep({"annotator": annotator, "undo": latest["key"], "image_id": latest["image_id"], "key": key})
+            mine = [a for a in self.answers if a["annotator"] == annotator and of in (None, a["key"])]
+            if key not in self.keys and mine:
+                undone = {"undo": mine[-1]["key"], "image_id": mine[-1]["image_id"]}
+                self._keep({"annotator": annotator, "key": key} | undone)
             return self._task(self.undone[key]) if key in self.undone else None
 
     def progress(self, annotator):
@@ -88,7 +91,13 @@ class FakeDesk:
         return self.ids[at - 2 : at] if at % 3 == 2 else []
 
     def picture(self, image_id):
-        return self.folder / "images" / f"{image_id}.png" if image_id in self.ids else None
+        self.looked.append(image_id)
+        if self.away:
+            raise OSError(5, "Input/output error", "/secret/place/scan.png")
+        path = self.folder / "images" / f"{image_id}.png"
+        if image_id in self.ids and not path.exists():
+            raise DecodeError(f"the file is missing: {path}")
+        return path if image_id in self.ids else None
 
     def _task(self, image_id):
         at = self.ids.index(image_id)
@@ -97,6 +106,9 @@ class FakeDesk:
     def _keep(self, entry):
         with self.lock:
             if entry["key"] in self.keys:
+                before = next((a for a in self.answers if a["key"] == entry["key"]), entry)
+                if any(before[name] != entry[name] for name in ("image_id", "annotator", "reply") if name in entry):
+                    raise InputError("this answer was given before, and said something else", value=entry["reply"])
                 return
             if self.full:
                 raise OSError(28, "No space left on device", "/secret/place/answers.jsonl")
@@ -122,6 +134,6 @@ if __name__ == "__main__":
         FakeDesk(Path(place), many, reasons="reasons" in rest),
         port=int(where),
         token=secret,
-        name="test/02",
+        name="test",
         ready=lambda link: (sys.stdout.write(link + "\n"), sys.stdout.flush()),
     )

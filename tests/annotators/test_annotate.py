@@ -88,7 +88,7 @@ def test_fifty_scans_a_reload_an_undo_and_kill_9(tmp_path, annotate):
         page.goto(server.start())
         label(NUM - 32)
         page.wait_for_selector("body[data-state=done]")
-        page.wait_for_function("!Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
+        page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
     server.stop()
     asked = waiting.queue_ids(run.folder)
     found = labels.latest(labels.read(run.folder))

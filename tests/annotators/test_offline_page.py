@@ -9,7 +9,9 @@ import pytest
 
 from pipeline.annotators.page.backend import Task
 from pipeline.annotators.page.offline import COLUMNS, offline_html
-from tests.annotators.browser import chromium, wait_ready
+from pipeline.answers import annotator_name
+from pipeline.errors import InputError
+from tests.annotators.browser import chromium, press, wait_ready
 from tests.annotators.fake_desk import FINDINGS, draw, image_id
 
 NUM = 6
@@ -44,13 +46,6 @@ def page(browser):
     yield opened
     context.close()
     assert mistakes == []
-
-
-def press(page, key):
-    scan = wait_ready(page)
-    page.keyboard.press(key)
-    page.wait_for_function("scan => document.body.dataset.scan !== scan", arg=scan)
-    return scan
 
 
 def download(page):
@@ -141,6 +136,112 @@ def test_bundles_of_other_rounds_and_annotators_keep_apart(page, tmp_path):
     page.goto(write_bundle(tmp_path / "b", round_index=3))
     wait_ready(page)
     assert page.inner_text("#count") == "0 of 6"
+
+
+def give_name(page, name):
+    page.fill("#name", name)
+    page.press("#name", "Enter")
+
+
+def test_a_bundle_of_nobody_asks_for_the_name_and_keeps_people_apart(page, tmp_path):
+    link = write_bundle(tmp_path, annotator="")
+    page.goto(link)
+    give_name(page, "=cmd()")
+    page.wait_for_selector("#enter-error:has-text('is no annotator')")
+    give_name(page, "  Anna   Meyer ")
+    press(page, "1")
+    assert press(page, "2") == image_id(1)
+    rows, _ = download(page)
+    assert [(row["label"], row["annotator"]) for row in rows] == [("normal", "Anna Meyer"), ("pneumonia", "Anna Meyer")]
+    page.reload()  # it is still Anna who reads
+    wait_ready(page)
+    assert (page.inner_text("#annotator"), page.inner_text("#count")) == ("Anna Meyer", "2 of 6")
+    page.click("#change")
+    give_name(page, "Ben")
+    page.wait_for_selector("#count:text-is('0 of 6')")
+    assert press(page, "4") == image_id(0)
+    rows, _ = download(page)
+    assert [(row["label"], row["annotator"]) for row in rows] == [("nodule", "Ben")]
+    page.click("#change")
+    give_name(page, "anna meyer")
+    page.wait_for_selector("#count:text-is('2 of 6')")
+    assert wait_ready(page) == image_id(2)
+
+
+def test_a_bundle_of_nobody_takes_no_name_from_another_bundle(page, tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    page.goto(write_bundle(tmp_path / "a", annotator=""))
+    give_name(page, "Anna")
+    wait_ready(page)
+    page.goto(write_bundle(tmp_path / "b", annotator="", run="run-2"))
+    page.wait_for_selector("#enter[open]")
+    assert page.input_value("#name") == ""
+
+
+NAMES = (
+    "Anna", " Anna \t B ", "Dr. O'Hara-Smith_2@x.org:a/b+c", "Zoë Müller", "Zoe\u0308", "李雷", "अनिल", "٣", "²", "Ⅳ",
+    "x" * 64, "a\u0085b", "a\u001cb", "a\u2028b", "a\u3000b",
+    "", "   ", "=cmd()", "+Anna", "-Anna", "@Anna", ".Anna", "'Anna", "<b>Anna</b>", "a,b", 'a"b',
+    "a\u0000b", "a\ufeffb", "a\u200bb", "x" * 65, "𝒳" * 64, "𝒳" * 65, "pool", "ORACLE", "Model", "model 2", "\u0308a",
+    "Anna 😀", "a|b", "a;b", "a\\b",
+)  # fmt: skip
+
+
+def test_names_are_taken_and_refused_as_the_server_does(page, tmp_path):
+    def kept(name):
+        try:
+            return annotator_name(name)
+        except InputError:
+            return None
+
+    page.goto(write_bundle(tmp_path, annotator=""))
+    found = page.evaluate(
+        """async (names) => {
+          const config = JSON.parse(document.getElementById('config').textContent), out = [];
+          for (const name of names) {
+            const desk = new cxr.Desk(config, () => {});
+            out.push(await desk.enter(name).then(() => desk.annotator, () => null));
+          }
+          return out;
+        }""",
+        NAMES,
+    )
+    assert found == [kept(name) for name in NAMES]
+    assert found.count(None) > 20 and len(set(found)) > 12
+
+
+def test_one_window_at_a_time_shows_the_list(page, tmp_path):
+    link = write_bundle(tmp_path)
+    page.goto(link)
+    first = press(page, "1")
+    other = page.context.new_page()
+    other.goto(link)
+    page.wait_for_selector("body[data-state=aside]")
+    page.keyboard.press("2")
+    second = press(other, "2")
+    rows, _ = download(other)
+    assert [(row["image_id"], row["label"]) for row in rows] == [(first, "normal"), (second, "pneumonia")]
+    page.click("text=Read here")
+    assert wait_ready(page) == image_id(2)
+
+
+def test_windows_that_cannot_lock_save_each_others_answers(page, tmp_path):
+    page.context.add_init_script("Object.defineProperty(navigator, 'locks', { value: undefined });")
+    link = write_bundle(tmp_path)
+    page.goto(link)
+    wait_ready(page)
+    other = page.context.new_page()
+    other.goto(link)
+    press(page, "1")
+    assert press(other, "2") == image_id(0)  # the same scan: the later answer stands
+    press(other, "3")
+    press(page, "4")
+    for window in (page, other):
+        rows, _ = download(window)
+        assert [row["image_id"] for row in rows] == [image_id(0), image_id(1)]
+        assert [row["label"] for row in rows] == ["pneumonia", "nodule"]
+        assert {row["annotator"] for row in rows} == {"Anna Meyer"}
 
 
 def test_five_thousand_scans_open(page, tmp_path):

@@ -12,17 +12,22 @@ import sys
 import urllib.parse
 
 import pytest
+from typer.testing import CliRunner
 
+from embeddings.decode import DecodeError
+from pipeline import cli
 from pipeline.annotators.page.backend import Task
 from pipeline.errors import InputError
 from tests.annotators.browser import ROOT, TOKEN, Served, listening
 from tests.annotators.fake_desk import FINDINGS, FakeDesk, draw, image_id
+from tests.annotators.waiting_run import waiting_run
 
 pytest.importorskip("uvicorn", reason="needs the extra `annotate`")
 httpx = pytest.importorskip("httpx2", reason="needs httpx2")
 testclient = pytest.importorskip("starlette.testclient")
 
 from pipeline.annotators.page import markup, server  # noqa: E402 - only where the extra is installed
+from pipeline.annotators.page.guard import public_origin  # noqa: E402
 
 BASE = "http://127.0.0.1:8017"
 COOKIE = "cxr-ssl-8017"
@@ -44,11 +49,14 @@ def desk(tmp_path, pictures):
 
 
 def open_page(desk, cookie=TOKEN, **more):
-    app = server.app(desk, TOKEN, server.OWN_NAMES, name="run/02")
+    app = server.app(desk, TOKEN, server.OWN_NAMES, name="run")
     client = testclient.TestClient(app, base_url=BASE, follow_redirects=False, raise_server_exceptions=False, **more)
     if cookie:
         client.cookies.set(COOKIE, cookie)
     return client
+
+
+PUBLIC = "https://labels.example.org"
 
 
 @pytest.fixture
@@ -161,6 +169,84 @@ def test_our_own_page_may_write(client, desk):
     assert kept(desk) == [("Anna", image_id(0), "normal")]
 
 
+# --- behind a TLS proxy
+
+
+def behind_proxy(desk, host):
+    """The page as a proxy asks for it that hands on the name it was asked under, or gives its own."""
+    app = server.app(desk, TOKEN, server.OWN_NAMES, name="run", origin=PUBLIC)
+    return testclient.TestClient(app, headers={"Host": host}, base_url=BASE, follow_redirects=False)
+
+
+@pytest.mark.parametrize("host", ["labels.example.org", "Labels.Example.org:443", "127.0.0.1:8017"])
+def test_behind_a_tls_proxy_the_page_works_under_its_public_origin(desk, host):
+    client = behind_proxy(desk, host)
+    hello = client.get(f"/?token={TOKEN}")
+    assert (hello.status_code, hello.headers["location"]) == (303, "/")
+    cookie, *flags = hello.headers["set-cookie"].split("; ")
+    assert "Secure" in flags
+    given = {"Cookie": cookie, "Origin": PUBLIC, "Sec-Fetch-Site": "same-origin"}
+    assert client.get("/", headers=given).status_code == 200
+    assert client.post("/api/answer", json=answer(), headers=given).status_code == 200
+    for origin in ("http://labels.example.org", "https://labels.example.org:8443", "https://evil.example", "null"):
+        assert client.post("/api/answer", json=answer(1), headers=given | {"Origin": origin}).status_code == 403
+    assert client.get("/", headers=given | {"Host": "evil.example"}).status_code == 403
+    assert kept(desk) == [("Anna", image_id(0), "normal")]
+
+
+def test_without_a_proxy_no_public_name_is_ours(client, desk):
+    assert client.get("/", headers={"Host": "labels.example.org"}).status_code == 403
+    assert client.post("/api/answer", json=answer(), headers={"Origin": PUBLIC}).status_code == 403
+    hello = open_page(desk, None).get(f"/?token={TOKEN}")
+    assert "secure" not in hello.headers["set-cookie"].lower()
+
+
+def test_the_link_leads_to_the_proxy(tmp_path):
+    told = []
+
+    def ready(link):
+        told.append(link)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        server.serve(FakeDesk(tmp_path, 1), port=0, token=TOKEN, url="https://Labels.Example.org/", ready=ready)
+    assert told == [f"{PUBLIC}/?token={TOKEN}"]
+
+
+def test_the_command_hands_the_proxys_address_on(monkeypatch, tmp_path):
+    given = {}
+    monkeypatch.setattr("pipeline.annotators.page.server.serve", lambda desk, **more: given.update(more))
+    run = waiting_run(tmp_path / "run")
+    for args in ([], ["--url", PUBLIC]):
+        assert CliRunner().invoke(cli.app, ["annotate", str(run.folder), *args]).exit_code == 0
+        assert given["url"] == (PUBLIC if args else None)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://labels.example.org", PUBLIC), (" https://LABELS.example.org:443/ ", PUBLIC),
+        ("https://labels.example.org:8443", f"{PUBLIC}:8443"), ("https://röntgen.example", "https://xn--rntgen-wxa.example"),
+        ("https://[2001:DB8::1]:8443", "https://[2001:db8::1]:8443"),
+    ],
+)  # fmt: skip
+def test_an_address_becomes_the_origin_that_browsers_give(url, origin):
+    assert public_origin(url) == origin
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "labels.example.org", "http://labels.example.org", "https://", "https://labels.example.org/cxr", "", "https://:8443",
+        "https://labels.example.org/?a=1", "https://labels.example.org/#a", "https://me:pw@labels.example.org",
+        "https://labels.example.org:port", "https://[::1", "https://a..b", "https://labels.example.org:99999",
+    ],
+)  # fmt: skip
+def test_an_address_the_page_cannot_have_is_refused_with_the_way_out(tmp_path, url):
+    with pytest.raises(InputError, match=r"--url: is no address of a TLS proxy.*Give https://"):
+        server.serve(FakeDesk(tmp_path, 1), port=0, url=url, ready=lambda link: pytest.fail("it promised a page"))
+
+
 # --- what is said to every browser
 
 
@@ -180,7 +266,7 @@ def test_every_answer_is_closed_to_other_sites(client, desk):
         assert response.headers["x-frame-options"] == "DENY"
         assert response.headers["cross-origin-resource-policy"] == "same-origin"
         is_image = response.headers["content-type"] == "image/png"
-        assert response.headers["cache-control"] == ("private, max-age=31536000, immutable" if is_image else "no-store")
+        assert response.headers["cache-control"] == ("private, no-store" if is_image else "no-store")
 
 
 def test_the_page_runs_no_inline_script_and_takes_nothing_from_elsewhere(client):
@@ -227,10 +313,38 @@ def test_only_scans_of_the_queue_are_pictures(client, desk, name):
     assert all(re.fullmatch("[0-9a-f]{16}", i) for i in asked)
 
 
-def test_a_picture_that_is_gone_is_a_404_without_its_path(desk, client):
+def test_a_scan_without_a_picture_is_a_404_without_its_path(desk, client):
     desk.ids.append(image_id(77))
     response = client.get(f"/image/{image_id(77)}")
     assert response.status_code == 404 and str(desk.folder) not in response.text
+
+
+def unreadable(cause):
+    """As `embeddings.decode` puts what the disk or Pillow says."""
+    error = DecodeError("the file cannot be read: somehow")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OSError(5, "Input/output error", "/secret/scan.png"), 503),
+        (PermissionError(13, "Permission denied", "/secret/scan.png"), 503),
+        (unreadable(OSError(116, "Stale file handle", "/secret/scan.png")), 503),
+        (unreadable(OSError("image file is truncated")), 404),  # Pillow's: no disk says so
+        (unreadable(None), 404),
+    ],
+    ids=repr,
+)
+def test_a_disk_that_is_away_for_a_moment_is_no_missing_scan(desk, client, error, status):
+    def picture(image_id):
+        raise error
+
+    desk.picture = picture
+    for response in (client.get(f"/image/{image_id(0)}"), client.head(f"/image/{image_id(0)}")):
+        assert response.status_code == status
+        assert "secret" not in response.text and response.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize(
@@ -268,6 +382,34 @@ def test_a_request_that_is_repeated_counts_once(client, desk):
     for _ in range(3):
         assert client.post("/api/undo", json=ANNA | {"key": "the-same-undo"}).json()["task"]["number"] == 2
     assert kept(desk) == [("Anna", image_id(0), "normal")]
+
+
+@pytest.mark.parametrize("other", [{"reply": "nodule"}, {"image_id": image_id(1)}, {"annotator": "Ben"}])
+def test_another_answer_under_a_known_key_is_refused(client, desk, other):
+    body = answer()
+    assert client.post("/api/answer", json=body).is_success
+    refused = client.post("/api/answer", json=body | other)
+    assert refused.status_code == 400 and "said something else" in refused.json()["error"]
+    assert kept(desk) == [("Anna", image_id(0), "normal")]
+
+
+def test_an_undo_takes_back_the_answer_it_names(client, desk):
+    bodies = [answer(i) for i in range(3)]
+    for body in bodies:
+        client.post("/api/answer", json=body)
+    asked = ANNA | {"key": "undo-the-first", "of": bodies[0]["key"]}
+    for _ in range(2):
+        assert client.post("/api/undo", json=asked).json()["task"]["image_id"] == image_id(0)
+    assert [row[1] for row in kept(desk)] == [image_id(1), image_id(2)]
+    assert client.post("/api/undo", json=ANNA | {"key": "undo-a-path", "of": "../../x"}).status_code == 400
+
+
+def test_a_new_queue_is_told_with_the_next_scans_and_to_who_comes_anew(client, desk):
+    desk.title, desk.findings = "Round 3", ("normal", "other")
+    told = client.post("/api/next", json=ANNA | {"num": 1}).json()
+    assert (told["title"], told["findings"]) == ("Round 3", ["normal", "other"])
+    page = client.get("/").text
+    assert "Round 3" in page and "Round 2" not in page and "effusion" not in page
 
 
 @pytest.mark.parametrize("name", ["", "   ", "<b>Anna</b>", "=cmd()", "a\u0000b", "oracle", "x" * 65, "a\ud800"])

@@ -1,13 +1,17 @@
 """What the labelling page may ask, and what is done about it."""
 
+import logging
 import re
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from embeddings.decode import DecodeError
 from pipeline.annotators.page.backend import Desk
 from pipeline.answers import annotator_name
+
+logger = logging.getLogger(__name__)
 
 MAX_TASKS, MAX_HELD = 50, 3000
 MAX_SECONDS = 24 * 3600.0
@@ -44,9 +48,10 @@ class AskedAnswer(Asked):
 
 
 class AskedUndo(Asked):
-    """The latest answer is taken back."""
+    """An answer is taken back: `of`, or the latest where the page does not know it."""
 
     key: Key
+    of: Key | None = None
 
 
 class AskedPriors(Asked):
@@ -67,10 +72,10 @@ class Api:
         return {"annotator": name, **self._progress(name)}
 
     def next(self, asked: AskedNext) -> dict[str, Any]:
-        """What to read next."""
+        """What to read next, and what is asked of it: both change when a new queue is drawn."""
         name = _name(asked)
         tasks = self.desk.next(name, asked.num, asked.held)
-        return {"tasks": [asdict(task) for task in tasks], **self._progress(name)}
+        return {"tasks": [asdict(task) for task in tasks], **self.question(), **self._progress(name)}
 
     def answer(self, asked: AskedAnswer) -> dict[str, Any]:
         """Keep an answer; it is on disk when this returns."""
@@ -79,9 +84,9 @@ class Api:
         return self._progress(name)
 
     def undo(self, asked: AskedUndo) -> dict[str, Any]:
-        """Take back the latest answer."""
+        """Take back an answer."""
         name = _name(asked)
-        task = self.desk.undo(name, asked.key)
+        task = self.desk.undo(name, asked.key, asked.of)
         return {"task": asdict(task) if task else None, **self._progress(name)}
 
     def priors(self, asked: AskedPriors) -> dict[str, Any]:
@@ -89,9 +94,23 @@ class Api:
         return {"priors": self.desk.priors(_name(asked), asked.image_id)}
 
     def picture(self, image_id: str) -> bytes | None:
-        """The bytes of a scan; None: nothing to see."""
-        path = self.desk.picture(image_id) if re.fullmatch(IMAGE_ID, image_id) else None
+        """The bytes of a scan; None: nothing to see.
+
+        Raises:
+            OSError: when it cannot be read just now.
+        """
+        try:
+            path = self.desk.picture(image_id) if re.fullmatch(IMAGE_ID, image_id) else None
+        except DecodeError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+                raise error.__cause__ from error  # the disk or the network, not the scan
+            logger.warning("scan %s cannot be shown: %s", image_id, error)
+            return None
         return path.read_bytes() if path else None
+
+    def question(self) -> dict[str, Any]:
+        """What is asked now, and the classes an answer may name."""
+        return {"title": self.desk.title, "findings": list(self.desk.findings)}
 
     def _progress(self, name: str) -> dict[str, Any]:
         return {"progress": asdict(self.desk.progress(name))}

@@ -52,7 +52,7 @@ class Desk(Protocol):
 
     @property
     def title(self) -> str:
-        """What is asked now, e.g. `Round 2`."""
+        """What is asked now, e.g. `Round 2`; another once a new queue is drawn."""
         ...
 
     def enter(self, annotator: str) -> str:
@@ -66,16 +66,22 @@ class Desk(Protocol):
     def answer(
         self, annotator: str, image_id: str, reply: str, certainty: str | None, seconds: float | None, key: str
     ) -> None:
-        """Keep an answer: on disk on return; a known key changes nothing.
+        """Keep an answer: on disk on return; the same answer again, under its key, changes nothing.
 
         Raises:
-            InputError: for a scan or a reply it does not know.
+            InputError: for a scan or a reply it does not know, or another answer under a known key.
             OSError: when it cannot be saved.
         """
         ...
 
-    def undo(self, annotator: str, key: str) -> Task | None:
-        """Take back the annotator's latest answer; `key` names this undo, so that a repeated request undoes once."""
+    def undo(self, annotator: str, key: str, of: str | None = None) -> Task | None:
+        """Take back one answer; the scan that is open again, None when there is nothing to take back.
+
+        Args:
+            annotator: Whose answer.
+            key: Names this undo, so that a repeated request undoes once.
+            of: The answer's key; None: her latest of this round that was given at the page.
+        """
         ...
 
     def progress(self, annotator: str) -> Progress:
@@ -87,5 +93,10 @@ class Desk(Protocol):
         ...
 
     def picture(self, image_id: str) -> Path | None:
-        """The scan as an 8-bit PNG; None when it is not for the annotators to see."""
+        """The scan as an 8-bit PNG; None when it is not for the annotators to see.
+
+        Raises:
+            DecodeError: when there is no picture in the scan's file.
+            OSError: when it cannot be read or written just now.
+        """
         ...

@@ -3,6 +3,7 @@
 import hmac
 import ipaddress
 from collections.abc import Collection
+from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -10,6 +11,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.annotators.page import markup
+from pipeline.errors import InputError
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -33,10 +35,12 @@ class Guard:
         app: What is guarded.
         token: The secret of the printed link; it becomes a cookie, so that it leaves the address bar.
         hosts: Names under which we may be reached, without port; `ANY_ADDRESS` admits all IP addresses.
+        origin: Our address behind a TLS proxy, from `public_origin`; browsers then keep the cookie to TLS.
     """
 
-    def __init__(self, app: ASGIApp, token: str, hosts: Collection[str]) -> None:
-        self.app, self.token = app, token
+    def __init__(self, app: ASGIApp, token: str, hosts: Collection[str], origin: str | None = None) -> None:
+        self.app, self.token, self.origin = app, token, origin
+        self.public_name = _bare_name(origin.removeprefix("https://")) if origin else None
         self.hosts = {host.lower() for host in hosts} - {ANY_ADDRESS}
         self.any_address = ANY_ADDRESS in hosts
 
@@ -63,7 +67,8 @@ class Guard:
         if request.method in ("GET", "HEAD"):
             return None
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
-        if origin not in (None, f"http://{host}") or site not in (None, "same-origin", "none"):
+        local = None if _bare_name(host) == self.public_name else f"http://{host}"  # a proxy may hand on either name
+        if origin not in (None, local, self.origin) or site not in (None, "same-origin", "none"):
             return _refusal(request, 403, "Answers are taken from the labelling page alone, not from another site.")
         return None
 
@@ -74,7 +79,8 @@ class Guard:
             # A link in a web mail is a foreign start: a redirect would come without our Strict cookie, a page does not.
             foreign = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
             welcome = HTMLResponse(markup.onward_html()) if foreign else RedirectResponse("/", 303)
-            welcome.set_cookie(cookie, self.token, httponly=True, samesite="strict", path="/")
+            secure = self.origin is not None
+            welcome.set_cookie(cookie, self.token, httponly=True, samesite="strict", path="/", secure=secure)
             return welcome
         if self._is_token(request.cookies.get(cookie)):
             return None
@@ -87,14 +93,38 @@ class Guard:
         return given is not None and hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self.token.encode())
 
     def _is_ours(self, host: str) -> bool:
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        name = name.lower().removeprefix("[").removesuffix("]")
-        if name in self.hosts:
+        name = _bare_name(host)
+        if name in self.hosts or (name and name == self.public_name):
             return True
         try:
             return self.any_address and bool(ipaddress.ip_address(name))
         except ValueError:
             return False
+
+
+def public_origin(url: str) -> str:
+    """The origin browsers give for the address of a TLS proxy in front of the page.
+
+    Raises:
+        InputError: when it is not `https://HOST` or `https://HOST:PORT`.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        name, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except ValueError:  # no port, half an IPv6 address, no host name
+        name, port, parts = "", None, urlsplit("")
+    rest = parts.path.strip("/") + parts.query + parts.fragment
+    if parts.scheme != "https" or not name or "@" in parts.netloc or rest:
+        fix = "give https:// and the proxy's host, without a path: the page needs a name of its own"
+        raise InputError("is no address of a TLS proxy", value=url, where="--url", fix=fix)
+    shown = f"[{name}]" if ":" in name else name
+    return f"https://{shown}" if port in (None, 443) else f"https://{shown}:{port}"
+
+
+def _bare_name(host: str) -> str:
+    """A host as requests name it, without port and brackets."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    return name.lower().removeprefix("[").removesuffix("]")
 
 
 def _refusal(request: Request, status: int, text: str) -> Response:

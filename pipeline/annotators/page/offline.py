@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from pipeline.annotators.page import markup
 from pipeline.annotators.page.backend import Task
+from pipeline.answers import MAX_NAME, RESERVED
 
 COLUMNS = (
     "image_id", "rank", "file", "label", "certainty", "seconds", "labelled_at", "annotator", "round", "run",
@@ -19,7 +20,7 @@ def offline_html(
     Args:
         tasks: What to read, in this order.
         findings: The classes an answer may name.
-        annotator: Who reads.
+        annotator: Who reads; empty: the page asks.
         round_index: The round that asks.
         run: The run that asks; it stands in every row saved.
         title: What the page is called.
@@ -30,6 +31,7 @@ def offline_html(
             "findings": list(findings),
             "tasks": [asdict(task) for task in tasks],
             "annotator": annotator,
+            "names": {"reserved": RESERVED, "longest": MAX_NAME},
             "round": round_index,
             "run": run,
             "columns": COLUMNS,

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 from pipeline.annotators.page import markup
 from pipeline.annotators.page.api import A, Api, Asked, AskedAnswer, AskedNext, AskedPriors, AskedUndo
 from pipeline.annotators.page.backend import Desk
-from pipeline.annotators.page.guard import ANY_ADDRESS, Guard
+from pipeline.annotators.page.guard import ANY_ADDRESS, Guard, public_origin
 from pipeline.errors import InputError, RunDirError
 
 logger = logging.getLogger(__name__)
@@ -33,20 +33,23 @@ OWN_NAMES = (LOOPBACK, "localhost", "::1")
 MAX_BODY_BYTES = 64 * 1024
 
 
-def app(desk: Desk, token: str, hosts: Collection[str] = OWN_NAMES, *, name: str | None = None) -> ASGIApp:
+def app(
+    desk: Desk, token: str, hosts: Collection[str] = OWN_NAMES, *, name: str | None = None, origin: str | None = None
+) -> ASGIApp:
     """The labelling page as an ASGI application.
 
     Args:
         desk: The scans to read, and where answers go.
         token: The secret of the link.
         hosts: Names under which we may be reached, without port.
-        name: What answers that wait in a browser belong to: the run and the round; default: the desk's title.
+        name: The run that answers waiting in a browser belong to, whatever its round; default: the desk's title now.
+        origin: See `Guard`.
     """
     api = Api(desk)
-    config = {"title": desk.title, "findings": list(desk.findings), "name": name or desk.title}
+    owner = name or desk.title
 
     async def page(request: Request) -> Response:
-        return HTMLResponse(markup.page_html(config))
+        return HTMLResponse(markup.page_html({**api.question(), "name": owner}))
 
     async def asset(request: Request) -> Response:
         file = request.path_params["file"]
@@ -58,13 +61,12 @@ def app(desk: Desk, token: str, hosts: Collection[str] = OWN_NAMES, *, name: str
         try:
             content = await run_in_threadpool(api.picture, request.path_params["image_id"])
         except OSError as error:
-            logger.error("a picture cannot be read: %s", error)
-            content = None
+            logger.error("a picture cannot be read just now: %s", error)
+            raise HTTPException(503, "The server cannot read this scan just now; look at its messages.") from None
         if content is None:
             raise HTTPException(404)
-        return Response(
-            content, media_type="image/png", headers={"Cache-Control": "private, max-age=31536000, immutable"}
-        )
+        # No browser keeps it: others may use the machine, and a scan read again must not come quicker than a new one.
+        return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
     inner = Starlette(
         routes=[
@@ -85,7 +87,7 @@ def app(desk: Desk, token: str, hosts: Collection[str] = OWN_NAMES, *, name: str
             Exception: _broken,
         },
     )
-    return Guard(inner, token, hosts)
+    return Guard(inner, token, hosts, origin)
 
 
 def serve(
@@ -95,6 +97,7 @@ def serve(
     port: int = 8017,
     token: str | None = None,
     name: str | None = None,
+    url: str | None = None,
     ready: Callable[[str], None] = lambda link: None,
 ) -> None:
     """Serve the page until Ctrl-C or SIGTERM.
@@ -105,23 +108,25 @@ def serve(
         port: Port; 0 takes a free one.
         token: The secret of the link; a fresh one unless given.
         name: See `app`.
+        url: Address of a TLS proxy in front of the page, `https://HOST[:PORT]`; the link leads there.
         ready: Called with the link once the page can be opened.
 
     Raises:
-        InputError: when the address or port cannot be used.
+        InputError: when the address, the port or `url` cannot be used.
     """
     token = token or secrets.token_urlsafe()
+    origin = None if url is None else public_origin(url)
     inside = host in OWN_NAMES or host.startswith("127.")
     if not inside:
         logger.warning("the labelling page answers other machines too, unencrypted: use it in a network you trust")
     with _listen(host, port) as sock:
         config = uvicorn.Config(
-            app(desk, token, (*OWN_NAMES, host, *(() if inside else _outer_names())), name=name),
+            app(desk, token, (*OWN_NAMES, host, *(() if inside else _outer_names())), name=name, origin=origin),
             lifespan="off", ws="none", access_log=False, log_config=None, log_level="warning", server_header=False,
             timeout_graceful_shutdown=3,
         )  # fmt: skip
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        ready(f"http://{shown}:{sock.getsockname()[1]}/?token={token}")
+        ready(f"{origin or f'http://{shown}:{sock.getsockname()[1]}'}/?token={token}")
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that whoever called us can tidy up, too
         try:

@@ -34,6 +34,8 @@
   class Desk {
     constructor(config, changed) {
       Object.assign(this, { config, changed, annotator: null, problem: null, given: [], timer: 0, undoKey: null });
+      this.question = { title: config.title, findings: config.findings }; // as the server put it last
+      this.lock = ""; // one window at a time has the list of this name
       this.known = { done: 0, left: 0, team_done: 0, team_total: 0, seconds_per_scan: null };
       this.wait = FIRST_WAIT_MS;
       window.addEventListener("online", () => this.flush());
@@ -44,6 +46,7 @@
       const answer = await post("enter", { annotator: name });
       this.annotator = answer.annotator;
       this.known = answer.progress;
+      this.lock = `cxr-ssl|${this.config.name}|${this.annotator}`;
       this.box = new cxr.Outbox(`${this.config.name}|${this.annotator}`);
       this.refused = new cxr.Outbox(`${this.config.name}|${this.annotator}|refused`);
       const undone = new Set(this.box.all.map((item) => item.of));
@@ -57,8 +60,9 @@
 
     async tasks(num, shown) {
       const held = [...new Set([...shown, ...this.held])];
-      const { tasks, progress } = await post("next", { annotator: this.annotator, num, held });
+      const { tasks, progress, title, findings } = await post("next", { annotator: this.annotator, num, held });
       this.known = progress;
+      this.question = { title, findings };
       return tasks;
     }
 
@@ -73,13 +77,13 @@
     async undo() {
       const latest = this.given.pop();
       if (latest) {
-        const body = { annotator: this.annotator, key: cxr.newKey() };
+        const body = { annotator: this.annotator, key: cxr.newKey(), of: latest[1] };
         this.box.put({ path: "undo", body, of: latest[1] });
         this.flush();
         return latest[0];
       }
       this.undoKey ??= cxr.newKey(); // asked again after a failure, it is still the same undo
-      const { task, progress } = await post("undo", { annotator: this.annotator, key: this.undoKey });
+      const { task, progress } = await post("undo", { annotator: this.annotator, key: this.undoKey, of: null });
       this.undoKey = null;
       this.known = progress;
       this.changed();
@@ -164,12 +168,14 @@
       return `/image/${imageId}`;
     }
 
-    // Whether a picture that failed is gone for good, or the server is only away.
-    async isMissing(imageId) {
+    // Why a picture did not come; null: there is none, and asking again would not help.
+    async pictureProblem(imageId) {
       try {
-        return (await fetch(this.src(imageId), { method: "HEAD" })).status === 404;
+        const { status } = await fetch(this.src(imageId), { method: "HEAD" });
+        if (status === 404) return null;
+        return status === 401 ? "The server was started anew. Open the link that it printed." : "The server cannot read it at the moment.";
       } catch {
-        return false;
+        return "The server cannot be reached.";
       }
     }
 

@@ -4,13 +4,22 @@
   const name = (key) => String(key).padStart(16, "0");
 
   class Outbox {
-    // `owner` names run, round and annotator: nobody else's answers are ever read.
+    // `owner` names run and annotator, in a file the round too: nobody else's answers are ever read.
     constructor(owner) {
       this.prefix = `cxr-ssl|${encodeURIComponent(owner)}|`;
       this.fragile = false; // the browser keeps nothing: closing the page would lose what waits
       this.items = new Map();
-      for (const key of this.#keys()) this.#read(key);
-      this.last = Math.max(0, ...[...this.items.keys()].map((key) => parseInt(key.slice(this.prefix.length), 10)));
+      this.last = 0;
+      this.refresh();
+    }
+
+    // Takes in what another window kept or dropped meanwhile.
+    refresh() {
+      const keys = new Set(this.#keys());
+      if (!this.fragile) for (const key of this.items.keys()) if (!keys.has(key)) this.items.delete(key);
+      for (const key of keys) if (!this.items.has(key)) this.#read(key);
+      this.items = new Map([...this.items].sort(([a], [b]) => (a < b ? -1 : 1)));
+      for (const key of this.items.keys()) this.last = Math.max(this.last, parseInt(key.slice(this.prefix.length), 10));
     }
 
     get size() {
@@ -56,7 +65,7 @@
 
     #keys() {
       try {
-        return Object.keys(localStorage).filter((key) => key.startsWith(this.prefix)).sort();
+        return Object.keys(localStorage).filter((key) => key.startsWith(this.prefix));
       } catch {
         this.fragile = true;
         return [];

@@ -16,9 +16,9 @@
   const view = new View($("view"), (changed) => describeView(changed));
   const priorView = new View($("prior"));
   const clock = new Clock();
-  const pictures = new Pictures(desk);
+  const pictures = new Pictures(desk, (id) => tellLate(id));
   let queue = []; // queue[0] is on the screen
-  let ready = false, filling = false, unsure = false, again = 0, priors = [], priorAt = 0;
+  let ready = false, filling = false, unsure = false, again = 0, loading = null, priors = [], priorAt = 0;
 
   const duration = (seconds) => {
     if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
@@ -99,10 +99,17 @@
     report();
     if (!task) return empty();
     pictures.keep(queue.slice(0, NUM_AHEAD));
-    const slow = setTimeout(() => { view.show(null); tell("Loading the scan…", [], [], true); }, 150);
+    loading = task.image_id;
+    const slow = setTimeout(() => {
+      if (queue[0] !== task) return;
+      view.show(null);
+      tell("Loading the scan…", [], [], true);
+      tellLate(loading);
+    }, 150);
     const image = await pictures.of(task);
     clearTimeout(slow);
     if (queue[0] !== task) return;
+    loading = null;
     document.body.dataset.scan = task.image_id;
     document.body.dataset.state = "reading";
     if (image) {
@@ -121,6 +128,17 @@
     }));
   }
 
+  // A picture that does not come, by no fault of its own.
+  function tellLate(id) {
+    const problem = pictures.problems.get(id);
+    if (!problem) return;
+    if (loading === id && queue[0]?.image_id === id) {
+      view.show(null);
+      tell("This scan cannot be loaded just now", [problem, "Trying again by itself."]);
+    }
+    if (priors[priorAt] === id) $("prior-name").textContent = "This other scan cannot be loaded just now; trying again";
+  }
+
   async function fill() {
     if (filling || queue.length > LOW_WATER || !desk.annotator) return;
     filling = true;
@@ -129,6 +147,9 @@
     try {
       const tasks = await desk.tasks(NUM_AHEAD, queue.map((task) => task.image_id));
       if (who !== desk.annotator) return;
+      if (desk.question.findings.join("\n") !== config.findings.join("\n")) {
+        return halt("outdated", "The answers to choose from have changed", "Load the page again to see them. Nothing is lost.", "Load again");
+      }
       const known = new Set(queue.map((task) => task.image_id));
       empty = !queue.length;
       queue.push(...tasks.filter((task) => !known.has(task.image_id)));
@@ -185,7 +206,8 @@
     $("bar").value = done;
     $("pace").textContent = seconds_per_scan && left ? `· ${duration(seconds_per_scan)} a scan, about ${duration(seconds_per_scan * left)} left` : "";
     $("team").textContent = team_total > total ? `Team: ${team_done} of ${team_total}` : "";
-    document.title = `${done} of ${total} · ${config.title}`;
+    document.title = `${done} of ${total} · ${desk.question.title}`;
+    $("title").textContent = desk.question.title;
     const notice = desk.notice();
     if ($("banner-text").textContent !== notice) $("banner-text").textContent = notice;
     $("dismiss").hidden = !desk.canDismiss;
@@ -330,11 +352,14 @@
     return button;
   };
 
+  // Each file asks anew: whoever read another one on this machine need not be the one who reads this.
+  const nameKept = inFile ? `annotator|${config.run}|${config.round}` : "annotator";
+
   async function sitDown(name) {
     await desk.enter(name);
-    device.set("annotator", desk.annotator);
+    device.set(nameKept, desk.annotator);
     $("annotator").textContent = desk.annotator;
-    if (!inFile) await claim();
+    await claim();
     queue = [];
     $("last").textContent = "";
     filling = false;
@@ -345,7 +370,7 @@
   }
 
   function askName(mistake = "") {
-    $("name").value = desk.annotator ?? device.get("annotator") ?? "";
+    $("name").value = desk.annotator ?? device.get(nameKept) ?? "";
     $("enter-error").textContent = mistake;
     $("enter-cancel").hidden = !desk.annotator;
     if (!$("enter").open) $("enter").showModal();
@@ -355,28 +380,31 @@
   // One window at a time has the list: two would show the same scans.
   const claimed = new Set();
   async function claim() {
-    const who = desk.annotator;
-    if (!navigator.locks || claimed.has(who)) return;
+    const { lock } = desk;
+    if (!navigator.locks || claimed.has(lock)) return;
     await new Promise((resolve) => {
-      const untilClosed = () => { claimed.add(who); resolve(); return new Promise(() => {}); };
-      navigator.locks.request(`cxr-ssl|${config.name}|${who}`, { steal: true }, untilClosed).catch((reason) => {
-        claimed.delete(who);
+      const untilClosed = () => { claimed.add(lock); resolve(); return new Promise(() => {}); };
+      navigator.locks.request(lock, { steal: true }, untilClosed).catch((reason) => {
+        claimed.delete(lock);
         resolve();
-        if (reason.name === "AbortError" && desk.annotator === who) standAside(); // another window took over
+        if (reason.name !== "AbortError" || !desk.annotator || desk.lock !== lock) return;
+        // Another window took over.
+        halt("aside", "Reading goes on in another window", "One window at a time shows your scans. Nothing is lost.", "Read here");
       });
     });
   }
 
-  function standAside() {
+  // No more answers here; what waits is still sent.
+  function halt(state, title, line, label) {
     desk.annotator = null;
+    document.body.dataset.state = state;
     queue = [];
     setReady(false);
     report();
-    const button = element("button", "Read here", { type: "button", class: "main" });
+    const button = element("button", label, { type: "button", class: "main" });
     button.addEventListener("click", () => location.reload());
-    document.body.dataset.state = "aside";
     view.show(null);
-    tell("Reading goes on in another window", ["One window at a time shows your scans. Nothing is lost."], [button]);
+    tell(title, [line], [button]);
   }
 
   $("enter-form").addEventListener("submit", async (event) => {
@@ -403,8 +431,8 @@
     fillHelp(choices, { priors: !inFile });
     report();
     $("save").hidden = !inFile;
-    $("change").hidden = Boolean(inFile);
-    const name = inFile ? config.annotator : device.get("annotator");
+    $("change").hidden = Boolean(inFile && config.annotator);
+    const name = (inFile && config.annotator) || device.get(nameKept);
     if (!name) return askName();
     try {
       await sitDown(name);
