@@ -219,7 +219,7 @@ def _accounts(path: Path, rows: Sequence[Filled], who: Who) -> dict[str, str]:
     An account is what `who` calls it; else its e-mail, or its number behind `label-studio/`: the same today and after
     others have joined. `who.annotator` names an account that answered alone.
     """
-    accounts = sorted({row.reader for row in rows if row.reply.strip()})
+    accounts = sorted({row.reader for row in rows if row.reader and row.reply.strip()})
     names = {account: annotator_name(who.accounts[account]) for account in accounts if account in who.accounts}
     rest = [account for account in accounts if account not in names]
     if who.annotator is not None and len(rest) > 1:
@@ -228,9 +228,9 @@ def _accounts(path: Path, rows: Sequence[Filled], who: Who) -> dict[str, str]:
             fix="leave --annotator out, or name them: --account 1=dr-lee --account 2=dr-kim",
         )  # fmt: skip
     for account in rest:
-        own = account if "@" in account else f"{LABEL_STUDIO}/{account}" if account else DEFAULT_NAME
+        own = account if "@" in account else f"{LABEL_STUDIO}/{account}"
         names[account] = annotator_name(own if who.annotator is None else who.annotator, path.name)
-    return {"": DEFAULT_NAME} | names
+    return {"": DEFAULT_NAME if who.annotator is None else annotator_name(who.annotator)} | names
 
 
 def _refuse_other_run(path: Path, rows: Sequence[Filled], scans: Scans) -> None:

@@ -522,3 +522,14 @@ def test_what_a_real_server_wrote_gives_the_same_answers_in_every_format(name):
 
     assert answers(name) == answers("json.json")
     assert len(answers(name)) == 13 and {a.annotator for a in answers(name)} == {"First", "Second"}
+
+
+def test_an_answer_of_no_account_is_the_annotators_own(tmp_path):
+    """Hand-made exports, and accounts that were deleted since, name nobody."""
+    rows = [{"image_id": "aaaa", "finding": "normal"}, {"image_id": "bbbb", "finding": "normal", "annotator": 7}]
+    path = tmp_path / "min.json"
+    path.write_text(json.dumps(rows), "utf-8")
+    assert {a.image_id: a.annotator for a in read(path, annotator="Lee").answers} == {"aaaa": "Lee", "bbbb": "Lee"}
+    assert {a.image_id: a.annotator for a in read(path, annotator=None).answers} == {
+        "aaaa": "expert", "bbbb": "label-studio/7",
+    }  # fmt: skip
