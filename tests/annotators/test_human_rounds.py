@@ -67,7 +67,10 @@ class Served:
 def label_all(page, classes):
     """Answer by keyboard until nothing is left; how many answers were given."""
     num = 0
-    while page.get_attribute("body", "data-state") != "done":
+    while True:
+        page.wait_for_selector("body[data-ready=true], body[data-state=done]")
+        if page.get_attribute("body", "data-state") == "done":
+            break
         image_id = wait_ready(page)
         page.keyboard.press(str(FINDINGS.index(classes[image_id]) + 1))
         num += 1

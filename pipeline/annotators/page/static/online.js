@@ -38,6 +38,7 @@
       this.lock = ""; // one window at a time has the list of this name
       this.known = { done: 0, left: 0, team_done: 0, team_total: 0, seconds_per_scan: null };
       this.wait = FIRST_WAIT_MS;
+      this.turns = this.learnt = 0; // requests sent, and the latest whose reply counts
       window.addEventListener("online", () => this.flush());
       document.addEventListener("visibilitychange", () => document.hidden || this.flush());
     }
@@ -60,8 +61,9 @@
 
     async tasks(num, shown) {
       const held = [...new Set([...shown, ...this.held])];
+      const turn = ++this.turns;
       const { tasks, progress, title, findings } = await post("next", { annotator: this.annotator, num, held });
-      this.known = progress;
+      this.#learn(turn, progress);
       this.question = { title, findings };
       return tasks;
     }
@@ -83,9 +85,10 @@
         return latest[0];
       }
       this.undoKey ??= cxr.newKey(); // asked again after a failure, it is still the same undo
+      const turn = ++this.turns;
       const { task, progress } = await post("undo", { annotator: this.annotator, key: this.undoKey, of: null });
       this.undoKey = null;
-      this.known = progress;
+      this.#learn(turn, progress);
       this.changed();
       return task;
     }
@@ -108,9 +111,17 @@
       }
     }
 
+    // A reply that was overtaken by that of a later request tells of yesterday.
+    #learn(turn, progress) {
+      if (turn < this.learnt) return;
+      this.learnt = turn;
+      this.known = progress;
+    }
+
     async #send(key, item) {
+      const turn = ++this.turns;
       try {
-        this.known = (await post(item.path, item.body)).progress;
+        this.#learn(turn, (await post(item.path, item.body)).progress);
       } catch (problem) {
         if (!problem.final) throw problem;
         this.#refuse(item, problem.message);
