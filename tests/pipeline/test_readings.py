@@ -50,6 +50,15 @@ def both_read(run, ids, wrong_bob=(), **changed):
     say(run.folder, given, FINDINGS)
 
 
+def asked(run, round_index, ids, kind):
+    """A queue of scans of one kind."""
+    folder = run.ctx.round_folder(round_index)
+    folder.mkdir(parents=True, exist_ok=True)
+    blank = [None] * len(ids)
+    rows = {"image_id": ids, "rank": range(1, len(ids) + 1), "kind": [kind] * len(ids)}
+    QUEUE.write(folder, pa.table(rows | {"cluster": blank, "score": blank, "proposed": blank}, schema=QUEUE.schema))
+
+
 class TestTraining:
     def test_where_readers_differ_the_model_helps_and_nowhere_else(self, run):
         ids = run.ids("train")[:60]
@@ -75,6 +84,17 @@ class TestTraining:
         heard = readings.hear(run.folder, labels.read(run.folder), FINDINGS, 2)
         assert [heard.answers[i] for i in ids[:8]] == [None] * 8
         assert [heard.training[i] for i in ids[:8]] == [run.truth[i] for i in ids[:8]]
+
+    @pytest.mark.parametrize("kind", ["uniform", "recheck"])
+    def test_blind_checks_are_settled_by_people_alone(self, run, kind):
+        """They say how often the model is right, and how common a class is."""
+        ids = run.ids("train")[:60]
+        both_read(run, ids, wrong_bob=ids[:8])
+        model(run, ids)
+        asked(run, 1, ids[:4], kind)
+        _, found = training(run)
+        assert [found[i] for i in ids[:4]] == [None] * 4
+        assert [found[i] for i in ids[4:8]] == [run.truth[i] for i in ids[4:8]]
 
     def test_a_scan_most_hold_to_be_no_good_trains_nothing(self, run):
         ids = run.ids("train")[:60]
@@ -103,8 +123,6 @@ class TestTraining:
         assert found == answers and found[ids[0]] == other(run.truth[ids[0]])
 
     def test_scans_without_out_of_fold_probabilities_take_those_of_before_their_label(self, run):
-        import pyarrow as pa
-
         ids = run.ids("train")[:60]
         both_read(run, ids, wrong_bob=ids[:8])
         folder = run.ctx.round_folder(1)
@@ -197,12 +215,7 @@ class TestAgreement:
         ids = run.ids("train")[:80]
         both_read(run, ids, wrong_bob=ids[:16])
         alone = self.agreement(run)
-        folder = run.ctx.round_folder(2)
-        folder.mkdir(parents=True, exist_ok=True)
-        blank = [None] * 16
-        rows = {"image_id": ids[:16], "rank": range(1, 17), "kind": [DISPUTE] * 16}
-        rows |= {"cluster": blank, "score": blank, "proposed": blank}
-        QUEUE.write(run.ctx.round_folder(2), pa.table(rows, schema=QUEUE.schema))
+        asked(run, 2, ids[:16], DISPUTE)
         say(run.folder, [Answer(i, run.truth[i], "Senior", 2) for i in ids[:16]], FINDINGS)
         say(run.folder, [Answer(i, run.truth[i], "Bob", 2) for i in ids[:4]], FINDINGS)
         found = self.agreement(run)
