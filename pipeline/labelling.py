@@ -13,7 +13,6 @@ from pipeline import labels, run_dir
 from pipeline.annotators import handouts, importing, worklist
 from pipeline.annotators.handouts import Wish
 from pipeline.annotators.importing import Scans, Who
-from pipeline.answers import POOL
 from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, SPLIT_TABLE
@@ -36,8 +35,7 @@ def export_queue(folder: Path, wish: Wish) -> dict[str, Any]:
         raise InputError(
             "is no format", value=unknown[0], where="--format", fix=f"choose of {', '.join(handouts.FORMATS)}"
         )
-    known = labels.answers(labels.read(folder), worklist.asked(folder), worklist.latest_round(folder) or 0)
-    answers = [answer for answer in known if answer.annotator == POOL]  # a label the pool brings later
+    answers = labels.answers_of_pool(folder, worklist.asked(folder), worklist.latest_round(folder) or 0)
     answers += [one.answer for one in Journal.open(folder).active()]
     share = config.queue.reread_share
     return handouts.hand_out(folder, findings, answers, wish, max_pixels=config.pool.max_pixels, reread_share=share) | {

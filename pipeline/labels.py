@@ -122,18 +122,15 @@ def expert_classes(table: pa.Table, findings: Sequence[str], up_to_round: int | 
     Raises:
         InputError: when an answer names a class that is not among `findings`.
     """
-    classes = {
-        image_id: None if reply in REJECTIONS else reply
-        for image_id, reply in ((image_id, _majority(found)) for image_id, found in votes(table, up_to_round).items())
-    }
+    verdicts = _verdicts(table, up_to_round)
+    classes = {image_id: None if reply in REJECTIONS else reply for image_id, reply in verdicts.items()}
     _refuse_strange({finding for finding in classes.values() if finding is not None}, findings)
     return classes
 
 
 def rejections(table: pa.Table, up_to_round: int | None = None) -> dict[str, str]:
     """Scans that most of their readers hold to be no good, and why: bad quality, or not a chest X-ray."""
-    found = {image_id: _majority(replies) for image_id, replies in votes(table, up_to_round).items()}
-    return {image_id: reply for image_id, reply in found.items() if reply in REJECTIONS}
+    return {i: reply for i, reply in _verdicts(table, up_to_round).items() if reply in REJECTIONS}
 
 
 def disagreements(table: pa.Table, up_to_round: int | None = None) -> list[str]:
@@ -169,6 +166,11 @@ def answers(table: pa.Table, image_ids: Collection[str], up_to_round: int) -> li
     return [Answer(*row[:4]) for row in rows.itertuples(index=False, name=None)]
 
 
+def answers_of_pool(folder: Path, image_ids: Collection[str], up_to_round: int) -> list[Answer]:
+    """Labels that came with the pool for these scans, maybe after they were asked for: answers too."""
+    return [answer for answer in answers(read(folder), image_ids, up_to_round) if answer.annotator == POOL]
+
+
 def human_answers(table: pa.Table) -> int:
     """How many scans people (not the pool, not an oracle) have answered."""
     return int(pc.count_distinct(people_rows(table)["image_id"]).as_py())
@@ -190,6 +192,10 @@ def class_array(classes: Mapping[str, str | None], findings: Sequence[str]) -> t
     index = {finding: i for i, finding in enumerate(findings)}
     known = [(image_id, index[finding]) for image_id, finding in classes.items() if finding is not None]
     return [image_id for image_id, _ in known], np.array([i for _, i in known], dtype=np.int64)
+
+
+def _verdicts(table: pa.Table, up_to_round: int | None) -> dict[str, str | None]:
+    return {image_id: _majority(found) for image_id, found in votes(table, up_to_round).items()}
 
 
 def _majority(found: Sequence[str]) -> str | None:

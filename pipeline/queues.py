@@ -25,7 +25,8 @@ from pipeline.vectors import Vectors, unit_rows
 log = logging.getLogger(__name__)
 CHUNK = 8192  # candidates compared at once
 BLIND_CHECKS = ("uniform", "recheck")  # drawn uniformly from what was proposed
-SECOND_LOOKS = ("dispute", "doubt")  # answered before
+DISPUTE, DOUBT = "dispute", "doubt"
+SECOND_LOOKS = (DISPUTE, DOUBT)  # answered before
 
 
 @dataclass(frozen=True)

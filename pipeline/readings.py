@@ -24,10 +24,9 @@ from pipeline.annotators.handouts import PREANNOTATED
 from pipeline.answers import REJECTIONS
 from pipeline.contracts import PREDICTIONS, SPLIT_TABLE, write_text
 from pipeline.journal import Given, Journal
-from pipeline.queues import BLIND_CHECKS, SECOND_LOOKS
+from pipeline.queues import BLIND_CHECKS, DISPUTE, DOUBT, SECOND_LOOKS
 from pipeline.rollback import OOF
 
-DISPUTE, DOUBT = "dispute", "doubt"
 AGREEMENT = "agreement.json"
 NUM_BOOTSTRAP = 1000
 MAX_DISPUTES = 2  # times a dispute is asked again: whom nobody can settle, nobody can

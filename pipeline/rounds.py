@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from pipeline import labels, outcome, queues, readings, run_dir
 from pipeline.annotators import handouts, oracle, worklist
 from pipeline.annotators.handouts import Handout
-from pipeline.annotators.pictures import write_picture
-from pipeline.annotators.tables import Origin, Row
+from pipeline.annotators.pictures import uris_and_priors
+from pipeline.annotators.tables import Origin
 from pipeline.context import StageContext
-from pipeline.contracts import MANIFEST, PSEUDO, QUEUE, write_text
+from pipeline.contracts import PSEUDO, QUEUE, write_text
 from pipeline.dataset import Dataset
 from pipeline.errors import WaitingForLabels
 from pipeline.outcome import learn_round, timed
@@ -129,15 +129,12 @@ class Loop:
 
     def _write_files(self, round_index: int, queue: pa.Table) -> None:
         """The queue as files that anybody may fill; `queue export` makes those for named annotators."""
-        folder, max_pixels = self.ctx.round_folder(round_index), self.ctx.config.pool.max_pixels
+        folder = self.ctx.round_folder(round_index)
         ids = queue.sort_by("rank")["image_id"].to_pylist()
-        manifest = MANIFEST.read(self.ctx.folder)
-        wanted = manifest.filter(pc.is_in(manifest["image_id"], value_set=pa.array(ids, pa.string())))
-        for row in wanted.select(["image_id", "uri"]).to_pylist():
-            write_picture(folder / "images" / f"{row['image_id']}.png", row["uri"], max_pixels)
-        rows = tuple(Row(image_id, rank, f"images/{image_id}.png") for rank, image_id in enumerate(ids, start=1))
+        uris, _ = uris_and_priors(self.ctx.folder, set(ids))
         origin = Origin("", round_index, worklist.run_code(self.ctx.folder) or "")
-        handouts.write_files(Handout(folder, rows, origin, self.data.findings), ("csv", "labelstudio", "html"))
+        given = Handout(folder, handouts.rows_of(folder, ids), origin, self.data.findings)
+        handouts.write_files(given, ("csv", "labelstudio", "html"), uris, self.ctx.config.pool.max_pixels)
 
     def _draw(self, round_index: int) -> pa.Table:
         labels.settle(self.ctx.folder, self.data.findings)

@@ -11,16 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from pipeline import labels
 from pipeline.annotators import shares, worklist
 from pipeline.annotators.page.backend import Progress, Task
 from pipeline.annotators.pictures import uris_and_priors, write_picture
 from pipeline.annotators.settler import Settler
 from pipeline.annotators.worklist import Ask
-from pipeline.answers import CERTAINTIES, POOL, REMARKS, Answer, annotator_name, reply_of
+from pipeline.answers import CERTAINTIES, REMARKS, Answer, annotator_name, reply_of
 from pipeline.config import Config
 from pipeline.errors import InputError, RunDirError
 from pipeline.journal import Batch, Journal, now
@@ -232,18 +229,12 @@ class Desk:
     def _open_round(self, round_index: int) -> None:
         answers = [one.answer for one in self._journal.active()]
         self._asked = worklist.asked(self.folder)
-        self._list = worklist.open_worklist(self.folder, round_index, [*self._pool_answers(), *answers])
+        of_pool = labels.answers_of_pool(self.folder, self._asked, round_index)
+        self._list = worklist.open_worklist(self.folder, round_index, [*of_pool, *answers])
         self._assigned = shares.holders(self.folder, round_index)
         self._uris, self._priors = uris_and_priors(self.folder, set(self._asked))
         self._sittings: dict[str, Sitting] = {}
         self._num_heard, self._num_gone = len(self._journal.given), self._gone()
-
-    def _pool_answers(self) -> list[Answer]:
-        """A label that came with the pool, after its scan was asked for, is an answer too."""
-        table = labels.read(self.folder)
-        asked = pc.is_in(table["image_id"], value_set=pa.array(sorted(self._asked), pa.string()))
-        known = table.filter(pc.and_(pc.equal(table["annotator"], POOL), asked))
-        return [Answer(image_id, "", POOL, 0) for image_id in pc.unique(known["image_id"]).to_pylist()]
 
     def _catch_up(self) -> None:
         """Take in what was said since the last look, here or by another process, and a new queue."""

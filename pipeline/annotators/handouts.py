@@ -124,19 +124,23 @@ def hand_out(
     files: dict[str, list[str]] = {}
     for name in names:
         own = round_folder / "annotators" / slug(name) if name else round_folder
-        rows = tuple(Row(i, n, _picture_path(own, i)) for n, i in enumerate(lists[name], start=1))
         origin = Origin(name, round_index, code)
-        given = Handout(own, rows, origin, tuple(findings), wish.images_url, shown)
-        for row in rows:
-            write_picture(given.pictures / f"{row.image_id}.png", uris[row.image_id], max_pixels)
-        files[name] = [str(path) for path in write_files(given, wish.formats)]
+        given = Handout(own, rows_of(own, lists[name]), origin, tuple(findings), wish.images_url, shown)
+        files[name] = [str(path) for path in write_files(given, wish.formats, uris, max_pixels)]
     return {"round": round_index, "run": code, "files": files, "num_scans": {name: len(lists[name]) for name in names}}
 
 
-def write_files(given: Handout, formats: Sequence[str]) -> list[Path]:
-    """Write a handout's files; a queue.csv that somebody has filled is left alone."""
+def rows_of(folder: Path, image_ids: Sequence[str]) -> tuple[Row, ...]:
+    """The rows of a list that is written to `folder`, in its order."""
+    return tuple(Row(i, rank, _picture_path(folder, i)) for rank, i in enumerate(image_ids, start=1))
+
+
+def write_files(given: Handout, formats: Sequence[str], uris: Mapping[str, str], max_pixels: int) -> list[Path]:
+    """Write a handout's pictures and files; a queue.csv that somebody has filled is left alone."""
     from pipeline.report.contact_sheet import queue_html
 
+    for row in given.rows:
+        write_picture(given.pictures / f"{row.image_id}.png", uris[row.image_id], max_pixels)
     made = []
     if "csv" in formats:
         made.append(_write_table(given))

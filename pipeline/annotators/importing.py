@@ -92,9 +92,10 @@ def harvest(
     for path in files:
         rows, is_export = _rows(path, found)
         _refuse_other_run(path, rows, scans)
-        names = _accounts(path, rows, who) if is_export else _names(path, rows, who.annotator)
+        given = _accounts(path, rows, who) if is_export else _names(path, rows, who.annotator)
+        names = {reader: spelling(name) for reader, name in given.items()}
         for row in rows:
-            _take(row, spelling(names.get(row.reader, DEFAULT_NAME)), scans, findings, found, first)
+            _take(row, names.get(row.reader, DEFAULT_NAME), scans, findings, found, first)
     found.counts["mistake"] = len(found.mistakes)
     return found
 
