@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import audit, evaluate, run_dir, runs, stages
+from pipeline import adapt, audit, evaluate, run_dir, runs, stages
 from pipeline import config as configuration
 from pipeline.context import StageContext, cache_folder
 from pipeline.contracts import MANIFEST, write_text
@@ -262,7 +262,7 @@ def _tested(ctx: StageContext, there: StageContext, pool: str) -> dict[str, Any]
     audit.write(folder, audited)
     subject = open_subject(there)
     seen = already_seen(ctx, folder)
-    scored, left_out, num_other = _scored_there(ctx.folder, subject, seen)
+    scored, left_out, num_other = _scored_there(ctx.folder, there, subject, seen)
     scope = {
         "kind": "external", "pool": pool, "round": last_round(ctx.folder),
         "read": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -296,7 +296,7 @@ def _usable(folder: Path) -> pa.Table:
     return manifest.filter(pc.equal(manifest["status"], "ok"))
 
 
-def _scored_there(home: Path, subject: Any, seen: Seen) -> tuple[Scored, int, int]:
+def _scored_there(home: Path, there: StageContext, subject: Any, seen: Seen) -> tuple[Scored, int, int]:
     """The labelled scans of a pool as the run's model sees them; how many it knew or cannot name."""
     model = Classifier.load(home / "rounds" / f"{last_round(home):02d}" / "model")
     index = {finding: c for c, finding in enumerate(model.findings)}
@@ -309,7 +309,7 @@ def _scored_there(home: Path, subject: Any, seen: Seen) -> tuple[Scored, int, in
             f"{len(seen.ids)} scans known from the run itself",
             where=subject.config.pool.uri, fix=f"give scans labelled {', '.join(model.findings)}",
         )  # fmt: skip
-    logit_SC = model.logits(subject.embeddings(rows))
+    logit_SC = _logits(there, model, subject, rows)
     prob_SC = model.probabilities(logit_SC)
     scored = Scored(
         findings=model.findings,
@@ -320,6 +320,15 @@ def _scored_there(home: Path, subject: Any, seen: Seen) -> tuple[Scored, int, in
         predicted_S=model.classes(prob_SC).astype(np.int64),
     )
     return scored, len(known) - len(rows), len(labelled) - len(known)
+
+
+def _logits(there: StageContext, model: Classifier, subject: Any, rows: np.ndarray) -> np.ndarray:
+    """Logits (S, C) of a pool's scans: a head sees their embeddings, a network the scans."""
+    if not isinstance(model.model, Path):
+        return model.logits(subject.embeddings(rows))
+    manifest = MANIFEST.read(there.folder)
+    place = pc.index_in(pa.array(subject.image_id_N[rows]), value_set=manifest["image_id"].combine_chunks())
+    return adapt.predict(there, model.model, manifest["uri"].take(place).to_pylist(), "logit")
 
 
 def _name_of(pool: str) -> str:

@@ -92,11 +92,58 @@ class BackboneConfig(Section):
 
     name: str = Field(
         "efficientnet_lite0",
-        description="efficientnet_lite0 (ships offline), `timm:NAME`, `torchvision:NAME`.",
+        description="efficientnet_lite0 (ships offline), `timm:NAME`, `torchvision:NAME`, or the folder that "
+        "`cxr-ssl pretrain` wrote.",
     )
     weights: str | None = Field(
         None,
         description="Local .safetensors or .pth (weights_only) file; null: the backbone's own pretrained ones.",
+    )
+
+
+class AugmentConfig(Section):
+    """Random views of a scan that leave its findings as they are; never upside down."""
+
+    crop: float = Field(0.2, ge=0.0, lt=1.0, description="Largest share of the side that a view leaves out.")
+    rotate_degrees: float = Field(8.0, ge=0.0, le=45.0, description="Largest turn to either side, degrees.")
+    shift: float = Field(0.04, ge=0.0, le=0.5, description="Largest shift, share of the side.")
+    stretch: float = Field(0.08, ge=0.0, le=0.5, description="Largest change of the aspect, natural logarithm.")
+    gamma: float = Field(0.35, ge=0.0, le=2.0, description="Largest change of the exposure, log of the exponent.")
+    window: float = Field(0.25, ge=0.0, le=2.0, description="Largest change of the window's width, natural logarithm.")
+    level: float = Field(0.08, ge=0.0, le=0.5, description="Largest change of the window's level, share of the range.")
+    noise: float = Field(0.02, ge=0.0, le=0.5, description="Noise of every third view, standard deviation.")
+    flip: bool = Field(True, description="Mirror half of the views. Set false where the side matters (situs inversus).")
+
+
+class PretrainConfig(Section):
+    """Self-supervised training of the backbone on the training pool."""
+
+    epochs: int = Field(0, ge=0, le=100_000, description="Passes over the pool; 0: `run` uses the backbone as it is.")
+    method: Literal["simclr", "moco", "byol", "vicreg", "barlowtwins", "dino", "mae"] = Field(
+        "simclr", description="What the network learns from unlabelled scans."
+    )
+    start: Literal["pretrained", "random"] = Field(
+        "pretrained", description="pretrained: go on from the weights of backbone; random: from scratch."
+    )
+    size_px: int = Field(128, ge=32, le=1024, description="Side of the views.")
+    batch_size: int = Field(64, ge=2, le=65_536, description="Scans a step and worker.")
+    accumulate: int = Field(1, ge=1, le=4096, description="Steps whose gradients are added up before an update.")
+    lr: float = Field(1e-3, gt=0.0, le=10.0, description="Highest learning rate of AdamW, for 256 scans an update.")
+    weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="Of AdamW.")
+    warmup_share: Share = Field(0.1, description="Share of the updates in which the learning rate rises.")
+    temperature: float = Field(0.1, gt=0.0, le=10.0, description="simclr, moco: temperature of the similarities.")
+    projection_dim: int = Field(128, ge=2, le=65_536, description="Dimensions the views are compared in.")
+    hidden_dim: int = Field(512, ge=2, le=65_536, description="Hidden units of the projection.")
+    momentum: float = Field(0.99, ge=0.0, lt=1.0, description="moco, byol, dino: of the slow network at the start.")
+    mask_share: float = Field(0.75, gt=0.0, lt=1.0, description="mae: share of the patches that are hidden.")
+    probe_every: int = Field(1, ge=1, description="Epochs between two looks at collapse and, with labels, probes.")
+    max_probe_scans: int = Field(2000, ge=50, description="Scans of such a look.")
+    checkpoint_every: int = Field(1, ge=1, description="Epochs between two checkpoints.")
+    num_workers: int = Field(1, ge=1, le=4096, description="Processes that train together, through Ray Train.")
+    precision: Literal["auto", "fp32", "amp"] = Field("auto", description="auto: mixed precision on a GPU.")
+    augment: AugmentConfig = Field(
+        AugmentConfig(crop=0.5, gamma=0.6, window=0.5, level=0.15),
+        description="The views; stronger than those of the classifier.",
     )
 
 
@@ -179,6 +226,41 @@ class TrainConfig(Section):
     lr: float = Field(2e-3, gt=0.0, le=1.0, description="mlp: learning rate of AdamW.")
     batch_size: int = Field(256, ge=1, description="mlp: rows a step.")
     num_workers: int = Field(1, ge=1, description="1: a plain Ray task; more: Ray Train.")
+    adapt: Literal["head", "partial", "full"] = Field(
+        "head", description="What learns: the head; the last stages, over cached activations; the whole network."
+    )
+    adapt_rounds: Literal["last", "all"] = Field(
+        "last", description="The rounds that adapt the network; no queue needs it before the last."
+    )
+
+
+class NetworkConfig(Section):
+    """How a network is trained: `train.adapt` partial and full, and the baselines."""
+
+    last_stages: int = Field(3, ge=1, le=100, description="partial: stages that learn; the others run once a view.")
+    num_views: int = Field(4, ge=1, le=64, description="partial: views a scan whose activations are cached.")
+    epochs: int = Field(1, ge=1, le=10_000, description="Passes over the scans.")
+    lr: float = Field(4e-4, gt=0.0, le=1.0, description="Highest learning rate of AdamW.")
+    weight_decay: float = Field(0.01, ge=0.0, le=1.0, description="Of AdamW.")
+    warmup_share: Share = Field(0.1, description="Share of the steps in which the learning rate rises; then a cosine.")
+    batch_size: int = Field(32, ge=1, le=65_536, description="Scans a step, over all workers.")
+    accumulate: int = Field(1, ge=1, le=4096, description="Parts a step is computed in, where memory is short.")
+    balance: Literal["none", "weights", "sampling"] = Field(
+        "none", description="Classes of equal weight in the loss, or drawn equally often."
+    )
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Share of a target spread over all classes.")
+    focal_gamma: float = Field(0.0, ge=0.0, le=10.0, description="Focal loss; 0: cross-entropy.")
+    mixup: float = Field(0.0, ge=0.0, le=10.0, description="Alpha of mixup; 0: none.")
+    ema: float = Field(0.0, ge=0.0, lt=1.0, description="Decay of the moving average of the weights; 0: none.")
+    consistency: float = Field(
+        0.0, ge=0.0, le=100.0,
+        description="Weight of the loss that holds a view of an open scan to what the plain scan surely is (FixMatch).",
+    )  # fmt: skip
+    patience: int = Field(
+        0, ge=0, description="Epochs without a better loss on expert labels of other patients; 0: no early stopping."
+    )
+    precision: Literal["auto", "fp32", "amp"] = Field("auto", description="auto: mixed precision on a GPU.")
+    augment: AugmentConfig = Field(AugmentConfig(), description="The views.")
 
 
 class PseudoConfig(Section):
@@ -281,6 +363,7 @@ class EngineConfig(Section):
     num_gpus_per_task: float = Field(
         0.0, ge=0.0, le=16.0, description="GPUs of an embedding task; other tasks ask for none."
     )
+    use_gpu: bool | None = Field(None, description="Train networks on GPUs; null: where there is one.")
     threads_per_task: int = Field(1, ge=1, le=256, description="CPU threads of a task.")
     max_retries: int = Field(2, ge=0, le=100, description="Retries of a task whose worker died.")
     object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
@@ -296,12 +379,14 @@ class Config(Section):
     splits: SplitsConfig = SplitsConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
     backbone: BackboneConfig = BackboneConfig()
+    pretrain: PretrainConfig = PretrainConfig()
     embed: EmbedConfig = EmbedConfig()
     cluster: ClusterConfig = ClusterConfig()
     strategy: StrategyConfig = StrategyConfig()
     queue: QueueConfig = QueueConfig()
     rounds: RoundsConfig = RoundsConfig()
     train: TrainConfig = TrainConfig()
+    network: NetworkConfig = NetworkConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
     pseudo: PseudoConfig = PseudoConfig()
     audit: AuditConfig = AuditConfig()

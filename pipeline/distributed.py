@@ -1,16 +1,22 @@
-"""The same training loop on several workers, through Ray Train.
+"""The same training loops on several workers, through Ray Train.
 
 Rows are dealt out to the workers and gradients summed, so the objective is that of one worker. Ray Train costs some
-twenty seconds a fit on a laptop: it pays when rows or heads are large, not for a few thousand rows.
+twenty seconds a fit on a laptop: it pays for networks, and for heads of many rows, not for a few thousand rows.
 """
 
+import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline import adapt
+from pipeline.adapt import Job, fingerprint
 from pipeline.config import TrainConfig
+from pipeline.engine import set_threads
 from pipeline.train import Head, Problem, Worker, train_loop
 
 CHECKPOINT, HEAD = "state.pt", "head.safetensors"
@@ -27,27 +33,99 @@ def fit(problem: Problem, config: TrainConfig, seed: int, storage: Path, name: s
         name: Of this fit; the same name resumes.
     """
     import ray
+
+    settings = {"problem": ray.put(problem), "config": config, "seed": seed}
+    checkpoint = _run(_loop, settings, config.num_workers, storage, name, use_gpu=False)
+    with checkpoint.as_directory() as folder:
+        return _read_head(Path(folder))
+
+
+def fit_network(job: Job, num_workers: int) -> None:
+    """Train one network on several workers; its files are those of `adapt.fit`.
+
+    Raises:
+        InputError: when the loss is not finite.
+    """
+    import ray
+
+    use_gpu = job.use_gpu is not False and ray.cluster_resources().get("GPU", 0.0) > 0
+    settings = {"job": ray.put(job), "threads": job.num_threads}
+    storage, name = job.folder / "ray_train", f"{job.name}-{fingerprint(job)}"
+    _run(_network_loop, settings, num_workers, storage, name, use_gpu=use_gpu)
+    shutil.rmtree(storage / name, ignore_errors=True)
+
+
+def _run(
+    loop: Callable[[dict[str, Any]], None], settings: dict[str, Any], num_workers: int, storage: Path, name: str, *,
+    use_gpu: bool,
+) -> Any:  # fmt: skip
+    """Run a loop on every worker; a worker that dies starts all again from the last checkpoint, which is returned."""
     from ray import train
     from ray.train.torch import TorchTrainer
 
     trainer = TorchTrainer(
-        _loop,
-        train_loop_config={"problem": ray.put(problem), "config": config, "seed": seed},
-        scaling_config=train.ScalingConfig(num_workers=config.num_workers, use_gpu=False),
+        loop,
+        train_loop_config=settings,
+        scaling_config=train.ScalingConfig(num_workers=num_workers, use_gpu=use_gpu),
         run_config=train.RunConfig(
             name=name,
-            storage_path=str(storage),
+            storage_path=str(storage.absolute()),
             failure_config=train.FailureConfig(max_failures=2),
             checkpoint_config=train.CheckpointConfig(num_to_keep=1),
         ),
     )
-    result = trainer.fit()
-    with result.checkpoint.as_directory() as folder:
-        return _read_head(Path(folder))
+    return trainer.fit().checkpoint
 
 
 def _loop(settings: dict[str, Any]) -> None:
     import ray
+    from ray import train
+
+    with _last_state() as (folder, state):
+        if folder is not None and (folder / HEAD).exists():
+            return  # the fit was finished; only its caller died
+    worker = _worker(state)
+    problem: Problem = ray.get(settings["problem"])
+    head = train_loop(problem, settings["config"], settings["seed"], worker)
+    with tempfile.TemporaryDirectory() as temporary:
+        _write_head(Path(temporary), head)
+        last = train.Checkpoint.from_directory(temporary) if worker.rank == 0 else None
+        train.report({"epoch": len(head.loss), "loss": head.loss[-1] if head.loss else 0.0}, checkpoint=last)
+
+
+def _network_loop(settings: dict[str, Any]) -> None:
+    import ray
+    from ray import train
+
+    set_threads(settings["threads"])
+    with _last_state() as (_, state):
+        pass
+    worker = _worker(state)
+    job: Job = ray.get(settings["job"])
+    arrays, curves = adapt.learn(job, worker)
+    if worker.rank == 0:
+        adapt.write(job, arrays, curves)
+    train.report({"epoch": len(curves.loss), "loss": curves.loss[-1]})
+
+
+@contextmanager
+def _last_state() -> Iterator[tuple[Path | None, dict[str, Any] | None]]:
+    """Folder of the last checkpoint while it is open, and the loop's state in it."""
+    import torch
+    from ray import train
+
+    checkpoint = train.get_checkpoint()
+    if checkpoint is None:
+        yield None, None
+        return
+    with checkpoint.as_directory() as name:
+        path = Path(name) / CHECKPOINT
+        state = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        yield Path(name), state
+
+
+def _worker(state: dict[str, Any] | None) -> Worker:
+    """This process as one of several."""
     import torch
     from ray import train
     from torch import distributed
@@ -58,13 +136,6 @@ def _loop(settings: dict[str, Any]) -> None:
 
     context = train.get_context()
     rank = context.get_world_rank()
-    checkpoint = train.get_checkpoint()
-    state = None
-    if checkpoint is not None:
-        with checkpoint.as_directory() as folder:
-            if (Path(folder) / HEAD).exists():
-                return  # the fit was finished; only its caller died
-            state = torch.load(Path(folder) / CHECKPOINT, weights_only=True)
 
     def report(epoch: int, loss: float, saved: dict[str, Any]) -> None:
         if rank != 0:
@@ -74,13 +145,7 @@ def _loop(settings: dict[str, Any]) -> None:
             torch.save(saved, Path(folder) / CHECKPOINT)
             train.report({"epoch": epoch, "loss": loss}, checkpoint=train.Checkpoint.from_directory(folder))
 
-    worker = Worker(rank=rank, size=context.get_world_size(), sum_=add_up, report=report, state=state)
-    problem: Problem = ray.get(settings["problem"])
-    head = train_loop(problem, settings["config"], settings["seed"], worker)
-    with tempfile.TemporaryDirectory() as folder:
-        _write_head(Path(folder), head)
-        last = train.Checkpoint.from_directory(folder) if rank == 0 else None
-        train.report({"epoch": len(head.loss), "loss": head.loss[-1] if head.loss else 0.0}, checkpoint=last)
+    return Worker(rank=rank, size=context.get_world_size(), sum_=add_up, report=report, state=state)
 
 
 def _write_head(folder: Path, head: Head) -> None:

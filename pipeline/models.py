@@ -1,4 +1,7 @@
-"""The classifier of a round as files: safetensors, ONNX, and a card in JSON."""
+"""The classifier of a round as files: safetensors, ONNX, and a card in JSON.
+
+A head on a frozen backbone takes embeddings; an adapted network takes scans. `card.json` says which (`input`).
+"""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import network
 from pipeline.contracts import write_bytes, write_text
+from pipeline.network import Trained
 from pipeline.selftrain import at_prevalence
 from pipeline.train import Head
 
@@ -16,18 +21,18 @@ from pipeline.train import Head
 
 @dataclass(frozen=True)
 class Classifier:
-    """From features to calibrated probabilities and a class.
+    """From features or scans to calibrated probabilities and a class.
 
     Attributes:
-        head: The fitted head.
+        model: A fitted head, a network, or the ONNX file of a network that was read from disk.
         findings: C classes.
         temperature: Of the logits.
         prevalence_C: The pool's class shares the probabilities are for.
         weights_C: Operating point: the class is the argmax of probability over weight.
-        mean_D, basis_DP: From embeddings to features, of a classifier read from disk.
+        mean_D, basis_DP: From embeddings to features, of a head read from disk.
     """
 
-    head: Head
+    model: Head | Trained | Path
     findings: tuple[str, ...]
     temperature: float
     prevalence_C: np.ndarray
@@ -35,8 +40,14 @@ class Classifier:
     mean_D: np.ndarray | None = None
     basis_DP: np.ndarray | None = None
 
+    @property
+    def head(self) -> Head:
+        """The head of a classifier of embeddings."""
+        assert isinstance(self.model, Head), "a network has no head apart from its body"
+        return self.model
+
     def logits(self, emb_ND: np.ndarray) -> np.ndarray:
-        """Logits (N, C) of embeddings that are not the run's own; only for a classifier that was loaded."""
+        """Logits (N, C) of embeddings that are not the run's own; only for a head that was loaded."""
         assert self.mean_D is not None
         return self.head.logits(((emb_ND - self.mean_D) @ self.basis_DP).astype(np.float32))
 
@@ -58,39 +69,37 @@ class Classifier:
         """
         from safetensors.numpy import save
 
-        arrays = self.head.arrays | {"mean_D": basis[0], "basis_DP": basis[1]}
+        if isinstance(self.model, Trained):
+            arrays = network.take(network.whole(self.model))
+            network.export(self.model, folder / "model.onnx", self.temperature, self.prevalence_C)
+        else:
+            arrays = self.head.arrays | {"mean_D": basis[0], "basis_DP": basis[1]}
+            write_bytes(folder / "model.onnx", self.to_onnx(*basis))
         write_bytes(folder / "model.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
-        write_bytes(folder / "model.onnx", self.to_onnx(*basis))
-        write_text(
-            folder / "card.json",
-            json.dumps(
-                card
-                | {
-                    "findings": self.findings,
-                    "temperature": self.temperature,
-                    "prevalence": self.prevalence_C.tolist(),
-                    "operating_weights": self.weights_C.tolist(),
-                },
-                indent=1,
-            ),
-        )
+        own = {
+            "input": "scan" if isinstance(self.model, Trained) else "embedding",
+            "findings": self.findings,
+            "temperature": self.temperature,
+            "prevalence": self.prevalence_C.tolist(),
+            "operating_weights": self.weights_C.tolist(),
+        }
+        write_text(folder / "card.json", json.dumps(card | own, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "Classifier":
         """Read what `save` wrote."""
         from safetensors.numpy import load_file
 
-        layers = load_file(folder / "model.safetensors")
         card = json.loads((folder / "card.json").read_text("utf-8"))
-        return cls(
-            Head({name: value for name, value in layers.items() if name.startswith(("weight", "bias"))}),
-            tuple(card["findings"]),
-            card["temperature"],
-            np.array(card["prevalence"]),
+        rest = (
+            tuple(card["findings"]), card["temperature"], np.array(card["prevalence"]),
             np.array(card["operating_weights"]),
-            layers["mean_D"],
-            layers["basis_DP"],
-        )
+        )  # fmt: skip
+        if card.get("input") == "scan":
+            return cls(folder / "model.onnx", *rest)
+        layers = load_file(folder / "model.safetensors")
+        head = Head({name: value for name, value in layers.items() if name.startswith(("weight", "bias"))})
+        return cls(head, *rest, layers["mean_D"], layers["basis_DP"])
 
     def to_onnx(self, mean_D: np.ndarray, basis_DP: np.ndarray) -> bytes:
         """ONNX of embedding (N, D) -> calibrated probability (N, C)."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import audit, evaluate, features, labels, pseudo, rollback, selftrain
+from pipeline.adapt import Adapter
 from pipeline.certify import Certificate
+from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.contracts import PREDICTIONS, PSEUDO, QUEUE, write_bytes, write_text
 from pipeline.dataset import Dataset
 from pipeline.models import Classifier
+from pipeline.network import Trained
 from pipeline.readings import Heard
 from pipeline.selftrain import Learned
+from pipeline.train import Head
 
 # N scans with a vector, E expert-labelled, C findings
 
@@ -70,19 +75,17 @@ def learn_round(
     admitted = pseudo.open_classes(config.pseudo.gate, data.findings, certificates)
     with timed(clock, "train"):
         rng = ctx.rng("learn", round_index)
-        learned = selftrain.learn(material, config, ctx.engine, len(data.findings), admitted, rng)
+        adapter = adapter_of(ctx, data, round_index, folder)
+        learned = selftrain.learn(material, config, ctx.engine, len(data.findings), admitted, rng, adapter)
         model = classifier(ctx, data, learned)
         oof_prob_EC = model.probabilities(learned.oof_logit_EC)
+    before = ctx.round_folder(round_index - 1)
     with timed(clock, "pseudo"):
-        before = ctx.round_folder(round_index - 1)
         rolled_back = rollback.is_worse(
             before, ids, oof_prob_EC, material.class_E, list(material.group_E), data.findings,
             config.pseudo.rollback_auroc, ctx.rng("rollback", round_index),
         )  # fmt: skip
-        logit_NC = learned.student_logit_NC
         if rolled_back:
-            model = Classifier.load(before / "model")
-            logit_NC = model.head.logits(data.x_NP)
             rollback.carry_over(
                 before, folder, ids, [f for f, open_ in zip(data.findings, admitted, strict=True) if open_]
             )
@@ -93,15 +96,31 @@ def learn_round(
         if rolled_back:
             earlier = json.loads((before / "metrics.json").read_text("utf-8"))
             row |= {name: earlier[name] for name in OF_THE_MODEL}
-    prob_NC = model.probabilities(logit_NC)
-    predicted_N = model.classes(prob_NC)
+    if rolled_back:
+        prob_NC, predicted_N = _predictions(before, data)
+    else:
+        prob_NC = model.probabilities(learned.student_logit_NC)
+        predicted_N = model.classes(prob_NC)
     with timed(clock, "evaluate"):
-        row["flip_rate"] = _flip_rate(ctx, data, round_index, predicted_N)
+        row["flip_rate"] = _flip_rate(before, data, predicted_N)
         row["holdout"] = evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
     row |= {"calibration_auroc": rollback.oof_auroc(oof_prob_EC, material.class_E), "rolled_back": rolled_back}
     _save_model(ctx, round_index, model, learned, row)
     _write_predictions(ctx, data, round_index, prob_NC, predicted_N)
+    if adapter is not None:
+        adapter.clean()
     return row
+
+
+def adapter_of(ctx: StageContext, data: Dataset, round_index: int, folder: Path) -> Adapter | None:
+    """What trains the network in this round; None where the backbone stays as it is."""
+    return Adapter(ctx, data.ids_N, folder / "network") if adapts(ctx.config, round_index) else None
+
+
+def adapts(config: Config, round_index: int) -> bool:
+    """Whether this round adapts the network."""
+    last = config.train.adapt_rounds == "all" or round_index >= config.rounds.num
+    return config.train.adapt != "head" and last
 
 
 def publish(ctx: StageContext, data: Dataset, round_index: int) -> None:
@@ -159,14 +178,42 @@ def classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier
 def _save_model(ctx: StageContext, round_index: int, model: Classifier, learned: Learned, row: dict[str, Any]) -> None:
     path = ctx.folder / "backbone.json"
     card = {name: row[name] for name in ("num_expert", "num_pseudo", "rolled_back")}
-    card |= {"round": round_index, "backbone": json.loads(path.read_text("utf-8")) if path.exists() else None}
-    folder = ctx.round_folder(round_index) / "model"
-    model.save(folder, card, features.load_basis(ctx.folder))
-    curves = {
-        name: {"loss": head.loss, "val_loss": head.val_loss or None}
-        for name, head in (("teacher", learned.teacher), ("student", learned.student))
+    card |= {
+        "round": round_index,
+        "learner": row["learner"],
+        "backbone": json.loads(path.read_text("utf-8")) if path.exists() else None,
+        "preprocessing": preprocessing(ctx.config),
     }
+    folder = ctx.round_folder(round_index) / "model"
+    if row["rolled_back"]:
+        before = ctx.round_folder(round_index - 1) / "model"
+        for name in ("model.safetensors", "model.onnx"):
+            write_bytes(folder / name, (before / name).read_bytes())
+        write_text(folder / "card.json", json.dumps(json.loads((before / "card.json").read_text("utf-8")) | card))
+    else:
+        model.save(folder, card, features.load_basis(ctx.folder))
+    curves = {"teacher": _curves(learned.teacher), "student": _curves(learned.student)}
+    if learned.curves is not None:
+        curves["student"] = {"loss": learned.curves.loss, "val_loss": learned.curves.val or None}
     write_text(folder / "training.json", json.dumps(curves))
+
+
+def _curves(model: Head | Trained) -> dict[str, Any]:
+    return {"loss": model.loss, "val_loss": model.val_loss or None} if isinstance(model, Head) else {}
+
+
+def preprocessing(config: Config) -> dict[str, Any]:
+    """From file to input, in words that another program can follow."""
+    return {
+        "size_px": config.preprocess.size_px,
+        "steps": [
+            "decode to one grey channel (colour: ITU-R 601 luminance; alpha dropped; EXIF orientation applied)",
+            "divide by the largest value of the file's type (8 bits 255, 16 bits 65535, 12-bit TIFF 4095)",
+            f"squash the whole scan to {config.preprocess.size_px} x {config.preprocess.size_px}, "
+            "bilinear with antialiasing",
+            "float32, shape (N, 1, S, S); the file itself normalises and repeats the channel",
+        ],
+    }
 
 
 def _pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Learned) -> dict[str, Any]:
@@ -196,14 +243,20 @@ def _realised(ctx: StageContext, data: Dataset, admitted: pa.Table) -> float | N
     return None if agree is None else float(agree)
 
 
-def _flip_rate(ctx: StageContext, data: Dataset, round_index: int, predicted_N: np.ndarray) -> float | None:
+def _flip_rate(before: Path, data: Dataset, predicted_N: np.ndarray) -> float | None:
     """Share of the training pool whose class changed since the round before; None in the first."""
-    folder = ctx.round_folder(round_index - 1) / "model"
-    if not (folder / "card.json").exists():
+    if not (before / "predictions.parquet").exists():
         return None
-    before = Classifier.load(folder)
-    prob_TC = before.probabilities(before.head.logits(data.x_NP[data.train_T]))
-    return float((before.classes(prob_TC) != predicted_N[data.train_T]).mean())
+    return float((_predictions(before, data)[1] != predicted_N)[data.train_T].mean())
+
+
+def _predictions(folder: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (N, C) and classes (N,) a round has left, in the order of the run's scans."""
+    table = PREDICTIONS.read(folder)
+    table = table.take(pc.index_in(pa.array(data.ids_N, pa.string()), value_set=table["image_id"].combine_chunks()))
+    prob_NC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in data.findings])
+    index = pc.index_in(table["predicted"], value_set=pa.array(data.findings, pa.string()))
+    return prob_NC.astype(np.float64), np.asarray(index.to_numpy(), np.int64)
 
 
 def _write_predictions(

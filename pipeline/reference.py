@@ -12,7 +12,7 @@ from pipeline.annotators import oracle
 from pipeline.context import StageContext
 from pipeline.contracts import write_text
 from pipeline.dataset import Dataset
-from pipeline.outcome import cannot_learn, classifier
+from pipeline.outcome import adapter_of, cannot_learn, classifier
 from pipeline.queues import Proposals
 from pipeline.readings import Heard
 
@@ -52,7 +52,10 @@ def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], rou
         return None
     admitted = [ctx.config.pseudo.gate == "estimated"] * len(data.findings)
     rng = ctx.rng("learn-reference", round_index)
-    learned = selftrain.learn(material, ctx.config, ctx.engine, len(data.findings), admitted, rng)
+    adapter = adapter_of(ctx, data, round_index, ctx.folder / "reference" / "network")
+    learned = selftrain.learn(material, ctx.config, ctx.engine, len(data.findings), admitted, rng, adapter)
+    if adapter is not None:
+        adapter.clean()
     model = classifier(ctx, data, learned)
     prob_NC = model.probabilities(learned.student_logit_NC)
     predicted_N = model.classes(prob_NC)

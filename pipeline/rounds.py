@@ -199,9 +199,11 @@ class Loop:
         return run_dir.fingerprint(
             {
                 "config": {
-                    name: getattr(config, name).model_dump() for name in ("train", "calibrate", "pseudo", "evaluate")
+                    name: getattr(config, name).model_dump()
+                    for name in ("train", "network", "calibrate", "pseudo", "evaluate")
                 },
                 "seed": config.seed,
+                "adapts": outcome.adapts(config, round_index),
                 "looks": config.rounds.num if config.pseudo.gate == "certified" else 1,
                 "answers": heard.answers,
                 "consensus": {i: c for i, c in heard.training.items() if c != heard.answers[i]},

@@ -4,7 +4,8 @@ The teacher learns from expert labels alone, so that its out-of-fold scores say 
 The student learns from the expert labels, from the pseudo-labels the gate admits (as the teacher's soft labels), and
 for the scans left open from labels spread over the neighbour graph. Both are fitted once for each patient-grouped
 fold and once on everything; a fold's heads see the other folds' expert labels only, pseudo-labels included. The few
-numbers that turn scores into decisions (temperature, prevalence, thresholds) are fitted on all of them.
+numbers that turn scores into decisions (temperature, prevalence, thresholds) are fitted on all of them. Where the
+network is adapted (`adapt`), it learns from that student in the same folds and takes its place unless clearly worse.
 """
 
 import logging
@@ -16,9 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import calibrate, certify, features, propagate, pseudo, rollback
+from pipeline import adapt, calibrate, certify, features, propagate, pseudo, rollback
+from pipeline.adapt import Adapter
 from pipeline.config import Config, TrainConfig
 from pipeline.engine import Engine
+from pipeline.learn_network import Curves
+from pipeline.network import Trained
 from pipeline.train import Head, Problem, train_loop
 
 # N scans with a vector, T of them in the training pool, E labelled by experts, C findings
@@ -57,12 +61,12 @@ class Candidate:
 
     Attributes:
         name: What it learns from.
-        fitted: Head and logits (N, C) of each fold, the one of everything last.
+        fitted: Head and logits (N, C) of each fold, the one of everything last; a network has that one alone.
         oof_logit_EC: Out-of-fold logits of the expert-labelled scans.
     """
 
     name: str
-    fitted: list[tuple[Head, np.ndarray]]
+    fitted: Sequence[tuple[Head | Trained, np.ndarray]]
     oof_logit_EC: np.ndarray
 
 
@@ -71,9 +75,9 @@ class Learned:
     """What came out.
 
     Attributes:
-        learner: What the head in use learned from.
+        learner: What the classifier in use learned from.
         teacher: Head on expert labels.
-        student: Head in use.
+        student: Head or network in use.
         student_logit_NC: Its logits for every scan with a vector.
         oof_logit_EC: Its out-of-fold logits of the expert-labelled scans.
         temperature: Of its logits.
@@ -82,11 +86,12 @@ class Learned:
         precision_estimated: Out-of-fold precision of what the thresholds accept; None: they accept nothing.
         decisions: For `open_T`.
         open_T: Positions of the training pool without an expert class, less the rejected ones.
+        curves: Of the network's training, where one was trained.
     """
 
     learner: str
     teacher: Head
-    student: Head
+    student: Head | Trained
     student_logit_NC: np.ndarray
     oof_logit_EC: np.ndarray
     temperature: float
@@ -95,6 +100,7 @@ class Learned:
     precision_estimated: float | None
     decisions: pseudo.Decisions
     open_T: np.ndarray
+    curves: Curves | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,7 @@ def learn(
     num_classes: int,
     admitted: Sequence[bool],
     rng: np.random.Generator,
+    adapter: Adapter | None = None,
 ) -> Learned:
     """Run one round of learning; see the module's first lines.
 
@@ -128,6 +135,7 @@ def learn(
         num_classes: C.
         admitted: Whether the gate lets each class into training.
         rng: Folds and seeds.
+        adapter: Trains the network; None: the backbone stays as it is.
     """
     fold_E = calibrate.grouped_folds(material.group_E, material.class_E, config.calibrate.num_folds, rng)
     seeds = [int(seed) for seed in rng.integers(2**31, size=2)]
@@ -158,24 +166,75 @@ def learn(
     open_T = np.setdiff1d(material.train_T, np.union1d(material.expert_E, material.rejected_R))
     decisions = pseudo.decide(prob_of_fold[-1][open_T], threshold_C, config.pseudo, admitted)
     chosen = _choose(teacher, student, material, config, bool(decisions.admitted_N.any()), rng)
-    oof_EC = chosen.oof_logit_EC
-    student_temperature = _temperature(oof_EC, material.class_E)
-    bias_C = student_temperature * calibrate.fit_bias(
-        oof_EC / student_temperature, material.class_E, _balanced(material.class_E, num_classes)
-    )
+    curves = None
+    if adapter is not None:
+        plans = zip(trains, prob_of_fold, strict=True)
+        admitted_of_fold = [pseudo.decide(p[material.train_T], threshold_C, config.pseudo, admitted) for _, p in plans]
+        chosen, curves = _adapted(
+            adapter, chosen, material, config, fold_E, trains, [found.admitted_N for found in admitted_of_fold],
+            _at_balanced(threshold_C, prevalence_C), rng,
+        )  # fmt: skip
+    student_temperature, bias_C = _point(chosen.oof_logit_EC, material.class_E)
+    on_experts = teacher.fitted[-1][0]
+    assert isinstance(on_experts, Head)
     return Learned(
         learner=chosen.name,
-        teacher=teacher.fitted[-1][0],
+        teacher=on_experts,
         student=chosen.fitted[-1][0].shifted(bias_C),
         student_logit_NC=(chosen.fitted[-1][1] + bias_C).astype(np.float32),
-        oof_logit_EC=(oof_EC + bias_C).astype(np.float32),
+        oof_logit_EC=(chosen.oof_logit_EC + bias_C).astype(np.float32),
         temperature=student_temperature,
         prevalence_C=prevalence_C,
         threshold_C=threshold_C,
         precision_estimated=certify.estimated_precision(oof_prob_EC, material.class_E, weight_E, threshold_C),
         decisions=decisions,
         open_T=open_T,
+        curves=curves,
     )
+
+
+def _adapted(
+    adapter: Adapter, frozen: Candidate, material: Material, config: Config, fold_E: np.ndarray,
+    trains: Sequence[np.ndarray], admitted_of_fold: Sequence[np.ndarray], sure_C: np.ndarray, rng: np.random.Generator,
+) -> tuple[Candidate, Curves | None]:  # fmt: skip
+    """A network that learned from the frozen candidate, or that candidate where the network is clearly worse."""
+    seed = int(rng.integers(2**31))
+    temperature, bias_C = _point(frozen.oof_logit_EC, material.class_E)
+    basis = features.load_basis(material.folder)
+    folds = []
+    for rows_E, (head, logit_NC), admitted_T in zip(trains, frozen.fitted, admitted_of_fold, strict=True):
+        assert isinstance(head, Head)
+        prob_TC = calibrate.apply_temperature(logit_NC[material.train_T] + bias_C, temperature)
+        stop = _stopping_rows(material, rows_E, material.class_E[rows_E], seed) if config.network.patience else None
+        start = adapt.calibrated(head, basis, temperature, bias_C)
+        folds.append(adapt.fold_of(start, prob_TC, material, rows_E, admitted_T, sure_C, config, seed, stop))
+    trained = adapter.train(folds, seed)
+    oof_EC = np.empty_like(frozen.oof_logit_EC)
+    for f, (_, logit_HC, _) in zip(np.unique(fold_E), trained[:-1], strict=True):
+        oof_EC[fold_E == f] = logit_HC
+    drop, clearly = rollback.auroc_drop(
+        _softmax(frozen.oof_logit_EC), _softmax(oof_EC), material.class_E, list(material.group_E),
+        config.pseudo.rollback_auroc, rng,
+    )  # fmt: skip
+    if clearly:
+        log.info("the adapted network: out-of-fold AUROC is %.3f below the frozen one; left out of this round", drop)
+        return frozen, None
+    whole, _, curves = trained[-1]
+    return Candidate(f"{frozen.name}+network", [(whole, adapter.predict(whole))], oof_EC), curves
+
+
+def _point(oof_EC: np.ndarray, class_E: np.ndarray) -> tuple[float, np.ndarray]:
+    """Temperature, and bias (C,) of the logits before it, that calibrate at balanced classes."""
+    temperature = _temperature(oof_EC, class_E)
+    weight_E = _balanced(class_E, oof_EC.shape[1])
+    return temperature, temperature * calibrate.fit_bias(oof_EC / temperature, class_E, weight_E)
+
+
+def _at_balanced(threshold_C: np.ndarray, prevalence_C: np.ndarray) -> np.ndarray:
+    """Thresholds on probabilities at the pool's prevalence as ones at balanced classes, each class against the rest."""
+    odds_C = threshold_C / np.maximum(1.0 - threshold_C, 1e-12)
+    odds_C = odds_C * (1.0 - prevalence_C) / prevalence_C / (len(prevalence_C) - 1)
+    return np.where(threshold_C > 1.0, threshold_C, odds_C / (1.0 + odds_C))
 
 
 def _choose(
@@ -311,7 +370,7 @@ def fit_problem(fit: _Fit) -> Problem:
     return Problem(x_NP[fit.rows_N], fit.target_NC, fit.weight_N, fit.l2, val)
 
 
-def _out_of_fold(material: Material, fitted: list[tuple[Head, np.ndarray]], fold_E: np.ndarray) -> np.ndarray:
+def _out_of_fold(material: Material, fitted: Sequence[tuple[Head, np.ndarray]], fold_E: np.ndarray) -> np.ndarray:
     oof_EC = np.empty((len(fold_E), fitted[0][1].shape[1]), np.float32)
     for f, (_, logit_NC) in zip(np.unique(fold_E), fitted[:-1], strict=True):
         oof_EC[fold_E == f] = logit_NC[material.expert_E[fold_E == f]]

@@ -1,0 +1,89 @@
+"""Arrays of scans on disk, addressed by content and mapped into memory: pixels, or activations of an early stage.
+
+A cache is a folder of parts, each a `.npy` with its list of scans, published whole. What is in it can be made again.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.contracts import write_text
+
+# N scans, V views
+
+
+class ScanCache:
+    """The arrays of one kind.
+
+    Args:
+        root: Folder of all caches.
+        kind: Everything that changes the arrays, as text.
+    """
+
+    def __init__(self, root: Path, kind: str) -> None:
+        self.folder = root / hashlib.sha256(kind.encode()).hexdigest()[:16]
+        self.kind = kind
+
+    def known(self) -> set[str]:
+        """SHA-256 of every scan that is there."""
+        return {sha for index in self._indexes() for sha in json.loads(index.read_text("utf-8"))}
+
+    def write(self, sha256: Sequence[str], array_NV: np.ndarray) -> None:
+        """Publish one part, (N, V, …); named by what it holds, so that a repeated shard replaces itself."""
+        assert len(sha256) == len(array_NV), "one array per scan"
+        name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:24]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f".part-{name}.npy"
+        np.save(partial, array_NV)
+        partial.replace(self.folder / f"part-{name}.npy")
+        write_text(self.folder / f"part-{name}.json", json.dumps(list(sha256)))  # the index last: now it counts
+
+    def rows(self, sha256: Sequence[str]) -> "Rows":
+        """The arrays of these scans, in this order.
+
+        Raises:
+            KeyError: naming the number of scans that are not there.
+        """
+        place: dict[str, tuple[int, int]] = {}
+        parts = []
+        for number, index in enumerate(self._indexes()):
+            parts.append(np.load(index.with_suffix(".npy"), mmap_mode="r"))
+            place |= {sha: (number, row) for row, sha in enumerate(json.loads(index.read_text("utf-8")))}
+        missing = sum(sha not in place for sha in sha256)
+        if missing:
+            raise KeyError(f"{missing} of {len(sha256)} scans are not in the cache {self.folder}")
+        return Rows(tuple(parts), np.array([place[sha] for sha in sha256], np.int64).reshape(-1, 2))
+
+    def _indexes(self) -> list[Path]:
+        return sorted(self.folder.glob("part-*.json"))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Scans of a cache by position.
+
+    Attributes:
+        parts: Memory-mapped (n, V, …) of each part.
+        place_N2: Part and row of each scan.
+    """
+
+    parts: tuple[np.ndarray, ...]
+    place_N2: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.place_N2)
+
+    @property
+    def num_views(self) -> int:
+        """V."""
+        return int(self.parts[0].shape[1])
+
+    def take(self, position_B: np.ndarray, view_B: np.ndarray) -> np.ndarray:
+        """The chosen view of each of B scans, (B, …), float32; 8-bit values become [0, 1]."""
+        place_B2 = self.place_N2[position_B]
+        out = np.stack([self.parts[part][row, view] for (part, row), view in zip(place_B2, view_B, strict=True)])
+        return out.astype(np.float32) / 255.0 if out.dtype == np.uint8 else out.astype(np.float32)
