@@ -9,6 +9,7 @@ last stages see activations that were computed once (`train.adapt: partial`), or
 import hashlib
 import json
 import logging
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -102,7 +103,7 @@ class Adapter:
             Job(
                 self.folder, f"fold-{number}" if number + 1 < len(folds) else "all", replace(design, head=fold.head),
                 tuple(self.sha256_N[row] for row in needed_N), early, self.root, _moved(fold, at),
-                self.config.network, seed, self.config.engine.use_gpu, self.config.engine.threads_per_task,
+                long_enough(self.config.network, len(fold.row_L)), seed, self.config.engine.use_gpu, self.config.engine.threads_per_task,
             )
             for number, fold in enumerate(folds)
         ]  # fmt: skip
@@ -213,6 +214,12 @@ def fold_of(
         head, material.train_T[keep], target_TC[keep], ~(is_expert_T | admitted_T)[keep], sure_C,
         material.expert_E[~rows_E], found,
     )  # fmt: skip
+
+
+def long_enough(config: NetworkConfig, num_scans: int) -> NetworkConfig:
+    """The options with enough epochs to make `min_steps` steps."""
+    steps_an_epoch = max(1, math.ceil(num_scans / config.batch_size))
+    return config.model_copy(update={"epochs": max(config.epochs, math.ceil(config.min_steps / steps_an_epoch))})
 
 
 def calibrated(head: Head, basis: tuple[np.ndarray, np.ndarray], temperature: float, bias_C: np.ndarray) -> Head:

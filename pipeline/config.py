@@ -240,6 +240,7 @@ class NetworkConfig(Section):
     last_stages: int = Field(3, ge=1, le=100, description="partial: stages that learn; the others run once a view.")
     num_views: int = Field(4, ge=1, le=64, description="partial: views a scan whose activations are cached.")
     epochs: int = Field(1, ge=1, le=10_000, description="Passes over the scans.")
+    min_steps: int = Field(160, ge=1, description="A small pool is passed over as often as it takes to make so many.")
     lr: float = Field(4e-4, gt=0.0, le=1.0, description="Highest learning rate of AdamW.")
     weight_decay: float = Field(0.01, ge=0.0, le=1.0, description="Of AdamW.")
     warmup_share: Share = Field(0.1, description="Share of the steps in which the learning rate rises; then a cosine.")

@@ -5,12 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-from tests.bench import audit, consensus, coverage, duplicates, lungs, page, resume, selection, speed
+from tests.bench import adapt, audit, consensus, coverage, duplicates, folds, lungs, page, resume, selection, speed
 
 BENCHES = {
     "speed": speed.main, "selection": selection.main, "resume": resume.main, "coverage": coverage.main,
     "lungs": lungs.main, "duplicates": duplicates.main, "audit": audit.main,
-    "consensus": consensus.main, "page": page.main,
+    "consensus": consensus.main, "page": page.main, "adapt": adapt.main, "folds": folds.main,
 }  # fmt: skip
 
 
@@ -18,7 +18,9 @@ def main() -> int:
     """Run the benches named, all by default."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=[])
-    parser.add_argument("--pool", help="selection, resume: kermany, covid3, pneumoniamnist or phantom")
+    parser.add_argument(
+        "--pool", help="selection, resume: kermany, covid3, pneumoniamnist or phantom; adapt: the labels"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="selection, lungs, audit, consensus: seeds; resume: kills")
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")
