@@ -57,16 +57,31 @@ def _parts(body: Any) -> "list[nn.Module] | None":
     from torch import nn
 
     if hasattr(body, "conv_stem") and hasattr(body, "conv_head"):
-        ends = (body.conv_head, body.bn2, body.global_pool)
+        if hasattr(body, "bn2"):
+            ends = [body.conv_head, body.bn2, body.global_pool]
+        else:  # MobileNetV3 pools first
+            ends = [getattr(body, name, nn.Identity()) for name in ("global_pool", "conv_head", "norm_head", "act2")]
         return [nn.Sequential(body.conv_stem, body.bn1), *body.blocks, nn.Sequential(*ends)]
     if all(hasattr(body, name) for name in ("conv1", "maxpool", "layer4")):
         act, pool = getattr(body, "act1", None) or body.relu, getattr(body, "global_pool", None) or body.avgpool
         stem = nn.Sequential(body.conv1, body.bn1, act, body.maxpool)
         return [stem, body.layer1, body.layer2, body.layer3, nn.Sequential(body.layer4, pool)]
-    if isinstance(getattr(body, "features", None), nn.Sequential) and hasattr(body, "avgpool"):
-        inner = list(body.features)
-        return [*inner[:-1], nn.Sequential(inner[-1], body.avgpool)] if len(inner) > 1 else None
+    if isinstance(getattr(body, "features", None), nn.Sequential):
+        inner = _grouped(list(body.features))
+        pool = getattr(body, "avgpool", None) or nn.AdaptiveAvgPool2d(1)
+        return [*inner[:-1], nn.Sequential(inner[-1], pool)] if len(inner) > 1 else None
     return None
+
+
+def _grouped(layers: "list[nn.Module]") -> "list[nn.Module]":
+    """Plain layers (VGG) as stages that end with a pooling; a network of blocks has its stages already."""
+    from torch import nn
+
+    if not any(isinstance(layer, nn.Conv2d) for layer in layers[1:]):
+        return layers
+    ends = [i + 1 for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
+    cuts = itertools.pairwise(sorted({0, *ends, len(layers)}))
+    return [nn.Sequential(*layers[start:end]) for start, end in cuts]
 
 
 def _first(grey: Any, stem: Any) -> "nn.Module":

@@ -5,6 +5,7 @@ A cache is a folder of parts, each a `.npy` with its list of scans, published wh
 
 import hashlib
 import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,12 @@ class ScanCache:
         assert len(sha256) == len(array_NV), "one array per scan"
         name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:24]
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f".part-{name}.npy"
-        np.save(partial, array_NV)
-        partial.replace(self.folder / f"part-{name}.npy")
+        partial = self.folder / f".part-{name}-{uuid.uuid4().hex[:8]}.npy"  # two runs may compute the same shard
+        try:
+            np.save(partial, array_NV)
+            partial.replace(self.folder / f"part-{name}.npy")
+        finally:
+            partial.unlink(missing_ok=True)
         write_text(self.folder / f"part-{name}.json", json.dumps(list(sha256)))  # the index last: now it counts
 
     def rows(self, sha256: Sequence[str]) -> "Rows":
@@ -81,6 +85,11 @@ class Rows:
     def num_views(self) -> int:
         """V."""
         return int(self.parts[0].shape[1])
+
+    @property
+    def are_pixels(self) -> bool:
+        """Whether these are scans in 8 bits, of which views are still to be made."""
+        return self.parts[0].dtype == np.uint8
 
     def take(self, position_B: np.ndarray, view_B: np.ndarray) -> np.ndarray:
         """The chosen view of each of B scans, (B, …), float32; 8-bit values become [0, 1]."""

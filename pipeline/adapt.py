@@ -25,6 +25,7 @@ from pipeline import calibrate, network, run_dir
 from pipeline.config import Config, NetworkConfig
 from pipeline.context import StageContext, cache_folder
 from pipeline.contracts import MANIFEST, write_bytes, write_text
+from pipeline.embedding import backbone_of
 from pipeline.errors import InputError
 from pipeline.learn_network import Curves, Lesson, learn_network, logits_of
 from pipeline.network import Design, Trained
@@ -103,7 +104,8 @@ class Adapter:
             Job(
                 self.folder, f"fold-{number}" if number + 1 < len(folds) else "all", replace(design, head=fold.head),
                 tuple(self.sha256_N[row] for row in needed_N), early, self.root, _moved(fold, at),
-                long_enough(self.config.network, len(fold.row_L)), seed, self.config.engine.use_gpu, self.config.engine.threads_per_task,
+                long_enough(self.config.network, len(fold.row_L)), seed, self.config.engine.use_gpu,
+                self.config.engine.threads_per_task,
             )
             for number, fold in enumerate(folds)
         ]  # fmt: skip
@@ -123,15 +125,8 @@ class Adapter:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _design(self, head: Head) -> Design:
-        backbone = backbones.resolve(self.config.backbone)
-        num_stages = next(r for _, r in self.ctx.engine.map_shards(_num_stages, [backbone]))
-        learning = num_stages if self.config.train.adapt == "full" else self.config.network.last_stages
-        if learning > num_stages or (self.config.train.adapt == "partial" and learning == num_stages):
-            raise InputError(
-                f"the network has {num_stages} stages, so at most {num_stages - 1} can be its last ones",
-                value=str(learning), where="network.last_stages", fix="choose fewer, or train.adapt=full",
-            )  # fmt: skip
-        return Design(backbone, num_stages - learning, self.config.preprocess.size_px, head)
+        backbone = backbone_of(self.ctx)
+        return Design(backbone, num_early(self.ctx, backbone), self.config.preprocess.size_px, head)
 
     def _fill(self, early: Early, needed_N: np.ndarray) -> None:
         """Compute the activations the cache lacks."""
@@ -169,6 +164,35 @@ class Adapter:
                 done += 1
                 self.ctx.progress("networks", done, len(jobs))
         return [read(job) for job in jobs]
+
+
+def check(ctx: StageContext) -> None:
+    """Refuse a backbone that cannot be adapted as configured; costs seconds, so that hours of work can come after.
+
+    Raises:
+        InputError: it is no chain of stages, or of too few.
+    """
+    if ctx.config.train.adapt != "head":
+        written = backbones.pretrained_folder(ctx.config.backbone) is not None
+        num_early(ctx, (backbones.resolve if written else backbones.untrained)(ctx.config.backbone))
+
+
+def num_early(ctx: StageContext, backbone: backbones.Backbone) -> int:
+    """Stages of the network that do not learn.
+
+    Raises:
+        InputError: see `check`.
+    """
+    num_stages = next(found for _, found in ctx.engine.map_shards(_num_stages, [backbone]))
+    if ctx.config.train.adapt == "full":
+        return 0
+    learning = ctx.config.network.last_stages
+    if learning >= num_stages:
+        raise InputError(
+            f"{backbone.name} has {num_stages} stages, so at most {num_stages - 1} can be its last ones",
+            value=learning, where="network.last_stages", fix="choose fewer, or train.adapt=full",
+        )  # fmt: skip
+    return num_stages - learning
 
 
 def fold_of(
@@ -257,8 +281,8 @@ def learn(job: Job, worker: Worker) -> tuple[network.Arrays, Curves]:
         )
     except FloatingPointError as error:
         raise InputError(
-            f"the network cannot be trained: {error}", value=str(job.config.lr), where="network.lr",
-            fix="choose a smaller one; --resume goes on from the last good epoch",
+            f"the network cannot be trained: {error}", value=job.config.lr, where="network.lr",
+            fix=f"choose a smaller one and --resume; the last good epoch is kept in {job.folder}",
         ) from error  # fmt: skip
 
 
@@ -272,7 +296,13 @@ def write(job: Job, arrays: network.Arrays, curves: Curves) -> None:
         build = lambda: network.late(job.design)  # noqa: E731
         logit_HC = logits_of(build, arrays, scans, job.fold.held_out, job.config, job.use_gpu)
     write_bytes(job.folder / f"{job.name}.safetensors", save(arrays))
-    found = {"loss": curves.loss, "val": curves.val, "logit": logit_HC.tolist(), "fingerprint": fingerprint(job)}
+    found = {
+        "loss": curves.loss,
+        "val": curves.val,
+        "trace": curves.trace,
+        "logit": logit_HC.tolist(),
+        "fingerprint": fingerprint(job),
+    }
     write_text(job.folder / f"{job.name}.json", json.dumps(found))
 
 
@@ -289,7 +319,11 @@ def read(job: Job) -> tuple[Trained, np.ndarray, Curves]:
     found = json.loads((job.folder / f"{job.name}.json").read_text("utf-8"))
     logit_HC = np.array(found["logit"], np.float32).reshape(-1, job.fold.target_LC.shape[1])
     arrays = load_file(job.folder / f"{job.name}.safetensors")
-    return Trained(job.design, arrays), logit_HC, Curves(tuple(found["loss"]), tuple(found["val"]))
+    return (
+        Trained(job.design, arrays),
+        logit_HC,
+        Curves(tuple(found["loss"]), tuple(found["val"]), tuple(found["trace"])),
+    )
 
 
 def _digest(*arrays: bytes) -> str:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+from embeddings.compute import no_gpu
 from pipeline.config import EngineConfig
 from pipeline.errors import EngineError, InputError
 
@@ -76,6 +77,8 @@ class RayEngine:
                     f"Ray did not start: {error}",
                     fix="set engine.backend=serial to run without Ray, or see `cxr-ssl doctor`",
                 ) from error
+        if _asks_for_gpu(self._config):
+            _check_gpus(self._config, self._ray.cluster_resources().get("GPU", 0.0))
         return self._ray
 
     def map_shards(
@@ -85,7 +88,6 @@ class RayEngine:
         if not shards:
             return
         ray = self._ready()
-        _check_gpus(self._config, ray.cluster_resources().get("GPU", 0.0))
         remote = ray.remote(
             num_cpus=self._config.threads_per_task,
             num_gpus=self._config.num_gpus_per_task if on_gpu else 0.0,
@@ -123,10 +125,21 @@ class RayEngine:
 
 
 def make_engine(config: EngineConfig) -> Engine:
-    """The engine that `engine.backend` names."""
+    """The engine that `engine.backend` names.
+
+    Raises:
+        InputError: when it asks for GPUs that are not there; Ray is started at once to find that out.
+    """
     if config.backend == "ray":
-        return RayEngine(config)
-    if config.num_gpus_per_task > 0:
+        engine = RayEngine(config)
+        if _asks_for_gpu(config):
+            try:
+                engine.start()
+            except InputError:
+                engine.close()
+                raise
+        return engine
+    if _asks_for_gpu(config):
         import torch
 
         _check_gpus(config, float(torch.cuda.device_count()))
@@ -189,7 +202,13 @@ def _start_ray(config: EngineConfig) -> tuple[Any, bool]:
     return ray, True
 
 
+def _asks_for_gpu(config: EngineConfig) -> bool:
+    return bool(config.use_gpu) or config.num_gpus_per_task > 0
+
+
 def _check_gpus(config: EngineConfig, found: float) -> None:
+    if config.use_gpu and found == 0:
+        raise no_gpu()
     if config.num_gpus_per_task > found:
         raise InputError(
             f"a task asks for {config.num_gpus_per_task:g} GPUs and there are {found:g}",

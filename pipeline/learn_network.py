@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # N scans, B of a batch, C findings
 
 log = logging.getLogger(__name__)
+TENTHS = 10
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,17 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Curves:
-    """Losses after each epoch; `val` is empty without scans to stop by."""
+    """How a training went.
+
+    Attributes:
+        loss: Mean loss of each epoch.
+        val: Loss after each epoch on the scans to stop by; empty without them.
+        trace: Mean loss of each tenth of an epoch.
+    """
 
     loss: tuple[float, ...]
     val: tuple[float, ...]
+    trace: tuple[float, ...] = ()
 
 
 def learn_network(
@@ -88,7 +96,7 @@ def learn_network(
     run = _Run(build, lesson, config, seed, pick_device(use_gpu), worker or Worker())
     while not run.finished:
         run.epoch()
-    return run.best, Curves(tuple(run.loss), tuple(run.val))
+    return run.best, Curves(tuple(run.loss), tuple(run.val), tuple(run.trace))
 
 
 class _Run:
@@ -116,6 +124,7 @@ class _Run:
         self.scaler = grad_scaler(device, config.precision)
         self.loss: list[float] = []
         self.val: list[float] = []
+        self.trace: list[float] = []
         self.best, self.best_val, self.patience = take(self.net), float("inf"), config.patience
         if worker.state is not None:
             self._restore(worker.state)
@@ -127,17 +136,23 @@ class _Run:
 
     def epoch(self) -> None:
         """One pass over the scans; reports the state."""
+        import torch
+
         index = len(self.loss)
         rng = np.random.default_rng([self.seed, index])
+        torch.manual_seed(self.seed + index)  # dropout and stochastic depth go on after a resume as they would have
         order_N = self._order(rng)
         self.net.train()
-        total = 0.0
+        total, losses_of_steps = 0.0, []
         for batch_B in np.array_split(order_N, self.steps_an_epoch):
             loss = self._step(batch_B, rng)
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss} in epoch {index + 1}; try a smaller network.lr")
             total += loss * len(batch_B)
+            losses_of_steps.append(loss)
         self.loss.append(total / len(order_N))
+        tenths = np.array_split(np.array(losses_of_steps), min(TENTHS, len(losses_of_steps)))
+        self.trace += [float(part.mean()) for part in tenths]
         self._look()
         self.worker.report(index, self.loss[-1], self._state())
 
@@ -206,12 +221,12 @@ class _Run:
         import torch
 
         scans, row = self.lesson.scans, self.lesson.row_N[part]
-        if scans.num_views > 1:
+        if not scans.are_pixels:
             return self._input(scans.take(row, seed % scans.num_views))
-        x = torch.from_numpy(scans.take(row, np.zeros(len(row), np.int64)))
+        x_B1SS = torch.from_numpy(scans.take(row, np.zeros(len(row), np.int64)))
         made = [
-            augment.views(scan[None], self.config.augment, torch.Generator().manual_seed(int(s)))
-            for scan, s in zip(x[:, 0], seed, strict=True)
+            augment.views(scan_1SS[None], self.config.augment, torch.Generator().manual_seed(int(s)))
+            for scan_1SS, s in zip(x_B1SS, seed, strict=True)
         ]
         return self._input(torch.cat(made).numpy())
 
@@ -219,11 +234,11 @@ class _Run:
         return self._input(self.lesson.scans.take(self.lesson.row_N[part], np.zeros(len(part), np.int64)))
 
     def _input(self, array: np.ndarray) -> "Tensor":
-        """(B, C, H, W) on the device; the one view of pixels (B, 1, 1, S, S) was taken out before."""
+        """(B, C, H, W) on the device."""
         import torch
 
         x = torch.from_numpy(array).to(self.device, non_blocking=True)
-        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+        return x.contiguous(memory_format=torch.channels_last)
 
     def _tensor(self, values: np.ndarray) -> "Tensor":
         import torch
@@ -256,6 +271,8 @@ class _Run:
         with torch.no_grad():
             for slow, quick in zip(self.average.parameters(), self.net.parameters(), strict=True):
                 slow.lerp_(quick, 1.0 - decay)
+            for slow, quick in zip(self.average.buffers(), self.net.buffers(), strict=True):
+                slow.copy_(quick)  # running statistics, where a network keeps them
 
     def _zero(self) -> "Tensor":
         import torch
@@ -272,6 +289,7 @@ class _Run:
             "net": self.net.state_dict(), "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(), "loss": list(self.loss), "val": list(self.val),
+            "trace": list(self.trace),
             "best": _tensors(self.best), "best_val": self.best_val, "patience": self.patience,
         }  # fmt: skip
 
@@ -282,7 +300,7 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
-        self.loss, self.val = list(state["loss"]), list(state["val"])
+        self.loss, self.val, self.trace = list(state["loss"]), list(state["val"]), list(state["trace"])
         self.best = {name: tensor.numpy() for name, tensor in state["best"].items()}
         self.best_val, self.patience = state["best_val"], state["patience"]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import network
+from pipeline.config import Config
 from pipeline.contracts import write_bytes, write_text
 from pipeline.network import Trained
 from pipeline.selftrain import at_prevalence
@@ -83,6 +84,10 @@ class Classifier:
             "prevalence": self.prevalence_C.tolist(),
             "operating_weights": self.weights_C.tolist(),
         }
+        if isinstance(self.model, Trained):
+            design = self.model.design
+            shapes = {name: list(value.shape) for name, value in design.head.arrays.items()}
+            own["network"] = {"num_early": design.num_early, "size_px": design.size_px, "head": shapes}
         write_text(folder / "card.json", json.dumps(card | own, indent=1))
 
     @classmethod
@@ -137,3 +142,17 @@ class Classifier:
         model.metadata_props.add(key="findings", value=json.dumps(self.findings))
         onnx.checker.check_model(model)
         return bytes(model.SerializeToString())
+
+
+def preprocessing(config: Config) -> dict[str, Any]:
+    """From file to input, in words that another program can follow."""
+    return {
+        "size_px": config.preprocess.size_px,
+        "steps": [
+            "decode to one grey channel (colour: ITU-R 601 luminance; alpha dropped; EXIF orientation applied)",
+            "divide by the largest value of the file's type (8 bits 255, 16 bits 65535, 12-bit TIFF 4095)",
+            f"squash the whole scan to {config.preprocess.size_px} x {config.preprocess.size_px}, "
+            "bilinear with antialiasing",
+            "float32, shape (N, 1, S, S); the file itself normalises and repeats the channel",
+        ],
+    }

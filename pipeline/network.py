@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # N scans, S side in pixels, D dimensions of the embedding, C findings
 
 Arrays = dict[str, np.ndarray]
+OUTPUTS = ("scan", "logit", "probability")  # input and outputs of an exported network
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def late(design: Design) -> "nn.Module":
         def __init__(self) -> None:
             super().__init__()
             self.body = nn.Sequential(*chain.stages(design.backbone)[design.num_early :])
-            self.head = _head(design.head)
+            self.head = head_module(design.head)
 
         def forward(self, act_NCHW: Any) -> Any:
             return self.head(self.body(act_NCHW))
@@ -88,8 +89,8 @@ def whole(trained: Trained) -> "nn.Module":
     return nn.Sequential(*chain.stages(design.backbone)[: design.num_early], learned).eval()
 
 
-def calibrated(trained: Trained, temperature: float, prevalence_C: np.ndarray) -> "nn.Module":
-    """The whole network with two outputs: logits, and probabilities (N, C) at the pool's prevalence."""
+def calibrated(module: "nn.Module", temperature: float, prevalence_C: np.ndarray) -> "nn.Module":
+    """A network with two outputs: its logits, and probabilities (N, C) at the pool's prevalence."""
     import torch
     from torch import nn
 
@@ -98,7 +99,7 @@ def calibrated(trained: Trained, temperature: float, prevalence_C: np.ndarray) -
 
         def __init__(self) -> None:
             super().__init__()
-            self.whole = whole(trained)
+            self.whole = module
             self.register_buffer("log_prior", torch.from_numpy(np.log(np.maximum(prevalence_C, 1e-12))).float())
 
         def forward(self, scan_N1SS: Any) -> Any:
@@ -113,8 +114,8 @@ def export(trained: Trained, path: Path, temperature: float, prevalence_C: np.nd
     import torch
 
     size_px = trained.design.size_px
-    module = calibrated(trained, temperature, prevalence_C)
-    chain.export_onnx(module, torch.zeros(2, 1, size_px, size_px), path, ("scan", "logit", "probability"))
+    module = calibrated(whole(trained), temperature, prevalence_C)
+    chain.export_onnx(module, torch.zeros(2, 1, size_px, size_px), path, OUTPUTS)
 
 
 def put(module: "nn.Module", arrays: Arrays) -> None:
@@ -149,7 +150,8 @@ def first_head(head: Head, mean_D: np.ndarray, basis_DP: np.ndarray, temperature
     return Head(arrays)
 
 
-def _head(head: Head) -> "nn.Module":
+def head_module(head: Head) -> "nn.Module":
+    """A head on embeddings as a torch module: (N, D) -> (N, C)."""
     import torch
     from torch import nn
 

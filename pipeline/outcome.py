@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,14 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import audit, evaluate, features, labels, pseudo, rollback, selftrain
+from pipeline import audit, evaluate, features, labels, pseudo, queues, rollback, selftrain
 from pipeline.adapt import Adapter
 from pipeline.certify import Certificate
-from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.contracts import PREDICTIONS, PSEUDO, QUEUE, write_bytes, write_text
 from pipeline.dataset import Dataset
-from pipeline.models import Classifier
+from pipeline.models import Classifier, preprocessing
 from pipeline.network import Trained
 from pipeline.readings import Heard
 from pipeline.selftrain import Learned
@@ -75,7 +74,7 @@ def learn_round(
     admitted = pseudo.open_classes(config.pseudo.gate, data.findings, certificates)
     with timed(clock, "train"):
         rng = ctx.rng("learn", round_index)
-        adapter = adapter_of(ctx, data, round_index, folder)
+        adapter = adapter_of(ctx, data, round_index, heard.answers, folder)
         learned = selftrain.learn(material, config, ctx.engine, len(data.findings), admitted, rng, adapter)
         model = classifier(ctx, data, learned)
         oof_prob_EC = model.probabilities(learned.oof_logit_EC)
@@ -112,15 +111,19 @@ def learn_round(
     return row
 
 
-def adapter_of(ctx: StageContext, data: Dataset, round_index: int, folder: Path) -> Adapter | None:
+def adapter_of(
+    ctx: StageContext, data: Dataset, round_index: int, answered: Collection[str], folder: Path
+) -> Adapter | None:
     """What trains the network in this round; None where the backbone stays as it is."""
-    return Adapter(ctx, data.ids_N, folder / "network") if adapts(ctx.config, round_index) else None
+    return Adapter(ctx, data.ids_N, folder / "network") if adapts(ctx, round_index, answered) else None
 
 
-def adapts(config: Config, round_index: int) -> bool:
-    """Whether this round adapts the network."""
-    last = config.train.adapt_rounds == "all" or round_index >= config.rounds.num
-    return config.train.adapt != "head" and last
+def adapts(ctx: StageContext, round_index: int, answered: Collection[str]) -> bool:
+    """Whether this round adapts the network: each does, or the last one, after which nothing is left to ask."""
+    train = ctx.config.train
+    if train.adapt == "head" or train.adapt_rounds == "all" or round_index >= ctx.config.rounds.num:
+        return train.adapt != "head"
+    return not queues.selection_pool(ctx, set(answered)).candidate_N.any()
 
 
 def publish(ctx: StageContext, data: Dataset, round_index: int) -> None:
@@ -194,26 +197,16 @@ def _save_model(ctx: StageContext, round_index: int, model: Classifier, learned:
         model.save(folder, card, features.load_basis(ctx.folder))
     curves = {"teacher": _curves(learned.teacher), "student": _curves(learned.student)}
     if learned.curves is not None:
-        curves["student"] = {"loss": learned.curves.loss, "val_loss": learned.curves.val or None}
+        curves["network"] = {
+            "loss": learned.curves.trace,
+            "val_loss": None,
+            "epoch_val_loss": learned.curves.val or None,
+        }
     write_text(folder / "training.json", json.dumps(curves))
 
 
 def _curves(model: Head | Trained) -> dict[str, Any]:
     return {"loss": model.loss, "val_loss": model.val_loss or None} if isinstance(model, Head) else {}
-
-
-def preprocessing(config: Config) -> dict[str, Any]:
-    """From file to input, in words that another program can follow."""
-    return {
-        "size_px": config.preprocess.size_px,
-        "steps": [
-            "decode to one grey channel (colour: ITU-R 601 luminance; alpha dropped; EXIF orientation applied)",
-            "divide by the largest value of the file's type (8 bits 255, 16 bits 65535, 12-bit TIFF 4095)",
-            f"squash the whole scan to {config.preprocess.size_px} x {config.preprocess.size_px}, "
-            "bilinear with antialiasing",
-            "float32, shape (N, 1, S, S); the file itself normalises and repeats the channel",
-        ],
-    }
 
 
 def _pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Learned) -> dict[str, Any]:

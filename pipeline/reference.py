@@ -5,6 +5,7 @@ on the history of a run, are left out.
 """
 
 import json
+import shutil
 from typing import Any
 
 from pipeline import evaluate, queues, selftrain
@@ -52,10 +53,10 @@ def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], rou
         return None
     admitted = [ctx.config.pseudo.gate == "estimated"] * len(data.findings)
     rng = ctx.rng("learn-reference", round_index)
-    adapter = adapter_of(ctx, data, round_index, ctx.folder / "reference" / "network")
+    adapter = adapter_of(ctx, data, round_index, answers, ctx.folder / "reference" / "network")
     learned = selftrain.learn(material, ctx.config, ctx.engine, len(data.findings), admitted, rng, adapter)
     if adapter is not None:
-        adapter.clean()
+        shutil.rmtree(ctx.folder / "reference")
     model = classifier(ctx, data, learned)
     prob_NC = model.probabilities(learned.student_logit_NC)
     predicted_N = model.classes(prob_NC)

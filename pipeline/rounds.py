@@ -203,7 +203,7 @@ class Loop:
                     for name in ("train", "network", "calibrate", "pseudo", "evaluate")
                 },
                 "seed": config.seed,
-                "adapts": outcome.adapts(config, round_index),
+                "adapts": outcome.adapts(self.ctx, round_index, heard.answers),
                 "looks": config.rounds.num if config.pseudo.gate == "certified" else 1,
                 "answers": heard.answers,
                 "consensus": {i: c for i, c in heard.training.items() if c != heard.answers[i]},

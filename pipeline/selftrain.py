@@ -212,8 +212,9 @@ def _adapted(
     oof_EC = np.empty_like(frozen.oof_logit_EC)
     for f, (_, logit_HC, _) in zip(np.unique(fold_E), trained[:-1], strict=True):
         oof_EC[fold_E == f] = logit_HC
+    before_EC = (frozen.oof_logit_EC + bias_C) / temperature  # where the network started from
     drop, clearly = rollback.auroc_drop(
-        _softmax(frozen.oof_logit_EC), _softmax(oof_EC), material.class_E, list(material.group_E),
+        _softmax(before_EC), _softmax(oof_EC), material.class_E, list(material.group_E),
         config.pseudo.rollback_auroc, rng,
     )  # fmt: skip
     if clearly:

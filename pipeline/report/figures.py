@@ -291,8 +291,8 @@ def pseudo_precision(run: RunData) -> str | None:
     return render("pseudo-precision", WIDE, draw)
 
 
-def training(run: RunData, who: str) -> str | None:
-    """Loss over the passes of the optimiser, one line a round, the last one strongest."""
+def training(run: RunData, who: str, step: str = "step of the optimiser") -> str | None:
+    """Loss over the steps of the optimiser, one line a round, the last one strongest."""
     rounds = [(number, (row or {}).get(who) or {}) for number, row in sorted(run.training.items())]
     rounds = [(number, row) for number, row in rounds if row.get("loss")]
     if not rounds:
@@ -320,7 +320,7 @@ def training(run: RunData, who: str) -> str | None:
                     linestyle=(0, (3, 2)),
                     label="validation",
                 )
-        axes.set(xlabel="step of the optimiser", ylabel="loss")
+        axes.set(xlabel=step, ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.legend(loc="upper right")
 

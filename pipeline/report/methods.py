@@ -93,8 +93,31 @@ def _representation(run: RunData) -> str:
     return (
         f"Every scan was resized to {size}×{size} px without cropping and passed once through {backbone.get('name')} "
         f"(origin: {backbone.get('origin')}; licence: {backbone.get('licence')}{weights}), which gave "
-        f"{count(backbone.get('dim'))} numbers a scan. Its weights were not changed in this run."
+        f"{count(backbone.get('dim'))} numbers a scan. {_pretraining(run)}{_weights(run)}"
     )
+
+
+def _pretraining(run: RunData) -> str:
+    pretrain = _section(run, "pretrain")
+    if not pretrain.get("epochs"):
+        return ""
+    return (
+        f"Before, it was trained on the training pool without labels ({pretrain.get('method')}, "
+        f"{plural(pretrain['epochs'], 'epoch')}). "
+    )
+
+
+def adapted(run: RunData) -> bool:
+    """Whether the classifier in force is an adapted network."""
+    return str((run.last or {}).get("learner") or "").endswith("+network")
+
+
+def _weights(run: RunData) -> str:
+    if adapted(run):
+        return (
+            "These numbers, and the queue, come from its weights as they were; the classifier changed them (Learning)."
+        )
+    return "Its weights were not changed in this run."
 
 
 def _selection(run: RunData) -> str:
@@ -135,7 +158,25 @@ def _learning(run: RunData) -> str:
         "off": "No pseudo-label was used.",
     }
     number = f"In the last round {plural(last.get('num_pseudo'), 'pseudo-label was', 'pseudo-labels were')} in force."
-    return _join(text, gates.get(str(pseudo.get("gate")), ""), number if known(last.get("num_pseudo")) else "")
+    return _join(
+        text, gates.get(str(pseudo.get("gate")), ""), number if known(last.get("num_pseudo")) else "", _network(run)
+    )
+
+
+def _network(run: RunData) -> str:
+    network, train = _section(run, "network"), _section(run, "train")
+    if not adapted(run) or not network:
+        return ""
+    stages = {
+        "partial": f"The last {plural(network.get('last_stages'), 'stage')} of the network",
+        "full": "The whole network",
+    }
+    return (
+        f"{stages.get(str(train.get('adapt')), 'The network')} then learnt from the student’s calibrated probabilities "
+        f"of every scan of the training pool and from the experts’ labels (AdamW, learning rate {network.get('lr')}, "
+        f"batches of {network.get('batch_size')}, at least {plural(network.get('min_steps'), 'step')} and "
+        f"{plural(network.get('epochs'), 'epoch')}, random views of each scan), once for each fold and once on all."
+    )
 
 
 def _calibration(run: RunData) -> str:

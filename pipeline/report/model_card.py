@@ -5,6 +5,7 @@ import re
 from pipeline.report import summary
 from pipeline.report.cautions import cautions
 from pipeline.report.gather import Row, RunData
+from pipeline.report.methods import adapted
 from pipeline.report.wording import (
     MISSING,
     count,
@@ -196,6 +197,7 @@ def _made(run: RunData) -> str:
     backbone = (run.config.get("backbone") or {}).get("name", MISSING)
     lines = [
         f"- Backbone: {_plain(str(backbone))}",
+        f"- Classifier: {'a network adapted to this pool' if adapted(run) else 'a head on frozen embeddings'}",
         f"- Queue strategy: {_plain(str((run.config.get('strategy') or {}).get('name', MISSING)))}",
         f"- Seed: {_plain(str(run.config.get('seed', MISSING)))}",
         *(f"- {_plain(str(name))}: {_plain(str(value))}" for name, value in versions.items()),

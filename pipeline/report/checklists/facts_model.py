@@ -2,7 +2,7 @@
 
 from pipeline.report.checklists.fact import CARD, Fact, see
 from pipeline.report.gather import Row, RunData
-from pipeline.report.methods import methods
+from pipeline.report.methods import adapted, methods
 from pipeline.report.methods import software as versions
 from pipeline.report.wording import count, known, plural, words
 
@@ -55,7 +55,8 @@ def initial_weights(run: RunData) -> Fact | None:
         if _train(run).get("head") == "linear"
         else " The head starts from random weights drawn from the run’s seed."
     )
-    return Fact(f"Backbone: {run.backbone['origin']}.{head}", (("backbone.json", "../backbone.json"),))
+    network = " The adapted network starts from these weights and the student’s head." if adapted(run) else ""
+    return Fact(f"Backbone: {run.backbone['origin']}.{head}{network}", (("backbone.json", "../backbone.json"),))
 
 
 def training(run: RunData) -> Fact | None:
@@ -100,6 +101,12 @@ def predictor_blind(run: RunData) -> Fact | None:
     """Features are computed without labels."""
     if not run.backbone:
         return None
+    if adapted(run):
+        return Fact(
+            "The network reads the pixels alone; what it learned comes from labels and pseudo-labels of the training "
+            "pool, never from the holdout’s.",
+            (see("methods", "methods"),),
+        )
     return Fact(
         "Features are computed from the pixels alone, before and without any label.", (see("methods", "methods"),)
     )
