@@ -95,10 +95,7 @@ class Adapter:
 
     def train(self, folds: Sequence[Fold], seed: int) -> list[tuple[Trained, np.ndarray, Curves]]:
         """Train one network a fold; returns each with its logits (H, C) of the held-out scans, and its curves."""
-        design = self._design(folds[-1].head)
-        early = activations.early_of(design.backbone, self.config, design.num_early)
-        needed_N = np.unique(np.concatenate([self._needed(fold) for fold in folds]))
-        self._fill(early, needed_N)
+        design, early, needed_N = self.prepare(folds)
         at = {int(row): i for i, row in enumerate(needed_N)}
         jobs = [
             Job(
@@ -110,6 +107,14 @@ class Adapter:
             for number, fold in enumerate(folds)
         ]  # fmt: skip
         return self._run(jobs)
+
+    def prepare(self, folds: Sequence[Fold]) -> tuple[Design, Early, np.ndarray]:
+        """Compute the activations the cache lacks; returns the network, its early part, and the scans the folds use."""
+        design = self._design(folds[-1].head)
+        early = activations.early_of(design.backbone, self.config, design.num_early)
+        needed_N = np.unique(np.concatenate([self._needed(fold) for fold in folds]))
+        self._fill(early, needed_N)
+        return design, early, needed_N
 
     def predict(self, trained: Trained) -> np.ndarray:
         """Logits (N, C) of every scan with a vector, from its pixels."""

@@ -5,12 +5,26 @@ import os
 import sys
 from pathlib import Path
 
-from tests.bench import adapt, audit, consensus, coverage, duplicates, folds, lungs, page, resume, selection, speed
+from tests.bench import (
+    adapt,
+    audit,
+    consensus,
+    coverage,
+    duplicates,
+    folds,
+    lungs,
+    network,
+    page,
+    resume,
+    selection,
+    speed,
+)
 
 BENCHES = {
     "speed": speed.main, "selection": selection.main, "resume": resume.main, "coverage": coverage.main,
     "lungs": lungs.main, "duplicates": duplicates.main, "audit": audit.main,
     "consensus": consensus.main, "page": page.main, "adapt": adapt.main, "folds": folds.main,
+    "network": network.main,
 }  # fmt: skip
 
 

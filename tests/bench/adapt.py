@@ -78,14 +78,11 @@ def _write() -> None:
         frozen, adapted = (of_way[way] for way in WAYS)
         both = sorted(set(frozen) & set(adapted))
         if both:
-            gains = [
-                tables.mean_ci([adapted[s][name] - frozen[s][name] for s in both]) for name in ("auroc", "accuracy")
-            ]
+            gains = [tables.mean_ci([adapted[s][n] - frozen[s][n] for s in both]) for n in ("auroc", "accuracy")]
             notes.append(f"{labels}: AUROC {gains[0]}, accuracy {gains[1]}")
     tables.write(
         "adapt", "Adapting the network: Kermany's official test (624 scans)", "python -m tests.bench adapt --seeds 5",
-        ("expert labels", "what learns", "seeds", "AUROC", "accuracy", "balanced accuracy", "sensitivity", "specificity",
-         "minutes (median)"),
+        ("expert labels", "what learns", "seeds", *(name.replace("_", " ") for name in SHOWN), "minutes (median)"),
         table,
         "Mean ± 95 % t-interval over seeds. Gain of the last stages over the frozen head on the same labels, paired by "
         f"seed: {'; '.join(notes)}. The operating point (best balanced accuracy) comes from out-of-fold scores of the "
