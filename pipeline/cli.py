@@ -117,6 +117,30 @@ def embed(
 
 
 @app.command()
+def pretrain(
+    pool: Annotated[str, typer.Argument(help="Folder, manifest, medmnist:NAME or phantom:.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run; the backbone goes to OUT/pretrain.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on in --out from the last epoch.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a backbone on a pool's scans without their labels, e.g. --set pretrain.epochs=50; see `pretrain` in config.
+
+    Use it with `--set backbone.name=OUT` in every other command.
+    """
+    from pipeline import pretraining, runs
+
+    request = runs.Request(
+        config_file=config, overrides=_overrides({"pool.uri": pool}, set_), out=out, resume=resume, overwrite=overwrite,
+        quiet=quiet,
+    )  # fmt: skip
+    _answer(pretraining.pretrain_pool(request), as_json, _show_pretrained)
+
+
+@app.command()
 def audit(
     pool: Annotated[str, typer.Argument(help="Folder, manifest, medmnist:NAME, phantom:, or a run directory.")],
     config: ConfigOption = None,
@@ -177,6 +201,18 @@ def report(folder: RunArgument, as_json: JsonOption = False) -> None:
     from pipeline import runs
 
     _answer(runs.rebuild_report(folder), as_json, lambda found: _say(f"report: {found['report']}"))
+
+
+@app.command("export")
+def export_model(
+    folder: RunArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the model.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write the run's classifier for use elsewhere: ONNX from scan to probability, safetensors, preprocessing, card."""
+    from pipeline import export
+
+    _answer(export.export(folder, out), as_json, _show_exported)
 
 
 @queue_app.command("export")
@@ -314,6 +350,28 @@ def config_check(files: Annotated[list[Path], typer.Argument(help="YAML files.")
 
 
 @app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="reference: baselines a reader knows, on a set a reader knows.")],
+    covid: Annotated[str | None, typer.Option(help="Pool with COVID scans and patient ids, as covid3.")] = None,
+    kermany: Annotated[str | None, typer.Option(help="Pool of Kermany et al. 2018: folder or manifest.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the result and its audit.")] = None,
+    seeds: Annotated[int, typer.Option(help="Draws, each with its own split and training.")] = 5,
+    vgg16: Annotated[Path | None, typer.Option(help="ImageNet weights of torchvision's VGG16.")] = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure well-known baselines beside published figures and the audit's verdict on the very same scans."""
+    from pipeline.baselines import bench as baselines
+    from pipeline.baselines import report as shown
+
+    if name not in baselines.NAMES:
+        raise InputError("no such bench", value=name, where="bench", fix=f"known: {', '.join(baselines.NAMES)}")
+    request = baselines.Request(covid, kermany, out, seeds, vgg16, _overrides({}, set_), quiet)
+    _answer(baselines.reference(request), as_json, shown.show)
+
+
+@app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Say what this machine has and what a run would use."""
     from pipeline import doctor as examiner
@@ -400,6 +458,22 @@ def _complain_of_crash(error: Exception) -> int:
     details = "; ".join(getattr(error, "__notes__", [])) or f"set {DEBUG}=1 to see where"
     _complain(f"{what[:300]}. This is a mistake of ours, please report it; {details}", "internal error")
     return 1
+
+
+def _show_pretrained(found: dict[str, Any]) -> None:
+    card = found["card"]
+    _say(f"backbone: {found['backbone']}")
+    _say(f"  {card['architecture']}, {card['method']}, {card['epochs']} epochs on {card['num_scans']} scans")
+    _say(f"  use it: --set backbone.name={found['out']}")
+
+
+def _show_exported(found: dict[str, Any]) -> None:
+    check = found["check"]
+    _say(f"{found['out']}: round {found['round']}, from scan to probability")
+    _say(
+        f"  largest difference of a probability on {check['num_scans']} scans: ONNX against torch "
+        f"{check['onnx_against_torch']:.1e}, ONNX against the run {check['onnx_against_run']:.1e}"
+    )
 
 
 def _show_run(found: dict[str, Any]) -> None:

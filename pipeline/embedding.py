@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from embeddings import backbones, extract
 from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
-from pipeline.config import Config
+from pipeline.config import BackboneConfig, Config
 from pipeline.context import StageContext, cache_folder
 from pipeline.contracts import MANIFEST, write_parquet, write_text
 from pipeline.errors import InputError
@@ -44,6 +44,24 @@ class Job:
         return sum(len(shard.sha256) for shard in self.shards)
 
 
+def backbone_of(ctx: StageContext) -> Backbone:
+    """The run's backbone: the one its pretrain stage wrote, where `pretrain.epochs` asks for one.
+
+    Raises:
+        InputError: when it is asked for and not there: only `run` and `pretrain` have that stage.
+    """
+    if ctx.config.pretrain.epochs == 0:
+        return backbones.resolve(ctx.config.backbone)
+    folder = ctx.folder / backbones.PRETRAINED
+    if not (folder / backbones.CARD).is_file():
+        raise InputError(
+            "the backbone is to be pretrained, and has not been in this folder", value=ctx.config.pretrain.epochs,
+            where="pretrain.epochs",
+            fix="set it to 0; with the folder of `cxr-ssl pretrain` in backbone.name for a pretrained one",
+        )  # fmt: skip
+    return backbones.resolve(BackboneConfig(name=str(folder)))
+
+
 def prepare(ctx: StageContext, content: Sequence[tuple[str, str]], *, erase_lungs: bool = False) -> Job:
     """Find the run's backbone, its store, and which of the (sha256, uri) pairs have no vector yet.
 
@@ -53,7 +71,7 @@ def prepare(ctx: StageContext, content: Sequence[tuple[str, str]], *, erase_lung
         erase_lungs: Embed the scans without their lungs (`embeddings.lungs`), in a store of their own.
     """
     root = Path(ctx.config.embed.store) if ctx.config.embed.store else cache_folder() / "embeddings"
-    backbone = backbones.resolve(ctx.config.backbone)
+    backbone = backbone_of(ctx)
     store = extract.open_store(ctx.config, backbone, root, erase_lungs=erase_lungs)
     model = _onnx(ctx, backbone, root) if _use_onnx(ctx.config) else None
     shards = extract.plan(ctx.config, backbone, model, store, content, erase_lungs=erase_lungs)

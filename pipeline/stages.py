@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__, run_dir
+from embeddings import backbones
+from pipeline import __version__, adapt, run_dir
 from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.findings import check_labels
@@ -55,6 +56,10 @@ STAGES: tuple[Stage, ...] = (
         "training pool and sealed holdout, by group",
     ),
     Stage(
+        "pretrain", "pipeline.pretraining", ("pretrain", "backbone"), ("pretrain.json",),
+        "the backbone learns from the training pool's scans, without labels; nothing for pretrain.epochs 0",
+    ),
+    Stage(
         "embed", "pipeline.embedding", ("backbone", "preprocess", "embed"), ("embeddings.npy", "embeddings.parquet"),
         "scans to vectors, addressed by content",
     ),
@@ -73,7 +78,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "reference", "pipeline.reference",
-        ("rounds", "strategy", "queue", "train", "calibrate", "pseudo", "evaluate", "oracle"), (),
+        ("rounds", "strategy", "queue", "train", "network", "calibrate", "pseudo", "evaluate", "oracle"), (),
         "random selection on the same budget",
     ),
     Stage(
@@ -98,6 +103,7 @@ def run_stages(ctx: StageContext, names: tuple[str, ...] | None = None) -> dict[
         before = records[stage.name]["fingerprint"]
         if stage.name == "manifest" and names is None:
             check_labels(ctx)  # before hours of embedding
+            adapt.check(ctx)
     return records
 
 
@@ -173,8 +179,10 @@ def _content(ctx: StageContext, stage: Stage) -> str | None:
 
 
 def _weights_hash(config: Config) -> str | None:
-    """A file of weights may be replaced under the same name."""
-    return run_dir.file_hash(Path(config.backbone.weights)) if config.backbone.weights else None
+    """A file of weights, or a pretrained backbone, may be replaced under the same name."""
+    folder = backbones.pretrained_folder(config.backbone)
+    path = folder / backbones.WEIGHTS if folder else config.backbone.weights
+    return run_dir.file_hash(Path(path)) if path else None
 
 
 def _outputs_exist(ctx: StageContext, stage: Stage) -> bool:

@@ -1,0 +1,39 @@
+"""A tiny network, a few scans and a training that takes moments."""
+
+import hashlib
+
+import numpy as np
+
+from embeddings import backbones
+from embeddings.pretrain import pixels
+from embeddings.pretrain.task import Task
+from pipeline.config import AugmentConfig, BackboneConfig, PretrainConfig
+
+NAME = "timm:test_resnet.r160_in1k"
+S = 32
+
+
+def shas(num):
+    return tuple(hashlib.sha256(str(i).encode()).hexdigest() for i in range(num))
+
+
+def fill(cache, num, seed=0):
+    """Smooth scans: 8 x 8 random blocks, enlarged."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (num, 1, 1, 8, 8), dtype=np.uint8)
+    cache.write(shas(num), blocks.repeat(S // 8, axis=3).repeat(S // 8, axis=4))
+
+
+def options(**changed):
+    given = {"epochs": 2, "size_px": S, "batch_size": 8, "hidden_dim": 32, "projection_dim": 16}
+    return PretrainConfig(**(given | {"augment": AugmentConfig()} | changed))
+
+
+def task(folder, num=24, seed=0, look_at=(), probe=None, backbone=None, **changed):
+    """A training in `folder`, which holds its scans as well."""
+    cache = pixels.open_cache(folder.parent / "pixels", S)
+    if not cache.known():
+        fill(cache, max(num, 24))
+    backbone = backbone or backbones.untrained(BackboneConfig(name=NAME))
+    folder.mkdir(exist_ok=True)
+    return Task(cache, shas(num), backbone, options(**changed), seed, folder, look_at=look_at, probe=probe)
