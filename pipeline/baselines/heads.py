@@ -1,0 +1,54 @@
+"""What needs no network to be trained: a head on frozen embeddings, trees on what the file says."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from pipeline import features
+from pipeline.audit import probes
+from pipeline.calibrate import class_weights
+from pipeline.config import TrainConfig
+from pipeline.train import Problem, train_loop
+
+# N scans, L of them to learn from, T to score, D dimensions, P of them kept, M facts, C classes
+
+GREY = ("grey_mean", "grey_sd", "rim_mean")
+FACTS = {"six-numbers": ("width_px", "height_px", "aspect", *GREY), "three-numbers": GREY}
+
+Ints = NDArray[np.int64]
+
+
+def frozen(emb_ND: np.ndarray, class_N: Ints, train: Ints, test: Ints, config: TrainConfig) -> NDArray[np.float64]:
+    """Probabilities (T, C) of the pipeline's own head on embeddings, every class of the same weight.
+
+    The principal axes are those of the scans to learn from.
+    """
+    num_classes = int(class_N.max()) + 1
+    known_LD, asked_TD = (np.asarray(emb_ND[rows], np.float32) for rows in (train, test))
+    known_LP, asked_TP = _features(known_LD, asked_TD, config.num_components)
+    weight_L = class_weights(class_N[train], num_classes)[class_N[train]]
+    target_LC = np.eye(num_classes)[class_N[train]]
+    problem = Problem(known_LP, target_LC, weight_L, config.teacher_l2)
+    head = train_loop(problem, config, seed=0)
+    return np.asarray(softmax(head.logits(asked_TP).astype(np.float64), axis=1))
+
+
+def _features(known_LD: np.ndarray, asked_TD: np.ndarray, num_axes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both on the leading axes of the first, scaled as `features` does; where it spans fewer, all of it as it is.
+
+    A penalised linear head does not care about rotations, so few scans need no axes.
+    """
+    if len(known_LD) > num_axes:
+        mean_D, axes_DP, variance = features.principal_axes(known_LD, num_axes)
+        known_LP, asked_TP = ((emb - mean_D) @ axes_DP.astype(np.float32) for emb in (known_LD, asked_TD))
+    else:
+        mean_D = known_LD.mean(0)
+        known_LP, asked_TP = known_LD - mean_D, asked_TD - mean_D
+        variance = float(np.square(known_LP).sum(1).mean())
+    scale = np.float32(features.RMS_NORM / np.sqrt(max(variance, 1e-12)))
+    return known_LP * scale, asked_TP * scale
+
+
+def facts_alone(fact_NM: np.ndarray, class_N: Ints, train: Ints, test: Ints) -> NDArray[np.float64]:
+    """Probabilities (T, C) of the audit's own trees on what the file says of a scan."""
+    return np.asarray(probes.fit_predict(fact_NM[train], class_N[train], fact_NM[test], "trees"), np.float64)

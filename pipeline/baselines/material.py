@@ -1,0 +1,155 @@
+"""The scans of the set as the baselines see them: content, class, patient group, embeddings, what the file says."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embeddings import activations
+from embeddings.activations import Early
+from pipeline import config as configuration
+from pipeline import embedding
+from pipeline.audit import pixels
+from pipeline.context import StageContext, cache_folder
+from pipeline.contracts import DUPLICATES, MANIFEST, POOL_LABELS
+from pipeline.errors import InputError
+from pipeline.vectors import Vectors
+
+# N scans, D dimensions, M facts
+
+log = logging.getLogger(__name__)
+VGG16, VGG16_FILE = "torchvision:vgg16", "vgg16-397923af.pth"
+VGG16_PX, _VGG16_CHANNELS = 224, 512  # other sizes do not fit its pooling to 7 x 7
+_MATRIX = "bench-embeddings.npy"  # there only while vectors are gathered
+
+Ints = np.ndarray
+
+
+@dataclass(frozen=True)
+class Material:
+    """Usable scans, in the order of their content: the same on every machine.
+
+    Attributes:
+        ctx: Folder of the audit, configuration, engine.
+        scans: Their rows of the manifest.
+        class_N: Index among the findings.
+        group_N: Patient with all copies of the patient's pictures.
+    """
+
+    ctx: StageContext
+    scans: pa.Table
+    class_N: Ints
+    group_N: Ints
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    @cached_property
+    def sha256(self) -> tuple[str, ...]:
+        """Content of each scan."""
+        return tuple(self.scans["sha256"].to_pylist())
+
+    @cached_property
+    def uris(self) -> tuple[str, ...]:
+        """Where each scan is read from."""
+        return tuple(self.scans["uri"].to_pylist())
+
+    @cached_property
+    def emb_ND(self) -> np.ndarray:
+        """What the audit's backbone makes of each scan."""
+        vectors = Vectors.open(self.ctx.folder)
+        return np.asarray(vectors.emb_ND[vectors.positions(self.scans["image_id"])], np.float32)
+
+    @cached_property
+    def facts(self) -> pixels.PixelFacts:
+        """What the files say, and embeddings of the scans without their lungs; the audit has left both."""
+        return pixels.measure(self.ctx, self.scans)
+
+    def facts_named(self, names: Sequence[str]) -> np.ndarray:
+        """Columns of the facts, (N, M)."""
+        return self.facts.meta_NM[:, [self.facts.names.index(name) for name in names]]
+
+    def vgg16(self, weights: Path) -> np.ndarray:
+        """Embeddings (N, 512) of VGG16, its last feature map averaged."""
+        given = {"backbone.name": VGG16, "backbone.weights": str(weights), "preprocess.size_px": VGG16_PX}
+        config = configuration.load(self.ctx.folder / "resolved.yaml", given)
+        ctx = replace(self.ctx, config=config)
+        job = embedding.prepare(ctx, list(zip(self.sha256, self.uris, strict=True)))
+        total = job.num_scans
+        broken = embedding.embed(ctx, job, lambda done: ctx.progress("vgg16", done, total))
+        if broken:
+            raise InputError(f"{len(broken)} scans can no longer be read: {broken[0][1]}", where="bench reference")
+        path = ctx.folder / _MATRIX
+        emb_ND = np.asarray(job.store.gather(list(self.sha256), path), np.float32)
+        path.unlink()
+        return np.asarray(emb_ND.reshape(len(self), _VGG16_CHANNELS, -1).mean(axis=2))
+
+
+def load(ctx: StageContext) -> Material:
+    """What the audit's stages have left; a scan that could not be embedded is left out."""
+    found = scans_of(ctx)
+    rows = np.flatnonzero(np.asarray(Vectors.open(ctx.folder).has(found.scans["image_id"])))
+    return replace(
+        found, scans=found.scans.take(pa.array(rows)), class_N=found.class_N[rows], group_N=found.group_N[rows]
+    )
+
+
+def scans_of(ctx: StageContext) -> Material:
+    """The usable scans of the folder."""
+    table = MANIFEST.read(ctx.folder).append_column("label", POOL_LABELS.read(ctx.folder)["label"])
+    copies = DUPLICATES.read(ctx.folder)
+    for name in ("group_id", "canonical_id"):
+        table = table.append_column(name, copies[name])
+    table = table.filter(pc.equal(table["status"], "ok")).sort_by([("sha256", "ascending"), ("path", "ascending")])
+    findings = pa.array(ctx.config.pool.findings or (), pa.string())
+    class_N = np.asarray(pc.index_in(table["label"], value_set=findings), np.int64)
+    group_N = np.asarray(pc.index_in(table["group_id"], pc.unique(table["group_id"])), np.int64)
+    return Material(ctx, table, class_N, group_N)
+
+
+def fill(material: Material, early: Early, root: Path) -> None:
+    """Compute the pixels or activations that the cache lacks."""
+    ctx = material.ctx
+    scans = list(zip(material.sha256, material.uris, strict=True))
+    model = None
+    if early.num_stages and ctx.config.engine.num_gpus_per_task == 0.0:
+        model = root / f"{early.backbone.weights_hash}-{early.num_stages}-{early.size_px}.onnx"
+        for _ in ctx.engine.map_shards(activations.export_early, [(early, model)]):
+            pass
+    shards = activations.plan(ctx.config, early, model, root, scans)
+    total, done = sum(len(shard.sha256) for shard in shards), 0
+    for _, num in ctx.engine.map_shards(activations.fill_shard, shards, on_gpu=True):
+        done += num
+        ctx.progress("activations" if early.num_stages else "pixels", done, total)
+
+
+def find_vgg16(given: Path | None) -> Path | None:
+    """The file of VGG16's ImageNet weights: the one given, else where torch keeps what it downloads; None without.
+
+    Raises:
+        InputError: the file given is not there.
+    """
+    if given is not None:
+        if not given.is_file():
+            raise InputError("no such weights file", value=str(given), where="--vgg16", fix=f"give {VGG16_FILE}")
+        return given
+    path = vgg16_place()
+    return path if path.is_file() else None
+
+
+def vgg16_place() -> Path:
+    """Where torch keeps VGG16's weights."""
+    base = os.environ.get("TORCH_HOME")
+    home = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "torch"
+    return home / "hub" / "checkpoints" / VGG16_FILE
+
+
+def caches() -> Path:
+    """Folder of the pixels and activations, shared with runs."""
+    return cache_folder() / "scans"

@@ -1,0 +1,88 @@
+"""Figures over several draws: their mean, an interval for the patients, the spread for draw and training."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import bootstrap
+from pipeline.calibrate import group_index
+from pipeline.weighted import Scores, number
+
+# N scans of all draws together, T of one, C classes, B replicates
+
+Floats = NDArray[np.float64]
+NUM_BOOTSTRAP = 1000
+OF_A_CLASS = ("sensitivity", "specificity", "auroc")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Test scans of one draw.
+
+    Attributes:
+        prob_TC: Probabilities; the highest one is the answer.
+        class_T: Truth.
+        group_T: Patient groups, the same names in all draws.
+    """
+
+    prob_TC: Floats
+    class_T: NDArray[np.int64]
+    group_T: Sequence[Hashable]
+
+
+def figures(
+    draws: Sequence[Scored], findings: Sequence[str], rng: np.random.Generator, num_bootstrap: int = NUM_BOOTSTRAP
+) -> dict[str, Any]:
+    """Mean of each metric over the draws, `{"value","ci95","sd","draws"}`, and the confusion matrix of all.
+
+    The interval redraws patients, and one who was tested in several draws comes and goes in all of them: it is the
+    mean's. `sd` says how far single draws (another split, another training) lie apart; None for one.
+
+    Args:
+        draws: At least one.
+        findings: C names, in the order of the columns.
+        rng: Of the replicates.
+        num_bootstrap: Replicates; 0: no interval.
+    """
+    scores = [_scores(one.prob_TC, one.class_T) for one in draws]
+    stop_D = np.cumsum([len(one.class_T) for one in draws])
+    parts = [slice(stop - len(one.class_T), stop) for one, stop in zip(draws, stop_D.tolist(), strict=True)]
+    group_N = group_index([group for one in draws for group in one.group_T])
+
+    def each(weight_BN: Floats) -> list[dict[str, Floats]]:
+        return [one.measure(weight_BN[:, part]) for one, part in zip(scores, parts, strict=True)]
+
+    def mean(weight_BN: Floats) -> dict[str, Floats]:
+        found = each(weight_BN)
+        return {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
+
+    single = each(np.ones((1, len(group_N))))
+    replicate_B = bootstrap.replicates(mean, group_N, num_bootstrap, rng)
+    together = _scores(np.concatenate([one.prob_TC for one in draws]), np.concatenate([one.class_T for one in draws]))
+    informed = together.informed(group_N)
+    out: dict[str, Any] = {}
+    for ours, theirs in _names(findings).items():
+        value_D = np.array([float(one[theirs][0]) for one in single])
+        value = float(value_D.mean())
+        out[ours] = {
+            "value": number(value),
+            "ci95": informed[theirs].interval(value, replicate_B[theirs]) if replicate_B else None,
+            "sd": float(value_D.std(ddof=1)) if len(value_D) > 1 else None,
+            "draws": value_D.tolist(),
+        }
+    return out | {
+        "confusion": together.confusion_CC.tolist(), "num_tests": len(group_N), "num_groups": int(group_N.max()) + 1,
+    }  # fmt: skip
+
+
+def _scores(prob_NC: Floats, class_N: NDArray[np.int64]) -> Scores:
+    return Scores(prob_NC, prob_NC.argmax(1).astype(np.int64), class_N)
+
+
+def _names(findings: Sequence[str]) -> dict[str, str]:
+    """Our names of the metrics, `sensitivity_covid`, and those of `weighted.Scores`, `sensitivity:2`."""
+    of_classes = {f"{name}_{finding}": f"{name}:{c}" for c, finding in enumerate(findings) for name in OF_A_CLASS}
+    return {"accuracy": "accuracy"} | of_classes
