@@ -17,6 +17,7 @@ from embeddings import augment, chain, decode
 from embeddings.backbones import Backbone
 from embeddings.scan_cache import ScanCache
 from pipeline.config import AugmentConfig, Config
+from pipeline.errors import InputError
 
 # N scans, V views, S side in pixels, H height and W width and C channels of the activations
 
@@ -89,15 +90,30 @@ def fill_shard(shard: Shard) -> int:
     """Decode, make the views, run the early stages, publish; returns the number of scans.
 
     Raises:
-        DecodeError: for a scan that was readable when it was embedded and is no longer.
+        InputError: see `load`.
     """
     forward = _forward(shard.early, shard.model, shard.num_threads)
     arrays = []
     for sha, uri in zip(shard.sha256, shard.uris, strict=True):
-        scan_1SS = decode.load_square(decode.read_bytes(uri), shard.early.size_px, max_pixels=shard.max_pixels)
+        scan_1SS = load(uri, shard.early.size_px, shard.max_pixels)
         arrays.append(forward(_views(scan_1SS, sha, shard.early)))
     shard.cache.write(shard.sha256, np.stack(arrays))
     return len(arrays)
+
+
+def load(uri: str, size_px: int, max_pixels: int) -> np.ndarray:
+    """One scan (1, S, S) in [0, 1].
+
+    Raises:
+        InputError: for a scan that was readable when it was embedded and is no longer.
+    """
+    try:
+        return decode.load_square(decode.read_bytes(uri), size_px, max_pixels=max_pixels)
+    except decode.DecodeError as error:
+        raise InputError(
+            f"the scan could be read before and cannot be read now: {error}", where=uri,
+            fix="put it back, and go on with --resume",
+        ) from error  # fmt: skip
 
 
 def _views(scan_1SS: np.ndarray, sha256: str, early: Early) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from embeddings import activations, backbones, decode
+from embeddings import activations, backbones
 from embeddings.activations import Early
 from pipeline import calibrate, network, run_dir
 from pipeline.config import Config, NetworkConfig
@@ -392,7 +392,7 @@ def _predict_shard(shard: _Scans) -> np.ndarray:
 
     def scans() -> Iterator[np.ndarray]:
         for uri in shard.uris:
-            yield decode.load_square(decode.read_bytes(uri), shard.size_px, max_pixels=shard.max_pixels)[None]
+            yield activations.load(uri, shard.size_px, shard.max_pixels)[None]
 
     return np.concatenate([session.run([shard.output], {"scan": scan})[0] for scan in scans()])
 

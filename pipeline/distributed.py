@@ -17,6 +17,7 @@ from pipeline import adapt
 from pipeline.adapt import Job, fingerprint
 from pipeline.config import TrainConfig
 from pipeline.engine import set_threads
+from pipeline.errors import CxrSslError, EngineError
 from pipeline.train import Head, Problem, Worker, train_loop
 
 CHECKPOINT, HEAD = "state.pt", "head.safetensors"
@@ -51,7 +52,7 @@ def fit_network(job: Job, num_workers: int) -> None:
     use_gpu = job.use_gpu is not False and ray.cluster_resources().get("GPU", 0.0) > 0
     settings = {"job": ray.put(job), "threads": job.num_threads}
     storage, name = job.folder / "ray_train", f"{job.name}-{fingerprint(job)}"
-    _run(_network_loop, settings, num_workers, storage, name, use_gpu=use_gpu)
+    _run(network_loop, settings, num_workers, storage, name, use_gpu=use_gpu)
     shutil.rmtree(storage / name, ignore_errors=True)
 
 
@@ -59,7 +60,11 @@ def _run(
     loop: Callable[[dict[str, Any]], None], settings: dict[str, Any], num_workers: int, storage: Path, name: str, *,
     use_gpu: bool,
 ) -> Any:  # fmt: skip
-    """Run a loop on every worker; a worker that dies starts all again from the last checkpoint, which is returned."""
+    """Run a loop on every worker; a worker that dies starts all again from the last checkpoint, which is returned.
+
+    Raises:
+        CxrSslError: what the loop raised on a worker; EngineError for anything else that no retry got over.
+    """
     from ray import train
     from ray.train.torch import TorchTrainer
 
@@ -74,7 +79,18 @@ def _run(
             checkpoint_config=train.CheckpointConfig(num_to_keep=1),
         ),
     )
-    return trainer.fit().checkpoint
+    try:
+        return trainer.fit().checkpoint
+    except train.WorkerGroupError as error:
+        failures = error.worker_failures.values()
+        causes = [getattr(failure, "_base_exc", failure) for failure in failures]  # as raised, or in Ray's envelope
+        for cause in causes:
+            if isinstance(cause, CxrSslError):
+                raise cause from error
+        raise EngineError(
+            f"the workers of {name.rpartition('-')[0]} failed again after every retry: {type(causes[0]).__name__}",
+            fix="run again with --resume: the last epoch is kept; look at the memory of the nodes",
+        ) from error
 
 
 def _loop(settings: dict[str, Any]) -> None:
@@ -93,7 +109,8 @@ def _loop(settings: dict[str, Any]) -> None:
         train.report({"epoch": len(head.loss), "loss": head.loss[-1] if head.loss else 0.0}, checkpoint=last)
 
 
-def _network_loop(settings: dict[str, Any]) -> None:
+def network_loop(settings: dict[str, Any]) -> None:
+    """What each worker of `fit_network` runs; the first one writes the files."""
     import ray
     from ray import train
 

@@ -17,6 +17,7 @@ def examine() -> list[dict[str, Any]]:
         *_packages(),
         _backbone(),
         _gpu(),
+        _training(),
         _faiss(),
         _memory(),
         _shared_memory(),
@@ -61,6 +62,22 @@ def _gpu() -> dict[str, Any]:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         return _row("GPU", True, f"{names}: embeddings through torch with engine.num_gpus_per_task=1")
     return _row("GPU", True, "none: embeddings through onnxruntime on the CPU")
+
+
+def _training() -> dict[str, Any]:
+    """What a network is trained on where nothing is configured: device, precision, tasks and workers."""
+    from embeddings import compute
+    from pipeline.config import EngineConfig, TrainConfig
+
+    device = compute.pick_device(None)
+    half = str(compute.half_type(device)).removeprefix("torch.")
+    if device.type == "cuda":
+        where = f"on the GPU in {half} mixed precision (float32 with network.precision=fp32)"
+    else:
+        where = f"on the CPU in float32 ({half} with network.precision=amp)"
+    tasks = max(1, (os.cpu_count() or 1) // EngineConfig().threads_per_task)
+    workers = TrainConfig().num_workers
+    return _row("training", True, f"{where}; {tasks} tasks at a time, train.num_workers={workers} a network")
 
 
 def _faiss() -> dict[str, Any]:

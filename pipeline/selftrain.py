@@ -168,10 +168,13 @@ def learn(
     chosen = _choose(teacher, student, material, config, bool(decisions.admitted_N.any()), rng)
     curves = None
     if adapter is not None:
-        plans = zip(trains, prob_of_fold, strict=True)
-        admitted_of_fold = [pseudo.decide(p[material.train_T], threshold_C, config.pseudo, admitted) for _, p in plans]
+        is_open_T = np.isin(material.train_T, open_T)
+        admitted_of_fold = [np.zeros(len(is_open_T), bool) for _ in prob_of_fold]
+        for admitted_T, prob_NC in zip(admitted_of_fold, prob_of_fold, strict=True):
+            rows = material.train_T[is_open_T]  # those the round decides on: its quotas are theirs
+            admitted_T[is_open_T] = pseudo.decide(prob_NC[rows], threshold_C, config.pseudo, admitted).admitted_N
         chosen, curves = _adapted(
-            adapter, chosen, material, config, fold_E, trains, [found.admitted_N for found in admitted_of_fold],
+            adapter, chosen, material, config, fold_E, trains, admitted_of_fold,
             _at_balanced(threshold_C, prevalence_C), rng,
         )  # fmt: skip
     student_temperature, bias_C = _point(chosen.oof_logit_EC, material.class_E)

@@ -15,6 +15,7 @@ from tests.bench import (
     lungs,
     network,
     page,
+    pretrain,
     resume,
     selection,
     speed,
@@ -24,7 +25,7 @@ BENCHES = {
     "speed": speed.main, "selection": selection.main, "resume": resume.main, "coverage": coverage.main,
     "lungs": lungs.main, "duplicates": duplicates.main, "audit": audit.main,
     "consensus": consensus.main, "page": page.main, "adapt": adapt.main, "folds": folds.main,
-    "network": network.main,
+    "network": network.main, "pretrain": pretrain.main,
 }  # fmt: skip
 
 

@@ -93,6 +93,37 @@ def test_config_check_counts_and_show_can_be_read_again(tmp_path):
     assert config.load(tmp_path / "x.yaml").queue.budget == 33
 
 
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tmp_path, pool, done, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    gpu = ("--set", "engine.use_gpu=true")
+    words = ("engine.use_gpu", "a GPU is asked for and there is none", "cxr-ssl doctor")
+    assert_refused(call("run", "--pool", pool, "--out", tmp_path / "run", *SHORT, *gpu), *words)
+    assert not (tmp_path / "run").exists()
+    assert_refused(call("audit", pool, "--out", tmp_path / "audit", *FAST, *gpu), *words)
+    before = listing(done)
+    assert_refused(call("run", "--out", done, "--resume", *gpu), *words)
+    assert listing(done) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["backbone.name=timm:vit_tiny_patch16_224"],
+            ["backbone.name", "cannot be cut into stages", "train.adapt=head"],
+        ),
+        (["network.last_stages=9"], ["network.last_stages", "efficientnet_lite0 has 9 stages", "at most 8", "got 9"]),
+        (["network.last_stages=0"], ["network.last_stages", "greater than or equal to 1"]),
+        (["network.lr=0"], ["network.lr", "greater than 0"]),
+    ],
+)
+def test_a_network_that_cannot_be_adapted_is_refused_before_the_work(tmp_path, pool, options, words):
+    out = tmp_path / "run"
+    given = [part for option in ("train.adapt=partial", *options) for part in ("--set", option)]
+    assert_refused(call("run", "--pool", pool, "--out", out, *SHORT, *given), *words)
+    assert not (out / "embeddings.npy").exists() and not (out / "duplicates.parquet").exists()
+
+
 # --- pools
 
 

@@ -4,10 +4,15 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
+from safetensors.torch import load_file
 from scipy.special import softmax
 
+from pipeline import network
 from pipeline.models import Classifier
+from pipeline.network import Design, Trained
 from pipeline.train import Head
+from tests import tiny_backbone
 
 FINDINGS = ("normal", "pneumonia", "covid")
 
@@ -58,3 +63,38 @@ def test_round_trip(kind, tmp_path):
     np.testing.assert_array_equal(found.head.logits(x_NP), model.head.logits(x_NP))
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["round"] == 3 and card["temperature"] == 1.7
+
+
+def test_a_network_is_saved_as_what_takes_scans(tmp_path):
+    rng = np.random.default_rng(0)
+    head = Head({"weight0": rng.normal(size=(3, 256)).astype(np.float32), "bias0": np.zeros(3, np.float32)})
+    design = Design(tiny_backbone.backbone(tmp_path), 4, 32, head)
+    trained = Trained(design, network.take(network.late(design)))
+    prevalence_C = np.array([0.7, 0.2, 0.1])
+    model = Classifier(trained, FINDINGS, 1.7, prevalence_C, prevalence_C)
+    folder = tmp_path / "model"
+    model.save(folder, {"round": 2}, (np.zeros(256), np.eye(256)))
+    found = Classifier.load(folder)
+    assert found.model == folder / "model.onnx" and found.findings == FINDINGS and found.temperature == 1.7
+    card = json.loads((folder / "card.json").read_text())
+    assert card["input"] == "scan" and card["round"] == 2
+    assert card["network"] == {"num_early": 4, "size_px": 32, "head": {"weight0": [3, 256], "bias0": [3]}}
+    scan = rng.random((5, 1, 32, 32), np.float32)
+    session = ort.InferenceSession(str(found.model), providers=["CPUExecutionProvider"])
+    logit_NC, prob_NC = session.run(["logit", "probability"], {"scan": scan})
+    np.testing.assert_allclose(prob_NC, found.probabilities(logit_NC), atol=1e-5)
+    whole = network.whole(trained)
+    for parameter in whole.parameters():
+        parameter.data.zero_()
+    whole.load_state_dict(load_file(folder / "model.safetensors"))  # nothing is missing in the file
+    with torch.inference_mode():
+        np.testing.assert_allclose(whole(torch.from_numpy(scan)).numpy(), logit_NC, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_a_head_is_saved_as_what_takes_embeddings(kind, tmp_path):
+    model, basis = classifier(kind)
+    model.save(tmp_path, {}, basis)
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["input"] == "embedding" and "network" not in card
+    assert Classifier.load(tmp_path).head.arrays.keys() == model.head.arrays.keys()

@@ -1,9 +1,12 @@
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from pipeline import selftrain
 from pipeline.dataset import Dataset
+from pipeline.learn_network import Curves
 from pipeline.readings import Heard
+from pipeline.vectors import Vectors
 from tests.pipeline.synthetic_run import options, synthetic_run
 
 
@@ -147,3 +150,124 @@ def test_a_scan_that_experts_reject_gets_no_label_and_teaches_nothing(run):
     assert not set(fit.rows_N.tolist()) & set(material.rejected_R.tolist())
     config, engine, rng = run.ctx.config, run.ctx.engine, np.random.default_rng(0)
     assert not set(selftrain.learn(material, config, engine, 2, (True, True), rng).open_T) & set(material.rejected_R)
+
+
+# --- the network ------------------------------------------------------------------------------------------------------
+
+
+class Network:
+    """Stands for a trained network."""
+
+    def __init__(self, bias_C=None):
+        self.bias_C = bias_C
+
+    def shifted(self, bias_C):
+        return Network(bias_C)
+
+
+class Pupil:
+    """Stands for the adapter: keeps the lessons, and knows the given logits."""
+
+    def __init__(self, logit_NC):
+        self.logit_NC, self.folds = logit_NC, []
+
+    def train(self, folds, seed):
+        self.folds = folds
+        return [(Network(), self.logit_NC[fold.held_out], Curves((0.5,), ())) for fold in folds]
+
+    def predict(self, trained):
+        return self.logit_NC
+
+
+def adapted(run, right=1.0, ctx=None, admitted=(True, True), num=60):
+    """A round whose network has logits of +-`right` on the truth, and the same round without it."""
+    data, material, _ = material_of(run, num)
+    truth_N = np.array([data.findings.index(run.truth[i]) for i in data.ids_N])
+    pupil = Pupil((right * (2.0 * np.eye(2)[truth_N] - 1.0)).astype(np.float32))
+    config = (ctx or run.ctx).config
+    found, plain = (
+        selftrain.learn(material, config, run.ctx.engine, 2, admitted, np.random.default_rng(0), *given)
+        for given in ([pupil], [])
+    )
+    return data, material, pupil, found, plain
+
+
+def test_a_network_takes_the_place_of_the_head(run):
+    _, material, pupil, found, plain = adapted(run)
+    assert found.learner == f"{plain.learner}+network" and found.curves == Curves((0.5,), ())
+    assert isinstance(found.student, Network)
+    np.testing.assert_allclose(found.student_logit_NC, pupil.logit_NC + found.student.bias_C, atol=1e-6)
+    np.testing.assert_allclose(found.oof_logit_EC, found.student_logit_NC[material.expert_E], atol=1e-6)
+    assert found.temperature < plain.temperature  # it is never wrong, and is believed
+    for name in ("prevalence_C", "threshold_C", "open_T"):  # the teacher's and the gate's
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+def test_a_network_that_is_clearly_worse_is_left_out_without_a_trace(run, caplog):
+    with caplog.at_level("INFO"):
+        _, _, _, found, plain = adapted(run, right=-1.0)
+    assert found.learner == plain.learner and found.curves is None
+    np.testing.assert_array_equal(found.student_logit_NC, plain.student_logit_NC)
+    np.testing.assert_array_equal(found.oof_logit_EC, plain.oof_logit_EC)
+    assert found.temperature == plain.temperature
+    assert "the adapted network: out-of-fold AUROC is" in caplog.text
+
+
+def test_a_network_learns_in_the_folds_of_the_heads(run):
+    _, material, pupil, _, _ = adapted(run)
+    *folds, last = pupil.folds
+    assert len(folds) == run.ctx.config.calibrate.num_folds and len(last.held_out) == 0
+    held_out = np.concatenate([fold.held_out for fold in folds])
+    assert sorted(held_out) == sorted(material.expert_E)  # each scan is judged once
+    group = dict(zip(material.expert_E.tolist(), material.group_E, strict=True))
+    for fold in pupil.folds:
+        learned = set(fold.row_L.tolist())
+        assert not learned & set(fold.held_out.tolist())
+        outside = {group[row] for row in fold.held_out.tolist()}
+        assert not outside & {group[row] for row in learned & set(group)}
+        assert learned | set(fold.held_out.tolist()) == set(material.train_T.tolist())
+
+
+def test_a_network_starts_from_what_its_targets_are(run):
+    """The head it is given says of each scan's embedding what the scan's soft target says: its first step is small."""
+    _, material, pupil, _, _ = adapted(run)
+    emb_ND = Vectors.open(run.folder).emb_ND.astype(np.float32)
+    for fold in pupil.folds:
+        soft = ~np.isin(fold.row_L, material.expert_E)
+        assert soft.sum() > 100
+        prob_LC = softmax(fold.head.logits(emb_ND[fold.row_L[soft]]), axis=1)
+        np.testing.assert_allclose(prob_LC, fold.target_LC[soft], atol=0.01)
+
+
+@pytest.mark.parametrize("gate", ["certified", "off"])
+def test_a_network_learns_from_no_scan_the_gate_keeps_out(run, gate):
+    admitted = (True, False) if gate == "certified" else (False, False)
+    _, material, pupil, found, _ = adapted(run, ctx=options(run, pseudo__gate=gate), admitted=admitted)
+    for fold in pupil.folds:
+        taught = set(fold.row_L.tolist()) - set(material.expert_E.tolist())
+        assert not fold.open_L.any()
+        assert (len(taught) > 20) == (gate == "certified")
+    proposed = found.open_T[found.decisions.admitted_N]
+    assert taught == set(proposed.tolist())  # those of the last network are those of the round
+    assert set(found.decisions.class_N[found.decisions.admitted_N].tolist()) <= {0}
+
+
+def test_the_scans_a_network_stops_by_are_of_other_patients(run):
+    _, material, pupil, _, _ = adapted(run, ctx=options(run, network__patience=2))
+    group = dict(zip(material.expert_E.tolist(), material.group_E, strict=True))
+    for fold in pupil.folds:
+        stopping = {group[row] for row in fold.val[0].tolist()}
+        assert stopping and not stopping & {group[row] for row in fold.row_L.tolist() if row in group}
+        assert not stopping & {group[row] for row in fold.held_out.tolist()}
+    assert all(fold.val is None for fold in adapted(run)[2].folds)
+
+
+def test_thresholds_at_the_prevalence_are_ones_at_balanced_classes():
+    prevalence_C, threshold_C = np.array([0.8, 0.15, 0.05]), np.array([0.9, 0.6, 1.01])
+    found_C = selftrain._at_balanced(threshold_C, prevalence_C)
+    assert found_C[2] == 1.01  # a closed class stays closed
+    for c in (0, 1):  # the class against the rest, the others alike
+        other_C = (1 - found_C[c]) / 2 * np.ones(3)
+        prob_C = np.where(np.arange(3) == c, found_C[c], other_C) * np.where(np.arange(3) == c, prevalence_C[c],
+                                                                            (1 - prevalence_C[c]) / 2)  # fmt: skip
+        assert prob_C[c] / prob_C.sum() == pytest.approx(threshold_C[c])

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from pipeline import distributed
+from pipeline import adapt, distributed
 from pipeline.config import TrainConfig
+from pipeline.errors import InputError
 from pipeline.train import Problem, train_loop
+from tests.pipeline.test_adapt import job_in
 
 
 @pytest.mark.ray
@@ -20,3 +24,119 @@ def test_two_workers_of_ray_train_give_the_head_of_one(ray_session, tmp_path):
     np.testing.assert_allclose(together.loss[-1], alone.loss[-1], rtol=1e-3)
     again = distributed.fit(problem, TrainConfig(num_workers=2), 0, tmp_path, "fit")  # the caller died after the fit
     np.testing.assert_array_equal(again.arrays["weight0"], together.arrays["weight0"])
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+# What breaks a worker is patched inside it: functions that are nested here are shipped by value.
+
+
+def networks_agree(one, other):
+    for name, array in adapt.read(one)[0].arrays.items():
+        np.testing.assert_allclose(array, adapt.read(other)[0].arrays[name], atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(adapt.read(one)[1], adapt.read(other)[1], atol=2e-3)
+    np.testing.assert_allclose(adapt.read(one)[2].loss, adapt.read(other)[2].loss, rtol=1e-3)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_two_workers_of_ray_train_give_the_network_of_one(ray_session, tmp_path):
+    alone = job_in(tmp_path)
+    together = replace(alone, folder=tmp_path / "together")
+    adapt.fit(alone)
+    distributed.fit_network(together, 2)
+    assert adapt.finished(together)
+    networks_agree(together, alone)
+    assert not list((together.folder / "ray_train").iterdir())  # checkpoints are for the killed
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_killed_worker_of_ray_train_goes_on_from_the_last_epoch(ray_session, tmp_path, monkeypatch):
+    undisturbed = job_in(tmp_path)
+    killed = replace(undisturbed, folder=tmp_path / "killed")
+    distributed.fit_network(undisturbed, 2)
+    notes = str(tmp_path / "epochs")
+
+    def loop(settings):
+        import os
+        from pathlib import Path
+
+        from pipeline import distributed, learn_network
+
+        order = learn_network._Run._order
+
+        def killed_in_the_third(self, rng):
+            epoch = len(self.loss) + 1
+            with Path(f"{notes}-{self.worker.rank}").open("a") as stream:
+                stream.write(f"{epoch} ")
+            if epoch == 3 and self.worker.rank == 1 and not Path(f"{notes}-killed").exists():
+                Path(f"{notes}-killed").touch()
+                os._exit(1)
+            return order(self, rng)
+
+        learn_network._Run._order = killed_in_the_third
+        distributed.network_loop(settings)
+
+    monkeypatch.setattr(distributed, "network_loop", loop)
+    distributed.fit_network(killed, 2)
+    assert (tmp_path / "epochs-1").read_text() == "1 2 3 3 4 "  # not from the beginning
+    for name, array in adapt.read(killed)[0].arrays.items():
+        np.testing.assert_array_equal(array, adapt.read(undisturbed)[0].arrays[name], err_msg=name)
+    assert adapt.read(killed)[2] == adapt.read(undisturbed)[2]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_is_the_users_error_also_on_workers(ray_session, tmp_path, monkeypatch):
+    job = job_in(tmp_path)
+    attempts = str(tmp_path / "attempts")
+
+    def loop(settings):
+        from pathlib import Path
+
+        from pipeline import distributed, learn_network
+
+        with Path(attempts).open("a") as stream:
+            stream.write("x")
+        step = learn_network._Run._step
+        learn_network._Run._step = lambda self, batch, rng: step(self, batch, rng) * float("nan")
+        distributed.network_loop(settings)
+
+    monkeypatch.setattr(distributed, "network_loop", loop)
+    with pytest.raises(InputError, match=r"network\.lr: the network cannot be trained: the loss is nan in epoch 1"):
+        distributed.fit_network(job, 2)
+    assert (tmp_path / "attempts").read_text() == "xx"  # a mistake is not retried
+
+
+@pytest.mark.ray
+def test_a_killed_task_goes_on_from_the_last_epoch(ray_session, tmp_path):
+    undisturbed = job_in(tmp_path)
+    killed = replace(undisturbed, folder=tmp_path / "killed")
+    adapt.fit(undisturbed)
+    notes = str(tmp_path / "saved")
+
+    def dies_after_two_epochs(job):
+        import os
+        from pathlib import Path
+
+        from pipeline import adapt
+
+        save = adapt._save_state
+
+        def save_and_die(path, state):
+            save(path, state)
+            with Path(notes).open("a") as stream:
+                stream.write(f"{len(state['loss'])} ")
+            if Path(notes).read_text() == "1 2 ":
+                os._exit(1)
+
+        adapt._save_state = save_and_die
+        try:
+            adapt.fit(job)
+        finally:
+            adapt._save_state = save
+
+    list(ray_session.map_shards(dies_after_two_epochs, [killed]))
+    assert (tmp_path / "saved").read_text() == "1 2 3 4 "
+    for name, array in adapt.read(killed)[0].arrays.items():
+        np.testing.assert_array_equal(array, adapt.read(undisturbed)[0].arrays[name], err_msg=name)

@@ -77,6 +77,23 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_work(ray_session, tmp_pat
 
 
 @pytest.mark.ray
+def test_training_on_a_gpu_that_is_not_there_is_refused_before_any_work(ray_session, tmp_path):
+    with pytest.raises(InputError, match="a GPU is asked for and there is none") as caught:
+        make_engine(EngineConfig(use_gpu=True))
+    assert caught.value.where == "engine.use_gpu"
+    engine = RayEngine(EngineConfig(use_gpu=True))
+    for use in (
+        engine.start,
+        engine.num_slots,
+        lambda: list(engine.map_shards(lambda n: (tmp_path / "x").touch(), [1])),
+    ):
+        with pytest.raises(InputError, match=r"engine\.use_gpu"):
+            use()
+    assert not (tmp_path / "x").exists()
+    assert isinstance(make_engine(EngineConfig(use_gpu=False)), RayEngine)
+
+
+@pytest.mark.ray
 def test_exceptions_come_through_as_themselves(ray_session, tmp_path):
     def unusable(number):
         with (tmp_path / "attempts").open("a") as stream:
@@ -160,6 +177,15 @@ def test_serial_is_lazy_and_lets_exceptions_through():
 def test_the_backend_is_chosen_by_name():
     assert isinstance(make_engine(EngineConfig(backend="serial")), SerialEngine)
     assert isinstance(make_engine(EngineConfig(backend="ray")), RayEngine)
+
+
+@pytest.mark.parametrize("options", [{"use_gpu": True}, {"num_gpus_per_task": 0.5}])
+def test_the_serial_engine_refuses_a_gpu_that_is_not_there(options, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(InputError, match=next(iter(options))):
+        make_engine(EngineConfig(backend="serial", **options))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert isinstance(make_engine(EngineConfig(backend="serial", **options)), SerialEngine)
 
 
 def test_a_ray_that_does_not_start_names_the_way_out(monkeypatch):
