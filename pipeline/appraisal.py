@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import adapt, audit, evaluate, run_dir, runs, stages
-from pipeline import config as configuration
+from pipeline import adapt, audit, config_file, evaluate, run_dir, runs, stages
+from pipeline.config import Config
 from pipeline.context import StageContext, cache_folder
 from pipeline.contracts import MANIFEST, write_text
 from pipeline.engine import SerialEngine, make_engine
@@ -62,14 +62,14 @@ def audit_pool(request: Request) -> dict[str, Any]:
     return found | {"out": str(out), "report": str(out / "report" / "audit.html")}
 
 
-def _of_a_run(request: Request, folder: Path) -> tuple[Path, configuration.Config]:
+def _of_a_run(request: Request, folder: Path) -> tuple[Path, Config]:
     if request.out is not None:
         raise InputError("a run is audited in its own folder", where="--out", fix="leave --out away")
     given = {key: value for key, value in request.overrides.items() if key != "pool.uri"}
     return folder, runs.load_config(replace(request, overrides=given, resume=True, out=folder), folder)
 
 
-def _of_a_pool(request: Request, uri: str) -> tuple[Path, configuration.Config]:
+def _of_a_pool(request: Request, uri: str) -> tuple[Path, Config]:
     """A folder for the audit of this pool alone, and its configuration, which no earlier audit has a part in."""
     out = (request.out or Path("runs") / f"audit-{runs.next_number('audit')}").absolute()
     run_dir.refuse_foreign(out)
@@ -111,7 +111,7 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
     from pipeline import report
 
     runs.config_of(folder)
-    config = configuration.load(folder / run_dir.RESOLVED, overrides)
+    config = config_file.load(folder / run_dir.RESOLVED, overrides)
     if last_round(folder) is None:
         raise InputError("no round is finished yet", where=folder, fix="go on with `cxr-ssl run --resume` first")
     with run_dir.locked(folder):
@@ -239,17 +239,17 @@ def _external(ctx: StageContext, pool: str, overrides: dict[str, Any]) -> dict[s
         raise
 
 
-def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> configuration.Config:
+def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:
     """The run's configuration for another pool; its column names only where they fit there."""
     from pipeline.pools import open_pool
 
     plain = {"pool.uri": pool, "pool.findings": None, "oracle": False, "splits.holdout_source": None}
-    config = configuration.load(home / run_dir.RESOLVED, plain | overrides)
+    config = config_file.load(home / run_dir.RESOLVED, plain | overrides)
     try:
         open_pool(config.pool, cache_folder())
     except InputError:
         other = plain | {"pool.columns": {}, "pool.patient_regex": None} | overrides
-        config = configuration.load(home / run_dir.RESOLVED, other)
+        config = config_file.load(home / run_dir.RESOLVED, other)
         open_pool(config.pool, cache_folder())
     return config
 

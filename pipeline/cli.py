@@ -320,28 +320,28 @@ def annotate(
 @config_app.command("show")
 def config_show(config: ConfigOption = None, set_: SetOption = None) -> None:
     """Print the whole configuration as YAML, with defaults filled in."""
-    from pipeline import config as configuration
+    from pipeline import config_file
 
-    _say(configuration.dump(configuration.load(config, _overrides({}, set_))).rstrip())
+    _say(config_file.dump(config_file.load(config, _overrides({}, set_))).rstrip())
 
 
 @config_app.command("schema")
 def config_schema() -> None:
     """Print the JSON schema of the configuration."""
-    from pipeline import config as configuration
+    from pipeline import config_file
 
-    _say(json.dumps(configuration.schema(), indent=1))
+    _say(json.dumps(config_file.schema(), indent=1))
 
 
 @config_app.command("check")
 def config_check(files: Annotated[list[Path], typer.Argument(help="YAML files.")]) -> None:
     """Check configurations; every mistake is shown, with its line."""
-    from pipeline import config as configuration
+    from pipeline import config_file
 
     mistakes: list[str] = []
     for path in files:
         try:
-            configuration.load(path)
+            config_file.load(path)
         except ConfigError as error:
             mistakes += error.mistakes
     if mistakes:
@@ -410,7 +410,7 @@ def main() -> None:
 
 
 def _overrides(given: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
-    from pipeline.config import parse_override
+    from pipeline.config_file import parse_override
 
     found = {key: value for key, value in given.items() if value is not None}
     return found | dict(parse_override(text) for text in pairs or [])

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__, config, contracts
+from pipeline import __version__, config_file, contracts
 from pipeline.config import Config
 from pipeline.errors import CxrSslError, RunBusy, RunDirError
 
@@ -173,8 +173,8 @@ def write_config(folder: Path, resolved: Config) -> dict[str, bytes]:
     """Keep the configuration as given and as resolved, and what it ran on; returns the files of before."""
     names = (RESOLVED, "config.yaml")
     before = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
-    contracts.write_text(folder / RESOLVED, config.dump(resolved))  # first: it makes the folder a run
-    contracts.write_text(folder / "config.yaml", config.dump(resolved, only_given=True))
+    contracts.write_text(folder / RESOLVED, config_file.dump(resolved))  # first: it makes the folder a run
+    contracts.write_text(folder / "config.yaml", config_file.dump(resolved, only_given=True))
     contracts.write_text(folder / "env.json", json.dumps(environment(), indent=1))
     return before
 

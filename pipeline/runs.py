@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import config as configuration
-from pipeline import run_dir, stages, strategies
+from pipeline import config_file, run_dir, stages, strategies
 from pipeline.audit import overrides
 from pipeline.audit.check import Override
 from pipeline.config import Config
@@ -121,8 +120,8 @@ def load_config(request: Request, out: Path) -> Config:
     path = request.config_file
     resolved = out / run_dir.RESOLVED
     if request.resume and resolved.exists():
-        before = configuration.load(resolved)
-        config = configuration.load(path or resolved, request.overrides)
+        before = config_file.load(resolved)
+        config = config_file.load(path or resolved, request.overrides)
         for name in FIXED_ON_RESUME if (out / "rounds").exists() else ():
             changed = _changed(getattr(before, name), getattr(config, name), name)
             if changed is not None:
@@ -134,7 +133,7 @@ def load_config(request: Request, out: Path) -> Config:
         return config
     if path is None and "pool.uri" not in request.overrides:
         path = quickstart()
-    return configuration.load(path, request.overrides)
+    return config_file.load(path, request.overrides)
 
 
 def _changed(before: Any, now: Any, name: str) -> tuple[str, str, Any] | None:
@@ -212,4 +211,4 @@ def config_of(folder: Path) -> Config:
     """The resolved configuration of a run."""
     if not run_dir.is_run(folder):
         raise RunDirError("is not a run directory", where=folder, fix="give the folder that --out named")
-    return configuration.load(folder / run_dir.RESOLVED)
+    return config_file.load(folder / run_dir.RESOLVED)

@@ -13,8 +13,7 @@ import pyarrow.compute as pc
 
 from embeddings import activations
 from embeddings.activations import Early
-from pipeline import config as configuration
-from pipeline import embedding
+from pipeline import config_file, embedding
 from pipeline.audit import pixels
 from pipeline.context import StageContext, cache_folder
 from pipeline.contracts import DUPLICATES, MANIFEST, POOL_LABELS
@@ -78,7 +77,7 @@ class Material:
     def vgg16(self, weights: Path) -> np.ndarray:
         """Embeddings (N, 512) of VGG16, its last feature map averaged."""
         given = {"backbone.name": VGG16, "backbone.weights": str(weights), "preprocess.size_px": VGG16_PX}
-        config = configuration.load(self.ctx.folder / "resolved.yaml", given)
+        config = config_file.load(self.ctx.folder / "resolved.yaml", given)
         ctx = replace(self.ctx, config=config)
         job = embedding.prepare(ctx, list(zip(self.sha256, self.uris, strict=True)))
         total = job.num_scans

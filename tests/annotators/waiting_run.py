@@ -8,7 +8,7 @@ import shutil
 import zipfile
 from dataclasses import replace
 
-from pipeline import config, rounds, run_dir
+from pipeline import config_file, rounds, run_dir
 from pipeline.annotators import worklist
 from pipeline.contracts import QUEUE, write_text
 from pipeline.errors import WaitingForLabels
@@ -22,7 +22,7 @@ SMALL = {"num_scans": 70, "num_holdout": 20, "queue__budget": 10, "queue__holdou
 def waiting_run(folder, **options):
     """No label anywhere: a queue of 10 scans of the training pool and 4 of the holdout, as files."""
     run = synthetic_run(folder, oracle=False, labelled=(), **{**SMALL, **options})
-    write_text(folder / run_dir.RESOLVED, config.dump(run.ctx.config))  # the commands take it for a run
+    write_text(folder / run_dir.RESOLVED, config_file.dump(run.ctx.config))  # the commands take it for a run
     waits(run)
     return run
 

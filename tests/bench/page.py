@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline import config, labels, run_dir
+from pipeline import config_file, labels, run_dir
 from pipeline.contracts import MANIFEST, QUEUE
 from pipeline.journal import Journal
 from tests.bench import tables
@@ -70,7 +70,7 @@ def _run(folder: Path):
     from tests.pipeline.synthetic_run import synthetic_run
 
     run = synthetic_run(folder, num_scans=NUM_SCANS + 60, oracle=False, labelled=())
-    (folder / run_dir.RESOLVED).write_text(config.dump(run.ctx.config), "utf-8")
+    (folder / run_dir.RESOLVED).write_text(config_file.dump(run.ctx.config), "utf-8")
     ids = run.ids("train")[:NUM_SCANS]
     blank = [None] * len(ids)
     QUEUE.write(

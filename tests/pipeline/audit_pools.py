@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from pipeline import config
+from pipeline import config_file
 from pipeline.audit.subject import open_subject
 from pipeline.context import StageContext
 from pipeline.contracts import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
@@ -87,7 +87,7 @@ def context(folder, rows, *, emb_ND=None, **overrides):
         np.save(folder / MATRIX, np.asarray(emb_ND, np.float16))
         save_ids(folder, pa.array([row["image_id"] for row in rows if row["status"] == "ok"]))
     settings = {"pool.uri": "made-up", "engine.backend": "serial", "audit.num_bootstrap": 50} | overrides
-    return StageContext(config.load(None, settings), folder, SerialEngine())
+    return StageContext(config_file.load(None, settings), folder, SerialEngine())
 
 
 def subject(folder, rows, **given):

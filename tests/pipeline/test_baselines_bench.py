@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embeddings import activations, backbones, decode
-from pipeline import runs
+from pipeline import config_file, runs
 from pipeline.baselines import bench, material, reconstruction, report, small, training
 from pipeline.baselines.networks import Fit, Plain
 from pipeline.config import AugmentConfig, BackboneConfig
@@ -191,12 +191,11 @@ def test_the_real_set_is_the_published_one_and_no_patient_crosses(tmp_path):
     data = os.environ.get("CXR_SSL_DATA")
     if not data:
         pytest.skip("CXR_SSL_DATA is not set")
-    from pipeline import config as configuration
     from pipeline import duplicates, manifest
 
     pools = [str(Path(data, name, "manifest.csv")) for name in ("covid3", "kermany")]
     path = reconstruction.write_set(*pools, tmp_path)
-    config = configuration.load(None, {"pool.uri": str(path), "pool.findings": list(reconstruction.FINDINGS)})
+    config = config_file.load(None, {"pool.uri": str(path), "pool.findings": list(reconstruction.FINDINGS)})
     ctx = StageContext(config, tmp_path / "run", SerialEngine())
     manifest.run(ctx)
     found = duplicates.run(ctx)

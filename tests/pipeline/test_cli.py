@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 import pipeline.rounds
-from pipeline import config, contracts, standing
+from pipeline import config_file, contracts, standing
 from tests.pipeline.tiny import FAST, Answer, bomb, call, make_pool, picture
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def test_config_check_counts_and_show_can_be_read_again(tmp_path):
     assert "4 files" in call("config", "check", *[ROOT / "configs" / "quickstart.yaml"] * 4).out
     shown = call("config", "show", "--set", "queue.budget=33")
     (tmp_path / "x.yaml").write_text(shown.out, "utf-8")
-    assert config.load(tmp_path / "x.yaml").queue.budget == 33
+    assert config_file.load(tmp_path / "x.yaml").queue.budget == 33
 
 
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tmp_path, pool, done, monkeypatch):

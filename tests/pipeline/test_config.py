@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pipeline import config
+from pipeline import config, config_file
 from pipeline.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -18,7 +18,7 @@ def written(tmp_path, text):
 
 def mistakes(path=None, overrides=None):
     with pytest.raises(ConfigError) as caught:
-        config.load(path, overrides)
+        config_file.load(path, overrides)
     return caught.value.mistakes
 
 
@@ -46,7 +46,7 @@ def test_mistakes_of_the_file_and_of_overrides_are_shown_together(tmp_path):
 
 def test_an_override_wins_over_the_file(tmp_path):
     path = written(tmp_path, "queue:\n  budget: 7\n  uniform_share: 0.5\n")
-    found = config.load(path, {"queue.budget": 9})
+    found = config_file.load(path, {"queue.budget": 9})
     assert (found.queue.budget, found.queue.uniform_share) == (9, 0.5)
 
 
@@ -55,7 +55,7 @@ def test_an_override_below_an_option_is_refused(tmp_path):
 
 
 def test_yaml_is_version_1_2(tmp_path):
-    found = config.load(written(tmp_path, "pool:\n  findings: [NO, yes, 2020-01-01]\ntrain:\n  lr: 1e-3\n"))
+    found = config_file.load(written(tmp_path, "pool:\n  findings: [NO, yes, 2020-01-01]\ntrain:\n  lr: 1e-3\n"))
     assert found.pool.findings == ("NO", "yes", "2020-01-01")
     assert found.train.lr == 0.001
 
@@ -71,13 +71,13 @@ def test_yaml_is_version_1_2(tmp_path):
     ],
 )
 def test_overrides_are_yaml(text, key, value):
-    assert config.parse_override(text) == (key, value)
+    assert config_file.parse_override(text) == (key, value)
 
 
 @pytest.mark.parametrize("text", ["nonsense", "=3", "queue.budget=[1", "pool.columns={a: 1, a: 2}", "seed=\x00"])
 def test_a_broken_override_is_named(text):
     with pytest.raises(ConfigError, match="--set"):
-        config.parse_override(text)
+        config_file.parse_override(text)
 
 
 @pytest.mark.parametrize(
@@ -110,22 +110,22 @@ def test_no_code_is_run_from_yaml(tmp_path):
 
 
 def test_an_empty_file_and_a_section_commented_out_mean_the_defaults(tmp_path):
-    assert config.load(written(tmp_path, "# nothing\n")) == config.Config()
-    assert config.load(written(tmp_path, "queue:\n  # budget: 3\nseed: 4\n")) == config.Config(seed=4)
+    assert config_file.load(written(tmp_path, "# nothing\n")) == config.Config()
+    assert config_file.load(written(tmp_path, "queue:\n  # budget: 3\nseed: 4\n")) == config.Config(seed=4)
 
 
 def test_merged_keys_are_read_and_checked(tmp_path):
-    assert config.load(written(tmp_path, "train: &a\n  batch_size: 8\nembed:\n  <<: *a\n")).embed.batch_size == 8
+    assert config_file.load(written(tmp_path, "train: &a\n  batch_size: 8\nembed:\n  <<: *a\n")).embed.batch_size == 8
     (found,) = mistakes(written(tmp_path, "queue: &a\n  budget: 3\nrounds:\n  <<: *a\n"))
     assert "rounds.budget: unknown key" in found
 
 
 def test_dump_and_load_give_the_same(tmp_path):
-    before = config.load(
+    before = config_file.load(
         None, {"pool.findings": ["NO", "1e-3", "null", "ä: #"], "pool.columns": {"label": "yes"}, "train.lr": 1e-3}
     )
     assert before.pool.findings == ("NO", "1e-3", "null", "ä: #")
-    assert config.load(written(tmp_path, config.dump(before))) == before
+    assert config_file.load(written(tmp_path, config_file.dump(before))) == before
 
 
 def test_unknown_columns_and_single_findings_are_refused():
@@ -146,8 +146,8 @@ def test_every_option_has_help():
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_our_own_files_have_no_mistakes(path):
-    assert config.load(path) != config.Config()
+    assert config_file.load(path) != config.Config()
 
 
 def test_the_schema_file_is_up_to_date():
-    assert json.loads((CONFIGS / "schema.json").read_text("utf-8")) == config.schema()
+    assert json.loads((CONFIGS / "schema.json").read_text("utf-8")) == config_file.schema()

@@ -7,7 +7,7 @@ import json
 import pyarrow.compute as pc
 import pytest
 
-from pipeline import config, contracts, run_dir
+from pipeline import config_file, contracts, run_dir
 from pipeline.contracts import LABELS, PREDICTIONS, PSEUDO, QUEUE
 from pipeline.labels import expert_classes
 from pipeline.stages import STAGES
@@ -104,7 +104,7 @@ def test_every_file_is_there(finished):
     for folder in ("rounds/01", "rounds/02"):
         assert [name for name in ROUND_FILES if not (out / folder / name).is_file()] == []
     assert json.loads((out / "status.json").read_text("utf-8"))["state"] == "done"
-    assert config.load(out / "resolved.yaml").queue.budget == 8
+    assert config_file.load(out / "resolved.yaml").queue.budget == 8
 
 
 def test_every_table_keeps_its_contract(finished):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pipeline import config, labels, run_dir
+from pipeline import config, config_file, labels, run_dir
 from pipeline.annotators import tables
 from pipeline.answers import ORACLE, POOL, Answer
 from pipeline.errors import RunDirError
@@ -37,7 +37,7 @@ def test_a_new_and_an_empty_folder_are_claimed(tmp_path):
 
 def test_what_it_was_given_and_what_it_became_are_both_kept(run):
     assert (run / "config.yaml").read_text("utf-8") == "seed: 3\n"
-    assert config.load(run / "resolved.yaml") == config.Config(seed=3)
+    assert config_file.load(run / "resolved.yaml") == config.Config(seed=3)
     found = json.loads((run / "env.json").read_text("utf-8"))
     assert found["torch"]
     assert found["cpus"] >= 1
@@ -160,4 +160,4 @@ def test_hashes_of_files(tmp_path):
 def test_a_configuration_that_was_refused_is_taken_back(run):
     before = run_dir.write_config(run, config.Config(seed=4))
     run_dir.restore_config(run, before)
-    assert config.load(run / "resolved.yaml").seed == 3
+    assert config_file.load(run / "resolved.yaml").seed == 3
