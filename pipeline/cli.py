@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline import shown
 from pipeline.errors import AuditBlocked, ConfigError, CxrSslError, InputError, Stopped, WaitingForLabels
 
 log = logging.getLogger("pipeline")
@@ -90,9 +91,9 @@ def run(
         accept=_accepted(accept, because),
     )
     if dry_run:
-        _answer(runs.dry_run(request), as_json, _show_plan)
+        _answer(runs.dry_run(request), as_json, shown.plan)
         return
-    _answer(runs.execute(request), as_json, _show_run)
+    _answer(runs.execute(request), as_json, shown.run)
 
 
 @app.command()
@@ -113,7 +114,7 @@ def embed(
         config_file=config, overrides=_overrides({"pool.uri": pool}, set_), out=out, resume=resume, overwrite=overwrite,
         quiet=quiet, stages=("manifest", "embed"),
     )  # fmt: skip
-    _answer(runs.execute(request), as_json, _show_run)
+    _answer(runs.execute(request), as_json, shown.run)
 
 
 @app.command()
@@ -137,7 +138,7 @@ def pretrain(
         config_file=config, overrides=_overrides({"pool.uri": pool}, set_), out=out, resume=resume, overwrite=overwrite,
         quiet=quiet,
     )  # fmt: skip
-    _answer(pretraining.pretrain_pool(request), as_json, _show_pretrained)
+    _answer(pretraining.pretrain_pool(request), as_json, shown.pretrained)
 
 
 @app.command()
@@ -161,9 +162,9 @@ def audit(
         config_file=config, overrides=_overrides(given, set_), out=out, quiet=quiet, accept=_accepted(accept, because)
     )
     found = appraisal.audit_pool(request)
-    _answer(found, as_json, _show_audit)
+    _answer(found, as_json, shown.audit)
     if found["blocking"]:
-        _complain(blocked_message(found), "blocked")
+        shown.complain(blocked_message(found), "blocked")
         raise typer.Exit(AuditBlocked.exit_code)
 
 
@@ -184,7 +185,7 @@ def evaluate(
     if pool is not None and against is not None:
         raise InputError("--pool and --against are two questions", fix="ask them one after the other")
     given = _overrides({"evaluate.prevalences": prevalence or None}, set_)
-    _answer(appraisal.evaluate_run(folder, pool, against, given), as_json, _show_evaluation)
+    _answer(appraisal.evaluate_run(folder, pool, against, given), as_json, shown.evaluation)
 
 
 @app.command()
@@ -192,7 +193,7 @@ def status(folder: RunArgument, as_json: JsonOption = False) -> None:
     """Say how far a run came, where its labels stand, and what it waits for."""
     from pipeline import standing
 
-    _answer(standing.status(folder), as_json, _show_status)
+    _answer(standing.status(folder), as_json, shown.status)
 
 
 @app.command()
@@ -200,7 +201,7 @@ def report(folder: RunArgument, as_json: JsonOption = False) -> None:
     """Write the report of a run again."""
     from pipeline import runs
 
-    _answer(runs.rebuild_report(folder), as_json, lambda found: _say(f"report: {found['report']}"))
+    _answer(runs.rebuild_report(folder), as_json, lambda found: shown.say(f"report: {found['report']}"))
 
 
 @app.command("export")
@@ -212,7 +213,7 @@ def export_model(
     """Write the run's classifier for use elsewhere: ONNX from scan to probability, safetensors, preprocessing, card."""
     from pipeline import export
 
-    _answer(export.export(folder, out), as_json, _show_exported)
+    _answer(export.export(folder, out), as_json, shown.exported)
 
 
 @queue_app.command("export")
@@ -242,7 +243,7 @@ def queue_export(
 
     names = tuple(dict.fromkeys(annotator_name(name) for name in annotator or []))
     wish = Wish(names, tuple(format_ or FORMATS), images, reassign, preannotate)
-    _answer(labelling.export_queue(folder, wish), as_json, _show_export)
+    _answer(labelling.export_queue(folder, wish), as_json, shown.exported_queue)
 
 
 @labels_app.command("import")
@@ -268,7 +269,7 @@ def labels_import(
         raise InputError("is no account", value=wrong[0], where="--account", fix="write NUMBER=NAME or E-MAIL=NAME")
     who = Who(annotator, {number: name for number, _, name in pairs})
     found = labelling.import_labels(folder, files, who, skip_mistakes=skip_mistakes)
-    _answer(found, as_json, _show_import)
+    _answer(found, as_json, shown.imported)
 
 
 @labels_app.command("log")
@@ -276,7 +277,7 @@ def labels_log(folder: RunArgument, as_json: JsonOption = False) -> None:
     """Show every import and every sitting at the page, and whether it stands."""
     from pipeline import labelling
 
-    _answer({"batches": labelling.log_of(folder)}, as_json, _show_log)
+    _answer({"batches": labelling.log_of(folder)}, as_json, shown.log)
 
 
 @labels_app.command("undo")
@@ -291,7 +292,7 @@ def labels_undo(
     _answer(
         labelling.undo(folder, batch),
         as_json,
-        lambda found: _say(f"batch {found['batch']} ({found['kind']}): {found['num_undone']} answers taken back"),
+        lambda found: shown.say(f"batch {found['batch']} ({found['kind']}): {found['num_undone']} answers taken back"),
     )
 
 
@@ -311,7 +312,7 @@ def annotate(
     from pipeline import labelling
 
     def tell(link: str) -> None:
-        _say(f"label here, Ctrl-C stops it: {link}")
+        shown.say(f"label here, Ctrl-C stops it: {link}")
         sys.stdout.flush()
 
     labelling.annotate(folder, host=host, port=port, url=url, blind=not show_why, ready=tell)
@@ -322,7 +323,7 @@ def config_show(config: ConfigOption = None, set_: SetOption = None) -> None:
     """Print the whole configuration as YAML, with defaults filled in."""
     from pipeline import config_file
 
-    _say(config_file.dump(config_file.load(config, _overrides({}, set_))).rstrip())
+    shown.say(config_file.dump(config_file.load(config, _overrides({}, set_))).rstrip())
 
 
 @config_app.command("schema")
@@ -330,7 +331,7 @@ def config_schema() -> None:
     """Print the JSON schema of the configuration."""
     from pipeline import config_file
 
-    _say(json.dumps(config_file.schema(), indent=1))
+    shown.say(json.dumps(config_file.schema(), indent=1))
 
 
 @config_app.command("check")
@@ -346,7 +347,7 @@ def config_check(files: Annotated[list[Path], typer.Argument(help="YAML files.")
             mistakes += error.mistakes
     if mistakes:
         raise ConfigError(mistakes)
-    _say(f"{len(files)} files, no mistakes")
+    shown.say(f"{len(files)} files, no mistakes")
 
 
 @app.command()
@@ -363,12 +364,12 @@ def bench(
 ) -> None:
     """Measure well-known baselines beside published figures and the audit's verdict on the very same scans."""
     from pipeline.baselines import bench as baselines
-    from pipeline.baselines import report as shown
+    from pipeline.baselines import report as baselines_report
 
     if name not in baselines.NAMES:
         raise InputError("no such bench", value=name, where="bench", fix=f"known: {', '.join(baselines.NAMES)}")
     request = baselines.Request(covid, kermany, out, seeds, vgg16, _overrides({}, set_), quiet)
-    _answer(baselines.reference(request), as_json, shown.show)
+    _answer(baselines.reference(request), as_json, baselines_report.show)
 
 
 @app.command()
@@ -377,7 +378,7 @@ def doctor(as_json: JsonOption = False) -> None:
     from pipeline import doctor as examiner
 
     rows = examiner.examine()
-    _answer({"ok": all(row["ok"] for row in rows), "checks": rows}, as_json, _show_doctor)
+    _answer({"ok": all(row["ok"] for row in rows), "checks": rows}, as_json, shown.doctor)
     if not all(row["ok"] for row in rows):
         raise typer.Exit(1)
 
@@ -390,16 +391,16 @@ def main() -> None:
     try:
         app()
     except WaitingForLabels as waiting:
-        _complain(str(waiting.what), "waiting")
+        shown.complain(str(waiting.what), "waiting")
         _answer_failure("waiting", str(waiting.what))
         raise SystemExit(waiting.exit_code) from None
     except AuditBlocked as blocked:
-        _complain(str(blocked.what), "blocked")
-        _complain(f"see {blocked.where}", "report")
+        shown.complain(str(blocked.what), "blocked")
+        shown.complain(f"see {blocked.where}", "report")
         _answer_failure("blocked", str(blocked.what))
         raise SystemExit(blocked.exit_code) from None
     except CxrSslError as error:
-        _complain(str(error), "stopped" if isinstance(error, Stopped) else "error")
+        shown.complain(str(error), "stopped" if isinstance(error, Stopped) else "error")
         _answer_failure("failed", str(error))
         raise SystemExit(error.exit_code) from None
     except Exception as error:  # the last door; the traceback is in crash.log, or shown on request
@@ -424,27 +425,15 @@ def _accepted(accept: list[str] | None, because: str | None) -> Any:
 
 def _answer(found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
     if as_json:
-        _say(json.dumps(found))
+        shown.say(json.dumps(found))
     else:
         show(found)
-
-
-def _say(text: str) -> None:
-    typer.echo(text)
-
-
-def _complain(text: str, kind: str) -> None:
-    colour = typer.colors.YELLOW if kind == "waiting" else typer.colors.RED
-    head, _, rest = text.partition("\n")
-    typer.secho(f"{kind}: {head}", fg=colour, err=True)
-    if rest:
-        typer.echo(rest.rstrip("\n"), err=True)
 
 
 def _answer_failure(state: str, message: str) -> None:
     """With --json, standard output holds one object whatever happens."""
     if "--json" in sys.argv:
-        _say(json.dumps({"state": state, "message": message}))
+        shown.say(json.dumps({"state": state, "message": message}))
 
 
 def _complain_of_crash(error: Exception) -> int:
@@ -452,188 +441,9 @@ def _complain_of_crash(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno in DISK + FORBIDDEN:
         fix = "make room" if error.errno in DISK else "mend its permissions or name another folder"
         known = CxrSslError(str(error.strerror), where=error.filename, fix=f"{fix}, then go on with --resume")
-        _complain(str(known), "error")
+        shown.complain(str(known), "error")
         return 1 if error.errno in DISK else 2
     what = " ".join(f"{type(error).__name__}: {error}".split())
     details = "; ".join(getattr(error, "__notes__", [])) or f"set {DEBUG}=1 to see where"
-    _complain(f"{what[:300]}. This is a mistake of ours, please report it; {details}", "internal error")
+    shown.complain(f"{what[:300]}. This is a mistake of ours, please report it; {details}", "internal error")
     return 1
-
-
-def _show_pretrained(found: dict[str, Any]) -> None:
-    card = found["card"]
-    _say(f"backbone: {found['backbone']}")
-    _say(f"  {card['architecture']}, {card['method']}, {card['epochs']} epochs on {card['num_scans']} scans")
-    _say(f"  use it: --set backbone.name={found['out']}")
-
-
-def _show_exported(found: dict[str, Any]) -> None:
-    check = found["check"]
-    _say(f"{found['out']}: round {found['round']}, from scan to probability")
-    _say(
-        f"  largest difference of a probability on {check['num_scans']} scans: ONNX against torch "
-        f"{check['onnx_against_torch']:.1e}, ONNX against the run {check['onnx_against_run']:.1e}"
-    )
-
-
-def _show_run(found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console() if sys.stdout.isatty() else Console(width=110)
-    if found["metrics"]:
-        table = Table(
-            "round",
-            "expert labels",
-            "pseudo-labels",
-            "estimated",
-            "certified ≥ *",
-            "AUROC",
-            "accuracy",
-            title_justify="left",
-        )
-        for row in found["metrics"]:
-            holdout = row.get("holdout") or {}
-            table.add_row(
-                str(row["round"]),
-                str(row["num_expert"]),
-                str(row["num_pseudo"]),
-                _number(row["pseudo_precision_estimated"]),
-                _number(row["pseudo_precision_certified"]),
-                _number(holdout.get("auroc")),
-                _number(holdout.get("accuracy")),
-            )
-        console.print(table)
-        console.print(
-            "* of what the rounds before proposed, by blind checks; the next queue checks this round's",
-            highlight=False,
-            style="dim",
-        )
-    for name in ("report", "out"):
-        if found.get(name):
-            console.print(f"{name}: {found[name]}", highlight=False, soft_wrap=True)
-
-
-def _show_audit(found: dict[str, Any]) -> None:
-    marks = {"ok": "ok   ", "warn": "warn ", "block": "BLOCK"}
-    for check in found["checks"]:
-        mark = marks[check["severity"]] if check["checked"] else "–    "
-        _say(f"{mark} {check['id']:<28} {check['message']}")
-        if check["accepted"]:
-            _say(f"{'':<34} accepted: {check['accepted']}")
-    _say(f"verdict: {found['verdict']}")
-    _say(f"report: {found['report']}")
-
-
-def _show_evaluation(found: dict[str, Any]) -> None:
-    if "metrics" in found:
-        _say(f"{found['a']} against {found['b']} on {found['num_scans']} scans of {found['num_groups']} groups")
-        for row in found["metrics"]:
-            _say(
-                f"{row['metric']:<18} {_number(row['a'])}  {_number(row['b'])}  difference {_number(row['difference'])}"
-                f"{_between(row['ci95'])}, p {_number(row['p_value'])} (Holm {_number(row['p_holm'])})"
-            )
-    else:
-        overall, scope = found["overall"], found["scope"]
-        _say(f"{scope['kind']}: {scope['num_scans']} scans of {scope['num_groups']} groups")
-        for name in ("auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1"):
-            _say(f"{name:<18} {_number(overall[name])}{_between(overall[f'{name}_ci95'])}")
-        if "audit" in found:
-            known = found["audit"]
-            _say(
-                f"left out because the run knows them: {known['num_left_out']} scans "
-                f"({known['num_copies']} copies, {known['num_shared_patients']} patients); "
-                f"of other classes: {known['num_other_classes']}; the pool's own audit: {known['verdict']}"
-            )
-    _say(f"report: {found['report']}")
-
-
-def _between(interval: list[float] | None) -> str:
-    return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
-
-
-def _show_plan(found: dict[str, Any]) -> None:
-    for row in found["stages"]:
-        counts = ", ".join(f"{key} {value}" for key, value in row["counts"].items())
-        _say(
-            f"{row['stage']:<11} {'reuse' if row['reuse'] else 'check' if row['always'] else 'run':<6} {row['purpose']}"
-            + (f" (last: {counts})" if counts else "")
-        )
-    _say(f"pool: {found['num_scans']} scans, {found['num_labelled']} labelled; out: {found['out']}")
-
-
-def _show_export(found: dict[str, Any]) -> None:
-    for name, paths in found["files"].items():
-        _say(f"{name or 'anybody'}: {found['num_scans'][name]} scans of round {found['round']}")
-        for path in paths:
-            _say(f"  {path}")
-    _say(f"then: cxr-ssl labels import {found['out']} FILE")
-
-
-def _show_import(found: dict[str, Any]) -> None:
-    for mistake in found["mistakes"]:
-        _complain(mistake, "left out")
-    parts = (
-        ("num_new", "new answers", True), ("num_changed", "of them corrections", False),
-        ("num_known", "known already", True), ("num_older", "older than what is known", False),
-        ("num_blank", "rows blank", True), ("num_skipped", "skipped by the annotator", False),
-        ("num_mistakes", "rows left out", False), ("num_files_known", "files imported before", False),
-        ("num_disagreements", "scans in dispute", True),
-    )  # fmt: skip
-    _say(", ".join(f"{found[name]} {text}" for name, text, always in parts if always or found[name]))
-    if found["batch"]:
-        _say(f"batch {found['batch']}; take it back with: cxr-ssl labels undo {found['out']} {found['batch']}")
-
-
-def _show_log(found: dict[str, Any]) -> None:
-    for row in found["batches"]:
-        what = ", ".join(row["files"]) or row["kind"]
-        state = f"undone {row['undone']}" if row["undone"] else f"{row['num_standing']} of {row['num_answers']} stand"
-        _say(
-            f"{row['batch']:>4}  {row['time']}  {row['kind']:<7} {', '.join(row['annotators']) or '–'}: {what}; {state}"
-        )
-    if not found["batches"]:
-        _say("no labels have come in yet")
-
-
-def _show_status(found: dict[str, Any]) -> None:
-    _say(f"state: {found['state']}" + (f", stage {found['stage']}" if found.get("stage") else ""))
-    _say(f"rounds finished: {found['rounds_finished']} of {found['rounds']}; expert labels: {found['num_expert']}")
-    told = found["labels"]
-    if told["num_asked"]:
-        _say(f"round {told['round']}: {told['num_asked']} scans asked, {told['num_asked'] - told['num_open']} answered")
-    for row in told["annotators"]:
-        pace = "" if row["seconds_per_scan"] is None else f", {row['seconds_per_scan']:g} s a scan"
-        aside = "".join(f", {row[f'num_{kind}']} {kind}" for kind in ("rejected", "unsure") if row[f"num_{kind}"])
-        _say(f"  {row['annotator']}: {row['num_answers']} answers, {row['num_round']} of this round{aside}{pace}")
-    _show_agreement(told["agreement"])
-    if found.get("waiting"):
-        _say(found["waiting"])
-
-
-def _show_agreement(found: dict[str, Any] | None) -> None:
-    if found is None:
-        return
-    if found["share"]["num_scans"]:
-        measures = (("agree on", "share"), ("Fleiss' kappa", "fleiss"), ("Krippendorff's alpha", "krippendorff"))
-        shown = [f"{text} {_number(found[key]['value'])}{_between(found[key]['ci95'])}" for text, key in measures]
-        _say(f"{found['share']['num_scans']} scans read twice or more: {', '.join(shown)}")
-    for row in found["intra"]:
-        _say(f"  {row['annotator']} read again: {_number(row['share']['value'])}{_between(row['share']['ci95'])}")
-    for row in found["suspects"]:
-        _say(
-            f"  {row['annotator']} stands out: agrees with others on {row['agreement']:.3f}, they with each other on "
-            f"{row['others']:.3f}"
-        )
-
-
-def _show_doctor(found: dict[str, Any]) -> None:
-    for row in found["checks"]:
-        _say(
-            f"{'ok ' if row['ok'] else 'NO '} {row['check']:<17} {row['found']}"
-            + (f"; {row['advice']}" if row["advice"] else "")
-        )
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

@@ -24,7 +24,7 @@ THREE = (
     ("auroc_covid", "AUROC"), ("sensitivity_normal", "normal: sens."), ("sensitivity_viral_pneumonia", "viral: sens."),
 )  # fmt: skip
 TWO = (("accuracy", "accuracy"), ("sensitivity_covid", "COVID: sens."), ("specificity_covid", "spec."))
-PLAIN_WIDTH = 140  # where the output is no terminal
+PLAIN_WIDTH = 130  # where the output is no terminal
 
 Table = tuple[str, list[str], list[list[str]]]
 
@@ -68,11 +68,17 @@ def markdown(result: dict[str, Any]) -> str:
 
 def _tables(result: dict[str, Any], write: Callable[[dict[str, Any]], str]) -> list[Table]:
     small, verdict = result["small"], f"audit: {result['audit']['verdict']}"
-    three = [[_name(row, result), *[write(row[name]) for name, _ in THREE]] for row in result["rows"]]
-    two = [
-        [_name(row, result), *[write(row["ten"][name]) for name, _ in TWO], write(row["others"]["accuracy"])]
-        for row in small["rows"]
+    three = [
+        [_name(row, result), _long(row["accuracy"]), *[write(row[name]) for name, _ in THREE[1:]]]
+        for row in result["rows"]
     ]
+    two = [
+        [
+            _name(row, result), _long(row["ten"]["accuracy"]), *[write(row["ten"][name]) for name, _ in TWO[1:]],
+            write(row["others"]["accuracy"]),
+        ]
+        for row in small["rows"]
+    ]  # fmt: skip
     num, ten = result["num_test_a_class"], 2 * small["num_test_a_class"]
     return [
         (
@@ -156,17 +162,12 @@ def _draws(num: int) -> str:
 
 def _command(result: dict[str, Any]) -> str:
     pools = "--covid covid3/manifest.csv --kermany kermany/manifest.csv"
-    return f"cxr-ssl bench reference {pools} --seeds {result['num_seeds']}"
+    return f"cxr-ssl bench reference {pools} --seeds {result['num_seeds']} --out FOLDER"
 
 
 def _short(found: dict[str, Any]) -> str:
-    """`0.958 (.91 to .98)`."""
-    if found["value"] is None:
-        return "–"
-    if found["ci95"] is None:
-        return f"{found['value']:.3f}"
-    low, high = (f"{end:.2f}".removeprefix("0") for end in found["ci95"])
-    return f"{found['value']:.3f} ({low} to {high})"
+    """`0.958`."""
+    return "–" if found["value"] is None else f"{found['value']:.3f}"
 
 
 def _long(found: dict[str, Any]) -> str:
