@@ -35,6 +35,7 @@ class Backbone:
         origin: Where the weights come from.
         licence: SPDX name, or what is known of it.
         normalisation: Mean and standard deviation of each channel, where they are not the library's.
+        size_px: Side of the views it was pretrained on, where that was here.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Backbone:
     origin: str
     licence: str
     normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    size_px: int | None = None
 
 
 def resolve(config: BackboneConfig) -> Backbone:
@@ -204,7 +206,7 @@ def _of_folder(folder: Path, config: BackboneConfig) -> Backbone:
         normalisation = (tuple(card["normalisation"]["mean"]), tuple(card["normalisation"]["std"]))
         origin = f"{card['method']}, {card['epochs']} epochs on {card['num_scans']} scans of the pool"
         origin += f" {card['settings']['scans']}; began with {card['initial_weights']['origin']}"
-        licence = str(card["licence"])
+        licence, size_px = str(card["licence"]), card.get("size_px")
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"the card cannot be read: {type(error).__name__} {error}", where=folder / CARD, fix="pretrain again"
@@ -216,7 +218,7 @@ def _of_folder(folder: Path, config: BackboneConfig) -> Backbone:
             f"the weights are not those of the card: hash {found}, the card says {expected} ({name})",
             where=path, fix="put back the file that was written with the card, or pretrain again",
         )  # fmt: skip
-    return Backbone(name, path, found, origin, licence, normalisation)
+    return Backbone(name, path, found, origin, licence, normalisation, size_px)
 
 
 def _refuse_channels(backbone: Backbone, num_channels: int) -> None:

@@ -116,7 +116,9 @@ class PretrainConfig(Section):
     start: Literal["pretrained", "random"] = Field(
         "pretrained", description="pretrained: go on from the weights of backbone; random: from scratch."
     )
-    size_px: int = Field(128, ge=32, le=1024, description="Side of the views.")
+    size_px: int = Field(
+        224, ge=32, le=1024, description="Side of the views; best that of preprocess, smaller for both is quicker."
+    )
     batch_size: int = Field(64, ge=2, le=65_536, description="Scans a step and worker.")
     accumulate: int = Field(1, ge=1, le=4096, description="Steps whose gradients are added up before an update.")
     lr: float = Field(1e-3, gt=0.0, le=10.0, description="Highest learning rate of AdamW, for 256 scans an update.")

@@ -62,6 +62,15 @@ def backbone_of(ctx: StageContext) -> Backbone:
     return backbones.resolve(BackboneConfig(name=str(folder)))
 
 
+def _say_if_another_size(ctx: StageContext, backbone: Backbone) -> None:
+    """Features learned at one size are worth less at another (measured on kermany: AUROC .958 at it, .932 beside)."""
+    if backbone.size_px not in (None, ctx.config.preprocess.size_px):
+        log.warning(
+            "the backbone was pretrained at %d pixels and embeds at %d: preprocess.size_px=%d would suit it better",
+            backbone.size_px, ctx.config.preprocess.size_px, backbone.size_px,
+        )  # fmt: skip
+
+
 def prepare(ctx: StageContext, content: Sequence[tuple[str, str]], *, erase_lungs: bool = False) -> Job:
     """Find the run's backbone, its store, and which of the (sha256, uri) pairs have no vector yet.
 
@@ -94,6 +103,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     manifest = MANIFEST.read(ctx.folder)
     scans = manifest.filter(pc.equal(manifest["status"], "ok"))
     job = prepare(ctx, list(zip(scans["sha256"].to_pylist(), scans["uri"].to_pylist(), strict=True)))
+    _say_if_another_size(ctx, job.backbone)
     total = job.num_scans
     ctx.progress("embed", 0, total)
     if job.shards:

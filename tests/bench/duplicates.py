@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from embeddings.decode import open_grey, read_bytes
 from pipeline import config as configs
-from pipeline import duplicates, hash_pairs, manifest, phantoms, picture_hash
+from pipeline import config_file, duplicates, hash_pairs, manifest, phantoms, picture_hash
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST
 from pipeline.engine import SerialEngine
@@ -315,7 +315,7 @@ def grouped(path: Path) -> list[str]:
 
 
 def _context(uri: str, folder: Path) -> StageContext:
-    config = configs.load(None, {"pool.uri": uri, "engine.backend": "serial"})
+    config = config_file.load(None, {"pool.uri": uri, "engine.backend": "serial"})
     return StageContext(config, folder, SerialEngine())
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from embeddings import decode, extract, lungs
-from pipeline import config as configs
-from pipeline import embedding, manifest
+from pipeline import config_file, embedding, manifest
 from pipeline.audit import pixels, probes
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, POOL_LABELS
@@ -124,7 +123,7 @@ def _fill(name: str, picture_SS: Any, region: lungs.Region) -> float:
 
 def _context(uri: str, seed: int, folder: Path) -> StageContext:
     given = {"pool.uri": uri, "seed": seed, "engine.backend": "serial"}
-    return StageContext(configs.load(None, given), folder, SerialEngine())
+    return StageContext(config_file.load(None, given), folder, SerialEngine())
 
 
 def _probed(uri: str, seed: int) -> dict[str, dict[str, float]]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from embeddings import activations, augment, chain, decode
 from embeddings.activations import Early
-from pipeline import config as configs
+from pipeline import config_file
 from pipeline.config import AugmentConfig
 from pipeline.errors import InputError
 from tests import tiny_backbone
@@ -40,7 +40,7 @@ def early(backbone, num_stages=3, num_views=3):
 
 
 def config(shard_size=4):
-    return configs.load(None, {"embed.shard_size": shard_size, "preprocess.size_px": SIZE_PX})
+    return config_file.load(None, {"embed.shard_size": shard_size, "preprocess.size_px": SIZE_PX})
 
 
 def filled(root, pool, what, shard_size=4, model=None):
@@ -133,7 +133,7 @@ def test_everything_that_changes_the_arrays_has_a_cache_of_its_own(backbone, tmp
 
 
 def test_options_decide(backbone):
-    options = configs.load(None, {"network.num_views": 5, "preprocess.size_px": 64, "network.augment.flip": False})
+    options = config_file.load(None, {"network.num_views": 5, "preprocess.size_px": 64, "network.augment.flip": False})
     found = activations.early_of(backbone, options, 4)
     assert (found.num_stages, found.num_views, found.size_px, found.augment.flip) == (4, 5, 64, False)
     assert activations.early_of(backbone, options, 0).num_views == 1  # views of pixels are made while training

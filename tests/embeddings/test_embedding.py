@@ -13,8 +13,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from embeddings import backbones, extract
-from pipeline import config as configs
-from pipeline import embedding
+from pipeline import config_file, embedding
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST
 from pipeline.engine import SerialEngine
@@ -66,7 +65,7 @@ def make_run(folder, shared, files, **overrides):
         "backbone.name": f"timm:{NAME}", "backbone.weights": str(shared / "w.safetensors"),
         "preprocess.size_px": 64, "embed.shard_size": 3, "embed.batch_size": 2, "engine.backend": "serial",
     }  # fmt: skip
-    return StageContext(configs.load(None, given | overrides), folder, CountingEngine())
+    return StageContext(config_file.load(None, given | overrides), folder, CountingEngine())
 
 
 @pytest.fixture

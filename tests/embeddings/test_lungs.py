@@ -11,7 +11,7 @@ import pytest
 from embeddings import decode, extract, lungs
 from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
-from pipeline import config as configs
+from pipeline import config_file
 from pipeline.phantoms import PhantomSpec, lung_mask, plan, render
 
 SIZE_PX = 224
@@ -128,7 +128,7 @@ def test_erasing_leaves_nothing_of_the_lungs_and_all_of_the_rest(chests):
 
 
 def test_erased_scans_have_an_address_of_their_own(tmp_path):
-    config = configs.load(None, {"preprocess.size_px": 96, "embed.shard_size": 2})
+    config = config_file.load(None, {"preprocess.size_px": 96, "embed.shard_size": 2})
     backbone = Backbone("efficientnet_lite0", None, "0" * 16, "", "")
     plain = extract.open_store(config, backbone, tmp_path)
     assert plain.folder == EmbeddingStore(tmp_path, "0" * 16, "squash-bilinear-96-grey01-v1").folder

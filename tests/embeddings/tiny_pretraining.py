@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 
 from embeddings import backbones
-from embeddings.pretrain import pixels
-from embeddings.pretrain.task import Task
+from embeddings.pretrain import loop, pixels
+from embeddings.pretrain.task import Task, Worker
 from pipeline.config import AugmentConfig, BackboneConfig, PretrainConfig
 
 NAME = "timm:test_resnet.r160_in1k"
@@ -37,3 +37,18 @@ def task(folder, num=24, seed=0, look_at=(), probe=None, backbone=None, **change
     backbone = backbone or backbones.untrained(BackboneConfig(name=NAME))
     folder.mkdir(exist_ok=True)
     return Task(cache, shas(num), backbone, options(**changed), seed, folder, look_at=look_at, probe=probe)
+
+
+def together(rank, size, folder, meeting, given):
+    """One of several workers, as Ray Train would start it; run in a process of its own."""
+    import torch
+    from torch import distributed
+
+    def mean_(tensor):
+        distributed.all_reduce(tensor)
+        return tensor.div_(size)
+
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
+    loop.train(task(folder, num_workers=size, **given), Worker(rank, size, mean_=mean_))
+    distributed.destroy_process_group()

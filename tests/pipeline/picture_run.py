@@ -7,8 +7,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from pipeline import config as configs
-from pipeline import stages
+from pipeline import config_file, stages
 from pipeline.context import StageContext
 from pipeline.engine import SerialEngine
 from tests import tiny_backbone
@@ -49,7 +48,7 @@ def picture_run(folder: Path, *, pool=None, engine=None, **options) -> StageCont
     uri = str(pool or make_pool(folder / "pool"))
     weights = tiny_backbone.weights(folder / "weights")
     stores = {"embed.store": str(folder / "cache")}
-    config = configs.load(None, {"pool.uri": uri, **weights, **QUICK, **stores, **given})
+    config = config_file.load(None, {"pool.uri": uri, **weights, **QUICK, **stores, **given})
     (folder / "run").mkdir(parents=True)
     ctx = StageContext(config, folder / "run", engine or SerialEngine())
     with mock.patch.dict(os.environ, {"CXR_SSL_CACHE": str(folder / "cache")}):

@@ -15,8 +15,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from pipeline import config as configs
-from pipeline import contracts
+from pipeline import config_file, contracts
 
 BUDGET = 20
 PATIENT_PREFIX = "patienthash"
@@ -298,8 +297,8 @@ def _labels(folder, ids, truth, findings):
 
 
 def _settings(folder):
-    config = configs.load(None, {"oracle": True, "pool.uri": "/data/pool"})
-    (folder / "resolved.yaml").write_text(configs.dump(config), "utf-8")
+    config = config_file.load(None, {"oracle": True, "pool.uri": "/data/pool"})
+    (folder / "resolved.yaml").write_text(config_file.dump(config), "utf-8")
     _write(
         folder / "env.json",
         {"cxr_ssl": "0.1.0", "git": "abc1234", "python": "3.11.9", "cpus": 2, "torch": "2.9.0"},

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline import clusters
+from pipeline import clusters, config_file
 from pipeline import config as configs
 from pipeline.context import StageContext
 from pipeline.contracts import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE, write_text
@@ -141,7 +141,7 @@ def synthetic_run(
     write_text(folder / "backbone.json", json.dumps({"name": "gaussians", "dim": dim}))
     fast = {"oracle": oracle, "evaluate.num_bootstrap": 20, "train.max_epochs": 20, "engine.backend": "serial"}
     given = {key.replace("__", "."): value for key, value in options.items()}
-    config = configs.load(None, {"pool.findings": list(FINDINGS[:num_classes]), **fast, **given})
+    config = config_file.load(None, {"pool.findings": list(FINDINGS[:num_classes]), **fast, **given})
     ctx = StageContext(config, folder, SerialEngine())
     found = Synthetic(
         ctx=ctx,

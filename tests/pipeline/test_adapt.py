@@ -17,8 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from embeddings import activations, decode
 from embeddings.activations import Early
-from pipeline import adapt, network, outcome, rollback, rounds
-from pipeline import config as configs
+from pipeline import adapt, config_file, network, outcome, rollback, rounds
 from pipeline.adapt import Fold, Job
 from pipeline.config import AugmentConfig, NetworkConfig
 from pipeline.context import StageContext
@@ -57,7 +56,7 @@ def situations(draw):
     val = None
     if draw(st.booleans()):
         val = np.arange(rows_E.sum()) % 3 == 1
-    options = configs.load(
+    options = config_file.load(
         None,
         {
             "pseudo.gate": draw(st.sampled_from(["estimated", "certified", "off"])),
@@ -130,7 +129,7 @@ def job_in(folder: Path, num_early=4, **changed) -> Job:
         path = folder / "scans" / f"{i}.png"
         picture(i, bright=60 * (i % 2)).save(path)
         pool.append((hashlib.sha256(path.read_bytes()).hexdigest(), str(path)))
-    options = configs.load(None, {"preprocess.size_px": SIZE_PX})
+    options = config_file.load(None, {"preprocess.size_px": SIZE_PX})
     for shard in activations.plan(options, early, None, folder / "cache", pool):
         activations.fill_shard(shard)
     rng = np.random.default_rng(0)
@@ -268,7 +267,7 @@ def test_a_cache_that_was_emptied_is_an_error_that_counts(job, tmp_path):
 
 
 def context(tmp_path, **changed):
-    return StageContext(configs.load(None, {key.replace("__", "."): v for key, v in changed.items()}), tmp_path,
+    return StageContext(config_file.load(None, {key.replace("__", "."): v for key, v in changed.items()}), tmp_path,
                         SerialEngine())  # fmt: skip
 
 

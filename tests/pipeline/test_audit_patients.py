@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import config as configs
+from pipeline import config_file
 from pipeline.audit import patients, persons
 from pipeline.contracts import MANIFEST
 from pipeline.vectors import Vectors
@@ -33,7 +33,7 @@ class Pool:
         self.age_N = np.full(num, np.nan, np.float32)
         self.canonical_N = self.image_id_N
         self.has_emb_N = np.ones(num, np.bool_)
-        self.config = configs.load(None, {})
+        self.config = config_file.load(None, {})
         for name, values in columns.items():
             setattr(self, name, np.asarray(values, np.float32) if name == "age_N" else objects(values))
 

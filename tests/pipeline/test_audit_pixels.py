@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from embeddings import backbones, decode, extract, lungs
-from pipeline import config as configs
+from pipeline import config_file
 from pipeline.audit import pixels
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST
@@ -69,7 +69,7 @@ def audit(shared, tmp_path):
         }  # fmt: skip
         seen = []
         ctx = StageContext(
-            configs.load(None, given | overrides),
+            config_file.load(None, given | overrides),
             tmp_path / folder,
             CountingEngine(),
             lambda *step: seen.append(step),

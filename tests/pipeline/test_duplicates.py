@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps
 
 from pipeline import config as configs
-from pipeline import duplicates, manifest, phantoms
+from pipeline import config_file, duplicates, manifest, phantoms
 from pipeline.context import StageContext
 from pipeline.contracts import DUPLICATES, MANIFEST
 from pipeline.engine import SerialEngine
@@ -58,7 +58,7 @@ def encoded(image, quality):
 
 def context(folder, pool, **options):
     folder.mkdir()
-    config = configs.load(None, {"pool.uri": str(pool), "engine.backend": "serial", **NEAR, **options})
+    config = config_file.load(None, {"pool.uri": str(pool), "engine.backend": "serial", **NEAR, **options})
     return StageContext(config, folder, SerialEngine())
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import config as configs
-from pipeline import manifest
+from pipeline import config_file, manifest
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, POOL_LABELS
 from pipeline.engine import SerialEngine
@@ -32,7 +31,7 @@ def save(path, seed, size=(40, 50)):
 
 def context(tmp_path, uri, engine=None, **options):
     (tmp_path / "run").mkdir(exist_ok=True)
-    config = configs.load(None, {"pool.uri": str(uri), **options})
+    config = config_file.load(None, {"pool.uri": str(uri), **options})
     return StageContext(config, tmp_path / "run", engine or SerialEngine())
 
 

@@ -11,8 +11,7 @@ from safetensors.torch import save_file
 
 from embeddings import backbones
 from embeddings.pretrain import checkpoint, loop
-from pipeline import config as configs
-from pipeline import embedding, pretraining, probing, stages, watching
+from pipeline import config_file, embedding, pretraining, probing, stages, watching
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, SPLIT_TABLE
 from pipeline.engine import SerialEngine
@@ -33,7 +32,7 @@ def _cache(tmp_path, monkeypatch):
 
 
 def context(tmp_path, pool, names=("manifest", "duplicates", "splits"), **given):
-    config = configs.load(None, TINY | {"pool.uri": str(pool / "manifest.csv")} | given)
+    config = config_file.load(None, TINY | {"pool.uri": str(pool / "manifest.csv")} | given)
     folder = tmp_path / "run"
     folder.mkdir(exist_ok=True)
     ctx = StageContext(config, folder, SerialEngine())

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import config as configs
-from pipeline import splits
+from pipeline import config_file, splits
 from pipeline.context import StageContext
 from pipeline.contracts import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
 from pipeline.engine import SerialEngine
@@ -46,7 +46,7 @@ def run(tmp_path, rows, pool_split=None, label=None, source=None, **options):
     names = {"image_id": [row[0] for row in rows], "label": label or [None] * len(rows)}
     names["pool_split"] = pool_split or [None] * len(rows)
     POOL_LABELS.write(tmp_path, pa.table(names, schema=POOL_LABELS.schema))
-    ctx = StageContext(configs.load(None, options), tmp_path, SerialEngine())
+    ctx = StageContext(config_file.load(None, options), tmp_path, SerialEngine())
     return splits.run(ctx), SPLIT_TABLE.read(tmp_path).to_pylist()
 
 
