@@ -6,13 +6,11 @@ One network for each patient-grouped fold gives out-of-fold scores, as for the h
 last stages see activations that were computed once (`train.adapt: partial`), or it sees pixels (`full`).
 """
 
-import hashlib
-import json
 import logging
 import math
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,59 +19,20 @@ import pyarrow.compute as pc
 
 from embeddings import activations, backbones
 from embeddings.activations import Early
-from pipeline import calibrate, network, run_dir
+from pipeline import calibrate, network, predict
 from pipeline.config import Config, NetworkConfig
 from pipeline.context import StageContext, cache_folder
-from pipeline.contracts import MANIFEST, write_bytes, write_text
+from pipeline.contracts import MANIFEST
 from pipeline.embedding import backbone_of
 from pipeline.errors import InputError
-from pipeline.learn_network import Curves, Lesson, learn_network, logits_of
+from pipeline.fits import Fold, Job, finished, fit, moved, read
+from pipeline.learn_network import Curves
 from pipeline.network import Design, Trained
-from pipeline.train import Head, Worker
+from pipeline.train import Head
 
 # N scans with a vector, T of them in the training pool, E expert-labelled, C findings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Fold:
-    """What one network learns from; positions are rows of the run's feature matrix.
-
-    Attributes:
-        head: The head it starts from, on features; logits at temperature 1, bias included.
-        row_L: Scans to learn from.
-        target_LC: Their class probabilities at balanced classes.
-        open_L: Whether neither an expert nor an admitted pseudo-label stands behind the target.
-        sure_C: Probability, at balanced classes, from which on an open scan's own answer counts.
-        held_out: Scans of experts to score when it has learned.
-        val: Optional (positions, targets, weights) of other patients to stop by.
-    """
-
-    head: Head
-    row_L: np.ndarray
-    target_LC: np.ndarray
-    open_L: np.ndarray
-    sure_C: np.ndarray
-    held_out: np.ndarray
-    val: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One network to train: a task. The result is files in `folder`, named `name`."""
-
-    folder: Path
-    name: str
-    design: Design
-    sha256: tuple[str, ...]
-    early: Early
-    root: Path
-    fold: Fold
-    config: NetworkConfig
-    seed: int
-    use_gpu: bool | None
-    num_threads: int
 
 
 class Adapter:
@@ -100,7 +59,7 @@ class Adapter:
         jobs = [
             Job(
                 self.folder, f"fold-{number}" if number + 1 < len(folds) else "all", replace(design, head=fold.head),
-                tuple(self.sha256_N[row] for row in needed_N), early, self.root, _moved(fold, at),
+                tuple(self.sha256_N[row] for row in needed_N), early, self.root, moved(fold, at),
                 long_enough(self.config.network, len(fold.row_L)), seed, self.config.engine.use_gpu,
                 self.config.engine.threads_per_task,
             )
@@ -121,7 +80,7 @@ class Adapter:
         path = self.folder / "whole.onnx"
         for _ in self.ctx.engine.map_shards(_export, [(trained, path)]):
             pass
-        out = predict(self.ctx, path, self.uri_N, "logit")
+        out = predict.predict(self.ctx, path, self.uri_N, "logit")
         path.unlink()
         return out
 
@@ -256,147 +215,6 @@ def calibrated(head: Head, basis: tuple[np.ndarray, np.ndarray], temperature: fl
     return network.first_head(head.shifted(bias_C), *basis, temperature)
 
 
-def fit(job: Job) -> None:
-    """Train one network in this process, from its last epoch if there is one; writes its files."""
-    checkpoint = job.folder / f"{job.name}.pt"
-    mine = fingerprint(job)
-    worker = Worker(
-        report=lambda epoch, loss, state: _save_state(checkpoint, state | {"fingerprint": mine}),
-        state=_load_state(checkpoint, mine),
-    )
-    arrays, curves = learn(job, worker)
-    write(job, arrays, curves)
-    checkpoint.unlink(missing_ok=True)
-
-
-def learn(job: Job, worker: Worker) -> tuple[network.Arrays, Curves]:
-    """Train one network, alone or as one of several workers.
-
-    Raises:
-        InputError: when the loss is not finite.
-    """
-    scans = job.early.cache(job.root).rows(job.sha256)
-    fold = job.fold
-    lesson = Lesson(
-        scans, fold.row_L, fold.target_LC, np.ones(len(fold.row_L)), fold.open_L, fold.sure_C, fold.val
-    )  # fmt: skip
-    try:
-        return learn_network(
-            lambda: network.late(job.design), lesson, job.config, job.seed, use_gpu=job.use_gpu, worker=worker
-        )
-    except FloatingPointError as error:
-        raise InputError(
-            f"the network cannot be trained: {error}", value=job.config.lr, where="network.lr",
-            fix=f"choose a smaller one and --resume; the last good epoch is kept in {job.folder}",
-        ) from error  # fmt: skip
-
-
-def write(job: Job, arrays: network.Arrays, curves: Curves) -> None:
-    """Write what a fit gave: the network, its logits of the held-out scans, its curves (last: now it counts)."""
-    from safetensors.numpy import save
-
-    logit_HC = np.zeros((0, job.fold.target_LC.shape[1]), np.float32)
-    if len(job.fold.held_out):
-        scans = job.early.cache(job.root).rows(job.sha256)
-        build = lambda: network.late(job.design)  # noqa: E731
-        logit_HC = logits_of(build, arrays, scans, job.fold.held_out, job.config, job.use_gpu)
-    write_bytes(job.folder / f"{job.name}.safetensors", save(arrays))
-    found = {
-        "loss": curves.loss,
-        "val": curves.val,
-        "trace": curves.trace,
-        "logit": logit_HC.tolist(),
-        "fingerprint": fingerprint(job),
-    }
-    write_text(job.folder / f"{job.name}.json", json.dumps(found))
-
-
-def finished(job: Job) -> bool:
-    """Whether this very fit was done before."""
-    path = job.folder / f"{job.name}.json"
-    return path.exists() and json.loads(path.read_text("utf-8"))["fingerprint"] == fingerprint(job)
-
-
-def read(job: Job) -> tuple[Trained, np.ndarray, Curves]:
-    """What `write` wrote."""
-    from safetensors.numpy import load_file
-
-    found = json.loads((job.folder / f"{job.name}.json").read_text("utf-8"))
-    logit_HC = np.array(found["logit"], np.float32).reshape(-1, job.fold.target_LC.shape[1])
-    arrays = load_file(job.folder / f"{job.name}.safetensors")
-    return (
-        Trained(job.design, arrays),
-        logit_HC,
-        Curves(tuple(found["loss"]), tuple(found["val"]), tuple(found["trace"])),
-    )
-
-
-def _digest(*arrays: bytes) -> str:
-    return hashlib.sha256(b"".join(arrays)).hexdigest()
-
-
-def fingerprint(job: Job) -> str:
-    """What decides the outcome of a fit."""
-    fold = job.fold
-    return run_dir.fingerprint(
-        {
-            "scans": _digest("".join(job.sha256).encode()),
-            "arrays": _digest(
-                fold.row_L.tobytes(), fold.target_LC.tobytes(), fold.open_L.tobytes(), fold.sure_C.tobytes(),
-                fold.held_out.tobytes(), *(part.tobytes() for part in fold.val or ()),
-                *(fold.head.arrays[name].tobytes() for name in sorted(fold.head.arrays)),
-            ),
-            "config": job.config.model_dump(), "seed": job.seed, "weights": job.design.backbone.weights_hash,
-            "early": job.design.num_early, "size_px": job.design.size_px,
-        }
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Scans:
-    """Scans of one prediction task."""
-
-    model: Path
-    uris: tuple[str, ...]
-    output: str
-    size_px: int
-    max_pixels: int
-    num_threads: int
-
-
-def predict(ctx: StageContext, model: Path, uris: Sequence[str], output: str) -> np.ndarray:
-    """Run an exported network over scans, shard by shard: (N, C) of the named output."""
-    config, size = ctx.config, ctx.config.embed.shard_size
-    shards = [
-        _Scans(
-            model, tuple(uris[start : start + size]), output, config.preprocess.size_px, config.pool.max_pixels,
-            config.engine.threads_per_task,
-        )
-        for start in range(0, len(uris), size)
-    ]  # fmt: skip
-    out: dict[int, np.ndarray] = {}
-    for index, found in ctx.engine.map_shards(_predict_shard, shards):
-        out[index] = found
-        ctx.progress("predict", len(out), len(shards))
-    return np.concatenate([out[index] for index in range(len(shards))])
-
-
-def _predict_shard(shard: _Scans) -> np.ndarray:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = shard.num_threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(shard.model), options, providers=["CPUExecutionProvider"])
-
-    def scans() -> Iterator[np.ndarray]:
-        for uri in shard.uris:
-            yield activations.load(uri, shard.size_px, shard.max_pixels)[None]
-
-    return np.concatenate([session.run([shard.output], {"scan": scan})[0] for scan in scans()])
-
-
 def _export(request: tuple[Trained, Path]) -> None:
     trained, path = request
     num_classes = len(network.last_bias(trained.arrays))
@@ -409,35 +227,5 @@ def _num_stages(backbone: backbones.Backbone) -> int:
     return len(chain.stages(backbone))
 
 
-def _moved(fold: Fold, at: dict[int, int]) -> Fold:
-    """The fold with positions among the scans of its job."""
-
-    def move(rows: np.ndarray) -> np.ndarray:
-        return np.array([at[int(row)] for row in rows], np.int64)
-
-    val = None if fold.val is None else (move(fold.val[0]), *fold.val[1:])
-    return replace(fold, row_L=move(fold.row_L), held_out=move(fold.held_out), val=val)
-
-
 def _torch_on_gpu(config: Config) -> bool:
     return config.engine.num_gpus_per_task > 0.0
-
-
-def _save_state(path: Path, state: dict[str, Any]) -> None:
-    import io
-
-    import torch
-
-    stream = io.BytesIO()
-    torch.save(state, stream)
-    write_bytes(path, stream.getvalue())
-
-
-def _load_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The last epoch of this very fit; None where there is none."""
-    import torch
-
-    if not path.exists():
-        return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state if state["fingerprint"] == fingerprint else None

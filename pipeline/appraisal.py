@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import adapt, audit, config_file, evaluate, run_dir, runs, stages
+from pipeline import audit, config_file, evaluate, predict, run_dir, runs, stages
 from pipeline.config import Config
 from pipeline.context import StageContext, cache_folder
 from pipeline.contracts import MANIFEST, write_text
@@ -328,7 +328,7 @@ def _logits(there: StageContext, model: Classifier, subject: Any, rows: np.ndarr
         return model.logits(subject.embeddings(rows))
     manifest = MANIFEST.read(there.folder)
     place = pc.index_in(pa.array(subject.image_id_N[rows]), value_set=manifest["image_id"].combine_chunks())
-    return adapt.predict(there, model.model, manifest["uri"].take(place).to_pylist(), "logit")
+    return predict.predict(there, model.model, manifest["uri"].take(place).to_pylist(), "logit")
 
 
 def _name_of(pool: str) -> str:

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import adapt
-from pipeline.adapt import Job, fingerprint
+from pipeline import fits
 from pipeline.config import TrainConfig
 from pipeline.engine import set_threads
 from pipeline.errors import CxrSslError, EngineError
+from pipeline.fits import Job, fingerprint
 from pipeline.train import Head, Problem, Worker, train_loop
 
 CHECKPOINT, HEAD = "state.pt", "head.safetensors"
@@ -42,7 +42,7 @@ def fit(problem: Problem, config: TrainConfig, seed: int, storage: Path, name: s
 
 
 def fit_network(job: Job, num_workers: int) -> None:
-    """Train one network on several workers; its files are those of `adapt.fit`.
+    """Train one network on several workers; its files are those of `fits.fit`.
 
     Raises:
         InputError: when the loss is not finite.
@@ -119,9 +119,9 @@ def network_loop(settings: dict[str, Any]) -> None:
         pass
     worker = _worker(state)
     job: Job = ray.get(settings["job"])
-    arrays, curves = adapt.learn(job, worker)
+    arrays, curves = fits.learn(job, worker)
     if worker.rank == 0:
-        adapt.write(job, arrays, curves)
+        fits.write(job, arrays, curves)
     train.report({"epoch": len(curves.loss), "loss": curves.loss[-1]})
 
 

@@ -5,7 +5,7 @@ The student learns from the expert labels, from the pseudo-labels the gate admit
 for the scans left open from labels spread over the neighbour graph. Both are fitted once for each patient-grouped
 fold and once on everything; a fold's heads see the other folds' expert labels only, pseudo-labels included. The few
 numbers that turn scores into decisions (temperature, prevalence, thresholds) are fitted on all of them. Where the
-network is adapted (`adapt`), it learns from that student in the same folds and takes its place unless clearly worse.
+network is adapted (`adapt`), it learns from that student in the same folds and takes its place unless worse.
 """
 
 import logging
@@ -200,7 +200,7 @@ def _adapted(
     adapter: Adapter, frozen: Candidate, material: Material, config: Config, fold_E: np.ndarray,
     trains: Sequence[np.ndarray], admitted_of_fold: Sequence[np.ndarray], sure_C: np.ndarray, rng: np.random.Generator,
 ) -> tuple[Candidate, Curves | None]:  # fmt: skip
-    """A network that learned from the frozen candidate, or that candidate where the network is clearly worse."""
+    """A network that learned from the frozen candidate, or that candidate where the network is worse."""
     seed = int(rng.integers(2**31))
     temperature, bias_C = _point(frozen.oof_logit_EC, material.class_E)
     basis = features.load_basis(material.folder)
@@ -216,11 +216,11 @@ def _adapted(
     for f, (_, logit_HC, _) in zip(np.unique(fold_E), trained[:-1], strict=True):
         oof_EC[fold_E == f] = logit_HC
     before_EC = (frozen.oof_logit_EC + bias_C) / temperature  # where the network started from
-    drop, clearly = rollback.auroc_drop(
+    drop, _ = rollback.auroc_drop(
         _softmax(before_EC), _softmax(oof_EC), material.class_E, list(material.group_E),
         config.pseudo.rollback_auroc, rng,
     )  # fmt: skip
-    if clearly:
+    if drop > config.pseudo.rollback_auroc:  # the simpler model stays, chance or not
         log.info("the adapted network: out-of-fold AUROC is %.3f below the frozen one; left out of this round", drop)
         return frozen, None
     whole, _, curves = trained[-1]

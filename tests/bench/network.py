@@ -19,12 +19,13 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from pipeline import outcome, runs
-from pipeline.adapt import Adapter, Fold
+from pipeline.adapt import Adapter
 from pipeline.config import Config
 from pipeline.context import StageContext
 from pipeline.contracts import POOL_LABELS
 from pipeline.dataset import Dataset
 from pipeline.engine import SerialEngine
+from pipeline.fits import Fold
 from tests.bench import pools, tables
 
 FILE = tables.RESULTS / "network.json"

@@ -17,13 +17,13 @@ from sklearn.metrics import roc_auc_score
 
 from embeddings import activations, decode
 from embeddings.activations import Early
-from pipeline import adapt, config_file, network, outcome, rollback, rounds
-from pipeline.adapt import Fold, Job
+from pipeline import adapt, config_file, fits, network, outcome, rollback, rounds
 from pipeline.config import AugmentConfig, NetworkConfig
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, PREDICTIONS, SPLIT_TABLE
 from pipeline.engine import SerialEngine
 from pipeline.errors import InputError
+from pipeline.fits import Fold, Job
 from pipeline.models import Classifier
 from pipeline.network import Design
 from pipeline.selftrain import Material
@@ -168,10 +168,10 @@ def assert_same(one, other):
 @pytest.mark.parametrize("num_early", [0, 4])
 def test_a_fit_leaves_the_network_its_held_out_logits_and_its_curves(num_early, tmp_path):
     mine = job_in(tmp_path, num_early)
-    assert not adapt.finished(mine)
-    adapt.fit(mine)
-    assert adapt.finished(mine)
-    trained, logit_HC, curves = adapt.read(mine)
+    assert not fits.finished(mine)
+    fits.fit(mine)
+    assert fits.finished(mine)
+    trained, logit_HC, curves = fits.read(mine)
     assert sorted(path.name for path in mine.folder.iterdir()) == ["fold-0.json", "fold-0.safetensors"]
     assert len(curves.loss) == len(curves.val) == 4 and logit_HC.shape == (4, 2)
     scans = [decode.load_square((tmp_path / "scans" / f"{i}.png").read_bytes(), SIZE_PX, max_pixels=10**6)
@@ -183,14 +183,14 @@ def test_a_fit_leaves_the_network_its_held_out_logits_and_its_curves(num_early, 
 
 def test_nothing_is_held_out_from_the_network_of_everything(job, tmp_path):
     whole = replace(job, folder=tmp_path, name="all", fold=replace(job.fold, held_out=np.zeros(0, np.int64)))
-    adapt.fit(whole)
-    assert adapt.read(whole)[1].shape == (0, 2)
+    fits.fit(whole)
+    assert fits.read(whole)[1].shape == (0, 2)
 
 
 def test_a_fit_that_was_killed_goes_on_from_its_last_epoch(job, tmp_path, monkeypatch):
     undisturbed, killed = fresh(job, tmp_path / "one"), fresh(job, tmp_path / "other")
-    adapt.fit(undisturbed)
-    save, saved = adapt._save_state, []
+    fits.fit(undisturbed)
+    save, saved = fits._save_state, []
 
     def dies_after_two_epochs(path, state):
         save(path, state)
@@ -198,24 +198,24 @@ def test_a_fit_that_was_killed_goes_on_from_its_last_epoch(job, tmp_path, monkey
         if saved == [1, 2]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(adapt, "_save_state", dies_after_two_epochs)
+    monkeypatch.setattr(fits, "_save_state", dies_after_two_epochs)
     with pytest.raises(KeyboardInterrupt):
-        adapt.fit(killed)
-    assert [path.name for path in killed.folder.iterdir()] == ["fold-0.pt"] and not adapt.finished(killed)
-    adapt.fit(killed)
+        fits.fit(killed)
+    assert [path.name for path in killed.folder.iterdir()] == ["fold-0.pt"] and not fits.finished(killed)
+    fits.fit(killed)
     assert saved == [1, 2, 3, 4]
-    assert_same(adapt.read(killed), adapt.read(undisturbed))
+    assert_same(fits.read(killed), fits.read(undisturbed))
 
 
 def test_a_state_of_another_fit_is_not_gone_on_from(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(adapt, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(fits, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        adapt.fit(fresh(job, tmp_path))
+        fits.fit(fresh(job, tmp_path))
     states = []
-    monkeypatch.setattr(adapt, "learn", lambda job, worker: states.append(worker.state) or (None, None))
+    monkeypatch.setattr(fits, "learn", lambda job, worker: states.append(worker.state) or (None, None))
     for other in (replace(job, folder=tmp_path), replace(job, folder=tmp_path, seed=4)):
         with pytest.raises(KeyboardInterrupt):
-            adapt.fit(other)
+            fits.fit(other)
     assert states[0] is not None and states[1] is None
 
 
@@ -233,9 +233,9 @@ def test_whatever_decides_the_outcome_is_in_the_fingerprint(job, tmp_path):
         replace(job, fold=replace(fold, open_L=~fold.open_L)), replace(job, fold=replace(fold, sure_C=fold.sure_C / 2)),
         replace(job, fold=replace(fold, held_out=fold.held_out[:2])),
     ]  # fmt: skip
-    assert len({adapt.fingerprint(variant) for variant in variants}) == len(variants)
+    assert len({fits.fingerprint(variant) for variant in variants}) == len(variants)
     same = replace(job, folder=tmp_path, num_threads=4)
-    assert adapt.fingerprint(same) == adapt.fingerprint(job)
+    assert fits.fingerprint(same) == fits.fingerprint(job)
 
 
 def test_a_loss_that_is_not_finite_says_what_to_do_and_keeps_the_last_good_epoch(job, tmp_path, monkeypatch):
@@ -250,9 +250,7 @@ def test_a_loss_that_is_not_finite_says_what_to_do_and_keeps_the_last_good_epoch
     with pytest.raises(
         InputError, match=r"network\.lr: the network cannot be trained: the loss is nan in epoch 3"
     ) as e:
-        adapt.fit(
-            replace(mine, fold=replace(mine.fold, val=None), config=mine.config.model_copy(update={"mixup": 0.0}))
-        )
+        fits.fit(replace(mine, fold=replace(mine.fold, val=None), config=mine.config.model_copy(update={"mixup": 0.0})))
     assert str(tmp_path) in str(e.value) and e.value.exit_code == 2
     state = torch.load(tmp_path / "fold-0.pt", weights_only=True)
     assert len(state["loss"]) == 2 and all(torch.isfinite(tensor).all() for tensor in state["net"].values())
@@ -260,7 +258,7 @@ def test_a_loss_that_is_not_finite_says_what_to_do_and_keeps_the_last_good_epoch
 
 def test_a_cache_that_was_emptied_is_an_error_that_counts(job, tmp_path):
     with pytest.raises(KeyError, match="12 of 12 scans are not in the cache"):
-        adapt.learn(replace(job, root=tmp_path), Worker())
+        fits.learn(replace(job, root=tmp_path), Worker())
 
 
 # --- before hours of work ---------------------------------------------------------------------------------------------
@@ -421,7 +419,7 @@ def test_a_round_after_which_nothing_is_left_to_ask_is_the_last(copy_of):
 def test_finished_fits_are_kept_when_the_driver_dies_between_two(copy_of, monkeypatch):
     undisturbed, killed = copy_of("one"), copy_of("other")
     rounds.run(undisturbed)
-    fit, done = adapt.fit, []
+    fit, done = fits.fit, []
 
     def dies_at_the_third(job):
         if len(done) == 2 and "dead" not in done:

@@ -114,6 +114,13 @@ def test_a_group_of_two_classes_stays_whole():
     assert not set(group_N[draw.test]) & set(group_N[np.concatenate([draw.train, draw.val])])
 
 
+def test_another_order_is_tried_where_the_first_does_not_come_out_even():
+    class_N, group_N = groups_of([3, 2, 2], [0, 0, 0])  # four scans are the two pairs, never the three first
+    for seed in range(10):
+        rows = reconstruction.taken(class_N, group_N, np.array([4]), np.random.default_rng(seed))
+        assert rows.tolist() == [3, 4, 5, 6]
+
+
 def test_too_few_scans_are_told_in_numbers():
     class_N, group_N = groups_of([5, 5, 1, 1, 1], [0, 0, 1, 1, 1])
     with pytest.raises(InputError, match=r"\[3, 3\] of each class are wanted.*\[0, 3\] of \[10, 3\]"):

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline import adapt, distributed
+from pipeline import distributed, fits
 from pipeline.config import TrainConfig
 from pipeline.errors import InputError
 from pipeline.train import Problem, train_loop
@@ -31,10 +31,10 @@ def test_two_workers_of_ray_train_give_the_head_of_one(ray_session, tmp_path):
 
 
 def networks_agree(one, other):
-    for name, array in adapt.read(one)[0].arrays.items():
-        np.testing.assert_allclose(array, adapt.read(other)[0].arrays[name], atol=2e-4, err_msg=name)
-    np.testing.assert_allclose(adapt.read(one)[1], adapt.read(other)[1], atol=2e-3)
-    np.testing.assert_allclose(adapt.read(one)[2].loss, adapt.read(other)[2].loss, rtol=1e-3)
+    for name, array in fits.read(one)[0].arrays.items():
+        np.testing.assert_allclose(array, fits.read(other)[0].arrays[name], atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(fits.read(one)[1], fits.read(other)[1], atol=2e-3)
+    np.testing.assert_allclose(fits.read(one)[2].loss, fits.read(other)[2].loss, rtol=1e-3)
 
 
 @pytest.mark.ray
@@ -42,9 +42,9 @@ def networks_agree(one, other):
 def test_two_workers_of_ray_train_give_the_network_of_one(ray_session, tmp_path):
     alone = job_in(tmp_path)
     together = replace(alone, folder=tmp_path / "together")
-    adapt.fit(alone)
+    fits.fit(alone)
     distributed.fit_network(together, 2)
-    assert adapt.finished(together)
+    assert fits.finished(together)
     networks_agree(together, alone)
     assert not list((together.folder / "ray_train").iterdir())  # checkpoints are for the killed
 
@@ -80,9 +80,9 @@ def test_a_killed_worker_of_ray_train_goes_on_from_the_last_epoch(ray_session, t
     monkeypatch.setattr(distributed, "network_loop", loop)
     distributed.fit_network(killed, 2)
     assert (tmp_path / "epochs-1").read_text() == "1 2 3 3 4 "  # not from the beginning
-    for name, array in adapt.read(killed)[0].arrays.items():
-        np.testing.assert_array_equal(array, adapt.read(undisturbed)[0].arrays[name], err_msg=name)
-    assert adapt.read(killed)[2] == adapt.read(undisturbed)[2]
+    for name, array in fits.read(killed)[0].arrays.items():
+        np.testing.assert_array_equal(array, fits.read(undisturbed)[0].arrays[name], err_msg=name)
+    assert fits.read(killed)[2] == fits.read(undisturbed)[2]
 
 
 @pytest.mark.ray
@@ -112,16 +112,16 @@ def test_a_loss_that_is_not_finite_is_the_users_error_also_on_workers(ray_sessio
 def test_a_killed_task_goes_on_from_the_last_epoch(ray_session, tmp_path):
     undisturbed = job_in(tmp_path)
     killed = replace(undisturbed, folder=tmp_path / "killed")
-    adapt.fit(undisturbed)
+    fits.fit(undisturbed)
     notes = str(tmp_path / "saved")
 
     def dies_after_two_epochs(job):
         import os
         from pathlib import Path
 
-        from pipeline import adapt
+        from pipeline import fits
 
-        save = adapt._save_state
+        save = fits._save_state
 
         def save_and_die(path, state):
             save(path, state)
@@ -130,13 +130,13 @@ def test_a_killed_task_goes_on_from_the_last_epoch(ray_session, tmp_path):
             if Path(notes).read_text() == "1 2 ":
                 os._exit(1)
 
-        adapt._save_state = save_and_die
+        fits._save_state = save_and_die
         try:
-            adapt.fit(job)
+            fits.fit(job)
         finally:
-            adapt._save_state = save
+            fits._save_state = save
 
     list(ray_session.map_shards(dies_after_two_epochs, [killed]))
     assert (tmp_path / "saved").read_text() == "1 2 3 4 "
-    for name, array in adapt.read(killed)[0].arrays.items():
-        np.testing.assert_array_equal(array, adapt.read(undisturbed)[0].arrays[name], err_msg=name)
+    for name, array in fits.read(killed)[0].arrays.items():
+        np.testing.assert_array_equal(array, fits.read(undisturbed)[0].arrays[name], err_msg=name)
