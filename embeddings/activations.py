@@ -119,7 +119,7 @@ def load(uri: str, size_px: int, max_pixels: int) -> np.ndarray:
 def _views(scan_1SS: np.ndarray, sha256: str, early: Early) -> np.ndarray:
     import torch
 
-    scan = torch.from_numpy(scan_1SS[None])
+    scan = torch.from_numpy(np.array(scan_1SS[None]))  # a copy: 16-bit files come read-only
     made = [scan]
     for view in range(1, early.num_views):
         generator = torch.Generator().manual_seed(augment.seed_of(sha256, view))

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embeddings import backbones
 from pipeline import audit, config_file, evaluate, predict, run_dir, runs, stages
 from pipeline.config import Config
 from pipeline.context import StageContext, cache_folder
@@ -243,7 +244,12 @@ def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:
     """The run's configuration for another pool; its column names only where they fit there."""
     from pipeline.pools import open_pool
 
-    plain = {"pool.uri": pool, "pool.findings": None, "oracle": False, "splits.holdout_source": None}
+    plain: dict[str, Any] = {
+        "pool.uri": pool, "pool.findings": None, "oracle": False, "splits.holdout_source": None,
+    }  # fmt: skip
+    if (home / backbones.PRETRAINED / backbones.CARD).exists():  # what the run pretrained is used, not made again
+        folder = str((home / backbones.PRETRAINED).absolute())
+        plain |= {"pretrain.epochs": 0, "backbone.name": folder, "backbone.weights": None}
     config = config_file.load(home / run_dir.RESOLVED, plain | overrides)
     try:
         open_pool(config.pool, cache_folder())

@@ -72,9 +72,9 @@ class RayEngine:
         if self._ray is None:
             try:
                 self._ray, self._started_here = _start_ray(self._config)
-            except (OSError, RuntimeError, ValueError, TimeoutError) as error:
+            except Exception as error:  # Ray raises a plain Exception when its start takes too long
                 raise EngineError(
-                    f"Ray did not start: {error}",
+                    f"Ray did not start: {' '.join(str(error).split())[:300]}",
                     fix="set engine.backend=serial to run without Ray, or see `cxr-ssl doctor`",
                 ) from error
         if _asks_for_gpu(self._config):

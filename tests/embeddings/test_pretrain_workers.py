@@ -55,8 +55,10 @@ def test_two_workers_learn_like_one_and_go_on_when_one_is_killed(tmp_path):
     assert len(list((tmp_path / "marks").iterdir())) == 3 + 2  # epochs 0, 1, 2 and killed; then 2 and 3
     one, other = ((tmp_path / name / backbones.WEIGHTS).read_bytes() for name in ("whole", "killed"))
     assert one == other
-    loop.train(task(tmp_path / "alone", epochs=3, batch_size=8))
-    # 7 of 8 scans are negatives here as there: without the gathering it would be 3 of 4, and a loss a third lower
-    assert losses(tmp_path / "whole")[1:] == pytest.approx(losses(tmp_path / "alone")[1:], rel=0.15)
-    loop.train(task(tmp_path / "small", epochs=3, batch_size=4))
-    assert losses(tmp_path / "small")[1] < 0.85 * losses(tmp_path / "whole")[1]
+    together = losses(tmp_path / "whole")[1:]
+    assert together == sorted(together, reverse=True)
+    # 7 of 8 scans are negatives here as in one worker's batch of 8: without the gathering it would be 3 of 4.
+    for name, batch_size in (("alone", 8), ("small", 4)):
+        loop.train(task(tmp_path / name, epochs=1, batch_size=batch_size))
+    assert together[0] == pytest.approx(losses(tmp_path / "alone")[1], rel=0.1)
+    assert losses(tmp_path / "small")[1] < 0.85 * together[0]

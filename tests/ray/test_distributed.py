@@ -79,7 +79,8 @@ def test_a_killed_worker_of_ray_train_goes_on_from_the_last_epoch(ray_session, t
 
     monkeypatch.setattr(distributed, "network_loop", loop)
     distributed.fit_network(killed, 2)
-    assert (tmp_path / "epochs-1").read_text() == "1 2 3 3 4 "  # not from the beginning
+    # Not from the beginning, but from the last epoch that was kept: the second where Ray Train had no time to keep it.
+    assert (tmp_path / "epochs-1").read_text() in ("1 2 3 3 4 ", "1 2 3 2 3 4 ")
     for name, array in fits.read(killed)[0].arrays.items():
         np.testing.assert_array_equal(array, fits.read(undisturbed)[0].arrays[name], err_msg=name)
     assert fits.read(killed)[2] == fits.read(undisturbed)[2]
