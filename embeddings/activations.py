@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from embeddings import augment, chain, decode
+from embeddings import augment, chain, decode, onnx_file
 from embeddings.backbones import Backbone
 from embeddings.scan_cache import ScanCache
 from pipeline.config import AugmentConfig, Config
@@ -169,5 +169,5 @@ def export_early(request: tuple[Early, Path]) -> str:
         from torch import nn
 
         module = nn.Sequential(*chain.stages(early.backbone)[: early.num_stages]).eval()
-        chain.export_onnx(module, torch.zeros(2, 1, early.size_px, early.size_px), path, ("scan", "act"))
+        onnx_file.write(module, torch.zeros(2, 1, early.size_px, early.size_px), path, ("scan", "act"))
     return str(path)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from embeddings import onnx_file
 from pipeline.config import BackboneConfig
 from pipeline.contracts import write_text
 from pipeline.errors import InputError
@@ -156,22 +157,13 @@ def export_onnx(backbone: Backbone, size_px: int, folder: Path) -> Path:
         return path
     import torch
 
-    folder.mkdir(parents=True, exist_ok=True)
     module = build(backbone)
     example = torch.zeros(2, 1, size_px, size_px)
-    partial = path.with_suffix(".onnx.part")
-    import warnings
-
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter without onnxscript is enough here
+    with torch.inference_mode():
         dim = int(module(example).shape[1])
-        torch.onnx.export(
-            module, (example,), str(partial), input_names=["scan"], output_names=["emb"],
-            dynamic_axes={"scan": {0: "n"}, "emb": {0: "n"}}, dynamo=False,
-        )  # fmt: skip
     card = asdict(backbone) | {"weights_file": None, "dim": dim, "size_px": size_px}
     write_text(path.with_suffix(".json"), json.dumps(card, indent=2))
-    partial.replace(path)
+    onnx_file.write(module, example, path, ("scan", "emb"))
     return path
 
 

@@ -5,7 +5,6 @@ torchvision's ResNets and those with `features`. Whether the chain gives what th
 """
 
 import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embeddings import backbones
@@ -131,20 +130,3 @@ def _fold_norms(stage: Any) -> None:
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
                 setattr(parent, first, fuse_conv_bn_eval(conv.eval(), norm.eval()))
                 setattr(parent, second, getattr(norm, "act", None) or nn.Identity())
-
-
-def export_onnx(module: "nn.Module", example: Any, path: Path, names: tuple[str, ...]) -> None:
-    """Write a module as ONNX, batch axis free, whole or not at all; names of its input and then its outputs."""
-    import warnings
-
-    import torch
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".onnx.part")
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the exporter without onnxscript is enough here
-        torch.onnx.export(
-            module.eval(), (example,), str(partial), input_names=[names[0]], output_names=list(names[1:]),
-            dynamic_axes={name: {0: "n"} for name in names}, dynamo=False,
-        )  # fmt: skip
-    partial.replace(path)

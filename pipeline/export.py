@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from embeddings import backbones, chain, decode
+from embeddings import backbones, chain, decode, onnx_file
 from embeddings.backbones import Backbone
 from pipeline import network
 from pipeline.config import Config
@@ -74,7 +74,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     card = json.loads((home / "card.json").read_text("utf-8"))
     module = _module(backbone_of(StageContext(config, run, SerialEngine())), config, model, card)
     out.mkdir(parents=True, exist_ok=True)
-    _write_model(module, config.preprocess.size_px, out)
+    _write_model(module, config.preprocess.size_px, model.findings, out)
     check = _checked(run, config, module, model, out)
     write_text(out / "preprocessing.json", json.dumps(preprocessing(config), indent=1))
     write_text(
@@ -115,11 +115,12 @@ def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[st
     return network.calibrated(whole, model.temperature, model.prevalence_C)
 
 
-def _write_model(module: "nn.Module", size_px: int, out: Path) -> None:
+def _write_model(module: "nn.Module", size_px: int, findings: tuple[str, ...], out: Path) -> None:
     import torch
     from safetensors.numpy import save
 
-    chain.export_onnx(module, torch.zeros(2, 1, size_px, size_px), out / "model.onnx", network.OUTPUTS)
+    example = torch.zeros(2, 1, size_px, size_px)
+    onnx_file.write(module, example, out / "model.onnx", network.OUTPUTS, {"findings": json.dumps(findings)})
     arrays = {name: np.ascontiguousarray(value) for name, value in network.take(module).items()}
     write_bytes(out / "model.safetensors", save(arrays))
 

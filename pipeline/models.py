@@ -72,7 +72,7 @@ class Classifier:
 
         if isinstance(self.model, Trained):
             arrays = network.take(network.whole(self.model))
-            network.export(self.model, folder / "model.onnx", self.temperature, self.prevalence_C)
+            network.export(self.model, folder / "model.onnx", self.temperature, self.prevalence_C, self.findings)
         else:
             arrays = self.head.arrays | {"mean_D": basis[0], "basis_DP": basis[1]}
             write_bytes(folder / "model.onnx", self.to_onnx(*basis))

@@ -1,12 +1,14 @@
 """A network that learns: late stages of a backbone and a head; as a torch module, as plain arrays, as ONNX."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embeddings import chain
+from embeddings import chain, onnx_file
 from embeddings.backbones import Backbone
 from pipeline.train import Head
 
@@ -109,13 +111,17 @@ def calibrated(module: "nn.Module", temperature: float, prevalence_C: np.ndarray
     return Calibrated().eval()
 
 
-def export(trained: Trained, path: Path, temperature: float, prevalence_C: np.ndarray) -> None:
+def export(
+    trained: Trained, path: Path, temperature: float, prevalence_C: np.ndarray, findings: Sequence[str] = ()
+) -> None:
     """Write `calibrated` as ONNX: scan (N, 1, S, S) -> `logit` (N, C), `probability` (N, C)."""
     import torch
 
     size_px = trained.design.size_px
     module = calibrated(whole(trained), temperature, prevalence_C)
-    chain.export_onnx(module, torch.zeros(2, 1, size_px, size_px), path, OUTPUTS)
+    onnx_file.write(
+        module, torch.zeros(2, 1, size_px, size_px), path, OUTPUTS, {"findings": json.dumps(list(findings))}
+    )
 
 
 def put(module: "nn.Module", arrays: Arrays) -> None:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from embeddings import backbones, chain
+from embeddings import backbones, chain, onnx_file
 from pipeline.config import BackboneConfig
 from pipeline.errors import InputError
 from tests import tiny_backbone
@@ -126,7 +126,7 @@ def test_stages_are_made_afresh_each_time(tmp_path):
 def test_the_exported_file_takes_any_number_of_scans(tmp_path):
     found = nn.Sequential(*chain.stages(tiny_backbone.backbone(tmp_path))[:3])
     path = tmp_path / "deep" / "early.onnx"
-    chain.export_onnx(found, torch.zeros(2, 1, 64, 64), path, ("scan", "act"))
+    onnx_file.write(found, torch.zeros(2, 1, 64, 64), path, ("scan", "act"))
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for num in (1, 5):
         with torch.inference_mode():
@@ -142,5 +142,5 @@ def test_an_export_that_fails_leaves_no_file(tmp_path):
             raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        chain.export_onnx(Breaks(), torch.zeros(2, 1, 8, 8), tmp_path / "model.onnx", ("scan", "act"))
+        onnx_file.write(Breaks(), torch.zeros(2, 1, 8, 8), tmp_path / "model.onnx", ("scan", "act"))
     assert not (tmp_path / "model.onnx").exists()

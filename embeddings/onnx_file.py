@@ -1,0 +1,57 @@
+"""A torch module as an ONNX file, batch axis free."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def write(
+    module: "nn.Module", example: Any, path: Path, names: tuple[str, ...], properties: dict[str, str] | None = None
+) -> None:
+    """Write a module, whole or not at all.
+
+    Args:
+        module: In eval mode after the call.
+        example: An input of any batch size.
+        path: Of the file.
+        names: Of the input and then of the outputs.
+        properties: Metadata of the file.
+
+    Raises:
+        InputError: when the network has a step that ONNX does not know at this size.
+    """
+    import warnings
+
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".onnx.part")
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the exporter without onnxscript is enough here
+            torch.onnx.export(
+                module.eval(), (example,), str(partial), input_names=[names[0]], output_names=list(names[1:]),
+                dynamic_axes={name: {0: "n"} for name in names}, dynamo=False,
+            )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        raise InputError(
+            f"this network cannot be written as ONNX: {str(error).splitlines()[0]}",
+            value=f"{example.shape[-1]} pixels", where="preprocess.size_px",
+            fix="use the size the network was made for, or embed.runtime=torch with train.adapt=head",
+        ) from error  # fmt: skip
+    if properties:
+        _describe(partial, properties)
+    partial.replace(path)
+
+
+def _describe(path: Path, properties: dict[str, str]) -> None:
+    import onnx
+
+    model = onnx.load(path)
+    for key, value in properties.items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, path)
