@@ -5,21 +5,26 @@ the exported module, so that a file on disk is all a worker needs.
 """
 
 import hashlib
+import io
 import json
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from embeddings import onnx_file
 from pipeline.config import BackboneConfig
-from pipeline.contracts import write_text
+from pipeline.contracts import write_bytes, write_text
 from pipeline.errors import InputError
 
 OFFLINE = "efficientnet_lite0"
 UNTRAINED = "untrained"  # in place of a hash: the weights are drawn when the network is built
 CARD, WEIGHTS = "card.json", "weights.safetensors"  # of the folder that pretraining writes
+SCANS = "scans.npy"  # beside them: what it has seen, the first 64 bits of each scan's SHA-256, sorted
 PRETRAINED = "pretrain"  # that folder inside a run
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -110,6 +115,23 @@ def pretrained_folder(config: BackboneConfig) -> Path | None:
         value=config.name, where="backbone.name",
         fix=f"give the folder that `cxr-ssl pretrain` wrote, with {CARD} in it",
     )  # fmt: skip
+
+
+def write_seen(folder: Path, sha256: Sequence[str]) -> None:
+    """Write down which scans a pretraining has seen."""
+    stream = io.BytesIO()
+    np.save(stream, np.unique(np.array([int(sha[:16], 16) for sha in sha256], np.uint64)))
+    write_bytes(folder / SCANS, stream.getvalue())
+
+
+def seen(backbone: Backbone, sha256: Sequence[str]) -> list[str]:
+    """Those of the scans that the backbone was pretrained on here; none for the library's own weights."""
+    path = None if backbone.weights_file is None else backbone.weights_file.with_name(SCANS)
+    if backbone.size_px is None or path is None or not path.exists():
+        return []
+    known = np.load(path)
+    asked = np.array([int(sha[:16], 16) for sha in sha256], np.uint64)
+    return [sha for sha, found in zip(sha256, np.isin(asked, known), strict=True) if found]
 
 
 def build(backbone: Backbone) -> Any:

@@ -24,6 +24,7 @@ from pipeline.config import Config, NetworkConfig
 from pipeline.context import StageContext, cache_folder
 from pipeline.contracts import MANIFEST
 from pipeline.embedding import backbone_of
+from pipeline.engine import trainer_of, uses_gpu
 from pipeline.errors import InputError
 from pipeline.fits import Fold, Job, finished, fit, moved, read
 from pipeline.learn_network import Curves
@@ -115,16 +116,18 @@ class Adapter:
         return np.concatenate([fold.row_L, fold.held_out, *([fold.val[0]] if fold.val else [])])
 
     def _run(self, jobs: list[Job]) -> list[tuple[Trained, np.ndarray, Curves]]:
-        if self.config.train.num_workers > 1:
+        engine, num_workers = self.ctx.engine, self.config.train.num_workers
+        on_gpu = uses_gpu(engine, self.config.engine, num_workers, "train.num_workers")
+        if num_workers > 1:
             from pipeline import distributed
 
-            self.ctx.engine.start()
             for job in jobs:
                 if not finished(job):
-                    distributed.fit_network(job, self.config.train.num_workers)
+                    distributed.fit_network(job, num_workers)
         else:
             done = sum(finished(job) for job in jobs)
-            for _ in self.ctx.engine.map_shards(fit, [job for job in jobs if not finished(job)], on_gpu=True):
+            trainer = trainer_of(engine, self.config.engine, on_gpu)
+            for _ in trainer.map_shards(fit, [job for job in jobs if not finished(job)], on_gpu=on_gpu):
                 done += 1
                 self.ctx.progress("networks", done, len(jobs))
         return [read(job) for job in jobs]

@@ -16,7 +16,7 @@ from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
 from pipeline.config import BackboneConfig, Config
 from pipeline.context import StageContext, cache_folder
-from pipeline.contracts import MANIFEST, write_parquet, write_text
+from pipeline.contracts import MANIFEST, SPLIT_TABLE, write_parquet, write_text
 from pipeline.errors import InputError
 from pipeline.vectors import MATRIX, save_ids
 
@@ -131,10 +131,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     save_ids(ctx.folder, kept["image_id"])
     weights = job.backbone.weights_file
     card = asdict(job.backbone) | {"weights_file": weights.name if weights else None}
-    write_text(
-        ctx.folder / "backbone.json",
-        json.dumps(card | {"dim": emb_ND.shape[1], "size_px": ctx.config.preprocess.size_px}),
-    )
+    card |= {"dim": emb_ND.shape[1], "size_px": ctx.config.preprocess.size_px}
+    card |= {"num_holdout_seen": _num_holdout_seen(ctx, job.backbone, manifest)}
+    write_text(ctx.folder / "backbone.json", json.dumps(card))
     return {
         "num_embedded": total - len(broken),
         "num_reused": len(kept) - (total - len(broken)),
@@ -142,6 +141,23 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "dim": emb_ND.shape[1],
         "scans_per_second": round(total / seconds, 1) if total else None,
     }
+
+
+def _num_holdout_seen(ctx: StageContext, backbone: Backbone, manifest: pa.Table) -> int:
+    """Scans of the sealed holdout that a pretraining elsewhere has looked at, without labels; said out loud."""
+    if not (ctx.folder / f"{SPLIT_TABLE.name}.parquet").exists():
+        return 0
+    splits = SPLIT_TABLE.read(ctx.folder)
+    holdout = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"]
+    sealed = manifest.filter(pc.is_in(manifest["image_id"], value_set=holdout.combine_chunks()))
+    num = len(backbones.seen(backbone, sealed["sha256"].to_pylist()))
+    if num:
+        log.warning(
+            "the backbone was pretrained, without labels, on %d of the %d scans of this run's sealed holdout: its "
+            "figures will look better than on new scans; pretrain on the training pool alone (pretrain.epochs in run)",
+            num, len(sealed),
+        )  # fmt: skip
+    return num
 
 
 def _use_onnx(config: Config) -> bool:

@@ -146,6 +146,41 @@ def make_engine(config: EngineConfig) -> Engine:
     return SerialEngine()
 
 
+def uses_gpu(engine: Engine, config: EngineConfig, num_workers: int, where: str) -> bool:
+    """Whether every worker that trains a network gets a GPU of its own.
+
+    Args:
+        engine: Where it runs; Ray is started.
+        config: Its options.
+        num_workers: That train one network together.
+        where: The option that gives their number.
+
+    Raises:
+        InputError: when they must have one and there are too few, or several workers lack Ray.
+    """
+    if isinstance(engine, RayEngine):
+        engine.start()
+        import ray
+
+        num_gpus = ray.cluster_resources().get("GPU", 0.0)
+    else:
+        if num_workers > 1:
+            raise InputError("several workers need Ray", value=num_workers, where=where, fix="set engine.backend=ray")
+        import torch
+
+        num_gpus = torch.cuda.device_count()
+    if config.use_gpu and num_gpus < num_workers:
+        raise no_gpu()
+    return config.use_gpu is not False and num_gpus >= num_workers
+
+
+def trainer_of(engine: Engine, config: EngineConfig, on_gpu: bool) -> Engine:
+    """Where networks are trained one a task: with a GPU each, where `uses_gpu`."""
+    if not (on_gpu and isinstance(engine, RayEngine)):
+        return engine
+    return RayEngine(config.model_copy(update={"num_gpus_per_task": 1.0}))
+
+
 def set_threads(num_threads: int) -> None:
     """Set the thread count of what is already imported here; later imports read the environment."""
     import sys

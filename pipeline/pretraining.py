@@ -21,7 +21,7 @@ from pipeline import probing, runs
 from pipeline.config import Config
 from pipeline.context import StageContext, cache_folder
 from pipeline.contracts import MANIFEST, POOL_LABELS, SPLIT_TABLE, write_text
-from pipeline.engine import Engine, RayEngine
+from pipeline.engine import Engine, trainer_of, uses_gpu
 from pipeline.errors import InputError
 from pipeline.pool_values import HOLDOUT_NAMES
 from pipeline.runs import Request
@@ -70,14 +70,14 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if options.epochs == 0:
         write_text(ctx.folder / RECORD, json.dumps({"epochs": 0}))
         return {"epochs": 0}
-    on_gpu = _uses_gpu(ctx)
+    on_gpu = uses_gpu(ctx.engine, ctx.config.engine, options.num_workers, "pretrain.num_workers")
     chosen = _chosen(ctx)
     task = _task(ctx, chosen.table, on_gpu)
     task.check()
     card = _finished(task)
     num_broken = 0
     if card is None:
-        trainer = _trainer(ctx, on_gpu)
+        trainer = trainer_of(ctx.engine, ctx.config.engine, on_gpu)
         for _ in trainer.map_shards(loop.rehearse, [task], on_gpu=on_gpu):
             pass  # the network, the method and the size of the views fit, or an error says why not
         task, num_broken = _decoded(ctx, task)
@@ -226,38 +226,3 @@ def _finished(task: Task) -> dict[str, Any] | None:
         return None
     card: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return card if card.get("settings") == task.settings else None
-
-
-def _uses_gpu(ctx: StageContext) -> bool:
-    """Whether the workers get a GPU each.
-
-    Raises:
-        InputError: when they must and there are too few, or several workers lack Ray.
-    """
-    from embeddings import compute
-
-    options, wanted = ctx.config.pretrain, ctx.config.engine.use_gpu
-    if isinstance(ctx.engine, RayEngine):
-        ctx.engine.start()
-        import ray
-
-        num_gpus = ray.cluster_resources().get("GPU", 0.0)
-    else:
-        if options.num_workers > 1:
-            raise InputError(
-                "several workers need Ray", value=options.num_workers, where="pretrain.num_workers",
-                fix="set engine.backend=ray",
-            )  # fmt: skip
-        import torch
-
-        num_gpus = torch.cuda.device_count()
-    if wanted and num_gpus < options.num_workers:
-        raise compute.no_gpu()
-    return wanted is not False and num_gpus >= options.num_workers
-
-
-def _trainer(ctx: StageContext, on_gpu: bool) -> Engine:
-    """Where one worker runs: a task with a GPU of its own, where there is one."""
-    if not (on_gpu and isinstance(ctx.engine, RayEngine)):
-        return ctx.engine
-    return RayEngine(ctx.config.engine.model_copy(update={"num_gpus_per_task": 1.0}))

@@ -152,6 +152,7 @@ class Training:
             "size_px": options.size_px, "settings": self.task.settings, "last_epoch": history[-1],
         }  # fmt: skip
         network = self.method.networks[self.method.exported]
+        backbones.write_seen(self.task.folder, self.task.sha256)
         card = weights.write(self.task.folder, network, self.task.backbone, facts)
         (self.task.folder / checkpoint.FILE).unlink(missing_ok=True)
         (self.task.folder / PROGRESS).unlink(missing_ok=True)

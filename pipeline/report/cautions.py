@@ -84,6 +84,11 @@ def _about_pool(run: RunData) -> list[str]:
                 f"{plural(flow['no_patient'], 'scan names', 'scans name')} no patient, "
                 "so one person could have scans on both sides of the split."
             )
+    if run.backbone.get("num_holdout_seen"):
+        found.append(
+            f"The backbone was pretrained, unlabelled, on {plural(run.backbone['num_holdout_seen'], 'scan')} of the "
+            "holdout: the figures here are better than they would be on scans it has never seen."
+        )
     if flow.get("quarantined"):
         was = "was" if flow["quarantined"] == 1 else "were"
         found.append(f"{plural(flow['quarantined'], 'file')} could not be used and {was} set aside; see Data flow.")

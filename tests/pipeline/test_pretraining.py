@@ -1,10 +1,8 @@
 """The pretrain stage and its command: which scans are learnt from, what is refused, what the run then uses."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -12,9 +10,10 @@ from safetensors.torch import save_file
 from embeddings import backbones
 from embeddings.pretrain import checkpoint, loop
 from pipeline import config_file, embedding, pretraining, probing, stages, watching
+from pipeline.config import EngineConfig
 from pipeline.context import StageContext
 from pipeline.contracts import MANIFEST, SPLIT_TABLE
-from pipeline.engine import SerialEngine
+from pipeline.engine import SerialEngine, uses_gpu
 from pipeline.errors import CxrSslError, InputError
 from tests.embeddings.tiny_pretraining import NAME
 from tests.pipeline.tiny import CLASSES, call, make_pool, picture
@@ -224,6 +223,20 @@ def test_the_folder_is_a_backbone_for_other_commands(tmp_path):
         assert used["weights_hash"] == found["card"]["weights_hash"]
 
 
+def test_a_backbone_that_has_seen_the_holdout_says_so(tmp_path, caplog):
+    pool = official_pool(tmp_path / "pool")
+    names = ("manifest", "duplicates", "splits", "embed")
+    for sets_split_aside, expected in (("auto", 0), ("none", 6)):
+        out = tmp_path / sets_split_aside
+        call("pretrain", pool / "manifest.csv", "--out", out, *flags(**{"splits.column": sets_split_aside}))
+        caplog.clear()
+        given = {"backbone.name": str(out), "pretrain.epochs": 0}
+        ctx = context(tmp_path, pool, names, **given)
+        assert json.loads((ctx.folder / "backbone.json").read_text())["num_holdout_seen"] == expected
+        assert ("on 6 of the 6 scans of this run's sealed holdout" in caplog.text) == (expected > 0)
+        assert "pretrained at 32 pixels and embeds at 64" in caplog.text
+
+
 def test_a_replaced_backbone_is_noticed_on_resume(tmp_path):
     pool = make_pool(tmp_path / "pool")
     hashes = []
@@ -361,10 +374,8 @@ def test_the_watch_tells_epochs_progress_and_collapse(tmp_path, caplog):
     assert "epoch 1" not in caplog.text  # a resumed training does not tell the old epochs again
 
 
-def test_with_a_gpu_the_workers_get_one_each(tmp_path, monkeypatch):
-    ctx = context(tmp_path, make_pool(tmp_path / "pool"), ("manifest",))
+def test_with_a_gpu_the_workers_get_one_each(monkeypatch):
+    config = EngineConfig(backend="serial")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert pretraining._uses_gpu(ctx) is True
-    engine = ctx.config.engine.model_copy(update={"use_gpu": False})
-    assert pretraining._uses_gpu(replace(ctx, config=ctx.config.model_copy(update={"engine": engine}))) is False
-    assert pa.__version__
+    assert uses_gpu(SerialEngine(), config, 1, "pretrain.num_workers") is True
+    assert uses_gpu(SerialEngine(), config.model_copy(update={"use_gpu": False}), 1, "pretrain.num_workers") is False

@@ -99,7 +99,7 @@ def command(pool, out, cache, *more):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("backend", ["serial", "ray"])
+@pytest.mark.parametrize("backend", ["serial", pytest.param("ray", marks=pytest.mark.slow)])
 def test_a_killed_driver_goes_on_with_resume(tmp_path, backend):
     pool = make_pool(tmp_path / "pool")
     cut, engine = tmp_path / "cut", ("--set", f"engine.backend={backend}")
