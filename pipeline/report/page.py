@@ -110,7 +110,7 @@ def _figures(data: RunData) -> dict[str, Markup | None]:
         "pseudo_precision": figures.pseudo_precision(data),
         "teacher": figures.training(data, "teacher"),
         "student": figures.training(data, "student"),
-        "network": figures.training(data, "network", "tenth of an epoch"),
+        "network": figures.training(data, "network", "part of an epoch"),
     }
     return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}
 
