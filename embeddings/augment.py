@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # N scans, S side in pixels
 
 NOISY_SHARE = 1 / 3
+VERSION = 1  # of the views below; part of the address of what is computed from them
 
 
 def views(scan_N1SS: "Tensor", options: AugmentConfig, generator: "Generator") -> "Tensor":

@@ -1,5 +1,6 @@
 """A torch module as an ONNX file, batch axis free."""
 
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ def write(
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".onnx.part")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")  # two runs may write the same file
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the exporter without onnxscript is enough here
@@ -37,15 +38,17 @@ def write(
                 module.eval(), (example,), str(partial), input_names=[names[0]], output_names=list(names[1:]),
                 dynamic_axes={name: {0: "n"} for name in names}, dynamo=False,
             )  # fmt: skip
+        if properties:
+            _describe(partial, properties)
+        partial.replace(path)
     except torch.onnx.OnnxExporterError as error:
         raise InputError(
             f"this network cannot be written as ONNX: {str(error).splitlines()[0]}",
             value=f"{example.shape[-1]} pixels", where="preprocess.size_px",
             fix="use the size the network was made for, or embed.runtime=torch with train.adapt=head",
         ) from error  # fmt: skip
-    if properties:
-        _describe(partial, properties)
-    partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _describe(path: Path, properties: dict[str, str]) -> None:

@@ -5,9 +5,11 @@ A cache is a folder of parts, each a `.npy` with its list of scans, published wh
 
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ import numpy as np
 from pipeline.contracts import write_text
 
 # N scans, V views
+
+MOST_OPEN = 256  # each mapped part is an open file
 
 
 class ScanCache:
@@ -40,7 +44,10 @@ class ScanCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f".part-{name}-{uuid.uuid4().hex[:8]}.npy"  # two runs may compute the same shard
         try:
-            np.save(partial, array_NV)
+            with partial.open("wb") as stream:
+                np.save(stream, array_NV)
+                stream.flush()
+                os.fsync(stream.fileno())
             partial.replace(self.folder / f"part-{name}.npy")
         finally:
             partial.unlink(missing_ok=True)
@@ -53,10 +60,13 @@ class ScanCache:
             KeyError: naming the number of scans that are not there.
         """
         place: dict[str, tuple[int, int]] = {}
-        parts = []
-        for number, index in enumerate(self._indexes()):
-            parts.append(np.load(index.with_suffix(".npy"), mmap_mode="r"))
-            place |= {sha: (number, row) for row, sha in enumerate(json.loads(index.read_text("utf-8")))}
+        parts: list[Path] = []
+        asked = set(sha256)
+        for index in self._indexes():
+            found = {sha: row for row, sha in enumerate(json.loads(index.read_text("utf-8"))) if sha in asked}
+            if found:
+                place |= {sha: (len(parts), row) for sha, row in found.items()}
+                parts.append(index.with_suffix(".npy"))
         missing = sum(sha not in place for sha in sha256)
         if missing:
             raise KeyError(f"{missing} of {len(sha256)} scans are not in the cache {self.folder}")
@@ -71,11 +81,11 @@ class Rows:
     """Scans of a cache by position.
 
     Attributes:
-        parts: Memory-mapped (n, V, …) of each part.
+        parts: Files (n, V, …) of the parts that hold them.
         place_N2: Part and row of each scan.
     """
 
-    parts: tuple[np.ndarray, ...]
+    parts: tuple[Path, ...]
     place_N2: np.ndarray
 
     def __len__(self) -> int:
@@ -84,15 +94,23 @@ class Rows:
     @property
     def num_views(self) -> int:
         """V."""
-        return int(self.parts[0].shape[1])
+        return int(_mapped(self.parts[0]).shape[1])
 
     @property
     def are_pixels(self) -> bool:
         """Whether these are scans in 8 bits, of which views are still to be made."""
-        return self.parts[0].dtype == np.uint8
+        return bool(_mapped(self.parts[0]).dtype == np.uint8)
 
     def take(self, position_B: np.ndarray, view_B: np.ndarray) -> np.ndarray:
         """The chosen view of each of B scans, (B, …), float32; 8-bit values become [0, 1]."""
         place_B2 = self.place_N2[position_B]
-        out = np.stack([self.parts[part][row, view] for (part, row), view in zip(place_B2, view_B, strict=True)])
+        chosen = zip(place_B2, view_B, strict=True)
+        out = np.stack([_mapped(self.parts[part])[row, view] for (part, row), view in chosen])
         return out.astype(np.float32) / 255.0 if out.dtype == np.uint8 else out.astype(np.float32)
+
+
+@lru_cache(maxsize=MOST_OPEN)
+def _mapped(path: Path) -> np.ndarray:
+    """A part, mapped into memory; the least used ones are closed again."""
+    found: np.ndarray = np.load(path, mmap_mode="r")
+    return found

@@ -139,6 +139,8 @@ def check(ctx: StageContext) -> None:
     Raises:
         InputError: it is no chain of stages, or of too few.
     """
+    if ctx.config.train.num_workers > 1 and ctx.config.engine.backend == "serial":
+        ctx.engine.start()  # says that several workers need Ray
     if ctx.config.train.adapt != "head":
         written = backbones.pretrained_folder(ctx.config.backbone) is not None
         num_early(ctx, (backbones.resolve if written else backbones.untrained)(ctx.config.backbone))

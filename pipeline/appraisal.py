@@ -305,6 +305,7 @@ def _usable(folder: Path) -> pa.Table:
 def _scored_there(home: Path, there: StageContext, subject: Any, seen: Seen) -> tuple[Scored, int, int]:
     """The labelled scans of a pool as the run's model sees them; how many it knew or cannot name."""
     model = Classifier.load(home / "rounds" / f"{last_round(home):02d}" / "model")
+    _same_input(home, there)
     index = {finding: c for c, finding in enumerate(model.findings)}
     labelled = [row for row in subject.labelled if subject.has_emb_N[row]]
     known = [row for row in labelled if subject.label_N[row] in index]
@@ -326,6 +327,17 @@ def _scored_there(home: Path, there: StageContext, subject: Any, seen: Seen) -> 
         predicted_S=model.classes(prob_SC).astype(np.int64),
     )
     return scored, len(known) - len(rows), len(labelled) - len(known)
+
+
+def _same_input(home: Path, there: StageContext) -> None:
+    """Refuse to score a model on what another backbone, or another size, makes of the scans."""
+    ours, theirs = (json.loads((folder / "backbone.json").read_text("utf-8")) for folder in (home, there.folder))
+    for key, where in (("weights_hash", "backbone"), ("size_px", "preprocess.size_px")):
+        if ours[key] != theirs[key]:
+            raise InputError(
+                f"the run's model was made for another input: {key} {ours[key]}, here it is {theirs[key]}",
+                value=str(theirs[key]), where=where, fix="leave these options to the run's own configuration",
+            )  # fmt: skip
 
 
 def _logits(there: StageContext, model: Classifier, subject: Any, rows: np.ndarray) -> np.ndarray:

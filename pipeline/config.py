@@ -251,7 +251,10 @@ class NetworkConfig(Section):
         description="Weight of the loss that holds a view of an open scan to what the plain scan surely is (FixMatch).",
     )  # fmt: skip
     patience: int = Field(
-        0, ge=0, description="Epochs without a better loss on expert labels of other patients; 0: no early stopping."
+        0,
+        ge=0,
+        description="Epochs without a better loss on a fifth of the expert labels, of other patients (the head "
+        "it starts from knows them, so it stops early rather than late); 0: no early stopping.",
     )
     precision: Literal["auto", "fp32", "amp"] = Field("auto", description="auto: mixed precision on a GPU.")
     augment: AugmentConfig = Field(AugmentConfig(), description="The views.")

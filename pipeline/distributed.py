@@ -15,8 +15,9 @@ import numpy as np
 
 from pipeline import fits
 from pipeline.config import TrainConfig
+from pipeline.contracts import write_text
 from pipeline.engine import set_threads
-from pipeline.errors import CxrSslError, EngineError
+from pipeline.errors import CxrSslError, EngineError, InputError
 from pipeline.fits import Job, fingerprint
 from pipeline.train import Head, Problem, Worker, train_loop
 
@@ -52,8 +53,17 @@ def fit_network(job: Job, num_workers: int) -> None:
     use_gpu = job.use_gpu is not False and ray.cluster_resources().get("GPU", 0.0) > 0
     settings = {"job": ray.put(job), "threads": job.num_threads}
     storage, name = job.folder / "ray_train", f"{job.name}-{fingerprint(job)}"
+    failure = _failure(job)
+    failure.unlink(missing_ok=True)
     _run(network_loop, settings, num_workers, storage, name, use_gpu=use_gpu)
+    if failure.exists():
+        raise InputError(failure.read_text("utf-8"))
     shutil.rmtree(storage / name, ignore_errors=True)
+
+
+def _failure(job: Job) -> Path:
+    """What was wrong with the fit, where that is for the user to mend."""
+    return job.folder / f"{job.name}.failure.txt"
 
 
 def _run(
@@ -119,7 +129,12 @@ def network_loop(settings: dict[str, Any]) -> None:
         pass
     worker = _worker(state)
     job: Job = ray.get(settings["job"])
-    arrays, curves = fits.learn(job, worker)
+    try:
+        arrays, curves = fits.learn(job, worker)
+    except CxrSslError as error:  # the user's to mend: the same again would fail again
+        if worker.rank == 0:
+            write_text(_failure(job), str(error))
+        return
     if worker.rank == 0:
         fits.write(job, arrays, curves)
     train.report({"epoch": len(curves.loss), "loss": curves.loss[-1]})

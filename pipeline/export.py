@@ -6,6 +6,8 @@ differences are written into the card.
 
 import json
 import logging
+import shutil
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from embeddings import backbones, chain, decode, onnx_file
+from embeddings import activations, backbones, chain, onnx_file
 from embeddings.backbones import Backbone
 from pipeline import network
 from pipeline.config import Config
@@ -63,7 +65,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         RunDirError: no round has learned anything yet, or `out` is not empty.
         InputError: the backbone of the run cannot be had here, or the check fails.
     """
-    config = config_of(run)
+    config, out = config_of(run), out.absolute()
     home = run / "rounds" / f"{last_round(run):02d}" / "model"
     if not (home / "card.json").exists():
         raise RunDirError("no round of this run has learned a classifier yet", value=str(run), where="RUN",
@@ -73,7 +75,24 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     model = Classifier.load(home)
     card = json.loads((home / "card.json").read_text("utf-8"))
     module = _module(backbone_of(StageContext(config, run, SerialEngine())), config, model, card)
-    out.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+    partial.mkdir(parents=True)
+    try:
+        check = _write(partial, run, config, module, model, card)
+        if out.exists():
+            out.rmdir()  # it is empty
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {
+        "out": str(out), "round": card["round"], "input": card.get("input", "embedding"), "check": asdict(check),
+    }  # fmt: skip
+
+
+def _write(
+    out: Path, run: Path, config: Config, module: "nn.Module", model: Classifier, card: dict[str, Any]
+) -> _Check:
+    """Write all files, the checked model first."""
     _write_model(module, config.preprocess.size_px, model.findings, out)
     check = _checked(run, config, module, model, out)
     write_text(out / "preprocessing.json", json.dumps(preprocessing(config), indent=1))
@@ -85,7 +104,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     page = run / "report" / "model_card.md"
     text = page.read_text("utf-8") if page.exists() else "# Model card\n\nThe run has no report yet.\n"
     write_text(out / "MODEL_CARD.md", text)
-    return {"out": str(out), "round": card["round"], "input": card.get("input", "embedding"), "check": asdict(check)}
+    return check
 
 
 def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[str, Any]) -> "nn.Module":
@@ -135,10 +154,7 @@ def _checked(run: Path, config: Config, module: "nn.Module", model: Classifier, 
     manifest = MANIFEST.read(run)
     place = pc.index_in(table["image_id"], value_set=manifest["image_id"].combine_chunks())
     size_px, max_pixels = config.preprocess.size_px, config.pool.max_pixels
-    scans = [
-        decode.load_square(decode.read_bytes(uri), size_px, max_pixels=max_pixels)[None]
-        for uri in manifest["uri"].take(place).to_pylist()
-    ]
+    scans = [activations.load(uri, size_px, max_pixels)[None] for uri in manifest["uri"].take(place).to_pylist()]
     session = ort.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
     onnx_NC = np.concatenate([session.run(["probability"], {"scan": scan})[0] for scan in scans])
     with torch.inference_mode():
@@ -147,7 +163,7 @@ def _checked(run: Path, config: Config, module: "nn.Module", model: Classifier, 
     found = _Check(len(scans), float(np.abs(onnx_NC - torch_NC).max()), float(np.abs(onnx_NC - run_NC).max()))
     if found.onnx_against_torch > TOLERANCE_TORCH or found.onnx_against_run > TOLERANCE_RUN:
         raise InputError(
-            "the exported model does not give the probabilities of the run", value=str(found), where=str(out),
+            "the exported model does not give the probabilities of the run", value=str(found), where=str(run),
             fix="run `cxr-ssl run --resume` again to renew the predictions; if it stays, this is a mistake of cxr-ssl",
         )  # fmt: skip
     return found

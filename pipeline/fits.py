@@ -108,6 +108,7 @@ def write(job: Job, arrays: network.Arrays, curves: Curves) -> None:
         scans = job.early.cache(job.root).rows(job.sha256)
         build = lambda: network.late(job.design)  # noqa: E731
         logit_HC = logits_of(build, arrays, scans, job.fold.held_out, job.config, job.use_gpu)
+    (job.folder / f"{job.name}.json").unlink(missing_ok=True)  # it must not vouch for other weights
     write_bytes(job.folder / f"{job.name}.safetensors", save(arrays))
     found = {
         "loss": curves.loss,

@@ -150,6 +150,8 @@ class _Run:
                 raise FloatingPointError(f"the loss is {loss} in epoch {index + 1}; try a smaller network.lr")
             total += loss * len(batch_B)
             losses_of_steps.append(loss)
+        if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
+            raise FloatingPointError(f"weights are not finite after epoch {index + 1}; try a smaller network.lr")
         self.loss.append(total / len(order_N))
         tenths = np.array_split(np.array(losses_of_steps), min(TENTHS, len(losses_of_steps)))
         self.trace += [float(part.mean()) for part in tenths]

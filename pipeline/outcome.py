@@ -215,6 +215,7 @@ def _pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Lea
     admitted = found.filter(found["admitted"])
     return {
         "learner": learned.learner,
+        "network_gain": learned.network_gain,
         "num_pseudo": len(admitted),
         "num_accepted": int(pc.sum(pc.equal(found["decision"], "accept")).as_py() or 0),
         "pseudo_share": len(admitted) / max(len(found), 1),
@@ -282,6 +283,7 @@ def _nothing_learned(findings: tuple[str, ...]) -> dict[str, Any]:
             "pseudo_precision",
             "pseudo_precision_estimated",
             "temperature",
+            "network_gain",
             "calibration_auroc",
             "flip_rate",
             "holdout",

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from embeddings import backbones
 from embeddings.backbones import CARD, PRETRAINED, Backbone
-from embeddings.pretrain import cluster, loop, pixels
+from embeddings.pretrain import checkpoint, cluster, loop, pixels
 from embeddings.pretrain.task import Task
 from pipeline import probing, runs
 from pipeline.config import Config
@@ -23,7 +23,6 @@ from pipeline.context import StageContext, cache_folder
 from pipeline.contracts import MANIFEST, POOL_LABELS, SPLIT_TABLE, write_text
 from pipeline.engine import Engine, trainer_of, uses_gpu
 from pipeline.errors import InputError
-from pipeline.pool_values import HOLDOUT_NAMES
 from pipeline.runs import Request
 from pipeline.watching import Watch
 
@@ -55,7 +54,7 @@ def pretrain_pool(request: Request) -> dict[str, Any]:
     if config.pretrain.epochs == 0:
         log.info("pretrain.epochs is not set: %d epochs", DEFAULT_EPOCHS)
         request = replace(request, overrides=request.overrides | {"pretrain.epochs": DEFAULT_EPOCHS})
-    found = runs.execute(replace(request, stages=("manifest", "pretrain")))
+    found = runs.execute(replace(request, stages=("manifest", "duplicates", "splits", "pretrain")))
     card = json.loads((out / PRETRAINED / CARD).read_text("utf-8"))
     return {key: found[key] for key in ("out", "state", "stages")} | {"backbone": str(out / PRETRAINED), "card": card}
 
@@ -107,10 +106,11 @@ def backbone_of(config: Config) -> Backbone:
 def _chosen(ctx: StageContext) -> Chosen:
     manifest = MANIFEST.read(ctx.folder)
     usable = pc.equal(manifest["status"], "ok")
-    if (ctx.folder / f"{SPLIT_TABLE.name}.parquet").exists():
-        open_ = pc.equal(SPLIT_TABLE.read(ctx.folder)["split"], "train")
-    else:
-        open_ = pc.invert(_sealed(ctx, manifest))
+    open_ = usable
+    if (ctx.folder / f"{SPLIT_TABLE.name}.parquet").exists():  # the stage alone, without a split, takes every scan
+        splits = SPLIT_TABLE.read(ctx.folder)
+        ours = splits.filter(pc.equal(splits["split"], "train"))["image_id"]
+        open_ = pc.is_in(manifest["image_id"], value_set=ours.combine_chunks())
     num_sealed = pc.sum(pc.and_not(usable, open_)).as_py() or 0
     if num_sealed:
         log.info("%d scans of the holdout, its patients and its copies are left out", num_sealed)
@@ -119,22 +119,6 @@ def _chosen(ctx: StageContext) -> Chosen:
     table = table.take(pa.array(first))  # in the order of the content: no file name has a part in the training
     table, num_small = _large_enough(table, ctx.config.pretrain.size_px)
     return Chosen(table, num_sealed, num_small)
-
-
-def _sealed(ctx: StageContext, manifest: pa.Table) -> pa.Array:
-    """Of a pool without a split of ours: its own holdout, and what shares a picture or a patient with it."""
-    config = ctx.config.splits
-    if config.holdout_source is not None:
-        sealed = pc.fill_null(pc.equal(manifest["source"], config.holdout_source), False)
-    elif config.column == "auto":
-        names = pc.utf8_lower(POOL_LABELS.read(ctx.folder)["pool_split"])
-        sealed = pc.fill_null(pc.is_in(names, pa.array(sorted(HOLDOUT_NAMES))), False)
-    else:
-        sealed = pa.chunked_array([np.zeros(len(manifest), dtype=bool)])
-    for name in ("sha256", "patient_id"):
-        known = pc.unique(manifest[name].filter(sealed)).drop_null()
-        sealed = pc.or_(sealed, pc.is_in(manifest[name], value_set=known))
-    return sealed
 
 
 def _large_enough(table: pa.Table, size_px: int) -> tuple[pa.Table, int]:
@@ -208,6 +192,8 @@ def _labels(ctx: StageContext) -> dict[str, str]:
 
 def _trained(ctx: StageContext, trainer: Engine, task: Task) -> dict[str, Any]:
     task.folder.mkdir(parents=True, exist_ok=True)
+    if not (task.folder / checkpoint.FILE).exists():  # a fresh start: what is told begins anew
+        (task.folder / loop.HISTORY).unlink(missing_ok=True)
     with Watch(task.folder, ctx.progress, task.options.epochs):
         if task.options.num_workers > 1:
             cluster.train(task)

@@ -18,6 +18,7 @@ from pipeline.queues import Proposals
 from pipeline.readings import Heard
 
 FILE = "reference.jsonl"
+_Score = tuple[str | None, dict[str, Any] | None]
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -35,22 +36,18 @@ def run(ctx: StageContext) -> dict[str, Any]:
         queue = queues.draw(ctx, round_index, set(answers), Proposals({}), strategy="random", holdout=[])
         given = oracle.answer(queue["image_id"].to_pylist(), data.pool_labels, round_index)
         answers |= {answer.image_id: answer.finding for answer in given}
-        rows.append(
-            {
-                "round": round_index,
-                "num_expert": len(answers),
-                "holdout": _score(ctx, data, answers, round_index),
-            }
-        )
+        learner, holdout = _score(ctx, data, answers, round_index)
+        rows.append({"round": round_index, "num_expert": len(answers), "learner": learner, "holdout": holdout})
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     ctx.progress("reference", rounds, rounds)
     return {"num_rounds": len(rows)}
 
 
-def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], round_index: int) -> dict[str, Any] | None:
+def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], round_index: int) -> _Score:
+    """What the classifier learned from, and its scores; None and None before there is one."""
     material, _ = data.material(Heard(answers, answers, {}), set(answers))
     if cannot_learn(material.class_E, material.group_E):
-        return None
+        return None, None
     admitted = [ctx.config.pseudo.gate == "estimated"] * len(data.findings)
     rng = ctx.rng("learn-reference", round_index)
     adapter = adapter_of(ctx, data, round_index, answers, ctx.folder / "reference" / "network")
@@ -60,4 +57,4 @@ def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], rou
     model = classifier(ctx, data, learned)
     prob_NC = model.probabilities(learned.student_logit_NC)
     predicted_N = model.classes(prob_NC)
-    return evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings, reader="reference")
+    return learned.learner, evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings, reader="reference")

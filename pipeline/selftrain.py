@@ -87,6 +87,8 @@ class Learned:
         decisions: For `open_T`.
         open_T: Positions of the training pool without an expert class, less the rejected ones.
         curves: Of the network's training, where one was trained.
+        network_gain: Out-of-fold AUROC of the trained network less that of the head it started from; it is used where
+            it is not worse. None: none was trained.
     """
 
     learner: str
@@ -101,6 +103,7 @@ class Learned:
     decisions: pseudo.Decisions
     open_T: np.ndarray
     curves: Curves | None = None
+    network_gain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,14 +169,14 @@ def learn(
     open_T = np.setdiff1d(material.train_T, np.union1d(material.expert_E, material.rejected_R))
     decisions = pseudo.decide(prob_of_fold[-1][open_T], threshold_C, config.pseudo, admitted)
     chosen = _choose(teacher, student, material, config, bool(decisions.admitted_N.any()), rng)
-    curves = None
+    curves, gain = None, None
     if adapter is not None:
         is_open_T = np.isin(material.train_T, open_T)
         admitted_of_fold = [np.zeros(len(is_open_T), bool) for _ in prob_of_fold]
         for admitted_T, prob_NC in zip(admitted_of_fold, prob_of_fold, strict=True):
             rows = material.train_T[is_open_T]  # those the round decides on: its quotas are theirs
             admitted_T[is_open_T] = pseudo.decide(prob_NC[rows], threshold_C, config.pseudo, admitted).admitted_N
-        chosen, curves = _adapted(
+        chosen, curves, gain = _adapted(
             adapter, chosen, material, config, fold_E, trains, admitted_of_fold,
             _at_balanced(threshold_C, prevalence_C), rng,
         )  # fmt: skip
@@ -193,14 +196,15 @@ def learn(
         decisions=decisions,
         open_T=open_T,
         curves=curves,
+        network_gain=gain,
     )
 
 
 def _adapted(
     adapter: Adapter, frozen: Candidate, material: Material, config: Config, fold_E: np.ndarray,
     trains: Sequence[np.ndarray], admitted_of_fold: Sequence[np.ndarray], sure_C: np.ndarray, rng: np.random.Generator,
-) -> tuple[Candidate, Curves | None]:  # fmt: skip
-    """A network that learned from the frozen candidate, or that candidate where the network is worse."""
+) -> tuple[Candidate, Curves, float]:  # fmt: skip
+    """A network that learned from the frozen candidate, or that candidate where it is worse; its curves, its gain."""
     seed = int(rng.integers(2**31))
     temperature, bias_C = _point(frozen.oof_logit_EC, material.class_E)
     basis = features.load_basis(material.folder)
@@ -222,9 +226,9 @@ def _adapted(
     )  # fmt: skip
     if drop > config.pseudo.rollback_auroc:  # the simpler model stays, chance or not
         log.info("the adapted network: out-of-fold AUROC is %.3f below the frozen one; left out of this round", drop)
-        return frozen, None
+        return frozen, trained[-1][2], -drop
     whole, _, curves = trained[-1]
-    return Candidate(f"{frozen.name}+network", [(whole, adapter.predict(whole))], oof_EC), curves
+    return Candidate(f"{frozen.name}+network", [(whole, adapter.predict(whole))], oof_EC), curves, -drop
 
 
 def _point(oof_EC: np.ndarray, class_E: np.ndarray) -> tuple[float, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any
 from embeddings.pretrain import loop
 from embeddings.pretrain.task import Task, Worker
 from pipeline.contracts import write_text
-from pipeline.errors import CxrSslError, InputError
+from pipeline.errors import CxrSslError, EngineError, InputError
 
 FAILURE = "failure.json"
 MAX_FAILURES = 2
@@ -38,7 +38,13 @@ def train(task: Task) -> None:
             failure_config=ray_train.FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except ray_train.TrainingFailedError as error:
+        raise EngineError(
+            "the workers failed again after every retry",
+            fix="run again with --resume: the last checkpoint is kept; look at the memory of the nodes",
+        ) from error
     failure = task.folder / FAILURE
     if failure.exists():
         found = json.loads(failure.read_text("utf-8"))

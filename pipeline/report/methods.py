@@ -114,10 +114,9 @@ def adapted(run: RunData) -> bool:
 
 def _weights(run: RunData) -> str:
     if adapted(run):
-        return (
-            "These numbers, and the queue, come from its weights as they were; the classifier changed them (Learning)."
-        )
-    return "Its weights were not changed in this run."
+        return "These numbers, and the queue, come from its weights before the classifier changed them (Learning)."
+    after = "after that" if _section(run, "pretrain").get("epochs") else "in this run"
+    return f"Its weights were not changed {after}."
 
 
 def _selection(run: RunData) -> str:
@@ -164,18 +163,34 @@ def _learning(run: RunData) -> str:
 
 
 def _network(run: RunData) -> str:
-    network, train = _section(run, "network"), _section(run, "train")
-    if not adapted(run) or not network:
-        return ""
+    network, train, pseudo = _section(run, "network"), _section(run, "train"), _section(run, "pseudo")
+    gain = (run.last or {}).get("network_gain")
     stages = {
         "partial": f"The last {plural(network.get('last_stages'), 'stage')} of the network",
-        "full": "The whole network",
+        "full": "The network",
     }
+    what = stages.get(str(train.get("adapt")), "The network")
+    if not adapted(run):
+        if not known(gain):
+            return ""
+        return (
+            f"{what} was trained as well and left out: its out-of-fold AUROC was {decimal(-float(gain or 0), 3)} below "
+            "that of the classifier on the numbers as they were."
+        )
+    whole_pool = pseudo.get("gate") == "estimated" and pseudo.get("propagate")
+    scans = "every scan of the training pool" if whole_pool else "the scans with a pseudo-label that was let in"
+    changed = [
+        f"{name.replace('_', ' ')} {network[name]}"
+        for name in ("balance", "label_smoothing", "focal_gamma", "mixup", "ema", "consistency", "patience")
+        if network.get(name) not in (None, 0, 0.0, "none")
+    ]
+    options = f"; {words(changed)}" if changed else ""
     return (
-        f"{stages.get(str(train.get('adapt')), 'The network')} then learnt from the student’s calibrated probabilities "
-        f"of every scan of the training pool and from the experts’ labels (AdamW, learning rate {network.get('lr')}, "
-        f"batches of {network.get('batch_size')}, at least {plural(network.get('min_steps'), 'step')} and "
-        f"{plural(network.get('epochs'), 'epoch')}, random views of each scan), once for each fold and once on all."
+        f"{what} then learnt from the student’s calibrated probabilities of {scans} and from the experts’ labels "
+        f"(AdamW, learning rate {network.get('lr')}, batches of {network.get('batch_size')}, at least "
+        f"{plural(network.get('min_steps'), 'step')} and {plural(network.get('epochs'), 'epoch')}, random views of "
+        f"each scan{options}), once for each fold and once on all. It is used because its out-of-fold AUROC was not "
+        "below that of the classifier it started from."
     )
 
 

@@ -1,8 +1,10 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from embeddings import scan_cache
 from embeddings.scan_cache import ScanCache
 
 
@@ -70,8 +72,8 @@ def test_a_part_counts_only_when_it_is_whole(tmp_path, monkeypatch):
     """Whatever step is the last before the power goes: before the index is there, the part is not."""
     cache = ScanCache(tmp_path, "kind")
 
-    def full_disk(path, array):
-        path.write_bytes(b"half an array")
+    def full_disk(place, array):
+        place.write_bytes(b"half an array") if isinstance(place, Path) else place.write(b"half an array")
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patched:
@@ -106,7 +108,7 @@ def test_a_scan_of_two_parts_is_one_scan(tmp_path):
 def test_arrays_stay_on_disk(tmp_path):
     cache = ScanCache(tmp_path, "kind")
     cache.write(shas(1), arrays(1))
-    assert all(isinstance(part, np.memmap) for part in cache.rows(shas(1)).parts)
+    assert all(isinstance(scan_cache._mapped(part), np.memmap) for part in cache.rows(shas(1)).parts)
 
 
 def test_the_list_of_a_part_is_plain_json(tmp_path):

