@@ -203,10 +203,10 @@ def test_a_network_takes_the_place_of_the_head(run):
         np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
 
 
-def test_a_network_that_is_clearly_worse_is_left_out_without_a_trace(run, caplog):
+def test_a_network_that_is_worse_is_left_out_and_told(run, caplog):
     with caplog.at_level("INFO"):
         _, _, _, found, plain = adapted(run, right=-1.0)
-    assert found.learner == plain.learner and found.curves is None
+    assert found.learner == plain.learner and found.network_gain == -1.0 and plain.network_gain is None
     np.testing.assert_array_equal(found.student_logit_NC, plain.student_logit_NC)
     np.testing.assert_array_equal(found.oof_logit_EC, plain.oof_logit_EC)
     assert found.temperature == plain.temperature
