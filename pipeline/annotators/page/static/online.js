@@ -38,7 +38,8 @@
       this.lock = ""; // one window at a time has the list of this name
       this.known = { done: 0, left: 0, team_done: 0, team_total: 0, seconds_per_scan: null };
       this.wait = FIRST_WAIT_MS;
-      this.turns = this.learnt = 0; // requests sent, and the latest whose reply counts
+      this.turns = this.learnt = 0; // answers and undos sent, and the latest whose reply counts
+      this.flying = 0; // of them, those without a reply yet
       window.addEventListener("online", () => this.flush());
       document.addEventListener("visibilitychange", () => document.hidden || this.flush());
     }
@@ -61,9 +62,10 @@
 
     async tasks(num, shown) {
       const held = [...new Set([...shown, ...this.held])];
-      const turn = ++this.turns;
+      const turns = this.flying ? -1 : this.turns;
       const { tasks, progress, title, findings } = await post("next", { annotator: this.annotator, num, held });
-      this.#learn(turn, progress);
+      // The server may have looked before an answer that was on its way: that answer's own reply tells better.
+      if (turns === this.turns) this.known = progress;
       this.question = { title, findings };
       return tasks;
     }
@@ -86,7 +88,9 @@
       }
       this.undoKey ??= cxr.newKey(); // asked again after a failure, it is still the same undo
       const turn = ++this.turns;
-      const { task, progress } = await post("undo", { annotator: this.annotator, key: this.undoKey, of: null });
+      this.flying += 1;
+      const asked = post("undo", { annotator: this.annotator, key: this.undoKey, of: null });
+      const { task, progress } = await asked.finally(() => (this.flying -= 1));
       this.undoKey = null;
       this.#learn(turn, progress);
       this.changed();
@@ -120,11 +124,14 @@
 
     async #send(key, item) {
       const turn = ++this.turns;
+      this.flying += 1;
       try {
         this.#learn(turn, (await post(item.path, item.body)).progress);
       } catch (problem) {
         if (!problem.final) throw problem;
         this.#refuse(item, problem.message);
+      } finally {
+        this.flying -= 1;
       }
       this.box.drop(key);
       this.changed();
