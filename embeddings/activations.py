@@ -73,18 +73,10 @@ def early_of(backbone: Backbone, config: Config, num_stages: int) -> Early:
 def plan(config: Config, early: Early, model: Path | None, root: Path, scans: Sequence[tuple[str, str]]) -> list[Shard]:
     """Cut (sha256, uri) pairs into shards of what the cache lacks."""
     cache = early.cache(root)
-    known = cache.known()
-    unique = {sha: uri for sha, uri in reversed(scans) if sha not in known}
-    content = sorted(unique)
-    size = config.embed.shard_size
     return [
-        Shard(
-            tuple(content[start : start + size]),
-            tuple(unique[sha] for sha in content[start : start + size]),
-            early, model, cache, config.pool.max_pixels, config.engine.threads_per_task,
-        )
-        for start in range(0, len(content), size)
-    ]  # fmt: skip
+        Shard(sha256, uris, early, model, cache, config.pool.max_pixels, config.engine.threads_per_task)
+        for sha256, uris in cache.lacking(scans, config.embed.shard_size)
+    ]
 
 
 def fill_shard(shard: Shard) -> int:
@@ -135,13 +127,7 @@ def _forward(early: Early, model: Path | None, num_threads: int) -> Any:
         return lambda scan_V1SS: np.round(scan_V1SS * 255.0).astype(np.uint8)
     if model is None:
         return _torch_forward(early)
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    session = onnx_file.session(model, num_threads)
     # One view at a time stays in the core's cache, see `extract`.
     return lambda scan_V1SS: np.concatenate(
         [session.run(None, {"scan": scan[None]})[0].astype(np.float16) for scan in scan_V1SS]

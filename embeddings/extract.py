@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from embeddings import backbones, decode, lungs
+from embeddings import backbones, decode, lungs, onnx_file
 from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
 from pipeline.config import Config
@@ -145,13 +145,7 @@ def _forward(backbone: Backbone, model: Path | None, num_threads: int) -> Any:
 
 
 def _onnx_forward(model: Path, num_threads: int) -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = num_threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    session = onnx_file.session(model, num_threads)
 
     def forward(scan_N1SS: np.ndarray) -> np.ndarray:
         # One scan at a time: its activations stay in the cache of the core, which is half as fast again as a batch

@@ -1,4 +1,4 @@
-"""A torch module as an ONNX file, batch axis free."""
+"""A torch module as an ONNX file, batch axis free; and such a file at work."""
 
 import uuid
 from pathlib import Path
@@ -49,6 +49,17 @@ def write(
         ) from error  # fmt: skip
     finally:
         partial.unlink(missing_ok=True)
+
+
+def session(path: Path, num_threads: int) -> Any:
+    """An onnxruntime session on the CPU that takes no more than its threads."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _describe(path: Path, properties: dict[str, str]) -> None:

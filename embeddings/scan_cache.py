@@ -37,6 +37,16 @@ class ScanCache:
         """SHA-256 of every scan that is there."""
         return {sha for index in self._indexes() for sha in json.loads(index.read_text("utf-8"))}
 
+    def lacking(
+        self, scans: Sequence[tuple[str, str]], shard_size: int
+    ) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Contents and uris of the (sha256, uri) pairs that are not there, cut into shards; the first uri wins."""
+        known = self.known()
+        uri = {sha: uri for sha, uri in reversed(scans) if sha not in known}
+        content = sorted(uri)
+        parts = [tuple(content[start : start + shard_size]) for start in range(0, len(content), shard_size)]
+        return [(part, tuple(uri[sha] for sha in part)) for part in parts]
+
     def write(self, sha256: Sequence[str], array_NV: np.ndarray) -> None:
         """Publish one part, (N, V, …); named by what it holds, so that a repeated shard replaces itself."""
         assert len(sha256) == len(array_NV), "one array per scan"
@@ -100,6 +110,10 @@ class Rows:
     def are_pixels(self) -> bool:
         """Whether these are scans in 8 bits, of which views are still to be made."""
         return bool(_mapped(self.parts[0]).dtype == np.uint8)
+
+    def plain(self, position_B: np.ndarray) -> np.ndarray:
+        """View 0 of each of B scans, (B, …), float32: the scan as it is."""
+        return self.take(position_B, np.zeros(len(position_B), np.int64))
 
     def take(self, position_B: np.ndarray, view_B: np.ndarray) -> np.ndarray:
         """The chosen view of each of B scans, (B, …), float32; 8-bit values become [0, 1]."""

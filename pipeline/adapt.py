@@ -47,7 +47,7 @@ class Adapter:
 
     def __init__(self, ctx: StageContext, ids_N: np.ndarray, folder: Path) -> None:
         self.ctx, self.config, self.folder = ctx, ctx.config, folder
-        self.root = (Path(ctx.config.embed.store) if ctx.config.embed.store else cache_folder()) / "scans"
+        self.root = caches(ctx.config)
         manifest = MANIFEST.read(ctx.folder)
         place = pc.index_in(ids_N.astype(object).tolist(), value_set=manifest["image_id"].combine_chunks())
         self.sha256_N = manifest["sha256"].take(place).to_pylist()
@@ -73,7 +73,7 @@ class Adapter:
         design = self._design(folds[-1].head)
         early = activations.early_of(design.backbone, self.config, design.num_early)
         needed_N = np.unique(np.concatenate([self._needed(fold) for fold in folds]))
-        self._fill(early, needed_N)
+        fill(self.ctx, early, self.root, [(self.sha256_N[row], self.uri_N[row]) for row in needed_N])
         return design, early, needed_N
 
     def predict(self, trained: Trained) -> np.ndarray:
@@ -93,44 +93,57 @@ class Adapter:
         backbone = backbone_of(self.ctx)
         return Design(backbone, num_early(self.ctx, backbone), self.config.preprocess.size_px, head)
 
-    def _fill(self, early: Early, needed_N: np.ndarray) -> None:
-        """Compute the activations the cache lacks."""
-        engine = self.ctx.engine
-        scans = [(self.sha256_N[row], self.uri_N[row]) for row in needed_N]
-        model = None
-        if early.num_stages and not _torch_on_gpu(self.config):
-            name = f"{early.backbone.weights_hash}-{early.num_stages}-{early.size_px}.onnx"
-            for _ in engine.map_shards(activations.export_early, [(early, self.root / name)]):
-                model = self.root / name
-        shards = activations.plan(self.config, early, model, self.root, scans)
-        total, done = sum(len(shard.sha256) for shard in shards), 0
-        if total:
-            what = "activations" if early.num_stages else "pixels"
-            log.info("%s of %d scans, %d views each, are computed once and kept in %s", what, total,
-                     early.num_views, early.cache(self.root).folder)  # fmt: skip
-        for _, num in engine.map_shards(activations.fill_shard, shards, on_gpu=True):
-            done += num
-            self.ctx.progress("activations", done, total)
-
     def _needed(self, fold: Fold) -> np.ndarray:
         return np.concatenate([fold.row_L, fold.held_out, *([fold.val[0]] if fold.val else [])])
 
     def _run(self, jobs: list[Job]) -> list[tuple[Trained, np.ndarray, Curves]]:
         engine, num_workers = self.ctx.engine, self.config.train.num_workers
         on_gpu = uses_gpu(engine, self.config.engine, num_workers, "train.num_workers")
+        todo = [job for job in jobs if not finished(job)]
         if num_workers > 1:
             from pipeline import distributed
 
-            for job in jobs:
-                if not finished(job):
-                    distributed.fit_network(job, num_workers)
+            for job in todo:
+                distributed.fit_network(job, num_workers)
         else:
-            done = sum(finished(job) for job in jobs)
+            done = len(jobs) - len(todo)
             trainer = trainer_of(engine, self.config.engine, on_gpu)
-            for _ in trainer.map_shards(fit, [job for job in jobs if not finished(job)], on_gpu=on_gpu):
+            for _ in trainer.map_shards(fit, todo, on_gpu=on_gpu):
                 done += 1
                 self.ctx.progress("networks", done, len(jobs))
         return [read(job) for job in jobs]
+
+
+def caches(config: Config) -> Path:
+    """Folder of the pixels and activations, shared by all runs."""
+    return (Path(config.embed.store) if config.embed.store else cache_folder()) / "scans"
+
+
+def fill(ctx: StageContext, early: Early, root: Path, scans: Sequence[tuple[str, str]]) -> None:
+    """Compute the activations, or decode the pixels, of (sha256, uri) pairs that the cache below `root` lacks."""
+    model = None
+    if early.num_stages and not _torch_on_gpu(ctx.config):
+        model = root / f"{early.backbone.weights_hash}-{early.num_stages}-{early.size_px}.onnx"
+        for _ in ctx.engine.map_shards(activations.export_early, [(early, model)]):
+            pass
+    shards = activations.plan(ctx.config, early, model, root, scans)
+    total, done = sum(len(shard.sha256) for shard in shards), 0
+    what = "activations" if early.num_stages else "pixels"
+    if total:
+        log.info("%s of %d scans, %d views each, are computed once and kept in %s", what, total,
+                 early.num_views, early.cache(root).folder)  # fmt: skip
+    for _, num in ctx.engine.map_shards(activations.fill_shard, shards, on_gpu=True):
+        done += num
+        ctx.progress(what, done, total)
+
+
+def count_stages(ctx: StageContext, backbone: backbones.Backbone) -> int:
+    """Stages of a network, counted in a task: the driver never imports torch.
+
+    Raises:
+        InputError: it is no chain of stages.
+    """
+    return next(found for _, found in ctx.engine.map_shards(_num_stages, [backbone]))
 
 
 def check(ctx: StageContext) -> None:
@@ -152,7 +165,7 @@ def num_early(ctx: StageContext, backbone: backbones.Backbone) -> int:
     Raises:
         InputError: see `check`.
     """
-    num_stages = next(found for _, found in ctx.engine.map_shards(_num_stages, [backbone]))
+    num_stages = count_stages(ctx, backbone)
     if ctx.config.train.adapt == "full":
         return 0
     learning = ctx.config.network.last_stages

@@ -5,7 +5,6 @@ differences are written into the card.
 """
 
 import json
-import logging
 import shutil
 import uuid
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from embeddings import activations, backbones, chain, onnx_file
+from embeddings import activations, backbones, chain
 from embeddings.backbones import Backbone
 from pipeline import network
 from pipeline.config import Config
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 # N scans, S side in pixels, D dimensions of the embedding, P features, C findings
 
-log = logging.getLogger(__name__)
 NUM_CHECKED = 32
 # Embeddings of a run are kept in half precision; a calibrated probability moves by less than this.
 TOLERANCE_TORCH, TOLERANCE_RUN = 1e-4, 0.02
@@ -135,11 +133,9 @@ def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[st
 
 
 def _write_model(module: "nn.Module", size_px: int, findings: tuple[str, ...], out: Path) -> None:
-    import torch
     from safetensors.numpy import save
 
-    example = torch.zeros(2, 1, size_px, size_px)
-    onnx_file.write(module, example, out / "model.onnx", network.OUTPUTS, {"findings": json.dumps(findings)})
+    network.write(module, size_px, out / "model.onnx", findings)
     arrays = {name: np.ascontiguousarray(value) for name, value in network.take(module).items()}
     write_bytes(out / "model.safetensors", save(arrays))
 

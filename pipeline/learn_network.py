@@ -5,7 +5,6 @@ the steps that one would take, up to rounding. After each epoch the whole state 
 on as if nothing had happened.
 """
 
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 # N scans, B of a batch, C findings
 
-log = logging.getLogger(__name__)
 TENTHS = 10
 
 
@@ -225,7 +223,7 @@ class _Run:
         scans, row = self.lesson.scans, self.lesson.row_N[part]
         if not scans.are_pixels:
             return self._input(scans.take(row, seed % scans.num_views))
-        x_B1SS = torch.from_numpy(scans.take(row, np.zeros(len(row), np.int64)))
+        x_B1SS = torch.from_numpy(scans.plain(row))
         made = [
             augment.views(scan_1SS[None], self.config.augment, torch.Generator().manual_seed(int(s)))
             for scan_1SS, s in zip(x_B1SS, seed, strict=True)
@@ -233,7 +231,7 @@ class _Run:
         return self._input(torch.cat(made).numpy())
 
     def _plain(self, part: np.ndarray) -> "Tensor":
-        return self._input(self.lesson.scans.take(self.lesson.row_N[part], np.zeros(len(part), np.int64)))
+        return self._input(self.lesson.scans.plain(self.lesson.row_N[part]))
 
     def _input(self, array: np.ndarray) -> "Tensor":
         """(B, C, H, W) on the device."""
@@ -316,7 +314,7 @@ def logits(net: "nn.Module", scans: Rows, row_N: np.ndarray, device: Any, config
     with torch.inference_mode(), autocast(device, config.precision):
         for start in range(0, len(row_N), config.batch_size):
             row_B = row_N[start : start + config.batch_size]
-            x = torch.from_numpy(scans.take(row_B, np.zeros(len(row_B), np.int64))).to(device)
+            x = torch.from_numpy(scans.plain(row_B)).to(device)
             out.append(net(x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
     net.train()
     return np.concatenate(out)

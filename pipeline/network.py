@@ -114,14 +114,16 @@ def calibrated(module: "nn.Module", temperature: float, prevalence_C: np.ndarray
 def export(
     trained: Trained, path: Path, temperature: float, prevalence_C: np.ndarray, findings: Sequence[str] = ()
 ) -> None:
-    """Write `calibrated` as ONNX: scan (N, 1, S, S) -> `logit` (N, C), `probability` (N, C)."""
+    """Write a network that learned as ONNX, see `write`."""
+    write(calibrated(whole(trained), temperature, prevalence_C), trained.design.size_px, path, findings)
+
+
+def write(module: "nn.Module", size_px: int, path: Path, findings: Sequence[str] = ()) -> None:
+    """Write what `calibrated` made as ONNX: scan (N, 1, S, S) -> `logit` (N, C), `probability` (N, C)."""
     import torch
 
-    size_px = trained.design.size_px
-    module = calibrated(whole(trained), temperature, prevalence_C)
-    onnx_file.write(
-        module, torch.zeros(2, 1, size_px, size_px), path, OUTPUTS, {"findings": json.dumps(list(findings))}
-    )
+    properties = {"findings": json.dumps(list(findings))}
+    onnx_file.write(module, torch.zeros(2, 1, size_px, size_px), path, OUTPUTS, properties)
 
 
 def put(module: "nn.Module", arrays: Arrays) -> None:

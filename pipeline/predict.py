@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embeddings import activations
+from embeddings import activations, onnx_file
 from pipeline.context import StageContext
 
 # N scans, C findings
@@ -42,13 +42,7 @@ def predict(ctx: StageContext, model: Path, uris: Sequence[str], output: str) ->
 
 
 def _predict_shard(shard: _Scans) -> np.ndarray:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = shard.num_threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(shard.model), options, providers=["CPUExecutionProvider"])
+    session = onnx_file.session(shard.model, shard.num_threads)
 
     def scans() -> Iterator[np.ndarray]:
         for uri in shard.uris:

@@ -41,11 +41,7 @@ def plan(
     cache: ScanCache, scans: Sequence[tuple[str, str]], size_px: int, max_pixels: int, shard_size: int
 ) -> list[Shard]:
     """Cut (sha256, uri) pairs into shards of what the cache lacks; a content is decoded once."""
-    known = cache.known()
-    unique = {sha: uri for sha, uri in reversed(scans) if sha not in known}
-    content = sorted(unique)
-    parts = [tuple(content[start : start + shard_size]) for start in range(0, len(content), shard_size)]
-    return [Shard(part, tuple(unique[sha] for sha in part), size_px, max_pixels, cache) for part in parts]
+    return [Shard(sha256, uris, size_px, max_pixels, cache) for sha256, uris in cache.lacking(scans, shard_size)]
 
 
 def decode_shard(shard: Shard) -> tuple[tuple[str, str], ...]:
@@ -66,4 +62,4 @@ def decode_shard(shard: Shard) -> tuple[tuple[str, str], ...]:
 
 def take(rows: Rows, position_B: np.ndarray) -> np.ndarray:
     """Grey values of some scans, (B, 1, S, S) float32 in [0, 1]."""
-    return rows.take(position_B, np.zeros(len(position_B), np.int64))
+    return rows.plain(position_B)

@@ -11,11 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embeddings import activations
-from embeddings.activations import Early
 from pipeline import config_file, embedding
 from pipeline.audit import pixels
-from pipeline.context import StageContext, cache_folder
+from pipeline.context import StageContext
 from pipeline.contracts import DUPLICATES, MANIFEST, POOL_LABELS
 from pipeline.errors import InputError
 from pipeline.vectors import Vectors
@@ -112,22 +110,6 @@ def scans_of(ctx: StageContext) -> Material:
     return Material(ctx, table, class_N, group_N)
 
 
-def fill(material: Material, early: Early, root: Path) -> None:
-    """Compute the pixels or activations that the cache lacks."""
-    ctx = material.ctx
-    scans = list(zip(material.sha256, material.uris, strict=True))
-    model = None
-    if early.num_stages and ctx.config.engine.num_gpus_per_task == 0.0:
-        model = root / f"{early.backbone.weights_hash}-{early.num_stages}-{early.size_px}.onnx"
-        for _ in ctx.engine.map_shards(activations.export_early, [(early, model)]):
-            pass
-    shards = activations.plan(ctx.config, early, model, root, scans)
-    total, done = sum(len(shard.sha256) for shard in shards), 0
-    for _, num in ctx.engine.map_shards(activations.fill_shard, shards, on_gpu=True):
-        done += num
-        ctx.progress("activations" if early.num_stages else "pixels", done, total)
-
-
 def find_vgg16(given: Path | None) -> Path | None:
     """The file of VGG16's ImageNet weights: the one given, else where torch keeps what it downloads; None without.
 
@@ -147,8 +129,3 @@ def vgg16_place() -> Path:
     base = os.environ.get("TORCH_HOME")
     home = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))) / "torch"
     return home / "hub" / "checkpoints" / VGG16_FILE
-
-
-def caches() -> Path:
-    """Folder of the pixels and activations, shared with runs."""
-    return cache_folder() / "scans"

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from embeddings import activations, backbones, chain
+from embeddings import activations, backbones
 from embeddings.activations import Early
-from pipeline import __version__, run_dir
-from pipeline.baselines import material, networks
+from pipeline import __version__, adapt, run_dir
+from pipeline.baselines import networks
 from pipeline.baselines.material import Material
 from pipeline.baselines.networks import Fit, Plain
 from pipeline.baselines.reconstruction import FINDINGS, Draw
 from pipeline.config import Config, NetworkConfig
-from pipeline.context import StageContext
+from pipeline.context import StageContext, cache_folder
 from pipeline.contracts import write_text
 from pipeline.network import Design
 
@@ -40,10 +40,10 @@ def train_all(scans: Material, draws: Sequence[Draw]) -> dict[str, tuple[list[ND
 
     Every draw of a network is a task of its own; one that was done before is not done again.
     """
-    ctx, root = scans.ctx, material.caches()
+    ctx, root = scans.ctx, cache_folder() / "scans"
     designs = _designs(scans)
     for _, early in designs.values():
-        material.fill(scans, early, root)
+        adapt.fill(ctx, early, root, list(zip(scans.sha256, scans.uris, strict=True)))
     jobs = {
         (name, seed): _fit(scans, draw, name, seed, *made, root)
         for seed, draw in enumerate(draws) for name, made in designs.items()
@@ -61,7 +61,7 @@ def _designs(scans: Material) -> dict[str, tuple[Plain | Design, Early]]:
     """The networks before they learn, the longest to train first, and what each of them sees."""
     config = scans.ctx.config
     backbone = backbones.resolve(config.backbone)
-    num_stages = next(r for _, r in scans.ctx.engine.map_shards(_num_stages, [backbone]))
+    num_stages = adapt.count_stages(scans.ctx, backbone)
     head = networks.new_head(scans.emb_ND.shape[1], len(FINDINGS))
     out: dict[str, tuple[Plain | Design, Early]] = {}
     for name, num_early in ((FULL, 0), (PARTIAL, num_stages - RECIPES[PARTIAL].last_stages), (CONVNET, 0)):
@@ -82,10 +82,6 @@ def _fit(scans: Material, draw: Draw, name: str, seed: int, design: Any, early: 
         design, early, root, scans.sha256, draw.train, one_hot_NC[draw.train], (draw.val, one_hot_NC[draw.val]),
         draw.test, RECIPES[name], seed, scans.ctx.config.engine.use_gpu,
     )  # fmt: skip
-
-
-def _num_stages(backbone: backbones.Backbone) -> int:
-    return len(chain.stages(backbone))
 
 
 def _run(ctx: StageContext, jobs: dict[tuple[str, int], Fit]) -> Iterator[tuple[tuple[str, int], Any]]:

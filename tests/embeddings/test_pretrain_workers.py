@@ -2,30 +2,13 @@
 
 import json
 import multiprocessing
-import os
 import signal
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from embeddings import backbones
 from embeddings.pretrain import loop
-from tests.embeddings.tiny_pretraining import task, together
-
-
-@dataclass(frozen=True)
-class DiesOnce:
-    """A probe whose process is killed after the second epoch, before that is on disk."""
-
-    marks: Path
-
-    def __call__(self, emb_ND):
-        calls = len(list(self.marks.iterdir()))
-        (self.marks / str(calls)).touch()
-        if calls == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return {}
+from tests.embeddings.tiny_pretraining import DiesOnce, task, together
 
 
 def run(folder, **given):

@@ -6,32 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from embeddings import backbones
 from embeddings.pretrain import checkpoint, cluster, loop
 from pipeline.errors import InputError
-from tests.embeddings.tiny_pretraining import NAME, task
+from tests.embeddings.tiny_pretraining import NAME, DiesOnce, task
 from tests.pipeline.tiny import make_pool
 
 EPOCHS = 3
-
-
-@dataclass(frozen=True)
-class DiesOnce:
-    """A probe whose process is killed at its third call: after the second epoch, before that is on disk."""
-
-    marks: Path
-
-    def __call__(self, emb_ND):
-        calls = len(list(self.marks.iterdir()))
-        (self.marks / str(calls)).touch()
-        if calls == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return {}
 
 
 def weights(folder):
