@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline import presence
 from pipeline.errors import InputError
 
 CANNOT_TELL, BAD_QUALITY, NOT_CXR = "cannot tell", "bad quality", "not a chest X-ray"
@@ -24,7 +25,7 @@ class Answer:
 
     Attributes:
         image_id: The scan.
-        reply: A class, or one of `REMARKS`.
+        reply: A class, or one of `REMARKS`; of independent findings a line of `presence`.
         annotator: Who.
         round_index: The round that asked; 0 = given with the pool.
         time: When it was given, UTC; None where that was not recorded.
@@ -51,8 +52,17 @@ class Answer:
 def reply_of(text: str, findings: Sequence[str]) -> str | None:
     """The reply a text means, whatever its case and outer blanks; None when it means none."""
     value = " ".join(text.split()).casefold()
-    names = {" ".join(name.split()).casefold(): name for name in (*REMARKS, *findings)}
-    return names.get(value) or SYNONYMS.get(value)
+    several = isinstance(findings, presence.Independent)
+    names = {" ".join(name.split()).casefold(): name for name in (*REMARKS, *(() if several else findings))}
+    known = names.get(value) or SYNONYMS.get(value)
+    return presence.meant(text, findings) if several and known is None else known
+
+
+def said(reply: str, findings: Sequence[str]) -> str:
+    """A reply as people read it."""
+    if isinstance(findings, presence.Independent) and reply not in REMARKS:
+        return presence.said(reply)
+    return reply
 
 
 def annotator_name(text: str, where: str = "--annotator") -> str:

@@ -32,7 +32,16 @@ class PoolConfig(Section):
         None, description="Regular expression on the path inside the pool; its first group is the patient id."
     )
     findings: tuple[str, ...] | None = Field(
-        None, description="Exclusive classes in a fixed order; null takes the pool's labels, sorted."
+        None, description="Classes, or independent findings, in a fixed order; null takes the pool's labels, sorted."
+    )
+    findings_are: Literal["exclusive", "independent"] = Field(
+        "exclusive",
+        description="exclusive: every scan is of one class; independent: it may show several findings, or none, and "
+        "of each it is known or not (NaN) whether it is there.",
+    )
+    finding: str | None = Field(
+        None,
+        description="Of independent findings the one this run is about; a run sets it in its folders findings/NAME.",
     )
     max_pixels: int = Field(
         100_000_000, ge=1, description="A scan with more pixels is quarantined before it is decoded."
@@ -40,11 +49,19 @@ class PoolConfig(Section):
 
     @model_validator(mode="after")
     def _columns_are_known(self) -> "PoolConfig":
-        unknown = sorted(set(self.columns) - set(KNOWN_COLUMNS))
+        independent = self.findings_are == "independent"
+        unknown = sorted(set(self.columns) - {*KNOWN_COLUMNS, *(self.findings or () if independent else ())})
         if unknown:
             raise ValueError(f"columns: unknown {unknown}; known are {', '.join(KNOWN_COLUMNS)}")
-        if self.findings is not None and len(set(self.findings)) < max(2, len(self.findings)):
-            raise ValueError("findings: name at least two different classes")
+        fewest = 1 if independent else 2
+        if self.findings is not None and len(set(self.findings)) < max(fewest, len(self.findings)):
+            raise ValueError(
+                "findings: name at least " + ("one, and none twice" if independent else "two different classes")
+            )
+        if self.finding is not None and not independent:
+            raise ValueError("finding: only one of independent findings can be chosen; set findings_are: independent")
+        if self.finding is not None and self.findings is not None and self.finding not in self.findings:
+            raise ValueError(f"finding: {self.finding!r} is not among findings")
         return self
 
 

@@ -1,5 +1,6 @@
 """The classes of a run, checked as soon as the pool has been read."""
 
+from pipeline import presence
 from pipeline.answers import reply_of
 from pipeline.context import StageContext
 from pipeline.contracts import POOL_LABELS
@@ -24,11 +25,19 @@ def check_labels(ctx: StageContext) -> None:
 def findings_of(ctx: StageContext) -> tuple[str, ...]:
     """The classes: as configured, else the pool's labels in sorted order with a normal class first.
 
+    Independent findings come as `presence.Independent`; in the folder of one of them, as the two classes of its
+    question.
+
     Raises:
         InputError: when there are fewer than two, or the pool holds labels outside the configured ones.
     """
+    pool = ctx.config.pool
     found = sorted(set(POOL_LABELS.read(ctx.folder)["label"].to_pylist()) - {None})
-    given = ctx.config.pool.findings
+    if pool.finding is not None:
+        return presence.question(pool.finding)
+    if pool.findings_are == "independent":
+        return _independent(pool.findings, found)
+    given = pool.findings
     if given is not None:
         stray = sorted(set(found) - set(given))
         if stray:
@@ -50,6 +59,29 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
         )
     normal = [f for f in found if f.casefold() in NORMAL_NAMES]
     return _safe((*normal, *[f for f in found if f not in normal]))
+
+
+def _independent(given: tuple[str, ...] | None, lines: list[str]) -> presence.Independent:
+    """The findings: as configured, else those that the pool's lines name (every line names all of them)."""
+    names = given or (tuple(presence.read(lines[0])) if lines else ())
+    if not names:
+        raise InputError(
+            "the pool has no labels that name the findings", where="pool.findings",
+            fix="name them, e.g. --set 'pool.findings=[effusion, nodule]'",
+        )  # fmt: skip
+    strange = [name for name in names if set(name) & set(presence.RESERVED) or name.startswith("?")]
+    if strange:
+        raise InputError(
+            f"a finding may not hold {' '.join(presence.RESERVED)} or start with ?", value=strange[0],
+            where="pool.findings", fix="rename it",
+        )  # fmt: skip
+    empty = [name for name in names if name.casefold() in presence.NONE_NAMES]
+    if empty:
+        raise InputError(
+            "this says that there is no finding; scans without one need no name", value=empty[0],
+            where="pool.findings", fix="leave it out",
+        )  # fmt: skip
+    return presence.Independent(_safe(names))
 
 
 def _safe(findings: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import presence
 from pipeline.answers import CANNOT_TELL, ORACLE, POOL, REJECTIONS, REMARKS, Answer
 from pipeline.contracts import LABELS
 from pipeline.errors import ContractError, InputError, RunDirError
@@ -222,7 +223,7 @@ def _refuse_strange(named: set[str], findings: Sequence[str]) -> None:
 def _people_of(journal: Journal, findings: Sequence[str]) -> pa.Table:
     """Rows of the answers that stand, in an order that does not depend on how they came."""
     answers = [one.answer for one in journal.active()]
-    _refuse_strange({answer.reply for answer in answers} - {*REMARKS}, findings)
+    _refuse_strange(_named({answer.reply for answer in answers} - {*REMARKS}, findings), findings)
     answers.sort(key=lambda answer: (answer.image_id, answer.annotator, answer.round_index))  # stable: later is later
     number: Counter[tuple[str, str]] = Counter()
     numbered = []
@@ -237,7 +238,7 @@ def _rows(numbered: Iterable[tuple[Answer, int]], findings: Sequence[str]) -> pa
         {
             "image_id": answer.image_id,
             "finding": finding,
-            "value": float("nan") if answer.finding is None else float(finding == answer.finding),
+            "value": values[finding],
             "origin": "expert",
             "annotator": answer.annotator,
             "answer": number,
@@ -248,9 +249,26 @@ def _rows(numbered: Iterable[tuple[Answer, int]], findings: Sequence[str]) -> pa
             "time": answer.time,
         }
         for answer, number in numbered
+        for values in (_values(answer, findings),)
         for finding in findings
     ]
     return pa.Table.from_pylist(rows, LABELS.schema).combine_chunks()
+
+
+def _values(answer: Answer, findings: Sequence[str]) -> dict[str, float]:
+    """What an answer says of each finding: 1 present, 0 absent, NaN nothing."""
+    if answer.finding is None:
+        return dict.fromkeys(findings, float("nan"))
+    if isinstance(findings, presence.Independent):
+        return dict.fromkeys(findings, float("nan")) | presence.read(answer.finding)
+    return {finding: float(finding == answer.finding) for finding in findings}
+
+
+def _named(replies: set[str], findings: Sequence[str]) -> set[str]:
+    """The findings that replies speak of."""
+    if isinstance(findings, presence.Independent):
+        return {finding for reply in replies for finding in presence.read(reply)}
+    return replies
 
 
 def _adopted(folder: Path, table: pa.Table) -> Journal:
