@@ -52,15 +52,30 @@ def audit_pool(request: Request) -> dict[str, Any]:
                 ctx = StageContext(config, out, engine, progress)
                 if not is_run:
                     _read(ctx)
-                audit.write(out, audit.examine(ctx, audit.FINAL if is_run else audit.POOL))
-                if is_run:
-                    audit.conclude(ctx)
+                _audit(ctx, is_run=is_run)
             finally:
                 engine.close()
         found = audit.read(out) or {}
         if not is_run:
             run_dir.write_status(out, "blocked" if found["blocking"] else "done", "audit")
     return found | {"out": str(out), "report": str(out / "report" / "audit.html")}
+
+
+def _audit(ctx: StageContext, *, is_run: bool) -> None:
+    from pipeline.several import audit as audits
+    from pipeline.several import folders
+
+    phase = audit.FINAL if is_run else audit.POOL
+    if not ctx.config.pool.asks_several:
+        audit.write(ctx.folder, audit.examine(ctx, phase))
+        if is_run:
+            audit.conclude(ctx)
+        return
+    audit.write(ctx.folder, audits.examine(ctx, phase))
+    if is_run:
+        for part in folders.parts_of(ctx).values():
+            audit.conclude(part)
+        audits.conclude(ctx)
 
 
 def _of_a_run(request: Request, folder: Path) -> tuple[Path, Config]:
@@ -110,8 +125,11 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
         overrides: Options for this evaluation, such as `evaluate.prevalences` or the other pool's `pool.columns`.
     """
     from pipeline import report
+    from pipeline.several import commands, folders
 
     runs.config_of(folder)
+    if folders.parts_in(folder):
+        return commands.evaluate(folder, pool, against, overrides)
     config = config_file.load(folder / run_dir.RESOLVED, overrides)
     if last_round(folder) is None:
         raise InputError("no round is finished yet", where=folder, fix="go on with `cxr-ssl run --resume` first")

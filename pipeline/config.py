@@ -47,6 +47,11 @@ class PoolConfig(Section):
         100_000_000, ge=1, description="A scan with more pixels is quarantined before it is decoded."
     )
 
+    @property
+    def asks_several(self) -> bool:
+        """Whether a run of this pool asks for several findings of each scan."""
+        return self.findings_are == "independent" and self.finding is None
+
     @model_validator(mode="after")
     def _columns_are_known(self) -> "PoolConfig":
         independent = self.findings_are == "independent"

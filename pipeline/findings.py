@@ -1,5 +1,7 @@
 """The classes of a run, checked as soon as the pool has been read."""
 
+from collections.abc import Sequence
+
 from pipeline import presence
 from pipeline.answers import reply_of
 from pipeline.context import StageContext
@@ -57,8 +59,17 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
             where="pool.findings",
             fix="name the classes, e.g. --set 'pool.findings=[normal, pneumonia]'",
         )
-    normal = [f for f in found if f.casefold() in NORMAL_NAMES]
-    return _safe((*normal, *[f for f in found if f not in normal]))
+    return _safe(normal_first(found))
+
+
+def normal_first(findings: Sequence[str]) -> tuple[str, ...]:
+    """The classes with those that mean "nothing found" before the others."""
+    return tuple(sorted(findings, key=lambda finding: not is_normal(finding)))
+
+
+def is_normal(finding: str) -> bool:
+    """Whether a class means that nothing was found: `normal`, `no finding`, or `no effusion` of one finding."""
+    return finding.casefold() in NORMAL_NAMES or finding.casefold().startswith(presence.absent(""))
 
 
 def _independent(given: tuple[str, ...] | None, lines: list[str]) -> presence.Independent:

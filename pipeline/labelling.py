@@ -20,7 +20,9 @@ from pipeline.engine import SerialEngine
 from pipeline.errors import InputError, RunDirError
 from pipeline.findings import findings_of
 from pipeline.journal import Batch, Journal
+from pipeline.presence import Independent
 from pipeline.runs import config_of
+from pipeline.several.folders import disagreements, refuse_part
 
 log = logging.getLogger(__name__)
 IMPORTS = "imports"  # every file that came in, as it came
@@ -178,6 +180,7 @@ def opened(folder: Path) -> tuple[Config, tuple[str, ...]]:
         RunDirError: when the folder is no run, or one that has not begun.
     """
     config = config_of(folder)
+    refuse_part(folder)
     if not (folder / f"{SPLIT_TABLE.name}.parquet").exists():
         raise RunDirError(
             "has not come to its queue yet", where=folder, fix=f"go on with: cxr-ssl run --out {folder} --resume"
@@ -188,7 +191,11 @@ def opened(folder: Path) -> tuple[Config, tuple[str, ...]]:
 def _settled(folder: Path, findings: tuple[str, ...]) -> list[str]:
     """Bring the answers into the label table; returns the disputes."""
     labels.settle(folder, findings)
-    disagreed = labels.disagreements(labels.read(folder))
+    table = labels.read(folder)
+    if isinstance(findings, Independent):
+        disagreed = disagreements(table, findings)
+    else:
+        disagreed = labels.disagreements(table)
     if disagreed:
         log.warning("annotators disagree evenly on %d scans; they count as unanswered in training", len(disagreed))
     return disagreed

@@ -114,6 +114,22 @@ def replace_pseudo(
     _write(folder, table, pa.concat_tables([_machine_rows(table), people_rows(table), rows]))
 
 
+def replace_pseudo_values(folder: Path, rows: pa.Table) -> None:
+    """Replace all pseudo-labels of independent findings, less any finding an expert has spoken of.
+
+    Args:
+        folder: Run directory.
+        rows: Of the `LABELS` contract: one for each scan and finding that has a pseudo-label, value 1 or 0.
+    """
+    table = read(folder)
+    said = pc.and_(pc.equal(table["origin"], "expert"), pc.invert(pc.is_nan(table["value"])))
+    known = pc.unique(_scan_and_finding(table.filter(pc.or_(said, _of_a_person(table)))))
+    open_ = pc.invert(pc.is_in(_scan_and_finding(rows), value_set=known))
+    after = pa.concat_tables([_machine_rows(table), people_rows(table), rows.filter(open_)]).combine_chunks()
+    if not _same(after, table) or not _pseudo_rows(after).equals(_pseudo_rows(table)):  # their values say something
+        LABELS.write(folder, after)
+
+
 def expert_classes(table: pa.Table, findings: Sequence[str], up_to_round: int | None = None) -> dict[str, str | None]:
     """One class for each scan experts answered: what most of the annotators' latest answers say.
 
@@ -333,7 +349,15 @@ def _upgrade(folder: Path, path: Path) -> None:
 
 def people_rows(table: pa.Table) -> pa.Table:
     """Rows of answers of people, by scan, annotator and round."""
-    return table.filter(pc.and_(pc.equal(table["origin"], "expert"), pc.invert(_by_machine(table))))
+    return table.filter(_of_a_person(table))
+
+
+def _of_a_person(table: pa.Table) -> pa.ChunkedArray:
+    return pc.and_(pc.equal(table["origin"], "expert"), pc.invert(_by_machine(table)))
+
+
+def _scan_and_finding(table: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(table["image_id"], table["finding"], "\0")
 
 
 def _machine_rows(table: pa.Table) -> pa.Table:

@@ -175,7 +175,8 @@ def _decoded(ctx: StageContext, task: Task) -> tuple[Task, int]:
 
 def _with_looks(ctx: StageContext, task: Task, table: pa.Table) -> Task:
     """The task with the scans that are looked at on the way, labelled ones where the pool has labels to show."""
-    label = {} if ctx.config.oracle else _labels(ctx)  # with --oracle the labels are hidden, from us as well
+    hidden = ctx.config.oracle or ctx.config.pool.asks_several  # from us as well; a probe needs classes
+    label = {} if hidden else _labels(ctx)
     image_id = dict(zip(table["sha256"].to_pylist(), table["image_id"].to_pylist(), strict=True))
     patient = dict(zip(table["sha256"].to_pylist(), table["patient_id"].to_pylist(), strict=True))
     label_N = [label.get(image_id[sha]) for sha in task.sha256]

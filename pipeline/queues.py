@@ -7,7 +7,7 @@ been accepted yet, and not beside scans that experts held to be no good: an expe
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,10 +34,12 @@ class Proposals:
     """Pseudo-labels of the round before: what the next queue checks and where it need not look.
 
     Attributes:
-        finding: image_id to the class proposed, for every accepted scan.
+        finding: image_id to the class proposed, for every accepted scan; None where each finding has its own.
+        settled: Scans of which nothing is left open; None: every accepted scan.
     """
 
-    finding: dict[str, str]
+    finding: Mapping[str, str | None]
+    settled: frozenset[str] | None = None
 
 
 def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
@@ -102,11 +104,13 @@ def draw(
     budget = min(ctx.config.queue.budget - len(second_looks), int(pool.candidate_N.sum()))
     num_uniform = budget if strategy == "random" else round(ctx.config.queue.uniform_share * budget)
     uniform = _at_most_one_patient(pool, strategies.get("random"), num_uniform, [], rng)
-    settled_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
+    proposed_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
+    settled = proposals.finding if proposals.settled is None else proposals.settled
+    settled_N = np.isin(pool.ids_N, np.array(list(settled) or [""]))
     num_recheck = 0 if ctx.config.oracle else round(ctx.config.queue.recheck_share * budget)
-    settled = replace(pool, candidate_N=pool.candidate_N & settled_N)
+    proposed = replace(pool, candidate_N=pool.candidate_N & proposed_N)
     blind = uniform + _at_most_one_patient(
-        settled, strategies.get("random"), min(num_recheck, budget - num_uniform), uniform, rng
+        proposed, strategies.get("random"), min(num_recheck, budget - num_uniform), uniform, rng
     )
     good = replace(pool, candidate_N=pool.candidate_N & ~_nearest_is(pool, rejected))
     open_pool = replace(good, candidate_N=good.candidate_N & ~settled_N)

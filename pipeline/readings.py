@@ -146,12 +146,22 @@ def annotators(folder: Path) -> list[dict[str, Any]]:
 
 def save_summary(folder: Path, table: pa.Table, findings: Sequence[str]) -> None:
     """Write `agreement.json`: who labelled, how far they agree, what they held to be no good."""
+    agreed = agreement_of(folder, table, findings, NUM_BOOTSTRAP)
+    doubts = _doubts(folder, table, findings, MAX_DOUBTS)
+    save_counts(folder, table, len(labels.disagreements(table)), agreement=agreed, doubts=doubts)
+
+
+def save_counts(
+    folder: Path, table: pa.Table, num_disagreements: int, agreement: dict[str, Any] | None = None,
+    doubts: Sequence[dict[str, Any]] = (),
+) -> None:  # fmt: skip
+    """Write `agreement.json` from what is known already; of independent findings the parts tell how far they agree."""
     found = {
         "annotators": annotators(folder),
-        "num_disagreements": len(labels.disagreements(table)),
+        "num_disagreements": num_disagreements,
         "rejections": dict(sorted(Counter(labels.rejections(table).values()).items())),
-        "agreement": agreement_of(folder, table, findings, NUM_BOOTSTRAP),
-        "doubts": _doubts(folder, table, findings, MAX_DOUBTS),
+        "agreement": agreement,
+        "doubts": list(doubts),
         **_seeing(folder),
     }
     write_text(folder / AGREEMENT, json.dumps(found, indent=1, ensure_ascii=False))

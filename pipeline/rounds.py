@@ -35,7 +35,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
     Raises:
         WaitingForLabels: when a queue is not answered yet.
     """
-    loop = Loop(ctx)
+    return run_loop(Loop(ctx))
+
+
+def run_loop(loop: "Loop") -> dict[str, Any]:
+    """Run all rounds of a loop; see `run`."""
+    ctx = loop.ctx
     if not ctx.config.oracle:  # a label that came with the training pool is an expert label already given
         labels.add_answers(ctx.folder, loop.data.pool_answers(), loop.data.findings)
     try:
@@ -54,10 +59,15 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 class Loop:
-    """One run's rounds."""
+    """One run's rounds.
 
-    def __init__(self, ctx: StageContext) -> None:
-        self.ctx = ctx
+    Args:
+        ctx: The stage's context.
+        of_what: What the log adds to a round's number, such as `, effusion`.
+    """
+
+    def __init__(self, ctx: StageContext, of_what: str = "") -> None:
+        self.ctx, self.of_what = ctx, of_what
         self.data = Dataset.open(ctx)
 
     def run_rounds(self) -> None:
@@ -93,25 +103,31 @@ class Loop:
     def run_round(self, round_index: int) -> bool:
         """Run one round, or find it finished; False when there was nothing to ask and nothing new to learn from."""
         clock: dict[str, float] = {}
-        folder = self.ctx.round_folder(round_index)
         with timed(clock, "queue"):
             queue = self._queue(round_index)
         with timed(clock, "labels"):
-            heard = self._heard(round_index, queue)
+            self._collect(round_index, queue)
         if len(queue) == 0 and round_index > 1:
             return False
+        self.learn(round_index, clock)
+        self.write_metrics()
+        return True
+
+    def learn(self, round_index: int, clock: dict[str, float]) -> None:
+        """Learn from what the label table says up to a round, unless that was done before; leaves `metrics.json`."""
+        folder = self.ctx.round_folder(round_index)
+        table = labels.read(self.ctx.folder)
+        heard = readings.hear(self.ctx.folder, table, self.data.findings, round_index)
         fingerprint = self._fingerprint(round_index, heard)
         path = folder / "metrics.json"
         if path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint:
-            log.info("round %d: finished before, kept", round_index)
-            return True
+            log.info("round %d%s: finished before, kept", round_index, self.of_what)
+            return
         path.unlink(missing_ok=True)  # until the new row is written, the round counts as not finished
         row = learn_round(self.ctx, self.data, round_index, heard, clock)
         seconds = {name: round(value, 3) for name, value in clock.items()}
         write_text(path, json.dumps({"round": round_index, **row, "seconds": seconds, "fingerprint": fingerprint}))
-        self.write_metrics()
-        _tell(round_index, row)
-        return True
+        tell(round_index, self.of_what, row)
 
     def _queue(self, round_index: int) -> pa.Table:
         folder = self.ctx.round_folder(round_index)
@@ -122,10 +138,14 @@ class Loop:
             queue = self._draw(round_index)
             if len(queue) or round_index == 1:
                 write_text(folder / "queue.json", json.dumps(self._selection()))
-                QUEUE.write(folder, queue)
+                self._keep(round_index, queue)
         if len(queue) and not (folder / "queue.html").exists():
             self._write_files(round_index, queue)
         return queue
+
+    def _keep(self, round_index: int, queue: pa.Table) -> None:
+        """Write a queue that was drawn; from now on it stays."""
+        QUEUE.write(self.ctx.round_folder(round_index), queue)
 
     def _write_files(self, round_index: int, queue: pa.Table) -> None:
         """The queue as files that anybody may fill; `queue export` makes those for named annotators."""
@@ -139,14 +159,14 @@ class Loop:
     def _draw(self, round_index: int) -> pa.Table:
         labels.settle(self.ctx.folder, self.data.findings)
         table, config = labels.read(self.ctx.folder), self.ctx.config
-        answered = set(labels.expert_classes(table, self.data.findings))
+        answered = set(labels.votes(table))
         holdout = [] if config.oracle or round_index > 1 else queues.holdout_request(self.ctx, answered)
         again = [] if config.oracle else self._second_looks(round_index, table)
         return queues.draw(
             self.ctx,
             round_index,
             answered,
-            self._proposals(round_index - 1),
+            self.proposals(round_index - 1),
             strategy=config.strategy.name,
             holdout=holdout,
             second_looks=again,
@@ -156,6 +176,10 @@ class Loop:
     def _second_looks(self, round_index: int, table: pa.Table) -> list[tuple[str, str]]:
         queue = self.ctx.config.queue
         num = min(math.ceil(queue.second_look_share * queue.budget), queue.budget - 1)
+        return self.second_looks(round_index, table, num)
+
+    def second_looks(self, round_index: int, table: pa.Table, num: int) -> list[tuple[str, str]]:
+        """Answered scans that deserve another look, each with its kind; see `readings.second_looks`."""
         asked = worklist.kinds(self.ctx.folder, round_index)
         return readings.second_looks(self.ctx.folder, table, self.data.findings, num, asked)
 
@@ -168,7 +192,8 @@ class Loop:
         if path.exists() and json.loads(path.read_text("utf-8")) != self._selection():
             log.warning("%s was drawn with other options (queue.json) and stays as it is", folder.name)
 
-    def _proposals(self, round_index: int) -> Proposals:
+    def proposals(self, round_index: int) -> Proposals:
+        """Accepted pseudo-labels of a round; none before it has learned."""
         folder = self.ctx.round_folder(round_index)
         if not (folder / "pseudo.parquet").exists():
             return Proposals({})
@@ -176,15 +201,18 @@ class Loop:
         accepted = table.filter(pc.equal(table["decision"], "accept"))
         return Proposals(dict(zip(accepted["image_id"].to_pylist(), accepted["finding"].to_pylist(), strict=True)))
 
-    def _heard(self, round_index: int, queue: pa.Table) -> Heard:
+    def _collect(self, round_index: int, queue: pa.Table) -> None:
+        """Bring the answers into the label table.
+
+        Raises:
+            WaitingForLabels: when the queue is not answered.
+        """
         if self.ctx.config.oracle:
             given = oracle.answer(queue["image_id"].to_pylist(), self.data.pool_labels, round_index)
             labels.add_answers(self.ctx.folder, given, self.data.findings)
         labels.settle(self.ctx.folder, self.data.findings)
-        table = labels.read(self.ctx.folder)
         if len(queue):
-            self._wait_for_labels(round_index, table)
-        return readings.hear(self.ctx.folder, table, self.data.findings, round_index)
+            self._wait_for_labels(round_index, labels.read(self.ctx.folder))
 
     def _wait_for_labels(self, round_index: int, table: pa.Table) -> None:
         given = labels.answers(table, worklist.asked(self.ctx.folder), round_index)
@@ -214,14 +242,16 @@ class Loop:
         )
 
 
-def _tell(round_index: int, row: dict[str, Any]) -> None:
+def tell(round_index: int, of_what: str, row: dict[str, Any]) -> None:
+    """Log a round in one line."""
+
     def show(value: float | None) -> str:
         return "–" if value is None else f"{value:.3f}"
 
     holdout = row["holdout"] or {}
     log.info(
-        "round %d: %d expert labels, %d pseudo-labels (precision estimated %s, certified at least %s); "
+        "round %d%s: %d expert labels, %d pseudo-labels (precision estimated %s, certified at least %s); "
         "holdout AUROC %s, accuracy %s",
-        round_index, row["num_expert"], row["num_pseudo"], show(row["pseudo_precision_estimated"]),
+        round_index, of_what, row["num_expert"], row["num_pseudo"], show(row["pseudo_precision_estimated"]),
         show(row["pseudo_precision_certified"]), show(holdout.get("auroc")), show(holdout.get("accuracy")),
     )  # fmt: skip

@@ -179,6 +179,12 @@ def write_config(folder: Path, resolved: Config) -> dict[str, bytes]:
     return before
 
 
+def has_config(folder: Path, resolved: Config) -> bool:
+    """Whether the folder was last written with this very configuration."""
+    path = folder / RESOLVED
+    return path.is_file() and path.read_text("utf-8") == config_file.dump(resolved)
+
+
 def restore_config(folder: Path, before: dict[str, bytes]) -> None:
     """Put back what `write_config` replaced."""
     for name, data in before.items():

@@ -16,6 +16,7 @@ from pipeline.config import Config
 from pipeline.context import StageContext, cache_folder
 from pipeline.engine import SerialEngine, make_engine
 from pipeline.errors import AuditBlocked, CxrSslError, InputError, RunDirError, Stopped, WaitingForLabels
+from pipeline.several.folders import refuse_part
 from pipeline.tracking import Progress
 
 log = logging.getLogger(__name__)
@@ -97,10 +98,8 @@ def dry_run(request: Request) -> dict[str, Any]:
 def rebuild_report(folder: Path) -> dict[str, Any]:
     """Write the report again from what is on disk."""
     config = config_of(folder)
-    from pipeline import report
-
     with run_dir.locked(folder):
-        report.run(StageContext(config, folder, SerialEngine()))
+        stages.function("report", config)(StageContext(config, folder, SerialEngine()))
     return {"report": str(folder / "report" / "index.html")}
 
 
@@ -110,6 +109,7 @@ def prepared(request: Request) -> tuple[Path, Config]:
         raise InputError("--resume and --overwrite contradict each other", fix="give one of them")
     out = _out_folder(request)
     run_dir.refuse_foreign(out)
+    refuse_part(out)
     config = load_config(request, out)
     strategies.get(config.strategy.name)
     return out, config

@@ -30,6 +30,10 @@ def pretrained(found: dict[str, Any]) -> None:
 
 def exported(found: dict[str, Any]) -> None:
     """The model that was written, and how it was checked."""
+    for one in found.get("findings", {}).values():
+        exported(one)
+    if "findings" in found:
+        return
     check = found["check"]
     say(f"{found['out']}: round {found['round']}, from scan to probability")
     say(
@@ -91,6 +95,12 @@ def audit(found: dict[str, Any]) -> None:
 
 def evaluation(found: dict[str, Any]) -> None:
     """The evidence in short."""
+    if "findings" in found:
+        for finding, one in found["findings"].items():
+            say(f"— {finding}")
+            evaluation(one)
+        say(f"all findings: {found['report']}")
+        return
     if "metrics" in found:
         say(f"{found['a']} against {found['b']} on {found['num_scans']} scans of {found['num_groups']} groups")
         for row in found["metrics"]:
@@ -177,6 +187,10 @@ def status(found: dict[str, Any]) -> None:
         aside = "".join(f", {row[f'num_{kind}']} {kind}" for kind in ("rejected", "unsure") if row[f"num_{kind}"])
         say(f"  {row['annotator']}: {row['num_answers']} answers, {row['num_round']} of this round{aside}{pace}")
     agreement(told["agreement"])
+    for finding, one in told.get("agreement_of", {}).items():
+        if one is not None and (one["share"]["num_scans"] or one["intra"]):
+            say(f"{finding}:")
+            agreement(one)
     if found.get("waiting"):
         say(found["waiting"])
 

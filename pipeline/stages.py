@@ -32,6 +32,7 @@ class Stage:
         outputs: Files that must be there for it to count as finished.
         always: Run it every time; it finds out itself what is done.
         purpose: One line for people.
+        of_several: The module for a run of independent findings, where that is another one.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Stage:
     outputs: tuple[str, ...]
     purpose: str
     always: bool = False
+    of_several: str | None = None
 
 
 STAGES: tuple[Stage, ...] = (
@@ -70,24 +72,24 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         "audit", "pipeline.audit", ("audit", "oracle"), ("audit.json",),
-        "leaks, confounding, shortcuts, too little data: before labels are spent",
+        "leaks, confounding, shortcuts, too little data: before labels are spent", of_several="pipeline.several.audit",
     ),
     Stage(
         "rounds", "pipeline.rounds", (), ("metrics.jsonl",),
-        "queue, labels, training, pseudo-labels, evaluation", always=True,
+        "queue, labels, training, pseudo-labels, evaluation", always=True, of_several="pipeline.several.rounds",
     ),
     Stage(
         "reference", "pipeline.reference",
         ("rounds", "strategy", "queue", "train", "network", "calibrate", "pseudo", "evaluate", "oracle"), (),
-        "random selection on the same budget",
+        "random selection on the same budget", of_several="pipeline.several.reference",
     ),
     Stage(
         "evidence", "pipeline.evaluation", ("evaluate", "audit"), ("audit.json",),
-        "the sealed holdout in detail; the audit's last word",
+        "the sealed holdout in detail; the audit's last word", of_several="pipeline.several.evaluation",
     ),
     Stage(
         "report", "pipeline.report", (), ("report/index.html", "report/model_card.md"),
-        "the evidence on one page",
+        "the evidence on one page", of_several="pipeline.several.report",
     ),
 )  # fmt: skip
 
@@ -138,7 +140,7 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
     run_dir.write_status(ctx.folder, "running", stage.name)
     run_dir.forget_stage(ctx.folder, stage.name)  # until it has finished, what it wrote counts for nothing
     start = time.perf_counter()
-    counts = _function(stage)(ctx)
+    counts = function(stage.name, ctx.config)(ctx)
     content = _content(ctx, stage)
     fresh = {
         "name": stage.name,
@@ -189,6 +191,9 @@ def _outputs_exist(ctx: StageContext, stage: Stage) -> bool:
     return all((ctx.folder / name).exists() for name in stage.outputs)
 
 
-def _function(stage: Stage) -> Callable[[StageContext], dict[str, Any]]:
-    found: Callable[[StageContext], dict[str, Any]] = importlib.import_module(stage.module).run
+def function(name: str, config: Config) -> Callable[[StageContext], dict[str, Any]]:
+    """What a stage runs: of independent findings some run something else."""
+    stage = next(stage for stage in STAGES if stage.name == name)
+    module = stage.of_several if stage.of_several and config.pool.asks_several else stage.module
+    found: Callable[[StageContext], dict[str, Any]] = importlib.import_module(module).run
     return found

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline import labels, readings, run_dir
+from pipeline import labels, presence, readings, run_dir
 from pipeline.annotators import worklist
 from pipeline.config import Config
 from pipeline.context import StageContext
@@ -13,6 +13,7 @@ from pipeline.engine import SerialEngine
 from pipeline.findings import findings_of
 from pipeline.journal import Journal
 from pipeline.runs import config_of, read_metrics
+from pipeline.several import folders
 
 NUM_BOOTSTRAP = 500
 
@@ -28,21 +29,32 @@ def status(folder: Path) -> dict[str, Any]:
     found = run_dir.read_status(folder)
     table = labels.read(folder)
     told = of_labels(folder, config)
+    parts = folders.parts_in(folder)
+    disputed = folders.disagreements(table, list(parts)) if parts else labels.disagreements(table)
     return found | {
         "rounds": config.rounds.num,
         "rounds_finished": len(read_metrics(folder)),
         "num_expert": len({image_id for image_id, _ in labels.latest(table)} | told.pop("image_ids")),
-        "num_disagreements": len(labels.disagreements(table)),
+        "num_disagreements": len(disputed),
         "waiting": _waiting(folder, found, told),
-        "labels": told | {"agreement": _agreement(folder, table, config)},
+        "labels": told | _agreement(folder, table, config, parts),
     }
 
 
-def _agreement(folder: Path, table: pa.Table, config: Config) -> dict[str, Any] | None:
+def _agreement(folder: Path, table: pa.Table, config: Config, parts: dict[str, Path]) -> dict[str, Any]:
+    """`agreement`; of independent findings `agreement_of` each instead."""
     if not labels.human_answers(table):
-        return None
+        return {"agreement": None}
+    if parts:
+        each = {
+            finding: readings.agreement_of(
+                part, folders.project_labels(table, finding), presence.question(finding), NUM_BOOTSTRAP
+            )
+            for finding, part in parts.items()
+        }
+        return {"agreement": None, "agreement_of": each}
     findings = findings_of(StageContext(config, folder, SerialEngine()))
-    return readings.agreement_of(folder, table, findings, NUM_BOOTSTRAP)
+    return {"agreement": readings.agreement_of(folder, table, findings, NUM_BOOTSTRAP)}
 
 
 def of_labels(folder: Path, config: Config) -> dict[str, Any]:

@@ -31,7 +31,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
         AuditBlocked: a check blocks and nobody has accepted it.
     """
     found = examine(ctx, POOL)
-    _publish(ctx, found)
+    publish(ctx, found)
+    return counts(found)
+
+
+def counts(found: dict[str, Any]) -> dict[str, int]:
+    """How many checks are ok, warn and block."""
     return {name: sum(check["severity"] == name for check in found["checks"]) for name in ("ok", "warn", "block")}
 
 
@@ -43,11 +48,11 @@ def recheck(ctx: StageContext) -> None:
     """
     before = read(ctx.folder)
     if _has_new_labels(ctx):
-        _publish(ctx, examine(ctx, EVALUATION))
+        publish(ctx, examine(ctx, EVALUATION))
     elif before is not None:  # it may have blocked an earlier attempt, and an override may have come since
         now = judged(before, overrides.read(ctx.folder))
         if now["blocking"]:
-            _publish(ctx, now)
+            publish(ctx, now)
 
 
 def conclude(ctx: StageContext) -> None:
@@ -145,7 +150,12 @@ def _has_new_labels(ctx: StageContext) -> bool:
     return bool(open_subject(ctx).labels_hash() != before["facts"].get("labels_hash"))
 
 
-def _publish(ctx: StageContext, found: dict[str, Any]) -> None:
+def publish(ctx: StageContext, found: dict[str, Any]) -> None:
+    """Write an audit and say what it found.
+
+    Raises:
+        AuditBlocked: a check blocks and nobody has accepted it.
+    """
     write(ctx.folder, found)
     say: Callable[..., None] = log.info if found["verdict"] == "valid" else log.warning
     say("audit: %s", found["verdict"])

@@ -142,12 +142,9 @@ class Subject:
     @cached_property
     def findings(self) -> tuple[str, ...]:
         """The classes that have a label, in a fixed order with a normal one first."""
-        from pipeline.findings import NORMAL_NAMES
+        from pipeline.findings import normal_first
 
-        found = sorted({label for label in self.label_N if label is not None})
-        return (*[f for f in found if f.casefold() in NORMAL_NAMES], *[
-            f for f in found if f.casefold() not in NORMAL_NAMES
-        ])  # fmt: skip
+        return normal_first(sorted({label for label in self.label_N if label is not None}))
 
     @cached_property
     def labelled(self) -> NDArray[np.int64]:

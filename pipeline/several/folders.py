@@ -1,0 +1,163 @@
+"""The folder of each finding: links to what all findings share, projections of labels and queues."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embeddings import backbones
+from pipeline import labels, presence, run_dir
+from pipeline.answers import CANNOT_TELL, REMARKS
+from pipeline.audit.pixels import FILE as PIXELS
+from pipeline.context import StageContext
+from pipeline.contracts import LABELS, POOL_LABELS, QUEUE, write_text
+from pipeline.errors import InputError
+from pipeline.findings import findings_of
+from pipeline.journal import FILE as JOURNAL
+
+FOLDER, INDEX = "findings", "index.json"
+# What no finding changes. A link to a file that is not there yet counts as none; a write through one would replace the
+# link and leave the run's own file alone.
+SHARED = (
+    "manifest.parquet", "manifest_files.parquet", "duplicates.parquet", "splits.parquet", "pretrain.json",
+    backbones.PRETRAINED, "backbone.json", "embeddings.npy", "embeddings.parquet", "embed_failures.parquet",
+    "clusters.parquet", "neighbors.safetensors", "features.npy", "features.safetensors", "overrides.json",
+    run_dir.STAGES_FILE, run_dir.STATUS, JOURNAL, PIXELS,
+)  # fmt: skip
+
+
+def parts_of(ctx: StageContext) -> dict[str, StageContext]:
+    """The context of each finding's folder, made or brought up to date."""
+    found = {}
+    for finding, name in _names(findings_of(ctx)).items():
+        pool = ctx.config.pool.model_copy(update={"finding": finding})
+        config = ctx.config.model_copy(update={"pool": pool})
+        part = replace(ctx, config=config, folder=ctx.folder / FOLDER / name)
+        part.folder.mkdir(parents=True, exist_ok=True)
+        if not run_dir.has_config(part.folder, config):
+            run_dir.write_config(part.folder, config)
+        for shared in SHARED:
+            _link(part.folder / shared, ctx.folder / shared)
+        _write_pool_labels(ctx.folder, part.folder, finding)
+        found[finding] = part
+    rows = [{"finding": finding, "folder": part.folder.name} for finding, part in found.items()]
+    write_text(ctx.folder / FOLDER / INDEX, json.dumps({"findings": rows}, indent=1, ensure_ascii=False))
+    return found
+
+
+def parts_in(folder: Path) -> dict[str, Path]:
+    """Finding to its folder, of a run that has come to them; empty in a run of classes."""
+    path = folder / FOLDER / INDEX
+    rows = json.loads(path.read_text("utf-8"))["findings"] if path.exists() else []
+    return {row["finding"]: folder / FOLDER / row["folder"] for row in rows}
+
+
+def whole_of(folder: Path) -> Path | None:
+    """The run that a finding's folder is part of; None for a run of its own."""
+    folder = folder.absolute()
+    whole = folder.parent.parent
+    return whole if folder.parent.name == FOLDER and folder in parts_in(whole).values() else None
+
+
+def refuse_part(folder: Path) -> None:
+    """Refuse to work in a finding's folder: its queue, its labels and its rounds are those of the whole run.
+
+    Raises:
+        InputError: naming the run.
+    """
+    whole = whole_of(folder)
+    if whole is not None:
+        raise InputError(
+            "is one finding's part of a run; queue, labels and rounds are the run's", value=str(folder), where="RUN",
+            fix=f"name the run: {whole}",
+        )  # fmt: skip
+
+
+def project_labels(table: pa.Table, finding: str) -> pa.Table:
+    """The expert rows of a label table as answers to the question of one finding.
+
+    A person who left the finding open could not tell. A pool that says nothing of it says nothing: no row.
+    """
+    rows = table.filter(pc.and_(pc.equal(table["origin"], "expert"), pc.equal(table["finding"], finding)))
+    value = rows["value"].to_numpy().astype(np.float32)
+    remark = np.asarray(pc.is_in(rows["reply"], value_set=pa.array(REMARKS)), dtype=bool)
+    machine = np.asarray(pc.is_in(rows["annotator"], value_set=pa.array(labels.MACHINES)), dtype=bool)
+    keep = pa.array(~(machine & ~remark & np.isnan(value)))
+    rows, value, remark = rows.filter(keep), value[np.asarray(keep)], remark[np.asarray(keep)]
+    absent, present = presence.question(finding)
+    named = np.where(np.isnan(value), CANNOT_TELL, np.where(value == 1.0, present, absent))
+    reply = pc.if_else(pa.array(remark), rows["reply"], pa.array(named.astype(object), pa.string()))
+    both = rows.set_column(rows.column_names.index("reply"), LABELS.schema.field("reply"), reply)
+    twice = both.take(pa.array(np.repeat(np.arange(len(rows)), 2)))
+    names = pa.array([absent, present] * len(rows), pa.string())
+    values = pa.array(np.stack([1.0 - value, value], axis=1).ravel().astype(np.float32))
+    twice = twice.set_column(twice.column_names.index("finding"), LABELS.schema.field("finding"), names)
+    return twice.set_column(twice.column_names.index("value"), LABELS.schema.field("value"), values)
+
+
+def disagreements(table: pa.Table, findings: Sequence[str]) -> list[str]:
+    """Scans on some finding of which the annotators' latest answers are split evenly."""
+    return sorted({i for finding in findings for i in labels.disagreements(project_labels(table, finding))})
+
+
+def write_labels(part: Path, table: pa.Table, finding: str) -> None:
+    """Bring a finding's label table up to date; its pseudo-labels stay until the next round is published."""
+    before = labels.read(part)
+    pseudo = before.filter(pc.equal(before["origin"], "pseudo"))
+    LABELS.write(part, pa.concat_tables([project_labels(table, finding), pseudo]).combine_chunks())
+
+
+def write_queue(part_round: Path, queue: pa.Table, proposed: dict[str, str]) -> None:
+    """A finding's copy of the run's queue, with its own proposals: they are frozen before anybody is asked."""
+    column = pa.array([proposed.get(image_id) for image_id in queue["image_id"].to_pylist()], pa.string())
+    place = queue.column_names.index("proposed")
+    part_round.mkdir(parents=True, exist_ok=True)
+    QUEUE.write(part_round, queue.set_column(place, QUEUE.schema.field("proposed"), column))
+
+
+def _write_pool_labels(folder: Path, part: Path, finding: str) -> None:
+    table = POOL_LABELS.read(folder)
+    lines = pc.unique(table["label"]).drop_null()
+    classes = pa.array([presence.class_of(line, finding) for line in lines.to_pylist()], pa.string())
+    label = classes.take(pc.index_in(table["label"], value_set=lines).combine_chunks())
+    mine = table.set_column(table.column_names.index("label"), POOL_LABELS.schema.field("label"), label)
+    path = part / f"{POOL_LABELS.name}.parquet"
+    if not path.exists() or not POOL_LABELS.read(part).equals(mine):
+        POOL_LABELS.write(part, mine)
+
+
+def _names(findings: Sequence[str]) -> dict[str, str]:
+    """A folder's name for each finding: letters, digits, dots, dashes; no two alike."""
+    names: dict[str, str] = {}
+    for finding in findings:
+        plain = re.sub(r"[^\w.-]+", "-", finding).strip("-.") or "finding"
+        taken = {name.casefold() for name in names.values()}
+        name, number = plain, 2
+        while name.casefold() in taken:
+            name, number = f"{plain}-{number}", number + 1
+        names[finding] = name
+    return names
+
+
+def _link(path: Path, target: Path) -> None:
+    """Make `path` a relative link to `target`, whether that exists yet or not."""
+    wanted = os.path.relpath(target, path.parent)
+    if path.is_symlink() and str(path.readlink()) == wanted:
+        return
+    if path.exists() or path.is_symlink():
+        path.unlink()
+    path.symlink_to(wanted)
+
+
+def hand_up(part: Path, name: str) -> None:
+    """Make a file that a finding's part has written the run's own, and a link to it of the part's."""
+    mine, shared = part / name, part.parent.parent / name
+    if mine.is_file() and not mine.is_symlink():
+        mine.replace(shared)
+        _link(mine, shared)

@@ -1,0 +1,134 @@
+"""The loop of independent findings: one queue, one expert reading of all findings, one round of learning for each."""
+
+import json
+from collections.abc import Iterable
+from itertools import chain, zip_longest
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline import labels, readings
+from pipeline.context import StageContext
+from pipeline.contracts import LABELS, PREDICTIONS, write_bytes, write_text
+from pipeline.queues import Proposals
+from pipeline.rounds import Loop, run_loop, tell
+from pipeline.several import folders
+from pipeline.several.merge import merged_row
+
+# N scans with a vector
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Run all rounds.
+
+    Raises:
+        WaitingForLabels: when a queue is not answered yet.
+    """
+    return run_loop(SharedLoop(ctx))
+
+
+class SharedLoop(Loop):
+    """One run's rounds, learned finding by finding."""
+
+    def __init__(self, ctx: StageContext) -> None:
+        super().__init__(ctx)
+        self.parts = {name: Loop(part, f", {name}") for name, part in folders.parts_of(ctx).items()}
+
+    def learn(self, round_index: int, clock: dict[str, float]) -> None:
+        """Learn every finding from its part of the answers; leaves the round's row and predictions."""
+        self._project()
+        num_read = len(labels.votes(labels.read(self.ctx.folder), round_index))
+        rows = {}
+        for number, (finding, part) in enumerate(self.parts.items()):
+            self.ctx.progress("findings", number, len(self.parts))
+            part.learn(round_index, {})
+            part.write_metrics()
+            path = part.ctx.round_folder(round_index) / "metrics.json"
+            rows[finding] = json.loads(path.read_text("utf-8"))
+        row = merged_row(round_index, num_read, rows)
+        self._write_predictions(round_index)
+        path = self.ctx.round_folder(round_index) / "metrics.json"
+        known = json.loads(path.read_text("utf-8"))["fingerprint"] if path.exists() else None
+        if known != row["fingerprint"]:
+            seconds = {name: round(value, 3) for name, value in clock.items()} | row["seconds"]
+            write_text(path, json.dumps(row | {"seconds": seconds}))
+            tell(round_index, ", mean of the findings", row)
+
+    def publish(self) -> None:
+        """Make the last finished round the run's, of each finding and of all."""
+        self._project()
+        for part in self.parts.values():
+            part.publish()
+        self.write_metrics()
+        num_finished = len(self.finished())
+        if num_finished:
+            latest = self.ctx.round_folder(num_finished) / "predictions.parquet"
+            write_bytes(self.ctx.folder / "predictions.parquet", latest.read_bytes())
+            labels.replace_pseudo_values(self.ctx.folder, self._pseudo_rows())
+        table = labels.read(self.ctx.folder)
+        readings.save_counts(self.ctx.folder, table, len(folders.disagreements(table, list(self.parts))))
+
+    def proposals(self, round_index: int) -> Proposals:
+        """Scans that have a proposal of some finding, and those that have one of every finding."""
+        found = [set(part.proposals(round_index).finding) for part in self.parts.values()]
+        return Proposals(dict.fromkeys(sorted(set().union(*found))), frozenset(set.intersection(*found)))
+
+    def second_looks(self, round_index: int, table: pa.Table, num: int) -> list[tuple[str, str]]:
+        """Scans that some finding wants looked at again; the findings take turns."""
+        self._project()
+        looks = [part.second_looks(round_index, labels.read(part.ctx.folder), num) for part in self.parts.values()]
+        turns: Iterable[tuple[str, str] | None] = chain.from_iterable(zip_longest(*looks))
+        chosen: dict[str, str] = {}
+        for look in turns:
+            if look is not None and len(chosen) < num:
+                chosen.setdefault(*look)
+        return list(chosen.items())
+
+    def _keep(self, round_index: int, queue: pa.Table) -> None:
+        for part in self.parts.values():  # before the run's own: what is proposed is frozen before anybody is asked
+            proposed = {i: str(finding) for i, finding in part.proposals(round_index - 1).finding.items()}
+            folders.write_queue(part.ctx.round_folder(round_index), queue, proposed)
+        super()._keep(round_index, queue)
+
+    def _project(self) -> None:
+        table = labels.read(self.ctx.folder)
+        for finding, part in self.parts.items():
+            folders.write_labels(part.ctx.folder, table, finding)
+
+    def _write_predictions(self, round_index: int) -> None:
+        """The round's predictions of all findings side by side; NaN of one that has no classifier yet."""
+        ids = pa.array(self.data.ids_N, pa.string())
+        prob = {finding: np.full(len(ids), np.nan, np.float32) for finding in self.parts}
+        sign = {finding: np.full(len(ids), "?", dtype=object) for finding in self.parts}
+        for finding, part in self.parts.items():
+            folder = part.ctx.round_folder(round_index)
+            if not (folder / "predictions.parquet").exists():
+                continue
+            table = PREDICTIONS.read(folder)
+            table = table.take(pc.index_in(ids, value_set=table["image_id"].combine_chunks()))
+            prob[finding] = table[f"prob_{finding}"].to_numpy()
+            sign[finding] = np.where(pc.equal(table["predicted"], finding).to_numpy(zero_copy_only=False), "1", "0")
+        lines = [
+            "|".join(f"{f}={s}" for f, s in zip(sign, signs, strict=True)) for signs in zip(*sign.values(), strict=True)
+        ]
+        columns: dict[str, Any] = {
+            "image_id": self.data.ids_N,
+            "split": [self.data.split[image_id] for image_id in self.data.ids_N],
+            "round": np.full(len(ids), round_index, np.int32),
+            "predicted": lines,
+        }
+        table = pa.table(columns, schema=PREDICTIONS.schema)
+        for finding, prob_N in prob.items():
+            table = table.append_column(f"prob_{finding}", pa.array(prob_N))
+        PREDICTIONS.write(self.ctx.round_folder(round_index), table)
+
+    def _pseudo_rows(self) -> pa.Table:
+        """The pseudo-labels of the findings as rows of the run's label table: value 1 or 0 of that finding."""
+        found = [LABELS.empty()]
+        for finding, part in self.parts.items():
+            table = labels.read(part.ctx.folder)
+            mine = pc.and_(pc.equal(table["origin"], "pseudo"), pc.equal(table["finding"], finding))
+            found.append(table.filter(mine))
+        return pa.concat_tables(found)
