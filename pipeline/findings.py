@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pipeline import presence
 from pipeline.answers import reply_of
+from pipeline.config import PoolConfig
 from pipeline.context import StageContext
 from pipeline.contracts import POOL_LABELS
 from pipeline.errors import InputError
@@ -60,6 +61,11 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
             fix="name the classes, e.g. --set 'pool.findings=[normal, pneumonia]'",
         )
     return _safe(normal_first(found))
+
+
+def asked_for(pool: PoolConfig) -> tuple[str, ...]:
+    """The classes a configuration names, labelled or not."""
+    return presence.question(pool.finding) if pool.finding is not None else pool.findings or ()
 
 
 def normal_first(findings: Sequence[str]) -> tuple[str, ...]:

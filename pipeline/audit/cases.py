@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.audit.check import Check, Severity, Table, counted
 from pipeline.audit.subject import Subject, known
+from pipeline.findings import asked_for
 
 _MAX_SAID = 6  # of a list in a sentence; the table holds them all
 _BLOCK_PATIENTS = 2  # a class of one patient cannot be both learnt and tested
@@ -120,7 +121,7 @@ def _too_few(subject: Subject) -> Check:
         return Check("too-few-cases", "ok", "Not checked: no label is known.", why, fix, checked=False)
     limit = subject.config.audit.warn_min_patients
     rows, few = [], []
-    for finding in dict.fromkeys((*subject.findings, *(subject.config.pool.findings or ()))):
+    for finding in dict.fromkeys((*subject.findings, *asked_for(subject.config.pool))):
         of = subject.label_N == finding
         patients = len(set(subject.person_N[of]))
         sealed = of & (subject.side_N == "test")

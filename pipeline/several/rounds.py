@@ -39,7 +39,6 @@ class SharedLoop(Loop):
     def learn(self, round_index: int, clock: dict[str, float]) -> None:
         """Learn every finding from its part of the answers; leaves the round's row and predictions."""
         self._project()
-        num_read = len(labels.votes(labels.read(self.ctx.folder), round_index))
         rows = {}
         for number, (finding, part) in enumerate(self.parts.items()):
             self.ctx.progress("findings", number, len(self.parts))
@@ -47,7 +46,7 @@ class SharedLoop(Loop):
             part.write_metrics()
             path = part.ctx.round_folder(round_index) / "metrics.json"
             rows[finding] = json.loads(path.read_text("utf-8"))
-        row = merged_row(round_index, num_read, rows)
+        row = merged_row(round_index, self._num_read(round_index), rows)
         self._write_predictions(round_index)
         path = self.ctx.round_folder(round_index) / "metrics.json"
         known = json.loads(path.read_text("utf-8"))["fingerprint"] if path.exists() else None
@@ -96,6 +95,13 @@ class SharedLoop(Loop):
         table = labels.read(self.ctx.folder)
         for finding, part in self.parts.items():
             folders.write_labels(part.ctx.folder, table, finding)
+
+    def _num_read(self, round_index: int) -> int:
+        """Training scans of which experts have said what they show."""
+        table = labels.read(self.ctx.folder)
+        rejected = labels.rejections(table, round_index)
+        read = (image_id for image_id, said in labels.votes(table, round_index).items() if said)
+        return sum(self.data.split.get(image_id) == "train" and image_id not in rejected for image_id in read)
 
     def _write_predictions(self, round_index: int) -> None:
         """The round's predictions of all findings side by side; NaN of one that has no classifier yet."""

@@ -1,0 +1,311 @@
+"""A run of independent findings: one queue, one expert reading, and each finding learned as a run of its own."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline import labels, presence
+from pipeline.answers import CANNOT_TELL, NOT_CXR, ORACLE, POOL, Answer
+from pipeline.contracts import LABELS, PREDICTIONS, PSEUDO, QUEUE
+from pipeline.several import folders, merge
+from tests.pipeline.tiny import FAST, call, picture
+
+FINDINGS = ("effusion", "mass")
+SEVERAL = [*FAST, "--set", "pool.findings_are=independent", "--set", "pool.findings=[effusion, mass]"]
+NUM = 72
+
+
+def shows(i):
+    """What scan `i` shows: every combination, a patient alike."""
+    return {"effusion": i // 2 % 2, "mass": i // 4 % 2}
+
+
+def scan(i):
+    """Grey blocks; an effusion whitens the lower half, a mass the upper left quarter."""
+    grey = np.asarray(picture(i), np.int64) // 3
+    grey[32:] += 130 * shows(i)["effusion"]
+    grey[:32, :32] += 130 * shows(i)["mass"]
+    return Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """Two scans a patient; of scans 8, 16, … the mass is not known."""
+    folder = tmp_path_factory.mktemp("pool")
+    rows = ["image_path,patient_id,effusion,mass"]
+    for i in range(NUM):
+        scan(i).save(folder / f"s{i:03d}.png")
+        known = "" if i % 8 == 0 else shows(i)["mass"]
+        rows.append(f"s{i:03d}.png,p{i // 2},{shows(i)['effusion']},{known}")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(pool, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    done = call("run", "--pool", pool, *SEVERAL, "--oracle", "--rounds", 2, "--budget", 16, "--out", folder, "--json")
+    assert done.code == 0, done.err
+    return folder
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_row_of_a_round_holds_every_finding_and_their_means(run):
+    last = rows_of(run)[-1]
+    parts = {f: rows_of(run / "findings" / f)[-1] for f in FINDINGS}
+    assert last["findings"] == parts
+    assert last["num_expert"] == 32
+    assert parts["effusion"]["num_expert"] == 32 > parts["mass"]["num_expert"]  # of some the mass is unknown
+    for name in ("auroc", "accuracy", "sensitivity"):
+        assert last["holdout"][name] == pytest.approx(np.mean([row["holdout"][name] for row in parts.values()]))
+    assert last["holdout"]["per_class"]["mass"] == parts["mass"]["holdout"]["per_class"]["mass"]
+    assert last["num_pseudo"] == sum(row["num_pseudo"] for row in parts.values())
+    assert parts["effusion"]["holdout"]["auroc"] > 0.8 and parts["mass"]["holdout"]["auroc"] > 0.8
+
+
+def test_predictions_stand_side_by_side(run):
+    table = PREDICTIONS.read(run)
+    for finding in FINDINGS:
+        part = PREDICTIONS.read(run / "findings" / finding)
+        place = pc.index_in(table["image_id"], value_set=part["image_id"].combine_chunks())
+        assert table[f"prob_{finding}"].equals(part[f"prob_{finding}"].take(place))
+        said = [presence.class_of(line, finding) for line in table["predicted"].to_pylist()]
+        assert said == part["predicted"].take(place).to_pylist()
+
+
+def test_the_label_table_tells_every_finding(run):
+    table = labels.read(run)
+    expert = table.filter(pc.equal(table["origin"], "expert"))
+    values = {(r["image_id"], r["finding"]): r["value"] for r in expert.to_pylist()}
+    assert {finding for _, finding in values} == set(FINDINGS)
+    assert any(math.isnan(value) for (_, finding), value in values.items() if finding == "mass")
+    assert not any(math.isnan(value) for (_, finding), value in values.items() if finding == "effusion")
+    pseudo = table.filter(pc.equal(table["origin"], "pseudo")).to_pylist()
+    accepted = {f: PSEUDO.read(run / "findings" / f / "rounds" / "02") for f in FINDINGS}
+    wanted = {
+        (row["image_id"], finding, float(row["finding"] == finding))
+        for finding, found in accepted.items()
+        for row in found.filter(found["admitted"]).to_pylist()
+        if math.isnan(values.get((row["image_id"], finding), math.nan))
+    }
+    assert {(r["image_id"], r["finding"], r["value"]) for r in pseudo} == wanted
+
+
+def test_every_part_is_an_ordinary_run(run):
+    index = json.loads((run / "findings" / "index.json").read_text())
+    assert index == {"findings": [{"finding": f, "folder": f} for f in FINDINGS]}
+    for finding in FINDINGS:
+        part = run / "findings" / finding
+        for name in ("audit.json", "evaluation.json", "report/index.html", "report/model_card.md"):
+            assert (part / name).is_file(), name
+        assert json.loads((part / "evaluation.json").read_text())["scope"]["findings"] == [f"no {finding}", finding]
+    assert (run / "report" / "index.html").is_file()
+    assert (run / "findings" / "mass" / "embeddings.npy").is_symlink()  # not a copy of the matrix for each finding
+
+
+def test_resuming_changes_nothing(run, pool):
+    names = ("metrics.jsonl", "predictions.parquet", "labels.parquet", "findings/mass/metrics.jsonl")
+    before = {name: (run / name).read_bytes() for name in names}
+    again = call("run", "--pool", pool, *SEVERAL, "--oracle", "--rounds", 2, "--budget", 16, "--out", run, "--resume")
+    assert again.code == 0, again.err
+    assert {name: (run / name).read_bytes() for name in names} == before
+    assert "round 2, mass: finished before, kept" in again.err
+
+
+def test_one_finding_by_itself_learns_as_two_classes_do(pool, tmp_path):
+    """The same scans as a finding that is there or not, and as two classes: every number of every round is the same."""
+    with (pool / "manifest.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        row["image_path"] = str(pool / row["image_path"])
+        row["label"] = "effusion" if row["effusion"] == "1" else "no effusion"
+    for name, column in (("present", "effusion"), ("classes", "label")):
+        with (tmp_path / f"{name}.csv").open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, ("image_path", "patient_id", column), extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+    common = [*FAST, "--oracle", "--rounds", 2, "--budget", 12]
+    ours = ["--set", "pool.findings_are=independent", "--set", "pool.findings=[effusion]"]
+    assert call("run", "--pool", tmp_path / "present.csv", *ours, *common, "--out", tmp_path / "a").code == 0
+    classes = ["--set", "pool.findings=[no effusion, effusion]"]
+    assert call("run", "--pool", tmp_path / "classes.csv", *classes, *common, "--out", tmp_path / "b").code == 0
+    mine, theirs = rows_of(tmp_path / "a" / "findings" / "effusion"), rows_of(tmp_path / "b")
+    for row in (*mine, *theirs):
+        del row["seconds"], row["fingerprint"]
+    assert mine == theirs
+
+
+def answered(folder, run, truth):
+    """The queue's CSV of the latest round, filled in by somebody who knows."""
+    path = max((run / "rounds").glob("*/queue.csv"))
+    with path.open(newline="", encoding="utf-8-sig") as stream:
+        table = list(csv.DictReader(stream))
+    for row in table:
+        row["label"] = truth(row["image_id"])
+    out = folder / f"filled-{path.parent.name}.csv"
+    with out.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    return out, {row["image_id"] for row in table}
+
+
+def test_people_read_all_findings_at_once(pool, tmp_path):
+    """Stops for its annotators, takes what they write, freezes what it proposed, and goes on."""
+    blank = tmp_path / "blank.csv"
+    rows = [f"{pool / f's{i:03d}.png'},p{i // 2},," for i in range(NUM)]
+    blank.write_text("image_path,patient_id,effusion,mass\n" + "\n".join(rows) + "\n")
+    out = tmp_path / "run"
+    go = ["run", *SEVERAL, "--rounds", 2, "--budget", 16, "--set", "queue.holdout_budget=8", "--out", out]
+    first = call(*go, "--pool", blank)
+    assert first.code == 3, first.err
+    path_of = dict(pq.read_table(out / "manifest.parquet", columns=["image_id", "path"]).to_pandas().values)
+
+    def truth(image_id):
+        i = int(path_of[image_id][-7:-4])
+        there = [finding for finding, value in shows(i).items() if value]
+        return "?mass" if i % 8 == 0 else "cannot tell" if i % 9 == 0 else " ; ".join(there) or "No finding"
+
+    filled, asked = answered(tmp_path, out, truth)
+    assert call("labels", "import", out, filled, "--annotator", "Lee").code == 0
+    assert call(*go, "--resume").code == 3
+    frozen = {f: QUEUE.read(out / "findings" / f / "rounds" / "02") for f in FINDINGS}
+    for finding, queue in frozen.items():
+        found = PSEUDO.read(out / "findings" / finding / "rounds" / "01")
+        accepted = found.filter(pc.equal(found["decision"], "accept"))
+        proposed = dict(zip(accepted["image_id"].to_pylist(), accepted["finding"].to_pylist(), strict=True))
+        assert queue["proposed"].to_pylist() == [proposed.get(i) for i in queue["image_id"].to_pylist()]
+    table = labels.read(out)
+    value = {(r["image_id"], r["finding"]): r["value"] for r in table.to_pylist() if r["origin"] == "expert"}
+    for image_id in asked:
+        i = int(path_of[image_id][-7:-4])
+        if i % 8 == 0:
+            assert value[image_id, "effusion"] == 0.0 and math.isnan(value[image_id, "mass"])
+        elif i % 9 == 0:
+            assert math.isnan(value[image_id, "effusion"]) and math.isnan(value[image_id, "mass"])
+        else:
+            assert {f: value[image_id, f] for f in FINDINGS} == shows(i)
+    filled, later = answered(tmp_path, out, truth)
+    assert call("labels", "import", out, filled, "--annotator", "Lee").code == 0
+    assert call(*go, "--resume").code == 0
+    assert rows_of(out)[-1]["round"] == 2
+    assert call("status", out, "--json").json["num_expert"] == len(asked | later)
+    assert len(asked) == 16 + 8 and len(later) == 16
+
+
+def test_a_part_is_no_run_to_work_in(run, tmp_path):
+    part = run / "findings" / "mass"
+    for command in (["run", "--out", part, "--resume"], ["labels", "log", part], ["queue", "export", part]):
+        refused = call(*command)
+        assert refused.code == 2, refused.err
+        assert f"Name the run: {run}" in refused.message
+
+
+def test_evaluate_and_export_speak_of_every_finding(run, tmp_path):
+    found = call("evaluate", run, "--json")
+    assert found.code == 0, found.err
+    assert set(found.json["findings"]) == set(FINDINGS)
+    written = call("export", run, "--out", tmp_path / "models", "--json")
+    assert written.code == 0, written.err
+    for finding in FINDINGS:
+        assert (tmp_path / "models" / finding / "model.onnx").is_file()
+        assert written.json["findings"][finding]["check"]["onnx_against_run"] < 0.02
+
+
+def test_another_pool_tests_every_finding(run, pool, tmp_path):
+    """An external pool may have fewer columns in another order; each finding is tested where it is known."""
+    rows = ["image_path,patient_id,mass,effusion"]
+    for i in range(40):
+        scan(1000 + i).save(tmp_path / f"t{i:03d}.png")
+        rows.append(f"t{i:03d}.png,q{i // 2},{shows(1000 + i)['mass']},{shows(1000 + i)['effusion'] if i % 3 else ''}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    found = call("evaluate", run, "--pool", tmp_path, "--json")
+    assert found.code == 0, found.err
+    scopes = {finding: one["scope"] for finding, one in found.json["findings"].items()}
+    assert scopes["mass"]["num_scans"] == 40 and scopes["effusion"]["num_scans"] == 26
+    assert all(one["overall"]["auroc"] > 0.8 for one in found.json["findings"].values())
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def answer_rows(*answers):
+    return labels._rows(((answer, number) for number, answer in enumerate(answers, 1)), presence.Independent(FINDINGS))
+
+
+def test_who_left_a_finding_open_could_not_tell_but_a_pool_says_nothing():
+    table = answer_rows(
+        Answer("a", "effusion=1|mass=?", "Lee", 1),
+        Answer("b", "effusion=0|mass=?", POOL, 0),
+        Answer("c", "effusion=0|mass=1", ORACLE, 1),
+        Answer("d", NOT_CXR, "Lee", 1),
+        Answer("e", CANNOT_TELL, ORACLE, 1),
+    )
+    mass = folders.project_labels(table, "mass")
+    assert labels.expert_classes(mass, presence.question("mass")) == {"c": "mass", "e": None, "a": None, "d": None}
+    assert labels.rejections(mass) == {"d": NOT_CXR}
+    effusion = folders.project_labels(table, "effusion")
+    assert labels.expert_classes(effusion, presence.question("effusion")) == {
+        "a": "effusion", "b": "no effusion", "c": "no effusion", "d": None, "e": None,
+    }  # fmt: skip
+    LABELS.check(mass)
+
+
+def test_readers_may_differ_on_one_finding_alone():
+    table = answer_rows(Answer("a", "effusion=1|mass=0", "Lee", 1), Answer("a", "effusion=1|mass=1", "Kim", 1))
+    assert folders.disagreements(table, FINDINGS) == ["a"]
+    assert labels.disagreements(folders.project_labels(table, "effusion")) == []
+
+
+def test_a_certified_bound_of_all_is_that_of_the_worst_and_none_without_checks():
+    def row(bound, num_pseudo, precision):
+        return {
+            "num_pseudo": num_pseudo, "num_accepted": num_pseudo, "pseudo_share": 0.5, "pseudo_precision": precision,
+            "pseudo_precision_estimated": None, "pseudo_precision_certified": bound, "gate": "estimated",
+            "rolled_back": False, "calibration_auroc": None, "flip_rate": None, "holdout": None, "seconds": {"train": 1},
+            "fingerprint": str(bound),
+        }  # fmt: skip
+
+    found = merge.merged_row(1, 20, {"a": row(0.9, 30, 1.0), "b": row(0.8, 10, 0.6)})
+    assert found["pseudo_precision_certified"] == 0.8
+    assert found["pseudo_precision"] == pytest.approx(0.9)
+    assert found["seconds"] == {"train": 2} and found["holdout"] is None
+    assert (
+        merge.merged_row(1, 20, {"a": row(0.9, 30, 1.0), "b": row(None, 0, None)})["pseudo_precision_certified"] is None
+    )
+
+
+def test_folders_of_findings_are_told_apart():
+    assert folders._names(["pleural effusion", "pleural/effusion", "Ödem", "…"]) == {
+        "pleural effusion": "pleural-effusion", "pleural/effusion": "pleural-effusion-2", "Ödem": "Ödem", "…": "finding",
+    }  # fmt: skip
+
+
+def test_pseudo_labels_give_way_to_what_an_expert_says_of_that_finding_alone(tmp_path):
+    table = answer_rows(Answer("a", "effusion=1|mass=?", ORACLE, 1), Answer("b", "effusion=1|mass=?", "Lee", 1))
+    LABELS.write(tmp_path, table)
+    names = [("a", "effusion"), ("a", "mass"), ("b", "mass"), ("c", "mass")]
+    rows = pa.Table.from_pylist(
+        [
+            {"image_id": i, "finding": f, "value": 0.0, "origin": "pseudo", "annotator": "model", "answer": -1,
+             "round": 1, "probability": 0.9}
+            for i, f in names
+        ],
+        LABELS.schema,
+    )  # fmt: skip
+    labels.replace_pseudo_values(tmp_path, rows)
+    kept = labels.read(tmp_path)
+    kept = kept.filter(pc.equal(kept["origin"], "pseudo"))
+    assert list(zip(kept["image_id"].to_pylist(), kept["finding"].to_pylist(), strict=True)) == [
+        ("a", "mass"), ("c", "mass"),
+    ]  # fmt: skip
