@@ -23,6 +23,7 @@ from pipeline.errors import InputError, RunDirError
 from pipeline.evaluation import Scored, detailed, holdout, last_round
 from pipeline.models import Classifier
 from pipeline.runs import Request
+from pipeline.several.folders import refuse_part
 from pipeline.tracking import Progress
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ def _audit(ctx: StageContext, *, is_run: bool) -> None:
 def _of_a_run(request: Request, folder: Path) -> tuple[Path, Config]:
     if request.out is not None:
         raise InputError("a run is audited in its own folder", where="--out", fix="leave --out away")
+    refuse_part(folder)
     given = {key: value for key, value in request.overrides.items() if key != "pool.uri"}
     return folder, runs.load_config(replace(request, overrides=given, resume=True, out=folder), folder)
 

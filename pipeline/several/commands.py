@@ -32,14 +32,16 @@ def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: di
             "the runs ask for other findings", value=", ".join(others) or "exclusive classes", where=str(against),
             fix=f"compare runs that ask for {', '.join(parts)}",
         )  # fmt: skip
-    found = {
-        finding: evaluate_run(part, pool, others.get(finding), overrides)
-        for finding, part in parts.items()
-        if _has_classifier(finding, part)
-    }
-    if not found:
-        raise InputError("no finding has a classifier yet", where=folder, fix="go on with `cxr-ssl run --resume` first")
     with run_dir.locked(folder):
+        found = {
+            finding: evaluate_run(part, pool, others.get(finding), overrides)
+            for finding, part in parts.items()
+            if _has_classifier(finding, part)
+        }
+        if not found:
+            raise InputError(
+                "no finding has a classifier yet", where=folder, fix="go on with `cxr-ssl run --resume` first"
+            )
         evaluation.summarise(StageContext(config_of(folder), folder, SerialEngine()))
         page = report.build(folder)
     return {"findings": found, "report": str(page)}

@@ -200,7 +200,6 @@ def test_people_read_all_findings_at_once(pool, tmp_path):
     assert call(*go, "--resume").code == 0
     assert rows_of(out)[-1]["round"] == 2
     assert call("status", out, "--json").json["num_expert"] == len(asked | later)
-    assert len(asked) == 16 + 8 and len(later) == 16
 
 
 def test_a_part_is_no_run_to_work_in(run, tmp_path):
@@ -272,22 +271,22 @@ def test_a_certified_bound_of_all_is_that_of_the_worst_and_none_without_checks()
         return {
             "num_pseudo": num_pseudo, "num_accepted": num_pseudo, "pseudo_share": 0.5, "pseudo_precision": precision,
             "pseudo_precision_estimated": None, "pseudo_precision_certified": bound, "gate": "estimated",
-            "rolled_back": False, "calibration_auroc": None, "flip_rate": None, "holdout": None, "seconds": {"train": 1},
-            "fingerprint": str(bound),
+            "rolled_back": False, "calibration_auroc": None, "flip_rate": None, "holdout": None,
+            "seconds": {"train": 1}, "fingerprint": str(bound),
         }  # fmt: skip
 
     found = merge.merged_row(1, 20, {"a": row(0.9, 30, 1.0), "b": row(0.8, 10, 0.6)})
     assert found["pseudo_precision_certified"] == 0.8
     assert found["pseudo_precision"] == pytest.approx(0.9)
     assert found["seconds"] == {"train": 2} and found["holdout"] is None
-    assert (
-        merge.merged_row(1, 20, {"a": row(0.9, 30, 1.0), "b": row(None, 0, None)})["pseudo_precision_certified"] is None
-    )
+    unchecked = merge.merged_row(1, 20, {"a": row(0.9, 30, 1.0), "b": row(None, 0, None)})
+    assert unchecked["pseudo_precision_certified"] is None
 
 
 def test_folders_of_findings_are_told_apart():
     assert folders._names(["pleural effusion", "pleural/effusion", "Ödem", "…"]) == {
-        "pleural effusion": "pleural-effusion", "pleural/effusion": "pleural-effusion-2", "Ödem": "Ödem", "…": "finding",
+        "pleural effusion": "pleural-effusion", "pleural/effusion": "pleural-effusion-2",
+        "Ödem": "Ödem", "…": "finding",
     }  # fmt: skip
 
 
