@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from embeddings import backbones
 from pipeline import audit, config_file, evaluate, predict, run_dir, runs, stages
-from pipeline.config import Config
+from pipeline.config import KNOWN_COLUMNS, Config
 from pipeline.context import StageContext, cache_folder
 from pipeline.contracts import MANIFEST, write_text
 from pipeline.engine import SerialEngine, make_engine
@@ -267,6 +267,10 @@ def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:
     plain: dict[str, Any] = {
         "pool.uri": pool, "pool.findings": None, "oracle": False, "splits.holdout_source": None,
     }  # fmt: skip
+    here = config_file.load(home / run_dir.RESOLVED).pool
+    if here.finding is not None:  # of the columns of all findings, that of this one
+        kept = {name: own for name, own in here.columns.items() if name in (*KNOWN_COLUMNS, here.finding)}
+        plain["pool.columns"] = kept
     if (home / backbones.PRETRAINED / backbones.CARD).exists():  # what the run pretrained is used, not made again
         folder = str((home / backbones.PRETRAINED).absolute())
         plain |= {"pretrain.epochs": 0, "backbone.name": folder, "backbone.weights": None}

@@ -55,7 +55,8 @@ class PoolConfig(Section):
     @model_validator(mode="after")
     def _columns_are_known(self) -> "PoolConfig":
         independent = self.findings_are == "independent"
-        unknown = sorted(set(self.columns) - {*KNOWN_COLUMNS, *(self.findings or () if independent else ())})
+        own = (*(self.findings or ()), *([self.finding] if self.finding else [])) if independent else ()
+        unknown = sorted(set(self.columns) - {*KNOWN_COLUMNS, *own})
         if unknown:
             raise ValueError(f"columns: unknown {unknown}; known are {', '.join(KNOWN_COLUMNS)}")
         fewest = 1 if independent else 2

@@ -92,6 +92,12 @@ def _independent(given: tuple[str, ...] | None, lines: list[str]) -> presence.In
             f"a finding may not hold {' '.join(presence.RESERVED)} or start with ?", value=strange[0],
             where="pool.findings", fix="rename it",
         )  # fmt: skip
+    plain = [presence.plain(name) for name in names]
+    if len(set(plain)) < len(plain):
+        twice = [name for name in names if plain.count(presence.plain(name)) > 1]
+        raise InputError(
+            "two findings differ in case or blanks alone", value=twice, where="pool.findings", fix="rename one of them"
+        )
     empty = [name for name in names if name.casefold() in presence.NONE_NAMES]
     if empty:
         raise InputError(

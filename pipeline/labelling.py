@@ -192,10 +192,8 @@ def _settled(folder: Path, findings: tuple[str, ...]) -> list[str]:
     """Bring the answers into the label table; returns the disputes."""
     labels.settle(folder, findings)
     table = labels.read(folder)
-    if isinstance(findings, Independent):
-        disagreed = disagreements(table, findings)
-    else:
-        disagreed = labels.disagreements(table)
+    several = isinstance(findings, Independent)
+    disagreed = disagreements(table, findings) if several else labels.disagreements(table)
     if disagreed:
         log.warning("annotators disagree evenly on %d scans; they count as unanswered in training", len(disagreed))
     return disagreed

@@ -1,4 +1,7 @@
-"""A MedMNIST `.npz` file as a pool: pictures and a manifest, written once into the cache, never fetched."""
+"""A MedMNIST `.npz` file as a pool: pictures and a manifest, written once into the cache, never fetched.
+
+Where a picture may show several findings (`chestmnist`), the manifest has a column for each.
+"""
 
 import csv
 import hashlib
@@ -36,7 +39,7 @@ def write_medmnist(name: str, cache: Path) -> Path:
         Path of the manifest.
 
     Raises:
-        InputError: unknown name, no such file on this machine, or not single-label 2-D pictures.
+        InputError: unknown name, no such file on this machine, or not 2-D pictures.
     """
     info = _info(name)
     source = _find(name, cache)
@@ -54,6 +57,16 @@ def write_medmnist(name: str, cache: Path) -> Path:
     return manifest
 
 
+def findings(name: str) -> tuple[str, ...]:
+    """The independent findings of a set; empty where each picture is of one class.
+
+    Raises:
+        InputError: unknown name.
+    """
+    info = _info(name)
+    return tuple(info["label"].values()) if "multi-label" in info["task"] else ()
+
+
 def _info(name: str) -> dict[str, Any]:
     spec = importlib.util.find_spec("medmnist")
     assert spec is not None and spec.submodule_search_locations
@@ -65,10 +78,10 @@ def _info(name: str) -> dict[str, Any]:
     info_spec.loader.exec_module(module)
     every: dict[str, dict[str, Any]] = module.INFO
     base, _, size = name.partition("_")
-    flat = [key for key, entry in every.items() if "3d" not in key and "multi-label" not in entry["task"]]
+    flat = [key for key in every if "3d" not in key]
     if base not in flat or size not in _SIZES or name.endswith("_"):
         raise InputError(
-            "no MedMNIST set of single-label 2-D pictures has this name",
+            "no MedMNIST set of 2-D pictures has this name",
             value=name,
             where="pool.uri",
             fix=f"choose one of {', '.join(flat)}",
@@ -100,19 +113,22 @@ def _sha8(path: Path) -> str:
 def _write(source: Path, info: dict[str, Any], folder: Path) -> None:
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
-    table.writerow(("image_path", "label", "official_split"))
+    names = info["label"]
+    several = "multi-label" in info["task"]
+    table.writerow(("image_path", *(names.values() if several else ("label",)), "official_split"))
     try:
         with np.load(source, allow_pickle=False) as arrays:
             for split in _SPLITS:
-                images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"].reshape(-1)
+                images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+                labels_NC = labels.reshape(len(images), len(names) if several else 1)
                 published = info["n_samples"][split]
                 if len(images) != published:
                     _log.warning("%s: %d %s pictures, %d were published", source, len(images), split, published)
                 (folder / split).mkdir()
-                for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+                for i, (image, label_C) in enumerate(zip(images, labels_NC.tolist(), strict=True)):
                     path = f"{split}/{i:06d}.png"
                     Image.fromarray(image).save(folder / path, compress_level=1)
-                    table.writerow((path, info["label"][str(int(label))], split))
+                    table.writerow((path, *(label_C if several else (names[str(int(label_C[0]))],)), split))
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"not a MedMNIST file: {error}", where=source, fix="download it again from MedMNIST's page"

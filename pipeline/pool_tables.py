@@ -3,24 +3,30 @@
 import csv
 import difflib
 import io
+from collections.abc import Sequence
+from functools import partial
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from embeddings.decode import read_uri
-from pipeline import pool_values
+from pipeline import pool_findings, pool_values
 from pipeline.config import KNOWN_COLUMNS, PoolConfig
 from pipeline.errors import InputError
 
 MANIFEST_ENDINGS = (".csv", ".parquet")
 _MAX_SHOWN = 5
+_ONE_ROW = "keep one row per scan, each with its path"
 
 
 def read_table(uri: str, config: PoolConfig) -> pa.Table:
     """Read a manifest, local or remote, into those known columns that it has, all of them text.
 
+    Of independent findings `label` is a line of all of them, however the manifest says it.
+
     Raises:
-        InputError: unreadable, a column is missing, or two rows have the same path.
+        InputError: unreadable, a column is missing, two rows have the same path, or a label is not understood.
     """
     file = uri.rpartition("/")[2].lower()
     if not file.endswith(MANIFEST_ENDINGS):
@@ -32,18 +38,30 @@ def read_table(uri: str, config: PoolConfig) -> pa.Table:
         )
     data = _read(uri)
     own_names = {known: config.columns.get(known, known) for known in KNOWN_COLUMNS}
-    read = _read_csv if file.endswith(".csv") else _read_parquet
-    table = read(uri, data, own_names, config)
+    header, read = (_open_csv if file.endswith(".csv") else _open_parquet)(uri, data)
+    columns = _columns(uri, header, own_names, config)
+    several = config.findings_are == "independent"
+    own = pool_findings.columns(uri, header, columns, config, read) if several else {}
+    cells = read([*columns.values(), *own.values()])
+    table = pa.table({known: cells[name] for known, name in columns.items()})
     paths = _plain(table.column("image_path"), uri.rpartition("/")[0])
     if paths.null_count:
         blank = pc.indices_nonzero(pc.is_null(paths)).to_pylist()
-        _refuse_rows(uri, data, blank, "the path of the image is blank")
+        _refuse_rows(uri, data, blank, "the path of the image is blank", _ONE_ROW)
     copies = pc.value_counts(paths)
     repeated = copies.filter(pc.greater(copies.field("counts"), 1)).field("values")
     if len(repeated):
         rows = pc.indices_nonzero(pc.is_in(paths, repeated)).to_pylist()
-        _refuse_rows(uri, data, rows, f"{len(repeated)} paths repeat, the first is {repeated[0].as_py()!r}")
-    return table.set_column(table.column_names.index("image_path"), "image_path", paths)
+        what = f"{len(repeated)} paths repeat, the first is {repeated[0].as_py()!r}"
+        _refuse_rows(uri, data, rows, what, _ONE_ROW)
+    table = table.set_column(table.column_names.index("image_path"), "image_path", paths)
+    if not several:
+        return table
+    label = table["label"] if "label" in columns else None
+    refuse = partial(_refuse_rows, uri, data)
+    lines = pool_findings.labels(label, {finding: cells[name] for finding, name in own.items()}, config, refuse)
+    plain = table if label is None else table.drop_columns(["label"])
+    return plain if lines is None else plain.append_column("label", lines)
 
 
 def _read(uri: str) -> bytes:
@@ -57,45 +75,67 @@ def _read(uri: str) -> bytes:
         ) from error
 
 
-def _read_csv(uri: str, data: bytes, own_names: dict[str, str], config: PoolConfig) -> pa.Table:
+def _open_csv(uri: str, data: bytes) -> tuple[list[str], pool_findings.Read]:
+    """The header, and what reads columns of it as text."""
     from pyarrow import csv as pa_csv
 
     try:
         head = data.partition(b"\n")[0].decode("utf-8-sig").rstrip("\r")
-        separator = max(",;\t", key=head.count)
-        header = next(csv.reader([head], delimiter=separator), [])
-        columns = _columns(uri, header, own_names, config)
-        return _renamed(
-            pa_csv.read_csv(
-                pa.BufferReader(data),
-                read_options=pa_csv.ReadOptions(column_names=header, skip_rows=1),
-                parse_options=pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-                convert_options=pa_csv.ConvertOptions(
-                    include_columns=list(dict.fromkeys(columns.values())),
-                    column_types=dict.fromkeys(header, pa.string()),
-                ),
-            ),
-            columns,
-        )
     except UnicodeDecodeError as error:
-        raise InputError("the manifest is not UTF-8 text", where=uri, fix="save it as UTF-8") from error
-    except pa.ArrowInvalid as error:
-        raise InputError(
-            f"the manifest cannot be read as CSV: {error}",
-            where=uri,
-            fix="give every row the header's columns",
-        ) from error
+        raise _not_utf8(uri) from error
+    separator = max(",;\t", key=head.count)
+    header = next(csv.reader([head], delimiter=separator), [])
+
+    def read(names: Sequence[str]) -> pa.Table:
+        try:
+            return _plain_text(
+                pa_csv.read_csv(
+                    pa.BufferReader(data),
+                    read_options=pa_csv.ReadOptions(column_names=header, skip_rows=1),
+                    parse_options=pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
+                    convert_options=pa_csv.ConvertOptions(
+                        include_columns=list(dict.fromkeys(names)), column_types=dict.fromkeys(header, pa.string())
+                    ),
+                )
+            )
+        except UnicodeDecodeError as error:
+            raise _not_utf8(uri) from error
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"the manifest cannot be read as CSV: {error}",
+                where=uri,
+                fix="give every row the header's columns",
+            ) from error
+
+    return header, read
 
 
-def _read_parquet(uri: str, data: bytes, own_names: dict[str, str], config: PoolConfig) -> pa.Table:
+def _not_utf8(uri: str) -> InputError:
+    return InputError("the manifest is not UTF-8 text", where=uri, fix="save it as UTF-8")
+
+
+def _open_parquet(uri: str, data: bytes) -> tuple[list[str], pool_findings.Read]:
+    """The header, and what reads columns of it as text."""
     import pyarrow.parquet as pq
+
+    def refused(error: Exception) -> InputError:
+        return InputError(f"the manifest cannot be read as Parquet: {error}", where=uri)
+
+    def read(names: Sequence[str]) -> pa.Table:
+        try:
+            return _plain_text(file.read(columns=list(dict.fromkeys(names))))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            raise refused(error) from error
 
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        columns = _columns(uri, list(file.schema_arrow.names), own_names, config)
-        return _renamed(file.read(columns=list(dict.fromkeys(columns.values()))), columns)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise InputError(f"the manifest cannot be read as Parquet: {error}", where=uri) from error
+        raise refused(error) from error
+    return list(file.schema_arrow.names), read
+
+
+def _plain_text(table: pa.Table) -> pa.Table:
+    return pa.table({name: pool_values.text(table.column(name)) for name in table.column_names})
 
 
 def _columns(uri: str, header: list[str], own_names: dict[str, str], config: PoolConfig) -> dict[str, str]:
@@ -122,11 +162,7 @@ def _columns(uri: str, header: list[str], own_names: dict[str, str], config: Poo
     return {known: own for known, own in own_names.items() if own in header}
 
 
-def _renamed(table: pa.Table, columns: dict[str, str]) -> pa.Table:
-    return pa.table({known: pool_values.text(table.column(own)) for known, own in columns.items()})
-
-
-def _refuse_rows(uri: str, data: bytes, rows: list[int], what: str) -> None:
+def _refuse_rows(uri: str, data: bytes, rows: Sequence[int], what: str, fix: str) -> NoReturn:
     numbers = [row + 1 for row in rows]
     unit = "rows"
     if uri.lower().endswith(".csv"):
@@ -135,7 +171,7 @@ def _refuse_rows(uri: str, data: bytes, rows: list[int], what: str) -> None:
         ends = [reader.line_num for fields in reader if fields]
         numbers = [ends[row + 1] for row in rows]
     shown = ", ".join(str(number) for number in numbers[:_MAX_SHOWN]) + (" ..." if len(rows) > _MAX_SHOWN else "")
-    raise InputError(f"{what} ({unit} {shown})", where=uri, fix="keep one row per scan, each with its path")
+    raise InputError(f"{what} ({unit} {shown})", where=uri, fix=fix)
 
 
 def _plain(paths: pa.ChunkedArray, root: str) -> pa.ChunkedArray:

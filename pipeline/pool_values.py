@@ -35,17 +35,17 @@ def text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def views(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """PA, AP, LL or unknown; never null."""
-    return pc.fill_null(_by_value(column, view, pa.string()), "unknown")
+    return pc.fill_null(by_value(column, view, pa.string()), "unknown")
 
 
 def sexes(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """M, F or null."""
-    return _by_value(column, lambda value: _SEXES.get(value.lower()), pa.string())
+    return by_value(column, lambda value: _SEXES.get(value.lower()), pa.string())
 
 
 def ages(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Years, float32; null when unreadable or outside 0..120."""
-    return _by_value(column, age_years, pa.float32())
+    return by_value(column, age_years, pa.float32())
 
 
 def view(value: str) -> str:
@@ -62,9 +62,10 @@ def age_years(value: str) -> float | None:
     return years if years <= MAX_AGE_YEARS else None
 
 
-def _by_value(
+def by_value(
     column: pa.ChunkedArray, function: Callable[[str], str | float | None], kind: pa.DataType
 ) -> pa.ChunkedArray:
+    """What `function` makes of each value, called once per distinct one; null stays null."""
     values = pc.unique(column).drop_null()
     meant = pa.array([function(value) for value in values.to_pylist()], kind)
     return pc.take(meant, pc.index_in(column, values))

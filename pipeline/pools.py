@@ -8,9 +8,10 @@ import hashlib
 import logging
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,9 @@ from pipeline import pool_values
 from pipeline.config import PoolConfig
 from pipeline.errors import InputError
 from pipeline.pool_tables import MANIFEST_ENDINGS, read_table
+
+if TYPE_CHECKING:
+    from pipeline.phantoms import PhantomSpec
 
 _log = logging.getLogger(__name__)
 
@@ -84,12 +88,15 @@ def open_pool(config: PoolConfig, cache: Path) -> Pool:
     scheme = _SCHEME.match(uri)
     kind = scheme[1].lower() if scheme else ""
     if kind == "medmnist":
-        from pipeline.pool_medmnist import write_medmnist
+        from pipeline.pool_medmnist import findings, write_medmnist
 
         name = uri.partition(":")[2]
+        config = _of_several(config, findings(name))
         pool = _from_manifest(str(write_medmnist(name, cache)), config, name=name)
     elif kind == "phantom":
-        pool = _from_manifest(str(_write_phantoms(uri, cache)), config, name="phantom")
+        spec = _phantom_spec(uri)
+        config = _of_several(config, spec.independent)
+        pool = _from_manifest(str(_write_phantoms(spec, cache)), config, name="phantom")
     elif "://" in uri and kind != "file":
         pool = _from_remote(uri, kind, config)
     else:
@@ -99,11 +106,35 @@ def open_pool(config: PoolConfig, cache: Path) -> Pool:
     return pool if config.patient_regex is None else _with_patients(pool, config.patient_regex)
 
 
-def _write_phantoms(uri: str, cache: Path) -> Path:
-    from pipeline.phantoms import RENDER_VERSION, PhantomSpec, write_pool
+def _of_several(config: PoolConfig, findings: Sequence[str]) -> PoolConfig:
+    """The configuration of a pool that names its own independent findings; of any other as it is.
+
+    Raises:
+        InputError: it has such findings, and classes are asked for.
+    """
+    if not findings:
+        return config
+    if config.findings_are == "exclusive":
+        raise InputError(
+            "its scans may show several findings at once", value=config.uri, where="pool.findings_are",
+            fix=f"set pool.findings_are: independent (its findings are {', '.join(findings)})",
+        )  # fmt: skip
+    return config if config.findings is not None else config.model_copy(update={"findings": tuple(findings)})
+
+
+def _phantom_spec(uri: str) -> "PhantomSpec":
+    from pipeline.phantoms import PhantomSpec
 
     try:
-        spec = PhantomSpec.from_uri(uri)
+        return PhantomSpec.from_uri(uri)
+    except ValueError as error:
+        raise InputError(str(error), where="pool.uri") from error
+
+
+def _write_phantoms(spec: "PhantomSpec", cache: Path) -> Path:
+    from pipeline.phantoms import RENDER_VERSION, write_pool
+
+    try:
         key = hashlib.sha256(f"{RENDER_VERSION}/{spec.to_json()}".encode()).hexdigest()[:12]
         return write_pool(spec, cache / f"phantom-{key}")
     except ValueError as error:
@@ -195,9 +226,15 @@ def _from_folder(root: str, files: list[str], config: PoolConfig) -> Pool:
             where=root,
             fix="point pool.uri at the folder of the scans or at a manifest",
         )
+    labels, splits = _folder_names(root, paths)
+    if config.findings_are == "independent" and labels.null_count < len(labels):
+        raise InputError(
+            f"folders of classes ({', '.join(sorted({*labels.to_pylist()} - {None})[:_MAX_SHOWN])}) cannot name "
+            "several findings of one scan", where=root,
+            fix="write a manifest: a row per scan, a column per finding (1, 0, blank), and point pool.uri at it",
+        )  # fmt: skip
     if config.columns:
         _log.warning("pool.columns is skipped: %s is a folder and has no columns", root)
-    labels, splits = _folder_names(root, paths)
     table = pa.table({"image_path": paths, "label": labels, "official_split": splits})
     return Pool(Path(root).name, root, _scans(table, root))
 
@@ -231,8 +268,20 @@ def _folder_names(root: str, paths: list[str]) -> tuple[pa.Array, pa.Array]:
 def _from_manifest(uri: str, config: PoolConfig, name: str | None = None) -> Pool:
     root, _, file = uri.rpartition("/")
     scans = _scans(read_table(uri, config), root)
+    if config.findings_are == "exclusive":
+        _warn_of_lists(scans["label"], uri, config)
     stem = Path(file).stem
     return Pool(name or (Path(root).name if stem == "manifest" else stem), root, scans)
+
+
+def _warn_of_lists(label: pa.ChunkedArray, uri: str, config: PoolConfig) -> None:
+    names = pc.unique(label).drop_null()
+    lists = sorted(set(names.filter(pc.match_substring(names, "|")).to_pylist()) - {*(config.findings or ())})
+    if lists:
+        _log.warning(
+            "%s: %d labels hold '|', such as %r, and are taken as classes of their own; if they name several findings "
+            "of one scan, set pool.findings_are: independent", uri, len(lists), lists[0],
+        )  # fmt: skip
 
 
 def _scans(table: pa.Table, root: str) -> pa.Table:

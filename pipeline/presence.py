@@ -7,6 +7,7 @@ itself is a question with two classes, `no effusion` and `effusion`: so all that
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 NONE = "no finding"
@@ -35,34 +36,37 @@ def read(text: str) -> dict[str, float]:
         ValueError: the text is no such line.
     """
     parts = [part.rpartition("=") for part in text.split("|")]
-    if not all(name and sign in _VALUES for name, _, sign in parts):
+    once = len({name for name, _, _ in parts}) == len(parts)
+    if not once or not all(name and sign in _VALUES for name, _, sign in parts):
         raise ValueError(f"not a line of findings: {text[:80]!r}")
     return {name: _VALUES[sign] for name, _, sign in parts}
 
 
 def meant(text: str, findings: Sequence[str]) -> str | None:
-    """What a line that people wrote says, as `write` would; None when it names something else.
+    """What a line that people wrote says, as `write` would; None when it names something else or contradicts itself.
 
     Args:
         text: `effusion|?nodule` (or with `;`, or `,` where no finding's name has one), `no finding`, or a full line;
             case and blanks do not matter. A finding that is not named is absent, in a full line it is unknown.
         findings: The C names.
     """
-    names = {_plain(finding): finding for finding in findings}
-    if _plain(text) in NONE_NAMES:
+    names = {plain(finding): finding for finding in findings}
+    if plain(text) in NONE_NAMES:
         return write(dict.fromkeys(findings, 0.0), findings)
-    separators = r"[|;]" if any("," in finding for finding in findings) else r"[|;,]"
-    parts = [_plain(part) for part in re.split(separators, text)]
+    parts = [plain(part) for part in re.split(separators(findings), text) if part.strip()]
     full = all("=" in part for part in parts)
-    values = dict.fromkeys(findings, UNKNOWN if full else 0.0)
+    signs: dict[str, str] = {}
     for part in parts:
-        name, _, sign = (
-            part.rpartition("=") if full else (part.removeprefix("?").strip(), "", "?" * part.startswith("?"))
-        )
-        if name not in names or (full and sign not in _VALUES):
+        name, sign = _full(part) if full else (part.removeprefix("?").strip(), "?" if part.startswith("?") else "1")
+        if name not in names or sign not in _VALUES or signs.setdefault(names[name], sign) != sign:
             return None
-        values[names[name]] = _VALUES.get(sign, 1.0)
-    return write(values, findings)
+    values = dict.fromkeys(findings, UNKNOWN if full else 0.0)
+    return write(values | {name: _VALUES[sign] for name, sign in signs.items()}, findings) if parts else None
+
+
+def separators(findings: Sequence[str]) -> str:
+    """Regular expression of what may stand between findings; a comma only where no finding's name has one."""
+    return r"[|;]" if any("," in finding for finding in findings) else r"[|;,]"
 
 
 def said(reply: str) -> str:
@@ -92,5 +96,11 @@ def class_of(reply: str, finding: str) -> str | None:
     return None if math.isnan(value) else question(finding)[int(value)]
 
 
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
+def plain(text: str) -> str:
+    """A name as it is compared: whatever its case, its blanks, and how its letters are put together."""
+    return " ".join(unicodedata.normalize("NFC", text).split()).casefold()
+
+
+def _full(part: str) -> tuple[str, str]:
+    name, _, sign = part.rpartition("=")
+    return name.strip(), sign.strip()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline.phantoms import combination
 from pipeline.phantoms import faults as planted
 from pipeline.phantoms.anatomy import SIDES, breathe, sample_anatomy, wall
 from pipeline.phantoms.film import to_picture
@@ -24,12 +25,15 @@ TEST_SHARE = 0.3
 RECOVERY_PROB = 0.15  # a follow-up scan shows the finding gone
 
 # Stages of the child seeds, so that one stage's draws never move another's.
-_DEAL, _SCAN, _COPY, _ORDER = range(4)
+_DEAL, _SCAN, _COPY, _ORDER, _NOTED = range(5)
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A person with the part of the plan that all scans share."""
+    """A person with the part of the plan that all scans share.
+
+    `finding` is a class, or of independent findings a combination (`combination.py`).
+    """
 
     person: Person
     finding: str
@@ -82,7 +86,8 @@ def _deal_patients(spec: PhantomSpec) -> list[Patient]:
     num_patients = spec.num_patients
     if "too-few-cases" in spec.faults:
         num_patients = min(num_patients, TOO_FEW_PATIENTS)
-    findings = Counter(deal(planted.skew_prevalences(spec), num_patients, least=1))
+    shares = combination.shares(spec) if spec.independent else planted.skew_prevalences(spec)
+    findings = Counter(deal(shares, num_patients, least=1))
     strata: Counter[tuple[str, str]] = Counter()
     for finding, count in findings.items():
         sources = deal(planted.source_shares(spec, finding), count)
@@ -119,13 +124,22 @@ def _plan_scan(spec: PhantomSpec, patient: Patient, visit: int) -> PhantomScan:
     person = patient.person
     rng = np.random.default_rng([spec.seed, _SCAN, person.number, visit])
     pose = _pose(rng)
-    finding, severity = _evolve(spec, patient, visit, rng)
-    # Lesions are the patient's, not the visit's: a follow-up sees the same place again.
-    lesion_rng = np.random.default_rng([person.seed, 4, FINDINGS.index(finding)])
-    opacities = _lesions(person, finding, severity * spec.severity, pose, patient.view, lesion_rng)
+    if spec.independent:
+        shown = combination.evolve(spec, patient.finding, visit, RECOVERY_PROB, rng)
+        truth = combination.line(spec, shown)
+        noted_rng = np.random.default_rng([spec.seed, _NOTED, person.number, visit])
+        label = combination.noted(spec, truth, patient.split, noted_rng)
+    else:
+        label, severity = _evolve(spec, patient, visit, rng)
+        shown, truth = {label: severity}, label
+    opacities = []
+    for finding, severity in shown.items():
+        # Lesions are the patient's, not the visit's: a follow-up sees the same place again.
+        lesion_rng = np.random.default_rng([person.seed, 4, FINDINGS.index(finding)])
+        opacities += _lesions(person, finding, severity * spec.severity, pose, patient.view, lesion_rng)
     return PhantomScan(
         image_path=f"original-{person.number:06d}-{visit}",  # `_named` gives the final one
-        label=finding,
+        label=label,
         patient_id=f"P{person.number:05d}",
         source=patient.source,
         age_years=person.age_years,
@@ -133,7 +147,7 @@ def _plan_scan(spec: PhantomSpec, patient: Patient, visit: int) -> PhantomScan:
         view=patient.view,
         official_split=patient.split,
         duplicate_of=None,
-        true_label=finding,
+        true_label=truth,
         true_view=patient.view,
         person=person,
         pose=pose,

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from pipeline import presence
 from pipeline.phantoms.film import render
 from pipeline.phantoms.plan import plan
 
@@ -68,12 +70,21 @@ def manifest_text(scans: list[PhantomScan], spec: PhantomSpec) -> str:
     """Return the manifest as CSV text; blank cells are missing metadata."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow((*COLUMNS, SPLIT_COLUMN) if spec.has_split else COLUMNS)
+    path, label, *others = COLUMNS
+    header = [path, *(spec.independent or (label,)), *others]
+    table.writerow([*header, SPLIT_COLUMN] if spec.has_split else header)
     for scan in scans:
         age = "" if scan.age_years is None else scan.age_years
-        row = [scan.image_path, scan.label, scan.patient_id, scan.source, age, scan.sex, scan.view]
+        row = [scan.image_path, *_said(scan, spec), scan.patient_id, scan.source, age, scan.sex, scan.view]
         table.writerow([*row, scan.official_split] if spec.has_split else row)
     return text.getvalue()
+
+
+def _said(scan: PhantomScan, spec: PhantomSpec) -> list[str]:
+    if not spec.independent:
+        return [scan.label]
+    values = presence.read(scan.label)
+    return ["" if math.isnan(values[finding]) else f"{values[finding]:.0f}" for finding in spec.independent]
 
 
 def encode(scan: PhantomScan, spec: PhantomSpec) -> bytes:

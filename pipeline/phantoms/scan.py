@@ -117,7 +117,7 @@ class PhantomScan:
 
     Attributes:
         image_path: relative to the manifest, with forward slashes.
-        label: as the manifest says it.
+        label: as the manifest says it; of independent findings a line of `presence`.
         patient_id: as the manifest says it, "" when missing.
         source: name of the hospital.
         age_years: as the manifest says it, None when missing.
@@ -125,12 +125,12 @@ class PhantomScan:
         view: as the manifest says it, "PA", "AP" or "" when missing.
         official_split: "train", "test", or None in a pool without splits.
         duplicate_of: image path of the scan this one repeats, None for an original.
-        true_label: the finding that the picture shows.
+        true_label: the finding that the picture shows; of independent ones a line with all of them.
         true_view: the projection that was rendered.
         person: who it is.
         pose: how the picture was taken.
         noise_seed: what the grain is drawn from.
-        opacities: the lesions in the picture, none when normal.
+        opacities: the lesions in the picture, none when nothing is found.
         edit: how a near duplicate differs, None for originals and exact duplicates.
         tamper: what a fault changed.
         damage: how the file is broken, None for a readable one.

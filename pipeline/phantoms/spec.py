@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal, cast
 
 FINDINGS: tuple[str, ...] = ("normal", "pneumonia", "effusion", "nodule")
-"""The exclusive labels. The first is the one that means "nothing found"."""
+"""The exclusive labels. The first is the one that means "nothing found"; the others may also be independent."""
 
 FAULT_EFFECTS: Mapping[str, str] = MappingProxyType(
     {
@@ -46,6 +46,8 @@ SCANS_PER_PATIENT: Mapping[int, float] = MappingProxyType({1: 0.58, 2: 0.27, 3: 
 DEFAULT_PREVALENCES: Mapping[str, float] = MappingProxyType(
     {"normal": 0.46, "pneumonia": 0.30, "effusion": 0.20, "nodule": 0.04}
 )
+INDEPENDENT_PREVALENCES: Mapping[str, float] = MappingProxyType({"pneumonia": 0.30, "effusion": 0.25, "nodule": 0.15})
+DEFAULT_UNKNOWN_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ class PhantomSpec:
         seed: the one number all randomness comes from, 0 or more.
         size_px: side of the square images, 64..1024 (a metadata fault may change some).
         scans_per_patient: number of scans (1..4) to its share of patients.
-        prevalences: finding to its share of patients.
+        findings: "exclusive" gives each scan one label; "independent" a column per finding, and a patient may have
+            several of them, or none.
+        prevalences: finding to its share of patients; exclusive ones add up to 1 with "normal".
+        unknown_share: of independent findings, the part of the values that nobody noted, 0..0.5; 0 in a test split.
         sources: the hospitals.
         exact_duplicate_share: part of the scans repeated byte for byte, 0..0.5.
         near_duplicate_share: part of the scans repeated with small edits, 0..0.5.
@@ -117,7 +122,9 @@ class PhantomSpec:
     seed: int = 0
     size_px: int = 224
     scans_per_patient: Mapping[int, float] = field(default_factory=lambda: SCANS_PER_PATIENT)
+    findings: Literal["exclusive", "independent"] = "exclusive"
     prevalences: Mapping[str, float] = field(default_factory=lambda: DEFAULT_PREVALENCES)
+    unknown_share: float = DEFAULT_UNKNOWN_SHARE
     sources: tuple[SourceLook, ...] = DEFAULT_SOURCES
     exact_duplicate_share: float = 0.01
     near_duplicate_share: float = 0.015
@@ -128,7 +135,10 @@ class PhantomSpec:
     def __post_init__(self) -> None:
         # A caller who keeps the dict must not be able to change a frozen spec through it.
         object.__setattr__(self, "scans_per_patient", MappingProxyType(dict(self.scans_per_patient)))
-        object.__setattr__(self, "prevalences", MappingProxyType(dict(self.prevalences)))
+        # The default is of exclusive findings: with "normal" in it, nobody can mean it of independent ones.
+        default = self.findings == "independent" and dict(self.prevalences) == dict(DEFAULT_PREVALENCES)
+        prevalences = INDEPENDENT_PREVALENCES if default else self.prevalences
+        object.__setattr__(self, "prevalences", MappingProxyType(dict(prevalences)))
         problems = [
             *_number_problems(self),
             *_share_problems(self),
@@ -145,6 +155,13 @@ class PhantomSpec:
         values: list[object] = [getattr(self, item.name) for item in fields(self)]
         plain = [dict(v) if isinstance(v, Mapping) else v for v in values]
         return (type(self), tuple(plain))
+
+    @property
+    def independent(self) -> tuple[str, ...]:
+        """The findings that have a column each, in the order of `FINDINGS`; none when they are exclusive."""
+        if self.findings == "exclusive":
+            return ()
+        return tuple(name for name in FINDINGS[1:] if self.prevalences.get(name, 0.0) > 0)
 
     @property
     def has_split(self) -> bool:
@@ -182,11 +199,13 @@ class PhantomSpec:
         values["prevalences"] = dict(self.prevalences)
         values["sources"] = [asdict(look) for look in self.sources]
         values["faults"] = sorted(self.faults)
+        if self.findings == "exclusive":  # as before there were others, so that pools of then are found again
+            del values["findings"], values["unknown_share"]
         return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_uri(cls, uri: str) -> PhantomSpec:
-        """Read `phantom:` or `phantom:key=value,key=value` (faults joined by `+`).
+        """Read `phantom:` or `phantom:key=value,key=value` (faults, and prevalences `NAME:SHARE`, joined by `+`).
 
         Args:
             uri: for example `phantom:num_patients=300,seed=3,faults=near-duplicates`.
@@ -211,7 +230,7 @@ class PhantomSpec:
             try:
                 values[key] = _URI_READERS[key](text)
             except ValueError:
-                want = "a whole number" if _URI_READERS[key] is int else "a number"
+                want = _WANTED.get(_URI_READERS[key], "a number")
                 raise ValueError(f"{uri!r}: {key}={text!r} is not {want}") from None
         try:
             return cls(**values)
@@ -223,6 +242,17 @@ def _read_faults(text: str) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split("+") if name.strip())
 
 
+def _read_shares(text: str) -> dict[str, float]:
+    pairs = [part.partition(":") for part in text.split("+")]
+    shares = {name.strip(): float(share) for name, _, share in pairs}
+    if len(shares) < len(pairs):
+        raise ValueError("a finding is named twice")
+    return shares
+
+
+_WANTED: Mapping[object, str] = MappingProxyType(
+    {int: "a whole number", _read_shares: "shares such as pneumonia:0.3+effusion:0.2, each finding once"}
+)
 _URI_EXAMPLE = "'phantom:' or 'phantom:num_patients=300,seed=3,faults=near-duplicates+class-imbalance'"
 _URI_READERS: Mapping[str, Callable[[str], object]] = MappingProxyType(
     {
@@ -232,6 +262,9 @@ _URI_READERS: Mapping[str, Callable[[str], object]] = MappingProxyType(
         "exact_duplicate_share": float,
         "near_duplicate_share": float,
         "severity": float,
+        "findings": str,
+        "prevalences": _read_shares,
+        "unknown_share": float,
         "faults": _read_faults,
         "split": str,
     }
@@ -258,14 +291,23 @@ def _number_problems(spec: PhantomSpec) -> list[str]:
             problems.append(f"{name} is {share}; write 0 to 0.5")
     if not 0.5 <= spec.severity <= 2.0:
         problems.append(f"severity is {spec.severity}; write 0.5 to 2")
+    if spec.findings not in ("exclusive", "independent"):
+        problems.append(f"findings is {spec.findings!r}; write 'independent' or leave it out")
+    if not 0 <= spec.unknown_share <= 0.5:
+        problems.append(f"unknown_share is {spec.unknown_share}; write 0 to 0.5")
+    if spec.findings == "exclusive" and spec.unknown_share != DEFAULT_UNKNOWN_SHARE:
+        problems.append("unknown_share is of independent findings; write findings=independent, too, or leave it out")
     if spec.split not in ("none", "official"):
         problems.append(f"split is {spec.split!r}; write 'official' or leave it out")
     return problems
 
 
 def _share_problems(spec: PhantomSpec) -> list[str]:
-    strange = [name for name in spec.prevalences if name not in FINDINGS]
-    problems = [f"prevalences: {_unknown('finding', name, FINDINGS)}" for name in strange]
+    known = FINDINGS[1:] if spec.findings == "independent" else FINDINGS
+    strange = [name for name in spec.prevalences if name not in known]
+    problems = [f"prevalences: {_unknown('finding', name, known)}" for name in strange]
+    if spec.findings == "independent" and any(not 0 <= share < 1 for share in spec.prevalences.values()):
+        problems.append(f"prevalences are {list(spec.prevalences.values())}; write shares from 0 to below 1")
     if not any(spec.prevalences.get(name, 0.0) > 0 for name in FINDINGS[1:]):
         problems.append(f"prevalences has no finding; give one of {', '.join(FINDINGS[1:])} a share")
     if any(count not in (1, 2, 3, 4) for count in spec.scans_per_patient):
@@ -274,7 +316,7 @@ def _share_problems(spec: PhantomSpec) -> list[str]:
     if len(set(names)) < len(names):
         problems.append(f"sources has {names}; give each its own name")
     for what, shares in (
-        ("prevalences", list(spec.prevalences.values())),
+        *([("prevalences", list(spec.prevalences.values()))] if spec.findings != "independent" else []),
         ("scans_per_patient", list(spec.scans_per_patient.values())),
         ("shares of sources", [look.share for look in spec.sources]),
     ):
@@ -294,6 +336,8 @@ def _share_problems(spec: PhantomSpec) -> list[str]:
 
 def _fault_problems(spec: PhantomSpec) -> list[str]:
     problems = [_unknown("fault", name, FAULTS) for name in sorted(spec.faults - set(FAULTS))]
+    if spec.faults and spec.findings == "independent":
+        problems.append("faults are planted in pools of exclusive findings only; leave out faults, or findings")
     two_source = spec.faults & {
         "patient-id-collision",
         "source-label-confounding",

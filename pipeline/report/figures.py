@@ -291,6 +291,31 @@ def pseudo_precision(run: RunData) -> str | None:
     return render("pseudo-precision", WIDE, draw)
 
 
+def pretraining(run: RunData) -> str | None:
+    """The backbone's pretraining, epoch by epoch: what probes tell apart; without labels to probe with, its loss."""
+    shown = {"linear_auroc": ("linear probe", ACCENT), "knn15_auroc": ("15 nearest neighbours", color(1))}
+    lines = [(*shown[name], _by_epoch(run, name)) for name in shown]
+    axis = "AUROC inside the training pool"
+    if not any(points for *_, points in lines):
+        lines, axis = [("loss", ACCENT, _by_epoch(run, "loss"))], "loss"
+    if not any(points for *_, points in lines):
+        return None
+
+    def draw(axes: Axes) -> None:
+        for label, tint, points in lines:
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", color=tint, label=label)
+        axes.set(xlabel="epoch", ylabel=axis)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.legend(loc="best")
+
+    return render("pretraining", WIDE, draw)
+
+
+def _by_epoch(run: RunData, name: str) -> list[tuple[int, float]]:
+    return [(row["epoch"], row[name]) for row in run.pretraining if known(row.get(name))]
+
+
 def training(run: RunData, who: str, step: str = "step of the optimiser") -> str | None:
     """Loss over the steps of the optimiser, one line a round, the last one strongest."""
     rounds = [(number, (row or {}).get(who) or {}) for number, row in sorted(run.training.items())]
@@ -320,6 +345,11 @@ def training(run: RunData, who: str, step: str = "step of the optimiser") -> str
                     linestyle=(0, (3, 2)),
                     label="validation",
                 )
+            if is_last and row.get("epoch_val_loss"):  # once an epoch, beside several points an epoch
+                epochs = len(row["epoch_val_loss"])
+                at = [len(row["loss"]) * (epoch + 1) / epochs for epoch in range(epochs)]
+                axes.plot(at, row["epoch_val_loss"], color=REFERENCE, marker="s", linestyle="", label="after an epoch, "
+                          "scans to stop by")  # fmt: skip
         axes.set(xlabel=step, ylabel="loss")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.legend(loc="upper right")

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
+from embeddings import backbones
 from pipeline import contracts, labels
 from pipeline.errors import RunDirError
 from pipeline.evaluate import ACCESS_LOG
@@ -100,6 +101,7 @@ class RunData:
     access: list[Row] = field(default_factory=list)
     annotators: Row = field(default_factory=dict)
     backbone: Row = field(default_factory=dict)
+    pretraining: list[Row] = field(default_factory=list)
     sides: dict[str, Row] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
     flow: Row = field(default_factory=dict)
@@ -183,6 +185,7 @@ def gather(folder: Path) -> RunData:
         access=_read_lines(folder / ACCESS_LOG),
         annotators=_json(folder / AGREEMENT) or {},
         backbone=_json(folder / "backbone.json") or {},
+        pretraining=_read_lines(folder / backbones.PRETRAINED / "history.jsonl"),
         sides=counts.sides(tables),
         findings=findings,
         flow=counts.flow(tables, queues),

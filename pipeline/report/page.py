@@ -111,6 +111,7 @@ def _figures(data: RunData) -> dict[str, Markup | None]:
         "teacher": figures.training(data, "teacher"),
         "student": figures.training(data, "student"),
         "network": figures.training(data, "network", "part of an epoch"),
+        "pretraining": figures.pretraining(data),
     }
     return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}
 

@@ -62,6 +62,20 @@ def test_one_row_per_scan(tmp_path):
     assert labels["label"].to_pylist() == ["a", "b", "a", "b"]
 
 
+def test_independent_findings_are_a_line_a_scan(tmp_path):
+    folder = pool(tmp_path)
+    rows = "0.png,1,0\n1.png,0,\n2.png,,\n3.png,-1,1\n"
+    (folder / "manifest.csv").write_text("image_path,mass,edema\n" + rows)
+    options = {"pool.findings_are": "independent", "pool.findings": ["mass", "edema"]}
+    ctx = context(tmp_path, folder, **options)
+    assert manifest.run(ctx)["num_labelled"] == 3
+    lines = ["mass=1|edema=0", "mass=0|edema=?", None, "mass=?|edema=1"]
+    assert POOL_LABELS.read(ctx.folder)["label"].to_pylist() == lines
+    ctx = context(tmp_path, folder, **options | {"pool.finding": "mass"})
+    assert manifest.run(ctx)["num_labelled"] == 2
+    assert POOL_LABELS.read(ctx.folder)["label"].to_pylist() == ["mass", "no mass", None, None]
+
+
 def test_patients_are_hidden_and_salted(tmp_path):
     folder = pool(tmp_path)
     ctx = context(tmp_path, folder)

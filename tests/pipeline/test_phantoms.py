@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
+from pipeline import presence
 from pipeline.phantoms import (
     FAULTS,
     FINDINGS,
@@ -30,7 +32,7 @@ from pipeline.phantoms import (
     write_pool,
 )
 from pipeline.phantoms.plan import deal
-from pipeline.phantoms.pool import encode
+from pipeline.phantoms.pool import encode, manifest_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = PhantomSpec(num_patients=60, size_px=96, seed=5, exact_duplicate_share=0.05, near_duplicate_share=0.05)
@@ -391,6 +393,96 @@ def test_all_compatible_faults_can_be_planted_together() -> None:
     assert encode(scans[0], spec) == encode(scans[0], spec)
 
 
+# --- several findings -------------------------------------------------------------------------
+
+SEVERAL = PhantomSpec(num_patients=400, findings="independent", split="official")
+
+
+def values_NC(lines: list[str]) -> np.ndarray:
+    return np.array([list(presence.read(line).values()) for line in lines])
+
+
+def test_independent_findings_come_alone_together_or_not_at_all() -> None:
+    scans = plan(SEVERAL)
+    true_NC = values_NC([scan.true_label for scan in scans])
+    assert tuple(presence.read(scans[0].true_label)) == FINDINGS[1:] == SEVERAL.independent
+    np.testing.assert_allclose(true_NC.mean(axis=0), list(SEVERAL.prevalences.values()), atol=0.03)
+    assert set(true_NC.sum(axis=1)) == {0, 1, 2, 3}
+    off_CC = ~np.eye(3, dtype=bool)
+    assert np.abs(np.corrcoef(true_NC.T)[off_CC]).max() < 0.1
+    for scan, row in zip(scans, true_NC, strict=True):
+        shown = {opacity.finding for opacity in scan.opacities}
+        assert shown == {name for name, there in zip(FINDINGS[1:], row, strict=True) if there}
+
+
+def test_independent_findings_go_with_no_source() -> None:
+    scans = plan(SEVERAL)
+    first = np.array([scan.source == "site-a" for scan in scans])
+    true_NC = values_NC([scan.true_label for scan in scans])
+    assert np.abs(true_NC[first].mean(axis=0) - true_NC[~first].mean(axis=0)).max() < 0.06
+
+
+def test_each_finding_recovers_by_itself_and_a_new_one_may_come() -> None:
+    visits: dict[int, list[str]] = {}
+    for scan in originals(plan(SEVERAL)):
+        visits.setdefault(scan.person.number, []).append(scan.true_label)
+    several = [values_NC(lines) for lines in visits.values() if len(lines) > 1]
+    num_changed = [int((found_VC != found_VC[0]).any(axis=0).sum()) for found_VC in several]
+    assert 0.1 < share([num > 0 for num in num_changed]) < 0.5
+    assert share([num == 1 for num in num_changed]) > share([num > 1 for num in num_changed]) > 0
+
+
+def test_some_values_are_unknown_outside_the_test_split_and_the_others_true() -> None:
+    scans = plan(SEVERAL)
+    said_NC = values_NC([scan.label for scan in scans])
+    true_NC = values_NC([scan.true_label for scan in scans])
+    test = np.array([scan.official_split == "test" for scan in scans])
+    assert not np.isnan(said_NC[test]).any()
+    assert np.all((np.isnan(said_NC[~test]).mean(axis=0) > 0.02) & (np.isnan(said_NC[~test]).mean(axis=0) < 0.09))
+    known_NC = ~np.isnan(said_NC)
+    np.testing.assert_array_equal(said_NC[known_NC], true_NC[known_NC])
+    assert not np.isnan(values_NC([scan.label for scan in plan(replace(SEVERAL, unknown_share=0.0))])).any()
+
+
+def test_the_picture_shows_each_of_its_findings() -> None:
+    spec = replace(SEVERAL, size_px=96, num_patients=150)
+    scan = next(scan for scan in plan(spec) if len({one.finding for one in scan.opacities}) == 3)
+    whole_HW = render(scan, spec).astype(float)
+    for finding in FINDINGS[1:]:
+        others = tuple(one for one in scan.opacities if one.finding != finding)
+        assert (whole_HW - render(replace(scan, opacities=others), spec)).max() > 10
+
+
+def test_manifest_has_a_column_per_finding(tmp_path: Path) -> None:
+    spec = replace(TINY, findings="independent", unknown_share=0.3)
+    with write_pool(spec, tmp_path).open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    header = ["image_path", "pneumonia", "effusion", "nodule", "patient_id", "source", "age", "sex", "view"]
+    assert list(rows[0]) == header
+    signs = {"1": 1.0, "0": 0.0, "": float("nan")}
+    found_NC = [[signs[row[finding]] for finding in FINDINGS[1:]] for row in rows]
+    np.testing.assert_array_equal(found_NC, values_NC([scan.label for scan in plan(spec)]))
+    assert {row["nodule"] for row in rows} == {"1", "0", ""}
+
+
+def test_independent_findings_are_asked_for_in_the_uri() -> None:
+    uri = "phantom:findings=independent,prevalences=effusion:0.4+nodule:0.1,unknown_share=0"
+    spec = PhantomSpec.from_uri(uri)
+    assert spec == PhantomSpec(findings="independent", prevalences={"effusion": 0.4, "nodule": 0.1}, unknown_share=0.0)
+    assert spec.independent == ("effusion", "nodule")
+    again = pickle.loads(pickle.dumps(spec))
+    assert (again, hash(again), again.to_json()) == (spec, hash(spec), spec.to_json())
+
+
+def test_pools_of_exclusive_findings_are_the_bytes_they_were() -> None:
+    known = "76969e50"
+    spec = PhantomSpec.from_uri("phantom:num_patients=20,size_px=64,seed=3,split=official")
+    assert PhantomSpec().independent == ()
+    assert "findings" not in json.loads(spec.to_json())
+    text = spec.to_json() + manifest_text(plan(spec), spec)
+    assert hashlib.sha256(text.encode()).hexdigest()[:8] == known
+
+
 # --- the request ----------------------------------------------------------------------------
 
 
@@ -417,6 +509,14 @@ def test_uri_reads_into_a_spec() -> None:
         ("phantom:split=some", ["split is 'some'", "official"]),
         ("phantom:num_patients=40,faults=class-imbalance", ["class-imbalance", "150", "40"]),
         ("phantom:size_px=5,seed=-1", ["size_px is 5", "seed is -1"]),
+        ("phantom:findings=both", ["findings is 'both'", "independent"]),
+        ("phantom:findings=independent,faults=label-conflict", ["exclusive findings only", "leave out faults"]),
+        ("phantom:findings=independent,prevalences=normal:0.4", ["unknown finding 'normal'"]),
+        ("phantom:findings=independent,prevalences=effusion:1", ["from 0 to below 1"]),
+        ("phantom:findings=independent,unknown_share=0.7", ["unknown_share is 0.7", "0 to 0.5"]),
+        ("phantom:unknown_share=0.1", ["unknown_share is of independent findings"]),
+        ("phantom:prevalences=effusion", ["prevalences='effusion'", "pneumonia:0.3+effusion:0.2"]),
+        ("phantom:findings=independent,prevalences=nodule:0.1+nodule:0.2", ["each finding once"]),
     ],
 )
 def test_bad_uri_is_one_clear_error(uri: str, words: list[str]) -> None:
