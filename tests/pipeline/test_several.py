@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline import labels, presence
+from pipeline import labels, presence, rounds
 from pipeline.answers import CANNOT_TELL, NOT_CXR, ORACLE, POOL, Answer
 from pipeline.contracts import LABELS, PREDICTIONS, PSEUDO, QUEUE
 from pipeline.several import folders, merge
@@ -120,6 +121,25 @@ def test_resuming_changes_nothing(run, pool):
     assert again.code == 0, again.err
     assert {name: (run / name).read_bytes() for name in names} == before
     assert "round 2, mass: finished before, kept" in again.err
+
+
+def test_a_run_killed_between_two_findings_goes_on_as_if_nothing_had_happened(run, pool, tmp_path):
+    learn = rounds.learn_round
+
+    def dies(ctx, data, round_index, *rest):
+        if (round_index, ctx.config.pool.finding) == (2, "mass"):
+            raise SystemError("pulled the plug")
+        return learn(ctx, data, round_index, *rest)
+
+    go = ["run", "--pool", pool, *SEVERAL, "--oracle", "--rounds", 2, "--budget", 16, "--out", tmp_path / "run"]
+    with mock.patch.object(rounds, "learn_round", dies):
+        assert call(*go).code == 1
+    assert not (tmp_path / "run" / "rounds" / "02" / "metrics.json").exists()
+    again = call(*go, "--resume")
+    assert again.code == 0, again.err
+    assert "round 2, effusion: finished before, kept" in again.err
+    for name in ("labels.parquet", "predictions.parquet", "findings/mass/predictions.parquet"):
+        assert (tmp_path / "run" / name).read_bytes() == (run / name).read_bytes(), name
 
 
 def test_one_finding_by_itself_learns_as_two_classes_do(pool, tmp_path):
