@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pipeline.answers import REMARKS
+from pipeline.presence import NONE, Independent
 from pipeline.report.templates import environment
 from pipeline.report.thumbnails import MAX_PIXELS, thumbnails
 
@@ -28,7 +29,8 @@ def queue_html(
     Args:
         rows: The round's queue, each with the path or URI of its picture.
         round_index: Shown in the title; `None` leaves it out.
-        findings: The classes offered, with "cannot tell" and its like; empty leaves a blank line to write on.
+        findings: The classes offered, with "cannot tell" and its like; empty leaves a blank line to write on. Of
+            independent findings each can be marked as present or unknown, or "no finding" instead.
         origin: Annotator, round and run, which the saved answers carry.
         side_px: Longer side of a picture.
         max_pixels: Scans with more pixels get a placeholder.
@@ -37,6 +39,7 @@ def queue_html(
     ordered = sorted(rows, key=lambda row: row["rank"])
     uris = {str(row["image_id"]): str(row["file"]) for row in ordered}
     pictures = thumbnails(uris, side_px=side_px, max_pixels=max_pixels, progress=progress)
+    several = isinstance(findings, Independent)
     scans = [{"image_id": str(row["image_id"]), "rank": int(row["rank"])} for row in ordered]
     return (
         environment()
@@ -46,7 +49,8 @@ def queue_html(
             pictures=pictures,
             round_index=round_index,
             findings=list(findings),
-            remarks=list(REMARKS),
+            several=several,
+            whole=[NONE, *REMARKS] if several else [*findings, *REMARKS],
             origin=list(origin),
             num_missing=len(uris) - len(pictures),
         )

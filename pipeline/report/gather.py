@@ -23,6 +23,7 @@ from pipeline.readings import AGREEMENT
 from pipeline.report import counts, verdict
 from pipeline.report.verdict import AuditData
 from pipeline.report.wording import is_negative, known
+from pipeline.several.folders import whole_of
 
 Row = dict[str, Any]
 CANNOT_TELL = "cannot tell"
@@ -119,6 +120,17 @@ class RunData:
     def scores(self) -> Row | None:
         """The last round's holdout metrics."""
         return (self.last or {}).get("holdout")
+
+    @property
+    def finding(self) -> str | None:
+        """The one of several findings that this run is about."""
+        found: str | None = (self.config.get("pool") or {}).get("finding")
+        return found
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a finding's part of a run, which has an overview."""
+        return whole_of(self.folder) is not None
 
     @property
     def positive(self) -> str | None:

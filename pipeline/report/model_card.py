@@ -76,7 +76,9 @@ def _out_of_scope(run: RunData) -> str:
     lines = ["Diagnosis, triage or any decision about a patient."]
     if run.audit is not None and run.audit.verdict == "invalid":
         lines.append("Any claim about performance: the audit's verdict is “invalid”.")
-    if run.findings:
+    if run.finding is not None:
+        lines.append(f"Findings other than {run.finding}.")
+    elif run.findings:
         lines.append(f"Findings other than {words(run.findings)}, and scans with several of them.")
     sources = run.flow.get("sources") or []
     named = f" than {words(sources)}" if 0 < len(sources) <= 6 else ""
