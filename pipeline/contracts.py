@@ -76,7 +76,8 @@ class Contract:
         """Read and check `folder/<name>.parquet`."""
         path = folder / f"{self.name}.parquet"
         try:
-            table = pq.read_table(path, partitioning=None)
+            with path.open("rb") as stream:  # opened once: another process may put a new table in its place
+                table = pq.read_table(stream)
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise ContractError(f"the table cannot be read: {reason}", where=path, fix=_START_AGAIN) from error

@@ -21,8 +21,13 @@ FILE = "reference.jsonl"
 _Score = tuple[str | None, dict[str, Any] | None]
 
 
-def run(ctx: StageContext) -> dict[str, Any]:
-    """Write `reference.jsonl`, one object a round like `metrics.jsonl`; nothing without an oracle."""
+def run(ctx: StageContext, drawn_in: StageContext | None = None) -> dict[str, Any]:
+    """Write `reference.jsonl`, one object a round like `metrics.jsonl`; nothing without an oracle.
+
+    Args:
+        ctx: The stage's context.
+        drawn_in: The whole run, where this is a finding's part of one: its scans are drawn, known or not.
+    """
     path = ctx.folder / FILE
     if not (ctx.config.oracle and ctx.config.rounds.reference) or ctx.config.strategy.name == "random":
         path.unlink(missing_ok=True)
@@ -33,11 +38,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
     rounds = min(len(list((ctx.folder / "rounds").glob("*/metrics.json"))), ctx.config.rounds.num)
     for round_index in range(1, rounds + 1):
         ctx.progress("reference", round_index - 1, rounds)
-        queue = queues.draw(ctx, round_index, set(answers), Proposals({}), strategy="random", holdout=[])
+        queue = queues.draw(drawn_in or ctx, round_index, set(answers), Proposals({}), strategy="random", holdout=[])
         given = oracle.answer(queue["image_id"].to_pylist(), data.pool_labels, round_index)
         answers |= {answer.image_id: answer.finding for answer in given}
         learner, holdout = _score(ctx, data, answers, round_index)
-        rows.append({"round": round_index, "num_expert": len(answers), "learner": learner, "holdout": holdout})
+        num_expert = sum(answer is not None for answer in answers.values())
+        rows.append({"round": round_index, "num_expert": num_expert, "learner": learner, "holdout": holdout})
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     ctx.progress("reference", rounds, rounds)
     return {"num_rounds": len(rows)}

@@ -7,17 +7,17 @@ reserved for a while, so that annotators who work at once do not read the same s
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 from pipeline import labels
-from pipeline.annotators import shares, worklist
+from pipeline.annotators import offers, shares, worklist
 from pipeline.annotators.page.backend import Progress, Task
 from pipeline.annotators.pictures import uris_and_priors, write_picture
 from pipeline.annotators.settler import Settler
 from pipeline.annotators.worklist import Ask
-from pipeline.answers import CERTAINTIES, REMARKS, Answer, annotator_name, reply_of
+from pipeline.answers import CERTAINTIES, Answer, annotator_name, reply_of
 from pipeline.config import Config
 from pipeline.errors import InputError, RunDirError
 from pipeline.journal import Batch, Journal, now
@@ -129,7 +129,7 @@ class Desk:
         """
         meant = reply_of(reply, self.findings)
         if meant is None or certainty not in (None, *CERTAINTIES):
-            offered = ", ".join([*self.findings, *REMARKS])
+            offered = ", ".join(offers.offered(self.findings))
             raise InputError(
                 "is no answer", value=f"{reply[:80]} {certainty or ''}".strip(), fix=f"choose of {offered}"
             )
@@ -166,9 +166,9 @@ class Desk:
                 self._journal.retract(known, key)
                 self._open_round(self._list.round_index)
                 self._settler.wake()
-            image_id = self._journal.given[known].answer.image_id
-            self._reserve([image_id], annotator, time.monotonic())
-            return self._task(image_id, len(self._sitting(annotator).done) + 1)
+            before = self._journal.given[known].answer
+            self._reserve([before.image_id], annotator, time.monotonic())
+            return replace(self._task(before.image_id, len(self._sitting(annotator).done) + 1), reply=before.reply)
 
     def _to_take_back(self, annotator: str, of: str | None) -> str | None:
         mine = [one for one in self._journal.given.values() if one.answer.annotator == annotator]

@@ -17,6 +17,7 @@ class Filled(NamedTuple):
         time: When the answer was given, UTC; None where the file does not say.
         round_index: The round it was exported for; None where the file does not say.
         run: The run it was exported from; empty where the file does not say.
+        beyond: What stands in cells behind the last column.
     """
 
     where: str
@@ -28,3 +29,4 @@ class Filled(NamedTuple):
     time: dt.datetime | None = None
     round_index: int | None = None
     run: str = ""
+    beyond: str = ""

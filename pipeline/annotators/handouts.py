@@ -6,6 +6,7 @@ thinks of it stay out of every file.
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import presence
 from pipeline.annotators import bundle, labelstudio, shares, tables, worklist
 from pipeline.annotators.pictures import uris_and_priors, write_picture
 from pipeline.annotators.tables import Origin, Row
@@ -22,6 +24,7 @@ from pipeline.annotators.worklist import Worklist
 from pipeline.answers import Answer
 from pipeline.contracts import PREDICTIONS, write_text
 from pipeline.errors import InputError
+from pipeline.presence import Independent
 
 log = logging.getLogger(__name__)
 FORMATS = ("labelstudio", "csv", "html", "bundle")
@@ -57,7 +60,7 @@ class Handout:
         origin: Whose it is, and what asks.
         findings: Classes an answer may name.
         images_url: Where Label Studio finds the pictures; None: on its own disk, below the run's parent folder.
-        predictions: image_id to (class, score, model version) that Label Studio shows; empty: blind.
+        predictions: image_id to (reply, score, model version) that Label Studio shows; empty: blind.
     """
 
     folder: Path
@@ -75,7 +78,7 @@ class Handout:
 
 def hand_out(
     folder: Path,
-    findings: Sequence[str],
+    findings: tuple[str, ...],
     answers: Sequence[Answer],
     wish: Wish,
     *,
@@ -118,14 +121,14 @@ def hand_out(
         lists = {name: mine for name, mine in lists.items() if mine}
         write_text(round_folder / shares.ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
     uris, _ = uris_and_priors(folder, {image_id for name in names for image_id in lists[name]})
-    shown = predictions(folder, found, code) if wish.preannotate else {}
+    shown = predictions(folder, found, code, findings) if wish.preannotate else {}
     if shown:
         write_text(round_folder / PREANNOTATED, json.dumps(sorted(shown)))
     files: dict[str, list[str]] = {}
     for name in names:
         own = round_folder / "annotators" / slug(name) if name else round_folder
         origin = Origin(name, round_index, code)
-        given = Handout(own, rows_of(own, lists[name]), origin, tuple(findings), wish.images_url, shown)
+        given = Handout(own, rows_of(own, lists[name]), origin, findings, wish.images_url, shown)
         files[name] = [str(path) for path in write_files(given, wish.formats, uris, max_pixels)]
     return {"round": round_index, "run": code, "files": files, "num_scans": {name: len(lists[name]) for name in names}}
 
@@ -172,7 +175,7 @@ def _write_table(given: Handout) -> Path:
     return path
 
 
-def predictions(folder: Path, found: Worklist, code: str) -> dict[str, tuple[str, float, str]]:
+def predictions(folder: Path, found: Worklist, code: str, findings: Sequence[str]) -> dict[str, tuple[str, float, str]]:
     """What the model of the round before says of the scans that need not be read blind.
 
     Only representatives are shown with it: whatever measures (the uniform slice, re-checks, the holdout) or settles
@@ -186,7 +189,31 @@ def predictions(folder: Path, found: Worklist, code: str) -> dict[str, tuple[str
     shown = pa.array([ask.image_id for ask in found.asks if ask.kind == "representative"], pa.string())
     rows = table.filter(pc.is_in(table["image_id"], value_set=shown)).to_pylist()
     version = f"{code}-round-{before}"
-    return {row["image_id"]: (row["predicted"], row[f"prob_{row['predicted']}"], version) for row in rows}
+    told: dict[str, tuple[str, float, str]] = {}
+    for row in rows:
+        score = _score(row, findings)
+        if score is not None:
+            told[row["image_id"]] = (row["predicted"], score, version)
+    if len(told) < len(rows):
+        without = len(rows) - len(told)
+        log.warning(
+            "no answer of the model is shown with %d of %d scans: it cannot tell every finding", without, len(rows)
+        )
+    return told
+
+
+def _score(row: Mapping[str, Any], findings: Sequence[str]) -> float | None:
+    """How probable the model's answer to a scan is; of independent findings that of the least probable part.
+
+    None where it says nothing of a finding: whoever left its answer as it is would say "unknown".
+    """
+    if not isinstance(findings, Independent):
+        return float(row[f"prob_{row['predicted']}"])
+    said = presence.read(row["predicted"])
+    if any(math.isnan(value) for value in said.values()):
+        return None
+    prob = {finding: float(row[f"prob_{finding}"]) for finding in said}
+    return min(prob[finding] if value else 1.0 - prob[finding] for finding, value in said.items())
 
 
 def slug(name: str) -> str:

@@ -1,6 +1,5 @@
 """Filled files become answers: read, checked row by row, and counted, before anything is kept."""
 
-import difflib
 import io
 import lzma
 import zipfile
@@ -10,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.annotators import labelstudio_exports, tables
+from pipeline.annotators import labelstudio_exports, offers, tables
 from pipeline.annotators.filled import Filled
-from pipeline.answers import CERTAINTIES, REMARKS, Answer, annotator_name, reply_of
+from pipeline.answers import CERTAINTIES, Answer, annotator_name, reply_of
 from pipeline.errors import InputError
 from pipeline.journal import Journal
+from pipeline.presence import Independent
 
 DEFAULT_NAME, LABEL_STUDIO = "expert", "label-studio"
 MAX_BYTES = 256 * 2**20  # a label file of a million rows has about 100 MB
@@ -90,7 +90,7 @@ def harvest(
     found = Harvest()
     first: dict[tuple[str, str, int], tuple[str, Answer]] = {}
     for path in files:
-        rows, is_export = _rows(path, found)
+        rows, is_export = _rows(path, found, several=isinstance(findings, Independent))
         _refuse_other_run(path, rows, scans)
         given = _accounts(path, rows, who) if is_export else _names(path, rows, who.annotator)
         names = {reader: spelling(name) for reader, name in given.items()}
@@ -112,7 +112,7 @@ def refuse(found: Harvest, where: str, findings: Sequence[str]) -> None:
         raise InputError(
             f"{len(found.mistakes)} rows cannot be used, so nothing of the file was taken:\n{shown}",
             where=where,
-            fix=f"answers are {', '.join([*findings, *REMARKS])}; mend the rows and import the file again, "
+            fix=f"answers are {', '.join(offers.offered(findings))}; mend the rows and import the file again, "
             "or take the others alone with --skip-mistakes",
         )
 
@@ -194,11 +194,9 @@ def _mistake(row: Filled, scans: Scans, findings: Sequence[str]) -> str | None:
         return f"{row.image_id!r} was not asked for in round {row.round_index}"
     if row.certainty.strip().casefold() not in ("", *CERTAINTIES):
         return f"unknown certainty {row.certainty.strip()[:80]!r}; write {' or '.join(CERTAINTIES)}, or nothing"
-    if reply_of(row.reply, findings) is None:
-        text = row.reply.strip()[:80]
-        near = difflib.get_close_matches(text.casefold(), [*findings, *REMARKS], n=1)
-        return f"unknown finding {text!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-    return None
+    if row.beyond and isinstance(findings, Independent):  # `effusion, nodule` would lose the nodule
+        return f"more cells than columns ({row.beyond[:80]!r}); put quotation marks around an answer with commas"
+    return offers.wrong(row.reply, findings)
 
 
 def _names(path: Path, rows: Sequence[Filled], annotator: str | None) -> dict[str, str]:
@@ -243,16 +241,16 @@ def _refuse_other_run(path: Path, rows: Sequence[Filled], scans: Scans) -> None:
         )  # fmt: skip
 
 
-def _rows(path: Path, found: Harvest) -> tuple[list[Filled], bool]:
+def _rows(path: Path, found: Harvest, *, several: bool) -> tuple[list[Filled], bool]:
     """The rows of a file, and whether it is an export of Label Studio, whose readers are accounts."""
     data = _bytes(path)
     if data[:4] == b"PK\x03\x04":
         return _bundle_rows(path, data), False
     text = _text(path.name, data)
     if text.lstrip()[:1] in ("[", "{"):
-        export = labelstudio_exports.read_json(path.name, text)
+        export = labelstudio_exports.read_json(path.name, text, several=several)
     elif labelstudio_exports.is_csv(text):
-        export = labelstudio_exports.read_csv(path.name, text)
+        export = labelstudio_exports.read_csv(path.name, text, several=several)
     else:
         return tables.read_csv(path.name, text), False
     found.counts["skipped"] += export.num_skipped

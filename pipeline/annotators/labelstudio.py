@@ -2,22 +2,29 @@
 
 import html
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
+from pipeline import presence
 from pipeline.answers import CERTAINTIES, REMARKS
 from pipeline.errors import InputError
+from pipeline.presence import NONE, Independent
 
 FINDING, CERTAINTY, IMAGE = "finding", "certainty", "image"  # names of the page's controls, and of JSON-MIN's columns
 _CLASS_KEYS, _REMARK_KEYS, _CERTAINTY_KEYS = "123456789", "cbn", "sd"  # Label Studio finds free keys for what is left
+_NONE_KEY = "0"
+_BELOW, _APART = "margin-top:20px", "font-style:italic;opacity:0.8"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def labelling_config(findings: Sequence[str]) -> str:
     """The page: the scan with its controls, one answer that is required, and how sure, which is not.
+
+    Of independent findings several may be chosen; `?effusion` says that it is unknown whether there is one.
 
     Raises:
         InputError: when a class holds a character that XML cannot.
@@ -25,10 +32,11 @@ def labelling_config(findings: Sequence[str]) -> str:
     for finding in findings:
         if _NOT_XML.search(finding):
             raise InputError("holds a character that XML cannot", value=finding, where="pool.findings", fix="rename it")
-    apart = "font-style:italic;opacity:0.8"
+    several = isinstance(findings, Independent)
     answers = [_choice(name, key) for name, key in _keyed(findings, _CLASS_KEYS)]
-    answers += [_choice(name, key, apart) for name, key in _keyed(REMARKS, _REMARK_KEYS)]
-    answers[len(findings)] = _choice(REMARKS[0], _REMARK_KEYS[0], f"margin-top:20px;{apart}")
+    answers += [_choice(NONE, _NONE_KEY, _BELOW)] if several else []
+    answers += _group(REMARKS, _REMARK_KEYS)
+    answers += _group([f"?{finding}" for finding in findings], "") if several else []
     sure = [_choice(name, key) for name, key in _keyed(CERTAINTIES, _CERTAINTY_KEYS)]
     return "\n".join(
         [
@@ -37,8 +45,8 @@ def labelling_config(findings: Sequence[str]) -> str:
             f'    <Image name="{IMAGE}" value="${IMAGE}" zoom="true" zoomControl="true" brightnessControl="true"'
             ' contrastControl="true"/>',
             '  </View>\n  <View style="flex:1 1 25%">',
-            f'    <Choices name="{FINDING}" toName="{IMAGE}" choice="single" required="true"'
-            ' requiredMessage="Choose an answer.">',
+            f'    <Choices name="{FINDING}" toName="{IMAGE}" choice="{"multiple" if several else "single"}"'
+            ' required="true" requiredMessage="Choose an answer.">',
             *answers,
             "    </Choices>",
             f'    <Choices name="{CERTAINTY}" toName="{IMAGE}" choice="single" layout="inline">',
@@ -77,7 +85,7 @@ def tasks(
         round_index: The round that asks.
         findings: The classes.
         annotator: Who is asked. It travels as `asked`: Label Studio's own `annotator` would overwrite that name.
-        predictions: image_id to (class, score 0..1, model version), shown before the answer; None: blind.
+        predictions: image_id to (reply, score 0..1, model version), shown before the answer; None: blind.
 
     Raises:
         InputError: when a prediction names no class, or its score is none.
@@ -97,6 +105,12 @@ def task_json(built: Sequence[Mapping[str, Any]]) -> str:
     return json.dumps(built, indent=1, allow_nan=False) + "\n"
 
 
+def _group(names: Sequence[str], keys: str) -> list[str]:
+    """Choices set apart from those above."""
+    styles = [f"{_BELOW};{_APART}", *[_APART] * (len(names) - 1)]
+    return [_choice(name, key, style) for (name, key), style in zip(_keyed(names, keys), styles, strict=True)]
+
+
 def _keyed(names: Sequence[str], keys: str) -> list[tuple[str, str]]:
     return [(name, keys[i : i + 1]) for i, name in enumerate(names)]
 
@@ -108,10 +122,22 @@ def _choice(name: str, key: str, style: str = "") -> str:
     return "      <Choice " + " ".join(f"{k}={quoteattr(v)}" for k, v in attributes.items() if v) + "/>"
 
 
-def _prediction(image_id: str, finding: str, score: float, version: str, findings: Sequence[str]) -> dict[str, Any]:
-    if finding not in findings or not 0 <= score <= 1:
+def _prediction(image_id: str, reply: str, score: float, version: str, findings: Sequence[str]) -> dict[str, Any]:
+    chosen = _chosen(reply, findings)
+    if not chosen or not 0 <= score <= 1:
         raise InputError(
-            "is no prediction of a class with a score from 0 to 1", value=(finding, score), where=f"scan {image_id}"
+            "is no prediction of a class with a score from 0 to 1", value=(reply, score), where=f"scan {image_id}"
         )
-    result = {"from_name": FINDING, "to_name": IMAGE, "type": "choices", "value": {"choices": [finding]}}
+    result = {"from_name": FINDING, "to_name": IMAGE, "type": "choices", "value": {"choices": chosen}}
     return {"model_version": version, "score": score, "result": [result]}
+
+
+def _chosen(reply: str, findings: Sequence[str]) -> list[str]:
+    """The choices that say a reply; none when it does not tell of every finding, or names no class."""
+    if not isinstance(findings, Independent):
+        return [reply] if reply in findings else []
+    line = presence.meant(reply, findings)
+    values = {} if line is None else presence.read(line)
+    if not values or any(math.isnan(value) for value in values.values()):
+        return []
+    return [finding for finding, value in values.items() if value] or [NONE]

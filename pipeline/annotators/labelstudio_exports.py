@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from pipeline.annotators import offers
 from pipeline.annotators.filled import Filled
 from pipeline.annotators.labelstudio import CERTAINTY, FINDING
 from pipeline.errors import InputError
@@ -50,12 +51,13 @@ def is_csv(text: str) -> bool:
         return False
 
 
-def read_json(name: str, text: str) -> Exported:
+def read_json(name: str, text: str, *, several: bool = False) -> Exported:
     """Read a full JSON or a JSON-MIN export.
 
     Args:
         name: The file, for messages.
         text: What it holds.
+        several: Whether a scan may show several findings.
 
     Raises:
         InputError: when it is cut off or no export.
@@ -63,21 +65,21 @@ def read_json(name: str, text: str) -> Exported:
     items = _items(name, text)
     if items and all(isinstance(item, dict) and "data" in item and "annotations" not in item for item in items):
         raise InputError("these are tasks as they were sent out, not an export", where=name, fix=EXPORT_AGAIN)
-    reading = _Reading(name)
+    reading = _Reading(name, several)
     for position, item in enumerate(items, 1):
         number = item.get("id") if isinstance(item, dict) else None
         reading.add(f"{name}, " + (f"entry {position}" if number is None else f"task {number!s:.20}"), item)
     return reading.exported()
 
 
-def read_csv(name: str, text: str) -> Exported:
-    """Read a CSV or TSV export; semicolons, as a spreadsheet may have put, will do.
+def read_csv(name: str, text: str, *, several: bool = False) -> Exported:
+    """Read a CSV or TSV export, as `read_json` does; semicolons, as a spreadsheet may have put, will do.
 
     Raises:
         InputError: when it is cut off or no export.
     """
     lines = _csv_rows(text)
-    reading = _Reading(name)
+    reading = _Reading(name, several)
     number = 1
     try:
         columns = next(lines, [])
@@ -111,8 +113,9 @@ class _Version(NamedTuple):
 class _Reading:
     """What has been read of a file so far."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, several: bool) -> None:
         self.name = name
+        self._answer = _joined if several else _single
         self.versions: dict[tuple[str, ...], list[_Version]] = {}
         self.mistakes: list[str] = []
         self.num_skipped = self.num_drafts = 0
@@ -152,7 +155,8 @@ class _Reading:
                 continue
             results = _is(list, annotation.get("result") or [], "result")
             row = _signed(scan, annotation, annotation.get("completed_by"))
-            row = row._replace(reply=_chosen(results, FINDING), certainty=_chosen(results, CERTAINTY))
+            row = row._replace(reply=self._answer(_chosen(results, FINDING), FINDING))
+            row = row._replace(certainty=_single(_chosen(results, CERTAINTY), CERTAINTY))
             self.is_unnamed |= bool(results)
             found.append(_Version(_task(item, where), _whole(annotation.get("id"), "id") or 0, row))
         self.num_drafts += len(_is(list, item.get("drafts") or [], "drafts"))
@@ -161,7 +165,8 @@ class _Reading:
     def _flat(self, where: str, item: dict[str, Any]) -> _Version:
         number = _whole(item.get("annotation_id"), "annotation_id")
         row = _signed(_scan(where, item), item, item.get("annotator"))
-        row = row._replace(reply=_single(item.get(FINDING), FINDING), certainty=_single(item.get(CERTAINTY), CERTAINTY))
+        row = row._replace(reply=self._answer(item.get(FINDING), FINDING))
+        row = row._replace(certainty=_single(item.get(CERTAINTY), CERTAINTY))
         self.is_unnamed |= number is not None
         return _Version(_task(item, where), number or 0, row)
 
@@ -224,25 +229,37 @@ def _signed(scan: Filled, annotation: dict[str, Any], reader: object) -> Filled:
     )
 
 
-def _chosen(results: list[Any], control: str) -> str:
+def _chosen(results: list[Any], control: str) -> list[object]:
     """What was chosen in one of the page's controls; the results of others do not matter."""
     choices: list[object] = []
     for result in results:
         if _is(dict, result, "result").get("from_name") == control:
             value = _is(dict, result.get("value"), f"{control}: value")
             choices += _is(list, value.get("choices") or [], f"{control}: choices")
-    return _single(choices, control)
+    return choices
 
 
 def _single(value: object, control: str) -> str:
     """The one choice among what a control holds."""
+    choices = _listed(value)
+    if len(choices) > 1:
+        raise _Mistake(f"{control} has {len(choices)} choices, {choices!r:.200}; one was asked for")
+    return _text(choices[0], control) if choices else ""
+
+
+def _joined(value: object, control: str) -> str:
+    """All choices that a control holds, as one answer of independent findings."""
+    choices = [_text(choice, control) for choice in _listed(value)]
+    alone = [choice for choice in choices if offers.says_all(choice)]
+    if alone and len(choices) > 1:
+        raise _Mistake(f"{control} has {len(choices)} choices, {choices!r:.200}; {alone[0]!r} stands alone")
+    return "|".join(choices)
+
+
+def _listed(value: object) -> list[Any]:
     if isinstance(value, dict):
         value = value.get("choices") or []
-    if not isinstance(value, list):
-        return _text(value, control)
-    if len(value) > 1:
-        raise _Mistake(f"{control} has {len(value)} choices, {value!r:.200}; one was asked for")
-    return _text(value[0], control) if value else ""
+    return value if isinstance(value, list) else [value]
 
 
 def _task(item: dict[str, Any], where: str) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from pipeline.annotators import offers
 from pipeline.annotators.filled import Filled
-from pipeline.answers import REMARKS
 from pipeline.errors import InputError
 
 COLUMNS = ("image_id", "rank", "file", "label", "choices", "certainty", "annotator", "round", "run")
@@ -40,7 +40,7 @@ def write_csv(rows: Iterable[Row], findings: Sequence[str], origin: Origin) -> s
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    choices = " | ".join(" ".join(name.split()) for name in [*findings, *REMARKS])  # a line break would end the row
+    choices = " | ".join(" ".join(name.split()) for name in offers.offered(findings))  # a line break would end the row
     for row in rows:
         cells = (row.image_id, row.rank, row.file, "", choices, "", *origin)
         writer.writerow([_safe(str(cell)) for cell in cells])
@@ -92,6 +92,7 @@ def _filled(where: str, row: dict[str | None, Any]) -> Filled:
         time=_time(cell.get("labelled_at", ""), where),
         round_index=_number(cell.get("round", ""), where),
         run=cell.get("run", ""),
+        beyond=" ".join(text.strip() for text in row.get(None) or () if text.strip()),
     )
 
 

@@ -232,7 +232,7 @@ def against_random(run: RunData) -> str:
     """What choosing the scans gained over drawing them at random on the same budget."""
     if not run.scores or not run.last:
         return ""
-    same = [r for r in run.reference if r.get("num_expert") == run.last.get("num_expert") and r.get("holdout")]
+    same = [r for r in run.reference if r.get("round") == run.last.get("round") and r.get("holdout")]
     if (run.config.get("strategy") or {}).get("name") == "random":
         return "This run draws its scans at random itself, so there is nothing to compare."
     if not same:
@@ -241,7 +241,13 @@ def against_random(run: RunData) -> str:
     if not (known(ours) and known(theirs)):
         return ""
     return (
-        f"On the same budget of {plural(run.last['num_expert'], 'label')}, scans drawn at random reach "
+        f"On the same budget{_of_labels(run, same[-1])}, scans drawn at random reach "
         f"an AUROC of {decimal(theirs)} against {decimal(ours)} here. That is one run of each: a difference "
         "smaller than the interval may be luck."
     )
+
+
+def _of_labels(run: RunData, reference: Row) -> str:
+    """How many labels both had; nothing where a finding was unknown in more of the scans of one of them."""
+    num = (run.last or {}).get("num_expert")
+    return f" of {plural(num, 'label')}" if num == reference.get("num_expert") else ""

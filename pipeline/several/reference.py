@@ -9,5 +9,5 @@ from pipeline.several import folders
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Write `reference.jsonl` in every finding's folder; nothing without an oracle."""
-    found = [reference.run(part)["num_rounds"] for part in folders.parts_of(ctx).values()]
+    found = [reference.run(part, ctx)["num_rounds"] for part in folders.parts_of(ctx).values()]
     return {"num_rounds": max(found)}

@@ -7,13 +7,14 @@ import json
 import statistics
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from embeddings.decode import DecodeError
 from pipeline.annotators.page.backend import Progress, Task
-from pipeline.answers import REMARKS, annotator_name
+from pipeline.answers import annotator_name, reply_of
 from pipeline.errors import InputError
 from pipeline.phantoms import PhantomSpec, plan, render
 
@@ -37,11 +38,12 @@ class FakeDesk:
     """Every annotator reads every scan, unless `shared`: then each scan goes to one of them."""
 
     def __init__(self, folder, num=50, *, findings=FINDINGS, title="Round 2", shared=False, reasons=False):
-        self.findings, self.title = tuple(findings), title
+        self.findings, self.title = findings, title
         self.folder, self.log, self.shared, self.reasons = folder, folder / "answers.jsonl", shared, reasons
         self.ids = [image_id(i) for i in range(num)]
         self.lock, self.full, self.away = threading.RLock(), False, False
         self.looked = []  # pictures asked for
+        self.taken_back = {}  # undo to the reply it took back
         self.keys, self.undone, self.answers, self.reserved = set(), {}, [], {}
         for line in self.log.read_text().splitlines() if self.log.exists() else []:
             self._apply(json.loads(line))
@@ -64,7 +66,7 @@ class FakeDesk:
     def answer(self, annotator, image_id, reply, certainty, seconds, key):
         if image_id not in self.ids:
             raise InputError("this round does not ask for that scan", value=image_id)
-        if reply not in (*self.findings, *REMARKS):
+        if reply_of(reply, self.findings) != reply:
             raise InputError("no such answer", value=reply, fix=f"answers are {', '.join(self.findings)}")
         entry = {"annotator": annotator, "image_id": image_id, "reply": reply, "certainty": certainty}
         self._keep(entry | {"seconds": seconds, "key": key})
@@ -73,9 +75,11 @@ class FakeDesk:
         with self.lock:
             mine = [a for a in self.answers if a["annotator"] == annotator and of in (None, a["key"])]
             if key not in self.keys and mine:
-                undone = {"undo": mine[-1]["key"], "image_id": mine[-1]["image_id"]}
+                undone = {"undo": mine[-1]["key"], "image_id": mine[-1]["image_id"], "reply": mine[-1]["reply"]}
                 self._keep({"annotator": annotator, "key": key} | undone)
-            return self._task(self.undone[key]) if key in self.undone else None
+            if key not in self.undone:
+                return None
+            return replace(self._task(self.undone[key]), reply=self.taken_back[key])
 
     def progress(self, annotator):
         with self.lock:
@@ -120,6 +124,7 @@ class FakeDesk:
         self.keys.add(entry["key"])
         if "undo" in entry:
             self.undone[entry["key"]] = entry["image_id"]
+            self.taken_back[entry["key"]] = entry["reply"]
             self.answers = [a for a in self.answers if a["key"] != entry["undo"]]
         else:
             self.answers.append(entry)

@@ -1,6 +1,7 @@
 """A real Label Studio server on loopback, and a sitting of two annotators in it.
 
-`python -m tests.annotators.label_studio_server` writes `exports/` anew, from a sitting of 12 scans.
+`python -m tests.annotators.label_studio_server` writes `exports/` anew, from a sitting of 12 scans, and
+`exports_several/`, from one about independent findings.
 """
 
 import contextlib
@@ -28,9 +29,11 @@ from pipeline.annotators import labelstudio
 from pipeline.annotators.filled import Filled
 from pipeline.answers import CERTAINTIES, REMARKS
 from pipeline.context import cache_folder
+from pipeline.presence import NONE, Independent
 
 REQUIREMENT = "label-studio==1.23.2"
 EXPORTS = Path(__file__).parent / "exports"
+EXPORTS_SEVERAL = Path(__file__).parent / "exports_several"  # of independent findings
 FINDINGS = (
     "normal", "COVID-19", 'a "quoted" <b>name</b> & it\'s', "=1+1", "+plus", "-minus", "@at",
     "Pneumothorax rechts, groß", "肺炎; viral", "<script>alert(1)</script>", "&lt;b&gt;", "$image",
@@ -43,6 +46,18 @@ ADMIN, SECOND, PASSWORD, TOKEN = (
     "an hour of darkness",
     "0123456789abcdef" * 2,
 )
+INDEPENDENT = Independent(("effusion", "Ödem, rechts", "$image", 'a "quoted" one'))
+CHOSEN = {  # choices made together to the answer they are; None: they contradict each other
+    ("effusion",): "effusion",
+    ("effusion", "$image"): "effusion|$image",
+    ("?Ödem, rechts",): "?Ödem, rechts",
+    ("Ödem, rechts", "?$image"): "Ödem, rechts|?$image",
+    ('a "quoted" one', "effusion", "Ödem, rechts"): 'a "quoted" one|effusion|Ödem, rechts',
+    (NONE,): NONE,
+    (REMARKS[1],): REMARKS[1],
+    ("effusion", NONE): None,
+    ("effusion", REMARKS[1]): None,
+}
 KINDS = ("JSON", "JSON_MIN", "CSV", "TSV")
 NUM_UNANSWERED = 4  # skipped, begun, submitted empty, never opened
 
@@ -205,7 +220,7 @@ def sit(server: Server, num_scans: int) -> Sitting:
     numbers = {email: str(server.call("GET", "/api/current-user/whoami", token=token)["id"])
                for email, token in ((ADMIN, TOKEN), (SECOND, second))}  # fmt: skip
     replies = [*FINDINGS, *REMARKS]
-    scans = [(f"{2**63 + 7919 * i:016x}", i + 1) for i in range(num_scans + NUM_UNANSWERED)]
+    scans = [(scan_of(i), i + 1) for i in range(num_scans + NUM_UNANSWERED)]
     project = server.project(f"Round of {num_scans}")
     tasks = server.load(
         project,
@@ -231,6 +246,29 @@ def sit(server: Server, num_scans: int) -> Sitting:
     return Sitting(project, texts, answers)
 
 
+def sit_with_several(server: Server) -> dict[str, str]:
+    """One person chooses each of `CHOSEN` for a scan of a project of independent findings; the exports by kind."""
+    project = server.project("Several", INDEPENDENT)
+    scans = [(scan_of(i), i + 1) for i in range(len(CHOSEN))]
+    tasks = server.load(project, labelstudio.tasks(scans, _url, run=RUN, round_index=ROUND, findings=INDEPENDENT))
+    for i, (chosen, task) in enumerate(zip(CHOSEN, tasks, strict=True)):
+        _annotate(server, task, _result(list(chosen), ("", *CERTAINTIES)[i % 3]), 1 + i / 8, TOKEN, "answer")
+    return {kind: server.export(project, kind) for kind in KINDS}
+
+
+def scan_of(i: int) -> str:
+    """A scan's id."""
+    return f"{2**63 + 7919 * i:016x}"
+
+
+def write_exports(texts: dict[str, str], folder: Path) -> None:
+    """Keep what a server exported."""
+    for kind, text in texts.items():
+        suffix = {"CSV": "csv", "TSV": "tsv"}.get(kind.partition(" ")[0], "json")
+        name = f"{kind.lower().replace(' ', '-').replace('_', '-')}.{suffix}"
+        (folder / name).write_bytes(text.encode("utf-8"))
+
+
 def _annotate(server: Server, task: int, result: list[dict[str, Any]], seconds: float, token: str, way: str) -> None:
     """Answer a task, at once or after another answer or a skip that does not count."""
     path, body = f"/api/tasks/{task}/annotations/", {"result": result, "lead_time": seconds, "was_cancelled": False}
@@ -244,11 +282,12 @@ def _annotate(server: Server, task: int, result: list[dict[str, Any]], seconds: 
     server.call("POST", path, body, token)
 
 
-def _result(reply: str, certainty: str) -> list[dict[str, Any]]:
-    chosen = {"finding": reply} | ({"certainty": certainty} if certainty else {})
+def _result(reply: str | list[str], certainty: str) -> list[dict[str, Any]]:
+    chosen = {"finding": reply if isinstance(reply, list) else [reply]}
+    chosen |= {"certainty": [certainty]} if certainty else {}
     return [
-        {"from_name": name, "to_name": "image", "type": "choices", "value": {"choices": [choice]}}
-        for name, choice in chosen.items()
+        {"from_name": name, "to_name": "image", "type": "choices", "value": {"choices": choices}}
+        for name, choices in chosen.items()
     ]
 
 
@@ -277,7 +316,5 @@ def _await(server: Server, process: subprocess.Popen[bytes], log: Path, patience
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch, serve(Path(scratch)) as running:
-        for kind, text in sit(running, 12).texts.items():
-            suffix = {"CSV": "csv", "TSV": "tsv"}.get(kind.partition(" ")[0], "json")
-            name = f"{kind.lower().replace(' ', '-').replace('_', '-')}.{suffix}"
-            (EXPORTS / name).write_bytes(text.encode("utf-8"))
+        write_exports(sit(running, 12).texts, EXPORTS)
+        write_exports(sit_with_several(running), EXPORTS_SEVERAL)

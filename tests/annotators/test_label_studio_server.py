@@ -132,3 +132,12 @@ def test_proposals_are_shown_only_where_they_are_given(server):
         finding, score, version = shown.get(image_id, (None, None, None))
         assert told == ([([finding], score, version)] if finding else [])
     assert read("JSON", server.export(project, "JSON", everything=True)).rows[0].reply == ""  # no proposal is an answer
+
+
+def test_several_choices_come_back_as_one_answer(server):
+    for kind, text in ls.sit_with_several(server).items():
+        reader = labelstudio_exports.read_csv if kind in ("CSV", "TSV") else labelstudio_exports.read_json
+        found = reader(kind, text, several=True)
+        answers = {ls.scan_of(i): text for i, text in enumerate(ls.CHOSEN.values()) if text is not None}
+        assert {row.image_id: row.reply for row in found.rows} == answers
+        assert len(found.mistakes) == 2 and all("stands alone" in mistake for mistake in found.mistakes)

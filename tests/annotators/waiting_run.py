@@ -124,6 +124,8 @@ def as_min_json(path, readings, run):
 def as_label_studio_csv(path, readings, run):
     """Label Studio's CSV."""
     entries = [_flat(row, run, number) for number, row in enumerate(readings, start=1)]
+    for entry in entries:
+        entry["finding"] = json.dumps(entry["finding"]) if isinstance(entry["finding"], dict) else entry["finding"]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(entries[0]))
     writer.writeheader()
@@ -151,12 +153,14 @@ def stamp(row):
 
 
 def _choice(control, value):
-    return {"from_name": control, "to_name": "image", "type": "choices", "value": {"choices": [value]}}
+    return {"from_name": control, "to_name": "image", "type": "choices", "value": {"choices": value.split("|")}}
 
 
 def _flat(row, run, number):
+    several = {"choices": row["label"].split("|")}
+    finding = several if "|" in row["label"] else row["label"]  # as Label Studio tells several choices, and one
     return {
         "image": "/x.png", "image_id": row["image_id"], "rank": 1, "round": row["round"], "run": run, "id": number,
-        "finding": row["label"], "annotator": row["annotator"], "annotation_id": number, "created_at": stamp(row),
+        "finding": finding, "annotator": row["annotator"], "annotation_id": number, "created_at": stamp(row),
         "updated_at": stamp(row), "lead_time": row["seconds"], "certainty": row["certainty"] or None,
     }  # fmt: skip

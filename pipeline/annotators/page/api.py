@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from embeddings.decode import DecodeError
+from pipeline.annotators.page import markup
 from pipeline.annotators.page.backend import Desk
 from pipeline.answers import annotator_name
 
@@ -15,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 MAX_TASKS, MAX_HELD = 50, 3000
 MAX_SECONDS = 24 * 3600.0
+MAX_REPLY = 8000  # a line that names every independent finding
 IMAGE_ID = "[0-9a-f]{16}"
 ImageId = Annotated[str, Field(pattern=f"^{IMAGE_ID}$")]
 Key = Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{8,64}$")]
@@ -41,7 +43,7 @@ class AskedAnswer(Asked):
     """An answer given."""
 
     image_id: ImageId
-    reply: Annotated[str, Field(max_length=200)]
+    reply: Annotated[str, Field(max_length=MAX_REPLY)]
     certainty: Annotated[str, Field(max_length=20)] | None
     seconds: Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)] | None
     key: Key
@@ -110,7 +112,7 @@ class Api:
 
     def question(self) -> dict[str, Any]:
         """What is asked now, and the classes an answer may name."""
-        return {"title": self.desk.title, "findings": list(self.desk.findings)}
+        return {"title": self.desk.title, **markup.offer(self.desk.findings)}
 
     def _progress(self, name: str) -> dict[str, Any]:
         return {"progress": asdict(self.desk.progress(name))}

@@ -15,12 +15,14 @@ class Task:
         number: Its place in this annotator's list, from 1.
         num_priors: Other scans of the same patient that can be looked at.
         reason: Why this scan was chosen; None while the annotator is blind to it.
+        reply: Her own answer that she has just taken back; None for every other scan.
     """
 
     image_id: str
     number: int
     num_priors: int = 0
     reason: str | None = None
+    reply: str | None = None
 
 
 @dataclass(frozen=True)

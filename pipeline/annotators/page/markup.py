@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,25 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.answers import REMARKS
+from pipeline.presence import NONE, Independent
 
 STATIC = Path(__file__).parent / "static"
-SHARED_SCRIPTS = ("view.js", "clock.js", "outbox.js", "pictures.js", "help.js")
+SHARED_SCRIPTS = ("view.js", "clock.js", "outbox.js", "pictures.js", "help.js", "marks.js")
 ONLINE, OFFLINE = "online.js", "offline.js"
 LETTERS = dict(zip(REMARKS, "cbn", strict=True))  # the key of each remark
 TYPES = {"page.css": "text/css", **dict.fromkeys((*SHARED_SCRIPTS, ONLINE, "page.js"), "text/javascript")}
+
+
+def offer(findings: Sequence[str]) -> dict[str, Any]:
+    """The findings as the page's scripts know them."""
+    return {"findings": list(findings), "independent": isinstance(findings, Independent)}
 
 
 def page_html(config: dict[str, Any], *, whole: bool = False) -> str:
     """The labelling page.
 
     Args:
-        config: What the page's scripts need to know; `title` and `findings` at least.
+        config: What the page's scripts need to know; `title` and what `offer` gives at least.
         whole: Carry scripts and style in the page, which then needs no server.
     """
     scripts = [*SHARED_SCRIPTS, OFFLINE if whole else ONLINE, "page.js"]
@@ -38,7 +45,11 @@ def page_html(config: dict[str, Any], *, whole: bool = False) -> str:
         .get_template("page.html.j2")
         .render(
             title=config["title"],
-            config={**config, "remarks": [{"reply": reply, "key": key} for reply, key in LETTERS.items()]},
+            config={
+                **config,
+                "remarks": [{"reply": reply, "key": key} for reply, key in LETTERS.items()],
+                "none": NONE,
+            },
             scripts=scripts,
             texts=texts,
             policy=policy,

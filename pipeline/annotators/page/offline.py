@@ -28,7 +28,7 @@ def offline_html(
     return markup.page_html(
         {
             "title": title,
-            "findings": list(findings),
+            **markup.offer(findings),
             "tasks": [asdict(task) for task in tasks],
             "annotator": annotator,
             "names": {"reserved": RESERVED, "longest": MAX_NAME},

@@ -17,9 +17,13 @@
     document.getElementById(box).replaceChildren(...rows.flat());
   }
 
-  function fillHelp(choices, { priors }) {
+  function fillHelp(choices, { priors, several }) {
+    const row = ({ key, reply }) => [key.toUpperCase(), reply];
+    const [marked, whole] = [choices.filter(({ key, box }) => key && box === "findings"), choices.filter(({ key, box }) => key && box !== "findings")];
     fillRows("help-answers", [
-      ...choices.filter((choice) => choice.key).map((choice) => [choice.key.toUpperCase(), choice.reply]),
+      ...marked.map(row),
+      ...(several ? [["again", "unknown (?), and once more: absent"], ["X", "clear the marks"], ["Enter", "save what is marked, and go on"]] : []),
+      ...whole.map(row),
       ["U", "unsure, for the next answer"],
       ["Z", "take back the last answer; also Backspace"],
     ]);

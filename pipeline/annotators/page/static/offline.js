@@ -66,10 +66,12 @@
       this.#look();
       const latest = [...this.entries.keys()].at(-1);
       if (!latest) return null;
-      this.box.drop(this.entries.get(latest)[0]);
+      const [key, row] = this.entries.get(latest);
+      this.box.drop(key);
       this.entries.delete(latest);
       this.changed();
-      return this.config.tasks.find((task) => task.image_id === latest) ?? null;
+      const task = this.config.tasks.find(({ image_id }) => image_id === latest);
+      return task ? { ...task, reply: row.label } : null;
     }
 
     get waiting() {

@@ -32,8 +32,8 @@
   }
 
   class Desk {
-    constructor(config, changed) {
-      Object.assign(this, { config, changed, annotator: null, problem: null, given: [], timer: 0, undoKey: null });
+    constructor(config, changed, inWords = (reply) => reply) {
+      Object.assign(this, { config, changed, inWords, annotator: null, problem: null, given: [], timer: 0, undoKey: null });
       this.question = { title: config.title, findings: config.findings }; // as the server put it last
       this.lock = ""; // one window at a time has the list of this name
       this.known = { done: 0, left: 0, team_done: 0, team_total: 0, seconds_per_scan: null };
@@ -52,7 +52,7 @@
       this.box = new cxr.Outbox(`${this.config.name}|${this.annotator}`);
       this.refused = new cxr.Outbox(`${this.config.name}|${this.annotator}|refused`);
       const undone = new Set(this.box.all.map((item) => item.of));
-      this.given = this.box.all.filter((item) => item.task && !undone.has(item.body.key)).map((item) => [item.task, item.body.key]);
+      this.given = this.box.all.filter((item) => item.task && !undone.has(item.body.key)).map((item) => [item.task, item.body.key, item.body.reply]);
       await this.flush();
     }
 
@@ -73,7 +73,7 @@
     answer(task, reply, certainty, seconds) {
       const body = { annotator: this.annotator, image_id: task.image_id, reply, certainty, seconds, key: cxr.newKey() };
       this.box.put({ path: "answer", body, task });
-      this.given.push([task, body.key]);
+      this.given.push([task, body.key, reply]);
       this.flush();
     }
 
@@ -84,7 +84,7 @@
         const body = { annotator: this.annotator, key: cxr.newKey(), of: latest[1] };
         this.box.put({ path: "undo", body, of: latest[1] });
         this.flush();
-        return latest[0];
+        return { ...latest[0], reply: latest[2] };
       }
       this.undoKey ??= cxr.newKey(); // asked again after a failure, it is still the same undo
       const turn = ++this.turns;
@@ -175,7 +175,7 @@
       if (this.problem) return `${this.problem.message} Trying again by itself.`;
       if (!this.refused?.size) return "";
       const { reply, number, why } = this.refused.all.at(-1);
-      return `${count(this.refused.size, "answer")} not taken; the last: ${reply}${number ? `, scan ${number}` : ""}. ${why}`;
+      return `${count(this.refused.size, "answer")} not taken; the last: ${this.inWords(reply)}${number ? `, scan ${number}` : ""}. ${why}`;
     }
 
     async priors(task) {

@@ -7,12 +7,12 @@
   const LOOK_AGAIN_MS = 10000;
   const $ = (id) => document.getElementById(id);
   const config = JSON.parse($("config").textContent);
-  const { View, Clock, Desk, Pictures, device, element, fillHelp, inFile } = window.cxr;
+  const { View, Clock, Desk, Marks, Pictures, device, element, fillHelp, inFile } = window.cxr;
 
   const desk = new Desk(config, () => {
     report();
     if (["done", "waiting"].includes(document.body.dataset.state)) empty();
-  });
+  }, (reply) => inWords(reply));
   const view = new View($("view"), (changed) => describeView(changed));
   const priorView = new View($("prior"));
   const clock = new Clock();
@@ -28,7 +28,8 @@
   // --- answers -------------------------------------------------------------------------------------------------
 
   const choices = [
-    ...config.findings.map((reply, i) => ({ reply, key: i < 10 ? String((i + 1) % 10) : "", box: "findings" })),
+    ...config.findings.map((reply, i) => ({ reply, key: i < (config.independent ? 9 : 10) ? String((i + 1) % 10) : "", box: "findings" })),
+    ...(config.independent ? [{ reply: config.none, key: "0", box: "whole" }] : []),
     ...config.remarks.map(({ reply, key }) => ({ reply, key, box: "remarks" })),
   ];
   for (const choice of choices) {
@@ -36,22 +37,39 @@
     if (choice.key) choice.button.append(element("kbd", choice.key.toUpperCase(), { "aria-hidden": "true" }));
     choice.button.append(element("span", choice.reply));
     if (choice.key) choice.button.setAttribute("aria-keyshortcuts", choice.key.toUpperCase());
-    choice.button.addEventListener("click", (event) => answer(choice, event.shiftKey));
+    choice.button.addEventListener("click", (event) => choose(choice, event.shiftKey));
     $(choice.box).append(choice.button);
   }
+  const marks = config.independent ? new Marks(config, choices, (text) => say(text)) : null; // null: one class a scan
+  const inWords = (reply) => marks?.said(reply) ?? reply;
 
-  function answer(choice, doubtful) {
+  // Of independent findings a press marks one; any other answer speaks of the whole scan.
+  function choose(choice, doubtful) {
     if (!ready) return;
+    const id = queue[0].image_id;
+    if (!marks) answer(choice, choice.reply, doubtful);
+    else if (choice.box === "findings") {
+      marks.turn(id, choice.reply);
+      if (doubtful) setUnsure(true);
+    } else if (marks.allows(id, choice.reply)) answer(choice, choice.box === "whole" ? marks.line(id) : choice.reply, doubtful);
+  }
+
+  function record(doubtful) {
+    const id = queue[0]?.image_id;
+    if (ready && marks?.complete(id)) answer({ box: "findings", button: $("record") }, marks.line(id), doubtful);
+  }
+
+  function answer(choice, reply, doubtful) {
     const task = queue[0];
     const doubt = doubtful || unsure;
-    const isFinding = choice.box === "findings";
     setReady(false);
-    desk.answer(task, choice.reply, doubt ? "unsure" : isFinding ? "sure" : null, clock.stop());
+    desk.answer(task, reply, doubt ? "unsure" : choice.box === "remarks" ? null : "sure", clock.stop());
     queue.shift();
+    marks?.forget(task.image_id);
     setUnsure(false);
     choice.button.classList.add("chosen");
     setTimeout(() => choice.button.classList.remove("chosen"), FLASH_MS);
-    const said = `${choice.reply}${doubt ? ", unsure" : ""}`;
+    const said = `${inWords(reply)}${doubt ? ", unsure" : ""}`;
     $("last").textContent = `Last: ${said}`;
     say(`Recorded ${said}.`);
     show();
@@ -65,8 +83,9 @@
       const task = await desk.undo();
       if (task) {
         queue = [task, ...queue.filter((other) => other.image_id !== task.image_id)];
-        $("last").textContent = "Taken back";
-        say("Taken back.");
+        if (task.reply) marks?.restore(task.image_id, task.reply);
+        $("last").textContent = marks && task.reply ? `Taken back: ${inWords(task.reply)}` : "Taken back";
+        say(`${$("last").textContent}.`);
         show();
       } else {
         $("last").textContent = "Nothing to take back";
@@ -95,6 +114,7 @@
     setReady(false);
     closePrior();
     setWhy(false);
+    marks?.show(queue[0]?.image_id);
     clearTimeout(again);
     report();
     if (!task) return empty();
@@ -215,7 +235,7 @@
     $("prior-open").hidden = !queue[0]?.num_priors;
     $("why").hidden = !queue[0]?.reason;
     $("undo").hidden = !done;
-    for (const choice of choices) choice.button.disabled = !queue.length;
+    for (const { button } of [...choices, { button: $("record") }]) button.disabled = !queue.length;
     if (inFile) {
       $("save").classList.toggle("main", desk.unsaved);
       $("save").textContent = desk.unsaved ? "Save answers" : done ? "Saved as answers.csv" : "Save answers";
@@ -298,6 +318,7 @@
   const commands = {
     u: () => setUnsure(!unsure), z: undo, backspace: undo, i: () => views().forEach((one) => one.invert()),
     r: () => views().forEach((one) => one.reset()), p: togglePrior, w: toggleWhy, "?": () => $("help").showModal(),
+    x: () => { if (ready) marks?.clear(queue[0].image_id); },
     escape: () => { closePrior(); setWhy(false); },
     arrowleft: () => showPrior(priorAt - 1), arrowright: () => showPrior(priorAt + 1),
   };
@@ -322,11 +343,16 @@
       event.preventDefault();
     }
     const choice = choices.find((one) => one.key === key);
-    const command = choice ? () => answer(choice, event.shiftKey) : commands[key];
+    const command = choice ? () => choose(choice, event.shiftKey) : commands[key] ?? onEnter(event, key);
     if (!command) return;
     event.preventDefault();
     if (!event.repeat) command();
   });
+  // A button that has the focus keeps its Enter.
+  function onEnter(event, key) {
+    return marks && key === "enter" && !event.target.closest("button") ? () => record(event.shiftKey) : null;
+  }
+
   document.addEventListener("keyup", (event) => { if (event.key === " ") stopPanning(); });
   window.addEventListener("blur", stopPanning);
   function stopPanning() {
@@ -336,9 +362,10 @@
 
   const buttons = {
     unsure: "u", undo: "z", invert: "i", reset: "r", "prior-open": "p", why: "w", "help-open": "?", "prior-close": "escape",
-    "prior-back": "arrowleft", "prior-on": "arrowright",
+    "prior-back": "arrowleft", "prior-on": "arrowright", clear: "x",
   };
   for (const [id, key] of Object.entries(buttons)) $(id).addEventListener("click", () => commands[key]());
+  $("record").addEventListener("click", (event) => record(event.shiftKey));
   // After a click the space bar pans again; whoever moves by Tab keeps the place.
   document.addEventListener("click", (event) => {
     if (event.detail && event.target.closest("#rail button, .caption button")) $("stage").focus({ preventScroll: true });
@@ -428,7 +455,7 @@
   window.addEventListener("beforeunload", (event) => { if (desk.atRisk) event.preventDefault(); });
 
   async function start() {
-    fillHelp(choices, { priors: !inFile });
+    fillHelp(choices, { priors: !inFile, several: config.independent });
     report();
     $("save").hidden = !inFile;
     $("change").hidden = Boolean(inFile && config.annotator);
