@@ -171,15 +171,13 @@ def learn(
     chosen = _choose(teacher, student, material, config, bool(decisions.admitted_N.any()), rng)
     curves, gain = None, None
     if adapter is not None:
-        is_open_T = np.isin(material.train_T, open_T)
-        admitted_of_fold = [np.zeros(len(is_open_T), bool) for _ in prob_of_fold]
-        for admitted_T, prob_NC in zip(admitted_of_fold, prob_of_fold, strict=True):
-            rows = material.train_T[is_open_T]  # those the round decides on: its quotas are theirs
-            admitted_T[is_open_T] = pseudo.decide(prob_NC[rows], threshold_C, config.pseudo, admitted).admitted_N
+        admitted_of_fold = [
+            _admitted(material, open_T, prob_NC, threshold_C, config, admitted) for prob_NC in prob_of_fold
+        ]
+        sure_C = _at_balanced(threshold_C, prevalence_C)
         chosen, curves, gain = _adapted(
-            adapter, chosen, material, config, fold_E, trains, admitted_of_fold,
-            _at_balanced(threshold_C, prevalence_C), rng,
-        )  # fmt: skip
+            adapter, chosen, material, config, fold_E, trains, admitted_of_fold, sure_C, rng
+        )
     student_temperature, bias_C = _point(chosen.oof_logit_EC, material.class_E)
     on_experts = teacher.fitted[-1][0]
     assert isinstance(on_experts, Head)
@@ -198,6 +196,18 @@ def learn(
         curves=curves,
         network_gain=gain,
     )
+
+
+def _admitted(
+    material: Material, open_T: np.ndarray, prob_NC: np.ndarray, threshold_C: np.ndarray, config: Config,
+    admitted: Sequence[bool],
+) -> np.ndarray:  # fmt: skip
+    """Scans of the training pool with an admitted pseudo-label (T,), among those that the round decides on."""
+    is_open_T = np.isin(material.train_T, open_T)
+    found_T = np.zeros(len(is_open_T), bool)
+    rows = material.train_T[is_open_T]
+    found_T[is_open_T] = pseudo.decide(prob_NC[rows], threshold_C, config.pseudo, admitted).admitted_N
+    return found_T
 
 
 def _adapted(
