@@ -23,7 +23,7 @@ from pipeline.errors import InputError, RunDirError
 from pipeline.evaluation import Scored, detailed, holdout, last_round
 from pipeline.models import Classifier
 from pipeline.runs import Request
-from pipeline.several.folders import refuse_part
+from pipeline.several.layout import refuse_part
 from pipeline.tracking import Progress
 
 log = logging.getLogger(__name__)
@@ -127,10 +127,10 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
         overrides: Options for this evaluation, such as `evaluate.prevalences` or the other pool's `pool.columns`.
     """
     from pipeline import report
-    from pipeline.several import commands, folders
+    from pipeline.several import commands, layout
 
     runs.config_of(folder)
-    if folders.parts_in(folder):
+    if layout.parts_in(folder):
         return commands.evaluate(folder, pool, against, overrides)
     config = config_file.load(folder / run_dir.RESOLVED, overrides)
     if last_round(folder) is None:

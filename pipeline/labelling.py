@@ -22,7 +22,8 @@ from pipeline.findings import findings_of
 from pipeline.journal import Batch, Journal
 from pipeline.presence import Independent
 from pipeline.runs import config_of
-from pipeline.several.folders import disagreements, refuse_part
+from pipeline.several.folders import disagreements
+from pipeline.several.layout import refuse_part
 
 log = logging.getLogger(__name__)
 IMPORTS = "imports"  # every file that came in, as it came

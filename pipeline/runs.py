@@ -16,7 +16,7 @@ from pipeline.config import Config
 from pipeline.context import StageContext, cache_folder
 from pipeline.engine import SerialEngine, make_engine
 from pipeline.errors import AuditBlocked, CxrSslError, InputError, RunDirError, Stopped, WaitingForLabels
-from pipeline.several.folders import refuse_part
+from pipeline.several.layout import refuse_part
 from pipeline.tracking import Progress
 
 log = logging.getLogger(__name__)

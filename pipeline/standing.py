@@ -13,7 +13,7 @@ from pipeline.engine import SerialEngine
 from pipeline.findings import findings_of
 from pipeline.journal import Journal
 from pipeline.runs import config_of, read_metrics
-from pipeline.several import folders
+from pipeline.several import folders, layout
 
 NUM_BOOTSTRAP = 500
 
@@ -29,7 +29,7 @@ def status(folder: Path) -> dict[str, Any]:
     found = run_dir.read_status(folder)
     table = labels.read(folder)
     told = of_labels(folder, config)
-    parts = folders.parts_in(folder)
+    parts = layout.parts_in(folder)
     disputed = folders.disagreements(table, list(parts)) if parts else labels.disagreements(table)
     return found | {
         "rounds": config.rounds.num,

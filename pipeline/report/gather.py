@@ -23,7 +23,7 @@ from pipeline.readings import AGREEMENT
 from pipeline.report import counts, verdict
 from pipeline.report.verdict import AuditData
 from pipeline.report.wording import is_negative, known
-from pipeline.several.folders import whole_of
+from pipeline.several.layout import whole_of
 
 Row = dict[str, Any]
 CANNOT_TELL = "cannot tell"

@@ -7,7 +7,7 @@ from pipeline.audit import overrides
 from pipeline.audit.check import judged
 from pipeline.audit.pixels import FILE as PIXELS
 from pipeline.context import StageContext
-from pipeline.several import folders
+from pipeline.several import folders, layout
 from pipeline.several.merge import merged_audit
 
 
@@ -36,7 +36,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
 
 def conclude(ctx: StageContext) -> None:
     """Bring the run's audit up to date with those of its findings."""
-    parts = folders.parts_in(ctx.folder)
+    parts = layout.parts_in(ctx.folder)
     found = {finding: one for finding, part in parts.items() if (one := audit.read(part)) is not None}
     if found:
         audit.write(ctx.folder, judged(merged_audit(found), overrides.read(ctx.folder)))

@@ -11,7 +11,7 @@ from pipeline.engine import SerialEngine
 from pipeline.errors import InputError, RunDirError
 from pipeline.export import export
 from pipeline.runs import config_of
-from pipeline.several import evaluation, folders, report
+from pipeline.several import evaluation, layout, report
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: di
     Raises:
         InputError: the other run asks for other findings, or no finding can be evaluated.
     """
-    parts = folders.parts_in(folder)
-    others = folders.parts_in(against) if against is not None else {}
+    parts = layout.parts_in(folder)
+    others = layout.parts_in(against) if against is not None else {}
     if against is not None and set(others) != set(parts):
         raise InputError(
             "the runs ask for other findings", value=", ".join(others) or "exclusive classes", where=str(against),
@@ -59,7 +59,7 @@ def export_all(run: Path, out: Path) -> dict[str, Any]:
     out = out.absolute()
     if out.exists() and any(out.iterdir()):
         raise RunDirError("the folder is not empty", value=str(out), where="--out", fix="name a new one")
-    parts = {f: part for f, part in folders.parts_in(run).items() if _has_classifier(f, part)}
+    parts = {f: part for f, part in layout.parts_in(run).items() if _has_classifier(f, part)}
     if not parts:
         raise RunDirError("no finding has a classifier yet", where=run, fix="go on with `cxr-ssl run --resume` first")
     return {"out": str(out), "findings": {finding: export(part, out / part.name) for finding, part in parts.items()}}

@@ -7,7 +7,7 @@ from pipeline import audit, evaluation
 from pipeline.context import StageContext
 from pipeline.contracts import write_text
 from pipeline.several import audit as audits
-from pipeline.several import folders
+from pipeline.several import folders, layout
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -22,12 +22,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
 def summarise(ctx: StageContext) -> None:
     """Write the run's `evaluation.json`: each finding's main numbers and where the rest is; none without a score."""
     found = {}
-    for finding, part in folders.parts_in(ctx.folder).items():
+    for finding, part in layout.parts_in(ctx.folder).items():
         path = part / evaluation.FILE
         if path.exists():
             one = json.loads(path.read_text("utf-8"))
             found[finding] = {
-                "folder": f"{folders.FOLDER}/{part.name}",
+                "folder": f"{layout.FOLDER}/{part.name}",
                 "scope": one["scope"],
                 "overall": one["overall"],
             }

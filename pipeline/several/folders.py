@@ -17,11 +17,10 @@ from pipeline.answers import CANNOT_TELL, REMARKS
 from pipeline.audit.pixels import FILE as PIXELS
 from pipeline.context import StageContext
 from pipeline.contracts import LABELS, POOL_LABELS, QUEUE, write_text
-from pipeline.errors import InputError
 from pipeline.findings import findings_of
 from pipeline.journal import FILE as JOURNAL
+from pipeline.several.layout import FOLDER, INDEX
 
-FOLDER, INDEX = "findings", "index.json"
 # What no finding changes. A link to a file that is not there yet counts as none; a write through one would replace the
 # link and leave the run's own file alone.
 SHARED = (
@@ -49,34 +48,6 @@ def parts_of(ctx: StageContext) -> dict[str, StageContext]:
     rows = [{"finding": finding, "folder": part.folder.name} for finding, part in found.items()]
     write_text(ctx.folder / FOLDER / INDEX, json.dumps({"findings": rows}, indent=1, ensure_ascii=False))
     return found
-
-
-def parts_in(folder: Path) -> dict[str, Path]:
-    """Finding to its folder, of a run that has come to them; empty in a run of classes."""
-    path = folder / FOLDER / INDEX
-    rows = json.loads(path.read_text("utf-8"))["findings"] if path.exists() else []
-    return {row["finding"]: folder / FOLDER / row["folder"] for row in rows}
-
-
-def whole_of(folder: Path) -> Path | None:
-    """The run that a finding's folder is part of; None for a run of its own."""
-    folder = folder.absolute()
-    whole = folder.parent.parent
-    return whole if folder.parent.name == FOLDER and folder in parts_in(whole).values() else None
-
-
-def refuse_part(folder: Path) -> None:
-    """Refuse to work in a finding's folder: its queue, its labels and its rounds are those of the whole run.
-
-    Raises:
-        InputError: naming the run.
-    """
-    whole = whole_of(folder)
-    if whole is not None:
-        raise InputError(
-            "is one finding's part of a run; queue, labels and rounds are the run's", value=str(folder), where="RUN",
-            fix=f"name the run: {whole}",
-        )  # fmt: skip
 
 
 def project_labels(table: pa.Table, finding: str) -> pa.Table:

@@ -8,7 +8,7 @@ from pipeline.context import StageContext
 from pipeline.contracts import write_text
 from pipeline.errors import RunDirError
 from pipeline.evaluate import log_read
-from pipeline.several.folders import parts_in
+from pipeline.several.layout import parts_in
 
 
 def run(ctx: StageContext) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pipeline import presence
 from pipeline.contracts import LABELS, POOL_LABELS, SPLIT_TABLE
 from pipeline.errors import RunDirError
 from pipeline.report import overview_gather, overview_page
-from pipeline.several import folders, report
+from pipeline.several import folders, layout, report
 from tests.pipeline.report_runs import BUDGET, fake_run, table, write_audit
 from tests.pipeline.report_text import HOSTILE, says_nothing_broken, stands_alone, table_under, words_of
 
@@ -25,7 +25,7 @@ def several_run(folder, findings=FINDINGS, num_rounds=NUM_ROUNDS):
     picture = folder / "scan.png"
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(picture)
     names = folders._names(findings)
-    parts = {finding: folder / folders.FOLDER / name for finding, name in names.items()}
+    parts = {finding: folder / layout.FOLDER / name for finding, name in names.items()}
     for finding, part in parts.items():
         question = presence.question(finding)
         fake_run(part, findings=question, num_scans=NUM_SCANS, num_rounds=num_rounds, pictures=[picture])
@@ -33,7 +33,7 @@ def several_run(folder, findings=FINDINGS, num_rounds=NUM_ROUNDS):
             write_rows(part / name, [worse(row, finding) for row in rows_of(part / name)])
         write_audit(part, "caution", findings=question)
     index = [{"finding": finding, "folder": name} for finding, name in names.items()]
-    (folder / folders.FOLDER / folders.INDEX).write_text(json.dumps({"findings": index}))
+    (folder / layout.FOLDER / layout.INDEX).write_text(json.dumps({"findings": index}))
     first = next(iter(parts.values()))
     for name in ("manifest.parquet", "splits.parquet", "resolved.yaml", "env.json", "status.json", "stages.json"):
         shutil.copy(first / name, folder / name)
@@ -61,7 +61,7 @@ def said_of(number, finding):
 
 def write_labels(folder, findings, said=said_of):
     """The run's label table, and its projections in the folder of each finding."""
-    ids = sorted(set(LABELS.read(next(iter(folders.parts_in(folder).values())))["image_id"].to_pylist()))
+    ids = sorted(set(LABELS.read(next(iter(layout.parts_in(folder).values())))["image_id"].to_pylist()))
     rows = [(number, i, f, said(number, f)) for number, i in enumerate(ids) for f in findings]
     lines = {n: presence.write({f: said(n, f) for f in findings}, findings) for n in range(len(ids))}
     columns = {
@@ -71,13 +71,13 @@ def write_labels(folder, findings, said=said_of):
         "round": [1 + n // BUDGET for n, *_ in rows],
     }  # fmt: skip
     LABELS.write(folder, table(LABELS, columns))
-    for finding, part in folders.parts_in(folder).items():
+    for finding, part in layout.parts_in(folder).items():
         LABELS.write(part, folders.project_labels(LABELS.read(folder), finding))
 
 
 def write_metrics(folder):
     """The run's own metrics, as the rounds put them together: means over the findings that have them."""
-    own = {f: rows_of(part / "metrics.jsonl") for f, part in folders.parts_in(folder).items()}
+    own = {f: rows_of(part / "metrics.jsonl") for f, part in layout.parts_in(folder).items()}
     write_rows(
         folder / "metrics.jsonl",
         [merged(dict(zip(own, rows, strict=True))) for rows in zip(*own.values(), strict=True)],
@@ -106,7 +106,7 @@ def merged(findings):
 
 def change(folder, finding, edit):
     """Change the last row of a finding's metrics, and the run's with it."""
-    part = folders.parts_in(folder)[finding]
+    part = layout.parts_in(folder)[finding]
     rows = rows_of(part / "metrics.jsonl")
     edit(rows[-1])
     write_rows(part / "metrics.jsonl", rows)
@@ -225,7 +225,7 @@ def test_the_dots_and_the_curve_are_drawn_with_words(built):
 
 def test_the_rounds_show_the_mean_beside_that_of_random_draws(built):
     table_rows, metrics = table_under(page_of(built), "Rounds"), rows_of(built / "metrics.jsonl")
-    random = [rows_of(part / "reference.jsonl") for part in folders.parts_in(built).values()]
+    random = [rows_of(part / "reference.jsonl") for part in layout.parts_in(built).values()]
     for index, (shown, row) in enumerate(zip(table_rows, metrics, strict=True)):
         theirs = np.mean([course[index]["holdout"]["auroc"] for course in random])
         weakest = row["holdout"]["per_class"]["nodule"]["auroc"]
@@ -237,7 +237,7 @@ def test_the_rounds_show_the_mean_beside_that_of_random_draws(built):
 
 
 def test_a_random_draw_is_compared_over_the_findings_that_both_scored(copy, overview_only):
-    path = folders.parts_in(copy)["mass"] / "reference.jsonl"
+    path = layout.parts_in(copy)["mass"] / "reference.jsonl"
     rows = rows_of(path)
     write_rows(path, [*rows[:-1], rows[-1] | {"holdout": None}])
     raw = rebuilt(copy)
@@ -247,7 +247,7 @@ def test_a_random_draw_is_compared_over_the_findings_that_both_scored(copy, over
     assert [row[5] for row in table_under(raw, "Rounds")][-1] == "–"  # not a mean of the same findings
     path.unlink()
     assert "over the 2 findings" in words_of(rebuilt(copy))
-    for part in folders.parts_in(copy).values():
+    for part in layout.parts_in(copy).values():
         (part / "reference.jsonl").unlink(missing_ok=True)
     assert "No random draw on the same budget was run" in words_of(rebuilt(copy))
 
@@ -281,7 +281,7 @@ def test_only_training_scans_count_as_the_experts_answers(copy, overview_only):
 
 
 def test_a_run_that_waits_for_its_first_labels(copy, overview_only):
-    for folder in (copy, *folders.parts_in(copy).values()):
+    for folder in (copy, *layout.parts_in(copy).values()):
         for name in ("metrics.jsonl", "reference.jsonl", "predictions.parquet", "labels.parquet"):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / "rounds" / "02")
@@ -317,7 +317,7 @@ def test_a_finding_without_a_classifier_says_so_in_its_row(copy, overview_only, 
 
 
 def test_without_answers_about_the_holdout_nothing_is_claimed(copy, overview_only):
-    for finding, part in folders.parts_in(copy).items():
+    for finding, part in layout.parts_in(copy).items():
         write_rows(part / "metrics.jsonl", [row | {"holdout": None} for row in rows_of(part / "metrics.jsonl")])
         labels = POOL_LABELS.read(part).to_pylist()
         blank = [row | {"label": None} for row in labels]
@@ -360,7 +360,7 @@ def test_who_labelled_and_how_far_they_agree_on_each_finding(copy, overview_only
         return {"kind": "share", "value": value, "ci95": ci95, "num_scans": 31, "num_readings": 62, "num_groups": 30}
 
     someone = {"annotator": "dr-a", "num_answers": 60, "num_rejected": 1, "num_unsure": 4, "seconds_per_scan": 30.0}
-    for finding, part in folders.parts_in(copy).items():
+    for finding, part in layout.parts_in(copy).items():
         kappa = measure(None, None) if finding == "mass" else measure(0.712, [0.5, 0.86])
         again = {"share": measure(0.93, [0.85, 0.97]), "fleiss": kappa, "krippendorff": kappa}
         suspect = {"annotator": "dr-b", "agreement": 0.6, "others": 0.9, "num_scans": 31}
@@ -380,7 +380,7 @@ def test_who_labelled_and_how_far_they_agree_on_each_finding(copy, overview_only
 
 
 def test_cautions_that_hold_for_all_stand_once_and_others_on_their_page(copy):
-    found = overview_gather.read(copy, folders.parts_in(copy))
+    found = overview_gather.read(copy, layout.parts_in(copy))
     said = overview_page.cautions(found)
     assert said[0].startswith("Research use only") and len(set(said)) == len(said)
     assert sum("No expert took part" in text for text in said) == 1
@@ -423,7 +423,7 @@ def test_the_stage_logs_that_the_holdout_was_read_for_every_finding(copy, overvi
     counts = report.run(ctx)
     assert counts == {"bytes": len(page_of(copy).encode()), "num_findings": 3}
     assert seen[-1] == ("report", 3, 3)
-    for folder in (copy, *folders.parts_in(copy).values()):
+    for folder in (copy, *layout.parts_in(copy).values()):
         assert rows_of(folder / "holdout_access.jsonl")[-1]["reader"] == "report"
 
 
