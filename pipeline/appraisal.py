@@ -127,11 +127,8 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
         overrides: Options for this evaluation, such as `evaluate.prevalences` or the other pool's `pool.columns`.
     """
     from pipeline import report
-    from pipeline.several import commands, layout
 
     runs.config_of(folder)
-    if layout.parts_in(folder):
-        return commands.evaluate(folder, pool, against, overrides)
     config = config_file.load(folder / run_dir.RESOLVED, overrides)
     if last_round(folder) is None:
         raise InputError("no round is finished yet", where=folder, fix="go on with `cxr-ssl run --resume` first")

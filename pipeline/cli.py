@@ -180,12 +180,12 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Evidence of a finished run: its holdout in detail, another pool, or another run beside it."""
-    from pipeline import appraisal
+    from pipeline.several import commands
 
     if pool is not None and against is not None:
         raise InputError("--pool and --against are two questions", fix="ask them one after the other")
     given = _overrides({"evaluate.prevalences": prevalence or None}, set_)
-    _answer(appraisal.evaluate_run(folder, pool, against, given), as_json, shown.evaluation)
+    _answer(commands.evaluate(folder, pool, against, given), as_json, shown.evaluation)
 
 
 @app.command()
@@ -211,9 +211,9 @@ def export_model(
     as_json: JsonOption = False,
 ) -> None:
     """Write the run's classifier for use elsewhere: ONNX from scan to probability, safetensors, preprocessing, card."""
-    from pipeline import export
+    from pipeline.several import commands
 
-    _answer(export.export(folder, out), as_json, shown.exported)
+    _answer(commands.export_model(folder, out), as_json, shown.exported)
 
 
 @queue_app.command("export")

@@ -63,10 +63,6 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         RunDirError: no round has learned anything yet, or `out` is not empty.
         InputError: the backbone of the run cannot be had here, or the check fails.
     """
-    from pipeline.several import commands, layout
-
-    if layout.parts_in(run):
-        return commands.export_all(run, out)
     config, out = config_of(run), out.absolute()
     home = run / "rounds" / f"{last_round(run):02d}" / "model"
     if not (home / "card.json").exists():

@@ -1,4 +1,4 @@
-"""What `evaluate` and `export` do with a run of independent findings: the same, finding by finding."""
+"""What `evaluate` and `export` do: of a run of independent findings the same, finding by finding."""
 
 import logging
 from pathlib import Path
@@ -17,15 +17,18 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: dict[str, Any]) -> dict[str, Any]:
-    """The evidence of every finding; see `appraisal.evaluate_run`.
+    """The evidence of a run; see `appraisal.evaluate_run`.
 
     Returns:
-        {"findings": {finding: what it returns}, "report"}; a finding that has no classifier yet is left out.
+        What that returns; of independent findings {"findings": {finding: what it returns}, "report"}, without
+        those that have no classifier yet.
 
     Raises:
         InputError: the other run asks for other findings, or no finding can be evaluated.
     """
     parts = layout.parts_in(folder)
+    if not parts:
+        return evaluate_run(folder, pool, against, overrides)
     others = layout.parts_in(against) if against is not None else {}
     if against is not None and set(others) != set(parts):
         raise InputError(
@@ -47,15 +50,17 @@ def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: di
     return {"findings": found, "report": str(page)}
 
 
-def export_all(run: Path, out: Path) -> dict[str, Any]:
-    """Write the classifier of every finding into a folder of its own; see `export.export`.
+def export_model(run: Path, out: Path) -> dict[str, Any]:
+    """Write the classifier of a run, of independent findings each into a folder of its own; see `export.export`.
 
     Returns:
-        {"out", "findings": {finding: what it returns}}.
+        What that returns; of independent findings {"out", "findings": {finding: what it returns}}.
 
     Raises:
         RunDirError: `out` is not empty, or no finding has a classifier yet.
     """
+    if not layout.parts_in(run):
+        return export(run, out)
     out = out.absolute()
     if out.exists() and any(out.iterdir()):
         raise RunDirError("the folder is not empty", value=str(out), where="--out", fix="name a new one")
