@@ -23,7 +23,7 @@ from pipeline.errors import InputError, RunDirError
 from pipeline.evaluation import Scored, detailed, holdout, last_round
 from pipeline.models import Classifier
 from pipeline.runs import Request
-from pipeline.several.layout import refuse_part
+from pipeline.several.layout import refuse_part, whole_of
 from pipeline.tracking import Progress
 
 log = logging.getLogger(__name__)
@@ -184,9 +184,10 @@ def _compared(ctx: StageContext, other: Path) -> dict[str, Any]:
         ours.prob_SC, ours.predicted_S, theirs.prob_SC, theirs.predicted_S, ours.class_S, ours.findings, ours.group_S,
         num_bootstrap=ctx.config.evaluate.num_bootstrap, rng=ctx.rng("comparison"),
     )  # fmt: skip
-    names = [ctx.folder.absolute().name, other.absolute().name]
+    folders = [whole_of(path) or path.absolute() for path in (ctx.folder, other)]
+    names = [path.name for path in folders]
     if names[0] == names[1]:
-        names = [f"{path.absolute().parent.name}/{path.absolute().name}" for path in (ctx.folder, other)]
+        names = [f"{path.parent.name}/{path.name}" for path in folders]
     found |= {"a": names[0], "b": names[1]}
     found["metrics"] = [
         {

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pipeline import presence
 from pipeline.answers import reply_of
+from pipeline.certify import POOLED
 from pipeline.config import PoolConfig
 from pipeline.context import StageContext
 from pipeline.contracts import POOL_LABELS
@@ -70,12 +71,7 @@ def asked_for(pool: PoolConfig) -> tuple[str, ...]:
 
 def normal_first(findings: Sequence[str]) -> tuple[str, ...]:
     """The classes with those that mean "nothing found" before the others."""
-    return tuple(sorted(findings, key=lambda finding: not is_normal(finding)))
-
-
-def is_normal(finding: str) -> bool:
-    """Whether a class means that nothing was found: `normal`, `no finding`, or `no effusion` of one finding."""
-    return finding.casefold() in NORMAL_NAMES or finding.casefold().startswith(presence.absent(""))
+    return tuple(sorted(findings, key=lambda finding: finding.casefold() not in NORMAL_NAMES))
 
 
 def _independent(given: tuple[str, ...] | None, lines: list[str]) -> presence.Independent:
@@ -109,6 +105,10 @@ def _independent(given: tuple[str, ...] | None, lines: list[str]) -> presence.In
 
 def _safe(findings: tuple[str, ...]) -> tuple[str, ...]:
     """Refuse names that annotators or their spreadsheets would take for something else."""
+    if POOLED in findings:
+        raise InputError(
+            "this name stands for all classes", value=POOLED, where="pool.findings", fix="rename the class"
+        )
     taken = [finding for finding in findings if reply_of(finding, ()) is not None]
     if taken:
         raise InputError(

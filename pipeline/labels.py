@@ -174,18 +174,27 @@ def votes(table: pa.Table, up_to_round: int | None = None) -> dict[str, list[str
 
 
 def answers(table: pa.Table, image_ids: Collection[str], up_to_round: int) -> list[Answer]:
-    """Who answered these scans up to a round, in the table's order."""
+    """Who answered these scans up to a round, in the table's order.
+
+    A label of the pool that leaves a finding open is no answer: the scan may still be asked for.
+    """
     mine = pc.is_in(table["image_id"], value_set=pa.array(list(image_ids), pa.string()))
     expert = pc.and_(pc.equal(table["origin"], "expert"), pc.less_equal(table["round"], up_to_round))
     columns = ["image_id", "reply", "annotator", "round", "answer"]
     frame = table.filter(pc.and_(mine, expert)).select(columns).to_pandas()
     rows = frame.drop_duplicates(["image_id", "annotator", "answer"])
-    return [Answer(*row[:4]) for row in rows.itertuples(index=False, name=None)]
+    found = [Answer(*row[:4]) for row in rows.itertuples(index=False, name=None)]
+    return [one for one in found if one.annotator != POOL or not presence.leaves_open(one.reply)]
 
 
 def answers_of_pool(folder: Path, image_ids: Collection[str], up_to_round: int) -> list[Answer]:
     """Labels that came with the pool for these scans, maybe after they were asked for: answers too."""
     return [answer for answer in answers(read(folder), image_ids, up_to_round) if answer.annotator == POOL]
+
+
+def read_whole(table: pa.Table) -> set[str]:
+    """Scans of which nothing is left to ask: answered by somebody, or the pool's own label leaves no finding open."""
+    return {i for (i, who), reply in latest(table).items() if who != POOL or not presence.leaves_open(reply)}
 
 
 def human_answers(table: pa.Table) -> int:

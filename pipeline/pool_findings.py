@@ -250,7 +250,8 @@ def _refuse_missing(uri: str, missing: Sequence[str], header: Sequence[str], con
     raise InputError(
         f"no column for the findings {_listed(own)}", where=uri,
         fix=f"did you mean pool.columns={{{mapping}}}?" if near
-        else f"name their columns in pool.columns, or leave them out of pool.findings; there are {_listed(header)}",
+        else f"name their columns in pool.columns, add an empty one for a finding that nobody has looked for yet, "
+        f"or leave it out of pool.findings; there are {_listed(header)}",
     )  # fmt: skip
 
 

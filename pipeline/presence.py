@@ -69,6 +69,14 @@ def separators(findings: Sequence[str]) -> str:
     return r"[|;]" if any("," in finding for finding in findings) else r"[|;,]"
 
 
+def leaves_open(reply: str) -> bool:
+    """Whether a reply is a line that leaves a finding unknown; no class and no remark does."""
+    try:
+        return any(math.isnan(value) for value in read(reply).values())
+    except ValueError:
+        return False
+
+
 def said(reply: str) -> str:
     """A line for people: `effusion, mass`, `no finding`, `effusion; mass unknown`."""
     values = read(reply)

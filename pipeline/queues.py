@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pipeline import strategies
 from pipeline.context import StageContext
 from pipeline.contracts import DUPLICATES, POOL_LABELS, QUEUE, SPLIT_TABLE
+from pipeline.presence import leaves_open
 from pipeline.strategies.base import Pick, SelectionPool
 from pipeline.vectors import Vectors, unit_rows
 
@@ -146,13 +147,16 @@ def draw(
 def holdout_request(ctx: StageContext, labelled: set[str]) -> list[str]:
     """Holdout scans to label when the pool brings too few labels for them: uniform by patient, one scan each.
 
-    Patients with a labelled scan are not asked again; they count towards `queue.holdout_budget`.
+    Patients with a labelled scan are not asked again; they count towards `queue.holdout_budget`. A label that leaves an
+    independent finding open is none.
     """
     vectors = Vectors.open(ctx.folder)
     splits = SPLIT_TABLE.read(ctx.folder)
     holdout = splits.filter(pc.and_(pc.equal(splits["split"], "holdout"), vectors.has(splits["image_id"])))
     truth = POOL_LABELS.read(ctx.folder)
-    known = set(truth.filter(pc.is_valid(truth["label"]))["image_id"].to_pylist()) | labelled
+    whole = [label for label in pc.unique(truth["label"]).to_pylist() if label is not None and not leaves_open(label)]
+    is_known = pc.is_in(truth["label"], value_set=pa.array(whole, pa.string()))
+    known = set(truth.filter(is_known)["image_id"].to_pylist()) | labelled
     by_group: dict[str, list[str]] = {}
     done: set[str] = set()
     for image_id, group in zip(holdout["image_id"].to_pylist(), holdout["group_id"].to_pylist(), strict=True):

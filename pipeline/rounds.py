@@ -159,7 +159,7 @@ class Loop:
     def _draw(self, round_index: int) -> pa.Table:
         labels.settle(self.ctx.folder, self.data.findings)
         table, config = labels.read(self.ctx.folder), self.ctx.config
-        answered = set(labels.votes(table))
+        answered = labels.read_whole(table)
         holdout = [] if config.oracle or round_index > 1 else queues.holdout_request(self.ctx, answered)
         again = [] if config.oracle else self._second_looks(round_index, table)
         return queues.draw(

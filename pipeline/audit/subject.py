@@ -142,9 +142,12 @@ class Subject:
     @cached_property
     def findings(self) -> tuple[str, ...]:
         """The classes that have a label, in a fixed order with a normal one first."""
-        from pipeline.findings import normal_first
+        from pipeline.findings import asked_for, normal_first
 
-        return normal_first(sorted({label for label in self.label_N if label is not None}))
+        found = {label for label in self.label_N if label is not None}
+        if self.config.pool.finding is not None:
+            return tuple(name for name in asked_for(self.config.pool) if name in found)
+        return normal_first(sorted(found))
 
     @cached_property
     def labelled(self) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline import bootstrap
 from pipeline.bootstrap import Floats, Ints
 from pipeline.evidence.holm import holm
-from pipeline.findings import is_normal
+from pipeline.findings import NORMAL_NAMES
 from pipeline.metrics import values_and_intervals
 from pipeline.weighted import Scores, number
 
@@ -212,5 +212,5 @@ def _difference_interval(
 
 
 def _normal(findings: Sequence[str]) -> list[int]:
-    named = [c for c, finding in enumerate(findings) if is_normal(finding)]
+    named = [c for c, finding in enumerate(findings) if finding.casefold() in NORMAL_NAMES]
     return named or ([0] if len(findings) == 2 else [])

@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from ruamel.yaml import YAML
 
 from pipeline import labels, presence
-from pipeline.contracts import LABELS, QUEUE, SPLIT_TABLE
+from pipeline.annotators import worklist
+from pipeline.contracts import LABELS, SPLIT_TABLE
 from pipeline.readings import AGREEMENT
 from pipeline.report import gather, verdict
 from pipeline.report.cautions import cautions
@@ -34,10 +34,11 @@ def read(folder: Path, folders: Mapping[str, Path]) -> Overview:
     latest = (rounds[-1].get("findings") or {}) if rounds else {}
     seen = read_ids if train_ids is None else read_ids & train_ids
     text = (folder / "resolved.yaml").read_text("utf-8") if (folder / "resolved.yaml").is_file() else ""
+    config = YAML(typ="safe", pure=True).load(text) or {}
     return Overview(
         folder=folder,
         parts=[_part(finding, place, latest.get(finding) or {}, seen) for finding, place in folders.items()],
-        config=YAML(typ="safe", pure=True).load(text) or {},
+        config=config,
         config_text=text,
         env=_json(folder / "env.json"),
         status=_json(folder / "status.json"),
@@ -46,7 +47,7 @@ def read(folder: Path, folders: Mapping[str, Path]) -> Overview:
         audit=verdict.read(folder) if (folder / verdict.AUDIT_FILE).is_file() else None,
         annotators=_json(folder / AGREEMENT),
         num_read=len(seen),
-        asked=_asked(folder, read_ids),
+        asked=_asked(folder, oracle=bool(config.get("oracle"))),
     )
 
 
@@ -91,13 +92,14 @@ def _train(folder: Path) -> set[str] | None:
     return set(table.filter(pc.equal(table["split"], "train"))["image_id"].to_pylist())
 
 
-def _asked(folder: Path, read_ids: set[str]) -> tuple[int, int, int] | None:
-    found = [path for path in (folder / "rounds").glob("*/queue.parquet") if path.parent.name.isdigit()]
-    if not found:
+def _asked(folder: Path, *, oracle: bool) -> tuple[int, int, int] | None:
+    """The latest round with a queue, its scans, and those of them that still wait for an answer."""
+    round_index = worklist.latest_round(folder)
+    if round_index is None:
         return None
-    latest = max(found, key=lambda path: int(path.parent.name)).parent
-    ids: pa.ChunkedArray = QUEUE.read(latest)["image_id"]
-    return int(latest.name), len(ids), len(set(ids.to_pylist()) - read_ids)
+    given = labels.answers(labels.read(folder), worklist.asked(folder), round_index)
+    found = worklist.open_worklist(folder, round_index, given, oracle=oracle)
+    return round_index, len(found.asks), len(found.open())
 
 
 def _json(path: Path) -> Row:

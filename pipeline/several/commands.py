@@ -27,6 +27,11 @@ def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: di
         InputError: the other run asks for other findings, or no finding can be evaluated.
     """
     parts = layout.parts_in(folder)
+    if not parts and against is not None and layout.parts_in(against):
+        raise InputError(
+            "is a run of independent findings, this one tells classes apart", where=str(against),
+            fix=f"compare with one of its findings, such as {next(iter(layout.parts_in(against).values()))}",
+        )  # fmt: skip
     if not parts:
         return evaluate_run(folder, pool, against, overrides)
     others = layout.parts_in(against) if against is not None else {}
@@ -36,11 +41,16 @@ def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: di
             fix=f"compare runs that ask for {', '.join(parts)}",
         )  # fmt: skip
     with run_dir.locked(folder):
-        found = {
-            finding: evaluate_run(part, pool, others.get(finding), overrides)
-            for finding, part in parts.items()
-            if _has_classifier(finding, part)
-        }
+        found, why = {}, None
+        for finding, part in parts.items():
+            if _has_classifier(finding, part):
+                try:
+                    found[finding] = evaluate_run(part, pool, others.get(finding), overrides)
+                except InputError as error:
+                    why = error
+                    log.warning("%s is left out: %s", finding, error)
+        if why is not None and not found:
+            raise why
         if not found:
             raise InputError(
                 "no finding has a classifier yet", where=folder, fix="go on with `cxr-ssl run --resume` first"

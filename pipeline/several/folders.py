@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 
 from embeddings import backbones
 from pipeline import labels, presence, run_dir
-from pipeline.answers import CANNOT_TELL, REMARKS
+from pipeline.answers import CANNOT_TELL, REJECTIONS, REMARKS
 from pipeline.audit.pixels import FILE as PIXELS
 from pipeline.context import StageContext
 from pipeline.contracts import LABELS, POOL_LABELS, QUEUE, write_text
 from pipeline.findings import findings_of
 from pipeline.journal import FILE as JOURNAL
-from pipeline.several.layout import FOLDER, INDEX
+from pipeline.several.layout import FOLDER, INDEX, known_names
 
 # What no finding changes. A link to a file that is not there yet counts as none; a write through one would replace the
 # link and leave the run's own file alone.
@@ -34,7 +34,8 @@ SHARED = (
 def parts_of(ctx: StageContext) -> dict[str, StageContext]:
     """The context of each finding's folder, made or brought up to date."""
     found = {}
-    for finding, name in _names(findings_of(ctx)).items():
+    names = _names(findings_of(ctx), known_names(ctx.folder))
+    for finding, name in names.items():
         pool = ctx.config.pool.model_copy(update={"finding": finding})
         config = ctx.config.model_copy(update={"pool": pool})
         part = replace(ctx, config=config, folder=ctx.folder / FOLDER / name)
@@ -46,20 +47,24 @@ def parts_of(ctx: StageContext) -> dict[str, StageContext]:
         _write_pool_labels(ctx.folder, part.folder, finding)
         found[finding] = part
     rows = [{"finding": finding, "folder": part.folder.name} for finding, part in found.items()]
-    write_text(ctx.folder / FOLDER / INDEX, json.dumps({"findings": rows}, indent=1, ensure_ascii=False))
+    index = {"findings": rows, "names": known_names(ctx.folder) | names}
+    write_text(ctx.folder / FOLDER / INDEX, json.dumps(index, indent=1, ensure_ascii=False))
     return found
 
 
 def project_labels(table: pa.Table, finding: str) -> pa.Table:
     """The expert rows of a label table as answers to the question of one finding.
 
-    A person who left the finding open could not tell. A pool that says nothing of it says nothing: no row.
+    A person who left the finding open could not tell. A pool that says nothing of it says nothing, and so does a person
+    who was not asked for it: no row. Whether a scan is any good is decided once, by the readings as a whole.
     """
     rows = table.filter(pc.and_(pc.equal(table["origin"], "expert"), pc.equal(table["finding"], finding)))
     value = rows["value"].to_numpy().astype(np.float32)
     remark = np.asarray(pc.is_in(rows["reply"], value_set=pa.array(REMARKS)), dtype=bool)
     machine = np.asarray(pc.is_in(rows["annotator"], value_set=pa.array(labels.MACHINES)), dtype=bool)
-    keep = pa.array(~(machine & ~remark & np.isnan(value)))
+    asked = pa.array([r for r in pc.unique(rows["reply"]).to_pylist() if r in REMARKS or finding in presence.read(r)])
+    silent = machine | ~np.asarray(pc.is_in(rows["reply"], value_set=asked.cast(pa.string())), dtype=bool)
+    keep = pa.array(~(silent & ~remark & np.isnan(value)))
     rows, value, remark = rows.filter(keep), value[np.asarray(keep)], remark[np.asarray(keep)]
     absent, present = presence.question(finding)
     named = np.where(np.isnan(value), CANNOT_TELL, np.where(value == 1.0, present, absent))
@@ -69,7 +74,18 @@ def project_labels(table: pa.Table, finding: str) -> pa.Table:
     names = pa.array([absent, present] * len(rows), pa.string())
     values = pa.array(np.stack([1.0 - value, value], axis=1).ravel().astype(np.float32))
     twice = twice.set_column(twice.column_names.index("finding"), LABELS.schema.field("finding"), names)
-    return twice.set_column(twice.column_names.index("value"), LABELS.schema.field("value"), values)
+    twice = twice.set_column(twice.column_names.index("value"), LABELS.schema.field("value"), values)
+    return _of_one_quality(twice, set(labels.rejections(table)))
+
+
+def _of_one_quality(table: pa.Table, rejected: set[str]) -> pa.Table:
+    """The rows, without remarks on a scan's quality where they win for this finding and not for the whole reading."""
+    here = pa.array(sorted(set(labels.rejections(table)) - rejected), pa.string())
+    over = pc.and_(
+        pc.is_in(table["image_id"], value_set=here), pc.is_in(table["reply"], value_set=pa.array(REJECTIONS))
+    )
+    reply = pc.if_else(over, CANNOT_TELL, table["reply"])
+    return table.set_column(table.column_names.index("reply"), LABELS.schema.field("reply"), reply)
 
 
 def disagreements(table: pa.Table, findings: Sequence[str]) -> list[str]:
@@ -103,17 +119,17 @@ def _write_pool_labels(folder: Path, part: Path, finding: str) -> None:
         POOL_LABELS.write(part, mine)
 
 
-def _names(findings: Sequence[str]) -> dict[str, str]:
-    """A folder's name for each finding: letters, digits, dots, dashes; no two alike."""
-    names: dict[str, str] = {}
+def _names(findings: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
+    """A folder's name for each finding: letters, digits, dots, dashes; no two alike, and what was given stays given."""
+    names = dict(known)
     for finding in findings:
         plain = re.sub(r"[^\w.-]+", "-", finding).strip("-.") or "finding"
-        taken = {name.casefold() for name in names.values()}
+        taken = {INDEX, *(name.casefold() for name in names.values())}
         name, number = plain, 2
         while name.casefold() in taken:
             name, number = f"{plain}-{number}", number + 1
-        names[finding] = name
-    return names
+        names.setdefault(finding, name)
+    return {finding: names[finding] for finding in findings}
 
 
 def _link(path: Path, target: Path) -> None:

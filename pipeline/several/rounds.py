@@ -11,9 +11,11 @@ import pyarrow.compute as pc
 
 from pipeline import labels, readings
 from pipeline.context import StageContext
-from pipeline.contracts import LABELS, PREDICTIONS, write_bytes, write_text
+from pipeline.contracts import LABELS, PREDICTIONS, QUEUE, write_bytes, write_text
+from pipeline.errors import AuditBlocked
 from pipeline.queues import Proposals
 from pipeline.rounds import Loop, run_loop, tell
+from pipeline.several import audit as audits
 from pipeline.several import folders
 from pipeline.several.merge import merged_row
 
@@ -35,6 +37,11 @@ class SharedLoop(Loop):
     def __init__(self, ctx: StageContext) -> None:
         super().__init__(ctx)
         self.parts = {name: Loop(part, f", {name}") for name, part in folders.parts_of(ctx).items()}
+        for part in self.parts.values():  # a finding that was added later has proposed nothing in the rounds before
+            for path in sorted((ctx.folder / "rounds").glob("*/queue.parquet")):
+                mine = part.ctx.folder / "rounds" / path.parent.name
+                if not (mine / path.name).exists():
+                    folders.write_queue(mine, QUEUE.read(path.parent), {})
 
     def learn(self, round_index: int, clock: dict[str, float]) -> None:
         """Learn every finding from its part of the answers; leaves the round's row and predictions."""
@@ -42,10 +49,11 @@ class SharedLoop(Loop):
         rows = {}
         for number, (finding, part) in enumerate(self.parts.items()):
             self.ctx.progress("findings", number, len(self.parts))
-            part.learn(round_index, {})
-            part.write_metrics()
+            self._learn_one(part, round_index)
             path = part.ctx.round_folder(round_index) / "metrics.json"
             rows[finding] = json.loads(path.read_text("utf-8"))
+        if not self.ctx.config.oracle:
+            audits.conclude(self.ctx)  # each finding was audited again with the new labels
         row = merged_row(round_index, self._num_read(round_index), rows)
         self._write_predictions(round_index)
         path = self.ctx.round_folder(round_index) / "metrics.json"
@@ -54,6 +62,20 @@ class SharedLoop(Loop):
             seconds = {name: round(value, 3) for name, value in clock.items()} | row["seconds"]
             write_text(path, json.dumps(row | {"seconds": seconds}))
             tell(round_index, ", mean of the findings", row)
+
+    def _learn_one(self, part: Loop, round_index: int) -> None:
+        """Learn one finding.
+
+        Raises:
+            AuditBlocked: its audit blocks; the run's own audit says so too.
+        """
+        try:
+            part.learn(round_index, {})
+        except AuditBlocked as blocked:
+            audits.conclude(self.ctx)
+            where = self.ctx.folder / "report" / "audit.html"
+            raise AuditBlocked(f"{part.of_what.strip(', ')}: {blocked.what}", where=where) from blocked
+        part.write_metrics()
 
     def publish(self) -> None:
         """Make the last finished round the run's, of each finding and of all."""
@@ -97,11 +119,12 @@ class SharedLoop(Loop):
             folders.write_labels(part.ctx.folder, table, finding)
 
     def _num_read(self, round_index: int) -> int:
-        """Training scans of which experts have said what they show."""
+        """Training scans of which experts have said something about a finding."""
         table = labels.read(self.ctx.folder)
-        rejected = labels.rejections(table, round_index)
-        read = (image_id for image_id, said in labels.votes(table, round_index).items() if said)
-        return sum(self.data.split.get(image_id) == "train" and image_id not in rejected for image_id in read)
+        said = pc.and_(pc.equal(table["origin"], "expert"), pc.invert(pc.is_nan(table["value"])))
+        known = table.filter(pc.and_(said, pc.less_equal(table["round"], round_index)))
+        read = set(pc.unique(known["image_id"]).to_pylist()) - set(labels.rejections(table, round_index))
+        return sum(self.data.split.get(image_id) == "train" for image_id in read)
 
     def _write_predictions(self, round_index: int) -> None:
         """The round's predictions of all findings side by side; NaN of one that has no classifier yet."""

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline import labels, presence, rounds
-from pipeline.answers import CANNOT_TELL, NOT_CXR, ORACLE, POOL, Answer
+from pipeline.answers import BAD_QUALITY, CANNOT_TELL, NOT_CXR, ORACLE, POOL, Answer
 from pipeline.contracts import LABELS, PREDICTIONS, PSEUDO, QUEUE
 from pipeline.several import folders, merge
 from tests.pipeline.tiny import FAST, call, picture
@@ -104,7 +104,7 @@ def test_the_label_table_tells_every_finding(run):
 
 def test_every_part_is_an_ordinary_run(run):
     index = json.loads((run / "findings" / "index.json").read_text())
-    assert index == {"findings": [{"finding": f, "folder": f} for f in FINDINGS]}
+    assert index["findings"] == [{"finding": f, "folder": f} for f in FINDINGS]
     for finding in FINDINGS:
         part = run / "findings" / finding
         for name in ("audit.json", "evaluation.json", "report/index.html", "report/model_card.md"):
@@ -222,6 +222,58 @@ def test_people_read_all_findings_at_once(pool, tmp_path):
     assert call("status", out, "--json").json["num_expert"] == len(asked | later)
 
 
+@pytest.fixture
+def half_known(pool, tmp_path):
+    """The pool knows the effusion of every scan and the mass of none."""
+    rows = [f"{pool / f's{i:03d}.png'},p{i // 2},{shows(i)['effusion']}," for i in range(NUM)]
+    path = tmp_path / "half.csv"
+    path.write_text("image_path,patient_id,effusion,mass\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_a_finding_the_pool_leaves_open_is_asked_for(half_known, tmp_path):
+    """In training and holdout, although another finding of the same scans is known."""
+    out = tmp_path / "run"
+    go = ["run", *SEVERAL, "--rounds", 1, "--budget", 16, "--set", "queue.holdout_budget=8", "--out", out]
+    first = call(*go, "--pool", half_known)
+    assert first.code == 3, first.err
+    kinds = QUEUE.read(out / "rounds" / "01")["kind"].to_pylist()
+    assert kinds.count("holdout") > 0 and len(kinds) - kinds.count("holdout") == 16
+    waiting = call("status", out, "--json").json["labels"]
+    assert waiting["num_open"] == len(kinds)  # what the pool says of the other finding is no answer
+    filled, _ = answered(tmp_path, out, lambda image_id: ("mass", "no finding")[int(image_id, 16) % 2])
+    assert call("labels", "import", out, filled, "--annotator", "Lee").code == 0
+    assert call("status", out, "--json").json["labels"]["num_open"] == 0
+    assert call(*go, "--resume").code == 0
+    row = rows_of(out)[-1]
+    assert row["findings"]["mass"]["num_expert"] == 16 < row["findings"]["effusion"]["num_expert"]
+
+
+def test_a_finding_can_be_added_to_a_run(pool, tmp_path):
+    out = tmp_path / "run"
+    go = ["run", *FAST, "--set", "pool.findings_are=independent", "--oracle", "--budget", 12, "--out", out]
+    assert call(*go, "--pool", pool, "--rounds", 1, "--set", "pool.findings=[mass]").code == 0
+    before = rows_of(out)[0]["findings"]["mass"]["holdout"]
+    more = call(*go, "--resume", "--rounds", 2, "--set", "pool.findings=[effusion, mass]")
+    assert more.code == 0, more.err
+    rows = rows_of(out)
+    assert [set(row["findings"]) for row in rows] == [set(FINDINGS), set(FINDINGS)]
+    assert rows[0]["findings"]["mass"]["holdout"] == before
+    assert [row["findings"]["effusion"]["num_expert"] for row in rows] == [12, 24]  # the oracle answers once more
+
+
+def test_a_pool_without_one_finding_tests_the_others(run, pool, tmp_path):
+    rows = ["image_path,patient_id,mass"]
+    for i in range(24):
+        scan(2000 + i).save(tmp_path / f"u{i:03d}.png")
+        rows.append(f"u{i:03d}.png,r{i // 2},{shows(2000 + i)['mass']}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    found = call("evaluate", run, "--pool", tmp_path, "--json")
+    assert found.code == 0, found.err
+    assert set(found.json["findings"]) == {"mass"}
+    assert "effusion is left out" in found.err
+
+
 def test_a_part_is_no_run_to_work_in(run, tmp_path):
     part = run / "findings" / "mass"
     for command in (["run", "--out", part, "--resume"], ["labels", "log", part], ["queue", "export", part]):
@@ -280,6 +332,21 @@ def test_who_left_a_finding_open_could_not_tell_but_a_pool_says_nothing():
     LABELS.check(mass)
 
 
+def test_whether_a_scan_is_any_good_is_decided_once():
+    """One reader in two holds it to be no good: that is no majority, for no finding."""
+    table = answer_rows(Answer("a", BAD_QUALITY, "Ann", 1), Answer("a", "effusion=?|mass=1", "Ben", 1))
+    for finding in FINDINGS:
+        assert labels.rejections(folders.project_labels(table, finding)) == {}
+    both = answer_rows(Answer("a", BAD_QUALITY, "Ann", 1), Answer("a", BAD_QUALITY, "Ben", 1))
+    assert labels.rejections(folders.project_labels(both, "mass")) == {"a": BAD_QUALITY}
+
+
+def test_who_was_not_asked_for_a_finding_has_not_left_it_open():
+    asked_less = answer_rows(Answer("a", "mass=1", "Lee", 1))
+    assert len(folders.project_labels(asked_less, "effusion")) == 0
+    assert len(folders.project_labels(asked_less, "mass")) == 2
+
+
 def test_readers_may_differ_on_one_finding_alone():
     table = answer_rows(Answer("a", "effusion=1|mass=0", "Lee", 1), Answer("a", "effusion=1|mass=1", "Kim", 1))
     assert folders.disagreements(table, FINDINGS) == ["a"]
@@ -304,10 +371,16 @@ def test_a_certified_bound_of_all_is_that_of_the_worst_and_none_without_checks()
 
 
 def test_folders_of_findings_are_told_apart():
-    assert folders._names(["pleural effusion", "pleural/effusion", "Ödem", "…"]) == {
-        "pleural effusion": "pleural-effusion", "pleural/effusion": "pleural-effusion-2",
-        "Ödem": "Ödem", "…": "finding",
-    }  # fmt: skip
+    names = folders._names(["pleural effusion", "pleural/effusion", "Ödem", "…", "index.json"], {})
+    assert names == {
+        "pleural effusion": "pleural-effusion",
+        "pleural/effusion": "pleural-effusion-2",
+        "Ödem": "Ödem",
+        "…": "finding",
+        "index.json": "index.json-2",
+    }
+    again = folders._names(["pleural/effusion", "Pleural effusion"], names)  # another order, one gone, one new
+    assert again == {"pleural/effusion": "pleural-effusion-2", "Pleural effusion": "Pleural-effusion-3"}
 
 
 def test_pseudo_labels_give_way_to_what_an_expert_says_of_that_finding_alone(tmp_path):
