@@ -24,7 +24,7 @@ def several_run(folder, findings=FINDINGS, num_rounds=NUM_ROUNDS):
     folder.mkdir(parents=True)
     picture = folder / "scan.png"
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(picture)
-    names = folders._names(findings)
+    names = folders._names(findings, {})
     parts = {finding: folder / layout.FOLDER / name for finding, name in names.items()}
     for finding, part in parts.items():
         question = presence.question(finding)
