@@ -20,15 +20,20 @@ ACCESS_LOG = "holdout_access.jsonl"
 
 
 def holdout_truth(folder: Path, findings: tuple[str, ...]) -> tuple[list[str], np.ndarray, list[str]]:
-    """Ids, class and patient group of every holdout scan of known class: by the pool's label, else by experts."""
+    """Ids, class and patient group of every holdout scan of known class: by the pool's label, else by experts.
+
+    A scan that experts hold to be no good tests nothing, whatever the pool says of it.
+    """
     splits = SPLIT_TABLE.read(folder)
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))
     truth = POOL_LABELS.read(folder)
     known = dict(zip(truth["image_id"].to_pylist(), truth["label"].to_pylist(), strict=True))
-    expert = labels.expert_classes(labels.read(folder), findings)
+    table = labels.read(folder)
+    expert, rejected = labels.expert_classes(table, findings), labels.rejections(table)
     classes = {
         image_id: known.get(image_id) if known.get(image_id) in findings else expert.get(image_id)
         for image_id in holdout["image_id"].to_pylist()
+        if image_id not in rejected
     }
     group = dict(zip(holdout["image_id"].to_pylist(), holdout["group_id"].to_pylist(), strict=True))
     ids, class_N = labels.class_array(classes, findings)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline import presence
+from pipeline import labels, presence
 from pipeline.answers import reply_of
 from pipeline.certify import POOLED
 from pipeline.config import PoolConfig
@@ -19,7 +19,7 @@ def check_labels(ctx: StageContext) -> None:
     Raises:
         InputError: saying what is missing.
     """
-    findings_of(ctx)
+    labels.check_people(ctx.folder, findings_of(ctx))
     if ctx.config.oracle and POOL_LABELS.read(ctx.folder)["label"].null_count == len(POOL_LABELS.read(ctx.folder)):
         raise InputError(
             "the pool has no labels to reveal", where="oracle", fix="leave --oracle out, and label the queue"

@@ -122,10 +122,8 @@ def replace_pseudo_values(folder: Path, rows: pa.Table) -> None:
         rows: Of the `LABELS` contract: one for each scan and finding that has a pseudo-label, value 1 or 0.
     """
     table = read(folder)
-    said = pc.and_(pc.equal(table["origin"], "expert"), pc.invert(pc.is_nan(table["value"])))
-    known = pc.unique(_scan_and_finding(table.filter(pc.or_(said, _of_a_person(table)))))
-    open_ = pc.invert(pc.is_in(_scan_and_finding(rows), value_set=known))
-    after = pa.concat_tables([_machine_rows(table), people_rows(table), rows.filter(open_)]).combine_chunks()
+    after = pa.concat_tables([_machine_rows(table), people_rows(table), rows]).combine_chunks()
+    after = after.filter(pc.invert(_beaten(after))).combine_chunks()
     if not _same(after, table) or not _pseudo_rows(after).equals(_pseudo_rows(table)):  # their values say something
         LABELS.write(folder, after)
 
@@ -184,12 +182,28 @@ def answers(table: pa.Table, image_ids: Collection[str], up_to_round: int) -> li
     frame = table.filter(pc.and_(mine, expert)).select(columns).to_pandas()
     rows = frame.drop_duplicates(["image_id", "annotator", "answer"])
     found = [Answer(*row[:4]) for row in rows.itertuples(index=False, name=None)]
-    return [one for one in found if one.annotator != POOL or not presence.leaves_open(one.reply)]
+    said = latest(table)
+    return [one for one in found if one.annotator != POOL or not presence.leaves_open(said[one.image_id, POOL])]
 
 
 def answers_of_pool(folder: Path, image_ids: Collection[str], up_to_round: int) -> list[Answer]:
     """Labels that came with the pool for these scans, maybe after they were asked for: answers too."""
     return [answer for answer in answers(read(folder), image_ids, up_to_round) if answer.annotator == POOL]
+
+
+def check_people(folder: Path, findings: Sequence[str]) -> None:
+    """Refuse classes that are not those people have named.
+
+    Raises:
+        InputError: naming the answers that would be lost.
+    """
+    replies = {one.answer.reply for one in Journal.open(folder).active()} - {*REMARKS}
+    _refuse_strange(_named(replies, findings), findings)
+
+
+def check_table(table: pa.Table, findings: Sequence[str]) -> None:
+    """The same for all that stands in a label table; see `check_people`."""
+    _refuse_strange(_named(set(latest(table).values()) - {*REMARKS}, findings), findings)
 
 
 def read_whole(table: pa.Table) -> set[str]:
@@ -292,7 +306,7 @@ def _values(answer: Answer, findings: Sequence[str]) -> dict[str, float]:
 def _named(replies: set[str], findings: Sequence[str]) -> set[str]:
     """The findings that replies speak of."""
     if isinstance(findings, presence.Independent):
-        return {finding for reply in replies for finding in presence.read(reply)}
+        return {finding for reply in replies for finding in presence.named(reply) or (reply,)}
     return replies
 
 
@@ -394,11 +408,30 @@ def _write(folder: Path, before: pa.Table, after: pa.Table, *, shrinks: bool = F
     had = pc.sum(pc.equal(before["origin"], "expert")).as_py() or 0
     if len(expert) < had and not shrinks:
         raise ContractError(f"{had - len(expert)} expert rows would be lost", where="labels")
-    answered = pc.is_in(after["image_id"], value_set=pc.unique(expert["image_id"]))
-    beaten = pc.and_(answered, pc.equal(after["origin"], "pseudo"))
-    after = after.filter(pc.invert(beaten)).combine_chunks()
+    after = after.filter(pc.invert(_beaten(after))).combine_chunks()
     if not _same(after, before):
         LABELS.write(folder, after)
+
+
+def _beaten(table: pa.Table) -> pa.ChunkedArray:
+    """Pseudo-labels that give way: of a scan an expert has answered; of independent findings, where one spoke of it.
+
+    A person who was asked for a finding and left it open has spoken; a pool that says nothing of it has not.
+    """
+    expert = table.filter(pc.equal(table["origin"], "expert"))
+    named = {reply: presence.named(reply) for reply in pc.unique(expert["reply"]).to_pylist()}
+    lines = pa.array([reply for reply, findings in named.items() if findings], pa.string())
+    is_line = pc.is_in(expert["reply"], value_set=lines)
+    whole = pc.unique(expert.filter(pc.invert(is_line))["image_id"])
+    one = expert.filter(is_line)
+    pairs = [f"{reply}\0{finding}" for reply, findings in named.items() for finding in findings]
+    asked = pc.is_in(
+        pc.binary_join_element_wise(one["reply"], one["finding"], "\0"), value_set=pa.array(pairs, pa.string())
+    )
+    spoken = pc.or_(pc.invert(pc.is_nan(one["value"])), pc.and_(asked, _of_a_person(one)))
+    said = pc.unique(_scan_and_finding(one.filter(spoken)))
+    given_way = pc.or_(pc.is_in(table["image_id"], value_set=whole), pc.is_in(_scan_and_finding(table), value_set=said))
+    return pc.and_(given_way, pc.equal(table["origin"], "pseudo"))
 
 
 def _same(one: pa.Table, other: pa.Table) -> bool:

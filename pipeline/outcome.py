@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from pipeline import audit, evaluate, features, labels, pseudo, queues, rollback
 from pipeline.adapt import Adapter
 from pipeline.certify import Certificate
 from pipeline.context import StageContext
-from pipeline.contracts import PREDICTIONS, PSEUDO, QUEUE, write_bytes, write_text
+from pipeline.contracts import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE, write_bytes, write_text
 from pipeline.dataset import Dataset
 from pipeline.models import Classifier, preprocessing
 from pipeline.network import Trained
 from pipeline.readings import Heard
 from pipeline.selftrain import Learned
+from pipeline.several.layout import whole_of
 from pipeline.train import Head
 
 # N scans with a vector, E expert-labelled, C findings
@@ -123,6 +124,11 @@ def adapts(ctx: StageContext, round_index: int, answered: Collection[str]) -> bo
     train = ctx.config.train
     if train.adapt == "head" or train.adapt_rounds == "all" or round_index >= ctx.config.rounds.num:
         return train.adapt != "head"
+    whole = whole_of(ctx.folder)
+    if whole is not None:  # a finding's part of a run: what is left to ask is the run's matter
+        pool = ctx.config.pool.model_copy(update={"finding": None})
+        ctx = replace(ctx, folder=whole, config=ctx.config.model_copy(update={"pool": pool}))
+        answered = labels.read_whole(labels.read(whole))
     return not queues.selection_pool(ctx, set(answered)).candidate_N.any()
 
 
@@ -169,7 +175,10 @@ def _uniform(ctx: StageContext, round_index: int) -> set[str]:
     for r in range(1, round_index + 1):
         queue = QUEUE.read(ctx.round_folder(r))
         found |= set(queue.filter(pc.equal(queue["kind"], "uniform"))["image_id"].to_pylist())
-    return found
+    if ctx.config.pool.finding is None or ctx.config.oracle:
+        return found
+    pool = POOL_LABELS.read(ctx.folder)  # drawn for another finding: this one was known, and is no sample of the open
+    return found - set(pool.filter(pc.is_valid(pool["label"]))["image_id"].to_pylist())
 
 
 def classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier:

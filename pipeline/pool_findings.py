@@ -172,7 +172,8 @@ def _without(text: str, left_out: Collection[str], separators: str) -> str:
         return text
     parts = re.split(separators, text)
     kept = [part for part in parts if presence.plain(re.sub(r"=[01?]$", "", part).lstrip(" ?")) not in left_out]
-    return text if len(kept) == len(parts) else "|".join(kept) or presence.NONE
+    nothing = CANNOT_TELL if all("=" in part for part in parts) else presence.NONE  # a full line is silent on the rest
+    return text if len(kept) == len(parts) else "|".join(kept) or nothing
 
 
 def _with(named: Sequence[str], asked: str | None, *, labelled: bool) -> tuple[str, ...]:

@@ -69,12 +69,17 @@ def separators(findings: Sequence[str]) -> str:
     return r"[|;]" if any("," in finding for finding in findings) else r"[|;,]"
 
 
+def named(reply: str) -> tuple[str, ...]:
+    """The findings a line speaks of; none of a class or a remark."""
+    try:
+        return tuple(read(reply))
+    except ValueError:
+        return ()
+
+
 def leaves_open(reply: str) -> bool:
     """Whether a reply is a line that leaves a finding unknown; no class and no remark does."""
-    try:
-        return any(math.isnan(value) for value in read(reply).values())
-    except ValueError:
-        return False
+    return bool(named(reply)) and any(math.isnan(value) for value in read(reply).values())
 
 
 def said(reply: str) -> str:

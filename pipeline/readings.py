@@ -26,6 +26,7 @@ from pipeline.contracts import PREDICTIONS, SPLIT_TABLE, write_text
 from pipeline.journal import Given, Journal
 from pipeline.queues import BLIND_CHECKS, DISPUTE, DOUBT, SECOND_LOOKS
 from pipeline.rollback import OOF
+from pipeline.several.layout import whole_of
 
 AGREEMENT = "agreement.json"
 NUM_BOOTSTRAP = 1000
@@ -100,7 +101,7 @@ def of_people(folder: Path, table: pa.Table, findings: Sequence[str], up_to_roun
 def _steered(folder: Path) -> set[tuple[str, int]]:
     """Scan and round of every reading that was not independent: a second look, or shown with the model's answer."""
     found = {(i, r) for i, r, kind in worklist.asks_of(folder) if kind in SECOND_LOOKS}
-    for path in (folder / "rounds").glob(f"*/{PREANNOTATED}"):
+    for path in ((whole_of(folder) or folder) / "rounds").glob(f"*/{PREANNOTATED}"):
         found |= {(image_id, int(path.parent.name)) for image_id in json.loads(path.read_text("utf-8"))}
     return found
 
@@ -248,7 +249,10 @@ def _doubts(
 def _seeing(folder: Path) -> dict[str, int]:
     """Answers given by somebody who could see why the scan was chosen, and scans handed out with the model's answer."""
     journal = Journal.open(folder)
-    shown = [json.loads(path.read_text("utf-8")) for path in (folder / "rounds").glob(f"*/{PREANNOTATED}")]
+    shown = [
+        json.loads(path.read_text("utf-8"))
+        for path in ((whole_of(folder) or folder) / "rounds").glob(f"*/{PREANNOTATED}")
+    ]
     return {
         "num_not_blind": sum(not journal.batches[one.batch].blind for one in journal.active()),
         "num_preannotated": sum(map(len, shown)),

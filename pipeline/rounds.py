@@ -116,8 +116,7 @@ class Loop:
     def learn(self, round_index: int, clock: dict[str, float]) -> None:
         """Learn from what the label table says up to a round, unless that was done before; leaves `metrics.json`."""
         folder = self.ctx.round_folder(round_index)
-        table = labels.read(self.ctx.folder)
-        heard = readings.hear(self.ctx.folder, table, self.data.findings, round_index)
+        heard = self.heard(round_index)
         fingerprint = self._fingerprint(round_index, heard)
         path = folder / "metrics.json"
         if path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint:
@@ -128,6 +127,10 @@ class Loop:
         seconds = {name: round(value, 3) for name, value in clock.items()}
         write_text(path, json.dumps({"round": round_index, **row, "seconds": seconds, "fingerprint": fingerprint}))
         tell(round_index, self.of_what, row)
+
+    def heard(self, round_index: int) -> Heard:
+        """What the experts have said up to a round."""
+        return readings.hear(self.ctx.folder, labels.read(self.ctx.folder), self.data.findings, round_index)
 
     def _queue(self, round_index: int) -> pa.Table:
         folder = self.ctx.round_folder(round_index)
@@ -159,6 +162,7 @@ class Loop:
     def _draw(self, round_index: int) -> pa.Table:
         labels.settle(self.ctx.folder, self.data.findings)
         table, config = labels.read(self.ctx.folder), self.ctx.config
+        labels.check_table(table, self.data.findings)
         answered = labels.read_whole(table)
         holdout = [] if config.oracle or round_index > 1 else queues.holdout_request(self.ctx, answered)
         again = [] if config.oracle else self._second_looks(round_index, table)

@@ -265,7 +265,8 @@ def _holdout(tables: dict[str, pa.Table], findings: tuple[str, ...]) -> Holdout 
         if label
     }
     truth = {**_answers(tables["labels"], findings), **truth} if len(ids) else {}
-    keep = [index for index, image_id in enumerate(ids) if truth.get(image_id) in findings]
+    rejected = labels.rejections(tables["labels"])
+    keep = [i for i, image_id in enumerate(ids) if truth.get(image_id) in findings and image_id not in rejected]
     if not keep:
         return None
     prob_CN = [np.asarray(rows[f"prob_{finding}"].to_numpy(), dtype=np.float64)[keep] for finding in findings]

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from embeddings import backbones
 from pipeline import labels, presence, run_dir
-from pipeline.answers import CANNOT_TELL, REJECTIONS, REMARKS
+from pipeline.answers import CANNOT_TELL, REMARKS
 from pipeline.audit.pixels import FILE as PIXELS
 from pipeline.context import StageContext
 from pipeline.contracts import LABELS, POOL_LABELS, QUEUE, write_text
@@ -56,7 +56,7 @@ def project_labels(table: pa.Table, finding: str) -> pa.Table:
     """The expert rows of a label table as answers to the question of one finding.
 
     A person who left the finding open could not tell. A pool that says nothing of it says nothing, and so does a person
-    who was not asked for it: no row. Whether a scan is any good is decided once, by the readings as a whole.
+    who was not asked for it: no row.
     """
     rows = table.filter(pc.and_(pc.equal(table["origin"], "expert"), pc.equal(table["finding"], finding)))
     value = rows["value"].to_numpy().astype(np.float32)
@@ -74,18 +74,7 @@ def project_labels(table: pa.Table, finding: str) -> pa.Table:
     names = pa.array([absent, present] * len(rows), pa.string())
     values = pa.array(np.stack([1.0 - value, value], axis=1).ravel().astype(np.float32))
     twice = twice.set_column(twice.column_names.index("finding"), LABELS.schema.field("finding"), names)
-    twice = twice.set_column(twice.column_names.index("value"), LABELS.schema.field("value"), values)
-    return _of_one_quality(twice, set(labels.rejections(table)))
-
-
-def _of_one_quality(table: pa.Table, rejected: set[str]) -> pa.Table:
-    """The rows, without remarks on a scan's quality where they win for this finding and not for the whole reading."""
-    here = pa.array(sorted(set(labels.rejections(table)) - rejected), pa.string())
-    over = pc.and_(
-        pc.is_in(table["image_id"], value_set=here), pc.is_in(table["reply"], value_set=pa.array(REJECTIONS))
-    )
-    reply = pc.if_else(over, CANNOT_TELL, table["reply"])
-    return table.set_column(table.column_names.index("reply"), LABELS.schema.field("reply"), reply)
+    return twice.set_column(twice.column_names.index("value"), LABELS.schema.field("value"), values)
 
 
 def disagreements(table: pa.Table, findings: Sequence[str]) -> list[str]:

@@ -1,8 +1,11 @@
 """The loop of independent findings: one queue, one expert reading of all findings, one round of learning for each."""
 
 import json
+import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +17,15 @@ from pipeline.context import StageContext
 from pipeline.contracts import LABELS, PREDICTIONS, QUEUE, write_bytes, write_text
 from pipeline.errors import AuditBlocked
 from pipeline.queues import Proposals
+from pipeline.readings import Heard
 from pipeline.rounds import Loop, run_loop, tell
 from pipeline.several import audit as audits
 from pipeline.several import folders
 from pipeline.several.merge import merged_row
 
 # N scans with a vector
+
+log = logging.getLogger(__name__)
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -31,39 +37,76 @@ def run(ctx: StageContext) -> dict[str, Any]:
     return run_loop(SharedLoop(ctx))
 
 
+class PartLoop(Loop):
+    """The rounds of one finding.
+
+    Args:
+        ctx: Of the finding's folder.
+        finding: Its name.
+        whole: Folder of the run.
+    """
+
+    def __init__(self, ctx: StageContext, finding: str, whole: Path) -> None:
+        super().__init__(ctx, f", {finding}")
+        self.whole = whole
+
+    def heard(self, round_index: int) -> Heard:
+        """What the experts have said of the finding; whether a scan is any good their readings as a whole decide."""
+        found = super().heard(round_index)
+        rejected = labels.rejections(labels.read(self.whole), round_index)
+        return replace(found, rejected={i: why for i, why in found.rejected.items() if i in rejected})
+
+    def settled(self, round_index: int) -> set[str]:
+        """Scans of which the finding is known, or a round has proposed something."""
+        classes = labels.expert_classes(labels.read(self.ctx.folder), self.data.findings)
+        return {i for i, known in classes.items() if known is not None} | set(self.proposals(round_index).finding)
+
+
 class SharedLoop(Loop):
     """One run's rounds, learned finding by finding."""
 
     def __init__(self, ctx: StageContext) -> None:
         super().__init__(ctx)
-        self.parts = {name: Loop(part, f", {name}") for name, part in folders.parts_of(ctx).items()}
-        for part in self.parts.values():  # a finding that was added later has proposed nothing in the rounds before
-            for path in sorted((ctx.folder / "rounds").glob("*/queue.parquet")):
-                mine = part.ctx.folder / "rounds" / path.parent.name
-                if not (mine / path.name).exists():
-                    folders.write_queue(mine, QUEUE.read(path.parent), {})
+        self.parts = {name: PartLoop(part, name, ctx.folder) for name, part in folders.parts_of(ctx).items()}
+        for finding, part in self.parts.items():
+            self._catch_up(finding, part)
+
+    def _catch_up(self, finding: str, part: PartLoop) -> None:
+        """A finding that was added later has proposed nothing in the rounds before."""
+        queues = [path.parent for path in sorted((self.ctx.folder / "rounds").glob("*/queue.parquet"))]
+        missed = [path for path in queues if not (part.ctx.folder / "rounds" / path.name / "queue.parquet").exists()]
+        for path in missed:
+            folders.write_queue(part.ctx.folder / "rounds" / path.name, QUEUE.read(path), {})
+        if missed and not self.ctx.config.oracle:
+            log.warning(
+                "%s was added after %d rounds: scans that people have read are not asked for again, of the holdout "
+                "neither; what the pool itself says of it counts", finding, len(missed),
+            )  # fmt: skip
 
     def learn(self, round_index: int, clock: dict[str, float]) -> None:
         """Learn every finding from its part of the answers; leaves the round's row and predictions."""
         self._project()
         rows = {}
+        path = self.ctx.round_folder(round_index) / "metrics.json"
+        before = path.read_text("utf-8") if path.exists() else None
+        path.unlink(missing_ok=True)  # until all findings have learned, the round counts as not finished
         for number, (finding, part) in enumerate(self.parts.items()):
             self.ctx.progress("findings", number, len(self.parts))
             self._learn_one(part, round_index)
-            path = part.ctx.round_folder(round_index) / "metrics.json"
-            rows[finding] = json.loads(path.read_text("utf-8"))
+            mine = part.ctx.round_folder(round_index) / "metrics.json"
+            rows[finding] = json.loads(mine.read_text("utf-8"))
         if not self.ctx.config.oracle:
             audits.conclude(self.ctx)  # each finding was audited again with the new labels
         row = merged_row(round_index, self._num_read(round_index), rows)
         self._write_predictions(round_index)
-        path = self.ctx.round_folder(round_index) / "metrics.json"
-        known = json.loads(path.read_text("utf-8"))["fingerprint"] if path.exists() else None
-        if known != row["fingerprint"]:
+        if before is not None and json.loads(before)["fingerprint"] == row["fingerprint"]:
+            write_text(path, before)
+        else:
             seconds = {name: round(value, 3) for name, value in clock.items()} | row["seconds"]
             write_text(path, json.dumps(row | {"seconds": seconds}))
             tell(round_index, ", mean of the findings", row)
 
-    def _learn_one(self, part: Loop, round_index: int) -> None:
+    def _learn_one(self, part: PartLoop, round_index: int) -> None:
         """Learn one finding.
 
         Raises:
@@ -92,9 +135,11 @@ class SharedLoop(Loop):
         readings.save_counts(self.ctx.folder, table, len(folders.disagreements(table, list(self.parts))))
 
     def proposals(self, round_index: int) -> Proposals:
-        """Scans that have a proposal of some finding, and those that have one of every finding."""
+        """Scans that have a proposal of some finding, and those of which no finding is left open."""
+        self._project()
         found = [set(part.proposals(round_index).finding) for part in self.parts.values()]
-        return Proposals(dict.fromkeys(sorted(set().union(*found))), frozenset(set.intersection(*found)))
+        settled = set.intersection(*(part.settled(round_index) for part in self.parts.values()))
+        return Proposals(dict.fromkeys(sorted(set().union(*found))), frozenset(settled))
 
     def second_looks(self, round_index: int, table: pa.Table, num: int) -> list[tuple[str, str]]:
         """Scans that some finding wants looked at again; the findings take turns."""

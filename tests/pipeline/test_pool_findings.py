@@ -165,6 +165,12 @@ def test_findings_that_nobody_asked_for_are_left_out_and_said(tmp_path, caplog):
     assert [record.message for record in caplog.records] == ["the labels name 'Hernia', which pool.findings leaves out"]
 
 
+def test_a_full_line_is_silent_on_findings_it_does_not_name(tmp_path):
+    text = "image_path,label\na.png,hernia=1\nb.png,effusion=1|hernia=0\nc.png,mass=0|effusion=0\n"
+    found = labels(tmp_path, text, findings=("effusion", "mass"))
+    assert found == [None, "effusion=1|mass=?", "effusion=0|mass=0"]
+
+
 def test_a_misspelt_finding_is_not_taken_for_an_absent_one(tmp_path):
     message = refused(tmp_path, "image_path,label\na.png,Effusion|Mass\n", findings=("Efusion", "Mass"))
     assert "Efusion" in message and "Did you mean 'Effusion'?" in message

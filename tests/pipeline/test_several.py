@@ -12,10 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline import labels, presence, rounds
+from pipeline import labels, presence, readings, rounds
+from pipeline.annotators.handouts import PREANNOTATED
 from pipeline.answers import BAD_QUALITY, CANNOT_TELL, NOT_CXR, ORACLE, POOL, Answer
 from pipeline.contracts import LABELS, PREDICTIONS, PSEUDO, QUEUE
+from pipeline.readings import Heard
 from pipeline.several import folders, merge
+from pipeline.several.rounds import PartLoop
 from tests.pipeline.tiny import FAST, call, picture
 
 FINDINGS = ("effusion", "mass")
@@ -262,6 +265,39 @@ def test_a_finding_can_be_added_to_a_run(pool, tmp_path):
     assert [row["findings"]["effusion"]["num_expert"] for row in rows] == [12, 24]  # the oracle answers once more
 
 
+def test_an_emptied_cell_of_the_pool_is_asked_for(pool, tmp_path):
+    """What the pool said before it left a finding open is no answer any more."""
+    out = tmp_path / "run"
+    go = ["run", *FAST, "--set", "pool.findings_are=independent", "--budget", 12, "--out", out]
+    known = [f"{pool / f's{i:03d}.png'},p{i // 2},{shows(i)['mass']}," for i in range(NUM)]
+    path = tmp_path / "pool.csv"
+    path.write_text("image_path,patient_id,mass,effusion\n" + "\n".join(known) + "\n")
+    assert call(*go, "--pool", path, "--rounds", 1, "--set", "pool.findings=[mass]").code == 0
+    more = call(*go, "--resume", "--rounds", 2, "--set", "pool.findings=[effusion, mass]")
+    assert more.code == 3, more.err
+    assert "effusion was added after 1 rounds" in more.err
+    told = call("status", out, "--json").json["labels"]
+    assert told["num_open"] == told["num_asked"] > 0
+
+
+def test_findings_that_people_have_named_cannot_be_left_out(pool, tmp_path):
+    """Refused before anything of the run has changed."""
+    out = tmp_path / "run"
+    go = ["run", *FAST, "--set", "pool.findings_are=independent", "--budget", 12, "--rounds", 1, "--out", out]
+    blank = tmp_path / "blank.csv"
+    rows = [f"{pool / f's{i:03d}.png'},p{i // 2},," for i in range(NUM)]
+    blank.write_text("image_path,patient_id,effusion,mass\n" + "\n".join(rows) + "\n")
+    assert call(*go, "--pool", blank, "--set", "pool.findings=[effusion, mass]").code == 3
+    filled, _ = answered(tmp_path, out, lambda _: "effusion")
+    assert call("labels", "import", out, filled, "--annotator", "Lee").code == 0
+    index = (out / "findings" / "index.json").read_bytes()
+    for wrong in ("pool.findings=[mass]", "pool.findings_are=exclusive"):
+        refused = call(*go, "--resume", "--set", wrong)
+        assert refused.code == 2, refused.err
+        assert "experts have given labels outside the classes" in refused.message
+        assert (out / "findings" / "index.json").read_bytes() == index
+
+
 def test_a_pool_without_one_finding_tests_the_others(run, pool, tmp_path):
     rows = ["image_path,patient_id,mass"]
     for i in range(24):
@@ -332,13 +368,25 @@ def test_who_left_a_finding_open_could_not_tell_but_a_pool_says_nothing():
     LABELS.check(mass)
 
 
-def test_whether_a_scan_is_any_good_is_decided_once():
-    """One reader in two holds it to be no good: that is no majority, for no finding."""
-    table = answer_rows(Answer("a", BAD_QUALITY, "Ann", 1), Answer("a", "effusion=?|mass=1", "Ben", 1))
+def test_whether_a_scan_is_any_good_the_readings_as_a_whole_decide(tmp_path):
+    """One reader in two holds it to be no good: no majority, for no finding, and what comes later changes nothing."""
+    table = answer_rows(
+        Answer("a", BAD_QUALITY, "Ann", 1),
+        Answer("a", "effusion=?|mass=1", "Ben", 1),
+        Answer("a", BAD_QUALITY, "Cat", 2),
+        Answer("b", BAD_QUALITY, "Ann", 1),
+    )
+    LABELS.write(tmp_path, table)
     for finding in FINDINGS:
-        assert labels.rejections(folders.project_labels(table, finding)) == {}
-    both = answer_rows(Answer("a", BAD_QUALITY, "Ann", 1), Answer("a", BAD_QUALITY, "Ben", 1))
-    assert labels.rejections(folders.project_labels(both, "mass")) == {"a": BAD_QUALITY}
+        part = object.__new__(PartLoop)
+        part.whole = tmp_path
+        with mock.patch.object(rounds.Loop, "heard", lambda _, r, f=finding: heard_of(table, f, r)):
+            assert [part.heard(r).rejected for r in (1, 2)] == [{"b": BAD_QUALITY}, dict.fromkeys("ab", BAD_QUALITY)]
+
+
+def heard_of(table, finding, round_index):
+    mine = folders.project_labels(table, finding)
+    return Heard({}, {}, labels.rejections(mine, round_index))
 
 
 def test_who_was_not_asked_for_a_finding_has_not_left_it_open():
@@ -381,6 +429,27 @@ def test_folders_of_findings_are_told_apart():
     }
     again = folders._names(["pleural/effusion", "Pleural effusion"], names)  # another order, one gone, one new
     assert again == {"pleural/effusion": "pleural-effusion-2", "Pleural effusion": "Pleural-effusion-3"}
+
+
+def test_an_answer_elsewhere_costs_no_pseudo_label(tmp_path):
+    """Of a scan that the pool knows in part, the rest keeps its pseudo-labels whatever is answered about others."""
+    LABELS.write(tmp_path, answer_rows(Answer("a", "effusion=1|mass=?", POOL, 0)))
+    one = {"image_id": "a", "finding": "mass", "value": 1.0, "origin": "pseudo", "annotator": "model", "answer": -1,
+           "round": 1, "probability": 0.9}  # fmt: skip
+    labels.replace_pseudo_values(tmp_path, pa.Table.from_pylist([one], LABELS.schema))
+    labels.add_answers(tmp_path, [Answer("b", "effusion=1|mass=1", ORACLE, 1)], presence.Independent(FINDINGS))
+    assert labels.read(tmp_path)["origin"].to_pylist().count("pseudo") == 1
+    labels.add_answers(tmp_path, [Answer("a", "effusion=1|mass=0", ORACLE, 1)], presence.Independent(FINDINGS))
+    assert labels.read(tmp_path)["origin"].to_pylist().count("pseudo") == 0
+
+
+def test_readings_shown_with_the_models_answer_are_steered_for_every_finding(tmp_path):
+    part = tmp_path / "findings" / "mass"
+    (tmp_path / "rounds" / "02").mkdir(parents=True)
+    (tmp_path / "rounds" / "02" / PREANNOTATED).write_text('["a"]')
+    part.mkdir(parents=True)
+    (part.parent / "index.json").write_text(json.dumps({"findings": [{"finding": "mass", "folder": "mass"}]}))
+    assert readings._steered(part) == readings._steered(tmp_path) == {("a", 2)}
 
 
 def test_pseudo_labels_give_way_to_what_an_expert_says_of_that_finding_alone(tmp_path):
