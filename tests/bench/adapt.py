@@ -16,7 +16,6 @@ from tests.bench import pools, tables
 
 LABELS: dict[str, dict[str, Any]] = {
     "100 in 5 rounds": {"queue.budget": 20, "rounds.num": 5},
-    "100 in 5 rounds, each adapts": {"queue.budget": 20, "rounds.num": 5, "train.adapt_rounds": "all"},
     "234 in 6 rounds": {"queue.budget": 39, "rounds.num": 6},
     "all, at once": {"queue.budget": 5232, "rounds.num": 1, "network.epochs": 4, "calibrate.num_folds": 2},
 }

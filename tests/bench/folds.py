@@ -33,8 +33,8 @@ FILE = tables.RESULTS / "folds.json"
 def main(data: Path, given: Namespace) -> None:
     """Run what is missing and write the table after each."""
     for task, findings in TASKS.items():
-        for fold in range(NUM_FOLDS):
-            for labels in LABELS:
+        for labels in LABELS:
+            for fold in range(NUM_FOLDS):
                 for way in WAYS:
                     if f"{task}/{labels}/{way}/{fold}" not in _known():
                         row = _run(data, findings, LABELS[labels], WAYS[way], fold)
