@@ -10,6 +10,7 @@ from pipeline import run_dir
 Row = dict[str, Any]
 MEANS = ("auroc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
 RANK = {"ok": 0, "warn": 1, "block": 2}
+LOWER_IS_WORSE = ("class-imbalance", "too-few-cases")
 MAX_QUOTED = 3  # findings whose message a merged check repeats
 
 
@@ -108,13 +109,21 @@ def merged_audit(found: Mapping[str, Row]) -> Row:
 def _worst(of: Mapping[str, Row]) -> Row:
     """The worst of one check, with what it says of the findings that are as bad."""
     rank = max(RANK[check["severity"]] for check in of.values())
-    bad = {finding: check for finding, check in of.items() if RANK[check["severity"]] == rank}
+    bad = {f: check for f, check in sorted(of.items(), key=_badness) if RANK[check["severity"]] == rank}
     worst = next(iter(bad.values()))
     if len({check["message"] for check in of.values()}) == 1:
         return worst
     quoted = [f"{finding}: {check['message']}" for finding, check in list(bad.items())[:MAX_QUOTED]]
     more = f" (and {len(bad) - MAX_QUOTED} more findings)" if len(bad) > MAX_QUOTED else ""
     return worst | {"message": " ".join(quoted) + more, "count": max(check["count"] for check in bad.values())}
+
+
+def _badness(item: tuple[str, Row]) -> float:
+    """Sort key of findings by a check's number, the worst first; those without one last, else in their order."""
+    value = item[1]["value"]
+    if value is None:
+        return math.inf
+    return float(value) if item[1]["id"] in LOWER_IS_WORSE else -float(value)
 
 
 def _distinct(rows: Iterable[Row]) -> list[Row]:

@@ -418,6 +418,31 @@ def test_a_certified_bound_of_all_is_that_of_the_worst_and_none_without_checks()
     assert unchecked["pseudo_precision_certified"] is None
 
 
+def test_the_run_is_audited_as_its_worst_finding():
+    def check(name, severity, value, message):
+        return {"id": name, "severity": severity, "value": value, "message": message, "count": 1}
+
+    def one(labels_hash, *checks):
+        facts = {"classes": {}, "num_labelled": 4, "labels_hash": labels_hash}
+        return {"facts": facts, "checks": list(checks), "shortcuts": [{"finding": labels_hash}], "external": []}
+
+    found = merge.merged_audit(
+        {
+            "a": one("x", check("class-imbalance", "ok", 0.3, "a."), check("exact-duplicates", "ok", 0.1, "same."),
+                     check("metadata-predicts-label", "warn", 0.7, "much.")),
+            "b": one("y", check("class-imbalance", "ok", 0.1, "b."), check("exact-duplicates", "ok", 0.1, "same."),
+                     check("metadata-predicts-label", "block", 0.96, "all.")),
+        }
+    )  # fmt: skip
+    by_id = {check["id"]: check for check in found["checks"]}
+    assert by_id["class-imbalance"]["value"] == 0.1  # the rarer finding
+    assert by_id["exact-duplicates"]["message"] == "same."
+    assert (by_id["metadata-predicts-label"]["severity"], by_id["metadata-predicts-label"]["message"]) == (
+        "block", "b: all.",
+    )  # fmt: skip
+    assert found["shortcuts"] == [{"finding": "x"}, {"finding": "y"}]
+
+
 def test_folders_of_findings_are_told_apart():
     names = folders._names(["pleural effusion", "pleural/effusion", "Ödem", "…", "index.json"], {})
     assert names == {
