@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -106,7 +106,8 @@ def learn_round(
         row["holdout"] = evaluate.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
     row |= {"calibration_auroc": rollback.oof_auroc(oof_prob_EC, material.class_E), "rolled_back": rolled_back}
     _save_model(ctx, round_index, model, learned, row)
-    _write_predictions(ctx, data, round_index, prob_NC, predicted_N)
+    names = [data.findings[c] for c in predicted_N]
+    write_predictions(ctx, data, round_index, names, dict(zip(data.findings, prob_NC.T, strict=True)))
     if adapter is not None:
         adapter.clean()
     return row
@@ -262,21 +263,21 @@ def _predictions(folder: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return prob_NC.astype(np.float64), np.asarray(index.to_numpy(), np.int64)
 
 
-def _write_predictions(
-    ctx: StageContext, data: Dataset, round_index: int, prob_NC: np.ndarray, predicted_N: np.ndarray
+def write_predictions(
+    ctx: StageContext, data: Dataset, round_index: int, predicted_N: Sequence[str], prob_N: Mapping[str, np.ndarray]
 ) -> None:
-    names = np.array(data.findings, dtype=object)
+    """Write a round's `predictions.parquet`: what is said of every scan, and the probability of each finding."""
     table = pa.table(
         {
             "image_id": data.ids_N,
             "split": [data.split[image_id] for image_id in data.ids_N],
             "round": np.full(len(data.ids_N), round_index, np.int32),
-            "predicted": names[predicted_N],
+            "predicted": predicted_N,
         },
         schema=PREDICTIONS.schema,
     )
-    for c, finding in enumerate(data.findings):
-        table = table.append_column(f"prob_{finding}", pa.array(prob_NC[:, c].astype(np.float32)))
+    for finding, values_N in prob_N.items():
+        table = table.append_column(f"prob_{finding}", pa.array(values_N.astype(np.float32)))
     PREDICTIONS.write(ctx.round_folder(round_index), table)
 
 

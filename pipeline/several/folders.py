@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ from pipeline import labels, presence, run_dir
 from pipeline.answers import CANNOT_TELL, REMARKS
 from pipeline.audit.pixels import FILE as PIXELS
 from pipeline.context import StageContext
-from pipeline.contracts import LABELS, POOL_LABELS, QUEUE, write_text
+from pipeline.contracts import LABELS, POOL_LABELS, QUEUE, Contract, write_text
 from pipeline.findings import findings_of
 from pipeline.journal import FILE as JOURNAL
 from pipeline.several.layout import FOLDER, INDEX, known_names
@@ -69,12 +70,10 @@ def project_labels(table: pa.Table, finding: str) -> pa.Table:
     absent, present = presence.question(finding)
     named = np.where(np.isnan(value), CANNOT_TELL, np.where(value == 1.0, present, absent))
     reply = pc.if_else(pa.array(remark), rows["reply"], pa.array(named.astype(object), pa.string()))
-    both = rows.set_column(rows.column_names.index("reply"), LABELS.schema.field("reply"), reply)
-    twice = both.take(pa.array(np.repeat(np.arange(len(rows)), 2)))
+    twice = _with(rows, LABELS, "reply", reply).take(pa.array(np.repeat(np.arange(len(rows)), 2)))
     names = pa.array([absent, present] * len(rows), pa.string())
     values = pa.array(np.stack([1.0 - value, value], axis=1).ravel().astype(np.float32))
-    twice = twice.set_column(twice.column_names.index("finding"), LABELS.schema.field("finding"), names)
-    return twice.set_column(twice.column_names.index("value"), LABELS.schema.field("value"), values)
+    return _with(_with(twice, LABELS, "finding", names), LABELS, "value", values)
 
 
 def disagreements(table: pa.Table, findings: Sequence[str]) -> list[str]:
@@ -92,9 +91,8 @@ def write_labels(part: Path, table: pa.Table, finding: str) -> None:
 def write_queue(part_round: Path, queue: pa.Table, proposed: dict[str, str]) -> None:
     """A finding's copy of the run's queue, with its own proposals: they are frozen before anybody is asked."""
     column = pa.array([proposed.get(image_id) for image_id in queue["image_id"].to_pylist()], pa.string())
-    place = queue.column_names.index("proposed")
     part_round.mkdir(parents=True, exist_ok=True)
-    QUEUE.write(part_round, queue.set_column(place, QUEUE.schema.field("proposed"), column))
+    QUEUE.write(part_round, _with(queue, QUEUE, "proposed", column))
 
 
 def _write_pool_labels(folder: Path, part: Path, finding: str) -> None:
@@ -102,10 +100,15 @@ def _write_pool_labels(folder: Path, part: Path, finding: str) -> None:
     lines = pc.unique(table["label"]).drop_null()
     classes = pa.array([presence.class_of(line, finding) for line in lines.to_pylist()], pa.string())
     label = classes.take(pc.index_in(table["label"], value_set=lines).combine_chunks())
-    mine = table.set_column(table.column_names.index("label"), POOL_LABELS.schema.field("label"), label)
+    mine = _with(table, POOL_LABELS, "label", label)
     path = part / f"{POOL_LABELS.name}.parquet"
     if not path.exists() or not POOL_LABELS.read(part).equals(mine):
         POOL_LABELS.write(part, mine)
+
+
+def _with(table: pa.Table, contract: Contract, name: str, values: Any) -> pa.Table:
+    """The table with other values in one column of its contract."""
+    return table.set_column(table.column_names.index(name), contract.schema.field(name), values)
 
 
 def _names(findings: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:

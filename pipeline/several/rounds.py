@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import labels, readings
+from pipeline import labels, outcome, presence, readings
 from pipeline.context import StageContext
 from pipeline.contracts import LABELS, PREDICTIONS, QUEUE, write_bytes, write_text
 from pipeline.errors import AuditBlocked
@@ -174,29 +174,22 @@ class SharedLoop(Loop):
     def _write_predictions(self, round_index: int) -> None:
         """The round's predictions of all findings side by side; NaN of one that has no classifier yet."""
         ids = pa.array(self.data.ids_N, pa.string())
-        prob = {finding: np.full(len(ids), np.nan, np.float32) for finding in self.parts}
-        sign = {finding: np.full(len(ids), "?", dtype=object) for finding in self.parts}
+        prob_N = {finding: np.full(len(ids), np.nan, np.float32) for finding in self.parts}
+        said_N = {finding: np.full(len(ids), presence.UNKNOWN) for finding in self.parts}
         for finding, part in self.parts.items():
             folder = part.ctx.round_folder(round_index)
             if not (folder / "predictions.parquet").exists():
                 continue
             table = PREDICTIONS.read(folder)
             table = table.take(pc.index_in(ids, value_set=table["image_id"].combine_chunks()))
-            prob[finding] = table[f"prob_{finding}"].to_numpy()
-            sign[finding] = np.where(pc.equal(table["predicted"], finding).to_numpy(zero_copy_only=False), "1", "0")
+            prob_N[finding] = table[f"prob_{finding}"].to_numpy()
+            said_N[finding] = pc.equal(table["predicted"], finding).to_numpy(zero_copy_only=False).astype(np.float64)
+        findings = tuple(self.parts)
         lines = [
-            "|".join(f"{f}={s}" for f, s in zip(sign, signs, strict=True)) for signs in zip(*sign.values(), strict=True)
+            presence.write(dict(zip(findings, of_scan, strict=True)), findings)
+            for of_scan in zip(*said_N.values(), strict=True)
         ]
-        columns: dict[str, Any] = {
-            "image_id": self.data.ids_N,
-            "split": [self.data.split[image_id] for image_id in self.data.ids_N],
-            "round": np.full(len(ids), round_index, np.int32),
-            "predicted": lines,
-        }
-        table = pa.table(columns, schema=PREDICTIONS.schema)
-        for finding, prob_N in prob.items():
-            table = table.append_column(f"prob_{finding}", pa.array(prob_N))
-        PREDICTIONS.write(self.ctx.round_folder(round_index), table)
+        outcome.write_predictions(self.ctx, self.data, round_index, lines, prob_N)
 
     def _pseudo_rows(self) -> pa.Table:
         """The pseudo-labels of the findings as rows of the run's label table: value 1 or 0 of that finding."""

@@ -298,12 +298,17 @@ def test_findings_that_people_have_named_cannot_be_left_out(pool, tmp_path):
         assert (out / "findings" / "index.json").read_bytes() == index
 
 
+def another_pool(folder, numbers, **columns):
+    """Scans of other patients; `columns` say what stands for each number."""
+    rows = [",".join(("image_path", "patient_id", *columns))]
+    for i in numbers:
+        scan(i).save(folder / f"s{i}.png")
+        rows.append(",".join((f"s{i}.png", f"q{i // 2}", *(str(value(i)) for value in columns.values()))))
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+
+
 def test_a_pool_without_one_finding_tests_the_others(run, pool, tmp_path):
-    rows = ["image_path,patient_id,mass"]
-    for i in range(24):
-        scan(2000 + i).save(tmp_path / f"u{i:03d}.png")
-        rows.append(f"u{i:03d}.png,r{i // 2},{shows(2000 + i)['mass']}")
-    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    another_pool(tmp_path, range(2000, 2024), mass=lambda i: shows(i)["mass"])
     found = call("evaluate", run, "--pool", tmp_path, "--json")
     assert found.code == 0, found.err
     assert set(found.json["findings"]) == {"mass"}
@@ -331,11 +336,10 @@ def test_evaluate_and_export_speak_of_every_finding(run, tmp_path):
 
 def test_another_pool_tests_every_finding(run, pool, tmp_path):
     """An external pool may have fewer columns in another order; each finding is tested where it is known."""
-    rows = ["image_path,patient_id,mass,effusion"]
-    for i in range(40):
-        scan(1000 + i).save(tmp_path / f"t{i:03d}.png")
-        rows.append(f"t{i:03d}.png,q{i // 2},{shows(1000 + i)['mass']},{shows(1000 + i)['effusion'] if i % 3 else ''}")
-    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    another_pool(
+        tmp_path, range(1000, 1040), mass=lambda i: shows(i)["mass"],
+        effusion=lambda i: shows(i)["effusion"] if (i - 1000) % 3 else "",
+    )  # fmt: skip
     found = call("evaluate", run, "--pool", tmp_path, "--json")
     assert found.code == 0, found.err
     scopes = {finding: one["scope"] for finding, one in found.json["findings"].items()}
