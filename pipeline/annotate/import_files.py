@@ -16,11 +16,12 @@ from pipeline.contracts.answers import CERTAINTIES, Answer, annotator_name, repl
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.finding_line import Independent
 from pipeline.labels.journal import Journal
+from pipeline.runtime import run_files
 
 DEFAULT_NAME, LABEL_STUDIO = "expert", "label-studio"
 MAX_BYTES = 256 * 2**20  # a label file of a million rows has about 100 MB
 SHOWN = 20
-BUNDLE_MEMBERS = ("answers.csv", "queue.csv")
+BUNDLE_MEMBERS = ("answers.csv", run_files.QUEUE_TABLE)
 BROKEN_ZIP = (
     zipfile.BadZipFile,
     zlib.error,

@@ -28,7 +28,7 @@ from pipeline.labels.verdicts import answers, by_machine, latest, of_a_person, p
 
 def read(folder: Path) -> pa.Table:
     """The label table; empty before the first label."""
-    path = folder / f"{LABELS.name}.parquet"
+    path = folder / LABELS.file
     if not path.exists():
         return LABELS.empty()
     _upgrade(folder, path)

@@ -28,6 +28,7 @@ from pipeline.learn.network import Design, Trained
 from pipeline.learn.network_fits import Fold, Job, finished, fit, moved, read
 from pipeline.learn.network_loop import Curves
 from pipeline.measures import calibrate
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.runtime.engine import trainer_of, uses_gpu
 from pipeline.vectors.embed import backbone_of
@@ -49,7 +50,7 @@ class Adapter:
     def __init__(self, ctx: StageContext, ids_N: np.ndarray, folder: Path) -> None:
         self.ctx, self.config, self.folder = ctx, ctx.config, folder
         self.root = caches(ctx.config)
-        manifest = MANIFEST.read(ctx.folder)
+        manifest = run_files.read(ctx.folder, MANIFEST)
         place = pc.index_in(ids_N.astype(object).tolist(), value_set=manifest["image_id"].combine_chunks())
         self.sha256_N = manifest["sha256"].take(place).to_pylist()
         self.uri_N = manifest["uri"].take(place).to_pylist()

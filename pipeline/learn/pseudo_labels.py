@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from pipeline.contracts.config import PseudoConfig
 from pipeline.contracts.tables import BLIND_CHECKS, PSEUDO, QUEUE
 from pipeline.measures.certify import Certificate, certify
+from pipeline.runtime import run_files
 
 # N scans, C findings
 
@@ -93,8 +94,8 @@ def blind_checks(
     proposed, truth = [], []
     checked: set[str] = set()
     for round_index in range(1, up_to_round + 1):
-        path = folder / "rounds" / f"{round_index:02d}"
-        if not (path / "queue.parquet").exists():
+        path = run_files.round_folder(folder, round_index)
+        if not (path / QUEUE.file).exists():
             continue
         queue = QUEUE.read(path)
         blind = pc.is_in(queue["kind"], value_set=pa.array(BLIND_CHECKS))

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.audit import stage
-from pipeline.contracts.tables import POOL_LABELS, QUEUE
+from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.training_labels import Heard
 from pipeline.learn import pseudo_labels, rollback, self_training
@@ -35,7 +35,6 @@ from pipeline.rounds.round_outputs import (
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
-from pipeline.runtime.finding_folders import whole_of
 from pipeline.selection import draw
 
 # N scans with a vector, E expert-labelled, C findings
@@ -73,9 +72,9 @@ def learn_round(
     reason = cannot_learn(material.class_E, material.group_E)
     if reason:
         log.warning("round %d: no classifier yet, %s", round_index, reason)
-        for stale in ("pseudo.parquet", "predictions.parquet", run_files.OOF):
+        for stale in (PSEUDO.file, PREDICTIONS.file, run_files.OOF):
             (folder / stale).unlink(missing_ok=True)
-        shutil.rmtree(folder / "model", ignore_errors=True)
+        shutil.rmtree(folder / run_files.MODEL, ignore_errors=True)
         return row | nothing_learned(data.findings)
     with timed(clock, "audit"):
         stage.recheck(ctx)
@@ -109,7 +108,7 @@ def learn_round(
             )
         row |= pseudo_row(ctx, data, round_index, learned)
         if rolled_back:
-            earlier = json.loads((before / "metrics.json").read_text("utf-8"))
+            earlier = json.loads((before / run_files.ROW).read_text("utf-8"))
             row |= {name: earlier[name] for name in OF_THE_MODEL}
     if rolled_back:
         prob_NC, predicted_N = predictions(before, data)
@@ -132,7 +131,7 @@ def adapter_of(
     ctx: StageContext, data: Dataset, round_index: int, answered: Collection[str], folder: Path
 ) -> Adapter | None:
     """What trains the network in this round; None where the backbone stays as it is."""
-    return Adapter(ctx, data.ids_N, folder / "network") if adapts(ctx, round_index, answered) else None
+    return Adapter(ctx, data.ids_N, folder / run_files.NETWORK_FITS) if adapts(ctx, round_index, answered) else None
 
 
 def adapts(ctx: StageContext, round_index: int, answered: Collection[str]) -> bool:
@@ -140,11 +139,9 @@ def adapts(ctx: StageContext, round_index: int, answered: Collection[str]) -> bo
     train = ctx.config.train
     if train.adapt == "head" or train.adapt_rounds == "all" or round_index >= ctx.config.rounds.num:
         return train.adapt != "head"
-    whole = whole_of(ctx.folder)
-    if whole is not None:  # a finding's part of a run: what is left to ask is the run's matter
-        pool = ctx.config.pool.model_copy(update={"finding": None})
-        ctx = replace(ctx, folder=whole, config=ctx.config.model_copy(update={"pool": pool}))
-        answered = verdicts.read_whole(label_table.read(whole))
+    if ctx.whole is not None:  # what is left to ask is the run's matter
+        ctx = ctx.whole
+        answered = verdicts.read_whole(label_table.read(ctx.folder))
     return not draw.selection_pool(ctx, set(answered)).candidate_N.any()
 
 

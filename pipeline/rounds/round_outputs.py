@@ -17,6 +17,7 @@ from pipeline.learn.network import Trained
 from pipeline.learn.self_training import Learned
 from pipeline.measures.certify import Certificate
 from pipeline.rounds.run_scans import Dataset
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import principal_components
 
@@ -31,15 +32,22 @@ OF_THE_MODEL = (
 )
 
 
+def write_metrics(ctx: StageContext) -> int:
+    """Write `metrics.jsonl`, one line a finished round; returns how many there are."""
+    rows = run_files.finished_rows(ctx.folder, ctx.config.rounds.num)
+    write_text(ctx.folder / run_files.METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+    return len(rows)
+
+
 def publish(ctx: StageContext, data: Dataset, round_index: int) -> None:
     """Make this round the run's latest: its predictions, and its pseudo-labels in the label store."""
     folder = ctx.round_folder(round_index)
-    latest, own = ctx.folder / "predictions.parquet", folder / "predictions.parquet"
+    latest, own = ctx.folder / PREDICTIONS.file, folder / PREDICTIONS.file
     if not own.exists():
         latest.unlink(missing_ok=True)
     elif not latest.exists() or latest.read_bytes() != own.read_bytes():
         write_bytes(latest, own.read_bytes())
-    found = PSEUDO.read(folder) if (folder / "pseudo.parquet").exists() else PSEUDO.empty()
+    found = PSEUDO.read(folder) if (folder / PSEUDO.file).exists() else PSEUDO.empty()
     admitted = found.filter(found["admitted"])
     index = {finding: i for i, finding in enumerate(data.findings)}
     label_table.replace_pseudo(
@@ -54,7 +62,7 @@ def publish(ctx: StageContext, data: Dataset, round_index: int) -> None:
 
 def save_model(ctx: StageContext, round_index: int, model: Classifier, learned: Learned, row: dict[str, Any]) -> None:
     """Write the round's classifier and its card into `model/`."""
-    path = ctx.folder / "backbone.json"
+    path = run_files.path(ctx.folder, run_files.BACKBONE)
     card = {name: row[name] for name in ("num_expert", "num_pseudo", "rolled_back")}
     card |= {
         "round": round_index,
@@ -62,12 +70,12 @@ def save_model(ctx: StageContext, round_index: int, model: Classifier, learned: 
         "backbone": json.loads(path.read_text("utf-8")) if path.exists() else None,
         "preprocessing": preprocessing(ctx.config),
     }
-    folder = ctx.round_folder(round_index) / "model"
+    folder = ctx.round_folder(round_index) / run_files.MODEL
     if row["rolled_back"]:
-        before = ctx.round_folder(round_index - 1) / "model"
-        for name in ("model.safetensors", "model.onnx"):
+        before = ctx.round_folder(round_index - 1) / run_files.MODEL
+        for name in (run_files.MODEL_WEIGHTS, run_files.MODEL_ONNX):
             write_bytes(folder / name, (before / name).read_bytes())
-        write_text(folder / "card.json", json.dumps(json.loads((before / "card.json").read_text("utf-8")) | card))
+        write_text(folder / run_files.CARD, json.dumps(json.loads((before / run_files.CARD).read_text("utf-8")) | card))
     else:
         model.save(folder, card, principal_components.load_basis(ctx.folder))
     curves = {"teacher": _curves(learned.teacher), "student": _curves(learned.student)}
@@ -77,7 +85,7 @@ def save_model(ctx: StageContext, round_index: int, model: Classifier, learned: 
             "val_loss": None,
             "epoch_val_loss": learned.curves.val or None,
         }
-    write_text(folder / "training.json", json.dumps(curves))
+    write_text(folder / run_files.TRAINING, json.dumps(curves))
 
 
 def _curves(model: Head | Trained) -> dict[str, Any]:
@@ -114,7 +122,7 @@ def _realised(ctx: StageContext, data: Dataset, admitted: pa.Table) -> float | N
 
 def flip_rate(before: Path, data: Dataset, predicted_N: np.ndarray) -> float | None:
     """Share of the training pool whose class changed since the round before; None in the first."""
-    if not (before / "predictions.parquet").exists():
+    if not (before / PREDICTIONS.file).exists():
         return None
     return float((predictions(before, data)[1] != predicted_N)[data.train_T].mean())
 

@@ -14,9 +14,10 @@ from pipeline.labels import verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.labels.training_labels import Heard
 from pipeline.learn.material import Material
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import neighbor_graph, principal_components
-from pipeline.vectors.clusters import NEIGHBORS, train_ids
+from pipeline.vectors.clusters import train_ids
 from pipeline.vectors.matrix import Vectors
 
 # N scans with a vector, T of them in the training pool, E expert-labelled, P features
@@ -48,7 +49,7 @@ class Dataset:
     def open(cls, ctx: StageContext) -> "Dataset":
         """Read the tables of the stages before."""
         vectors = Vectors.open(ctx.folder)
-        splits = SPLIT_TABLE.read(ctx.folder)
+        splits = run_files.read(ctx.folder, SPLIT_TABLE)
         ids = splits["image_id"].to_pylist()
         return cls(
             folder=ctx.folder,
@@ -64,7 +65,7 @@ class Dataset:
     @cached_property
     def graph_TT(self) -> Any:
         """Neighbour graph of the training pool."""
-        return neighbor_graph.load(self.folder / NEIGHBORS)
+        return neighbor_graph.load(run_files.path(self.folder, run_files.NEIGHBORS))
 
     @cached_property
     def x_NP(self) -> np.ndarray:

@@ -14,13 +14,14 @@ from PIL import Image
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import BAD_QUALITY, CANNOT_TELL, NOT_CXR, ORACLE, POOL, Answer
+from pipeline.contracts.config import Config
 from pipeline.contracts.tables import LABELS, PREDICTIONS, PSEUDO, QUEUE
-from pipeline.labels import label_table, reading_matrix, verdicts
-from pipeline.labels.training_labels import Heard
-from pipeline.per_finding import merge
+from pipeline.labels import label_table, reading_matrix, training_labels, verdicts
+from pipeline.per_finding import merge, rounds
 from pipeline.per_finding import parts as per_finding_parts
-from pipeline.per_finding.rounds import PartLoop
-from pipeline.rounds import loop
+from pipeline.rounds import question
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.run_files import PREANNOTATED
 from tests.support.tiny import FAST, call, picture
 
@@ -130,7 +131,7 @@ def test_resuming_changes_nothing(run, pool):
 
 
 def test_a_run_killed_between_two_findings_goes_on_as_if_nothing_had_happened(run, pool, tmp_path):
-    learn = loop.learn_round
+    learn = question.learn_round
 
     def dies(ctx, data, round_index, *rest):
         if (round_index, ctx.config.pool.finding) == (2, "mass"):
@@ -138,7 +139,7 @@ def test_a_run_killed_between_two_findings_goes_on_as_if_nothing_had_happened(ru
         return learn(ctx, data, round_index, *rest)
 
     go = ["run", "--pool", pool, *SEVERAL, "--oracle", "--rounds", 2, "--budget", 16, "--out", tmp_path / "run"]
-    with mock.patch.object(loop, "learn_round", dies):
+    with mock.patch.object(question, "learn_round", dies):
         assert call(*go).code == 1
     assert not (tmp_path / "run" / "rounds" / "02" / "metrics.json").exists()
     again = call(*go, "--resume")
@@ -398,15 +399,19 @@ def test_whether_a_scan_is_any_good_the_readings_as_a_whole_decide(tmp_path):
     )
     LABELS.write(tmp_path, table)
     for finding in FINDINGS:
-        part = object.__new__(PartLoop)
-        part.whole = tmp_path
-        with mock.patch.object(loop.Loop, "heard", lambda _, r, f=finding: heard_of(table, f, r)):
-            assert [part.heard(r).rejected for r in (1, 2)] == [{"b": BAD_QUALITY}, dict.fromkeys("ab", BAD_QUALITY)]
+        part = part_of(tmp_path, finding)
+        per_finding_parts.write_labels(part.folder, table, finding)
+        with mock.patch.object(training_labels, "training_classes", lambda *_: {}):
+            heard = [rounds.heard(part, finding_line.question(finding), r).rejected for r in (1, 2)]
+        assert heard == [{"b": BAD_QUALITY}, dict.fromkeys("ab", BAD_QUALITY)]
 
 
-def heard_of(table, finding, round_index):
-    mine = per_finding_parts.project_labels(table, finding)
-    return Heard({}, {}, verdicts.rejections(mine, round_index))
+def part_of(folder, finding):
+    """The context of a finding's folder in a run that has come to its findings."""
+    index = {"findings": [{"finding": name, "folder": name} for name in FINDINGS]}
+    (folder / "findings" / finding).mkdir(parents=True)
+    (folder / "findings" / "index.json").write_text(json.dumps(index))
+    return StageContext(Config(), folder / "findings" / finding, SerialEngine())
 
 
 def test_who_was_not_asked_for_a_finding_has_not_left_it_open():
