@@ -24,7 +24,7 @@ from pipeline.annotate.worklist import Worklist
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import Answer
 from pipeline.contracts.errors import InputError
-from pipeline.contracts.finding_line import Independent
+from pipeline.contracts.finding_line import are_independent
 from pipeline.contracts.tables import PREDICTIONS, write_text
 from pipeline.runtime import run_files
 
@@ -208,7 +208,7 @@ def _score(row: Mapping[str, Any], findings: Sequence[str]) -> float | None:
 
     None where it says nothing of a finding: whoever left its answer as it is would say "unknown".
     """
-    if not isinstance(findings, Independent):
+    if not are_independent(findings):
         return float(row[f"prob_{row['predicted']}"])
     said = finding_line.read(row["predicted"])
     if any(math.isnan(value) for value in said.values()):

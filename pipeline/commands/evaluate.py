@@ -10,10 +10,10 @@ from pipeline.commands.external_test import external
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.per_finding import evidence, report
-from pipeline.runtime import finding_folders, run_dir, run_files
+from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine, make_engine
-from pipeline.runtime.finding_folders import has_classifier
+from pipeline.runtime.finding_folders import has_classifier, parts_in
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_dir import config_of
 
@@ -30,16 +30,16 @@ def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: di
     Raises:
         InputError: the other run asks for other findings, or no finding can be evaluated.
     """
-    parts = finding_folders.parts_in(folder)
-    if not parts and against is not None and finding_folders.parts_in(against):
+    parts = parts_in(folder)
+    others = parts_in(against) if against is not None else {}
+    if others and not parts:
         raise InputError(
             "is a run of independent findings, this one tells classes apart",
             where=str(against),
-            fix=f"compare with one of its findings, such as {next(iter(finding_folders.parts_in(against).values()))}",
+            fix=f"compare with one of its findings, such as {next(iter(others.values()))}",
         )
     if not parts:
         return evaluate_run(folder, pool, against, overrides)
-    others = finding_folders.parts_in(against) if against is not None else {}
     if against is not None and set(others) != set(parts):
         raise InputError(
             "the runs ask for other findings",

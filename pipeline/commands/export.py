@@ -218,12 +218,13 @@ def export_model(run: Path, out: Path) -> dict[str, Any]:
     Raises:
         RunDirError: `out` is not empty, or no finding has a classifier yet.
     """
-    if not finding_folders.parts_in(run):
+    findings = finding_folders.parts_in(run)
+    if not findings:
         return export(run, out)
     out = out.absolute()
     if out.exists() and any(out.iterdir()):
         raise RunDirError("the folder is not empty", value=str(out), where="--out", fix="name a new one")
-    parts = {f: part for f, part in finding_folders.parts_in(run).items() if has_classifier(f, part)}
+    parts = {f: part for f, part in findings.items() if has_classifier(f, part)}
     if not parts:
         raise RunDirError("no finding has a classifier yet", where=run, fix="go on with `cxr-ssl run --resume` first")
     return {"out": str(out), "findings": {finding: export(part, out / part.name) for finding, part in parts.items()}}

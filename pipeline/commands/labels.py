@@ -14,7 +14,7 @@ from pipeline.annotate.handout_files import Wish
 from pipeline.annotate.import_files import Scans, Who
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
-from pipeline.contracts.finding_line import Independent
+from pipeline.contracts.finding_line import are_independent
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.classes import findings_of
@@ -194,7 +194,7 @@ def _settled(folder: Path, findings: tuple[str, ...]) -> list[str]:
     """Bring the answers into the label table; returns the disputes."""
     label_table.settle(folder, findings)
     table = label_table.read(folder)
-    several = isinstance(findings, Independent)
+    several = are_independent(findings)
     disagreed = disagreements(table, findings) if several else verdicts.disagreements(table)
     if disagreed:
         log.warning("annotators disagree evenly on %d scans; they count as unanswered in training", len(disagreed))

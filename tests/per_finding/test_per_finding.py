@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from unittest import mock
 
 import numpy as np
@@ -10,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import BAD_QUALITY, CANNOT_TELL, NOT_CXR, ORACLE, POOL, Answer
@@ -20,52 +20,12 @@ from pipeline.labels import label_table, reading_matrix, training_labels, verdic
 from pipeline.per_finding import merge, rounds
 from pipeline.per_finding import parts as per_finding_parts
 from pipeline.rounds import question
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.run_files import PREANNOTATED
-from tests.support.tiny import FAST, call, picture
-
-FINDINGS = ("effusion", "mass")
-SEVERAL = [*FAST, "--set", "pool.findings_are=independent", "--set", "pool.findings=[effusion, mass]"]
-NUM = 72
-
-
-def shows(i):
-    """What scan `i` shows: every combination, a patient alike."""
-    return {"effusion": i // 2 % 2, "mass": i // 4 % 2}
-
-
-def scan(i):
-    """Grey blocks; an effusion whitens the lower half, a mass the upper left quarter."""
-    grey = np.asarray(picture(i), np.int64) // 3
-    grey[32:] += 130 * shows(i)["effusion"]
-    grey[:32, :32] += 130 * shows(i)["mass"]
-    return Image.fromarray(grey.clip(0, 255).astype(np.uint8))
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    """Two scans a patient; of scans 8, 16, … the mass is not known."""
-    folder = tmp_path_factory.mktemp("pool")
-    rows = ["image_path,patient_id,effusion,mass"]
-    for i in range(NUM):
-        scan(i).save(folder / f"s{i:03d}.png")
-        known = "" if i % 8 == 0 else shows(i)["mass"]
-        rows.append(f"s{i:03d}.png,p{i // 2},{shows(i)['effusion']},{known}")
-    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(pool, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    done = call("run", "--pool", pool, *SEVERAL, "--oracle", "--rounds", 2, "--budget", 16, "--out", folder, "--json")
-    assert done.code == 0, done.err
-    return folder
-
-
-def rows_of(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+from tests.support.several_findings import FINDINGS, NUM, SEVERAL, answered, rows_of, scan, shows
+from tests.support.tiny import FAST, call
 
 
 def test_the_row_of_a_round_holds_every_finding_and_their_means(run):
@@ -118,7 +78,17 @@ def test_every_part_is_an_ordinary_run(run):
             assert (part / name).is_file(), name
         assert json.loads((part / "evaluation.json").read_text())["scope"]["findings"] == [f"no {finding}", finding]
     assert (run / "report" / "index.html").is_file()
-    assert (run / "findings" / "mass" / "embeddings.npy").is_symlink()  # not a copy of the matrix for each finding
+
+
+def test_what_no_finding_changes_lies_once_and_is_found(run):
+    part = run / "findings" / "mass"
+    for name in run_files.SHARED:
+        assert not (part / name).exists() and not (part / name).is_symlink(), name
+        assert run_files.path(part, name) == run / name
+    assert not [path for path in run.rglob("*") if path.is_symlink()]  # no object store has them
+    links = re.findall(r'href="(\.\./[^"#]+)', (part / "report" / "checklists.html").read_text())
+    assert "../../../manifest.parquet" in links and "../resolved.yaml" in links
+    assert all((part / "report" / link).exists() for link in links), links
 
 
 def test_resuming_changes_nothing(run, pool):
@@ -170,21 +140,6 @@ def test_one_finding_by_itself_learns_as_two_classes_do(pool, tmp_path):
     for row in (*mine, *theirs):
         del row["seconds"], row["fingerprint"]
     assert mine == theirs
-
-
-def answered(folder, run, truth):
-    """The queue's CSV of the latest round, filled in by somebody who knows."""
-    path = max((run / "rounds").glob("*/queue.csv"))
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        table = list(csv.DictReader(stream))
-    for row in table:
-        row["label"] = truth(row["image_id"])
-    out = folder / f"filled-{path.parent.name}.csv"
-    with out.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
-    return out, {row["image_id"] for row in table}
 
 
 def test_people_read_all_findings_at_once(pool, tmp_path):

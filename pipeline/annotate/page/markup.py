@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline.contracts.answers import REMARKS
-from pipeline.contracts.finding_line import NONE, Independent
+from pipeline.contracts.finding_line import NONE, are_independent
 
 STATIC = Path(__file__).parent / "static"
 SHARED_SCRIPTS = ("view.js", "clock.js", "outbox.js", "pictures.js", "help.js", "marks.js")
@@ -21,7 +21,7 @@ TYPES = {"page.css": "text/css", **dict.fromkeys((*SHARED_SCRIPTS, ONLINE, "page
 
 def offer(findings: Sequence[str]) -> dict[str, Any]:
     """The findings as the page's scripts know them."""
-    return {"findings": list(findings), "independent": isinstance(findings, Independent)}
+    return {"findings": list(findings), "independent": are_independent(findings)}
 
 
 def page_html(config: dict[str, Any], *, whole: bool = False) -> str:
