@@ -80,15 +80,15 @@ class Journal:
 
     @classmethod
     def open(cls, folder: Path) -> "Journal":
-        """The journal of a run; empty before the first answer."""
-        journal = cls(folder)
+        """The journal of a run, also of a finding's folder in it; empty before the first answer."""
+        journal = cls(run_files.home(folder))
         journal.refresh()
         return journal
 
     @property
     def path(self) -> Path:
         """Where it lies."""
-        return run_files.path(self.folder, run_files.ANSWERS)
+        return self.folder / run_files.ANSWERS
 
     def refresh(self) -> bool:
         """Read what was added since the last look; True when there was something.

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import CANNOT_TELL, REMARKS
-from pipeline.contracts.tables import LABELS, POOL_LABELS, QUEUE, Contract, write_text
+from pipeline.contracts.tables import LABELS, POOL_LABELS, QUEUE, Contract, write_bytes, write_text
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.runtime import run_dir, run_files
@@ -33,6 +33,7 @@ def parts_of(ctx: StageContext) -> dict[str, StageContext]:
         _unlink_shared(part.folder)
         if not run_dir.has_config(part.folder, config):
             run_dir.write_config(part.folder, config)
+        _copy_environment(ctx.folder, part.folder)
         _write_pool_labels(ctx.folder, part.folder, finding)
         found[finding] = part
     rows = [{"finding": finding, "folder": part.folder.name} for finding, part in found.items()]
@@ -111,6 +112,13 @@ def _names(findings: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
             name, number = f"{plain}-{number}", number + 1
         names.setdefault(finding, name)
     return {finding: names[finding] for finding in findings}
+
+
+def _copy_environment(run: Path, part: Path) -> None:
+    """Say of a finding what was said of its run: the version and machine that worked on it last."""
+    now = run / run_files.ENV
+    if now.exists() and now.read_bytes() != (part / run_files.ENV).read_bytes():
+        write_bytes(part / run_files.ENV, now.read_bytes())
 
 
 def _unlink_shared(part: Path) -> None:
