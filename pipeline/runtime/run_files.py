@@ -63,7 +63,7 @@ def home(folder: Path) -> Path:
 
 def path(folder: Path, name: str) -> Path:
     """Where a file of a run, or of one finding of it, lies, whether it is there or not."""
-    return (home(folder) if name.partition("/")[0] in SHARED else folder) / name
+    return (home(folder) if _is_shared(name) else folder) / name
 
 
 def read(folder: Path, contract: Contract) -> pa.Table:
@@ -73,8 +73,12 @@ def read(folder: Path, contract: Contract) -> pa.Table:
 
 def href(folder: Path, name: str) -> str:
     """Address of a file of a run as a page in its `report/` knows it."""
-    above = "../../" if path(folder, name).parent != folder else ""
+    above = "../../" if _is_shared(name) and whole_of(folder) is not None else ""
     return f"../{above}{name}"
+
+
+def _is_shared(name: str) -> bool:
+    return name.partition("/")[0] in SHARED
 
 
 # --- its rounds -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -361,10 +362,25 @@ def test_whether_a_scan_is_any_good_the_readings_as_a_whole_decide(tmp_path):
         assert heard == [{"b": BAD_QUALITY}, dict.fromkeys("ab", BAD_QUALITY)]
 
 
+def test_labels_are_projected_only_when_the_table_has_changed(tmp_path):
+    asked = {finding: SimpleNamespace(ctx=part_of(tmp_path, finding)) for finding in FINDINGS}
+    learning = rounds.Findings(SimpleNamespace(folder=tmp_path), None, asked)
+    LABELS.write(tmp_path, answer_rows(Answer("a", "effusion=1|mass=0", "Ann", 1)))
+    with mock.patch.object(per_finding_parts, "write_labels", wraps=per_finding_parts.write_labels) as written:
+        learning._project()
+        learning._project()
+        assert written.call_count == len(FINDINGS)
+        LABELS.write(tmp_path, answer_rows(Answer("a", "effusion=1|mass=1", "Ann", 1)))
+        learning._project()
+        assert written.call_count == 2 * len(FINDINGS)
+    mass = label_table.read(tmp_path / "findings" / "mass")
+    assert verdicts.expert_classes(mass, finding_line.question("mass")) == {"a": "mass"}
+
+
 def part_of(folder, finding):
     """The context of a finding's folder in a run that has come to its findings."""
     index = {"findings": [{"finding": name, "folder": name} for name in FINDINGS]}
-    (folder / "findings" / finding).mkdir(parents=True)
+    (folder / "findings" / finding).mkdir(parents=True, exist_ok=True)
     (folder / "findings" / "index.json").write_text(json.dumps(index))
     return StageContext(Config(), folder / "findings" / finding, SerialEngine())
 
