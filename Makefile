@@ -1,10 +1,10 @@
-# make install | run | test | check | bench | test-all
+# make install | run | test | check | docs | bench | test-all
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install run test check bench test-all clean
+.PHONY: install run test check docs bench test-all clean
 
 install: $(STAMP)
 
@@ -30,8 +30,11 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/cxr-ssl config check configs/*.yaml
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache site
