@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from embeddings import augment, chain, decode, onnx_file
+from embeddings import augment, decode, network_stages, onnx_file
 from embeddings.backbones import Backbone
 from embeddings.scan_cache import ScanCache
-from pipeline.config import AugmentConfig, Config
-from pipeline.errors import InputError
+from pipeline.contracts.config import AugmentConfig, Config
+from pipeline.contracts.errors import InputError
 
 # N scans, V views, S side in pixels, H height and W width and C channels of the activations
 
@@ -104,9 +104,10 @@ def load(uri: str, size_px: int, max_pixels: int) -> np.ndarray:
         return decode.load_square(decode.read_bytes(uri), size_px, max_pixels=max_pixels)
     except decode.DecodeError as error:
         raise InputError(
-            f"the scan could be read before and cannot be read now: {error}", where=uri,
+            f"the scan could be read before and cannot be read now: {error}",
+            where=uri,
             fix="put it back, and go on with --resume",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _views(scan_1SS: np.ndarray, sha256: str, early: Early) -> np.ndarray:
@@ -139,7 +140,7 @@ def _torch_forward(early: Early) -> Any:
     from torch import nn
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = nn.Sequential(*chain.stages(early.backbone)[: early.num_stages]).eval().to(device)
+    module = nn.Sequential(*network_stages.stages(early.backbone)[: early.num_stages]).eval().to(device)
 
     def forward(scan_V1SS: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -155,6 +156,6 @@ def export_early(request: tuple[Early, Path]) -> str:
         import torch
         from torch import nn
 
-        module = nn.Sequential(*chain.stages(early.backbone)[: early.num_stages]).eval()
+        module = nn.Sequential(*network_stages.stages(early.backbone)[: early.num_stages]).eval()
         onnx_file.write(module, torch.zeros(2, 1, early.size_px, early.size_px), path, ("scan", "act"))
     return str(path)

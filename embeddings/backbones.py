@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from embeddings import onnx_file
-from pipeline.config import BackboneConfig
-from pipeline.contracts import write_bytes, write_text
-from pipeline.errors import InputError
+from pipeline.contracts.config import BackboneConfig
+from pipeline.contracts.errors import InputError
+from pipeline.contracts.tables import write_bytes, write_text
 
 OFFLINE = "efficientnet_lite0"
 UNTRAINED = "untrained"  # in place of a hash: the weights are drawn when the network is built
@@ -112,9 +112,10 @@ def pretrained_folder(config: BackboneConfig) -> Path | None:
             return folder
     raise InputError(
         "no pretrained backbone is in this folder" if path.is_dir() else "no such folder",
-        value=config.name, where="backbone.name",
+        value=config.name,
+        where="backbone.name",
         fix=f"give the folder that `cxr-ssl pretrain` wrote, with {CARD} in it",
-    )  # fmt: skip
+    )
 
 
 def write_seen(folder: Path, sha256: Sequence[str]) -> None:
@@ -230,18 +231,20 @@ def _of_folder(folder: Path, config: BackboneConfig) -> Backbone:
     if found != expected:
         raise InputError(
             f"the weights are not those of the card: hash {found}, the card says {expected} ({name})",
-            where=path, fix="put back the file that was written with the card, or pretrain again",
-        )  # fmt: skip
+            where=path,
+            fix="put back the file that was written with the card, or pretrain again",
+        )
     return Backbone(name, path, found, origin, licence, normalisation, size_px)
 
 
 def _refuse_channels(backbone: Backbone, num_channels: int) -> None:
     if num_channels != 3:
         raise InputError(
-            f"this backbone takes {num_channels} channels; scans are grey, repeated to 3", value=backbone.name,
+            f"this backbone takes {num_channels} channels; scans are grey, repeated to 3",
+            value=backbone.name,
             where="backbone.name" if backbone.weights_file is None else "backbone.weights",
             fix="use a backbone of colour pictures",
-        )  # fmt: skip
+        )
 
 
 def _lite0(backbone: Backbone) -> Any:

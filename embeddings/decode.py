@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.errors import CxrSslError
+from pipeline.contracts.errors import CxrSslError
 
 FloatArray = NDArray[np.float32]
 

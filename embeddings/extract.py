@@ -16,7 +16,7 @@ import numpy as np
 from embeddings import backbones, decode, lungs, onnx_file
 from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
-from pipeline.config import Config
+from pipeline.contracts.config import Config
 
 # N scans of a batch, S side in pixels, D dimensions
 

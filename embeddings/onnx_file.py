@@ -4,7 +4,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import InputError
+from pipeline.contracts.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,18 +35,24 @@ def write(
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the exporter without onnxscript is enough here
             torch.onnx.export(
-                module.eval(), (example,), str(partial), input_names=[names[0]], output_names=list(names[1:]),
-                dynamic_axes={name: {0: "n"} for name in names}, dynamo=False,
-            )  # fmt: skip
+                module.eval(),
+                (example,),
+                str(partial),
+                input_names=[names[0]],
+                output_names=list(names[1:]),
+                dynamic_axes={name: {0: "n"} for name in names},
+                dynamo=False,
+            )
         if properties:
             _describe(partial, properties)
         partial.replace(path)
     except torch.onnx.OnnxExporterError as error:
         raise InputError(
             f"this network cannot be written as ONNX: {str(error).splitlines()[0]}",
-            value=f"{example.shape[-1]} pixels", where="preprocess.size_px",
+            value=f"{example.shape[-1]} pixels",
+            where="preprocess.size_px",
             fix="use the size the network was made for, or embed.runtime=torch with train.adapt=head",
-        ) from error  # fmt: skip
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
 

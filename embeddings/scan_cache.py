@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.contracts import write_text
+from pipeline.contracts.tables import write_text
 
 # N scans, V views
 

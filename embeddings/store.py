@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.contracts import write_parquet
+from pipeline.contracts.tables import write_parquet
 
 # N scans, D dimensions
 

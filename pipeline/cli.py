@@ -11,17 +11,20 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline import shown
-from pipeline.errors import AuditBlocked, ConfigError, CxrSslError, InputError, Stopped, WaitingForLabels
+from pipeline.commands import output
+from pipeline.contracts.errors import AuditBlocked, ConfigError, CxrSslError, InputError, Stopped, WaitingForLabels
 
 log = logging.getLogger("pipeline")
 DEBUG = "CXR_SSL_DEBUG"  # set it to see the traceback of an unexpected error
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 app = typer.Typer(
-    name="cxr-ssl", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="cxr-ssl",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Label-efficient chest X-ray classification: embeddings, label queues, pseudo-labels, and the evidence.",
-)  # fmt: skip
+)
 config_app = typer.Typer(no_args_is_help=True, help="Show, check or describe configurations.")
 labels_app = typer.Typer(no_args_is_help=True, help="Bring expert labels back into a run, and take them back.")
 queue_app = typer.Typer(no_args_is_help=True, help="Hand a run's queue out to annotators.")
@@ -71,7 +74,8 @@ def run(
 
     Without --config and --pool it runs on phantom chest X-rays, offline.
     """
-    from pipeline import runs
+    from pipeline.commands import request as commands_request
+    from pipeline.commands import run as commands_run
 
     given = {
         "pool.uri": pool,
@@ -81,7 +85,7 @@ def run(
         "oracle": True if oracle else None,
         "audit.strict": True if strict else None,
     }
-    request = runs.Request(
+    request = commands_request.Request(
         config_file=config,
         overrides=_overrides(given, set_),
         out=out,
@@ -91,9 +95,9 @@ def run(
         accept=_accepted(accept, because),
     )
     if dry_run:
-        _answer(runs.dry_run(request), as_json, shown.plan)
+        _answer(commands_run.dry_run(request), as_json, output.plan)
         return
-    _answer(runs.execute(request), as_json, shown.run)
+    _answer(commands_run.execute(request), as_json, output.run)
 
 
 @app.command()
@@ -108,13 +112,19 @@ def embed(
     quiet: QuietOption = False,
 ) -> None:
     """Embed a pool; scans the store knows already are not computed again."""
-    from pipeline import runs
+    from pipeline.commands import request as commands_request
+    from pipeline.commands import run as commands_run
 
-    request = runs.Request(
-        config_file=config, overrides=_overrides({"pool.uri": pool}, set_), out=out, resume=resume, overwrite=overwrite,
-        quiet=quiet, stages=("manifest", "embed"),
-    )  # fmt: skip
-    _answer(runs.execute(request), as_json, shown.run)
+    request = commands_request.Request(
+        config_file=config,
+        overrides=_overrides({"pool.uri": pool}, set_),
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        quiet=quiet,
+        stages=("manifest", "embed"),
+    )
+    _answer(commands_run.execute(request), as_json, output.run)
 
 
 @app.command()
@@ -132,13 +142,18 @@ def pretrain(
 
     Use it with `--set backbone.name=OUT` in every other command.
     """
-    from pipeline import pretraining, runs
+    from pipeline.commands import pretrain as commands_pretrain
+    from pipeline.commands import request as commands_request
 
-    request = runs.Request(
-        config_file=config, overrides=_overrides({"pool.uri": pool}, set_), out=out, resume=resume, overwrite=overwrite,
+    request = commands_request.Request(
+        config_file=config,
+        overrides=_overrides({"pool.uri": pool}, set_),
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
         quiet=quiet,
-    )  # fmt: skip
-    _answer(pretraining.pretrain_pool(request), as_json, shown.pretrained)
+    )
+    _answer(commands_pretrain.pretrain_pool(request), as_json, output.pretrained)
 
 
 @app.command()
@@ -154,17 +169,18 @@ def audit(
     quiet: QuietOption = False,
 ) -> None:
     """Audit a pool or split: leaks, duplicates, confounding, shortcuts, too little data. Exit code 4: it blocks."""
-    from pipeline import appraisal, runs
-    from pipeline.audit import blocked_message
+    from pipeline.audit.stage import blocked_message
+    from pipeline.commands import audit as commands_audit
+    from pipeline.commands import request as commands_request
 
     given = {"pool.uri": pool, "audit.strict": True if strict else None}
-    request = runs.Request(
+    request = commands_request.Request(
         config_file=config, overrides=_overrides(given, set_), out=out, quiet=quiet, accept=_accepted(accept, because)
     )
-    found = appraisal.audit_pool(request)
-    _answer(found, as_json, shown.audit)
+    found = commands_audit.audit_pool(request)
+    _answer(found, as_json, output.audit)
     if found["blocking"]:
-        shown.complain(blocked_message(found), "blocked")
+        output.complain(blocked_message(found), "blocked")
         raise typer.Exit(AuditBlocked.exit_code)
 
 
@@ -180,28 +196,28 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Evidence of a finished run: its holdout in detail, another pool, or another run beside it."""
-    from pipeline.several import commands
+    from pipeline.commands import evaluate as commands_evaluate
 
     if pool is not None and against is not None:
         raise InputError("--pool and --against are two questions", fix="ask them one after the other")
     given = _overrides({"evaluate.prevalences": prevalence or None}, set_)
-    _answer(commands.evaluate(folder, pool, against, given), as_json, shown.evaluation)
+    _answer(commands_evaluate.evaluate(folder, pool, against, given), as_json, output.evaluation)
 
 
 @app.command()
 def status(folder: RunArgument, as_json: JsonOption = False) -> None:
     """Say how far a run came, where its labels stand, and what it waits for."""
-    from pipeline import standing
+    from pipeline.commands import status as commands_status
 
-    _answer(standing.status(folder), as_json, shown.status)
+    _answer(commands_status.status(folder), as_json, output.status)
 
 
 @app.command()
 def report(folder: RunArgument, as_json: JsonOption = False) -> None:
     """Write the report of a run again."""
-    from pipeline import runs
+    from pipeline.commands import run as commands_run
 
-    _answer(runs.rebuild_report(folder), as_json, lambda found: shown.say(f"report: {found['report']}"))
+    _answer(commands_run.rebuild_report(folder), as_json, lambda found: output.say(f"report: {found['report']}"))
 
 
 @app.command("export")
@@ -211,9 +227,9 @@ def export_model(
     as_json: JsonOption = False,
 ) -> None:
     """Write the run's classifier for use elsewhere: ONNX from scan to probability, safetensors, preprocessing, card."""
-    from pipeline.several import commands
+    from pipeline.commands import export
 
-    _answer(commands.export_model(folder, out), as_json, shown.exported)
+    _answer(export.export_model(folder, out), as_json, output.exported)
 
 
 @queue_app.command("export")
@@ -237,13 +253,13 @@ def queue_export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the latest queue as files to label: for anybody, or a list of their own for each annotator."""
-    from pipeline import labelling
-    from pipeline.annotators.handouts import FORMATS, Wish
-    from pipeline.answers import annotator_name
+    from pipeline.annotate.handout_files import FORMATS, Wish
+    from pipeline.commands import labels
+    from pipeline.contracts.answers import annotator_name
 
     names = tuple(dict.fromkeys(annotator_name(name) for name in annotator or []))
     wish = Wish(names, tuple(format_ or FORMATS), images, reassign, preannotate)
-    _answer(labelling.export_queue(folder, wish), as_json, shown.exported_queue)
+    _answer(labels.export_queue(folder, wish), as_json, output.exported_queue)
 
 
 @labels_app.command("import")
@@ -260,24 +276,24 @@ def labels_import(
     as_json: JsonOption = False,
 ) -> None:
     """Add expert labels to a run; importing a file twice changes nothing."""
-    from pipeline import labelling
-    from pipeline.annotators.importing import Who
+    from pipeline.annotate.import_files import Who
+    from pipeline.commands import labels
 
     pairs = [text.partition("=") for text in account or []]
     wrong = [text for text, (number, _, name) in zip(account or [], pairs, strict=True) if not (number and name)]
     if wrong:
         raise InputError("is no account", value=wrong[0], where="--account", fix="write NUMBER=NAME or E-MAIL=NAME")
     who = Who(annotator, {number: name for number, _, name in pairs})
-    found = labelling.import_labels(folder, files, who, skip_mistakes=skip_mistakes)
-    _answer(found, as_json, shown.imported)
+    found = labels.import_labels(folder, files, who, skip_mistakes=skip_mistakes)
+    _answer(found, as_json, output.imported)
 
 
 @labels_app.command("log")
 def labels_log(folder: RunArgument, as_json: JsonOption = False) -> None:
     """Show every import and every sitting at the page, and whether it stands."""
-    from pipeline import labelling
+    from pipeline.commands import labels
 
-    _answer({"batches": labelling.log_of(folder)}, as_json, shown.log)
+    _answer({"batches": labels.log_of(folder)}, as_json, output.log)
 
 
 @labels_app.command("undo")
@@ -287,12 +303,12 @@ def labels_undo(
     as_json: JsonOption = False,
 ) -> None:
     """Take an import back; its answers stay on record and no longer count."""
-    from pipeline import labelling
+    from pipeline.commands import labels
 
     _answer(
-        labelling.undo(folder, batch),
+        labels.undo(folder, batch),
         as_json,
-        lambda found: shown.say(f"batch {found['batch']} ({found['kind']}): {found['num_undone']} answers taken back"),
+        lambda found: output.say(f"batch {found['batch']} ({found['kind']}): {found['num_undone']} answers taken back"),
     )
 
 
@@ -309,35 +325,35 @@ def annotate(
     show_why: Annotated[bool, typer.Option("--show-why", help="Tell annotators why a scan was chosen.")] = False,
 ) -> None:
     """Serve the labelling page of a run's queue; open the printed link. Ctrl-C stops it, nothing is lost."""
-    from pipeline import labelling
+    from pipeline.commands import labels
 
     def tell(link: str) -> None:
-        shown.say(f"label here, Ctrl-C stops it: {link}")
+        output.say(f"label here, Ctrl-C stops it: {link}")
         sys.stdout.flush()
 
-    labelling.annotate(folder, host=host, port=port, url=url, blind=not show_why, ready=tell)
+    labels.annotate(folder, host=host, port=port, url=url, blind=not show_why, ready=tell)
 
 
 @config_app.command("show")
 def config_show(config: ConfigOption = None, set_: SetOption = None) -> None:
     """Print the whole configuration as YAML, with defaults filled in."""
-    from pipeline import config_file
+    from pipeline.contracts import config_file
 
-    shown.say(config_file.dump(config_file.load(config, _overrides({}, set_))).rstrip())
+    output.say(config_file.dump(config_file.load(config, _overrides({}, set_))).rstrip())
 
 
 @config_app.command("schema")
 def config_schema() -> None:
     """Print the JSON schema of the configuration."""
-    from pipeline import config_file
+    from pipeline.contracts import config_file
 
-    shown.say(json.dumps(config_file.schema(), indent=1))
+    output.say(json.dumps(config_file.schema(), indent=1))
 
 
 @config_app.command("check")
 def config_check(files: Annotated[list[Path], typer.Argument(help="YAML files.")]) -> None:
     """Check configurations; every mistake is shown, with its line."""
-    from pipeline import config_file
+    from pipeline.contracts import config_file
 
     mistakes: list[str] = []
     for path in files:
@@ -347,7 +363,7 @@ def config_check(files: Annotated[list[Path], typer.Argument(help="YAML files.")
             mistakes += error.mistakes
     if mistakes:
         raise ConfigError(mistakes)
-    shown.say(f"{len(files)} files, no mistakes")
+    output.say(f"{len(files)} files, no mistakes")
 
 
 @app.command()
@@ -363,8 +379,8 @@ def bench(
     quiet: QuietOption = False,
 ) -> None:
     """Measure well-known baselines beside published figures and the audit's verdict on the very same scans."""
-    from pipeline.baselines import bench as baselines
     from pipeline.baselines import report as baselines_report
+    from pipeline.commands import bench as baselines
 
     if name not in baselines.NAMES:
         raise InputError("no such bench", value=name, where="bench", fix=f"known: {', '.join(baselines.NAMES)}")
@@ -375,32 +391,32 @@ def bench(
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Say what this machine has and what a run would use."""
-    from pipeline import doctor as examiner
+    from pipeline.commands import doctor as examiner
 
     rows = examiner.examine()
-    _answer({"ok": all(row["ok"] for row in rows), "checks": rows}, as_json, shown.doctor)
+    _answer({"ok": all(row["ok"] for row in rows), "checks": rows}, as_json, output.doctor)
     if not all(row["ok"] for row in rows):
         raise typer.Exit(1)
 
 
 def main() -> None:
     """Run the command; an error is one message and an exit code, never a traceback."""
-    from pipeline.tracking import configure_logging
+    from pipeline.runtime.progress import configure_logging
 
     configure_logging(quiet="--quiet" in sys.argv or "-q" in sys.argv, verbose=False)
     try:
         app()
     except WaitingForLabels as waiting:
-        shown.complain(str(waiting.what), "waiting")
+        output.complain(str(waiting.what), "waiting")
         _answer_failure("waiting", str(waiting.what))
         raise SystemExit(waiting.exit_code) from None
     except AuditBlocked as blocked:
-        shown.complain(str(blocked.what), "blocked")
-        shown.complain(f"see {blocked.where}", "report")
+        output.complain(str(blocked.what), "blocked")
+        output.complain(f"see {blocked.where}", "report")
         _answer_failure("blocked", str(blocked.what))
         raise SystemExit(blocked.exit_code) from None
     except CxrSslError as error:
-        shown.complain(str(error), "stopped" if isinstance(error, Stopped) else "error")
+        output.complain(str(error), "stopped" if isinstance(error, Stopped) else "error")
         _answer_failure("failed", str(error))
         raise SystemExit(error.exit_code) from None
     except Exception as error:  # the last door; the traceback is in crash.log, or shown on request
@@ -411,7 +427,7 @@ def main() -> None:
 
 
 def _overrides(given: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
-    from pipeline.config_file import parse_override
+    from pipeline.contracts.config_file import parse_override
 
     found = {key: value for key, value in given.items() if value is not None}
     return found | dict(parse_override(text) for text in pairs or [])
@@ -425,7 +441,7 @@ def _accepted(accept: list[str] | None, because: str | None) -> Any:
 
 def _answer(found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
     if as_json:
-        shown.say(json.dumps(found))
+        output.say(json.dumps(found))
     else:
         show(found)
 
@@ -433,7 +449,7 @@ def _answer(found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]
 def _answer_failure(state: str, message: str) -> None:
     """With --json, standard output holds one object whatever happens."""
     if "--json" in sys.argv:
-        shown.say(json.dumps({"state": state, "message": message}))
+        output.say(json.dumps({"state": state, "message": message}))
 
 
 def _complain_of_crash(error: Exception) -> int:
@@ -441,9 +457,9 @@ def _complain_of_crash(error: Exception) -> int:
     if isinstance(error, OSError) and error.errno in DISK + FORBIDDEN:
         fix = "make room" if error.errno in DISK else "mend its permissions or name another folder"
         known = CxrSslError(str(error.strerror), where=error.filename, fix=f"{fix}, then go on with --resume")
-        shown.complain(str(known), "error")
+        output.complain(str(known), "error")
         return 1 if error.errno in DISK else 2
     what = " ".join(f"{type(error).__name__}: {error}".split())
     details = "; ".join(getattr(error, "__notes__", [])) or f"set {DEBUG}=1 to see where"
-    shown.complain(f"{what[:300]}. This is a mistake of ours, please report it; {details}", "internal error")
+    output.complain(f"{what[:300]}. This is a mistake of ours, please report it; {details}", "internal error")
     return 1

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from embeddings import backbones
-from pipeline import __version__, adapt, run_dir
-from pipeline.config import Config
-from pipeline.context import StageContext
-from pipeline.findings import check_labels
+from pipeline import __version__
+from pipeline.contracts.config import Config
+from pipeline.labels.classes import check_labels
+from pipeline.learn import adapt
+from pipeline.runtime import run_dir
+from pipeline.runtime.context import StageContext
 
 log = logging.getLogger(__name__)
 
@@ -46,52 +48,90 @@ class Stage:
 
 STAGES: tuple[Stage, ...] = (
     Stage(
-        "manifest", "pipeline.manifest", ("pool", "splits"), ("manifest.parquet", "pool_labels.parquet"),
-        "one row a scan; broken scans are quarantined", always=True,
+        "manifest",
+        "pipeline.pool.manifest",
+        ("pool", "splits"),
+        ("manifest.parquet", "pool_labels.parquet"),
+        "one row a scan; broken scans are quarantined",
+        always=True,
     ),
     Stage(
-        "duplicates", "pipeline.duplicates", ("duplicates",), ("duplicates.parquet",),
+        "duplicates",
+        "pipeline.pool.duplicates",
+        ("duplicates",),
+        ("duplicates.parquet",),
         "exact and near copies, patient groups",
     ),
     Stage(
-        "splits", "pipeline.splits", ("splits",), ("splits.parquet",),
+        "splits",
+        "pipeline.pool.splits",
+        ("splits",),
+        ("splits.parquet",),
         "training pool and sealed holdout, by group",
     ),
     Stage(
-        "pretrain", "pipeline.pretraining", ("pretrain", "backbone"), ("pretrain.json",),
+        "pretrain",
+        "pipeline.vectors.pretrain",
+        ("pretrain", "backbone"),
+        ("pretrain.json",),
         "the backbone learns from the training pool's scans, without labels; nothing for pretrain.epochs 0",
     ),
     Stage(
-        "embed", "pipeline.embedding", ("backbone", "preprocess", "embed"), ("embeddings.npy", "embeddings.parquet"),
+        "embed",
+        "pipeline.vectors.embed",
+        ("backbone", "preprocess", "embed"),
+        ("embeddings.npy", "embeddings.parquet"),
         "scans to vectors, addressed by content",
     ),
     Stage(
-        "clusters", "pipeline.clusters", ("cluster", "train", "pseudo"),
+        "clusters",
+        "pipeline.vectors.clusters",
+        ("cluster", "train", "pseudo"),
         ("clusters.parquet", "neighbors.safetensors", "features.npy", "features.safetensors"),
         "k-means, neighbours, features, the map",
     ),
     Stage(
-        "audit", "pipeline.audit", ("audit", "oracle"), ("audit.json",),
-        "leaks, confounding, shortcuts, too little data: before labels are spent", of_several="pipeline.several.audit",
+        "audit",
+        "pipeline.audit.stage",
+        ("audit", "oracle"),
+        ("audit.json",),
+        "leaks, confounding, shortcuts, too little data: before labels are spent",
+        of_several="pipeline.per_finding.audit",
     ),
     Stage(
-        "rounds", "pipeline.rounds", (), ("metrics.jsonl",),
-        "queue, labels, training, pseudo-labels, evaluation", always=True, of_several="pipeline.several.rounds",
+        "rounds",
+        "pipeline.rounds.loop",
+        (),
+        ("metrics.jsonl",),
+        "queue, labels, training, pseudo-labels, evaluation",
+        always=True,
+        of_several="pipeline.per_finding.rounds",
     ),
     Stage(
-        "reference", "pipeline.reference",
-        ("rounds", "strategy", "queue", "train", "network", "calibrate", "pseudo", "evaluate", "oracle"), (),
-        "random selection on the same budget", of_several="pipeline.several.reference",
+        "reference",
+        "pipeline.rounds.random_reference",
+        ("rounds", "strategy", "queue", "train", "network", "calibrate", "pseudo", "evaluate", "oracle"),
+        (),
+        "random selection on the same budget",
+        of_several="pipeline.per_finding.random_reference",
     ),
     Stage(
-        "evidence", "pipeline.evaluation", ("evaluate", "audit"), ("audit.json",),
-        "the sealed holdout in detail; the audit's last word", of_several="pipeline.several.evaluation",
+        "evidence",
+        "pipeline.evidence.stage",
+        ("evaluate", "audit"),
+        ("audit.json",),
+        "the sealed holdout in detail; the audit's last word",
+        of_several="pipeline.per_finding.evidence",
     ),
     Stage(
-        "report", "pipeline.report", (), ("report/index.html", "report/model_card.md"),
-        "the evidence on one page", of_several="pipeline.several.report",
+        "report",
+        "pipeline.report",
+        (),
+        ("report/index.html", "report/model_card.md"),
+        "the evidence on one page",
+        of_several="pipeline.per_finding.report",
     ),
-)  # fmt: skip
+)
 
 
 def run_stages(ctx: StageContext, names: tuple[str, ...] | None = None) -> dict[str, dict[str, Any]]:
@@ -197,3 +237,8 @@ def function(name: str, config: Config) -> Callable[[StageContext], dict[str, An
     module = stage.of_several if stage.of_several and config.pool.asks_several else stage.module
     found: Callable[[StageContext], dict[str, Any]] = importlib.import_module(module).run
     return found
+
+
+READ = ("manifest", "duplicates", "splits", "embed", "clusters")
+
+READ_WITHOUT_SPLIT = ("manifest", "duplicates", "embed")

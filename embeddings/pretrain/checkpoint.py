@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import InputError
+from pipeline.contracts.errors import InputError
 
 FILE = "checkpoint.pt"
 
@@ -48,6 +48,8 @@ def load(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
         raise InputError(
             f"the checkpoint is of another training: {name} was {before.get(name)!r}"
             + (f", and {len(changed) - 1} more differ" if len(changed) > 1 else ""),
-            value=settings.get(name), where=path, fix=fix,
-        )  # fmt: skip
+            value=settings.get(name),
+            where=path,
+            fix=fix,
+        )
     return state

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embeddings import augment, backbones, compute
-from embeddings.pretrain import checkpoint, methods, monitor, norms, pixels, weights
+from embeddings import augment, backbones, torch_training
+from embeddings.pretrain import batch_norms, checkpoint, methods, monitor, pixel_matrix, weights
 from embeddings.pretrain.task import Task, Worker
 from embeddings.scan_cache import Rows
-from pipeline.contracts import write_text
-from pipeline.errors import CxrSslError
+from pipeline.contracts.errors import CxrSslError
+from pipeline.contracts.tables import write_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ class Training:
 
         options = task.options
         self.task, self.worker = task, worker
-        self.device = compute.pick_device(task.use_gpu)
+        self.device = torch_training.pick_device(task.use_gpu)
         self.rows: Rows = task.cache.rows(task.sha256)
         self.frozen_norms = task.backbone.weights_hash != backbones.UNTRAINED
         torch.manual_seed(_seed(task.seed, "start"))
@@ -83,12 +83,12 @@ class Training:
         self.method = methods.build(network, options, options.size_px, len(self.rows), worker.size)
         self.method.networks.to(self.device, memory_format=torch.channels_last)
         if worker.size > 1 and self.device.type == "cuda":
-            norms.share(self.method)
+            batch_norms.share(self.method)
         self.peak_rate = options.lr * options.batch_size * options.accumulate * worker.size / 256
-        groups = compute.decayed(self.method.networks.named_parameters(), options.weight_decay)
+        groups = torch_training.decayed(self.method.networks.named_parameters(), options.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=self.peak_rate)
-        self.scaler = compute.grad_scaler(self.device, options.precision)
-        self.factor = compute.warm_cosine(options.epochs * task.num_updates, options.warmup_share)
+        self.scaler = torch_training.grad_scaler(self.device, options.precision)
+        self.factor = torch_training.warm_cosine(options.epochs * task.num_updates, options.warmup_share)
 
     def resume(self) -> list[dict[str, Any]]:
         """Go on from the checkpoint; returns the records of the epochs before."""
@@ -113,7 +113,7 @@ class Training:
 
         options, task = self.task.options, self.task
         torch.manual_seed(_seed(task.seed, "epoch", epoch, self.worker.rank))
-        norms.train_mode(self.method, frozen=self.frozen_norms)
+        batch_norms.train_mode(self.method, frozen=self.frozen_norms)
         start = said = time.monotonic()
         stream = self._batches(epoch)
         losses, first = [], (epoch - 1) * task.num_updates
@@ -123,15 +123,17 @@ class Training:
             if self.worker.rank == 0 and time.monotonic() - said >= PROGRESS_EVERY_SECONDS:
                 said = time.monotonic()
                 self._tell(first + update + 1)
-        norms.average(self.method, self.worker)
+        batch_norms.average(self.method, self.worker)
         seconds = time.monotonic() - start
         num_scans = task.num_batches * options.batch_size * self.worker.size
         self._tell(first + task.num_updates)
         return {
-            "epoch": epoch, "loss": round(float(np.mean(losses)), 5), "seconds": round(seconds, 1),
+            "epoch": epoch,
+            "loss": round(float(np.mean(losses)), 5),
+            "seconds": round(seconds, 1),
             "scans_per_second": round(num_scans / seconds, 1),
             "seconds_left": round(seconds * (options.epochs - epoch)),
-        }  # fmt: skip
+        }
 
     def look(self) -> dict[str, Any]:
         """Signs of collapse, and what the embeddings are worth where labels exist; outside the loss."""
@@ -148,9 +150,13 @@ class Training:
         """Write the backbone and its card; the checkpoint has served."""
         options = self.task.options
         facts = {
-            "method": options.method, "epochs": options.epochs, "num_scans": len(self.rows),
-            "size_px": options.size_px, "settings": self.task.settings, "last_epoch": history[-1],
-        }  # fmt: skip
+            "method": options.method,
+            "epochs": options.epochs,
+            "num_scans": len(self.rows),
+            "size_px": options.size_px,
+            "settings": self.task.settings,
+            "last_epoch": history[-1],
+        }
         network = self.method.networks[self.method.exported]
         backbones.write_seen(self.task.folder, self.task.sha256)
         card = weights.write(self.task.folder, network, self.task.backbone, facts)
@@ -167,7 +173,7 @@ class Training:
         self.optimizer.zero_grad()
         total = torch.zeros((), device=self.device)
         for _ in range(num_batches):
-            with compute.autocast(self.device, self.task.options.precision):
+            with torch_training.autocast(self.device, self.task.options.precision):
                 loss = self.method.loss(*next(stream))
             self.scaler.scale(loss / num_batches).backward()
             total += loss.detach() / num_batches
@@ -196,11 +202,11 @@ class Training:
         shape = (task.num_batches, self.worker.size, batch_size)
         own_B = order_N[: task.num_batches * self.worker.size * batch_size].reshape(shape)[:, self.worker.rank]
         with ThreadPoolExecutor(1) as reader:
-            following = reader.submit(pixels.take, self.rows, own_B[0])
+            following = reader.submit(pixel_matrix.take, self.rows, own_B[0])
             for i in range(len(own_B)):
                 scan_B1SS = following.result()
                 if i + 1 < len(own_B):
-                    following = reader.submit(pixels.take, self.rows, own_B[i + 1])
+                    following = reader.submit(pixel_matrix.take, self.rows, own_B[i + 1])
                 yield self._views(scan_B1SS, _seed(task.seed, "views", epoch, i, self.worker.rank))
 
     def _views(self, scan_B1SS: np.ndarray, seed: int) -> "tuple[Tensor, ...]":
@@ -224,8 +230,9 @@ class Training:
         epoch = update // self.task.num_updates + 1
         return CxrSslError(
             f"the loss or its gradient is {value} in epoch {epoch}; the checkpoint of the last good epoch is kept",
-            where=self.task.folder, fix="lower pretrain.lr, or set pretrain.precision=fp32, and start anew",
-        )  # fmt: skip
+            where=self.task.folder,
+            fix="lower pretrain.lr, or set pretrain.precision=fp32, and start anew",
+        )
 
 
 def _average_gradients(parameters: list[Any], worker: Worker) -> None:

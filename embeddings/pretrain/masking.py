@@ -7,7 +7,7 @@ error on hidden pixels, as in SimMIM (Xie et al. 2022, arXiv:2111.09886). So it 
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import InputError
+from pipeline.contracts.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,9 +62,11 @@ def feature_map(backbone: Any, scan_N1SS: "Tensor") -> "Tensor":
     body = backbone.body
     if not hasattr(body, "forward_features"):
         raise InputError(
-            "mae needs a network that shows its last feature map", value=type(body).__name__, where="pretrain.method",
+            "mae needs a network that shows its last feature map",
+            value=type(body).__name__,
+            where="pretrain.method",
             fix="use efficientnet_lite0 or a timm: backbone, or another method",
-        )  # fmt: skip
+        )
     out = body.forward_features((scan_N1SS - backbone.mean) / backbone.std)
     if out.ndim == 3:
         out = out[:, getattr(body, "num_prefix_tokens", 0) :].transpose(1, 2)

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from embeddings.pretrain.masking import painter
-from pipeline.config import PretrainConfig
-from pipeline.errors import InputError
+from pipeline.contracts.config import PretrainConfig
+from pipeline.contracts.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -75,9 +75,14 @@ def build(backbone: "nn.Module", options: PretrainConfig, size_px: int, num_scan
         InputError: when the network takes no views of this size, or does not suit the method.
     """
     makers = {
-        "simclr": _simclr, "moco": _moco, "byol": _byol, "vicreg": _vicreg, "barlowtwins": _barlow, "dino": _dino,
+        "simclr": _simclr,
+        "moco": _moco,
+        "byol": _byol,
+        "vicreg": _vicreg,
+        "barlowtwins": _barlow,
+        "dino": _dino,
         "mae": _mae,
-    }  # fmt: skip
+    }
     setting = _Setting(_dim(backbone, size_px), size_px, num_scans, num_workers > 1)
     return makers[options.method](backbone, options, setting)
 
@@ -98,9 +103,11 @@ def _dim(backbone: Any, size_px: int) -> int:
             return int(backbone.eval()(torch.zeros(2, 1, size_px, size_px)).shape[1])
     except (RuntimeError, AssertionError, ValueError) as error:  # a transformer of a fixed side, or too deep a network
         raise InputError(
-            f"this network takes no views of {size_px} pixels: {str(error).splitlines()[0]}", value=size_px,
-            where="pretrain.size_px", fix="use the side the network was made for, or a convolutional network",
-        ) from error  # fmt: skip
+            f"this network takes no views of {size_px} pixels: {str(error).splitlines()[0]}",
+            value=size_px,
+            where="pretrain.size_px",
+            fix="use the side the network was made for, or a convolutional network",
+        ) from error
 
 
 def _simclr(backbone: Any, options: PretrainConfig, setting: _Setting) -> Method:

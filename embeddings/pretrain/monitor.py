@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from embeddings.pretrain import pixels
+from embeddings.pretrain import pixel_matrix
 from embeddings.scan_cache import Rows
 
 # N scans, D dimensions, S side in pixels
@@ -54,6 +54,6 @@ def embed(backbone: Any, rows: Rows, position_N: np.ndarray, device: Any) -> np.
     out = []
     with torch.inference_mode():
         for start in range(0, len(position_N), _BATCH):
-            scan = torch.from_numpy(pixels.take(rows, position_N[start : start + _BATCH])).to(device)
+            scan = torch.from_numpy(pixel_matrix.take(rows, position_N[start : start + _BATCH])).to(device)
             out.append(backbone(scan.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
     return np.concatenate(out)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from embeddings.backbones import Backbone
 from embeddings.pretrain.monitor import Probe
 from embeddings.scan_cache import ScanCache
-from pipeline.config import PretrainConfig
-from pipeline.errors import InputError
+from pipeline.contracts.config import PretrainConfig
+from pipeline.contracts.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,8 +83,10 @@ class Task:
             raise InputError(
                 f"the pool has {len(self.sha256)} different scans to learn from, fewer than the "
                 f"{options.batch_size * options.num_workers} of one step of all workers",
-                value=options.batch_size, where="pretrain.batch_size", fix="set it lower, or give more scans",
-            )  # fmt: skip
+                value=options.batch_size,
+                where="pretrain.batch_size",
+                fix="set it lower, or give more scans",
+            )
 
 
 @dataclass

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from embeddings.backbones import CARD, WEIGHTS, Backbone, file_hash
-from pipeline.contracts import write_bytes, write_text
+from pipeline.contracts.tables import write_bytes, write_text
 
 
 def write(folder: Path, network: Any, backbone: Backbone, facts: dict[str, Any]) -> dict[str, Any]:

@@ -114,9 +114,16 @@ def judged(found: dict[str, Any], overrides: Sequence[Override]) -> dict[str, An
     stops = ("block", "warn") if found["strict"] else ("block",)
     blocking = [check["id"] for check in checks if check["severity"] in stops and check["accepted"] is None]
     words_given = [asdict(override) for override in overrides]
-    return {"verdict": verdict} | found | {
-        "verdict": verdict, "blocking": blocking, "overrides": words_given, "checks": checks,
-    }  # fmt: skip
+    return (
+        {"verdict": verdict}
+        | found
+        | {
+            "verdict": verdict,
+            "blocking": blocking,
+            "overrides": words_given,
+            "checks": checks,
+        }
+    )
 
 
 def counted(num: int, noun: str) -> str:

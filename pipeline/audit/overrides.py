@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from pipeline.audit.check import TITLES, Override
-from pipeline.contracts import write_text
-from pipeline.errors import InputError
+from pipeline.contracts.errors import InputError
+from pipeline.contracts.tables import write_text
 
 FILE = "overrides.json"
 ALL = "all"
@@ -32,9 +32,10 @@ def parse(accept: list[str] | None, because: str | None) -> list[Override]:
     words = " ".join((because or "").split())
     if len(words.split()) < 2:
         raise InputError(
-            "an override must be written down", where="--accept",
+            "an override must be written down",
+            where="--accept",
             fix='say why with --because "…"; it is printed in every report',
-        )  # fmt: skip
+        )
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     return [Override(name, words, now) for name in accept]
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.bootstrap import effective_groups, ranking_interval
-from pipeline.calibrate import group_index, grouped_folds
-from pipeline.weighted import RankOrder
+from pipeline.measures.bootstrap import effective_groups, ranking_interval
+from pipeline.measures.folds import group_index, grouped_folds
+from pipeline.measures.weighted_metrics import RankOrder
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

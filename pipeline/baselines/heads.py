@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from pipeline import features
 from pipeline.audit import probes
-from pipeline.calibrate import class_weights
-from pipeline.config import TrainConfig
-from pipeline.train import Problem, train_loop
+from pipeline.contracts.config import TrainConfig
+from pipeline.learn.head import Problem, train_loop
+from pipeline.measures.calibrate import class_weights
+from pipeline.vectors import principal_components
 
 # N scans, L of them to learn from, T to score, D dimensions, P of them kept, M facts, C classes
 
@@ -34,18 +34,18 @@ def frozen(emb_ND: np.ndarray, class_N: Ints, train: Ints, test: Ints, config: T
 
 
 def _features(known_LD: np.ndarray, asked_TD: np.ndarray, num_axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both on the leading axes of the first, scaled as `features` does; where it spans fewer, all of it as it is.
+    """Both on the leading axes of the first, scaled as `principal_components` does; where it spans fewer, all of it as it is.
 
     A penalised linear head does not care about rotations, so few scans need no axes.
     """
     if len(known_LD) > num_axes:
-        mean_D, axes_DP, variance = features.principal_axes(known_LD, num_axes)
+        mean_D, axes_DP, variance = principal_components.principal_axes(known_LD, num_axes)
         known_LP, asked_TP = ((emb - mean_D) @ axes_DP.astype(np.float32) for emb in (known_LD, asked_TD))
     else:
         mean_D = known_LD.mean(0)
         known_LP, asked_TP = known_LD - mean_D, asked_TD - mean_D
         variance = float(np.square(known_LP).sum(1).mean())
-    scale = np.float32(features.RMS_NORM / np.sqrt(max(variance, 1e-12)))
+    scale = np.float32(principal_components.RMS_NORM / np.sqrt(max(variance, 1e-12)))
     return known_LP * scale, asked_TP * scale
 
 

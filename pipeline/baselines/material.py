@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import config_file, embedding
-from pipeline.audit import pixels
-from pipeline.context import StageContext
-from pipeline.contracts import DUPLICATES, MANIFEST, POOL_LABELS
-from pipeline.errors import InputError
-from pipeline.vectors import Vectors
+from pipeline.audit import off_lung_features
+from pipeline.contracts import config_file
+from pipeline.contracts.errors import InputError
+from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS
+from pipeline.runtime.context import StageContext
+from pipeline.vectors import embed
+from pipeline.vectors.matrix import Vectors
 
 # N scans, D dimensions, M facts
 
@@ -64,9 +65,9 @@ class Material:
         return np.asarray(vectors.emb_ND[vectors.positions(self.scans["image_id"])], np.float32)
 
     @cached_property
-    def facts(self) -> pixels.PixelFacts:
+    def facts(self) -> off_lung_features.PixelFacts:
         """What the files say, and embeddings of the scans without their lungs; the audit has left both."""
-        return pixels.measure(self.ctx, self.scans)
+        return off_lung_features.measure(self.ctx, self.scans)
 
     def facts_named(self, names: Sequence[str]) -> np.ndarray:
         """Columns of the facts, (N, M)."""
@@ -77,9 +78,9 @@ class Material:
         given = {"backbone.name": VGG16, "backbone.weights": str(weights), "preprocess.size_px": VGG16_PX}
         config = config_file.load(self.ctx.folder / "resolved.yaml", given)
         ctx = replace(self.ctx, config=config)
-        job = embedding.prepare(ctx, list(zip(self.sha256, self.uris, strict=True)))
+        job = embed.prepare(ctx, list(zip(self.sha256, self.uris, strict=True)))
         total = job.num_scans
-        broken = embedding.embed(ctx, job, lambda done: ctx.progress("vgg16", done, total))
+        broken = embed.embed(ctx, job, lambda done: ctx.progress("vgg16", done, total))
         if broken:
             raise InputError(f"{len(broken)} scans can no longer be read: {broken[0][1]}", where="bench reference")
         path = ctx.folder / _MATRIX

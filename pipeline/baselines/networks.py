@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embeddings.activations import Early
-from pipeline import network
-from pipeline.config import NetworkConfig
-from pipeline.errors import InputError
-from pipeline.learn_network import Curves, Lesson, learn_network, logits_of
-from pipeline.network import Design
-from pipeline.train import Head
+from pipeline.contracts.config import NetworkConfig
+from pipeline.contracts.errors import InputError
+from pipeline.learn import network
+from pipeline.learn.head import Head
+from pipeline.learn.network import Design
+from pipeline.learn.network_loop import Curves, Lesson, learn_network, logits_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,9 +75,13 @@ def conv_net(num_classes: int) -> "nn.Module":
     for num_in, num_out in zip((1, *WIDTHS), WIDTHS, strict=False):
         layers += [nn.Conv2d(num_in, num_out, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     layers += [
-        nn.AdaptiveAvgPool2d(6), nn.Flatten(), nn.Linear(WIDTHS[-1] * 36, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT),
+        nn.AdaptiveAvgPool2d(6),
+        nn.Flatten(),
+        nn.Linear(WIDTHS[-1] * 36, HIDDEN),
+        nn.ReLU(),
+        nn.Dropout(DROPOUT),
         nn.Linear(HIDDEN, num_classes),
-    ]  # fmt: skip
+    ]
     return nn.Sequential(*layers)
 
 
@@ -99,9 +103,14 @@ def fit(job: Fit) -> tuple[np.ndarray, Curves, float]:
     weight_C = target_VC.sum(0)  # every class counts alike, as in the loss that learns
     weight_V = target_VC @ np.divide(1.0, weight_C, out=np.zeros(num_classes), where=weight_C > 0)
     lesson = Lesson(
-        scans, job.train, job.target_LC, np.ones(num_scans), np.zeros(num_scans, np.bool_), np.ones(num_classes),
+        scans,
+        job.train,
+        job.target_LC,
+        np.ones(num_scans),
+        np.zeros(num_scans, np.bool_),
+        np.ones(num_classes),
         (rows, target_VC, weight_V) if len(rows) else None,
-    )  # fmt: skip
+    )
 
     def build() -> "nn.Module":
         return conv_net(job.design.num_classes) if isinstance(job.design, Plain) else network.late(job.design)

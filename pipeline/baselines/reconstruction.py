@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.config import PoolConfig
-from pipeline.context import cache_folder
-from pipeline.contracts import write_bytes
-from pipeline.errors import InputError
-from pipeline.pools import open_pool
+from pipeline.contracts.config import PoolConfig
+from pipeline.contracts.errors import InputError
+from pipeline.contracts.tables import write_bytes
+from pipeline.pool.sources import open_pool
+from pipeline.runtime.context import cache_folder
 
 # N scans, C classes, G groups
 
@@ -82,9 +82,11 @@ def _covid(uri: str) -> pa.Table:
     if not len(found):
         known = sorted(pc.unique(scans["label"]).drop_null().to_pylist())
         raise InputError(
-            "no scan of this pool is labelled covid", value=known[:5], where="--covid",
+            "no scan of this pool is labelled covid",
+            value=known[:5],
+            where="--covid",
             fix="give a manifest with image_path, label and patient_id, such as covid3/manifest.csv",
-        )  # fmt: skip
+        )
     return _rows(found, "covid", [COVID] * len(found), found["patient_id"].to_pylist(), "--covid")
 
 
@@ -97,9 +99,11 @@ def _kermany(uri: str) -> pa.Table:
     kept = np.flatnonzero([name is not None for name in finding])
     if not len(kept):
         raise InputError(
-            "holds no normal and no viral scan of Kermany's training split", value=uri, where="--kermany",
+            "holds no normal and no viral scan of Kermany's training split",
+            value=uri,
+            where="--kermany",
             fix="give its folder (chest_xray) or a manifest with label, official_split and the original file names",
-        )  # fmt: skip
+        )
     scans = scans.take(pa.array(kept))
     own = scans["patient_id"].to_pylist()
     told = [_patient(path) for path in scans["path"].to_pylist()]
@@ -125,9 +129,10 @@ def _rows(
     unknown = sum(patient is None for patient in patients)
     if unknown:
         raise InputError(
-            f"the patients of {unknown} of {len(patients)} scans are not known", where=where,
+            f"the patients of {unknown} of {len(patients)} scans are not known",
+            where=where,
             fix="add a patient_id column: without it a patient could be in training and in test",
-        )  # fmt: skip
+        )
     population = scans["population"]
     columns = {
         "image_path": scans["uri"],
@@ -177,8 +182,9 @@ def taken(class_N: Ints, group_N: Ints, quota_C: Ints, rng: np.random.Generator)
     raise InputError(
         f"too few scans: {quota_C.tolist()} of each class are wanted and whole patients make up "
         f"{found_C.tolist()} of {np.bincount(class_N, minlength=len(quota_C)).tolist()}",
-        where="bench reference", fix="give larger pools",
-    )  # fmt: skip
+        where="bench reference",
+        fix="give larger pools",
+    )
 
 
 def _whole_groups(class_N: Ints, group_N: Ints, quota_C: Ints, rng: np.random.Generator) -> Ints:

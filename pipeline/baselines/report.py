@@ -20,9 +20,13 @@ ROWS = {
     "three-numbers": "no picture: three grey values",
 }
 THREE = (
-    ("accuracy", "accuracy"), ("sensitivity_covid", "COVID: sens."), ("specificity_covid", "spec."),
-    ("auroc_covid", "AUROC"), ("sensitivity_normal", "normal: sens."), ("sensitivity_viral_pneumonia", "viral: sens."),
-)  # fmt: skip
+    ("accuracy", "accuracy"),
+    ("sensitivity_covid", "COVID: sens."),
+    ("specificity_covid", "spec."),
+    ("auroc_covid", "AUROC"),
+    ("sensitivity_normal", "normal: sens."),
+    ("sensitivity_viral_pneumonia", "viral: sens."),
+)
 TWO = (("accuracy", "accuracy"), ("sensitivity_covid", "COVID: sens."), ("specificity_covid", "spec."))
 PLAIN_WIDTH = 130  # where the output is no terminal
 
@@ -74,11 +78,13 @@ def _tables(result: dict[str, Any], write: Callable[[dict[str, Any]], str]) -> l
     ]
     two = [
         [
-            _name(row, result), _long(row["ten"]["accuracy"]), *[write(row["ten"][name]) for name, _ in TWO[1:]],
+            _name(row, result),
+            _long(row["ten"]["accuracy"]),
+            *[write(row["ten"][name]) for name, _ in TWO[1:]],
             write(row["others"]["accuracy"]),
         ]
         for row in small["rows"]
-    ]  # fmt: skip
+    ]
     num, ten = result["num_test_a_class"], 2 * small["num_test_a_class"]
     return [
         (

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import bootstrap
-from pipeline.calibrate import group_index
-from pipeline.weighted import Scores, number
+from pipeline.measures import bootstrap
+from pipeline.measures.folds import group_index
+from pipeline.measures.weighted_metrics import Scores, number
 
 # N scans of all draws together, T of one, C classes, B replicates
 
@@ -74,8 +74,10 @@ def figures(
             "draws": value_D.tolist(),
         }
     return out | {
-        "confusion": together.confusion_CC.tolist(), "num_tests": len(group_N), "num_groups": int(group_N.max()) + 1,
-    }  # fmt: skip
+        "confusion": together.confusion_CC.tolist(),
+        "num_tests": len(group_N),
+        "num_groups": int(group_N.max()) + 1,
+    }
 
 
 def _scores(prob_NC: Floats, class_N: NDArray[np.int64]) -> Scores:

@@ -41,14 +41,18 @@ def measure(scans: Material, num_seeds: int, emb: dict[str, np.ndarray]) -> dict
     rng, names = scans.ctx.rng("bench/small-scores"), (NORMAL, COVID)
     rows = [
         {
-            "key": key, "ten": scoring.figures(ten[key], names, rng),
+            "key": key,
+            "ten": scoring.figures(ten[key], names, rng),
             "others": scoring.figures(others[key], names, rng, num_bootstrap=0),
         }
         for key in inputs
-    ]  # fmt: skip
+    ]
     return {
-        "num_draws": num_seeds * DRAWS, "num_train_a_class": NUM_TRAIN, "num_test_a_class": NUM_TEST, "rows": rows,
-    }  # fmt: skip
+        "num_draws": num_seeds * DRAWS,
+        "num_train_a_class": NUM_TRAIN,
+        "num_test_a_class": NUM_TEST,
+        "rows": rows,
+    }
 
 
 def _draw(class_P: np.ndarray, group_P: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:

@@ -13,15 +13,17 @@ from scipy.special import softmax
 
 from embeddings import activations, backbones
 from embeddings.activations import Early
-from pipeline import __version__, adapt, run_dir
+from pipeline import __version__
 from pipeline.baselines import networks
 from pipeline.baselines.material import Material
 from pipeline.baselines.networks import Fit, Plain
 from pipeline.baselines.reconstruction import FINDINGS, Draw
-from pipeline.config import Config, NetworkConfig
-from pipeline.context import StageContext, cache_folder
-from pipeline.contracts import write_text
-from pipeline.network import Design
+from pipeline.contracts.config import Config, NetworkConfig
+from pipeline.contracts.tables import write_text
+from pipeline.learn import adapt
+from pipeline.learn.network import Design
+from pipeline.runtime import run_dir
+from pipeline.runtime.context import StageContext, cache_folder
 
 # T test scans, C classes
 
@@ -46,8 +48,9 @@ def train_all(scans: Material, draws: Sequence[Draw]) -> dict[str, tuple[list[ND
         adapt.fill(ctx, early, root, list(zip(scans.sha256, scans.uris, strict=True)))
     jobs = {
         (name, seed): _fit(scans, draw, name, seed, *made, root)
-        for seed, draw in enumerate(draws) for name, made in designs.items()
-    }  # fmt: skip
+        for seed, draw in enumerate(draws)
+        for name, made in designs.items()
+    }
     found = dict(_run(ctx, jobs))
     out = {}
     for name in designs:
@@ -79,9 +82,18 @@ def _config(config: Config, name: str) -> Config:
 def _fit(scans: Material, draw: Draw, name: str, seed: int, design: Any, early: Any, root: Path) -> Fit:
     one_hot_NC = np.eye(len(FINDINGS))[scans.class_N]
     return Fit(
-        design, early, root, scans.sha256, draw.train, one_hot_NC[draw.train], (draw.val, one_hot_NC[draw.val]),
-        draw.test, RECIPES[name], seed, scans.ctx.config.engine.use_gpu,
-    )  # fmt: skip
+        design,
+        early,
+        root,
+        scans.sha256,
+        draw.train,
+        one_hot_NC[draw.train],
+        (draw.val, one_hot_NC[draw.val]),
+        draw.test,
+        RECIPES[name],
+        seed,
+        scans.ctx.config.engine.use_gpu,
+    )
 
 
 def _run(ctx: StageContext, jobs: dict[tuple[str, int], Fit]) -> Iterator[tuple[tuple[str, int], Any]]:
@@ -112,9 +124,13 @@ def fingerprint(job: Fit) -> str:
     arrays = b"".join(a.tobytes() for a in (job.train, job.target_LC, *job.val, job.test))
     return run_dir.fingerprint(
         {
-            "version": __version__, "scans": hashlib.sha256("".join(job.sha256).encode()).hexdigest(),
-            "arrays": hashlib.sha256(arrays).hexdigest(), "config": job.config.model_dump(), "seed": job.seed,
-            "design": type(job.design).__name__, "weights": job.early.backbone.weights_hash,
+            "version": __version__,
+            "scans": hashlib.sha256("".join(job.sha256).encode()).hexdigest(),
+            "arrays": hashlib.sha256(arrays).hexdigest(),
+            "config": job.config.model_dump(),
+            "seed": job.seed,
+            "design": type(job.design).__name__,
+            "weights": job.early.backbone.weights_hash,
             "early": [job.early.num_stages, job.early.size_px, job.early.num_views],
         }
-    )  # fmt: skip
+    )

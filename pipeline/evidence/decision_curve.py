@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pipeline import bootstrap
-from pipeline.bootstrap import Floats, Ints
-from pipeline.weighted import listed, number, ratio
+from pipeline.measures import bootstrap
+from pipeline.measures.bootstrap import Floats, Ints
+from pipeline.measures.weighted_metrics import listed, number, ratio
 
 THRESHOLDS_R: Floats = np.arange(1, 100) / 100
 

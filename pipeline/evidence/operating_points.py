@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import bootstrap
-from pipeline.bootstrap import Floats, Ints
-from pipeline.weighted import RankOrder, listed, number, ratio
+from pipeline.measures import bootstrap
+from pipeline.measures.bootstrap import Floats, Ints
+from pipeline.measures.weighted_metrics import RankOrder, listed, number, ratio
 
 SPECIFICITIES = (0.80, 0.90, 0.95)
 SENSITIVITIES = (0.90, 0.95)

@@ -7,18 +7,18 @@ reporting checklists of the field ask for.
 from pathlib import Path
 from typing import Any
 
-from pipeline.context import StageContext
+from pipeline.runtime.context import StageContext
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Write the report; see `report.page`. matplotlib is imported only here."""
-    from pipeline.report import page
+    """Write the report; see `report.stage`. matplotlib is imported only here."""
+    from pipeline.report import stage
 
-    return page.run(ctx)
+    return stage.run(ctx)
 
 
 def build(folder: Path) -> Path:
     """Write the report of the run in `folder`, with all its pages, and return the path of `index.html`."""
-    from pipeline.report import page
+    from pipeline.report import stage
 
-    return page.build(folder)
+    return stage.build(folder)

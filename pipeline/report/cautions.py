@@ -1,7 +1,7 @@
 """What limits the result, found in the run's own data and said in plain sentences."""
 
+from pipeline.pages.wording import count, decimal, known, of_100, percent, plural, words
 from pipeline.report.gather import Row, RunData, measured
-from pipeline.report.wording import count, decimal, known, of_100, percent, plural, words
 
 SMALL_CLASS = 50  # positives below which an interval says little
 WIDE_PREVALENCE_GAP = 0.10

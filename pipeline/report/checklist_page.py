@@ -2,7 +2,7 @@
 
 from pipeline.report import checklists
 from pipeline.report.gather import RunData
-from pipeline.report.templates import environment
+from pipeline.report.page_env import environment
 
 PAGE = "checklists.html"
 

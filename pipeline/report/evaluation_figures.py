@@ -5,9 +5,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from pipeline.report.figures import ACCENT, INK, REFERENCE, SQUARE, render
+from pipeline.pages.svg_chart import ACCENT, INK, REFERENCE, SQUARE, render
+from pipeline.pages.wording import known
 from pipeline.report.gather import Row, RunData
-from pipeline.report.wording import known
 
 MAX_CURVES = 6
 _LOWEST = -0.05  # treating all falls without limit; what matters happens above

@@ -6,8 +6,8 @@ All lengths are px of the drawing, which is 360 wide; the page scales it.
 import textwrap
 from dataclasses import dataclass, field
 
+from pipeline.pages.wording import count, known, percent, plural, words
 from pipeline.report.gather import RunData
-from pipeline.report.wording import count, known, percent, plural, words
 
 WIDTH = 360
 _TRUNK, _SIDE_X, _BRANCH, _GAP = 214, 238, 171, 26
@@ -143,9 +143,13 @@ def _training(run: RunData) -> list[Box]:
     if flow.get("queued"):
         kinds = flow["kinds"]
         names = (
-            ("representative", "chosen"), ("uniform", "at random"), ("recheck", "to check pseudo-labels"),
-            ("dispute", "in dispute"), ("doubt", "in doubt"), ("holdout", "of the holdout"),
-        )  # fmt: skip
+            ("representative", "chosen"),
+            ("uniform", "at random"),
+            ("recheck", "to check pseudo-labels"),
+            ("dispute", "in dispute"),
+            ("doubt", "in doubt"),
+            ("holdout", "of the holdout"),
+        )
         notes = [f"{count(kinds[kind])} {name}" for kind, name in names if kinds.get(kind)]
         steps.append(Box("shown to experts", flow["queued"], [", ".join(notes)]))
     annotators = flow["annotators"]

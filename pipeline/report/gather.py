@@ -16,14 +16,16 @@ import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
 from embeddings import backbones
-from pipeline import contracts, labels
-from pipeline.errors import RunDirError
-from pipeline.evaluate import ACCESS_LOG
-from pipeline.readings import AGREEMENT
-from pipeline.report import counts, verdict
-from pipeline.report.verdict import AuditData
-from pipeline.report.wording import is_negative, known
-from pipeline.several.layout import whole_of
+from pipeline.audit import page_data
+from pipeline.audit.page_data import AuditData
+from pipeline.contracts import tables as contracts_tables
+from pipeline.contracts.errors import RunDirError
+from pipeline.labels import verdicts
+from pipeline.labels.agreement_report import AGREEMENT
+from pipeline.labels.holdout import ACCESS_LOG
+from pipeline.pages.wording import is_negative, known
+from pipeline.report import counts
+from pipeline.runtime.finding_folders import whole_of
 
 Row = dict[str, Any]
 CANNOT_TELL = "cannot tell"
@@ -160,7 +162,7 @@ def gather(folder: Path) -> RunData:
         raise RunDirError("no run was found", where=folder, fix="give the folder that `cxr-ssl run --out` wrote")
     tables = {
         c.name: _table(folder / f"{c.name}.parquet", c)
-        for c in contracts.CONTRACTS
+        for c in contracts_tables.CONTRACTS
         if c.name not in ("queue", "pseudo")
     }
     queues = _queue_tables(folder)
@@ -190,7 +192,7 @@ def gather(folder: Path) -> RunData:
         reference=_lines(folder / "reference.jsonl"),
         stages=(_json(folder / "stages.json") or {}).get("stages", []),
         training=_training(folder),
-        audit=verdict.read(folder) if (folder / verdict.AUDIT_FILE).is_file() else None,
+        audit=page_data.read(folder) if (folder / page_data.AUDIT_FILE).is_file() else None,
         evaluation=_json(folder / "evaluation.json"),
         comparison=_json(folder / "comparison.json"),
         external={p.parent.name: _json(p) for p in sorted((folder / "external").glob("*/evaluation.json"))},
@@ -224,7 +226,7 @@ def _read_lines(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
 
 
-def _table(path: Path, contract: contracts.Contract) -> pa.Table:
+def _table(path: Path, contract: contracts_tables.Contract) -> pa.Table:
     if not path.is_file():
         return contract.empty()
     return contract.check(pq.read_table(path, partitioning=None), path)
@@ -232,7 +234,9 @@ def _table(path: Path, contract: contracts.Contract) -> pa.Table:
 
 def _queue_tables(folder: Path) -> dict[int, pa.Table]:
     found = sorted((folder / "rounds").glob("*/queue.parquet"))
-    return {int(p.parent.name): _table(p, contracts.QUEUE).sort_by("rank") for p in found if p.parent.name.isdigit()}
+    return {
+        int(p.parent.name): _table(p, contracts_tables.QUEUE).sort_by("rank") for p in found if p.parent.name.isdigit()
+    }
 
 
 def _training(folder: Path) -> dict[int, Row]:
@@ -251,7 +255,7 @@ def _findings(predictions: pa.Table, rounds: list[Row]) -> tuple[str, ...]:
 def _answers(table: pa.Table, findings: tuple[str, ...]) -> dict[str, str]:
     """Image id to what the experts said, as the rounds count it: the majority of their latest answers."""
     names = findings or tuple(sorted(set(table["finding"].to_pylist())))
-    return {i: found or CANNOT_TELL for i, found in labels.expert_classes(table, names).items()}
+    return {i: found or CANNOT_TELL for i, found in verdicts.expert_classes(table, names).items()}
 
 
 def _holdout(tables: dict[str, pa.Table], findings: tuple[str, ...]) -> Holdout | None:
@@ -265,7 +269,7 @@ def _holdout(tables: dict[str, pa.Table], findings: tuple[str, ...]) -> Holdout 
         if label
     }
     truth = {**_answers(tables["labels"], findings), **truth} if len(ids) else {}
-    rejected = labels.rejections(tables["labels"])
+    rejected = verdicts.rejections(tables["labels"])
     keep = [i for i, image_id in enumerate(ids) if truth.get(image_id) in findings and image_id not in rejected]
     if not keep:
         return None

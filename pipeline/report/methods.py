@@ -1,7 +1,7 @@
 """Draft text of a paper's methods, from what the run recorded; a sentence is there only where its facts are."""
 
+from pipeline.pages.wording import count, decimal, known, percent, plural, words
 from pipeline.report.gather import Row, RunData
-from pipeline.report.wording import count, decimal, known, percent, plural, words
 
 _STRATEGIES = {
     "typiclust": "the most typical scan of each cluster of similar scans (TypiClust, Hacohen et al. 2022)",

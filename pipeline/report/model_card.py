@@ -2,11 +2,7 @@
 
 import re
 
-from pipeline.report import summary
-from pipeline.report.cautions import cautions
-from pipeline.report.gather import Row, RunData
-from pipeline.report.methods import adapted
-from pipeline.report.wording import (
+from pipeline.pages.wording import (
     MISSING,
     count,
     decimal,
@@ -19,6 +15,10 @@ from pipeline.report.wording import (
     signed_interval,
     words,
 )
+from pipeline.report import summary
+from pipeline.report.cautions import cautions
+from pipeline.report.gather import Row, RunData
+from pipeline.report.methods import adapted
 
 
 def model_card(run: RunData) -> str:

@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-from pipeline.report.figures import NUM_COLORS
+from pipeline.pages.svg_chart import NUM_COLORS
+from pipeline.pages.wording import short
 from pipeline.report.gather import RunData, Scan
-from pipeline.report.wording import short
 
 MAP_SIZE = (1000, 600)  # units of the viewBox
 MAP_EDGE = 44

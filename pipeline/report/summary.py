@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.report.gather import Row, RunData
-from pipeline.report.wording import (
+from pipeline.pages.wording import (
     count,
     decimal,
     floor_percent,
@@ -15,6 +14,7 @@ from pipeline.report.wording import (
     plural,
     words,
 )
+from pipeline.report.gather import Row, RunData
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,20 @@ from tests.bench import (
 )
 
 BENCHES = {
-    "speed": speed.main, "selection": selection.main, "resume": resume.main, "coverage": coverage.main,
-    "lungs": lungs.main, "duplicates": duplicates.main, "audit": audit.main,
-    "consensus": consensus.main, "page": page.main, "adapt": adapt.main, "folds": folds.main,
-    "network": network.main, "pretrain": pretrain.main,
-}  # fmt: skip
+    "speed": speed.main,
+    "selection": selection.main,
+    "resume": resume.main,
+    "coverage": coverage.main,
+    "lungs": lungs.main,
+    "duplicates": duplicates.main,
+    "audit": audit.main,
+    "consensus": consensus.main,
+    "page": page.main,
+    "adapt": adapt.main,
+    "folds": folds.main,
+    "network": network.main,
+    "pretrain": pretrain.main,
+}
 
 
 def main() -> int:

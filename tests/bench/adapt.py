@@ -11,7 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from pipeline import runs
+from pipeline.commands import request, run
 from tests.bench import pools, tables
 
 LABELS: dict[str, dict[str, Any]] = {
@@ -37,12 +37,17 @@ def main(data: Path, given: Namespace) -> None:
 
 def _run(data: Path, labels: str, way: str, seed: int) -> dict[str, Any]:
     overrides = {
-        "pool.uri": pools.uri(data, "kermany"), "oracle": True, "seed": seed, "rounds.reference": False,
-        "train.adapt": WAYS[way], **pools.OVERRIDES["kermany"], **LABELS[labels],
-    }  # fmt: skip
+        "pool.uri": pools.uri(data, "kermany"),
+        "oracle": True,
+        "seed": seed,
+        "rounds.reference": False,
+        "train.adapt": WAYS[way],
+        **pools.OVERRIDES["kermany"],
+        **LABELS[labels],
+    }
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        result = runs.execute(runs.Request(overrides=overrides, out=Path(folder) / "run", quiet=True))
+        result = run.execute(request.Request(overrides=overrides, out=Path(folder) / "run", quiet=True))
     last = result["metrics"][-1]
     row = {name: last["holdout"][name] for name in SHOWN}
     row |= {
@@ -68,8 +73,9 @@ def _write() -> None:
     found = _known()
     table, notes = [], []
     for labels in LABELS:
-        of_way = {way: {k.rsplit("/", 1)[1]: v for k, v in found.items() if k.startswith(f"{labels}/{way}/")}
-                  for way in WAYS}  # fmt: skip
+        of_way = {
+            way: {k.rsplit("/", 1)[1]: v for k, v in found.items() if k.startswith(f"{labels}/{way}/")} for way in WAYS
+        }
         for way, rows in of_way.items():
             if rows:
                 cells = [tables.mean_ci([row[name] for row in rows.values()]) for name in SHOWN]
@@ -81,7 +87,9 @@ def _write() -> None:
             gains = [tables.mean_ci([adapted[s][n] - frozen[s][n] for s in both]) for n in ("auroc", "accuracy")]
             notes.append(f"{labels}: AUROC {gains[0]}, accuracy {gains[1]}")
     tables.write(
-        "adapt", "Adapting the network: Kermany's official test (624 scans)", "python -m tests.bench adapt --seeds 5",
+        "adapt",
+        "Adapting the network: Kermany's official test (624 scans)",
+        "python -m tests.bench adapt --seeds 5",
         ("expert labels", "what learns", "seeds", *(name.replace("_", " ") for name in SHOWN), "minutes (median)"),
         table,
         "Mean ± 95 % t-interval over seeds. Gain of the last stages over the frozen head on the same labels, paired by "
@@ -89,4 +97,4 @@ def _write() -> None:
         "expert labels; the test is read once a round. Minutes: the whole run on two cores that other work shared, "
         "embeddings and activations in the cache except for the first run. Published, all labels, end to end: "
         "ResNet-18 at 224 px .980 / .911 (MedMNIST+).",
-    )  # fmt: skip
+    )

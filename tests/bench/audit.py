@@ -32,7 +32,7 @@ def main(_data: Path, given: Namespace) -> None:
 
 
 def _write(found: dict[tuple[str, int], dict[str, str]], seeds: range) -> None:
-    from pipeline.phantoms import FAULTS
+    from pipeline.pool.phantoms import FAULTS
 
     jobs = [(fault, seed) for seed in seeds for fault in (CLEAN, *FAULTS)]
     rows = [_row(fault, [found[fault, seed] for seed in seeds]) for fault in (CLEAN, *FAULTS)]
@@ -53,7 +53,7 @@ def _write(found: dict[tuple[str, int], dict[str, str]], seeds: range) -> None:
 
 def fired(seed: int) -> dict[str, dict[str, str]]:
     """For every fault: checks that are not ok in its pool, by severity; the verdict under `verdict`."""
-    from pipeline.phantoms import FAULTS
+    from pipeline.pool.phantoms import FAULTS
 
     os.environ["OMP_NUM_THREADS"] = "1"
     _render_once()
@@ -74,7 +74,7 @@ def fired(seed: int) -> dict[str, dict[str, str]]:
 
 def _render_once() -> None:
     """Most faults leave most pictures alone: draw each of them once in this process."""
-    from pipeline.phantoms import film, pool
+    from pipeline.pool.phantoms import film, pool
 
     drawn: dict[str, Any] = {}
 
@@ -90,8 +90,8 @@ def _render_once() -> None:
 
 def audited(uri: str, out: Path) -> dict[str, Any]:
     """`audit.json` of a pool, in this process."""
-    from pipeline.appraisal import audit_pool
-    from pipeline.runs import Request
+    from pipeline.commands.audit import audit_pool
+    from pipeline.commands.request import Request
 
     audit_pool(Request(overrides={"pool.uri": uri, "engine.backend": "serial"}, out=out, quiet=True))
     found: dict[str, Any] = json.loads((out / "audit.json").read_text("utf-8"))

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import agreement
-from pipeline import consensus as combine
+from pipeline.measures import agreement
+from pipeline.measures import consensus as combine
 from tests.bench import tables
 
 NUM_SCANS = 300
@@ -74,13 +74,25 @@ def main(_data: Path, given: Namespace) -> None:
                 found = [scores(draw(num_classes, design, model, seed)) for seed in range(given.seeds)]
                 rows.append((num_classes, design, str(model), *cells(found)))
     header = (
-        "classes", "read", "model's accuracy", "majority (split: wrong)", "majority (split: half)",
-        "consensus", "cleanlab's own", "Dawid-Skene", "consensus − majority (half)", "− majority (wrong)",
-    )  # fmt: skip
+        "classes",
+        "read",
+        "model's accuracy",
+        "majority (split: wrong)",
+        "majority (split: half)",
+        "consensus",
+        "cleanlab's own",
+        "Dawid-Skene",
+        "consensus − majority (half)",
+        "− majority (wrong)",
+    )
     tables.write(
-        "consensus", "Consensus of three readers, one of whom is wrong in 30 %",
-        f"python -m tests.bench consensus --seeds {given.seeds}", header, rows, notes(given.seeds),
-    )  # fmt: skip
+        "consensus",
+        "Consensus of three readers, one of whom is wrong in 30 %",
+        f"python -m tests.bench consensus --seeds {given.seeds}",
+        header,
+        rows,
+        notes(given.seeds),
+    )
 
 
 def draw(

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import expit
 
-from pipeline import bootstrap
-from pipeline.evidence.compare import compare
 from pipeline.evidence.operating_points import MODEL
+from pipeline.evidence.paired_comparison import compare
 from pipeline.evidence.predictive_values import predictive_values
-from pipeline.evidence.slices import permutation_p
-from pipeline.weighted import Scores
+from pipeline.evidence.subgroups import permutation_p
+from pipeline.measures import bootstrap
+from pipeline.measures.weighted_metrics import Scores
 from tests.bench import tables
 
 NUM_BOOTSTRAP = 200
@@ -53,11 +53,13 @@ def main(data: Path, given: Namespace) -> None:
         for auroc in (0.8, 0.95)
     ]
     tables.write(
-        "coverage", "Coverage of 95 % intervals, and error rates of tests, with several scans a patient",
+        "coverage",
+        "Coverage of 95 % intervals, and error rates of tests, with several scans a patient",
         "python -m tests.bench coverage",
-        ("patients", "prevalence", "true AUROC", "with the finding", *METRICS), rows,
+        ("patients", "prevalence", "true AUROC", "with the finding", *METRICS),
+        rows,
         notes(rng),
-    )  # fmt: skip
+    )
 
 
 def draw(num_patients: int, prevalence: float, shift: float, rng: np.random.Generator) -> Sample:
@@ -191,9 +193,16 @@ def paired_error(num_patients: int, num_simulations: int, rng: np.random.Generat
             prob_NC.append(np.stack([1 - expit(score_N), expit(score_N)], 1))
             call.append((score_N >= shift / 2).astype(np.int64))
         got = compare(
-            prob_NC[0], call[0], prob_NC[1], call[1], sample.truth_N, ["a", "b"], sample.group_of_N.tolist(),
-            num_bootstrap=NUM_BOOTSTRAP, rng=rng,
-        )  # fmt: skip
+            prob_NC[0],
+            call[0],
+            prob_NC[1],
+            call[1],
+            sample.truth_N,
+            ["a", "b"],
+            sample.group_of_N.tolist(),
+            num_bootstrap=NUM_BOOTSTRAP,
+            rng=rng,
+        )
         delong = got["delong"][0]
         found.append([got["metrics"][0]["p_value"], delong["p_value"], delong["p_value_clustered"]])
     shares = (np.array(found, np.float64) < 0.05).mean(axis=0)

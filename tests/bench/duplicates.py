@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from embeddings.decode import open_grey, read_bytes
-from pipeline import config as configs
-from pipeline import config_file, duplicates, hash_pairs, manifest, phantoms, picture_hash
-from pipeline.context import StageContext
-from pipeline.contracts import MANIFEST
-from pipeline.engine import SerialEngine
+from pipeline.contracts import config as configs
+from pipeline.contracts import config_file
+from pipeline.contracts.tables import MANIFEST
+from pipeline.pool import duplicates, hash_pairs, manifest, phantoms, picture_hash
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
 from tests.bench import pools, tables
 
 Bytes = NDArray[np.uint8]
@@ -100,15 +101,21 @@ def main(data: Path, given: Namespace) -> None:
         + "\n\nFollow-up scans of one person are what a phantom pool has many of. `covid3` has one film twice.\n\n"
         + _table(
             (
-                "hashes", "s", "CPU s", "peak MB", "look-alike pairs a scan", "groups",
-                *(f"recall {a}-{b - 1} bits" for a, b in itertools.pairwise(STEPS_BITS)), "all",
+                "hashes",
+                "s",
+                "CPU s",
+                "peak MB",
+                "look-alike pairs a scan",
+                "groups",
+                *(f"recall {a}-{b - 1} bits" for a, b in itertools.pairwise(STEPS_BITS)),
+                "all",
             ),
             scale_rows,
         )
         + "\n\nSynthetic hashes: signs of cosine terms drawn with the covariance of Kermany's, a share near their mean "
         "so that look-alikes are as dense as there; 2 % of them copies that differ as planted copies do, 1 % equal "
         "files. Two threads, a fresh process for each size; memory includes Python and its libraries."
-    )  # fmt: skip
+    )
     tables.write(
         "duplicates",
         "Near duplicates: recall, false pairs, time",
@@ -161,9 +168,12 @@ def planted(
     copies = manifest.read_shard(manifest.Shard(uris, uris, MAX_PIXELS))
     hash_NB, hash_MB = (duplicates.hash_bytes(table["picture_hash"]) for table in (pool, copies))
     pairs, num_candidates = duplicates.near_pairs_between(
-        (hash_NB, pool["uri"]), (hash_MB, pa.chunked_array([uris])), SerialEngine(),
-        configs.DuplicatesConfig(), MAX_PIXELS,
-    )  # fmt: skip
+        (hash_NB, pool["uri"]),
+        (hash_MB, pa.chunked_array([uris])),
+        SerialEngine(),
+        configs.DuplicatesConfig(),
+        MAX_PIXELS,
+    )
     looked_at = hash_pairs.between(hash_NB, hash_MB, configs.DuplicatesConfig().max_bits)
     same = _same_picture(pool)
     own_P, own_looked_P = (same[p.left_P] == same[chosen[p.right_P]] for p in (pairs, looked_at))
@@ -217,9 +227,15 @@ def own_pairs(folder: Path, names: list[str]) -> list[list[Any]]:
         if name.startswith("phantom"):
             strange = _not_planted(where, seed)
         rows.append(
-            [name, len(MANIFEST.read(where)), counts["num_exact"], counts["num_candidate_pairs"],
-             counts["num_near_pairs"], strange]
-        )  # fmt: skip
+            [
+                name,
+                len(MANIFEST.read(where)),
+                counts["num_exact"],
+                counts["num_candidate_pairs"],
+                counts["num_near_pairs"],
+                strange,
+            ]
+        )
     return rows
 
 
@@ -310,8 +326,15 @@ def grouped(path: Path) -> list[str]:
     near_M = bits_M < STEPS_BITS[-1]
     others = (len(pairs) - found_M.sum()) / len(hash_NB)
     num_groups = len(np.unique(group_N))
-    return [f"{seconds:.1f}", f"{cpu:.1f}", f"{peak:.0f}", f"{others:.4f}", f"{num_groups:,}", *recall,
-            f"{100 * found_M[near_M].mean():.2f} %"]  # fmt: skip
+    return [
+        f"{seconds:.1f}",
+        f"{cpu:.1f}",
+        f"{peak:.0f}",
+        f"{others:.4f}",
+        f"{num_groups:,}",
+        *recall,
+        f"{100 * found_M[near_M].mean():.2f} %",
+    ]
 
 
 def _context(uri: str, folder: Path) -> StageContext:

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from pipeline import runs
 from pipeline.audit import overrides as overrides_of_audit
+from pipeline.commands import request as commands_request
+from pipeline.commands import run
 from tests.bench import tables
 
 TASKS = {
@@ -54,20 +55,30 @@ def _run(data: Path, findings: list[str], share: float, adapt: str, fold: int) -
         if share < 1.0:
             rounds = {"queue.budget": -(-num_labels // NUM_ROUNDS), "rounds.num": NUM_ROUNDS}
         overrides = {
-            "pool.uri": str(Path(folder) / "manifest.csv"), "pool.findings": findings, "oracle": True, "seed": fold,
-            "rounds.reference": False, "train.adapt": adapt, "calibrate.num_folds": 3, **rounds,
-        }  # fmt: skip
+            "pool.uri": str(Path(folder) / "manifest.csv"),
+            "pool.findings": findings,
+            "oracle": True,
+            "seed": fold,
+            "rounds.reference": False,
+            "train.adapt": adapt,
+            "calibrate.num_folds": 3,
+            **rounds,
+        }
         start = time.perf_counter()
         accept = overrides_of_audit.parse(
             ["all"], "COVID comes from another source; the figure proves nothing about it"
         )
-        request = runs.Request(overrides=overrides, out=Path(folder) / "run", quiet=True, accept=tuple(accept))
-        result = runs.execute(request)
+        request = commands_request.Request(
+            overrides=overrides, out=Path(folder) / "run", quiet=True, accept=tuple(accept)
+        )
+        result = run.execute(request)
     last = result["metrics"][-1]
     row = {name: last["holdout"][name] for name in SHOWN}
     return row | {
-        "num_expert": last["num_expert"], "learner": last["learner"], "minutes": (time.perf_counter() - start) / 60,
-    }  # fmt: skip
+        "num_expert": last["num_expert"],
+        "learner": last["learner"],
+        "minutes": (time.perf_counter() - start) / 60,
+    }
 
 
 def _manifest(pool: Path, findings: list[str], fold: int, path: Path) -> int:
@@ -105,10 +116,13 @@ def _write() -> None:
             if {("all", way), ("a tenth", way)} <= set(mean)
         ]
     tables.write(
-        "folds", "covid3 in five patient-grouped folds", "python -m tests.bench folds",
-        ("task", "expert labels", "what learns", "folds", *(name.replace("_", " ") for name in SHOWN)), table,
+        "folds",
+        "covid3 in five patient-grouped folds",
+        "python -m tests.bench folds",
+        ("task", "expert labels", "what learns", "folds", *(name.replace("_", " ") for name in SHOWN)),
+        table,
         "Mean ± 95 % t-interval over the folds (a fold is a run of its own, the test fold sealed). A tenth: chosen in "
         "five rounds. Accuracy with a tenth of the labels as a share of that with all: " + "; ".join(notes) + ". "
         "Published three-class accuracy, split by image: .870 (DarkCovidNet); by patient a frozen embedding reached "
         ".780. COVID comes from another source than the rest, so the three-class figures prove nothing about COVID.",
-    )  # fmt: skip
+    )

@@ -11,12 +11,14 @@ import numpy as np
 import pyarrow as pa
 
 from embeddings import decode, extract, lungs
-from pipeline import config_file, embedding, manifest
-from pipeline.audit import pixels, probes
-from pipeline.context import StageContext
-from pipeline.contracts import MANIFEST, POOL_LABELS
-from pipeline.engine import SerialEngine
-from pipeline.phantoms import PhantomSpec, lung_mask, plan, render
+from pipeline.audit import off_lung_features, probes
+from pipeline.contracts import config_file
+from pipeline.contracts.tables import MANIFEST, POOL_LABELS
+from pipeline.pool import manifest
+from pipeline.pool.phantoms import PhantomSpec, lung_mask, plan, render
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
+from pipeline.vectors import embed
 from tests.bench import pools, tables
 
 # N scans, S side of the square
@@ -98,7 +100,7 @@ def _fills(num_seeds: int) -> list[Sequence[Any]]:
     found: dict[str, list[dict[str, float]]] = {"mid-grey": [], "black": [], "mean of what is kept": []}
     with tempfile.TemporaryDirectory() as folder:
         context = _context("phantom:", 0, Path(folder))
-        job = embedding.prepare(context, [("none", "none")])
+        job = embed.prepare(context, [("none", "none")])
         forward = extract._forward(job.backbone, job.shards[0].model, 1)
     for seed in range(num_seeds):
         scans, picture_NSS, _ = _phantoms(1.0, seed)
@@ -137,9 +139,9 @@ def _probed(uri: str, seed: int) -> dict[str, dict[str, float]]:
         MANIFEST.write(ctx.folder, scans)
         labels = POOL_LABELS.read(ctx.folder).take(pa.array(rows))["label"].to_pylist()
         patients = scans["patient_id"].to_pylist()
-        embedding.run(ctx)
+        embed.run(ctx)
         emb_ND = np.load(ctx.folder / "embeddings.npy").astype(np.float32)
-        facts = pixels.measure(ctx, scans)
+        facts = off_lung_features.measure(ctx, scans)
         assert facts.ok_N.all()
         regions = [
             lungs.lung_region(decode.load_square(decode.read_bytes(u), SIZE_PX, 10**9)[0])

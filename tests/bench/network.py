@@ -18,14 +18,15 @@ from unittest import mock
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from pipeline import outcome, runs
-from pipeline.adapt import Adapter
-from pipeline.config import Config
-from pipeline.context import StageContext
-from pipeline.contracts import POOL_LABELS
-from pipeline.dataset import Dataset
-from pipeline.engine import SerialEngine
-from pipeline.fits import Fold
+from pipeline.commands import request, run
+from pipeline.contracts.config import Config
+from pipeline.contracts.tables import POOL_LABELS
+from pipeline.learn.adapt import Adapter
+from pipeline.learn.network_fits import Fold
+from pipeline.rounds import learn_round
+from pipeline.rounds.run_scans import Dataset
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
 from tests.bench import pools, tables
 
 FILE = tables.RESULTS / "network.json"
@@ -63,11 +64,16 @@ def main(data: Path, given: Namespace) -> None:
 
 def _lesson(data: Path, seed: int, out: Path) -> tuple[StageContext, Fold, int]:
     overrides = {
-        "pool.uri": pools.uri(data, "kermany"), "oracle": True, "seed": seed, "rounds.reference": False,
-        "train.adapt": "partial", "engine.backend": "serial", **pools.OVERRIDES["kermany"],
-    }  # fmt: skip
-    with mock.patch.object(outcome, "Adapter", _Recorder), contextlib.suppress(_StopError):
-        runs.execute(runs.Request(overrides=overrides, out=out, quiet=True))
+        "pool.uri": pools.uri(data, "kermany"),
+        "oracle": True,
+        "seed": seed,
+        "rounds.reference": False,
+        "train.adapt": "partial",
+        "engine.backend": "serial",
+        **pools.OVERRIDES["kermany"],
+    }
+    with mock.patch.object(learn_round, "Adapter", _Recorder), contextlib.suppress(_StopError):
+        run.execute(request.Request(overrides=overrides, out=out, quiet=True))
     assert _Recorder.kept is not None, "the last round trains a network"
     return _Recorder.kept
 
@@ -88,9 +94,11 @@ def _learn(ctx: StageContext, fold: Fold, seed: int, way: str) -> dict[str, Any]
     logit_NC = adapter.predict(trained)
     auroc = roc_auc_score(truth_N[test_N], (logit_NC[:, 1] - logit_NC[:, 0])[test_N])
     return {
-        "auroc": float(auroc), "seconds_an_epoch": seconds / len(curves.loss), "num_scans": len(fold.row_L),
+        "auroc": float(auroc),
+        "seconds_an_epoch": seconds / len(curves.loss),
+        "num_scans": len(fold.row_L),
         "epochs": len(curves.loss),
-    }  # fmt: skip
+    }
 
 
 def _known() -> dict[str, Any]:
@@ -103,12 +111,15 @@ def _write() -> None:
     rows = {way: {k.split("/")[1]: v for k, v in found.items() if k.startswith(way)} for way in WAYS}
     table = [
         (
-            way, len(of), tables.mean_ci([row["auroc"] for row in of.values()]),
+            way,
+            len(of),
+            tables.mean_ci([row["auroc"] for row in of.values()]),
             tables.mean_ci([row["seconds_an_epoch"] for row in of.values()], 0),
             tables.mean_ci([row["num_scans"] / row["seconds_an_epoch"] for row in of.values()], 1),
         )
-        for way, of in rows.items() if of
-    ]  # fmt: skip
+        for way, of in rows.items()
+        if of
+    ]
     both = sorted(set(rows["partial"]) & set(rows["full"]))
     ratio = [rows["full"][s]["seconds_an_epoch"] / rows["partial"][s]["seconds_an_epoch"] for s in both]
     gain = [rows["partial"][s]["auroc"] - rows["full"][s]["auroc"] for s in both]
@@ -119,7 +130,10 @@ def _write() -> None:
             f"full is {tables.mean_ci(gain)}. Filling the cache of activations comes once and is not in it."
         )
     tables.write(
-        "network", "Last stages or the whole network (kermany, 100 expert labels, official test)",
+        "network",
+        "Last stages or the whole network (kermany, 100 expert labels, official test)",
         "python -m tests.bench network --seeds 2",
-        ("what learns", "seeds", "AUROC", "CPU seconds an epoch", "scans/s"), table, notes,
-    )  # fmt: skip
+        ("what learns", "seeds", "AUROC", "CPU seconds an epoch", "scans/s"),
+        table,
+        notes,
+    )

@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline import config_file, labels, run_dir
-from pipeline.contracts import MANIFEST, QUEUE
-from pipeline.journal import Journal
+from pipeline.contracts import config_file
+from pipeline.contracts.tables import MANIFEST, QUEUE
+from pipeline.labels import label_table, verdicts
+from pipeline.labels.journal import Journal
+from pipeline.runtime import run_dir
 from tests.bench import tables
 
 NUM_SCANS, NUM_PICTURES, SIDE_PX = 5000, 12, 2048
@@ -25,8 +27,8 @@ TOKEN = "a-token-for-the-bench"
 
 def main(_data: Path, _given: Namespace) -> None:
     """Write `results/page.md`."""
-    from pipeline.annotators.desk import Desk
-    from pipeline.annotators.page.server import serve
+    from pipeline.annotate.page.server import serve
+    from pipeline.annotate.page_session import Desk
 
     with tempfile.TemporaryDirectory() as temporary:
         run = _run(Path(temporary) / "run")
@@ -45,12 +47,9 @@ def main(_data: Path, _given: Namespace) -> None:
         desk.close()
         given = Journal.open(run.folder).active()
         scans = {one.answer.image_id for one in given}
-        settled = len(labels.latest(labels.read(run.folder)))
+        settled = len(verdicts.latest(label_table.read(run.folder)))
     together = {what: [s for one in team for s in one[what]] for what in alone}
-    rows = [
-        [what, _ms(alone[what]), _ms(together[what])]
-        for what in ("answer", "next", "picture")
-    ]  # fmt: skip
+    rows = [[what, _ms(alone[what]), _ms(together[what])] for what in ("answer", "next", "picture")]
     tables.write(
         "page",
         "The labelling page: milliseconds of one request, median (95th percentile)",
@@ -67,7 +66,7 @@ def main(_data: Path, _given: Namespace) -> None:
 
 def _run(folder: Path):
     """A run whose first queue holds everything; its pictures lie there already."""
-    from tests.pipeline.synthetic_run import synthetic_run
+    from tests.support.synthetic_run import synthetic_run
 
     run = synthetic_run(folder, num_scans=NUM_SCANS + 60, oracle=False, labelled=())
     (folder / run_dir.RESOLVED).write_text(config_file.dump(run.ctx.config), "utf-8")
@@ -77,12 +76,16 @@ def _run(folder: Path):
         run.ctx.round_folder(1),
         pa.table(
             {
-                "image_id": ids, "rank": np.arange(1, len(ids) + 1, dtype=np.int32),
-                "kind": ["representative"] * len(ids), "cluster": blank, "score": blank, "proposed": blank,
+                "image_id": ids,
+                "rank": np.arange(1, len(ids) + 1, dtype=np.int32),
+                "kind": ["representative"] * len(ids),
+                "cluster": blank,
+                "score": blank,
+                "proposed": blank,
             },
             schema=QUEUE.schema,
         ),
-    )  # fmt: skip
+    )
     images = run.ctx.round_folder(1) / "images"
     images.mkdir()
     rng = np.random.default_rng(0)

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from embeddings import backbones
-from embeddings.pretrain import loop, monitor, pixels
+from embeddings.pretrain import loop, monitor, pixel_matrix
 from embeddings.pretrain.task import Task
 from embeddings.scan_cache import ScanCache
-from pipeline import probing
-from pipeline.config import BackboneConfig, PretrainConfig
-from pipeline.context import cache_folder
+from pipeline.contracts.config import BackboneConfig, PretrainConfig
+from pipeline.runtime.context import cache_folder
+from pipeline.vectors import pretrain_probe
 from tests.bench import tables
 
 SIZE_PX = 64
@@ -82,13 +82,16 @@ def open_pool(manifest: Path) -> Pool:
         rows = list(csv.DictReader(stream))
     paths = [manifest.parent / row["image_path"] for row in rows]
     sha = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
-    cache = pixels.open_cache(cache_folder() / "scans", SIZE_PX)
-    for shard in pixels.plan(cache, list(zip(sha, map(str, paths), strict=True)), SIZE_PX, 10**9, 512):
-        assert not pixels.decode_shard(shard), "every scan of this pool can be read"
+    cache = pixel_matrix.open_cache(cache_folder() / "scans", SIZE_PX)
+    for shard in pixel_matrix.plan(cache, list(zip(sha, map(str, paths), strict=True)), SIZE_PX, 10**9, 512):
+        assert not pixel_matrix.decode_shard(shard), "every scan of this pool can be read"
     return Pool(
-        cache, np.array(sha), np.array([row["label"] == "pneumonia" for row in rows]).astype(np.int64),
-        np.array([row["patient_id"] for row in rows]), np.array([row["official_split"] == "test" for row in rows]),
-    )  # fmt: skip
+        cache,
+        np.array(sha),
+        np.array([row["label"] == "pneumonia" for row in rows]).astype(np.int64),
+        np.array([row["patient_id"] for row in rows]),
+        np.array([row["official_split"] == "test" for row in rows]),
+    )
 
 
 def measured(name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -125,10 +128,13 @@ def trained(pool: Pool, method: str, start: str, seed: int) -> dict[str, float]:
         folder.mkdir(parents=True, exist_ok=True)
         open_ = np.unique(pool.sha_N[~pool.is_test_N])
         task = Task(
-            pool.cache, tuple(open_.tolist()),
+            pool.cache,
+            tuple(open_.tolist()),
             backbones.untrained(config) if start == "random" else backbones.resolve(config),
-            PretrainConfig(method=method, epochs=EPOCHS, size_px=SIZE_PX, start=start), seed, folder,  # type: ignore[arg-type]
-        )  # fmt: skip
+            PretrainConfig(method=method, epochs=EPOCHS, size_px=SIZE_PX, start=start),
+            seed,
+            folder,  # type: ignore[arg-type]
+        )
         begun = time.process_time()
         loop.train(task)
         seconds = time.process_time() - begun
@@ -152,17 +158,20 @@ def scores(pool: Pool, network: Any) -> dict[str, float]:
     class_N, truth_N = pool.class_N[fit], pool.class_N[test]
 
     def linear(rows: np.ndarray) -> float:
-        probe = LogisticRegression(C=probing.C, max_iter=500).fit(x_ND[rows], class_N[rows])
+        probe = LogisticRegression(C=pretrain_probe.C, max_iter=500).fit(x_ND[rows], class_N[rows])
         return float(roc_auc_score(truth_N, probe.decision_function(x_test_ND)))
 
     few = [linear(np.random.default_rng(draw).choice(len(fit), FEW, replace=False)) for draw in range(NUM_DRAWS)]
-    near = KNeighborsClassifier(probing.NUM_NEIGHBORS, metric="cosine").fit(emb_ND, class_N)
-    within = probing.Probe(class_N, pool.group_N[fit])(emb_ND)
+    near = KNeighborsClassifier(pretrain_probe.NUM_NEIGHBORS, metric="cosine").fit(emb_ND, class_N)
+    within = pretrain_probe.Probe(class_N, pool.group_N[fit])(emb_ND)
     return {
-        "linear": linear(np.arange(len(fit))), "linear_few": float(np.mean(few)),
+        "linear": linear(np.arange(len(fit))),
+        "linear_few": float(np.mean(few)),
         "knn15": float(roc_auc_score(truth_N, near.predict_proba(other_ND)[:, 1])),
-        "train_linear": within["linear_auroc"], "train_knn15": within["knn15_auroc"], **monitor.look(other_ND),
-    }  # fmt: skip
+        "train_linear": within["linear_auroc"],
+        "train_knn15": within["knn15_auroc"],
+        **monitor.look(other_ND),
+    }
 
 
 def shown(found: list[dict[str, float]]) -> list[str]:
@@ -182,9 +191,16 @@ def write(rows: list[list[Any]], best: list[str], helps: dict[str, int]) -> None
     """The table."""
     said = ", ".join(f"{method} {num}" for method, num in sorted(helps.items(), key=lambda item: -item[1]))
     header = (
-        "backbone", "seeds", "test: linear probe", f"test: linear probe, {FEW} labels", "test: 15-NN",
-        "pool: linear probe", "pool: 15-NN", "rank", "core-seconds",
-    )  # fmt: skip
+        "backbone",
+        "seeds",
+        "test: linear probe",
+        f"test: linear probe, {FEW} labels",
+        "test: 15-NN",
+        "pool: linear probe",
+        "pool: 15-NN",
+        "rank",
+        "core-seconds",
+    )
     notes = (
         "AUROC, mean and 95 % t-interval over seeds. Test: the 624 scans of the official test, probes on all labels of "
         f"the training pool or on {FEW} of them (mean of {NUM_DRAWS} random draws). Pool: out of fold by patient in "
@@ -198,6 +214,10 @@ def write(rows: list[list[Any]], best: list[str], helps: dict[str, int]) -> None
         "statistics held; .9748 and .9621 with those of the batches. So `embeddings/pretrain/norms.py` holds them."
     )
     tables.write(
-        "pretrain", "Self-supervision on the Kermany training pool", "python -m tests.bench pretrain --seeds 3", header,
-        rows, notes,
-    )  # fmt: skip
+        "pretrain",
+        "Self-supervision on the Kermany training pool",
+        "python -m tests.bench pretrain --seeds 3",
+        header,
+        rows,
+        notes,
+    )

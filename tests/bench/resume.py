@@ -32,11 +32,14 @@ def main(data: Path, given: Namespace) -> None:
         differences = compare(folder / "whole", folder / "killed")
         twice = repeated_shards(folder / "cache-killed")
     tables.write(
-        f"resume-{pool}", f"kill -9 and --resume on {pool}", f"python -m tests.bench resume --pool {pool}",
-        ("kill", "after s", "stage", "embedding parts published"), rows,
+        f"resume-{pool}",
+        f"kill -9 and --resume on {pool}",
+        f"python -m tests.bench resume --pool {pool}",
+        ("kill", "after s", "stage", "embedding parts published"),
+        rows,
         f"Differences from an undisturbed run in queues, labels and metrics: {', '.join(differences) or 'none'}. "
         f"Scans embedded more than once in the store: {twice}.",
-    )  # fmt: skip
+    )
 
 
 def run(uri: str, out: Path, cache: Path, *extra: str) -> int:

@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from pipeline import runs
+from pipeline.commands import request, run
 from tests.bench import pools, tables
 
 STRATEGIES = ("typiclust", "kmedoids", "random")
@@ -23,10 +23,16 @@ def main(data: Path, given: Namespace) -> None:
 
 def _run(data: Path, pool: str, strategy: str, seed: int, folder: Path) -> list[dict[str, Any]]:
     overrides = {
-        "pool.uri": pools.uri(data, pool), "oracle": True, "seed": seed, "strategy.name": strategy,
-        "queue.budget": 20, "rounds.num": 5, "rounds.reference": False, **pools.OVERRIDES[pool],
-    }  # fmt: skip
-    result = runs.execute(runs.Request(overrides=overrides, out=folder / f"{pool}-{strategy}-{seed}", quiet=True))
+        "pool.uri": pools.uri(data, pool),
+        "oracle": True,
+        "seed": seed,
+        "strategy.name": strategy,
+        "queue.budget": 20,
+        "rounds.num": 5,
+        "rounds.reference": False,
+        **pools.OVERRIDES[pool],
+    }
+    result = run.execute(request.Request(overrides=overrides, out=folder / f"{pool}-{strategy}-{seed}", quiet=True))
     rows: list[dict[str, Any]] = result["metrics"]
     sys.stderr.write(
         f"{pool} {strategy} seed {seed}: {json.dumps({k: rows[-1]['holdout'][k] for k in ('auroc', 'accuracy')})}\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from scipy import stats
 
-from pipeline import run_dir
+from pipeline.runtime import run_dir
 
 RESULTS = Path(__file__).parent / "results"
 

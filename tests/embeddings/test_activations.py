@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from embeddings import activations, augment, chain, decode
+from embeddings import activations, augment, decode, network_stages
 from embeddings.activations import Early
-from pipeline import config_file
-from pipeline.config import AugmentConfig
-from pipeline.errors import InputError
-from tests import tiny_backbone
-from tests.pipeline.tiny import picture
+from pipeline.contracts import config_file
+from pipeline.contracts.config import AugmentConfig
+from pipeline.contracts.errors import InputError
+from tests.support import tiny_backbone
+from tests.support.tiny import picture
 
 SIZE_PX = 32
 
@@ -60,7 +60,7 @@ def loaded(uri):
 
 def test_the_first_view_is_the_plain_scan_through_the_early_stages(pool, backbone, tmp_path):
     rows = filled(tmp_path, pool, early(backbone))
-    early_stages = nn.Sequential(*chain.stages(backbone)[:3])
+    early_stages = nn.Sequential(*network_stages.stages(backbone)[:3])
     with torch.inference_mode():
         expected = early_stages(torch.from_numpy(np.stack([loaded(uri) for _, uri in pool]))).numpy()
     np.testing.assert_allclose(everything(rows)[:, 0], expected, rtol=2e-3, atol=2e-3)  # kept in half precision
@@ -75,7 +75,7 @@ def test_other_views_are_of_the_scan_and_differ(pool, backbone, tmp_path):
     generator = torch.Generator().manual_seed(augment.seed_of(sha, 2))
     view = augment.views(torch.from_numpy(loaded(uri)[None]), AugmentConfig(), generator)
     with torch.inference_mode():
-        expected = nn.Sequential(*chain.stages(backbone)[:3])(view).numpy()[0]
+        expected = nn.Sequential(*network_stages.stages(backbone)[:3])(view).numpy()[0]
     np.testing.assert_allclose(act[3, 2], expected, rtol=2e-3, atol=2e-3)
 
 
@@ -124,9 +124,14 @@ def test_everything_that_changes_the_arrays_has_a_cache_of_its_own(backbone, tmp
     what = early(backbone)
     other = tiny_backbone.backbone(tmp_path, seed=1)
     variants = [
-        what, replace(what, num_stages=4), replace(what, size_px=64), replace(what, num_views=2),
-        replace(what, augment=AugmentConfig(flip=False)), replace(what, backbone=other), replace(what, num_stages=0),
-    ]  # fmt: skip
+        what,
+        replace(what, num_stages=4),
+        replace(what, size_px=64),
+        replace(what, num_views=2),
+        replace(what, augment=AugmentConfig(flip=False)),
+        replace(what, backbone=other),
+        replace(what, num_stages=0),
+    ]
     assert len({variant.cache(tmp_path).folder for variant in variants}) == len(variants)
     pixels = replace(what, num_stages=0, num_views=1)
     assert pixels.cache(tmp_path).folder == replace(pixels, backbone=other).cache(tmp_path).folder  # any network's

@@ -11,8 +11,8 @@ import pytest
 from embeddings import decode, extract, lungs
 from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
-from pipeline import config_file
-from pipeline.phantoms import PhantomSpec, lung_mask, plan, render
+from pipeline.contracts import config_file
+from pipeline.pool.phantoms import PhantomSpec, lung_mask, plan, render
 
 SIZE_PX = 224
 

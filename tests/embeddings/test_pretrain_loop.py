@@ -10,9 +10,9 @@ import torch
 from embeddings import backbones
 from embeddings.pretrain import checkpoint, loop, methods, monitor
 from embeddings.pretrain.task import Worker
-from pipeline.config import BackboneConfig
-from pipeline.errors import CxrSslError, InputError
-from tests.embeddings.tiny_pretraining import NAME, options, shas, task
+from pipeline.contracts.config import BackboneConfig
+from pipeline.contracts.errors import CxrSslError, InputError
+from tests.support.tiny_pretraining import NAME, options, shas, task
 
 STATEFUL = ("simclr", "moco", "byol", "dino")
 
@@ -157,7 +157,7 @@ def test_every_scan_is_seen_at_most_once_an_epoch_and_workers_share_them(tmp_pat
     job = task(tmp_path / "a", num=21, num_workers=2, batch_size=5)
     assert (job.num_batches, job.num_updates) == (2, 2)
     seen = []
-    original = loop.pixels.take
+    original = loop.pixel_matrix.take
     monkeypatch.setattr(
         loop.pixels, "take", lambda rows, found: (seen.extend(found.tolist()), original(rows, found))[1]
     )

@@ -7,10 +7,10 @@ import timm
 import torch
 
 from embeddings import backbones
-from embeddings.pretrain import masking, methods, norms
-from pipeline.config import BackboneConfig
-from pipeline.errors import InputError
-from tests.embeddings.tiny_pretraining import NAME, S, options
+from embeddings.pretrain import batch_norms, masking, methods
+from pipeline.contracts.config import BackboneConfig
+from pipeline.contracts.errors import InputError
+from tests.support.tiny_pretraining import NAME, S, options
 
 METHODS = ("simclr", "moco", "byol", "vicreg", "barlowtwins", "dino", "mae")
 SLOW = {"moco", "byol", "dino"}
@@ -34,7 +34,7 @@ def test_every_method_learns_the_scans_it_sees(name):
     method = built(name)
     learning = [p for p in method.networks.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=3e-3)
-    norms.train_mode(method, frozen=False)
+    batch_norms.train_mode(method, frozen=False)
     losses = []
     for step in range(20):
         torch.manual_seed(step % 2)  # of the masks
@@ -84,7 +84,7 @@ def test_dino_keeps_its_teacher_the_others_their_student():
 
 def test_the_queue_of_moco_is_part_of_its_state():
     method, other = built("moco"), built("moco")
-    norms.train_mode(method, frozen=False)
+    batch_norms.train_mode(method, frozen=False)
     method.loss(*views(method))
     queue = method.networks.state_dict()["criterion.memory_bank.bank"]
     assert queue.shape == (32, 16)  # half of the pool

@@ -11,9 +11,9 @@ from torchvision import models
 
 from embeddings import backbones
 from embeddings.pretrain import loop
-from pipeline.config import BackboneConfig
-from pipeline.errors import InputError
-from tests.embeddings.tiny_pretraining import NAME, S, shas, task
+from pipeline.contracts.config import BackboneConfig
+from pipeline.contracts.errors import InputError
+from tests.support.tiny_pretraining import NAME, S, shas, task
 
 
 @pytest.fixture(scope="module")

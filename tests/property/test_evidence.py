@@ -4,12 +4,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import evidence
-from pipeline.bootstrap import percentile_interval, ranking_interval, share_interval, two_sided_p, wilson
-from pipeline.evidence.calibration import fit
-from pipeline.evidence.delong import delong
-from pipeline.evidence.holm import holm
+from pipeline.evidence import full
+from pipeline.evidence.calibration_slope import fit
 from pipeline.evidence.predictive_values import predictive_values
+from pipeline.measures.bootstrap import percentile_interval, ranking_interval, share_interval, two_sided_p, wilson
+from pipeline.measures.delong import delong
+from pipeline.measures.holm import holm
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 shares = st.floats(0, 1)
@@ -23,11 +23,17 @@ def test_full_is_always_json_and_every_interval_holds_its_value(num_classes, num
     prob_NC[:, 0] = np.maximum(0, 1 - prob_NC[:, 1:].sum(axis=1))
     prob_NC /= prob_NC.sum(axis=1, keepdims=True)
     truth_N, predicted_N = rng.integers(0, num_classes, (2, num_scans))
-    got = evidence.full(
-        prob_NC, predicted_N, truth_N, [f"f{c}" for c in range(num_classes)],
-        [f"p{i}" for i in rng.integers(0, num_groups, num_scans)], {"by": rng.choice(["x", "y"], num_scans).tolist()},
-        prevalences=(0.05,), num_bootstrap=20, rng=rng,
-    )  # fmt: skip
+    got = full.full(
+        prob_NC,
+        predicted_N,
+        truth_N,
+        [f"f{c}" for c in range(num_classes)],
+        [f"p{i}" for i in rng.integers(0, num_groups, num_scans)],
+        {"by": rng.choice(["x", "y"], num_scans).tolist()},
+        prevalences=(0.05,),
+        num_bootstrap=20,
+        rng=rng,
+    )
     json.dumps(got, allow_nan=False)
     for part in ("operating_points", "predictive_values", "slices"):
         for row in got[part]:

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import labelling, labels
-from pipeline.annotators.importing import Who
-from pipeline.answers import REMARKS
-from pipeline.journal import FILE, Journal
-from tests.annotators import waiting_run as waiting
-from tests.annotators.waiting_run import FINDINGS, ROUTES, WHEN, reading, send
+from pipeline.annotate.import_files import Who
+from pipeline.commands import labels
+from pipeline.contracts.answers import REMARKS
+from pipeline.labels import label_table
+from pipeline.labels.journal import FILE, Journal
+from tests.support import waiting_run as waiting
+from tests.support.waiting_run import FINDINGS, ROUTES, WHEN, reading, send
 
 quick = settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 ROUTE = st.sampled_from(sorted(ROUTES))
@@ -61,7 +62,7 @@ def readings_of(folder, sitting):
 
 
 def take(folder, *paths):
-    return labelling.import_labels(folder, list(paths), Who())
+    return labels.import_labels(folder, list(paths), Who())
 
 
 def table(folder):
@@ -78,11 +79,12 @@ def test_every_route_gives_the_same_bytes(place, tmp_path_factory, sitting):
         assert (found["num_new"], found["num_changed"], found["num_mistakes"]) == (len(sitting), 0, 0)
         tables[name] = table(folder)
     assert len(set(tables.values())) == 1
-    rows = labels.read(place("answers.csv"))
+    rows = label_table.read(place("answers.csv"))
     assert len(rows) == 0  # `place` empties
     take(folder, send(base / name, readings_of(folder, sitting), folder))
     told = {
-        (r["image_id"], r["annotator"], r["reply"], r["certainty"], r["time"]) for r in labels.read(folder).to_pylist()
+        (r["image_id"], r["annotator"], r["reply"], r["certainty"], r["time"])
+        for r in label_table.read(folder).to_pylist()
     }
     ids = waiting.queue_ids(folder)
     assert told == {(ids[n], name, reply, c, time) for n, reply, name, c, time in sitting}
@@ -121,7 +123,7 @@ def test_an_import_undone_and_done_again(place, tmp_path_factory, sitting, data)
             take(undone, files[-1])
     name = str(data.draw(st.integers(1, len(files))))
     before = table(undone)
-    found = labelling.undo(undone, name)
+    found = labels.undo(undone, name)
     gone = len(rows[:cut] if name == "1" and cut else rows[cut:])
     assert found["num_undone"] == gone
     assert len(Journal.open(undone).active()) == len(rows) - gone

@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from pipeline.calibrate import grouped_folds
-from pipeline.certify import checks_needed, estimate_thresholds, lower_bound
-from pipeline.metrics import evaluate
-from pipeline.weighted import RankOrder
+from pipeline.measures.certify import checks_needed, estimate_thresholds, lower_bound
+from pipeline.measures.folds import grouped_folds
+from pipeline.measures.holdout_metrics import evaluate
+from pipeline.measures.weighted_metrics import RankOrder
 
 quick = settings(max_examples=60, deadline=None, derandomize=True)
 

@@ -10,8 +10,8 @@ import time
 import pytest
 import torch
 
-from tests import tiny_backbone
-from tests.pipeline.picture_run import QUICK, make_pool
+from tests.support import tiny_backbone
+from tests.support.picture_run import QUICK, make_pool
 
 EPOCHS = 40
 
@@ -19,14 +19,33 @@ EPOCHS = 40
 def command(folder, name):
     weights = tiny_backbone.weights(folder / "weights")
     options = {
-        **QUICK, **weights, "engine.backend": "ray", "engine.num_cpus": 2, "engine.object_store_mb": 80,
-        "network.epochs": EPOCHS, "audit.num_bootstrap": 0, "rounds.reference": False,
-    }  # fmt: skip
+        **QUICK,
+        **weights,
+        "engine.backend": "ray",
+        "engine.num_cpus": 2,
+        "engine.object_store_mb": 80,
+        "network.epochs": EPOCHS,
+        "audit.num_bootstrap": 0,
+        "rounds.reference": False,
+    }
     given = [part for key, value in options.items() for part in ("--set", f"{key}={json.dumps(value).strip(chr(34))}")]
     return [
-        sys.executable, "-m", "pipeline", "run", "--pool", folder / "pool" / "manifest.csv", "--out", folder / name,
-        "--resume", "--quiet", "--accept", "all", "--because", "a test", *given,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pipeline",
+        "run",
+        "--pool",
+        folder / "pool" / "manifest.csv",
+        "--out",
+        folder / name,
+        "--resume",
+        "--quiet",
+        "--accept",
+        "all",
+        "--because",
+        "a test",
+        *given,
+    ]
 
 
 def killed_while_the_last_network_learns(folder, environment):

@@ -3,11 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline import distributed, fits
-from pipeline.config import TrainConfig
-from pipeline.errors import InputError
-from pipeline.train import Problem, train_loop
-from tests.pipeline.test_adapt import job_in
+from pipeline.contracts.config import TrainConfig
+from pipeline.contracts.errors import InputError
+from pipeline.learn import network_fits, ray_train
+from pipeline.learn.head import Problem, train_loop
+from tests.learn.test_adapt import job_in
 
 
 @pytest.mark.ray
@@ -19,10 +19,10 @@ def test_two_workers_of_ray_train_give_the_head_of_one(ray_session, tmp_path):
     x_NP[np.arange(101), class_N] += 1.5
     problem = Problem(x_NP, np.eye(3)[class_N], rng.uniform(0.2, 2.0, 101), 2.0)
     alone = train_loop(problem, TrainConfig(), 0)
-    together = distributed.fit(problem, TrainConfig(num_workers=2), 0, tmp_path, "fit")
+    together = ray_train.fit(problem, TrainConfig(num_workers=2), 0, tmp_path, "fit")
     np.testing.assert_allclose(together.arrays["weight0"], alone.arrays["weight0"], atol=1e-3)
     np.testing.assert_allclose(together.loss[-1], alone.loss[-1], rtol=1e-3)
-    again = distributed.fit(problem, TrainConfig(num_workers=2), 0, tmp_path, "fit")  # the caller died after the fit
+    again = ray_train.fit(problem, TrainConfig(num_workers=2), 0, tmp_path, "fit")  # the caller died after the fit
     np.testing.assert_array_equal(again.arrays["weight0"], together.arrays["weight0"])
 
 
@@ -31,10 +31,10 @@ def test_two_workers_of_ray_train_give_the_head_of_one(ray_session, tmp_path):
 
 
 def networks_agree(one, other):
-    for name, array in fits.read(one)[0].arrays.items():
-        np.testing.assert_allclose(array, fits.read(other)[0].arrays[name], atol=2e-4, err_msg=name)
-    np.testing.assert_allclose(fits.read(one)[1], fits.read(other)[1], atol=2e-3)
-    np.testing.assert_allclose(fits.read(one)[2].loss, fits.read(other)[2].loss, rtol=1e-3)
+    for name, array in network_fits.read(one)[0].arrays.items():
+        np.testing.assert_allclose(array, network_fits.read(other)[0].arrays[name], atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(network_fits.read(one)[1], network_fits.read(other)[1], atol=2e-3)
+    np.testing.assert_allclose(network_fits.read(one)[2].loss, network_fits.read(other)[2].loss, rtol=1e-3)
 
 
 @pytest.mark.ray
@@ -42,9 +42,9 @@ def networks_agree(one, other):
 def test_two_workers_of_ray_train_give_the_network_of_one(ray_session, tmp_path):
     alone = job_in(tmp_path)
     together = replace(alone, folder=tmp_path / "together")
-    fits.fit(alone)
-    distributed.fit_network(together, 2)
-    assert fits.finished(together)
+    network_fits.fit(alone)
+    ray_train.fit_network(together, 2)
+    assert network_fits.finished(together)
     networks_agree(together, alone)
     assert not list((together.folder / "ray_train").iterdir())  # checkpoints are for the killed
 
@@ -54,16 +54,16 @@ def test_two_workers_of_ray_train_give_the_network_of_one(ray_session, tmp_path)
 def test_a_killed_worker_of_ray_train_goes_on_from_the_last_epoch(ray_session, tmp_path, monkeypatch):
     undisturbed = job_in(tmp_path)
     killed = replace(undisturbed, folder=tmp_path / "killed")
-    distributed.fit_network(undisturbed, 2)
+    ray_train.fit_network(undisturbed, 2)
     notes = str(tmp_path / "epochs")
 
     def loop(settings):
         import os
         from pathlib import Path
 
-        from pipeline import distributed, learn_network
+        from pipeline.learn import network_loop, ray_train
 
-        order = learn_network._Run._order
+        order = network_loop._Run._order
 
         def killed_in_the_third(self, rng):
             epoch = len(self.loss) + 1
@@ -74,16 +74,16 @@ def test_a_killed_worker_of_ray_train_goes_on_from_the_last_epoch(ray_session, t
                 os._exit(1)
             return order(self, rng)
 
-        learn_network._Run._order = killed_in_the_third
-        distributed.network_loop(settings)
+        network_loop._Run._order = killed_in_the_third
+        ray_train.network_loop(settings)
 
-    monkeypatch.setattr(distributed, "network_loop", loop)
-    distributed.fit_network(killed, 2)
+    monkeypatch.setattr(ray_train, "network_loop", loop)
+    ray_train.fit_network(killed, 2)
     # Not from the beginning, but from the last epoch that was kept: the second where Ray Train had no time to keep it.
     assert (tmp_path / "epochs-1").read_text() in ("1 2 3 3 4 ", "1 2 3 2 3 4 ")
-    for name, array in fits.read(killed)[0].arrays.items():
-        np.testing.assert_array_equal(array, fits.read(undisturbed)[0].arrays[name], err_msg=name)
-    assert fits.read(killed)[2] == fits.read(undisturbed)[2]
+    for name, array in network_fits.read(killed)[0].arrays.items():
+        np.testing.assert_array_equal(array, network_fits.read(undisturbed)[0].arrays[name], err_msg=name)
+    assert network_fits.read(killed)[2] == network_fits.read(undisturbed)[2]
 
 
 @pytest.mark.ray
@@ -95,17 +95,17 @@ def test_a_loss_that_is_not_finite_is_the_users_error_also_on_workers(ray_sessio
     def loop(settings):
         from pathlib import Path
 
-        from pipeline import distributed, learn_network
+        from pipeline.learn import network_loop, ray_train
 
         with Path(attempts).open("a") as stream:
             stream.write("x")
-        step = learn_network._Run._step
-        learn_network._Run._step = lambda self, batch, rng: step(self, batch, rng) * float("nan")
-        distributed.network_loop(settings)
+        step = network_loop._Run._step
+        network_loop._Run._step = lambda self, batch, rng: step(self, batch, rng) * float("nan")
+        ray_train.network_loop(settings)
 
-    monkeypatch.setattr(distributed, "network_loop", loop)
+    monkeypatch.setattr(ray_train, "network_loop", loop)
     with pytest.raises(InputError, match=r"network\.lr: the network cannot be trained: the loss is nan in epoch 1"):
-        distributed.fit_network(job, 2)
+        ray_train.fit_network(job, 2)
     assert (tmp_path / "attempts").read_text() == "xx"  # a mistake is not retried
 
 
@@ -113,16 +113,16 @@ def test_a_loss_that_is_not_finite_is_the_users_error_also_on_workers(ray_sessio
 def test_a_killed_task_goes_on_from_the_last_epoch(ray_session, tmp_path):
     undisturbed = job_in(tmp_path)
     killed = replace(undisturbed, folder=tmp_path / "killed")
-    fits.fit(undisturbed)
+    network_fits.fit(undisturbed)
     notes = str(tmp_path / "saved")
 
     def dies_after_two_epochs(job):
         import os
         from pathlib import Path
 
-        from pipeline import fits
+        from pipeline.learn import network_fits
 
-        save = fits._save_state
+        save = network_fits._save_state
 
         def save_and_die(path, state):
             save(path, state)
@@ -131,14 +131,14 @@ def test_a_killed_task_goes_on_from_the_last_epoch(ray_session, tmp_path):
             if Path(notes).read_text() == "1 2 ":
                 os._exit(1)
 
-        fits._save_state = save_and_die
+        network_fits._save_state = save_and_die
         try:
-            fits.fit(job)
+            network_fits.fit(job)
         finally:
-            fits._save_state = save
+            network_fits._save_state = save
 
     list(ray_session.map_shards(dies_after_two_epochs, [killed]))
     assert (tmp_path / "saved").read_text() == "1 2 3 4 "
-    for name, array in fits.read(killed)[0].arrays.items():
+    for name, array in network_fits.read(killed)[0].arrays.items():
         # not to the bit: a task has one thread, this process may have more
-        np.testing.assert_allclose(array, fits.read(undisturbed)[0].arrays[name], atol=2e-4, err_msg=name)
+        np.testing.assert_allclose(array, network_fits.read(undisturbed)[0].arrays[name], atol=2e-4, err_msg=name)

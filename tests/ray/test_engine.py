@@ -3,10 +3,10 @@ import time
 
 import pytest
 
-from pipeline import engine as engines
-from pipeline.config import EngineConfig
-from pipeline.engine import RayEngine, SerialEngine, make_engine
-from pipeline.errors import EngineError, InputError
+from pipeline.contracts.config import EngineConfig
+from pipeline.contracts.errors import EngineError, InputError
+from pipeline.runtime import engine as engines
+from pipeline.runtime.engine import RayEngine, SerialEngine, make_engine
 
 # Functions are nested where workers run them: Ray then ships them by value, whatever the test module is called.
 

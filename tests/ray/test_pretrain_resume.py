@@ -10,10 +10,10 @@ import time
 import pytest
 
 from embeddings import backbones
-from embeddings.pretrain import checkpoint, cluster, loop
-from pipeline.errors import InputError
-from tests.embeddings.tiny_pretraining import NAME, DiesOnce, task
-from tests.pipeline.tiny import make_pool
+from embeddings.pretrain import checkpoint, loop, ray_workers
+from pipeline.contracts.errors import InputError
+from tests.support.tiny import make_pool
+from tests.support.tiny_pretraining import NAME, DiesOnce, task
 
 EPOCHS = 3
 
@@ -47,9 +47,9 @@ def test_a_killed_task_goes_on_from_its_last_epoch(ray_session, tmp_path):
 def test_several_workers_go_on_when_one_is_killed(ray_session, tmp_path):
     given = {"num_workers": 2, "batch_size": 4, "method": "moco"}
     whole = task(tmp_path / "whole", epochs=EPOCHS, **given)
-    cluster.train(whole)
+    ray_workers.train(whole)
     job, marks = dying(tmp_path, **given)
-    cluster.train(job)
+    ray_workers.train(job)
     assert len(list(marks.iterdir())) == 3 + 2
     assert [row["epoch"] for row in history(job.folder)] == [0, 1, 2, 3]
     assert weights(job.folder) == weights(whole.folder)  # the same seed and number of workers: the same weights
@@ -67,19 +67,28 @@ def test_an_error_of_the_loop_is_heard_from_several_workers(ray_session, tmp_pat
     other = task(tmp_path / "a", lr=0.5, **given)
     checkpoint.save(other.folder, other.settings, {"history": []})
     with pytest.raises(InputError, match=r"the checkpoint is of another training: lr was 0\.5"):
-        cluster.train(task(tmp_path / "a", **given))
+        ray_workers.train(task(tmp_path / "a", **given))
 
 
 def command(pool, out, cache, *more):
     options = {
-        "backbone.name": NAME, "pretrain.start": "random", "pretrain.epochs": 40, "pretrain.size_px": 32,
-        "pretrain.batch_size": 4, "pretrain.hidden_dim": 32, "pretrain.projection_dim": 16, "engine.num_cpus": 1,
-    }  # fmt: skip
+        "backbone.name": NAME,
+        "pretrain.start": "random",
+        "pretrain.epochs": 40,
+        "pretrain.size_px": 32,
+        "pretrain.batch_size": 4,
+        "pretrain.hidden_dim": 32,
+        "pretrain.projection_dim": 16,
+        "engine.num_cpus": 1,
+    }
     pairs = [part for key, value in options.items() for part in ("--set", f"{key}={value}")]
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline", "pretrain", str(pool / "manifest.csv"), "--out", str(out), *pairs, *more],
-        env=os.environ | {"CXR_SSL_CACHE": str(cache)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        env=os.environ | {"CXR_SSL_CACHE": str(cache)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.mark.cluster

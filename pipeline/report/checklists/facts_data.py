@@ -1,9 +1,9 @@
 """Facts about the data: where scans come from, who is on which side, what is missing."""
 
+from pipeline.pages.wording import count, decimal, interval, known, percent, plural, words
 from pipeline.report.checklists.fact import REPORT, Fact, said_by, see, see_check
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import labelled_by, methods, split_rule
-from pipeline.report.wording import count, decimal, interval, known, percent, plural, words
 
 MANIFEST = ("manifest.parquet", "../manifest.parquet")
 

@@ -1,10 +1,10 @@
 """Facts about the model: what it is, how it was trained, what it puts out, how it can be had."""
 
+from pipeline.pages.wording import count, known, plural, words
 from pipeline.report.checklists.fact import CARD, Fact, see
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import adapted, methods
 from pipeline.report.methods import software as versions
-from pipeline.report.wording import count, known, plural, words
 
 CONFIG = ("resolved.yaml", "../resolved.yaml")
 

@@ -1,12 +1,12 @@
 """Facts about the evaluation and its results."""
 
+from pipeline.audit.page_figures import PROBES
+from pipeline.pages.wording import count, decimal, interval, known, percent, plural, words
 from pipeline.report import summary
-from pipeline.report.audit_figures import PROBES
 from pipeline.report.cautions import cautions
 from pipeline.report.checklists.fact import AUDIT, Fact, said_by, see, see_check
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import methods
-from pipeline.report.wording import count, decimal, interval, known, percent, plural, words
 
 
 def headline(run: RunData) -> Fact | None:

@@ -1,0 +1,297 @@
+"""Queues leave as files: for anybody when a queue is drawn, for named annotators on request.
+
+An annotator sees a scan and its place in her own order. Why it was chosen, its path, its patient and what the model
+thinks of it stay out of every file.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.annotate import assignments, queue_csv, worklist, zip_bundle
+from pipeline.annotate.label_studio import tasks as label_studio_tasks
+from pipeline.annotate.pictures import uris_and_priors, write_picture
+from pipeline.annotate.queue_csv import Origin, Row
+from pipeline.annotate.worklist import Worklist
+from pipeline.contracts import finding_line
+from pipeline.contracts.answers import Answer
+from pipeline.contracts.errors import InputError
+from pipeline.contracts.finding_line import Independent
+from pipeline.contracts.tables import PREDICTIONS, write_text
+from pipeline.runtime import run_files
+from pipeline.runtime.run_files import PREANNOTATED
+
+log = logging.getLogger(__name__)
+FORMATS = ("labelstudio", "csv", "html", "bundle")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to export.
+
+    Attributes:
+        names: Annotators; empty: one export that anybody may fill.
+        formats: Of `FORMATS`.
+        images_url: Where Label Studio finds the pictures: `s3://…`, `gs://…` (they are copied there) or `https://…`.
+        reassign: Hand out anew what was handed out and not answered.
+        preannotate: Show the model's answer in Label Studio, where that does no harm.
+    """
+
+    names: tuple[str, ...] = ()
+    formats: tuple[str, ...] = FORMATS
+    images_url: str | None = None
+    reassign: bool = False
+    preannotate: bool = False
+
+
+@dataclass(frozen=True)
+class Handout:
+    """What one annotator is given.
+
+    Attributes:
+        folder: Where the files go; pictures lie in the round's `images/`.
+        rows: The scans in the annotator's order.
+        origin: Whose it is, and what asks.
+        findings: Classes an answer may name.
+        images_url: Where Label Studio finds the pictures; None: on its own disk, below the run's parent folder.
+        predictions: image_id to (reply, score, model version) that Label Studio shows; empty: blind.
+    """
+
+    folder: Path
+    rows: tuple[Row, ...]
+    origin: Origin
+    findings: tuple[str, ...]
+    images_url: str | None = None
+    predictions: Mapping[str, tuple[str, float, str]] = field(default_factory=dict)
+
+    @property
+    def pictures(self) -> Path:
+        """The round's pictures; those of scans asked before lie there too."""
+        return _round_folder_of(self.folder) / "images"
+
+
+def hand_out(
+    folder: Path,
+    findings: tuple[str, ...],
+    answers: Sequence[Answer],
+    wish: Wish,
+    *,
+    max_pixels: int,
+    reread_share: float,
+) -> dict[str, Any]:
+    """Export the latest queue, to everybody or to named annotators.
+
+    Args:
+        folder: Run directory.
+        findings: Classes an answer may name.
+        answers: All answers that stand.
+        wish: What to export.
+        max_pixels: A larger scan is not decoded.
+        reread_share: An annotator's own earlier answers asked again, for each new scan.
+
+    Returns:
+        {"round","run","files":{name: [paths]},"num_scans":{name: n}}.
+
+    Raises:
+        InputError: when there is no queue, or nothing is left to hand out.
+    """
+    round_index = run_files.latest_round(folder)
+    if round_index is None:
+        raise InputError("has no queue yet", where=folder, fix=f"draw one: cxr-ssl run --out {folder} --resume")
+    code = run_files.run_code(folder) or ""
+    found = worklist.open_worklist(folder, round_index, answers)
+    round_folder = folder / "rounds" / f"{round_index:02d}"
+    names = wish.names or ("",)
+    open_ = found.open()
+    if not wish.names and not open_:
+        log.warning("every scan of this queue is answered; it is written as it was asked")
+    lists: assignments.Handed = {"": [ask.image_id for ask in open_ or found.asks]}
+    if wish.names:
+        before = {} if wish.reassign else assignments.assignments(folder, round_index)
+        lists = assignments.assign(
+            found, names, before, lambda name: worklist.rereads(folder, answers, name, round_index), reread_share
+        )
+        names = tuple(_busy(lists, names, found))
+        lists = {name: mine for name, mine in lists.items() if mine}
+        write_text(round_folder / assignments.ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
+    uris, _ = uris_and_priors(folder, {image_id for name in names for image_id in lists[name]})
+    shown = predictions(folder, found, code, findings) if wish.preannotate else {}
+    if shown:
+        write_text(round_folder / PREANNOTATED, json.dumps(sorted(shown)))
+    files: dict[str, list[str]] = {}
+    for name in names:
+        own = round_folder / "annotators" / slug(name) if name else round_folder
+        origin = Origin(name, round_index, code)
+        given = Handout(own, rows_of(own, lists[name]), origin, findings, wish.images_url, shown)
+        files[name] = [str(path) for path in write_files(given, wish.formats, uris, max_pixels)]
+    return {"round": round_index, "run": code, "files": files, "num_scans": {name: len(lists[name]) for name in names}}
+
+
+def rows_of(folder: Path, image_ids: Sequence[str]) -> tuple[Row, ...]:
+    """The rows of a list that is written to `folder`, in its order."""
+    return tuple(Row(i, rank, _picture_path(folder, i)) for rank, i in enumerate(image_ids, start=1))
+
+
+def write_files(given: Handout, formats: Sequence[str], uris: Mapping[str, str], max_pixels: int) -> list[Path]:
+    """Write a handout's pictures and files; a queue.csv that somebody has filled is left alone."""
+    from pipeline.annotate.contact_sheet import queue_html
+
+    for row in given.rows:
+        write_picture(given.pictures / f"{row.image_id}.png", uris[row.image_id], max_pixels)
+    made = []
+    if "csv" in formats:
+        made.append(_write_table(given))
+    if "labelstudio" in formats:
+        made += _write_label_studio(given)
+    if "html" in formats:
+        path = given.folder / "queue.html"
+        scans = [row._asdict() | {"file": str(given.pictures / f"{row.image_id}.png")} for row in given.rows]
+        write_text(path, queue_html(scans, findings=given.findings, origin=given.origin))
+        made.append(path)
+    if "bundle" in formats:
+        path = given.folder / "bundle.zip"
+        zip_bundle.write_bundle(path, given.rows, given.pictures, given.findings, given.origin)
+        made.append(path)
+    return made
+
+
+def _write_table(given: Handout) -> Path:
+    """Write `queue.csv`; where somebody has filled one it stays, and what it lacks goes to `queue.new.csv`."""
+    path, rows = given.folder / "queue.csv", given.rows
+    filled = path.read_text("utf-8-sig", errors="replace") if path.exists() else ""
+    if filled and queue_csv.is_filled(path.name, filled):
+        rows = tuple(row for row in rows if row.image_id not in filled)
+        if not rows:
+            return path
+        log.warning("%s is filled and stays as it is; what it lacks is in queue.new.csv beside it", path)
+        path = path.with_name("queue.new.csv")
+    write_text(path, queue_csv.write_csv(rows, given.findings, given.origin))
+    return path
+
+
+def predictions(folder: Path, found: Worklist, code: str, findings: Sequence[str]) -> dict[str, tuple[str, float, str]]:
+    """What the model of the round before says of the scans that need not be read blind.
+
+    Only representatives are shown with it: whatever measures (the uniform slice, re-checks, the holdout) or settles
+    (disputes, doubts) is read blind, always.
+    """
+    before = found.round_index - 1
+    path = folder / "rounds" / f"{before:02d}"
+    if not (path / "predictions.parquet").exists():
+        return {}
+    table = PREDICTIONS.read(path)
+    shown = pa.array([ask.image_id for ask in found.asks if ask.kind == "representative"], pa.string())
+    rows = table.filter(pc.is_in(table["image_id"], value_set=shown)).to_pylist()
+    version = f"{code}-round-{before}"
+    told: dict[str, tuple[str, float, str]] = {}
+    for row in rows:
+        score = _score(row, findings)
+        if score is not None:
+            told[row["image_id"]] = (row["predicted"], score, version)
+    if len(told) < len(rows):
+        without = len(rows) - len(told)
+        log.warning(
+            "no answer of the model is shown with %d of %d scans: it cannot tell every finding", without, len(rows)
+        )
+    return told
+
+
+def _score(row: Mapping[str, Any], findings: Sequence[str]) -> float | None:
+    """How probable the model's answer to a scan is; of independent findings that of the least probable part.
+
+    None where it says nothing of a finding: whoever left its answer as it is would say "unknown".
+    """
+    if not isinstance(findings, Independent):
+        return float(row[f"prob_{row['predicted']}"])
+    said = finding_line.read(row["predicted"])
+    if any(math.isnan(value) for value in said.values()):
+        return None
+    prob = {finding: float(row[f"prob_{finding}"]) for finding in said}
+    return min(prob[finding] if value else 1.0 - prob[finding] for finding, value in said.items())
+
+
+def slug(name: str) -> str:
+    """A folder name for an annotator: her name where that is safe, else with a hash that keeps it her own."""
+    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
+    return safe if safe == name and not name.startswith(".") else f"{safe}-{run_files.digest(name)[:6]}"
+
+
+def _busy(lists: assignments.Handed, names: Sequence[str], found: Worklist) -> list[str]:
+    """The names something is left for; the others are told of.
+
+    Raises:
+        InputError: when nothing is left for any of them.
+    """
+    busy = [name for name in names if lists[name]]
+    idle = ", ".join(name for name in names if not lists[name])
+    if busy and idle:
+        log.warning("nothing is left for %s", idle)
+    if busy:
+        return busy
+    open_ = found.open()
+    read = [ask for ask in open_ if set(names) <= found.readers.get(ask.image_id, set())]
+    if not open_:
+        what, fix = "", "every scan of this queue is answered; go on with cxr-ssl run --resume"
+    elif len(read) == len(open_):
+        what = f": the {len(open_)} open scans need another reader"
+        fix = "name another annotator, or draw queues with fewer readers (queue.readers_per_scan)"
+    else:
+        what = f": all {len(open_)} open scans are handed out"
+        fix = "name all annotators in one command, with --reassign to hand out anew what is not answered"
+    raise InputError(f"nothing is left for {idle}{what}", where="queue export", fix=fix)
+
+
+def _write_label_studio(given: Handout) -> list[Path]:
+    url = given.images_url
+    served = given.pictures.relative_to(_round_folder_of(given.folder).parent.parent.parent).as_posix()
+    if url is not None and not url.startswith(("http://", "https://")):
+        _copy_pictures(given, url)
+    tasks = label_studio_tasks.tasks(
+        [(row.image_id, row.rank) for row in given.rows],
+        lambda image_id: (
+            f"{url.rstrip('/')}/{image_id}.png"
+            if url
+            else label_studio_tasks.local_files_url(f"{served}/{image_id}.png")
+        ),
+        run=given.origin.run,
+        round_index=given.origin.round_index,
+        annotator=given.origin.annotator or None,
+        findings=given.findings,
+        predictions=given.predictions or None,
+    )
+    path, config = given.folder / "queue.labelstudio.json", given.folder / "queue.labelstudio.xml"
+    write_text(path, label_studio_tasks.task_json(tasks))
+    write_text(config, label_studio_tasks.labelling_config(given.findings))
+    return [path, config]
+
+
+def _copy_pictures(given: Handout, images_url: str) -> None:
+    """Copy the pictures to an object store, where Label Studio reads them by its own credentials."""
+    try:
+        files, root = fsspec.core.url_to_fs(images_url)
+        files.makedirs(root, exist_ok=True)
+        for row in given.rows:
+            files.put_file(str(given.pictures / f"{row.image_id}.png"), f"{root.rstrip('/')}/{row.image_id}.png")
+    except (OSError, ImportError, ValueError) as error:
+        raise InputError(
+            f"pictures cannot be copied there ({error})",
+            value=images_url,
+            where="--images",
+            fix="check the address and its credentials; s3:// needs the extra s3",
+        ) from error
+
+
+def _round_folder_of(folder: Path) -> Path:
+    return folder.parent.parent if folder.parent.name == "annotators" else folder
+
+
+def _picture_path(folder: Path, image_id: str) -> str:
+    return f"{'' if _round_folder_of(folder) == folder else '../../'}images/{image_id}.png"

@@ -1,0 +1,345 @@
+"""Filled files become answers: read, checked row by row, and counted, before anything is kept."""
+
+import io
+import lzma
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.annotate import answer_choices, queue_csv
+from pipeline.annotate.filled_row import Filled
+from pipeline.annotate.label_studio import exports
+from pipeline.contracts.answers import CERTAINTIES, Answer, annotator_name, reply_of
+from pipeline.contracts.errors import InputError
+from pipeline.contracts.finding_line import Independent
+from pipeline.labels.journal import Journal
+
+DEFAULT_NAME, LABEL_STUDIO = "expert", "label-studio"
+MAX_BYTES = 256 * 2**20  # a label file of a million rows has about 100 MB
+SHOWN = 20
+BUNDLE_MEMBERS = ("answers.csv", "queue.csv")
+BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class Scans:
+    """What the run knows of scans.
+
+    Attributes:
+        asked: Scan to the rounds that asked for it, in order; a file that does not say answers the last.
+        holdout: Scans of the sealed holdout.
+        others: All other scans of the pool.
+        last_round: The latest queue's.
+        run: The code in the files this run hands out.
+    """
+
+    asked: Mapping[str, Sequence[int]]
+    holdout: frozenset[str]
+    others: frozenset[str]
+    last_round: int
+    run: str | None
+
+
+@dataclass(frozen=True)
+class Who:
+    """Who gave the labels, where the user says so.
+
+    Attributes:
+        annotator: One person; None: as the files say, else `expert`.
+        accounts: Number or e-mail of a Label Studio account to the annotator's name.
+    """
+
+    annotator: str | None = None
+    accounts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Harvest:
+    """What files hold, after every row was looked at.
+
+    Attributes:
+        answers: Rows that can be kept.
+        counts: blank, repeated, skipped, superseded, mistake: rows that give no answer, by reason.
+        mistakes: One line for each row that cannot be used: where, what, how to mend it.
+    """
+
+    answers: list[Answer] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    mistakes: list[str] = field(default_factory=list)
+
+
+def harvest(
+    files: Sequence[Path], scans: Scans, findings: Sequence[str], who: Who, spelling: Callable[[str], str] = str
+) -> Harvest:
+    """Read files of one sitting: filled CSV tables, Label Studio exports, bundles.
+
+    Args:
+        files: The files; one annotator may not answer a scan in two ways among them.
+        scans: What the run knows.
+        findings: Classes an answer may name.
+        who: Who filled them.
+        spelling: A name to the way it was spelt first.
+
+    Raises:
+        InputError: when a file as a whole cannot be used.
+    """
+    found = Harvest()
+    first: dict[tuple[str, str, int], tuple[str, Answer]] = {}
+    for path in files:
+        rows, is_export = _rows(path, found, several=isinstance(findings, Independent))
+        _refuse_other_run(path, rows, scans)
+        given = _accounts(path, rows, who) if is_export else _names(path, rows, who.annotator)
+        names = {reader: spelling(name) for reader, name in given.items()}
+        for row in rows:
+            _take(row, names.get(row.reader, DEFAULT_NAME), scans, findings, found, first)
+    found.counts["mistake"] = len(found.mistakes)
+    return found
+
+
+def refuse(found: Harvest, where: str, findings: Sequence[str]) -> None:
+    """Refuse files with rows that cannot be used, all of them shown.
+
+    Raises:
+        InputError: when there is any.
+    """
+    if found.mistakes:
+        more = len(found.mistakes) - SHOWN
+        shown = "\n".join(found.mistakes[:SHOWN]) + (f"\n… and {more} more" if more > 0 else "")
+        raise InputError(
+            f"{len(found.mistakes)} rows cannot be used, so nothing of the file was taken:\n{shown}",
+            where=where,
+            fix=f"answers are {', '.join(answer_choices.offered(findings))}; mend the rows and import the file again, "
+            "or take the others alone with --skip-mistakes",
+        )
+
+
+def news(answers: Sequence[Answer], journal: Journal) -> tuple[list[Answer], Counter[str]]:
+    """Answers the journal does not hold yet, and how many it knows already, holds newer, or has another of.
+
+    Asked again in another round, the same answer is a new one: that is how agreement with oneself is measured.
+    """
+    standing: dict[tuple[str, str, int], Answer] = {}
+    said: set[tuple[str, str, int, str, str | None]] = set()
+    for answer in (one.answer for one in journal.active()):
+        standing[_asked_of(answer)] = answer
+        said.add((*_asked_of(answer), answer.reply, answer.certainty))
+    counts: Counter[str] = Counter()
+    fresh = []
+    for answer in answers:
+        known = standing.get(_asked_of(answer))
+        both_timed = known is not None and known.time is not None and answer.time is not None
+        if known and (known.reply, known.certainty) == (answer.reply, answer.certainty):
+            counts["known"] += 1
+        elif known and both_timed and answer.time < known.time:  # type: ignore[operator]
+            counts["older"] += 1  # an export from before a correction
+        elif known and not both_timed and (*_asked_of(answer), answer.reply, answer.certainty) in said:
+            counts["older"] += 1  # she said so once, and something else since; a file without times cannot say more
+        else:
+            counts["changed" if known else "new"] += 1
+            fresh.append(answer)
+    return fresh, counts
+
+
+def _asked_of(answer: Answer) -> tuple[str, str, int]:
+    return answer.image_id, answer.annotator, answer.round_index
+
+
+def _take(
+    row: Filled,
+    name: str,
+    scans: Scans,
+    findings: Sequence[str],
+    found: Harvest,
+    first: dict[tuple[str, str, int], tuple[str, Answer]],
+) -> None:
+    if not row.reply.strip():
+        found.counts["blank"] += 1
+        return
+    mistake = _mistake(row, scans, findings)
+    if mistake:
+        found.mistakes.append(f"{row.where}: {mistake}")
+        return
+    reply = reply_of(row.reply, findings)
+    assert reply is not None
+    round_index = row.round_index or scans.asked[row.image_id][-1]
+    certainty = row.certainty.strip().casefold() or None
+    answer = Answer(row.image_id, reply, name, round_index, row.time, certainty, row.seconds)
+    where, before = first.setdefault((row.image_id, name, round_index), (row.where, answer))
+    if before is answer:
+        found.answers.append(answer)
+    elif (before.reply, before.certainty) == (answer.reply, answer.certainty):
+        found.counts["repeated"] += 1
+    elif before.time and answer.time and before.time != answer.time:  # an older and a newer export
+        found.counts["superseded"] += 1
+        if answer.time > before.time:
+            found.answers[found.answers.index(before)] = answer
+            first[row.image_id, name, round_index] = (row.where, answer)
+    else:
+        found.mistakes.append(f"{row.where}: {row.image_id!r} has another answer by {name} in {where}")
+
+
+def _mistake(row: Filled, scans: Scans, findings: Sequence[str]) -> str | None:
+    """What is wrong with a row, if anything."""
+    if row.image_id not in scans.asked:
+        if row.image_id in scans.holdout:
+            return f"{row.image_id!r} is of the sealed holdout and was not asked for; its labels are not taken so"
+        if row.image_id in scans.others:
+            return f"this run has not asked for {row.image_id!r} yet"
+        return f"this run never asked for {row.image_id[:80]!r}"
+    if row.round_index is not None and not scans.asked[row.image_id][0] <= row.round_index <= scans.last_round:
+        return f"{row.image_id!r} was not asked for in round {row.round_index}"
+    if row.certainty.strip().casefold() not in ("", *CERTAINTIES):
+        return f"unknown certainty {row.certainty.strip()[:80]!r}; write {' or '.join(CERTAINTIES)}, or nothing"
+    if row.beyond and isinstance(findings, Independent):  # `effusion, nodule` would lose the nodule
+        return f"more cells than columns ({row.beyond[:80]!r}); put quotation marks around an answer with commas"
+    return answer_choices.wrong(row.reply, findings)
+
+
+def _names(path: Path, rows: Sequence[Filled], annotator: str | None) -> dict[str, str]:
+    """The annotator behind each name in a table: a name is her own, and another cannot be given from outside."""
+    readers = sorted({row.reader for row in rows})
+    fallback = annotator_name(annotator) if annotator is not None else DEFAULT_NAME
+    strangers = [name for name in readers if name and annotator is not None and name.casefold() != fallback.casefold()]
+    if strangers:
+        raise InputError(
+            f"was handed out to {strangers[0]}, not to {fallback}",
+            where=path.name,
+            fix="leave --annotator out, or empty the column annotator if somebody else filled it",
+        )
+    return {name: annotator_name(name, f"{path.name}, annotator") if name else fallback for name in readers}
+
+
+def _accounts(path: Path, rows: Sequence[Filled], who: Who) -> dict[str, str]:
+    """The annotator behind each Label Studio account that answered.
+
+    An account is what `who` calls it; else its e-mail, or its number behind `label-studio/`: the same today and after
+    others have joined. `who.annotator` names an account that answered alone.
+    """
+    accounts = sorted({row.reader for row in rows if row.reader and row.reply.strip()})
+    names = {account: annotator_name(who.accounts[account]) for account in accounts if account in who.accounts}
+    rest = [account for account in accounts if account not in names]
+    if who.annotator is not None and len(rest) > 1:
+        raise InputError(
+            f"holds answers of {len(rest)} accounts ({', '.join(rest[:5])})",
+            where=path.name,
+            fix="leave --annotator out, or name them: --account 1=dr-lee --account 2=dr-kim",
+        )
+    for account in rest:
+        own = account if "@" in account else f"{LABEL_STUDIO}/{account}"
+        names[account] = annotator_name(own if who.annotator is None else who.annotator, path.name)
+    return {"": DEFAULT_NAME if who.annotator is None else annotator_name(who.annotator)} | names
+
+
+def _refuse_other_run(path: Path, rows: Sequence[Filled], scans: Scans) -> None:
+    strange = sorted({row.run for row in rows if row.run and row.run != scans.run})
+    if strange:
+        raise InputError(
+            "was handed out by another run",
+            value=strange[0],
+            where=path.name,
+            fix=f"import it there; the files of this run carry {scans.run}",
+        )
+
+
+def _rows(path: Path, found: Harvest, *, several: bool) -> tuple[list[Filled], bool]:
+    """The rows of a file, and whether it is an export of Label Studio, whose readers are accounts."""
+    data = _bytes(path)
+    if data[:4] == b"PK\x03\x04":
+        return _bundle_rows(path, data), False
+    text = _text(path.name, data)
+    if text.lstrip()[:1] in ("[", "{"):
+        export = exports.read_json(path.name, text, several=several)
+    elif exports.is_csv(text):
+        export = exports.read_csv(path.name, text, several=several)
+    else:
+        return queue_csv.read_csv(path.name, text), False
+    found.counts["skipped"] += export.num_skipped
+    found.counts["superseded"] += export.num_superseded
+    found.mistakes += export.mistakes
+    return list(export.rows), True
+
+
+def _bundle_rows(path: Path, data: bytes) -> list[Filled]:
+    """Rows of the answers that came back in bundles, one a folder: `answers.csv` of the page, else `queue.csv`."""
+    tables_of: dict[str, str] = {}
+    left = MAX_BYTES  # for all of them together
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as bundle:
+            inside = {(str(Path(name).parent), Path(name).name): name for name in bundle.namelist()}
+            for folder in sorted({folder for folder, _ in inside}):
+                for member in [inside[folder, name] for name in BUNDLE_MEMBERS if (folder, name) in inside][:1]:
+                    with bundle.open(member) as stream:
+                        inner = stream.read(left + 1)
+                    left -= len(inner)
+                    if left < 0:
+                        raise InputError(
+                            "is larger than any label file", where=f"{path.name}/{member}", fix="give the table itself"
+                        )
+                    tables_of[f"{path.name}/{member}"] = _text(f"{path.name}/{member}", inner)
+    except BROKEN_ZIP as error:
+        raise InputError(f"is no whole ZIP file ({error})", where=path.name, fix="copy it again") from error
+    if not tables_of:
+        raise InputError(
+            f"holds neither of {', '.join(BUNDLE_MEMBERS)}", where=path.name, fix="give the filled table itself"
+        )
+    return [row for name, text in tables_of.items() for row in queue_csv.read_csv(name, text)]
+
+
+def refuse_file(path: Path) -> None:
+    """Refuse what is no label file before a byte of it is read.
+
+    Raises:
+        InputError: when there is no such file, it is a folder, or too large.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise InputError(
+            "no such file", value=str(path), where="labels import", fix="give a filled queue.csv or a JSON export"
+        ) from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=path, fix="give a file you can read") from error
+    if path.is_dir():
+        raise InputError("is a folder", where=path, fix="name the files in it")
+    if not path.is_file():
+        raise InputError("is no regular file", where=path, fix="copy its content into a file")
+    if size > MAX_BYTES:
+        raise InputError(
+            f"is larger than any label file ({size / 2**20:.0f} MiB)",
+            where=path.name,
+            fix=f"give the filled table alone; up to {MAX_BYTES // 2**20} MiB are read",
+        )
+
+
+def _bytes(path: Path) -> bytes:
+    refuse_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=path, fix="give a file you can read") from error
+
+
+def _text(name: str, data: bytes) -> str:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise InputError("is UTF-16 text", where=name, fix="save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"cannot be read as UTF-8 text (byte 0x{data[error.start]:02x})",
+            where=f"{name}:{line}",
+            fix="save it as UTF-8",
+        ) from error

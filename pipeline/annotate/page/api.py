@@ -1,0 +1,122 @@
+"""What the labelling page may ask, and what is done about it."""
+
+import logging
+import re
+from dataclasses import asdict
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from embeddings.decode import DecodeError
+from pipeline.annotate.page import markup
+from pipeline.annotate.page.backend import Desk
+from pipeline.contracts.answers import annotator_name
+
+logger = logging.getLogger(__name__)
+
+MAX_TASKS, MAX_HELD = 50, 3000
+MAX_SECONDS = 24 * 3600.0
+MAX_REPLY = 8000  # a line that names every independent finding
+IMAGE_ID = "[0-9a-f]{16}"
+ImageId = Annotated[str, Field(pattern=f"^{IMAGE_ID}$")]
+Key = Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{8,64}$")]
+
+
+class Asked(BaseModel):
+    """What every request says: who asks."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    annotator: Annotated[str, Field(max_length=200)]
+
+
+A = TypeVar("A", bound=Asked)
+
+
+class AskedNext(Asked):
+    """Tasks wanted."""
+
+    num: Annotated[int, Field(ge=1, le=MAX_TASKS)]
+    held: Annotated[tuple[ImageId, ...], Field(max_length=MAX_HELD)] = ()
+
+
+class AskedAnswer(Asked):
+    """An answer given."""
+
+    image_id: ImageId
+    reply: Annotated[str, Field(max_length=MAX_REPLY)]
+    certainty: Annotated[str, Field(max_length=20)] | None
+    seconds: Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)] | None
+    key: Key
+
+
+class AskedUndo(Asked):
+    """An answer is taken back: `of`, or the latest where the page does not know it."""
+
+    key: Key
+    of: Key | None = None
+
+
+class AskedPriors(Asked):
+    """Other scans of a scan's patient are wanted."""
+
+    image_id: ImageId
+
+
+class Api:
+    """What the page's requests do; each method runs in a thread and returns what is sent as JSON."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    def enter(self, asked: Asked) -> dict[str, Any]:
+        """Somebody sits down."""
+        name = self.desk.enter(asked.annotator)
+        return {"annotator": name, **self._progress(name)}
+
+    def next(self, asked: AskedNext) -> dict[str, Any]:
+        """What to read next, and what is asked of it: both change when a new queue is drawn."""
+        name = _name(asked)
+        tasks = self.desk.next(name, asked.num, asked.held)
+        return {"tasks": [asdict(task) for task in tasks], **self.question(), **self._progress(name)}
+
+    def answer(self, asked: AskedAnswer) -> dict[str, Any]:
+        """Keep an answer; it is on disk when this returns."""
+        name = _name(asked)
+        self.desk.answer(name, asked.image_id, asked.reply, asked.certainty, asked.seconds, asked.key)
+        return self._progress(name)
+
+    def undo(self, asked: AskedUndo) -> dict[str, Any]:
+        """Take back an answer."""
+        name = _name(asked)
+        task = self.desk.undo(name, asked.key, asked.of)
+        return {"task": asdict(task) if task else None, **self._progress(name)}
+
+    def priors(self, asked: AskedPriors) -> dict[str, Any]:
+        """Other scans of the same patient."""
+        return {"priors": self.desk.priors(_name(asked), asked.image_id)}
+
+    def picture(self, image_id: str) -> bytes | None:
+        """The bytes of a scan; None: nothing to see.
+
+        Raises:
+            OSError: when it cannot be read just now.
+        """
+        try:
+            path = self.desk.picture(image_id) if re.fullmatch(IMAGE_ID, image_id) else None
+        except DecodeError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+                raise error.__cause__ from error  # the disk or the network, not the scan
+            logger.warning("scan %s cannot be shown: %s", image_id, error)
+            return None
+        return path.read_bytes() if path else None
+
+    def question(self) -> dict[str, Any]:
+        """What is asked now, and the classes an answer may name."""
+        return {"title": self.desk.title, **markup.offer(self.desk.findings)}
+
+    def _progress(self, name: str) -> dict[str, Any]:
+        return {"progress": asdict(self.desk.progress(name))}
+
+
+def _name(asked: Asked) -> str:
+    return annotator_name(asked.annotator, where="annotator")

@@ -1,0 +1,132 @@
+"""Who may speak to the labelling page: those with the token of this start, under our own name, from our own page."""
+
+import hmac
+import ipaddress
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pipeline.annotate.page import markup
+from pipeline.contracts.errors import InputError
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+ANY_ADDRESS = "*"  # in `hosts`: every IP address; a rebound name is never one
+
+
+class Guard:
+    """Lets requests through to `app` that come from the page we handed out; adds the headers that keep it closed.
+
+    Args:
+        app: What is guarded.
+        token: The secret of the printed link; it becomes a cookie, so that it leaves the address bar.
+        hosts: Names under which we may be reached, without port; `ANY_ADDRESS` admits all IP addresses.
+        origin: Our address behind a TLS proxy, from `public_origin`; browsers then keep the cookie to TLS.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, hosts: Collection[str], origin: str | None = None) -> None:
+        self.app, self.token, self.origin = app, token, origin
+        self.public_name = _bare_name(origin.removeprefix("https://")) if origin else None
+        self.hosts = {host.lower() for host in hosts} - {ANY_ADDRESS}
+        self.any_address = ANY_ADDRESS in hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on."""
+        if scope["type"] != "http":
+            return
+
+        async def send_closed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refused = self._refuse_sender(request := Request(scope)) or self._refuse_stranger(request)
+        await (refused or self.app)(scope, receive, send_closed)
+
+    def _refuse_sender(self, request: Request) -> Response | None:
+        """A name that is not ours (DNS rebinding), or a write that another site asks for."""
+        host = request.headers.get("host", "")
+        if not self._is_ours(host):
+            return _refusal(request, 403, "This page does not answer under that name. Open the link that was printed.")
+        if request.method in ("GET", "HEAD"):
+            return None
+        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+        local = None if _bare_name(host) == self.public_name else f"http://{host}"  # a proxy may hand on either name
+        if origin not in (None, local, self.origin) or site not in (None, "same-origin", "none"):
+            return _refusal(request, 403, "Answers are taken from the labelling page alone, not from another site.")
+        return None
+
+    def _refuse_stranger(self, request: Request) -> Response | None:
+        """No valid token: 401; the token of the link: a cookie and the bare address."""
+        cookie = f"cxr-ssl-{request.url.port or 80}"  # cookies know no port, and two pages may run on one machine
+        if self._is_token(request.query_params.get("token")) and request.url.path == "/":
+            # A link in a web mail is a foreign start: a redirect would come without our Strict cookie, a page does not.
+            foreign = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+            welcome = HTMLResponse(markup.onward_html()) if foreign else RedirectResponse("/", 303)
+            secure = self.origin is not None
+            welcome.set_cookie(cookie, self.token, httponly=True, samesite="strict", path="/", secure=secure)
+            return welcome
+        if self._is_token(request.cookies.get(cookie)):
+            return None
+        if request.url.path.startswith("/api/"):
+            return _refusal(request, 401, "This page's link is no longer valid. Open the link that was printed last.")
+        headers = {"Content-Security-Policy": f"default-src 'none'; style-src {markup.locked_style_hash()}"}
+        return HTMLResponse(markup.locked_html(), 401, headers=headers)
+
+    def _is_token(self, given: str | None) -> bool:
+        return given is not None and hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self.token.encode())
+
+    def _is_ours(self, host: str) -> bool:
+        name = _bare_name(host)
+        if name in self.hosts or (name and name == self.public_name):
+            return True
+        try:
+            return self.any_address and bool(ipaddress.ip_address(name))
+        except ValueError:
+            return False
+
+
+def public_origin(url: str) -> str:
+    """The origin browsers give for the address of a TLS proxy in front of the page.
+
+    Raises:
+        InputError: when it is not `https://HOST` or `https://HOST:PORT`.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        name, port = (parts.hostname or "").encode("idna").decode(), parts.port
+    except ValueError:  # no port, half an IPv6 address, no host name
+        name, port, parts = "", None, urlsplit("")
+    rest = parts.path.strip("/") + parts.query + parts.fragment
+    if parts.scheme != "https" or not name or "@" in parts.netloc or rest:
+        fix = "give https:// and the proxy's host, without a path: the page needs a name of its own"
+        raise InputError("is no address of a TLS proxy", value=url, where="--url", fix=fix)
+    shown = f"[{name}]" if ":" in name else name
+    return f"https://{shown}" if port in (None, 443) else f"https://{shown}:{port}"
+
+
+def _bare_name(host: str) -> str:
+    """A host as requests name it, without port and brackets."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    return name.lower().removeprefix("[").removesuffix("]")
+
+
+def _refusal(request: Request, status: int, text: str) -> Response:
+    """The refusal; what the request still wanted to send is not read."""
+    return JSONResponse({"error": text}, status, headers={"Connection": "close"} if request.method == "POST" else None)

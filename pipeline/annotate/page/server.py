@@ -1,0 +1,222 @@
+"""The labelling page over HTTP, for the annotators of one round."""
+
+import errno
+import logging
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Callable, Collection
+from typing import Any
+
+import uvicorn
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from pipeline.annotate.page import markup
+from pipeline.annotate.page.api import A, Api, Asked, AskedAnswer, AskedNext, AskedPriors, AskedUndo
+from pipeline.annotate.page.backend import Desk
+from pipeline.annotate.page.guard import ANY_ADDRESS, Guard, public_origin
+from pipeline.contracts.errors import InputError, RunDirError
+
+logger = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+OWN_NAMES = (LOOPBACK, "localhost", "::1")
+MAX_BODY_BYTES = 64 * 1024
+
+
+def app(
+    desk: Desk, token: str, hosts: Collection[str] = OWN_NAMES, *, name: str | None = None, origin: str | None = None
+) -> ASGIApp:
+    """The labelling page as an ASGI application.
+
+    Args:
+        desk: The scans to read, and where answers go.
+        token: The secret of the link.
+        hosts: Names under which we may be reached, without port.
+        name: The run that answers waiting in a browser belong to, whatever its round; default: the desk's title now.
+        origin: See `Guard`.
+    """
+    api = Api(desk)
+    owner = name or desk.title
+
+    async def page(request: Request) -> Response:
+        return HTMLResponse(markup.page_html({**api.question(), "name": owner}))
+
+    async def asset(request: Request) -> Response:
+        file = request.path_params["file"]
+        if file not in markup.TYPES:
+            raise HTTPException(404)
+        return Response(markup.asset(file), media_type=markup.TYPES[file])
+
+    async def picture(request: Request) -> Response:
+        try:
+            content = await run_in_threadpool(api.picture, request.path_params["image_id"])
+        except OSError as error:
+            logger.error("a picture cannot be read just now: %s", error)
+            raise HTTPException(503, "The server cannot read this scan just now; look at its messages.") from None
+        if content is None:
+            raise HTTPException(404)
+        # No browser keeps it: others may use the machine, and a scan read again must not come quicker than a new one.
+        return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-store"})
+
+    inner = Starlette(
+        routes=[
+            Route("/", page),
+            Route("/static/{file}", asset),
+            Route("/image/{image_id}", picture),
+            _post("/api/enter", Asked, api.enter),
+            _post("/api/next", AskedNext, api.next),
+            _post("/api/answer", AskedAnswer, api.answer),
+            _post("/api/undo", AskedUndo, api.undo),
+            _post("/api/priors", AskedPriors, api.priors),
+        ],
+        exception_handlers={
+            InputError: _refused,
+            RunDirError: _unavailable,
+            OSError: _unsaved,
+            HTTPException: _missing,
+            Exception: _broken,
+        },
+    )
+    return Guard(inner, token, hosts, origin)
+
+
+def serve(
+    desk: Desk,
+    *,
+    host: str = LOOPBACK,
+    port: int = 8017,
+    token: str | None = None,
+    name: str | None = None,
+    url: str | None = None,
+    ready: Callable[[str], None] = lambda link: None,
+) -> None:
+    """Serve the page until Ctrl-C or SIGTERM.
+
+    Args:
+        desk: The scans to read, and where answers go.
+        host: Address to listen on; other machines reach the page when it is not a loopback address.
+        port: Port; 0 takes a free one.
+        token: The secret of the link; a fresh one unless given.
+        name: See `app`.
+        url: Address of a TLS proxy in front of the page, `https://HOST[:PORT]`; the link leads there.
+        ready: Called with the link once the page can be opened.
+
+    Raises:
+        InputError: when the address, the port or `url` cannot be used.
+    """
+    token = token or secrets.token_urlsafe()
+    origin = None if url is None else public_origin(url)
+    inside = host in OWN_NAMES or host.startswith("127.")
+    if not inside:
+        logger.warning("the labelling page answers other machines too, unencrypted: use it in a network you trust")
+    with _listen(host, port) as sock:
+        config = uvicorn.Config(
+            app(desk, token, (*OWN_NAMES, host, *(() if inside else _outer_names())), name=name, origin=origin),
+            lifespan="off",
+            ws="none",
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=3,
+        )
+        shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+        ready(f"{origin or f'http://{shown}:{sock.getsockname()[1]}'}/?token={token}")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that whoever called us can tidy up, too
+        try:
+            uvicorn.Server(config).run(sockets=[sock])
+        except KeyboardInterrupt:  # uvicorn has closed by then and hands the signal on
+            logger.info("the labelling page is closed; every answer sent is saved")
+
+
+def _outer_names() -> tuple[str, ...]:
+    """Names other machines may use; whatever address they use is ours, since a rebound name is no address."""
+    return socket.gethostname(), socket.getfqdn(), ANY_ADDRESS
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a taken port is known before anything is promised."""
+    try:
+        family, kind, protocol = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][:3]
+        sock = socket.socket(family, kind, protocol)  # asyncio sends at once only where the protocol is named
+        try:
+            if os.name == "posix":  # a restart may follow at once; elsewhere this would share the port
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+            sock.listen(128)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    except (OSError, OverflowError) as error:
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        what = "the port is taken, perhaps by another labelling page" if taken else f"cannot listen there ({error})"
+        fix = "give another with --port, or stop the other one" if taken else "give another address or --port"
+        raise InputError(what, value=f"{host}:{port}", where="--port", fix=fix) from None
+
+
+def _post(path: str, kind: type[A], work: Callable[[A], dict[str, Any]]) -> Route:
+    """A route that reads a `kind` from the body and sends what `work` returns."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            asked = kind.model_validate_json(await _body(request))
+        except ValidationError as error:
+            mistakes = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()[:5]]
+            return JSONResponse({"error": f"This request cannot be used: {'; '.join(mistakes)}."}, 400)
+        return JSONResponse(await run_in_threadpool(work, asked))
+
+    return Route(path, endpoint, methods=["POST"])
+
+
+async def _body(request: Request) -> bytes:
+    """The body, never more of it than allowed."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise HTTPException(415, "Send JSON, with the content type application/json.")
+    body = bytearray()
+    if int(request.headers.get("content-length", "0")) <= MAX_BODY_BYTES:  # the server below admits digits only
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                break
+        else:
+            return bytes(body)
+    raise HTTPException(413, f"More than {MAX_BODY_BYTES} bytes: no answer is that long.", {"Connection": "close"})
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 400)
+
+
+def _unavailable(request: Request, error: Exception) -> Response:
+    """The run's files, not the answer, are at fault: the page keeps it and tries again; the words name a path."""
+    logger.error("%s", error)
+    return JSONResponse({"error": "The run's files cannot be used just now; look at the server's messages."}, 503)
+
+
+def _unsaved(request: Request, error: Exception) -> Response:
+    """The disk's own words without the path it names."""
+    logger.error("an answer could not be saved: %s", error)
+    why = getattr(error, "strerror", None) or "the disk refused it"
+    return JSONResponse({"error": f"The answer could not be saved on the server: {why}."}, 507)
+
+
+def _missing(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """Whatever it was, its words may hold a path; the server logs them."""
+    return JSONResponse({"error": "The server made a mistake; its log says which."}, 500)

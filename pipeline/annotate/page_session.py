@@ -1,0 +1,327 @@
+"""A run's queue as annotators work through it at the page: what is next, what was said, what is taken back.
+
+Every answer goes to the journal, on disk, before the annotator hears that it is saved. Scans on somebody's screen are
+reserved for a while, so that annotators who work at once do not read the same scan by accident.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+
+from pipeline.annotate import answer_choices, assignments, worklist
+from pipeline.annotate.label_sync import Settler
+from pipeline.annotate.page.backend import Progress, Task
+from pipeline.annotate.pictures import uris_and_priors, write_picture
+from pipeline.annotate.worklist import Ask
+from pipeline.contracts.answers import CERTAINTIES, Answer, annotator_name, reply_of
+from pipeline.contracts.config import Config
+from pipeline.contracts.errors import InputError, RunDirError
+from pipeline.labels import label_table
+from pipeline.labels.journal import Batch, Journal, now
+from pipeline.runtime import run_files
+
+RESERVED_SECONDS = 120.0  # renewed whenever her page asks for more
+RECENT = 50  # answers her pace is measured on
+REASONS = {
+    "representative": "stands for cluster {cluster}, which no label speaks for yet",
+    "uniform": "drawn at random from the whole pool",
+    "dispute": "readers disagree on it",
+}  # any other kind would tell her what the model said, or that she read it before
+
+
+@dataclass
+class Sitting:
+    """One annotator at work on a round: her order, what she has answered in it, what she may be asked again."""
+
+    asks: list[Ask]
+    rereads: list[str]
+    done: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def hear(self, answer: Answer, round_index: int) -> None:
+        """Count one of her answers."""
+        if answer.round_index == round_index and answer.image_id not in self.done:
+            self.done.append(answer.image_id)
+        if answer.seconds is not None:
+            self.seconds.append(answer.seconds)
+
+    def due_reread(self, held: Sequence[str], num_due: Callable[[int], int]) -> str | None:
+        """One of her earlier answers to ask again, when enough new scans lie behind her; `num_due` of a number."""
+        seen = {*self.done, *held}
+        again = seen & set(self.rereads)
+        if num_due(len(seen - again)) <= len(again):
+            return None
+        return next((image_id for image_id in self.rereads if image_id not in seen), None)
+
+    def num_rereads_left(self, num_fresh_left: int, num_due: Callable[[int], int]) -> int:
+        """How many of them still lie before her last new scan: they count as any other, so that none stands out."""
+        again = set(self.done) & set(self.rereads)
+        if num_fresh_left == 0:
+            return 0
+        due = num_due(len(set(self.done) - again) + num_fresh_left - 1)
+        return max(0, min(due, len(self.rereads)) - len(again))
+
+
+class Desk:
+    """One run's latest queue; safe to be used by many threads, and beside a run that computes.
+
+    Args:
+        folder: Run directory.
+        config: The run's configuration.
+        findings: Classes an answer may name.
+        blind: Whether annotators are kept from learning why a scan was chosen.
+
+    Raises:
+        RunDirError: when the run has no queue yet.
+    """
+
+    def __init__(self, folder: Path, config: Config, findings: tuple[str, ...], *, blind: bool = True) -> None:
+        self.folder, self.config, self.findings, self.blind = folder, config, findings, blind
+        self._lock = threading.RLock()
+        self._journal = Journal.open(folder)
+        self._reserved: dict[str, dict[str, float]] = {}  # scan to who has it on her screen, and since when
+        self._batches: dict[str, Batch] = {}
+        self._open_round(self._latest())
+        self._settler = Settler(folder, findings)
+
+    @property
+    def title(self) -> str:
+        """What is asked now."""
+        return f"Round {self._list.round_index}"
+
+    def enter(self, annotator: str) -> str:
+        """The annotator's name as it is kept.
+
+        Raises:
+            InputError: when it is no name.
+        """
+        with self._lock:
+            self._catch_up()
+            return self._journal.spelling(annotator_name(annotator, "name"))
+
+    def next(self, annotator: str, num: int, held: Sequence[str]) -> list[Task]:
+        """Up to `num` scans to read, reserved for her; `held` are on her screen, or answered and not yet sent."""
+        with self._lock:
+            self._catch_up()
+            sitting, moment = self._sitting(annotator), time.monotonic()
+            self._reserve(held, annotator, moment)
+            chosen: list[str] = []
+            num_due = self._num_due(annotator)
+            for ask in self._available(sitting, annotator, held, moment):
+                again = sitting.due_reread([*held, *chosen], num_due)
+                chosen += [image_id for image_id in (again, ask.image_id) if image_id is not None]
+                if len(chosen) >= num:
+                    break
+            self._reserve(chosen[:num], annotator, moment)
+            ahead = len(sitting.done) + len(set(held) - set(sitting.done))
+            return [self._task(image_id, ahead + i) for i, image_id in enumerate(chosen[:num], start=1)]
+
+    def answer(
+        self, annotator: str, image_id: str, reply: str, certainty: str | None, seconds: float | None, key: str
+    ) -> None:
+        """Keep an answer, on disk; one of a known key changes nothing.
+
+        Raises:
+            InputError: for a scan nobody asked for, or an answer that is none.
+            OSError: when it could not be saved.
+        """
+        meant = reply_of(reply, self.findings)
+        if meant is None or certainty not in (None, *CERTAINTIES):
+            offered = ", ".join(answer_choices.offered(self.findings))
+            raise InputError(
+                "is no answer", value=f"{reply[:80]} {certainty or ''}".strip(), fix=f"choose of {offered}"
+            )
+        with self._lock, self._journal.writing():
+            self._catch_up()
+            if key in self._journal.given:
+                self._refuse_other(self._journal.given[key].answer, annotator, image_id, meant)
+                return
+            round_index = self._round_of(annotator, image_id)
+            said = Answer(image_id, meant, annotator, round_index, now(), certainty, seconds, key)
+            batch = self._batch(annotator)
+            self._journal.add(batch, [said])
+            self._batches[annotator] = batch  # not before it is written: others may begin one of the same number
+            self._catch_up()
+        self._settler.wake()
+
+    def undo(self, annotator: str, key: str, of: str | None = None) -> Task | None:
+        """Take back an answer of hers; a repeated request (same key) undoes once.
+
+        Args:
+            annotator: Who.
+            key: Names this request.
+            of: Key of the answer; None: her latest of this round that she gave at the page.
+
+        Returns:
+            The scan that is open again; None when there is nothing to take back.
+        """
+        with self._lock, self._journal.writing():
+            self._catch_up()
+            known = self._journal.requests.get(key) or self._to_take_back(annotator, of)
+            if known is None:
+                return None
+            if known not in self._journal.retracted:
+                self._journal.retract(known, key)
+                self._open_round(self._list.round_index)
+                self._settler.wake()
+            before = self._journal.given[known].answer
+            self._reserve([before.image_id], annotator, time.monotonic())
+            return replace(self._task(before.image_id, len(self._sitting(annotator).done) + 1), reply=before.reply)
+
+    def _to_take_back(self, annotator: str, of: str | None) -> str | None:
+        mine = [one for one in self._journal.given.values() if one.answer.annotator == annotator]
+        if of is not None:
+            return next((one.key for one in mine if one.key == of), None)
+        at_page = [
+            one.key
+            for one in mine
+            if self._journal.stands(one)
+            and one.answer.round_index == self._list.round_index
+            and self._journal.batches[one.batch].kind == "page"
+        ]
+        return at_page[-1] if at_page else None
+
+    def progress(self, annotator: str) -> Progress:
+        """How far she and the team are with this round's queue."""
+        with self._lock:
+            self._catch_up()
+            sitting = self._sitting(annotator)
+            recent = sitting.seconds[-RECENT:]
+            fresh = sum(self._list.lacks(ask, annotator) for ask in sitting.asks)
+            return Progress(
+                done=len(sitting.done),
+                left=fresh + sitting.num_rereads_left(fresh, self._num_due(annotator)),
+                team_done=len(self._list.asks) - len(self._list.open()),
+                team_total=len(self._list.asks),
+                seconds_per_scan=round(median(recent), 1) if recent else None,
+            )
+
+    def priors(self, annotator: str, image_id: str) -> list[str]:
+        """Other scans of the patient of a scan that was asked for; any annotator may see them."""
+        with self._lock:
+            return list(self._priors.get(image_id, ()))
+
+    def picture(self, image_id: str) -> Path | None:
+        """The PNG of a scan that was asked for, or of a prior of one; None for any other."""
+        with self._lock:
+            asked, uri = self._asked.get(image_id), self._uris.get(image_id)
+        if uri is None:
+            return None
+        folder = "priors" if asked is None else f"rounds/{asked:02d}/images"
+        path = self.folder / folder / f"{image_id}.png"
+        write_picture(path, uri, self.config.pool.max_pixels)
+        return path
+
+    def close(self) -> None:
+        """Stop, with every answer in the label table unless a run is at work, which takes them itself."""
+        self._settler.close()
+
+    def _latest(self) -> int:
+        found = run_files.latest_round(self.folder)
+        if found is None:
+            raise RunDirError(
+                "has no queue yet", where=self.folder, fix=f"draw one first: cxr-ssl run --out {self.folder} --resume"
+            )
+        return found
+
+    def _open_round(self, round_index: int) -> None:
+        answers = [one.answer for one in self._journal.active()]
+        self._asked = run_files.asked(self.folder)
+        of_pool = label_table.answers_of_pool(self.folder, self._asked, round_index)
+        self._list = worklist.open_worklist(self.folder, round_index, [*of_pool, *answers])
+        self._assigned = assignments.holders(self.folder, round_index)
+        self._uris, self._priors = uris_and_priors(self.folder, set(self._asked))
+        self._sittings: dict[str, Sitting] = {}
+        self._num_heard, self._num_gone = len(self._journal.given), self._gone()
+
+    def _catch_up(self) -> None:
+        """Take in what was said since the last look, here or by another process, and a new queue."""
+        self._journal.refresh()
+        if len(self._journal.given) > self._num_heard:
+            for one in list(self._journal.given.values())[self._num_heard :]:
+                self._hear(one.answer)
+            self._num_heard = len(self._journal.given)
+        latest = self._latest()
+        if latest != self._list.round_index or self._num_gone != self._gone():
+            self._open_round(latest)
+
+    def _gone(self) -> int:
+        return len(self._journal.undone) + len(self._journal.retracted)
+
+    def _hear(self, answer: Answer) -> None:
+        self._list.hear(answer)
+        if answer.annotator in self._sittings:
+            self._sittings[answer.annotator].hear(answer, self._list.round_index)
+
+    def _sitting(self, annotator: str) -> Sitting:
+        if annotator not in self._sittings:
+            answers = [one.answer for one in self._journal.active() if one.answer.annotator == annotator]
+            again = worklist.rereads(self.folder, answers, annotator, self._list.round_index)
+            sitting = Sitting(sorted(self._list.asks, key=lambda ask: self._turn(ask, annotator)), again)
+            for answer in answers:
+                sitting.hear(answer, self._list.round_index)
+            self._sittings[annotator] = sitting
+        return self._sittings[annotator]
+
+    def _turn(self, ask: Ask, annotator: str) -> tuple[object, ...]:
+        """Sort key: what was handed out to her in files, then what to nobody, then what to others."""
+        holders = self._assigned.get(ask.image_id, set())
+        return 0 if annotator in holders else 2 if holders else 1, *worklist.turn(ask, annotator)
+
+    def _num_due(self, annotator: str) -> Callable[[int], int]:
+        """Re-reads due after a number of new scans."""
+        share, round_index = self.config.queue.reread_share, self._list.round_index
+        return lambda num_fresh: worklist.num_rereads(annotator, round_index, num_fresh, share)
+
+    def _batch(self, annotator: str) -> Batch:
+        """Her batch of this sitting; a new one when it was undone. While `writing`."""
+        batch = self._batches.get(annotator)
+        if batch is None or batch.name in self._journal.undone:
+            return self._journal.begin("page", blind=self.blind)
+        return batch
+
+    def _available(self, sitting: Sitting, annotator: str, held: Sequence[str], moment: float) -> list[Ask]:
+        """What she can read now: not on her screen, and not on so many others' that nothing is left of it."""
+        found = []
+        for ask in sitting.asks:
+            if ask.image_id not in held and self._list.lacks(ask, annotator):
+                done = {annotator, *self._list.readers.get(ask.image_id, ())}
+                screens = self._reserved.get(ask.image_id, {})
+                elsewhere = [who for who, at in screens.items() if who not in done and moment - at < RESERVED_SECONDS]
+                if self._list.missing(ask) > len(elsewhere):
+                    found.append(ask)
+        return found
+
+    def _reserve(self, image_ids: Sequence[str], annotator: str, moment: float) -> None:
+        for image_id in image_ids:
+            self._reserved.setdefault(image_id, {})[annotator] = moment
+
+    def _task(self, image_id: str, number: int) -> Task:
+        ask = self._list.by_id.get(image_id)
+        reason = None if self.blind or ask is None else REASONS.get(ask.kind)
+        return Task(
+            image_id=image_id,
+            number=number,
+            num_priors=len(self._priors.get(image_id, ())),
+            reason=None if reason is None or ask is None else reason.format(cluster=ask.cluster),
+        )
+
+    @staticmethod
+    def _refuse_other(known: Answer, annotator: str, image_id: str, reply: str) -> None:
+        if (known.annotator, known.image_id, known.reply) != (annotator, image_id, reply):
+            raise InputError("another answer came under this key before", fix="reload the page and answer again")
+
+    def _round_of(self, annotator: str, image_id: str) -> int:
+        """The round an answer of hers belongs to.
+
+        Raises:
+            InputError: when no round asked for the scan.
+        """
+        first = self._asked.get(image_id)
+        if first is None:
+            raise InputError("nobody asked for this scan", value=image_id[:40], fix="reload the page")
+        again = image_id in self._list.by_id or image_id in self._sitting(annotator).rereads
+        return self._list.round_index if again else first

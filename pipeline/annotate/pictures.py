@@ -1,0 +1,47 @@
+"""Scans as annotators see them: whole, at their own size, 8 bits a pixel, without metadata."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contracts.tables import MANIFEST, write_bytes
+
+
+def write_picture(path: Path, uri: str, max_pixels: int) -> None:
+    """Write the scan at `uri` as a grey PNG, unless it is there; no metadata, no identity.
+
+    Raises:
+        DecodeError: when the scan cannot be read.
+    """
+    if path.exists():
+        return
+    from PIL import Image
+
+    from embeddings import decode
+
+    pixels_HW = decode.decode(decode.read_bytes(uri), max_pixels=max_pixels).pixels_HW
+    stream = io.BytesIO()
+    Image.fromarray(np.round(pixels_HW * 255).astype(np.uint8)).save(stream, "PNG")
+    write_bytes(path, stream.getvalue())
+
+
+def uris_and_priors(folder: Path, asked: set[str]) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """Where each asked scan and each other scan of its patient is read from, and those others for each."""
+    manifest = MANIFEST.read(folder).select(["image_id", "uri", "patient_id", "status"])
+    manifest = manifest.filter(pc.equal(manifest["status"], "ok"))
+    mine = pc.is_in(manifest["image_id"], value_set=pa.array(sorted(asked), pa.string()))
+    patients = pc.drop_null(pc.unique(manifest.filter(mine)["patient_id"]))
+    kin = manifest.filter(pc.or_(mine, pc.is_in(manifest["patient_id"], value_set=patients))).to_pylist()
+    by_patient: dict[str, list[str]] = {}
+    for row in kin:
+        if row["patient_id"] is not None:
+            by_patient.setdefault(row["patient_id"], []).append(row["image_id"])
+    priors = {
+        row["image_id"]: tuple(other for other in by_patient.get(row["patient_id"], ()) if other != row["image_id"])
+        for row in kin
+        if row["image_id"] in asked
+    }
+    return {row["image_id"]: row["uri"] for row in kin}, priors

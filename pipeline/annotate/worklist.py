@@ -1,0 +1,194 @@
+"""What is asked of annotators: which scans, of how many readers, and what is still open.
+
+The page, the exported files, `status` and the loop itself all read this one list, so that they cannot disagree on
+what a round waits for.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.contracts.answers import Answer
+from pipeline.contracts.tables import QUEUE, SECOND_LOOKS
+from pipeline.runtime.run_files import asks_of, digest, kinds
+
+BLOCK = 10  # annotators see the scans of a block of ranks in an order of their own
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One scan of a queue.
+
+    Attributes:
+        image_id: The scan.
+        rank: Its priority, 1 = first.
+        kind: Why the queue holds it; no annotator may learn it.
+        readers: Annotators who have to answer it.
+        cluster: The cluster it stands for, if any.
+    """
+
+    image_id: str
+    rank: int
+    kind: str
+    readers: int
+    cluster: int | None = None
+
+    @property
+    def again(self) -> bool:
+        """Whether it was answered before, so that only an answer of this round counts."""
+        return self.kind in SECOND_LOOKS
+
+
+@dataclass(frozen=True)
+class Worklist:
+    """A round's queue with the answers that count for it.
+
+    Attributes:
+        round_index: From 1.
+        asks: In order of rank.
+        readers: Scan to the annotators who have answered what is asked.
+        answered: Scan to all who ever answered it.
+    """
+
+    round_index: int
+    asks: tuple[Ask, ...]
+    readers: dict[str, set[str]]
+    answered: dict[str, set[str]]
+
+    @cached_property
+    def by_id(self) -> dict[str, Ask]:
+        """Its scans by name."""
+        return {ask.image_id: ask for ask in self.asks}
+
+    def hear(self, answer: Answer) -> None:
+        """Count one more answer."""
+        ask = self.by_id.get(answer.image_id)
+        self.answered.setdefault(answer.image_id, set()).add(answer.annotator)
+        if ask is not None and (not ask.again or answer.round_index >= self.round_index):
+            self.readers.setdefault(answer.image_id, set()).add(answer.annotator)
+
+    def lacks(self, ask: Ask, annotator: str) -> bool:
+        """Whether a scan lacks a reader, and she can be it."""
+        return self.missing(ask) > 0 and annotator not in self.readers.get(ask.image_id, ())
+
+    def missing(self, ask: Ask) -> int:
+        """Readers a scan still lacks."""
+        return max(0, ask.readers - len(self.readers.get(ask.image_id, ())))
+
+    def need_others(self) -> tuple[int, list[str]]:
+        """How many open scans have a reader already, and who has read all of those: another one is needed."""
+        begun = [self.readers[ask.image_id] for ask in self.open() if self.readers.get(ask.image_id)]
+        return len(begun), sorted(set.intersection(*begun)) if begun else []
+
+    def said(self) -> str:
+        """What it waits for, in a sentence without its end; empty when it waits for nothing."""
+        open_ = self.open()
+        if not open_:
+            return ""
+        num, total = sum(map(self.missing, open_)), sum(ask.readers for ask in self.asks)
+        begun, names = self.need_others()
+        others = f"; {begun} scans need another reader than {', '.join(names)}" if names else ""
+        return f"round {self.round_index} waits for {num} of {total} labels{others}"
+
+    def open(self) -> list[Ask]:
+        """Scans that lack a reader."""
+        return [ask for ask in self.asks if self.missing(ask)]
+
+
+def turn(ask: Ask, annotator: str) -> tuple[int, str]:
+    """Sort key of an annotator's own order: by blocks of ranks, shuffled inside."""
+    return (ask.rank - 1) // BLOCK, digest(annotator, ask.image_id)
+
+
+def num_rereads(annotator: str, round_index: int, num_fresh: int, share: float) -> int:
+    """How many of her own earlier answers she is asked again by the time she has read so many other scans.
+
+    After each scan with the probability `share`, by draws of her own: no beat tells which scan is one.
+    """
+    rng = np.random.default_rng(int(digest("again", annotator, round_index)[:16], 16))
+    return int((rng.random(num_fresh) < share).sum())
+
+
+def open_worklist(folder: Path, round_index: int, answers: Iterable[Answer], *, oracle: bool = False) -> Worklist:
+    """The list of a round, from its queue and the answers that stand.
+
+    Args:
+        folder: Run directory.
+        round_index: From 1; its `queue.parquet` must be there.
+        answers: All answers that stand.
+        oracle: One reader a scan, whatever the queue was drawn with.
+    """
+    round_folder = folder / "rounds" / f"{round_index:02d}"
+    asks = _asks(round_folder, 1 if oracle else None)
+    found = Worklist(round_index, asks, {}, {})
+    for answer in answers:
+        found.hear(answer)
+    return found
+
+
+def rereads(folder: Path, answers: Iterable[Answer], annotator: str, round_index: int) -> list[str]:
+    """Scans she answered once, in an earlier round, in the order in which she may be asked again, blind.
+
+    Scans of the holdout stay sealed, and what the round asks anyway is left out.
+    """
+    spoken: dict[str, set[int]] = {}
+    for answer in answers:
+        if answer.annotator == annotator:
+            spoken.setdefault(answer.image_id, set()).add(answer.round_index)
+    before = kinds(folder, round_index)
+    now = {image_id for image_id, r, _ in asks_of(folder) if r == round_index}
+    once = [
+        image_id
+        for image_id, rounds in spoken.items()
+        if len(rounds - {round_index}) == 1
+        and image_id in before
+        and "holdout" not in before[image_id]
+        and image_id not in now
+    ]
+    return sorted(once, key=lambda image_id: digest("reread", annotator, round_index, image_id))
+
+
+def how_to_answer(folder: Path, round_index: int) -> str:
+    """The commands that answer a queue, one a line."""
+    queue = folder / "rounds" / f"{round_index:02d}" / "queue.csv"
+    return (
+        f"label in the browser: cxr-ssl annotate {folder}\n"
+        f"or as files: cxr-ssl queue export {folder} (or fill the label column of {queue}; queue.html shows them all)\n"
+        f"  then: cxr-ssl labels import {folder} {queue} --annotator NAME\n"
+        f"and go on: cxr-ssl run --out {folder} --resume"
+    )
+
+
+def _asks(round_folder: Path, readers: int | None) -> tuple[Ask, ...]:
+    rows = QUEUE.read(round_folder).sort_by("rank").to_pylist()
+    options = _options(round_folder)
+    wanted = readers or int(options.get("readers_per_scan", 1))
+    fresh = [row["image_id"] for row in rows if row["kind"] not in SECOND_LOOKS]
+    double = set() if readers else _double_read(fresh, float(options.get("double_read_share", 0.0)))
+    return tuple(
+        Ask(
+            row["image_id"],
+            row["rank"],
+            row["kind"],
+            1 if row["kind"] in SECOND_LOOKS else wanted + (row["image_id"] in double),
+            row["cluster"],
+        )
+        for row in rows
+    )
+
+
+def _double_read(image_ids: Sequence[str], share: float) -> set[str]:
+    return set(sorted(image_ids, key=lambda image_id: digest("double", image_id))[: round(share * len(image_ids))])
+
+
+def _options(round_folder: Path) -> dict[str, Any]:
+    """The queue options it was drawn with."""
+    path = round_folder / "queue.json"
+    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    options: dict[str, Any] = found.get("queue", {})
+    return options

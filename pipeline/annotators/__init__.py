@@ -1,1 +1,0 @@
-"""How queues leave for annotators and how their labels come back."""

@@ -1,0 +1,4 @@
+"""The checks, one subject a file.
+
+In: the audited pool. Out: findings with a severity, a number and evidence.
+"""

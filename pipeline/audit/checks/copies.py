@@ -1,0 +1,200 @@
+"""Checks of pictures that are in the pool more than once."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audit.audited_pool import Names, Subject, known
+from pipeline.audit.check import Check, Severity, Table, are, counted
+
+Groups = list[NDArray[np.int64]]  # rows of the scans that show one picture, two or more each
+
+_BLOCK_SHARE = 0.5  # a pool that is mostly copies is not the pool it says it is
+
+
+def check(subject: Subject) -> list[Check]:
+    """All checks of this family."""
+    groups = copied_pictures(subject)
+    return [
+        _repeated(subject, groups, "exact"),
+        _repeated(subject, groups, "near"),
+        _across_splits(subject, groups),
+        _across_patients(subject, groups),
+        _label_conflict(subject, groups),
+    ]
+
+
+def copied_pictures(subject: Subject) -> Groups:
+    """Scans that show one picture, exact and near copies together."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for row, canonical in enumerate(subject.canonical_N):
+        found[canonical].append(row)
+    return [np.array(rows) for rows in found.values() if len(rows) > 1]
+
+
+def _repeated(subject: Subject, groups: Groups, kind: str) -> Check:
+    rows = np.flatnonzero(subject.kind_N == kind)
+    share = len(rows) / max(len(subject), 1)
+    limit = subject.config.audit.warn_duplicate_share
+    severity: Severity = "block" if share >= _BLOCK_SHARE else "warn" if share > limit else "ok"
+    notes = [f"copy of {subject.canonical_N[row]}" for row in rows[:100]]
+    what = "byte for byte" if kind == "exact" else "resized, re-encoded, cropped, brightened, windowed or inverted"
+    return Check(
+        f"{kind}-duplicates",
+        severity,
+        f"{len(rows)} of {len(subject)} scans ({share:.1%}) repeat another one {what}."
+        if len(rows)
+        else f"No scan repeats another one {what}.",
+        why="A picture counted twice makes a pool look larger and its results surer than they are.",
+        fix="Remove the copies; until then all scans of one picture are kept on one side of every split.",
+        count=len(rows),
+        value=share,
+        threshold=limit,
+        evidence=subject.evidence(rows[:100], notes),
+    )
+
+
+def _across_splits(subject: Subject, groups: Groups) -> Check:
+    why = "A model that has seen a test picture in training is tested on its memory."
+    fix = (
+        "Split by patient and picture: --set splits.column=none draws such a split, or correct the split column; "
+        "a run leaves the training copies out."
+    )
+    if not known(subject.side_N).any():
+        return Check("duplicates-across-splits", "ok", "Not checked: the pool has no split.", why, fix, checked=False)
+    sides = [_distinct(subject.side_N[rows]) for rows in groups]
+    # Validation is learnt from as well: models are chosen by it.
+    leaking = [rows for rows, found in zip(groups, sides, strict=True) if "test" in found and len(found) > 1]
+    beside = [rows for rows, found in zip(groups, sides, strict=True) if {"train", "val"} <= found]
+    tests = [row for rows in leaking for row in rows if subject.side_N[row] == "test"]
+    num_test = int((subject.side_N == "test").sum())
+    if leaking:
+        message = (
+            f"{counted(len(leaking), 'picture')} {are(leaking)} in training and in test: "
+            f"{len(tests)} of {num_test} test scans ({len(tests) / num_test:.1%})."
+        )
+    elif beside:
+        few = f"{counted(len(beside), 'picture')} {are(beside)}"
+        message = f"No picture is in training and in test; {few} in training and validation."
+    else:
+        message = "No picture is in training and in test" + (", which were drawn by group." if subject.drawn else ".")
+    return Check(
+        "duplicates-across-splits",
+        "block" if leaking else "warn" if beside else "ok",
+        message,
+        why,
+        fix,
+        count=len(leaking) or len(beside),
+        value=len(tests) / num_test if num_test else 0.0,
+        threshold=0.0,
+        evidence=_pictures(subject, leaking, lambda row: str(subject.side_N[row])),
+    )
+
+
+def _pictures(subject: Subject, groups: Groups, word: Callable[[int], str]) -> tuple[dict[str, Any], ...]:
+    """Evidence, picture by picture. Never a file's name, which may tell who the patient is."""
+    rows = [(row, f"picture {number}: {word(row)}") for number, group in enumerate(groups, 1) for row in group]
+    return subject.evidence([row for row, _ in rows], [note for _, note in rows])
+
+
+def _across_patients(subject: Subject, groups: Groups) -> Check:
+    why = "One picture under two patients means that patient ids are wrong, or that one person has several."
+    fix = "Correct the ids at their origin; the patients concerned are kept together as one group."
+    if not known(subject.patient_N).any():
+        return Check("duplicates-across-patients", "ok", "Not checked: no patient is known.", why, fix, checked=False)
+    found = _differing(subject.patient_N, groups)
+    rows = [row for group in found for row in group]
+    return Check(
+        "duplicates-across-patients",
+        "warn" if found else "ok",
+        f"{counted(len(found), 'picture')} under more than one patient, {counted(len(rows), 'scan')}."
+        if found
+        else "No picture appears under more than one patient.",
+        why,
+        fix,
+        count=len(found),
+        value=float(len(found)),
+        threshold=0.0,
+        evidence=_pictures(subject, found, lambda row: f"patient {str(subject.patient_N[row] or '?')[:8]}"),
+    )
+
+
+def _label_conflict(subject: Subject, groups: Groups) -> Check:
+    why = "One picture with two labels: at least one of them is wrong, and every measure counts it as an error."
+    fix = "Let an expert look at these pictures; remove or correct the copies."
+    if len(subject.labelled) == 0:
+        return Check("label-conflict", "ok", "Not checked: no label is known.", why, fix, checked=False)
+    audit = subject.config.audit
+    differing = _differing(subject.label_N, groups)
+    visits = [rows for rows in differing if _may_be_visits(subject, rows)]
+    alike = [rows for rows in groups if _may_be_visits(subject, rows)]
+    doubtful = len(visits) <= audit.warn_conflict_share * len(alike)
+    found = [rows for rows in differing if not (doubtful and _may_be_visits(subject, rows))]
+    rows = [row for group in found for row in group]
+    share = len(rows) / len(subject.labelled)
+    blocks = share > audit.block_conflict_share
+    message = (
+        f"{len(found)} of {counted(len(groups), 'copied picture')} with different labels, "
+        f"{counted(len(rows), 'scan')} ({share:.1%} of the labelled)."
+        if found
+        else "No copied picture carries different labels."
+    )
+    if doubtful and visits:
+        message += (
+            f" {counted(len(visits), 'picture')} of one patient with near copies of another label may be two visits."
+        )
+    classes = classes_of_patients(subject)
+    if classes:
+        together = ", ".join(f"{num} in {' and '.join(names)}" for names, num in list(classes.items())[:4])
+        who = counted(sum(classes.values()), "patient")
+        message += f" {who} with scans of several classes ({together}); illness may change."
+    return Check(
+        "label-conflict",
+        "block" if blocks else "warn" if found else "ok",
+        message,
+        why,
+        fix,
+        count=len(found),
+        value=share,
+        threshold=audit.block_conflict_share if blocks else 0.0,
+        evidence=_pictures(subject, found, lambda row: str(subject.label_N[row])),
+        table=Table(("classes", "patients"), tuple((" + ".join(names), num) for names, num in classes.items()))
+        if classes
+        else None,
+    )
+
+
+def _may_be_visits(subject: Subject, rows: NDArray[np.int64]) -> bool:
+    """Whether these are near copies, none exact, of one known patient: two films can be as alike as a film's copy."""
+    kinds = [kind for kind, row in zip(subject.kind_N[rows], rows, strict=True) if row != rows[0]]
+    patients = subject.patient_N[rows]
+    return bool(set(kinds) == {"near"} and known(patients).all() and len(set(patients)) == 1)
+
+
+def classes_of_patients(subject: Subject) -> dict[tuple[str, ...], int]:
+    """Patients with scans of more than one class, counted by the classes, most frequent first."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for patient, label in zip(subject.patient_N, subject.label_N, strict=True):
+        if patient is not None and label is not None:
+            found[patient].add(label)
+    counts: dict[tuple[str, ...], int] = defaultdict(int)
+    for labels in found.values():
+        if len(labels) > 1:
+            counts[tuple(sorted(labels))] += 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _differing(values_N: Names, groups: Groups) -> Groups:
+    """Groups whose known values differ."""
+    return _where(groups, lambda rows: len(_distinct(values_N[rows])) > 1)
+
+
+def _where(groups: Groups, holds: Callable[[NDArray[np.int64]], bool]) -> Groups:
+    return [rows for rows in groups if holds(rows)]
+
+
+def _distinct(values: Iterable[str | None]) -> set[str]:
+    return {value for value in values if value is not None}

@@ -1,0 +1,231 @@
+"""What the files and the rims of scans say without a lung: file facts, grey levels, the network on erased lungs.
+
+All of it depends on a scan's content alone. It is kept in the run's folder by content, and so are the vectors of
+erased scans in the store: a second audit of the same scans reads no file.
+
+Legend: N scans of the table asked for, M facts, D dimensions, S side of the square.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from embeddings import decode, lungs
+from pipeline.contracts.tables import write_parquet
+from pipeline.runtime.context import StageContext
+from pipeline.vectors import embed
+
+_log = logging.getLogger(__name__)
+
+Floats = NDArray[np.float32]
+
+FILE = "audit_pixels.parquet"
+FILE_FACTS = (
+    "width_px",
+    "height_px",
+    "aspect",
+    "megapixels",
+    "bit_depth",
+    "is_png",
+    "is_jpeg",
+    "is_tiff",
+    "bytes_per_pixel",
+)
+GREY_FACTS = ("grey_mean", "grey_sd", "grey_p01", "grey_p50", "grey_p99", "black_share", "white_share")
+RIM_FACTS = (
+    "rim_mean",
+    "border_px",
+    "corner_top_left",
+    "corner_top_right",
+    "corner_bottom_left",
+    "corner_bottom_right",
+)
+NAMES = FILE_FACTS + GREY_FACTS + RIM_FACTS
+
+_VERSION = 1  # raise it whenever a fact is computed in another way
+_SHARD_SIZE = 256
+_RIM_SIDE_PX, _RIM_PX = 224, 8
+_BLACK = 8  # of 255: what JPEG makes of a black border
+_MATRIX = "audit_pixels.npy"  # there only while vectors are gathered
+
+
+@dataclass(frozen=True)
+class PixelFacts:
+    """Facts of scans, in the order of the table asked for.
+
+    Attributes:
+        image_ids: Identity of each row.
+        names: What the columns of `meta_NM` are.
+        meta_NM: File, grey levels and rim of each scan; NaN where it could not be read.
+        masked_emb_ND: The run's backbone on the scan without its lungs; NaN where it could not be read.
+        quality_N: How well a schematic chest fits the scan (`lungs.Region`), 0..1; NaN where it could not be read.
+        ok_N: Whether everything is known of a scan.
+    """
+
+    image_ids: tuple[str, ...]
+    names: tuple[str, ...]
+    meta_NM: Floats
+    masked_emb_ND: Floats
+    quality_N: Floats
+    ok_N: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Scans of one task."""
+
+    uris: tuple[str, ...]
+    max_pixels: int
+    size_px: int
+
+
+def measure(ctx: StageContext, scans: pa.Table) -> PixelFacts:
+    """Look at scans without their lungs; one that cannot be read is logged and not `ok`, never an error.
+
+    Args:
+        ctx: Where to work, with which backbone.
+        scans: Rows of the manifest whose status is ok.
+    """
+    sha256 = scans["sha256"].to_pylist()
+    unique = dict(zip(reversed(sha256), reversed(scans["uri"].to_pylist()), strict=True))  # the first uri wins
+    known = _read(ctx)
+    todo = [sha for sha in dict.fromkeys(sha256) if sha not in known]
+    job = embed.prepare(ctx, [(sha, unique[sha]) for sha in dict.fromkeys(sha256)], erase_lungs=True)
+    total = len(todo) + job.num_scans
+    ctx.progress("audit", 0, total)
+    new, broken = _facts(ctx, todo, [unique[sha] for sha in todo], total)
+    known |= new
+    if new:
+        _write(ctx, known)
+    broken |= dict(embed.embed(ctx, job, lambda done: ctx.progress("audit", len(todo) + done, total)))
+    if broken:
+        first = next(iter(broken.values()))
+        _log.warning("%d scans could not be read for the audit and are left out, first: %s", len(broken), first)
+    ok_N = np.array([sha not in broken for sha in sha256], np.bool_)
+    fact_NM = np.full((len(sha256), len(NAMES) + 1), np.nan, np.float32)
+    for row in np.flatnonzero(ok_N):
+        fact_NM[row] = known[sha256[row]]
+    return PixelFacts(
+        image_ids=tuple(scans["image_id"].to_pylist()),
+        names=NAMES,
+        meta_NM=fact_NM[:, :-1],
+        masked_emb_ND=_vectors(ctx, job, sha256, ok_N),
+        quality_N=fact_NM[:, -1],
+        ok_N=ok_N,
+    )
+
+
+def look(shard: Shard) -> tuple[Floats, tuple[str | None, ...]]:
+    """One task: facts and mask quality of its scans, (n, M + 1), and why a scan has none (NaN)."""
+    fact_NM = np.full((len(shard.uris), len(NAMES) + 1), np.nan, np.float32)
+    reasons: list[str | None] = []
+    for row, uri in enumerate(shard.uris):
+        try:
+            data = decode.read_bytes(uri)
+            grey = decode.open_grey(data, max_pixels=shard.max_pixels)
+            fact_NM[row] = [
+                *_file_facts(grey, len(data)),
+                *_grey_facts(np.array(grey.eight_bit().histogram(), np.float64)),
+                *_rim_facts(grey),
+                lungs.lung_region(grey.square(shard.size_px)).quality,
+            ]
+            reasons.append(None)
+        except Exception as error:  # noqa: BLE001 - one bad scan must not end an audit; it is counted and reported
+            reasons.append(f"{type(error).__name__}: {error}")
+    return fact_NM, tuple(reasons)
+
+
+def _file_facts(grey: decode.Grey, num_bytes: int) -> Sequence[float]:
+    width_px, height_px = grey.image.size
+    num_pixels = width_px * height_px
+    kinds = [float(grey.format == kind) for kind in ("PNG", "JPEG", "TIFF")]
+    return width_px, height_px, width_px / height_px, num_pixels / 1e6, grey.bit_depth, *kinds, num_bytes / num_pixels
+
+
+def _grey_facts(count_256: NDArray[np.float64]) -> Sequence[float]:
+    """Of the whole picture, in parts of full scale, from its histogram."""
+    share_256 = count_256 / count_256.sum()
+    value_256 = np.arange(256) / 255
+    mean = float(share_256 @ value_256)
+    sd = float(np.sqrt(share_256 @ (value_256 - mean) ** 2))
+    levels = np.searchsorted(np.cumsum(share_256), (0.01, 0.50, 0.99)) / 255
+    return mean, sd, *levels.tolist(), float(share_256[0]), float(share_256[-1])
+
+
+def _rim_facts(grey: decode.Grey) -> Sequence[float]:
+    """Mean of the outermost pixels and of the corners of a 224 square; mean width of black borders in file pixels."""
+    square_SS, rim = grey.square(_RIM_SIDE_PX), _RIM_PX
+    rim_SS = np.ones(square_SS.shape, np.bool_)
+    rim_SS[rim:-rim, rim:-rim] = False
+    ends = (slice(None, rim), slice(-rim, None))
+    corners = [float(square_SS[down, across].mean()) for down in ends for across in ends]
+    picture_HW = np.asarray(grey.eight_bit())
+    lit_H, lit_W = picture_HW.max(axis=1) > _BLACK, picture_HW.max(axis=0) > _BLACK
+    widths_px = [int(lit.argmax()) for lit in (lit_H, lit_H[::-1], lit_W, lit_W[::-1])]
+    return float(square_SS[rim_SS].mean()), float(np.mean(widths_px)), *corners
+
+
+def _facts(
+    ctx: StageContext, sha256: list[str], uris: list[str], total: int
+) -> tuple[dict[str, Floats], dict[str, str]]:
+    """Facts by content, and why some contents have none."""
+    starts = range(0, len(uris), _SHARD_SIZE)
+    cut = partial(Shard, max_pixels=ctx.config.pool.max_pixels, size_px=ctx.config.preprocess.size_px)
+    shards = [cut(tuple(uris[start : start + _SHARD_SIZE])) for start in starts]
+    found: dict[str, Floats] = {}
+    broken: dict[str, str] = {}
+    done = 0
+    for index, (fact_NM, reasons) in ctx.engine.map_shards(look, shards):
+        content = sha256[starts[index] : starts[index] + len(reasons)]
+        found |= {sha: row for sha, row, reason in zip(content, fact_NM, reasons, strict=True) if reason is None}
+        broken |= {sha: reason for sha, reason in zip(content, reasons, strict=True) if reason is not None}
+        done += len(reasons)
+        ctx.progress("audit", done, total)
+    return found, broken
+
+
+def _vectors(ctx: StageContext, job: embed.Job, sha256: list[str], ok_N: NDArray[np.bool_]) -> Floats:
+    if not ok_N.any():
+        return np.empty((len(sha256), 0), np.float32)
+    path = ctx.folder / _MATRIX
+    found_ND = job.store.gather([sha for sha, ok in zip(sha256, ok_N, strict=True) if ok], path)
+    emb_ND = np.full((len(sha256), found_ND.shape[1]), np.nan, np.float32)
+    emb_ND[ok_N] = found_ND
+    path.unlink()
+    return emb_ND
+
+
+def _made_by(ctx: StageContext) -> dict[bytes, bytes]:
+    return {b"made_by": f"{_VERSION}-lungs{lungs.VERSION}-{ctx.config.preprocess.size_px}".encode()}
+
+
+def _read(ctx: StageContext) -> dict[str, Floats]:
+    """Facts of an earlier audit of this folder; none where they were made in another way or cannot be read."""
+    path: Path = ctx.folder / FILE
+    if not path.exists():
+        return {}
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        _log.warning("%s cannot be read and is made again: %s", path, error)
+        return {}
+    if table.schema.metadata != _made_by(ctx):
+        return {}
+    fact_NM = np.stack([table[name].to_numpy() for name in (*NAMES, "quality")], axis=1)
+    return dict(zip(table["sha256"].to_pylist(), fact_NM, strict=True))
+
+
+def _write(ctx: StageContext, known: dict[str, Floats]) -> None:
+    """Sorted by content: the same facts give the same bytes, in whatever order they were found."""
+    content = sorted(known)
+    fact_NM = np.stack([known[sha] for sha in content])
+    columns = {"sha256": pa.array(content, pa.string())}
+    columns |= {name: pa.array(fact_NM[:, m]) for m, name in enumerate((*NAMES, "quality"))}
+    write_parquet(ctx.folder / FILE, pa.table(columns).replace_schema_metadata(_made_by(ctx)))

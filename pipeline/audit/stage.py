@@ -1,0 +1,213 @@
+"""The audit: what may make a pool, a split or a run no evidence, found before anybody relies on it.
+
+It runs three times: before labels are spent (`run`, a stage), before the holdout is read when labels have come in
+since (`recheck`), and after the run, when the holdout's reads and the labels given can be counted (`conclude`).
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.audit import overrides
+from pipeline.audit.check import judged
+from pipeline.contracts.errors import AuditBlocked
+from pipeline.contracts.tables import write_text
+from pipeline.runtime.context import StageContext
+
+if TYPE_CHECKING:
+    from pipeline.audit.audited_pool import Subject
+
+log = logging.getLogger(__name__)
+FILE = "audit.json"
+POOL, EVALUATION, FINAL = "pool", "evaluation", "final"  # phases
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Audit what the stages before have left, write `audit.json` and its page.
+
+    Raises:
+        AuditBlocked: a check blocks and nobody has accepted it.
+    """
+    found = examine(ctx, POOL)
+    publish(ctx, found)
+    return counts(found)
+
+
+def counts(found: dict[str, Any]) -> dict[str, int]:
+    """How many checks are ok, warn and block."""
+    return {name: sum(check["severity"] == name for check in found["checks"]) for name in ("ok", "warn", "block")}
+
+
+def recheck(ctx: StageContext) -> None:
+    """Audit again before the holdout is read, where labels have come in since.
+
+    Raises:
+        AuditBlocked: as `run`.
+    """
+    before = read(ctx.folder)
+    if _has_new_labels(ctx):
+        publish(ctx, examine(ctx, EVALUATION))
+    elif before is not None:  # it may have blocked an earlier attempt, and an override may have come since
+        now = judged(before, overrides.read(ctx.folder))
+        if now["blocking"]:
+            publish(ctx, now)
+
+
+def conclude(ctx: StageContext) -> None:
+    """Bring `audit.json` up to date after the run: the holdout's reads, the labels given, the model beside the probes.
+
+    Never blocks: the labels are spent, and what was found is said.
+    """
+    from pipeline.audit.audited_pool import open_subject
+    from pipeline.audit.check import TITLES
+    from pipeline.audit.checks import holdout_reads, unlabelled_slices
+
+    found = examine(ctx, FINAL) if _has_new_labels(ctx) else read(ctx.folder)
+    if found is None:
+        return
+    subject = open_subject(ctx)
+    fresh = holdout_reads.check(subject).to_json()
+    found["checks"] = [fresh if check["id"] == fresh["id"] else check for check in found["checks"]]
+    assert len(found["checks"]) == len(TITLES)
+    found["slices"] = unlabelled_slices.coverage(subject)
+    found["shortcuts"] = [row for row in found["shortcuts"] if row["probe"] != "run"] + _of_the_run(ctx.folder)
+    found["phase"] = FINAL
+    write(ctx.folder, judged(found, overrides.read(ctx.folder)))
+
+
+def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
+    """All checks of the pool in the folder; returns the content of `audit.json` and writes nothing."""
+    from pipeline.audit.audited_pool import open_subject
+    from pipeline.audit.checks import (
+        cases,
+        confounding,
+        copies,
+        holdout_reads,
+        left_out_source,
+        patients,
+        shortcuts,
+        unlabelled_slices,
+    )
+    from pipeline.labels.holdout import log_read
+
+    subject = open_subject(ctx)
+    sealed = int(((subject.side_N == "test") & (subject.label_N != None)).sum())  # noqa: E711 - element by element
+    if sealed:
+        log_read(ctx.folder, "audit", None, sealed)
+    probes = shortcuts.measure(subject)
+    left_out = left_out_source.leave_one_source_out(subject)
+    checks = [
+        *copies.check(subject),
+        *patients.check(subject),
+        *cases.check(subject),
+        *confounding.check(subject, probes.of(shortcuts.POPULATION)),
+        *shortcuts.check(subject, probes),
+        left_out_source.check(subject, left_out),
+        holdout_reads.check(subject),
+    ]
+    facts = {
+        "pool": ctx.config.pool.uri,
+        "num_files": subject.num_files,
+        "num_scans": len(subject),
+        "num_patients": len({patient for patient in subject.patient_N if patient is not None}),
+        "num_labelled": len(subject.labelled),
+        "classes": {finding: int((subject.label_N == finding).sum()) for finding in subject.findings},
+        "sources": sorted({source for source in subject.source_N if source is not None}),
+        "split": _split_of(subject),
+        "lung_mask_quality": probes.quality,
+        "labels_hash": subject.labels_hash(),
+    }
+    found = {
+        "phase": phase,
+        "strict": ctx.config.audit.strict,
+        "facts": facts,
+        "checks": [check.to_json() for check in checks],
+        "shortcuts": probes.to_json(),
+        "external": [one.to_json() for one in left_out],
+        "slices": unlabelled_slices.coverage(subject),
+    }
+    return judged(found, overrides.read(ctx.folder))
+
+
+def _split_of(subject: "Subject") -> str:
+    if not any(subject.side_N):
+        return "none"
+    source = subject.config.splits.holdout_source
+    if source is not None:
+        return f"source {source} sealed"
+    return "drawn by group" if subject.drawn else "the pool's own"
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The audit of a run; None before there is one."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _has_new_labels(ctx: StageContext) -> bool:
+    """Whether labels have come in since the last audit; an oracle's were all known from the start."""
+    from pipeline.audit.audited_pool import open_subject
+
+    before = read(ctx.folder)
+    if ctx.config.oracle or before is None:
+        return False
+    return bool(open_subject(ctx).labels_hash() != before["facts"].get("labels_hash"))
+
+
+def publish(ctx: StageContext, found: dict[str, Any]) -> None:
+    """Write an audit and say what it found.
+
+    Raises:
+        AuditBlocked: a check blocks and nobody has accepted it.
+    """
+    write(ctx.folder, found)
+    say: Callable[..., None] = log.info if found["verdict"] == "valid" else log.warning
+    say("audit: %s", found["verdict"])
+    for check in found["checks"]:
+        if check["severity"] != "ok":
+            accepted = f" [accepted: {check['accepted']}]" if check["accepted"] else ""
+            log.warning("audit: %s %s: %s%s", check["severity"], check["id"], check["message"], accepted)
+    if found["blocking"]:
+        raise AuditBlocked(blocked_message(found), where=ctx.folder / "report" / "audit.html")
+
+
+def blocked_message(found: dict[str, Any]) -> str:
+    """What blocks, and the two ways out."""
+    by_id = {check["id"]: check for check in found["checks"]}
+    lines = [f"the audit blocks ({', '.join(found['blocking'])}): this would not be evidence"]
+    lines += [f"  {name}: {by_id[name]['message']} {by_id[name]['fix']}" for name in found["blocking"]]
+    lines.append('  to go on all the same, say why in writing: --accept CHECK --because "…" (printed in every report)')
+    return "\n".join(lines)
+
+
+def write(folder: Path, found: dict[str, Any]) -> None:
+    """Write `audit.json` and its page."""
+    from pipeline.audit import page
+
+    write_text(folder / FILE, json.dumps(found, indent=1, ensure_ascii=False))
+    page.build(folder)
+
+
+def _of_the_run(folder: Path) -> list[dict[str, Any]]:
+    """The run's own model on its holdout, to stand beside the probes."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    holdout = (json.loads(lines[-1]).get("holdout") if lines else None) or {}
+    return [
+        {
+            "finding": finding,
+            "probe": "run",
+            "auroc": row["auroc"],
+            "auroc_ci95": row["auroc_ci95"],
+            "num_positive": row["num_positive"],
+            "num_scans": holdout["num_scans"],
+            "num_groups": holdout["num_groups"],
+        }
+        for finding, row in (holdout.get("per_class") or {}).items()
+        if row["auroc"] is not None
+    ]

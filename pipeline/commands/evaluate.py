@@ -1,0 +1,111 @@
+"""What `evaluate` and `export` do: of a run of independent findings the same, finding by finding."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from pipeline.commands.compare import compared
+from pipeline.commands.external_test import external
+from pipeline.contracts import config_file
+from pipeline.contracts.errors import InputError
+from pipeline.per_finding import evidence, report
+from pipeline.runtime import finding_folders, run_dir
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine, make_engine
+from pipeline.runtime.finding_folders import has_classifier
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.run_dir import config_of
+from pipeline.runtime.run_files import last_round
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: dict[str, Any]) -> dict[str, Any]:
+    """The evidence of a run; see `evaluate_run`.
+
+    Returns:
+        What that returns; of independent findings {"findings": {finding: what it returns}, "report"}, without
+        those that have no classifier yet.
+
+    Raises:
+        InputError: the other run asks for other findings, or no finding can be evaluated.
+    """
+    parts = finding_folders.parts_in(folder)
+    if not parts and against is not None and finding_folders.parts_in(against):
+        raise InputError(
+            "is a run of independent findings, this one tells classes apart",
+            where=str(against),
+            fix=f"compare with one of its findings, such as {next(iter(finding_folders.parts_in(against).values()))}",
+        )
+    if not parts:
+        return evaluate_run(folder, pool, against, overrides)
+    others = finding_folders.parts_in(against) if against is not None else {}
+    if against is not None and set(others) != set(parts):
+        raise InputError(
+            "the runs ask for other findings",
+            value=", ".join(others) or "exclusive classes",
+            where=str(against),
+            fix=f"compare runs that ask for {', '.join(parts)}",
+        )
+    with run_dir.locked(folder):
+        found, why = {}, None
+        for finding, part in parts.items():
+            if has_classifier(finding, part):
+                try:
+                    found[finding] = evaluate_run(part, pool, others.get(finding), overrides)
+                except InputError as error:
+                    why = error
+                    log.warning("%s is left out: %s", finding, error)
+        if why is not None and not found:
+            raise why
+        if not found:
+            raise InputError(
+                "no finding has a classifier yet", where=folder, fix="go on with `cxr-ssl run --resume` first"
+            )
+        evidence.summarise(StageContext(config_of(folder), folder, SerialEngine()))
+        page = report.build(folder)
+    return {"findings": found, "report": str(page)}
+
+
+def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides: dict[str, Any]) -> dict[str, Any]:
+    """The evidence of a run: on its own holdout, on another pool, or beside another run.
+
+    Args:
+        folder: The run.
+        pool: Another pool, or None.
+        against: Another run, or None.
+        overrides: Options for this evaluation, such as `evaluate.prevalences` or the other pool's `pool.columns`.
+    """
+    from pipeline import report
+
+    run_dir.config_of(folder)
+    config = config_file.load(folder / run_dir.RESOLVED, overrides)
+    if last_round(folder) is None:
+        raise InputError("no round is finished yet", where=folder, fix="go on with `cxr-ssl run --resume` first")
+    with run_dir.locked(folder):
+        if pool is not None:
+            engine = make_engine(config.engine)
+            try:
+                with Progress(quiet=True) as progress:
+                    found = external(StageContext(config, folder, engine, progress), pool, overrides)
+            finally:
+                engine.close()
+        else:
+            ctx = StageContext(config, folder, SerialEngine())
+            found = compared(ctx, against) if against is not None else _own(ctx)
+        report.build(folder)
+    return found | {"report": str(folder / "report" / "index.html")}
+
+
+def _own(ctx: StageContext) -> dict[str, Any]:
+    from pipeline.evidence import stage as evidence_stage
+
+    evidence_stage.run(ctx)
+    path = ctx.folder / evidence_stage.FILE
+    if not path.exists():
+        raise InputError(
+            "no label of the holdout is known", where=ctx.folder, fix="import the labels the first queue asked for"
+        )
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found

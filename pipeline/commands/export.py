@@ -1,0 +1,222 @@
+"""`cxr-ssl export`: the run's classifier for use elsewhere, from scan to probability, with its preprocessing and card.
+
+The ONNX file is checked against torch and against what the run itself predicted, on scans of the run; the largest
+differences are written into the card.
+"""
+
+import json
+import shutil
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from embeddings import activations, backbones, network_stages
+from embeddings.backbones import Backbone
+from pipeline.contracts.config import Config
+from pipeline.contracts.errors import InputError, RunDirError
+from pipeline.contracts.tables import MANIFEST, PREDICTIONS, write_bytes, write_text
+from pipeline.learn import network
+from pipeline.learn.classifier import Classifier, preprocessing
+from pipeline.learn.head import Head
+from pipeline.learn.network import Design
+from pipeline.runtime import finding_folders
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
+from pipeline.runtime.finding_folders import has_classifier
+from pipeline.runtime.run_dir import config_of
+from pipeline.runtime.run_files import last_round
+from pipeline.vectors.embed import backbone_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# N scans, S side in pixels, D dimensions of the embedding, P features, C findings
+
+NUM_CHECKED = 32
+# Embeddings of a run are kept in half precision; a calibrated probability moves by less than this.
+TOLERANCE_TORCH, TOLERANCE_RUN = 1e-4, 0.02
+FILES = ("model.onnx", "model.safetensors", "preprocessing.json", "card.json", "MODEL_CARD.md", "example.py")
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Largest absolute differences of probabilities."""
+
+    num_scans: int
+    onnx_against_torch: float
+    onnx_against_run: float
+
+
+def export(run: Path, out: Path) -> dict[str, Any]:
+    """Write `FILES` into `out`.
+
+    Args:
+        run: Run directory with a finished round.
+        out: New or empty folder.
+
+    Returns:
+        {"out", "round", "input", "check"}.
+
+    Raises:
+        RunDirError: no round has learned anything yet, or `out` is not empty.
+        InputError: the backbone of the run cannot be had here, or the check fails.
+    """
+    config, out = config_of(run), out.absolute()
+    home = run / "rounds" / f"{last_round(run):02d}" / "model"
+    if not (home / "card.json").exists():
+        raise RunDirError(
+            "no round of this run has learned a classifier yet",
+            value=str(run),
+            where="RUN",
+            fix="finish a round with labels of two classes first",
+        )
+    if out.exists() and any(out.iterdir()):
+        raise RunDirError("the folder is not empty", value=str(out), where="--out", fix="name a new one")
+    model = Classifier.load(home)
+    card = json.loads((home / "card.json").read_text("utf-8"))
+    module = _module(backbone_of(StageContext(config, run, SerialEngine())), config, model, card)
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+    partial.mkdir(parents=True)
+    try:
+        check = _write(partial, run, config, module, model, card)
+        if out.exists():
+            out.rmdir()  # it is empty
+        partial.replace(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {
+        "out": str(out),
+        "round": card["round"],
+        "input": card.get("input", "embedding"),
+        "check": asdict(check),
+    }
+
+
+def _write(
+    out: Path, run: Path, config: Config, module: "nn.Module", model: Classifier, card: dict[str, Any]
+) -> _Check:
+    """Write all files, the checked model first."""
+    _write_model(module, config.preprocess.size_px, model.findings, out)
+    check = _checked(run, config, module, model, out)
+    write_text(out / "preprocessing.json", json.dumps(preprocessing(config), indent=1))
+    write_text(
+        out / "card.json",
+        json.dumps(card | {"input": "scan", "preprocessing": preprocessing(config), "check": asdict(check)}, indent=1),
+    )
+    write_text(out / "example.py", _EXAMPLE)
+    page = run / "report" / "model_card.md"
+    text = page.read_text("utf-8") if page.exists() else "# Model card\n\nThe run has no report yet.\n"
+    write_text(out / "MODEL_CARD.md", text)
+    return check
+
+
+def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[str, Any]) -> "nn.Module":
+    """The classifier as one torch module: scan (N, 1, S, S) -> logit, probability (N, C)."""
+    from torch import nn
+
+    if backbone.weights_hash != card["backbone"]["weights_hash"]:
+        raise InputError(
+            "the weights behind the backbone's name are other ones than when the run was made",
+            value=f"{backbone.weights_hash}, the run has {card['backbone']['weights_hash']}",
+            where="backbone",
+            fix="put the old weights back",
+        )
+    if isinstance(model.model, Head):
+        assert model.mean_D is not None
+        assert model.basis_DP is not None
+        head = network.first_head(model.head, model.mean_D, model.basis_DP, 1.0)
+        whole: nn.Module = nn.Sequential(backbones.build(backbone), network.head_module(head))
+    else:
+        from safetensors.torch import load_file
+
+        assert isinstance(model.model, Path)
+        found = card["network"]
+        empty = Head({name: np.zeros(shape, np.float32) for name, shape in found["head"].items()})
+        design = Design(backbone, found["num_early"], config.preprocess.size_px, empty)
+        whole = nn.Sequential(*network_stages.stages(backbone)[: design.num_early], network.late(design))
+        whole.load_state_dict(load_file(model.model.with_name("model.safetensors")))
+    return network.calibrated(whole, model.temperature, model.prevalence_C)
+
+
+def _write_model(module: "nn.Module", size_px: int, findings: tuple[str, ...], out: Path) -> None:
+    from safetensors.numpy import save
+
+    network.write(module, size_px, out / "model.onnx", findings)
+    arrays = {name: np.ascontiguousarray(value) for name, value in network.take(module).items()}
+    write_bytes(out / "model.safetensors", save(arrays))
+
+
+def _checked(run: Path, config: Config, module: "nn.Module", model: Classifier, out: Path) -> _Check:
+    """Compare ONNX, torch and the run's own predictions on scans spread over the run."""
+    import onnxruntime as ort
+    import torch
+
+    table = PREDICTIONS.read(run)
+    table = table.take(np.unique(np.linspace(0, len(table) - 1, NUM_CHECKED).astype(np.int64)))
+    manifest = MANIFEST.read(run)
+    place = pc.index_in(table["image_id"], value_set=manifest["image_id"].combine_chunks())
+    size_px, max_pixels = config.preprocess.size_px, config.pool.max_pixels
+    scans = [activations.load(uri, size_px, max_pixels)[None] for uri in manifest["uri"].take(place).to_pylist()]
+    session = ort.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
+    onnx_NC = np.concatenate([session.run(["probability"], {"scan": scan})[0] for scan in scans])
+    with torch.inference_mode():
+        torch_NC = np.concatenate([module(torch.from_numpy(scan))[1].numpy() for scan in scans])
+    run_NC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in model.findings])
+    found = _Check(len(scans), float(np.abs(onnx_NC - torch_NC).max()), float(np.abs(onnx_NC - run_NC).max()))
+    if found.onnx_against_torch > TOLERANCE_TORCH or found.onnx_against_run > TOLERANCE_RUN:
+        raise InputError(
+            "the exported model does not give the probabilities of the run",
+            value=str(found),
+            where=str(run),
+            fix="run `cxr-ssl run --resume` again to renew the predictions; if it stays, this is a mistake of cxr-ssl",
+        )
+    return found
+
+
+_EXAMPLE = '''"""Apply the exported model to scans: python example.py SCAN.png ..."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from PIL import Image
+
+HERE = Path(__file__).parent
+card = json.loads((HERE / "card.json").read_text("utf-8"))
+size = card["preprocessing"]["size_px"]
+session = ort.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
+
+for name in sys.argv[1:]:
+    grey = Image.open(name).convert("L").resize((size, size), Image.Resampling.BILINEAR)  # 8-bit files
+    scan = np.asarray(grey, np.float32)[None, None] / 255.0
+    probability = session.run(["probability"], {"scan": scan})[0][0]
+    finding = card["findings"][int(np.argmax(probability / np.array(card["operating_weights"])))]
+    shown = ", ".join(f"{f} {p:.3f}" for f, p in zip(card["findings"], probability, strict=True))
+    sys.stdout.write(f"{name}: {finding} ({shown})\\n")
+'''
+
+
+def export_model(run: Path, out: Path) -> dict[str, Any]:
+    """Write the classifier of a run, of independent findings each into a folder of its own; see `export.export`.
+
+    Returns:
+        What that returns; of independent findings {"out", "findings": {finding: what it returns}}.
+
+    Raises:
+        RunDirError: `out` is not empty, or no finding has a classifier yet.
+    """
+    if not finding_folders.parts_in(run):
+        return export(run, out)
+    out = out.absolute()
+    if out.exists() and any(out.iterdir()):
+        raise RunDirError("the folder is not empty", value=str(out), where="--out", fix="name a new one")
+    parts = {f: part for f, part in finding_folders.parts_in(run).items() if has_classifier(f, part)}
+    if not parts:
+        raise RunDirError("no finding has a classifier yet", where=run, fix="go on with `cxr-ssl run --resume` first")
+    return {"out": str(out), "findings": {finding: export(part, out / part.name) for finding, part in parts.items()}}

@@ -1,0 +1,240 @@
+"""What the commands do with labels: hand queues out, take answers in, take them back, say where they stand."""
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipeline.annotate import handout_files, import_files
+from pipeline.annotate.handout_files import Wish
+from pipeline.annotate.import_files import Scans, Who
+from pipeline.contracts.config import Config
+from pipeline.contracts.errors import InputError, RunDirError
+from pipeline.contracts.finding_line import Independent
+from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
+from pipeline.labels import label_table, verdicts
+from pipeline.labels.classes import findings_of
+from pipeline.labels.journal import Batch, Journal
+from pipeline.per_finding.parts import disagreements
+from pipeline.runtime import run_dir, run_files
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
+from pipeline.runtime.finding_folders import refuse_part
+from pipeline.runtime.run_dir import config_of
+
+log = logging.getLogger(__name__)
+IMPORTS = "imports"  # every file that came in, as it came
+MAX_NAME = 100
+
+
+def export_queue(folder: Path, wish: Wish) -> dict[str, Any]:
+    """Write the latest queue's files, for anybody or for named annotators; see `handout_files.hand_out`."""
+    config, findings = opened(folder)
+    unknown = sorted(set(wish.formats) - {*handout_files.FORMATS})
+    if unknown:
+        raise InputError(
+            "is no format", value=unknown[0], where="--format", fix=f"choose of {', '.join(handout_files.FORMATS)}"
+        )
+    answers = label_table.answers_of_pool(folder, run_files.asked(folder), run_files.latest_round(folder) or 0)
+    answers += [one.answer for one in Journal.open(folder).active()]
+    share = config.queue.reread_share
+    return handout_files.hand_out(
+        folder, findings, answers, wish, max_pixels=config.pool.max_pixels, reread_share=share
+    ) | {"out": str(folder)}
+
+
+def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: bool = False) -> dict[str, Any]:
+    """Read answers and add them to the journal and the label store; the files are kept in `imports/`.
+
+    Args:
+        folder: Run directory.
+        files: Filled queue.csv, answers.csv, bundles, Label Studio exports.
+        who: Who gave these labels, where the files do not say.
+        skip_mistakes: Take the good rows of a file that has bad ones.
+
+    Raises:
+        InputError: with every row that cannot be used, unless they are skipped; then nothing is added.
+    """
+    config, findings = opened(folder)
+    if config.oracle:
+        log.warning("this is an oracle run: the pool answers its queue; labels of people count beside it")
+    for path in files:
+        import_files.refuse_file(path)
+    if run_files.latest_round(folder) is None:
+        raise RunDirError(
+            "has asked for no labels yet", where=folder, fix=f"draw a queue: cxr-ssl run --out {folder} --resume"
+        )
+    digests = [run_dir.file_hash(path) for path in files]
+    with run_dir.locked(folder):
+        journal = Journal.open(folder)
+        num_seen = sum(map(journal.imported, digests))
+        found = import_files.harvest(files, _scans(folder), findings, who, journal.spelling)
+        if not skip_mistakes:
+            import_files.refuse(found, "labels import", findings)
+        if who.annotator is None and any(answer.annotator == import_files.DEFAULT_NAME for answer in found.answers):
+            log.warning("the files do not say who gave these labels; they count as those of one person, %r", "expert")
+        with journal.writing():
+            fresh, counts = import_files.news(found.answers, journal)
+            for path, digest in zip(files, digests, strict=True):
+                _keep(folder, path, digest)
+            batch = journal.begin("import", files=[_clean(path.name) for path in files], hashes=digests)
+            if fresh:
+                journal.add(batch, fresh)
+        disagreed = _settled(folder, findings)
+    return {
+        "num_new": len(fresh),
+        "num_changed": counts["changed"],
+        "num_known": counts["known"] + found.counts["repeated"],
+        "num_older": counts["older"] + found.counts["superseded"],
+        "num_blank": found.counts["blank"],
+        "num_skipped": found.counts["skipped"],
+        "num_mistakes": found.counts["mistake"],
+        "mistakes": found.mistakes,
+        "num_files_known": num_seen,
+        "num_disagreements": len(disagreed),
+        "batch": batch.name if fresh else None,
+        "out": str(folder),
+    }
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """Every import and every sitting at the page: what it brought, and whether it stands."""
+    opened(folder)
+    journal = Journal.open(folder)
+    given: dict[str, list[str]] = {name: [] for name in journal.batches}
+    standing: Counter[str] = Counter()
+    for one in journal.given.values():
+        given[one.batch].append(one.answer.annotator)
+        standing[one.batch] += journal.stands(one)
+    return [
+        {
+            "batch": batch.name,
+            "kind": batch.kind,
+            "time": batch.time.isoformat(timespec="seconds"),
+            "files": list(batch.files),
+            "annotators": sorted(set(given[batch.name])),
+            "num_answers": len(given[batch.name]),
+            "num_standing": standing[batch.name],
+            "undone": journal.undone[batch.name].isoformat(timespec="seconds")
+            if batch.name in journal.undone
+            else None,
+        }
+        for batch in journal.batches.values()
+    ]
+
+
+def undo(folder: Path, name: str | None = None) -> dict[str, Any]:
+    """Take a batch back, the latest that stands when none is named; its answers stay on record.
+
+    Raises:
+        InputError: when there is no such batch, or it was undone before.
+    """
+    _, findings = opened(folder)
+    with run_dir.locked(folder):
+        journal = Journal.open(folder)
+        with journal.writing():
+            batch = _batch_to_undo(journal, name)
+            gone = [one for one in journal.active() if one.batch == batch.name]
+            journal.undo(batch.name)
+        _settled(folder, findings)
+    return {"batch": batch.name, "kind": batch.kind, "files": list(batch.files), "num_undone": len(gone)}
+
+
+def annotate(folder: Path, *, host: str, port: int, url: str | None, blind: bool, ready: Callable[[str], None]) -> None:
+    """Serve the labelling page until it is stopped.
+
+    Args:
+        folder: Run directory.
+        host: Address to serve on.
+        port: Port; 0 takes a free one.
+        url: Address of a TLS proxy in front of the page, if there is one.
+        blind: Keep annotators from learning why a scan was chosen.
+        ready: Called with the link once the page can be opened.
+
+    Raises:
+        InputError: when there is no queue, the port is taken, `url` is none, or the extra `annotate` is not installed.
+    """
+    try:
+        from pipeline.annotate.page.server import serve
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"needs a package that is not installed ({error.name})",
+            where="annotate",
+            fix="pip install 'cxr-ssl[annotate]'",
+        ) from error
+    from pipeline.annotate.page_session import Desk
+
+    config, findings = opened(folder)
+    desk = Desk(folder, config, findings, blind=blind)
+    try:
+        serve(desk, host=host, port=port, name=run_files.run_code(folder), url=url, ready=ready)
+    finally:
+        desk.close()
+
+
+def opened(folder: Path) -> tuple[Config, tuple[str, ...]]:
+    """Configuration and classes of a run that has come as far as its manifest.
+
+    Raises:
+        RunDirError: when the folder is no run, or one that has not begun.
+    """
+    config = config_of(folder)
+    refuse_part(folder)
+    if not (folder / f"{SPLIT_TABLE.name}.parquet").exists():
+        raise RunDirError(
+            "has not come to its queue yet", where=folder, fix=f"go on with: cxr-ssl run --out {folder} --resume"
+        )
+    return config, findings_of(StageContext(config, folder, SerialEngine()))
+
+
+def _settled(folder: Path, findings: tuple[str, ...]) -> list[str]:
+    """Bring the answers into the label table; returns the disputes."""
+    label_table.settle(folder, findings)
+    table = label_table.read(folder)
+    several = isinstance(findings, Independent)
+    disagreed = disagreements(table, findings) if several else verdicts.disagreements(table)
+    if disagreed:
+        log.warning("annotators disagree evenly on %d scans; they count as unanswered in training", len(disagreed))
+    return disagreed
+
+
+def _scans(folder: Path) -> Scans:
+    splits = SPLIT_TABLE.read(folder)
+    holdout = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"].to_pylist()
+    return Scans(
+        asked=run_files.rounds_asking(folder),
+        holdout=frozenset(holdout),
+        others=frozenset(MANIFEST.read(folder)["image_id"].to_pylist()),
+        last_round=run_files.latest_round(folder) or 0,
+        run=run_files.run_code(folder),
+    )
+
+
+def _keep(folder: Path, path: Path, digest: str) -> None:
+    kept = folder / IMPORTS / f"{digest}-{_clean(path.name)}"
+    kept.parent.mkdir(exist_ok=True)
+    shutil.copyfile(path, kept)
+
+
+def _clean(name: str) -> str:
+    """A file's name, fit for a journal and a folder: what cannot be written is replaced, its end is kept."""
+    return "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "_" for c in name)[-MAX_NAME:]
+
+
+def _batch_to_undo(journal: Journal, name: str | None) -> Batch:
+    active = {one.batch for one in journal.active()}
+    standing = [batch for batch in journal.batches.values() if batch.name in active]
+    if name is None and standing:
+        return standing[-1]
+    if name in journal.batches and name not in journal.undone:
+        return journal.batches[name]
+    raise InputError(
+        "was undone before" if name in journal.undone else "no such import",
+        value=name,
+        where="labels undo",
+        fix="see cxr-ssl labels log",
+    )

@@ -1,0 +1,26 @@
+"""`cxr-ssl pretrain`: a backbone learns from a pool, without a run."""
+
+import json
+import logging
+from dataclasses import replace
+from typing import Any
+
+from embeddings.backbones import CARD, PRETRAINED
+from pipeline.commands import request as commands_request
+from pipeline.commands import run as commands_run
+from pipeline.commands.request import Request
+
+log = logging.getLogger(__name__)
+
+DEFAULT_EPOCHS = 20  # of the command, where the configuration has none
+
+
+def pretrain_pool(request: Request) -> dict[str, Any]:
+    """What `cxr-ssl pretrain` does; returns {"out","state","card","stages"}."""
+    out, config = commands_request.prepared(request)
+    if config.pretrain.epochs == 0:
+        log.info("pretrain.epochs is not set: %d epochs", DEFAULT_EPOCHS)
+        request = replace(request, overrides=request.overrides | {"pretrain.epochs": DEFAULT_EPOCHS})
+    found = commands_run.execute(replace(request, stages=("manifest", "duplicates", "splits", "pretrain")))
+    card = json.loads((out / PRETRAINED / CARD).read_text("utf-8"))
+    return {key: found[key] for key in ("out", "state", "stages")} | {"backbone": str(out / PRETRAINED), "card": card}

@@ -1,0 +1,114 @@
+"""What a user asked for: the run directory and the configuration, checked before anything is written."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.audit.check import Override
+from pipeline.contracts import config_file
+from pipeline.contracts.config import Config
+from pipeline.contracts.errors import InputError
+from pipeline.runtime import run_dir
+from pipeline.runtime.finding_folders import refuse_part
+from pipeline.selection import strategies
+
+FIXED_ON_RESUME = ("seed", "oracle", "splits")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for.
+
+    Attributes:
+        config_file: YAML, or None.
+        overrides: Dotted options that win over the file.
+        out: Run directory; None: `runs/NAME-1`, -2, ….
+        resume: Go on with what is there.
+        overwrite: Start again.
+        quiet: No progress.
+        stages: Only these; None: all.
+        accept: Overrides of the audit, to be written down with the run.
+    """
+
+    config_file: Path | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    out: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    quiet: bool = False
+    stages: tuple[str, ...] | None = None
+    accept: tuple[Override, ...] = ()
+
+
+def prepared(request: Request) -> tuple[Path, Config]:
+    """Folder and configuration of a request, or what is wrong with it, before anything is written."""
+    if request.resume and request.overwrite:
+        raise InputError("--resume and --overwrite contradict each other", fix="give one of them")
+    out = _out_folder(request)
+    run_dir.refuse_foreign(out)
+    refuse_part(out)
+    config = load_config(request, out)
+    strategies.get(config.strategy.name)
+    return out, config
+
+
+def load_config(request: Request, out: Path) -> Config:
+    """The configuration of a request: on resume without --config that of the run, else the file, else quickstart."""
+    path = request.config_file
+    resolved = out / run_dir.RESOLVED
+    if request.resume and resolved.exists():
+        before = config_file.load(resolved)
+        config = config_file.load(path or resolved, request.overrides)
+        for name in FIXED_ON_RESUME if (out / "rounds").exists() else ():
+            changed = _changed(getattr(before, name), getattr(config, name), name)
+            if changed is not None:
+                option, was, now = changed
+                raise InputError(
+                    f"cannot change on --resume, the run has {was}",
+                    value=now,
+                    where=option,
+                    fix="name a new folder with --out",
+                )
+        return config
+    if path is None and "pool.uri" not in request.overrides:
+        path = quickstart()
+    return config_file.load(path, request.overrides)
+
+
+def _changed(before: Any, now: Any, name: str) -> tuple[str, str, Any] | None:
+    """The first option that differs, what it was and what it is asked to be; a salt stays secret."""
+    if before == now:
+        return None
+    if not hasattr(before, "model_dump"):
+        return name, repr(before), now
+    key, was = next((key, value) for key, value in before.model_dump().items() if getattr(now, key) != value)
+    return (f"{name}.{key}", "another", "…") if key == "salt" else (f"{name}.{key}", repr(was), getattr(now, key))
+
+
+def quickstart() -> Path:
+    """The configuration of a run without --config and --pool."""
+    return Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+
+
+def _out_folder(request: Request) -> Path:
+    if request.out is not None:
+        return request.out.absolute()
+    name = (
+        request.config_file.stem
+        if request.config_file
+        else "quickstart"
+        if "pool.uri" not in request.overrides
+        else "run"
+    )
+    number = next_number(name)
+    if request.resume and number > 1:
+        number -= 1
+    return (Path("runs") / f"{name}-{number}").absolute()
+
+
+def next_number(name: str) -> int:
+    """The first number whose folder `runs/NAME-number` is free."""
+    number = 1
+    while (Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return number

@@ -1,0 +1,102 @@
+"""What the commands do with a run: start, resume, plan, report."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline import stages
+from pipeline.audit import overrides
+from pipeline.commands import claim
+from pipeline.commands.request import Request, prepared
+from pipeline.contracts.errors import AuditBlocked, CxrSslError, InputError, Stopped, WaitingForLabels
+from pipeline.runtime import run_dir
+from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.engine import SerialEngine, make_engine
+from pipeline.runtime.progress import Progress
+from pipeline.runtime.run_dir import config_of, read_metrics
+
+log = logging.getLogger(__name__)
+CRASH_LOG = "crash.log"
+
+
+def execute(request: Request) -> dict[str, Any]:
+    """Run the stages; returns {"out","state","metrics","stages","report"}.
+
+    Raises:
+        WaitingForLabels: when experts have to answer first.
+    """
+    out, config = prepared(request)
+    engine = make_engine(config.engine)
+    with run_dir.locked(out):
+        claim.claim(out, resume=request.resume, overwrite=request.overwrite)
+        before = run_dir.write_config(out, config)
+        overrides.add(out, list(request.accept))
+        with Progress(quiet=request.quiet) as progress, _state(out):
+            try:
+                records = stages.run_stages(StageContext(config, out, engine, progress), request.stages)
+            except InputError:
+                run_dir.restore_config(out, before)  # a mistyped option must not stick to the run
+                raise
+            finally:
+                engine.close()
+        run_dir.write_status(out, "done")
+    return {
+        "out": str(out),
+        "state": "done",
+        "metrics": read_metrics(out),
+        "stages": {name: record["counts"] | {"seconds": record["seconds"]} for name, record in records.items()},
+        "report": str(out / "report" / "index.html") if (out / "report" / "index.html").exists() else None,
+    }
+
+
+def dry_run(request: Request) -> dict[str, Any]:
+    """What `execute` would do; writes nothing but the cache of generated pools."""
+    from pipeline.pool.sources import open_pool
+
+    out, config = prepared(request)
+    pool = open_pool(config.pool, cache_folder())
+    num_labelled = len(pool.scans) - pool.scans["label"].null_count
+    context = StageContext(config, out, SerialEngine())
+    return {
+        "out": str(out),
+        "num_scans": len(pool.scans),
+        "num_labelled": num_labelled,
+        "stages": stages.plan(context),
+    }
+
+
+def rebuild_report(folder: Path) -> dict[str, Any]:
+    """Write the report again from what is on disk."""
+    config = config_of(folder)
+    with run_dir.locked(folder):
+        stages.function("report", config)(StageContext(config, folder, SerialEngine()))
+    return {"report": str(folder / "report" / "index.html")}
+
+
+@contextmanager
+def _state(folder: Path) -> Iterator[None]:
+    """Leave a true `status.json` whatever happens."""
+    try:
+        yield
+    except (WaitingForLabels, AuditBlocked) as stop:
+        state = "waiting" if isinstance(stop, WaitingForLabels) else "blocked"
+        _write_status(folder, state, run_dir.read_status(folder), stop.what)
+        raise
+    except KeyboardInterrupt:
+        _write_status(folder, "failed", run_dir.read_status(folder), "stopped by the user")
+        raise Stopped("stopped", where=folder, fix="what is finished is kept; go on with --resume") from None
+    except BaseException as error:
+        with suppress(OSError):  # the disk may be full, and that is then what the user has to hear
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            _write_status(folder, "failed", run_dir.read_status(folder), message)
+            if not isinstance(error, CxrSslError):
+                (folder / CRASH_LOG).write_text(traceback.format_exc(), "utf-8")
+                error.add_note(f"details in {folder / CRASH_LOG}")
+        raise
+
+
+def _write_status(folder: Path, state: str, before: dict[str, Any], message: str) -> None:
+    run_dir.write_status(folder, state, before.get("stage"), before.get("round"), message)

@@ -1,0 +1,101 @@
+"""Where a run stands: how far it came, what was asked and answered, by whom, and what it waits for."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.annotate import worklist
+from pipeline.contracts import finding_line
+from pipeline.contracts.config import Config
+from pipeline.labels import agreement_report, label_table, verdicts
+from pipeline.labels.classes import findings_of
+from pipeline.labels.journal import Journal
+from pipeline.per_finding import parts as per_finding_parts
+from pipeline.runtime import finding_folders, run_dir, run_files
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
+from pipeline.runtime.run_dir import config_of, read_metrics
+
+NUM_BOOTSTRAP = 500
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """How far a run came.
+
+    Returns:
+        {"state","stage","round","message","updated","rounds","rounds_finished","num_expert","num_disagreements",
+        "waiting","labels"}; `labels` tells of people's answers, see `of_labels`.
+    """
+    config = config_of(folder)
+    found = run_dir.read_status(folder)
+    table = label_table.read(folder)
+    told = of_labels(folder, config)
+    parts = finding_folders.parts_in(folder)
+    disputed = per_finding_parts.disagreements(table, list(parts)) if parts else verdicts.disagreements(table)
+    return found | {
+        "rounds": config.rounds.num,
+        "rounds_finished": len(read_metrics(folder)),
+        "num_expert": len({image_id for image_id, _ in verdicts.latest(table)} | told.pop("image_ids")),
+        "num_disagreements": len(disputed),
+        "waiting": _waiting(folder, found, told),
+        "labels": told | _agreement(folder, table, config, parts),
+    }
+
+
+def _agreement(folder: Path, table: pa.Table, config: Config, parts: dict[str, Path]) -> dict[str, Any]:
+    """`agreement`; of independent findings `agreement_of` each instead."""
+    if not verdicts.human_answers(table):
+        return {"agreement": None}
+    if parts:
+        each = {
+            finding: agreement_report.agreement_of(
+                part, per_finding_parts.project_labels(table, finding), finding_line.question(finding), NUM_BOOTSTRAP
+            )
+            for finding, part in parts.items()
+        }
+        return {"agreement": None, "agreement_of": each}
+    findings = findings_of(StageContext(config, folder, SerialEngine()))
+    return {"agreement": agreement_report.agreement_of(folder, table, findings, NUM_BOOTSTRAP)}
+
+
+def of_labels(folder: Path, config: Config) -> dict[str, Any]:
+    """What people were asked and have answered.
+
+    Returns:
+        {"round","num_asked","num_open","num_readings_open","waits_for" of the latest queue; "annotators": [{
+        "annotator",
+        "num_answers","num_round","num_rejected","num_unsure","seconds_per_scan"}]; "image_ids" of all they answered}.
+    """
+    standing = Journal.open(folder).active()
+    round_index = run_files.latest_round(folder)
+    told: dict[str, Any] = {
+        "round": round_index,
+        "num_asked": 0,
+        "num_open": 0,
+        "num_readings_open": 0,
+        "waits_for": "",
+    }
+    if round_index is not None:
+        table = label_table.read(folder)
+        given = verdicts.answers(table, run_files.asked(folder), round_index)
+        answers = [*given, *(one.answer for one in standing)]
+        found = worklist.open_worklist(folder, round_index, answers, oracle=config.oracle)
+        told |= {
+            "num_asked": len(found.asks),
+            "num_open": len(found.open()),
+            "num_readings_open": sum(found.missing(ask) for ask in found.open()),
+            "waits_for": found.said(),
+        }
+    told["annotators"] = agreement_report.annotators(folder)
+    told["image_ids"] = {one.answer.image_id for one in standing}
+    return told
+
+
+def _waiting(folder: Path, found: dict[str, Any], told: dict[str, Any]) -> str | None:
+    """What the run waits for now, labels given since its last stop taken into account."""
+    if found.get("state") != "waiting":
+        return found.get("message")
+    if told["waits_for"]:
+        return f"{told['waits_for']}\n{worklist.how_to_answer(folder, told['round'])}"
+    return f"every label is there: cxr-ssl run --out {folder} --resume"

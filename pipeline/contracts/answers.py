@@ -1,0 +1,86 @@
+"""What an expert can say of a scan, and who may be said to have said it."""
+
+import datetime as dt
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.contracts import finding_line
+from pipeline.contracts.errors import InputError
+
+CANNOT_TELL, BAD_QUALITY, NOT_CXR = "cannot tell", "bad quality", "not a chest X-ray"
+REMARKS = (CANNOT_TELL, BAD_QUALITY, NOT_CXR)  # answers that name no class
+REJECTIONS = (BAD_QUALITY, NOT_CXR)  # the scan is no good, whoever looks at it
+SURE, UNSURE = "sure", "unsure"
+CERTAINTIES = (SURE, UNSURE)
+POOL, ORACLE = "pool", "oracle"  # annotators that are not people
+RESERVED = (POOL, ORACLE, "model")
+SYNONYMS = {"unknown": CANNOT_TELL, "?": CANNOT_TELL, "not a cxr": NOT_CXR, "poor quality": BAD_QUALITY}
+MAX_NAME = 64
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of one annotator about one scan.
+
+    Attributes:
+        image_id: The scan.
+        reply: A class, or one of `REMARKS`; of independent findings a line of `finding_line`.
+        annotator: Who.
+        round_index: The round that asked; 0 = given with the pool.
+        time: When it was given, UTC; None where that was not recorded.
+        certainty: `sure`, `unsure`, or None where it was not said.
+        seconds: Time spent on the scan; None where it was not measured.
+        key: Name of this answer, given where it was made; an answer of a known key changes nothing.
+    """
+
+    image_id: str
+    reply: str
+    annotator: str
+    round_index: int
+    time: dt.datetime | None = None
+    certainty: str | None = None
+    seconds: float | None = None
+    key: str | None = None
+
+    @property
+    def finding(self) -> str | None:
+        """The class named, if any."""
+        return None if self.reply in REMARKS else self.reply
+
+
+def reply_of(text: str, findings: Sequence[str]) -> str | None:
+    """The reply a text means, whatever its case and outer blanks; None when it means none."""
+    value = " ".join(text.split()).casefold()
+    several = isinstance(findings, finding_line.Independent)
+    names = {" ".join(name.split()).casefold(): name for name in (*REMARKS, *(() if several else findings))}
+    known = names.get(value) or SYNONYMS.get(value)
+    return finding_line.meant(text, findings) if several and known is None else known
+
+
+def said(reply: str, findings: Sequence[str]) -> str:
+    """A reply as people read it."""
+    if isinstance(findings, finding_line.Independent) and reply not in REMARKS:
+        return finding_line.said(reply)
+    return reply
+
+
+def annotator_name(text: str, where: str = "--annotator") -> str:
+    """A name fit to stand in tables, pages and file names: letters, digits and ` ._@'+:/-`, blanks made single.
+
+    Raises:
+        InputError: when it is empty, too long, reserved, begins with a sign, or holds other characters.
+    """
+    name = " ".join(unicodedata.normalize("NFC", text).split())
+    fix = f"use 1 to {MAX_NAME} letters, digits, blanks or . _ @ ' + : / -, beginning with a letter or digit"
+    strange = sorted({c for c in name if not (c.isalnum() or unicodedata.category(c) == "Mn" or c in " ._@'’+:/-")})
+    if not name or len(name) > MAX_NAME or strange or not name[0].isalnum():
+        raise InputError("is no annotator's name", value=text[: MAX_NAME + 20], where=where, fix=fix)
+    if name.casefold() in RESERVED:
+        raise InputError(
+            "this name is reserved for what is not a person",
+            value=text,
+            where=where,
+            fix="use the annotator's own name",
+        )
+    return name

@@ -1,0 +1,424 @@
+"""The one place for options: a frozen, strict schema with type, bound, unit and help of each.
+
+"auto" values are resolved once, into a second object that is recorded with the run (`resolved.yaml`); nothing is
+mutated. `config_file` reads and writes it.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+KNOWN_COLUMNS = (
+    "image_path",
+    "label",
+    "patient_id",
+    "source",
+    "population",
+    "age",
+    "sex",
+    "view",
+    "official_split",
+)
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A strict, frozen group of options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PoolConfig(Section):
+    """Where the scans come from and what their columns mean."""
+
+    uri: str = Field("phantom:", description="Folder, CSV or Parquet manifest, `medmnist:NAME` or `phantom:`.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description=f"Known column to the manifest's own column name; known: {', '.join(KNOWN_COLUMNS)}.",
+    )
+    patient_regex: str | None = Field(
+        None, description="Regular expression on the path inside the pool; its first group is the patient id."
+    )
+    findings: tuple[str, ...] | None = Field(
+        None, description="Classes, or independent findings, in a fixed order; null takes the pool's labels, sorted."
+    )
+    findings_are: Literal["exclusive", "independent"] = Field(
+        "exclusive",
+        description="exclusive: every scan is of one class; independent: it may show several findings, or none, and "
+        "of each it is known or not (NaN) whether it is there.",
+    )
+    finding: str | None = Field(
+        None,
+        description="Of independent findings the one this run is about; a run sets it in its folders findings/NAME.",
+    )
+    max_pixels: int = Field(
+        100_000_000, ge=1, description="A scan with more pixels is quarantined before it is decoded."
+    )
+
+    @property
+    def asks_several(self) -> bool:
+        """Whether a run of this pool asks for several findings of each scan."""
+        return self.findings_are == "independent" and self.finding is None
+
+    @model_validator(mode="after")
+    def _columns_are_known(self) -> "PoolConfig":
+        independent = self.findings_are == "independent"
+        own = (*(self.findings or ()), *([self.finding] if self.finding else [])) if independent else ()
+        unknown = sorted(set(self.columns) - {*KNOWN_COLUMNS, *own})
+        if unknown:
+            raise ValueError(f"columns: unknown {unknown}; known are {', '.join(KNOWN_COLUMNS)}")
+        fewest = 1 if independent else 2
+        if self.findings is not None and len(set(self.findings)) < max(fewest, len(self.findings)):
+            raise ValueError(
+                "findings: name at least " + ("one, and none twice" if independent else "two different classes")
+            )
+        if self.finding is not None and not independent:
+            raise ValueError("finding: only one of independent findings can be chosen; set findings_are: independent")
+        if self.finding is not None and self.findings is not None and self.finding not in self.findings:
+            raise ValueError(f"finding: {self.finding!r} is not among findings")
+        return self
+
+
+class DuplicatesConfig(Section):
+    """When two scans count as the same picture."""
+
+    max_bits: int = Field(44, ge=0, le=100, description="Candidates: differing bits of the picture hash, of 255.")
+    min_correlation: float = Field(
+        0.75, ge=0.5, le=1.0, description="Confirmed: correlation of fine detail at 128x128 pixels, after alignment."
+    )
+
+
+class SplitsConfig(Section):
+    """How the sealed holdout is set apart."""
+
+    column: Literal["auto", "none"] = Field(
+        "auto", description="auto: the pool's own split column where it has one; none: ignore it."
+    )
+    holdout_fraction: float = Field(
+        0.2, gt=0.0, lt=0.9, description="Share of groups sealed when the pool brings no split."
+    )
+    holdout_source: str | None = Field(
+        None, description="Seal every scan of this source: an external test. Wins over column and holdout_fraction."
+    )
+    salt: str = Field("cxr-ssl", description="Salt of the hash that assigns groups and hides patient ids.")
+
+
+class PreprocessConfig(Section):
+    """From file to the network's input."""
+
+    size_px: int = Field(224, ge=32, le=1024, description="Side of the square input; the scan is resized to it.")
+
+
+class BackboneConfig(Section):
+    """The frozen network behind the embeddings."""
+
+    name: str = Field(
+        "efficientnet_lite0",
+        description="efficientnet_lite0 (ships offline), `timm:NAME`, `torchvision:NAME`, or the folder that "
+        "`cxr-ssl pretrain` wrote.",
+    )
+    weights: str | None = Field(
+        None,
+        description="Local .safetensors or .pth (weights_only) file; null: the backbone's own pretrained ones.",
+    )
+
+
+class AugmentConfig(Section):
+    """Random views of a scan that leave its findings as they are; never upside down."""
+
+    crop: float = Field(0.2, ge=0.0, lt=1.0, description="Largest share of the side that a view leaves out.")
+    rotate_degrees: float = Field(8.0, ge=0.0, le=45.0, description="Largest turn to either side, degrees.")
+    shift: float = Field(0.04, ge=0.0, le=0.5, description="Largest shift, share of the side.")
+    stretch: float = Field(0.08, ge=0.0, le=0.5, description="Largest change of the aspect, natural logarithm.")
+    gamma: float = Field(0.35, ge=0.0, le=2.0, description="Largest change of the exposure, log of the exponent.")
+    window: float = Field(0.25, ge=0.0, le=2.0, description="Largest change of the window's width, natural logarithm.")
+    level: float = Field(0.08, ge=0.0, le=0.5, description="Largest change of the window's level, share of the range.")
+    noise: float = Field(0.02, ge=0.0, le=0.5, description="Noise of every third view, standard deviation.")
+    flip: bool = Field(True, description="Mirror half of the views. Set false where the side matters (situs inversus).")
+
+
+class PretrainConfig(Section):
+    """Self-supervised training of the backbone on the training pool."""
+
+    epochs: int = Field(0, ge=0, le=100_000, description="Passes over the pool; 0: `run` uses the backbone as it is.")
+    method: Literal["simclr", "moco", "byol", "vicreg", "barlowtwins", "dino", "mae"] = Field(
+        "simclr", description="What the network learns from unlabelled scans."
+    )
+    start: Literal["pretrained", "random"] = Field(
+        "pretrained", description="pretrained: go on from the weights of backbone; random: from scratch."
+    )
+    size_px: int = Field(
+        224, ge=32, le=1024, description="Side of the views; best that of preprocess, smaller for both is quicker."
+    )
+    batch_size: int = Field(64, ge=2, le=65_536, description="Scans a step and worker.")
+    accumulate: int = Field(1, ge=1, le=4096, description="Steps whose gradients are added up before an update.")
+    lr: float = Field(1e-3, gt=0.0, le=10.0, description="Highest learning rate of AdamW, for 256 scans an update.")
+    weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="Of AdamW.")
+    warmup_share: Share = Field(0.1, description="Share of the updates in which the learning rate rises.")
+    temperature: float = Field(0.1, gt=0.0, le=10.0, description="simclr, moco: temperature of the similarities.")
+    projection_dim: int = Field(128, ge=2, le=65_536, description="Dimensions the views are compared in.")
+    hidden_dim: int = Field(512, ge=2, le=65_536, description="Hidden units of the projection.")
+    momentum: float = Field(0.99, ge=0.0, lt=1.0, description="moco, byol, dino: of the slow network at the start.")
+    mask_share: float = Field(0.75, gt=0.0, lt=1.0, description="mae: share of the patches that are hidden.")
+    probe_every: int = Field(1, ge=1, description="Epochs between two looks at collapse and, with labels, probes.")
+    max_probe_scans: int = Field(2000, ge=50, description="Scans of such a look.")
+    checkpoint_every: int = Field(1, ge=1, description="Epochs between two checkpoints.")
+    num_workers: int = Field(1, ge=1, le=4096, description="Processes that train together, through Ray Train.")
+    precision: Literal["auto", "fp32", "amp"] = Field("auto", description="auto: mixed precision on a GPU.")
+    augment: AugmentConfig = Field(
+        AugmentConfig(crop=0.5, gamma=0.6, window=0.5, level=0.15),
+        description="The views; stronger than those of the classifier.",
+    )
+
+
+class EmbedConfig(Section):
+    """How embeddings are computed and kept."""
+
+    runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="auto: torch on a GPU, onnxruntime on a CPU.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Scans a forward pass.")
+    shard_size: int = Field(256, ge=1, le=100_000, description="Scans a task; one file in the store.")
+    store: str | None = Field(
+        None, description="Folder shared by all runs; null: CXR_SSL_CACHE or the user's cache folder."
+    )
+
+
+class ClusterConfig(Section):
+    """Clusters of the pool, for the map, the contact sheets and the slices."""
+
+    num_clusters: int | None = Field(None, ge=2, description="null: about sqrt(N / 2), 8 to 1000.")
+    n_iter: int = Field(25, ge=1, le=1000, description="k-means iterations.")
+    max_points_per_centroid: int = Field(256, ge=39, description="k-means trains on a sample of this size times k.")
+
+
+class StrategyConfig(Section):
+    """How representatives are chosen."""
+
+    name: str = Field("typiclust", description="typiclust, kmedoids or random.")
+    num_neighbors: int = Field(20, ge=1, le=200, description="typiclust: neighbours of the typicality.")
+    min_cluster_size: int = Field(5, ge=1, description="typiclust: smaller clusters are passed over.")
+    max_cluster_members: int = Field(
+        2000, ge=50, description="Members of one cluster that are compared with each other."
+    )
+
+
+class QueueConfig(Section):
+    """What the experts see."""
+
+    budget: int = Field(20, ge=1, description="Expert labels a round.")
+    uniform_share: Share = Field(
+        0.2, description="Share of the budget drawn uniformly: it alone estimates prevalence and certifies."
+    )
+    holdout_budget: int = Field(
+        100,
+        ge=0,
+        description="Scans of the sealed holdout asked for once, when the pool brings no labels for it.",
+    )
+    readers_per_scan: int = Field(1, ge=1, le=20, description="Annotators who read every scan. An oracle reads once.")
+    double_read_share: Share = Field(0.0, description="Share of the scans that one annotator more reads.")
+    recheck_share: Share = Field(
+        0.05, description="Share of the budget spent on pseudo-labels, drawn uniformly, asked blind. Not by an oracle."
+    )
+    reread_share: Share = Field(
+        0.05, description="An annotator's own answers of earlier rounds, asked again blind, per scan she reads."
+    )
+    second_look_share: Share = Field(
+        0.1, description="Largest share of the budget spent on disputes and likely label errors, asked again."
+    )
+
+
+class TrainConfig(Section):
+    """The classifier on top of the embeddings."""
+
+    head: Literal["linear", "mlp"] = Field("linear", description="Logistic regression or one hidden layer.")
+    hidden: int = Field(128, ge=1, le=8192, description="mlp: hidden units.")
+    dropout: float = Field(0.2, ge=0.0, lt=1.0, description="mlp: dropout.")
+    teacher_l2: float = Field(
+        10.0, gt=0.0, description="L2 penalty of the head on expert labels (1/C of scikit-learn)."
+    )
+    student_l2: float = Field(
+        0.5, gt=0.0, description="L2 penalty of the head on expert and pseudo-labels (1/C of scikit-learn)."
+    )
+    num_components: int = Field(
+        256,
+        ge=2,
+        le=8192,
+        description="Principal components of the embeddings the head sees; more is slower.",
+    )
+    max_rows: int = Field(50_000, ge=100, description="Scans the head learns from; a larger pool is sampled.")
+    max_epochs: int = Field(60, ge=1, description="Passes of the optimiser.")
+    patience: int = Field(8, ge=1, description="mlp: epochs without a better validation loss.")
+    lr: float = Field(2e-3, gt=0.0, le=1.0, description="mlp: learning rate of AdamW.")
+    batch_size: int = Field(256, ge=1, description="mlp: rows a step.")
+    num_workers: int = Field(1, ge=1, description="1: a plain Ray task; more: Ray Train.")
+    adapt: Literal["head", "partial", "full"] = Field(
+        "head", description="What learns: the head; the last stages, over cached activations; the whole network."
+    )
+    adapt_rounds: Literal["last", "all"] = Field(
+        "last", description="The rounds that adapt the network; no queue needs it before the last."
+    )
+
+
+class NetworkConfig(Section):
+    """How a network is trained: `train.adapt` partial and full, and the baselines."""
+
+    last_stages: int = Field(3, ge=1, le=100, description="partial: stages that learn; the others run once a view.")
+    num_views: int = Field(4, ge=1, le=64, description="partial: views a scan whose activations are cached.")
+    epochs: int = Field(1, ge=1, le=10_000, description="Passes over the scans.")
+    min_steps: int = Field(160, ge=1, description="A small pool is passed over as often as it takes to make so many.")
+    lr: float = Field(4e-4, gt=0.0, le=1.0, description="Highest learning rate of AdamW.")
+    weight_decay: float = Field(0.01, ge=0.0, le=1.0, description="Of AdamW.")
+    warmup_share: Share = Field(0.1, description="Share of the steps in which the learning rate rises; then a cosine.")
+    batch_size: int = Field(32, ge=1, le=65_536, description="Scans a step, over all workers.")
+    accumulate: int = Field(1, ge=1, le=4096, description="Parts a step is computed in, where memory is short.")
+    balance: Literal["none", "weights", "sampling"] = Field(
+        "none", description="Classes of equal weight in the loss, or drawn equally often."
+    )
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Share of a target spread over all classes.")
+    focal_gamma: float = Field(0.0, ge=0.0, le=10.0, description="Focal loss; 0: cross-entropy.")
+    mixup: float = Field(0.0, ge=0.0, le=10.0, description="Alpha of mixup; 0: none.")
+    ema: float = Field(0.0, ge=0.0, lt=1.0, description="Decay of the moving average of the weights; 0: none.")
+    consistency: float = Field(
+        0.0,
+        ge=0.0,
+        le=100.0,
+        description="Weight of the loss that holds a view of an open scan to what the plain scan surely is (FixMatch).",
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        description="Epochs without a better loss on a fifth of the expert labels, of other patients (the head "
+        "it starts from knows them, so it stops early rather than late); 0: no early stopping.",
+    )
+    precision: Literal["auto", "fp32", "amp"] = Field("auto", description="auto: mixed precision on a GPU.")
+    augment: AugmentConfig = Field(AugmentConfig(), description="The views.")
+
+
+class PseudoConfig(Section):
+    """Pseudo-labels: estimated for training, certified for release."""
+
+    gate: Literal["estimated", "certified", "off"] = Field(
+        "estimated",
+        description="estimated: out-of-fold precision admits; certified: only what blind checks prove; off: none.",
+    )
+    precision: float = Field(0.97, gt=0.5, lt=1.0, description="The promise: precision of accepted labels.")
+    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Of the one-sided bound of the certificate.")
+    queue_below: float = Field(
+        0.7,
+        ge=0.0,
+        le=1.0,
+        description="Calibrated probability under which a scan is marked as worth an expert.",
+    )
+    max_share: float = Field(
+        0.9,
+        gt=0.0,
+        le=1.0,
+        description="Largest share of the scans predicted as a class that may be accepted.",
+    )
+    propagate: float = Field(
+        1.0,
+        ge=0.0,
+        le=1.0,
+        description="Weight of neighbour-propagated soft targets for scans left open; 0 trains on accepted ones only.",
+    )
+    num_neighbors: int = Field(15, ge=1, le=200, description="Neighbours of the propagation graph.")
+    spread_alpha: float = Field(0.5, ge=0.0, lt=1.0, description="Share of a label that neighbours hand on.")
+    rollback_auroc: float = Field(
+        0.005,
+        ge=0.0,
+        le=1.0,
+        description="A round that costs more calibration AUROC than this is rolled back.",
+    )
+
+
+class CalibrateConfig(Section):
+    """Out-of-fold calibration."""
+
+    num_folds: int = Field(5, ge=2, le=20, description="Patient-grouped folds over the expert labels.")
+
+
+class RoundsConfig(Section):
+    """The loop."""
+
+    num: int = Field(5, ge=1, le=1000, description="Rounds of queue, labels, training and pseudo-labels.")
+    reference: bool = Field(
+        True, description="With --oracle, also run random selection on the same budget as a reference curve."
+    )
+
+
+class EvaluateConfig(Section):
+    """The evidence on the sealed holdout."""
+
+    num_bootstrap: int = Field(1000, ge=0, le=100_000, description="Patient-cluster bootstrap replicates.")
+    operating_point: Literal["balanced", "prevalence"] = Field(
+        "balanced",
+        description="balanced: best balanced accuracy; prevalence: argmax of the probability at the pool's prevalence.",
+    )
+    prevalences: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
+        (0.01, 0.05, 0.1, 0.3), description="Deployment prevalences that PPV and NPV are stated for."
+    )
+
+
+class AuditConfig(Section):
+    """From where on the audit warns, and from where on it blocks."""
+
+    strict: bool = Field(False, description="Warnings block too.")
+    max_scans: int = Field(2000, ge=100, description="Scans the probes look at; a larger pool is sampled by patient.")
+    num_bootstrap: int = Field(300, ge=0, le=100_000, description="Patient-cluster replicates of a probe's interval.")
+    warn_duplicate_share: Share = Field(0.05, description="Share of scans that copy another one, exactly or nearly.")
+    warn_conflict_share: Share = Field(
+        0.2, description="Share of a patient's near copies with different labels; fewer may be two visits taken alike."
+    )
+    block_conflict_share: Share = Field(0.02, description="Scans of copied pictures with different labels.")
+    warn_quarantined_share: Share = Field(0.005, description="Share of files that cannot be read.")
+    warn_unknown_patient_share: Share = Field(0.05, description="Share of scans of unknown patient.")
+    warn_unknown_share: Share = Field(0.2, description="Share of scans of unknown age, sex, view or source.")
+    warn_min_class_share: Share = Field(0.02, description="Share of the rarest class.")
+    warn_min_patients: int = Field(10, ge=1, description="Patients of the rarest class.")
+    warn_association: Share = Field(0.3, description="Cramér's V of a class with a source or population.")
+    block_association: Share = Field(0.8, description="The same; or a class that no other class shares a source with.")
+    warn_source_auroc: Share = Field(0.98, description="AUROC of telling one source from the others by embedding.")
+    warn_shortcut_auroc: Share = Field(
+        0.7, description="AUROC of a label from what is not the lungs (lower bound), within sources where it can be."
+    )
+    block_shortcut_auroc: Share = Field(0.95, description="The same for file metadata and population: too good.")
+    warn_external_drop: Share = Field(0.2, description="AUROC lost on a source that was left out.")
+    warn_holdout_reads: int = Field(100, ge=1, description="Evaluations of the sealed holdout before it wears out.")
+
+
+class EngineConfig(Section):
+    """Where the work runs."""
+
+    backend: Literal["ray", "serial"] = Field("ray", description="serial: in this process, for tests and debugging.")
+    num_cpus: int | None = Field(None, ge=1, description="CPUs of a local Ray; null: all of the machine.")
+    num_gpus_per_task: float = Field(
+        0.0, ge=0.0, le=16.0, description="GPUs of an embedding task; other tasks ask for none."
+    )
+    use_gpu: bool | None = Field(None, description="Train networks on GPUs; null: where there is one.")
+    threads_per_task: int = Field(1, ge=1, le=256, description="CPU threads of a task.")
+    max_retries: int = Field(2, ge=0, le=100, description="Retries of a task whose worker died.")
+    object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
+
+
+class Config(Section):
+    """Everything a run depends on."""
+
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Root of all randomness.")
+    oracle: bool = Field(False, description="Hide the training pool's labels and reveal those the queue asks for.")
+    pool: PoolConfig = PoolConfig()
+    duplicates: DuplicatesConfig = DuplicatesConfig()
+    splits: SplitsConfig = SplitsConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    embed: EmbedConfig = EmbedConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    strategy: StrategyConfig = StrategyConfig()
+    queue: QueueConfig = QueueConfig()
+    rounds: RoundsConfig = RoundsConfig()
+    train: TrainConfig = TrainConfig()
+    network: NetworkConfig = NetworkConfig()
+    calibrate: CalibrateConfig = CalibrateConfig()
+    pseudo: PseudoConfig = PseudoConfig()
+    audit: AuditConfig = AuditConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    engine: EngineConfig = EngineConfig()

@@ -1,0 +1,280 @@
+"""The tables a run leaves on disk: columns, types, keys; checked when written and when read.
+
+A table is a Parquet file. Extra columns are allowed only under a contract's `open_prefix`
+(one probability column per finding, for instance).
+"""
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.contracts.errors import ContractError
+
+_START_AGAIN = "bring the file back from a backup, or start again with --overwrite, which keeps labels of people aside"
+SPLITS = ("train", "holdout", "excluded")
+VIEWS = ("PA", "AP", "LL", "unknown")
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Columns, key and allowed values of one table.
+
+    Attributes:
+        name: The table's name; the file is `<name>.parquet`.
+        schema: Columns in order; a non-nullable field refuses nulls.
+        key: Columns whose combination is unique; empty where rows repeat.
+        values: Column to its allowed values.
+        open_prefix: Prefix under which extra columns may stand.
+    """
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...] = ()
+    values: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    open_prefix: str | None = None
+
+    def check(self, table: pa.Table, where: object = None) -> pa.Table:
+        """Return `table` with this contract's column order, or raise `ContractError`."""
+        where = where or self.name
+        missing = [f.name for f in self.schema if f.name not in table.column_names]
+        if missing:
+            raise ContractError(
+                f"columns {missing} are missing",
+                where=where,
+                fix="it is of another version, or was changed by hand; `cxr-ssl run --resume` writes it again",
+            )
+        extra = [c for c in table.column_names if c not in self.schema.names]
+        stray = [c for c in extra if self.open_prefix is None or not c.startswith(self.open_prefix)]
+        if stray:
+            raise ContractError(f"unknown columns {stray}", where=where)
+        for field in self.schema:
+            column = table.column(field.name)
+            if column.type != field.type:
+                raise ContractError(f"column {field.name} is {column.type}, not {field.type}", where=where)
+            if not field.nullable and column.null_count:
+                raise ContractError(f"column {field.name} has {column.null_count} nulls", where=where)
+        for name, allowed in self.values:
+            found = set(pc.unique(table.column(name)).to_pylist()) - {None}
+            if found - set(allowed):
+                raise ContractError(f"column {name} holds {sorted(found - set(allowed))}", where=where)
+        if self.key and len(table.group_by(list(self.key)).aggregate([])) != len(table):
+            raise ContractError(f"rows repeat on {self.key}", where=where)
+        return table.select([*self.schema.names, *extra])
+
+    def write(self, folder: Path, table: pa.Table) -> Path:
+        """Check `table` and write it to `folder/<name>.parquet` in one atomic step."""
+        path = folder / f"{self.name}.parquet"
+        write_parquet(path, self.check(table, path))
+        return path
+
+    def read(self, folder: Path) -> pa.Table:
+        """Read and check `folder/<name>.parquet`."""
+        path = folder / f"{self.name}.parquet"
+        try:
+            with path.open("rb") as stream:  # opened once: another process may put a new table in its place
+                table = pq.read_table(stream)
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise ContractError(f"the table cannot be read: {reason}", where=path, fix=_START_AGAIN) from error
+        return self.check(table, path)
+
+    def empty(self) -> pa.Table:
+        """A table of this contract without rows."""
+        return self.schema.empty_table()
+
+
+def _col(name: str, kind: pa.DataType, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable)
+
+
+def _key(name: str) -> pa.Field:
+    return _col(name, pa.string(), nullable=False)
+
+
+MANIFEST = Contract(
+    "manifest",
+    pa.schema(
+        [
+            _key("image_id"),  # 16 hex digits of SHA-256 over the path inside the pool and the content's SHA-256
+            _key("uri"),  # where the scan is read from
+            _key("path"),  # path inside the pool, for people
+            _col("sha256", pa.string()),  # of the file's bytes; null when it could not be read
+            _col("phash", pa.string()),  # 64-bit DCT perceptual hash, 16 hex digits; null when quarantined
+            _col("picture_hash", pa.string()),  # 2 x 256 bits that only copies share, 128 hex digits; null likewise
+            _col("width_px", pa.int32()),
+            _col("height_px", pa.int32()),
+            _col("bit_depth", pa.int16()),
+            _col("format", pa.string()),
+            _key("view"),
+            _col("patient_id", pa.string()),  # salted hash; null = unknown
+            _col("source", pa.string()),
+            _col("population", pa.string()),
+            _col("age_years", pa.float32()),
+            _col("sex", pa.string()),
+            _key("status"),
+            _col("reason", pa.string()),
+        ]
+    ),
+    key=("image_id",),
+    values=(("status", ("ok", "quarantined")), ("view", VIEWS)),
+)
+
+# What the pool itself says; kept apart from the manifest so that no stage sees a label by accident.
+POOL_LABELS = Contract(
+    "pool_labels",
+    pa.schema([_key("image_id"), _col("label", pa.string()), _col("pool_split", pa.string())]),
+    key=("image_id",),
+)
+
+DUPLICATES = Contract(
+    "duplicates",
+    pa.schema(
+        [
+            _key("image_id"),
+            _key("group_id"),  # the unit that is never split: patient, exact and near duplicates joined
+            _key("canonical_id"),  # first scan of the same picture in manifest order; itself when unique
+            _key("kind"),
+            _col("distance_bits", pa.int16()),  # picture hashes' distance to the canonical scan, 0 to 127
+        ]
+    ),
+    key=("image_id",),
+    values=(("kind", ("unique", "exact", "near")),),
+)
+
+SPLIT_TABLE = Contract(
+    "splits",
+    pa.schema([_key("image_id"), _key("group_id"), _key("split"), _col("reason", pa.string())]),
+    key=("image_id",),
+    values=(("split", SPLITS),),
+)
+
+CLUSTERS = Contract(
+    "clusters",
+    pa.schema(
+        [
+            _key("image_id"),
+            _col("cluster", pa.int32(), nullable=False),
+            _col("similarity", pa.float32(), nullable=False),  # cosine to the centroid, -1..1
+            _col("x", pa.float32(), nullable=False),  # 2-D projection for people
+            _col("y", pa.float32(), nullable=False),
+        ]
+    ),
+    key=("image_id",),
+)
+
+QUEUE = Contract(
+    "queue",
+    pa.schema(
+        [
+            _key("image_id"),
+            _col("rank", pa.int32(), nullable=False),  # 1 = first
+            _key("kind"),  # never shown to an annotator: the uniform slice must stay blind; see queues.KINDS
+            _col("cluster", pa.int32()),
+            _col("score", pa.float32()),  # the strategy's own score, e.g. typicality
+            _col("proposed", pa.string()),  # pseudo-label proposed before the expert was asked; null = none
+        ]
+    ),
+    key=("image_id",),
+    values=(("kind", ("representative", "uniform", "holdout", "recheck", "dispute", "doubt")),),
+)
+
+LABELS = Contract(
+    "labels",
+    pa.schema(
+        [
+            _key("image_id"),
+            _key("finding"),
+            _col("value", pa.float32(), nullable=False),  # 1 present, 0 absent, NaN no information
+            _key("origin"),
+            _key("annotator"),
+            _col("answer", pa.int64(), nullable=False),  # rows of one answer share it; later is larger; -1 = pseudo
+            _col("reply", pa.string()),  # as the expert put it: a class, or why there is none; null for a pseudo-label
+            _col("certainty", pa.string()),  # sure or unsure; null where it was not said
+            _col("round", pa.int32(), nullable=False),  # 0 = given with the pool
+            _col("probability", pa.float32()),  # of a pseudo-label, calibrated; null for an expert
+            _col("time", pa.timestamp("ms", tz="UTC")),
+        ]
+    ),
+    values=(("origin", ("expert", "pseudo")), ("certainty", ("sure", "unsure"))),
+)
+
+PSEUDO = Contract(
+    "pseudo",
+    pa.schema(
+        [
+            _key("image_id"),
+            _key("finding"),  # the class proposed
+            _col("probability", pa.float32(), nullable=False),  # calibrated, of that class
+            _col("threshold_prob", pa.float32(), nullable=False),  # of that class; > 1 when none is safe
+            _key("decision"),  # accept: passes the estimate; queue: unsure, worth an expert; leave: neither
+            _col("admitted", pa.bool_(), nullable=False),  # accepted and let through by the gate
+        ]
+    ),
+    key=("image_id",),
+    values=(("decision", ("accept", "queue", "leave")),),
+)
+
+PREDICTIONS = Contract(
+    "predictions",
+    pa.schema(
+        [
+            _key("image_id"),
+            _key("split"),
+            _col("round", pa.int32(), nullable=False),
+            _key("predicted"),  # finding chosen at the operating point
+        ]
+    ),
+    key=("image_id",),
+    values=(("split", SPLITS),),
+    open_prefix="prob_",
+)
+
+CONTRACTS = (
+    MANIFEST,
+    POOL_LABELS,
+    DUPLICATES,
+    SPLIT_TABLE,
+    CLUSTERS,
+    QUEUE,
+    LABELS,
+    PSEUDO,
+    PREDICTIONS,
+)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file in one atomic, durable step: temporary file, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text in one atomic, durable step."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file in one atomic, durable step; the same table gives the same bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(path, sink.getvalue().to_pybytes())
+
+
+BLIND_CHECKS = ("uniform", "recheck")  # drawn uniformly from what was proposed
+
+DISPUTE, DOUBT = "dispute", "doubt"
+
+SECOND_LOOKS = (DISPUTE, DOUBT)  # answered before

@@ -1,0 +1,112 @@
+"""The sealed holdout in detail, once, after the last round: `evaluation.json`.
+
+Legend: S scored scans, C findings.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.audit import stage
+from pipeline.audit.audited_pool import Subject, named, open_subject
+from pipeline.audit.checks import unlabelled_slices
+from pipeline.contracts.tables import PREDICTIONS, write_text
+from pipeline.labels import holdout as labels_holdout
+from pipeline.labels.classes import findings_of
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.run_files import last_round
+
+FILE = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scans of known class with a model's answer.
+
+    Attributes:
+        ids_S: image_id of each.
+        group_S: Patient group.
+        class_S: Index of the true class.
+        prob_SC: Calibrated probabilities.
+        predicted_S: Class at the operating point.
+    """
+
+    findings: tuple[str, ...]
+    ids_S: list[str]
+    group_S: list[str]
+    class_S: NDArray[np.int64]
+    prob_SC: NDArray[np.float64]
+    predicted_S: NDArray[np.int64]
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Write `evaluation.json` of the last round's model, and the audit's last word."""
+    scored = holdout(ctx)
+    path = ctx.folder / FILE
+    if scored is None:
+        path.unlink(missing_ok=True)
+    else:
+        labels_holdout.log_read(ctx.folder, "evidence", None, len(scored.ids_S))
+        scope = {"kind": "holdout", "pool": ctx.config.pool.uri, "round": last_round(ctx.folder)}
+        write_text(path, json.dumps(detailed(ctx, scored, open_subject(ctx), scope), indent=1))
+    stage.conclude(ctx)
+    found = stage.read(ctx.folder) or {}
+    return {"num_scored": len(scored.ids_S) if scored else 0, "verdict": found.get("verdict")}
+
+
+def holdout(ctx: StageContext) -> Scored | None:
+    """The holdout's scans of known class as the run's last model sees them; None before there are any."""
+    if not (ctx.folder / f"{PREDICTIONS.name}.parquet").exists():
+        return None
+    findings = findings_of(ctx)
+    ids, class_N, group_N = labels_holdout.holdout_truth(ctx.folder, findings)
+    table = PREDICTIONS.read(ctx.folder)
+    place = pc.index_in(pa.array(ids, pa.string()), value_set=table["image_id"].combine_chunks())
+    kept = np.flatnonzero(np.asarray(pc.is_valid(place)))
+    if len(kept) == 0:
+        return None
+    rows = table.take(place.drop_null())
+    prob_SC = np.stack([np.asarray(rows[f"prob_{f}"], dtype=np.float64) for f in findings], axis=1)
+    index = {finding: c for c, finding in enumerate(findings)}
+    return Scored(
+        findings=findings,
+        ids_S=[ids[i] for i in kept],
+        group_S=[group_N[i] for i in kept],
+        class_S=class_N[kept],
+        prob_SC=prob_SC / prob_SC.sum(axis=1, keepdims=True),
+        predicted_S=np.array([index[f] for f in rows["predicted"].to_pylist()], dtype=np.int64),
+    )
+
+
+def detailed(ctx: StageContext, scored: Scored, subject: Subject, scope: dict[str, Any]) -> dict[str, Any]:
+    """All that `evaluation.json` says of scored scans."""
+    from pipeline.evidence import full
+
+    config = ctx.config.evaluate
+    found = full.full(
+        scored.prob_SC,
+        scored.predicted_S,
+        scored.class_S,
+        scored.findings,
+        scored.group_S,
+        _slices(subject, scored.ids_S),
+        prevalences=config.prevalences,
+        num_bootstrap=config.num_bootstrap,
+        rng=ctx.rng("evaluate", scope["round"]),  # so the round's own intervals come out again
+    )
+    sizes = {"num_scans": len(scored.ids_S), "num_groups": len(set(scored.group_S)), "findings": list(scored.findings)}
+    return {"scope": scope | sizes, **found}
+
+
+def _slices(subject: Subject, ids_S: list[str]) -> Mapping[str, list[str]]:
+    place = {image_id: row for row, image_id in enumerate(subject.image_id_N)}
+    rows = np.array([place[image_id] for image_id in ids_S], dtype=np.int64)
+    return {
+        by: [str(name) for name in named(values_N[rows])] for by, values_N in unlabelled_slices.columns(subject).items()
+    }

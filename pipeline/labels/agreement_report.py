@@ -1,0 +1,161 @@
+"""How annotators agree, as files of a run: `agreement.json` and the counts that the status shows."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.contracts.answers import REJECTIONS
+from pipeline.contracts.tables import write_text
+from pipeline.labels import verdicts
+from pipeline.labels.journal import Given, Journal
+from pipeline.labels.reading_matrix import (
+    Readings,
+    group_of_scans,
+    is_train,
+    last_learnt_round,
+    latest_probabilities,
+    of_people,
+    steered_readings,
+)
+from pipeline.labels.training_labels import MAX_DOUBTS, doubts
+from pipeline.measures import agreement, consensus
+from pipeline.measures.agreement import TwoReaders
+from pipeline.runtime import run_files
+from pipeline.runtime.finding_folders import whole_of
+from pipeline.runtime.run_files import PREANNOTATED
+
+AGREEMENT = "agreement.json"
+
+NUM_BOOTSTRAP = 1000
+
+
+def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap: int) -> dict[str, Any] | None:
+    """How far people agree, with each other and with themselves; None where nobody has answered.
+
+    Returns:
+        {"num_annotators","share","fleiss","krippendorff": measures as `agreement.Agreement`; "pairs": [{"annotators",
+        "share","cohen"}]; "intra": [{"annotator","share","cohen"}]; "suspects": [{"annotator","agreement","others",
+        "gap_ci95","num_scans"}]; "quality": {annotator: CROWDLAB's, 0..1}, empty where it had too little to go by}.
+    """
+    found = of_people(folder, table, findings)
+    if not found.ids_N:
+        return None
+    group_N = group_of_scans(folder, found.ids_N)
+    rng = np.random.default_rng(0)  # the draws of an interval; the same answers give the same one
+    every = agreement.overall(found.first_NM, group_N, len(findings), num_bootstrap, rng)
+    pairs = [{"annotators": [found.annotators[a], found.annotators[b]]} | _two(t) for (a, b), t in every.pairs.items()]
+    suspects = consensus.suspect_annotators(found.first_NM, group_N)
+    return {
+        "num_annotators": len(found.annotators),
+        "share": asdict(every.share),
+        "fleiss": asdict(every.fleiss),
+        "krippendorff": asdict(every.krippendorff),
+        "pairs": [pair for pair in pairs if pair["share"]["num_scans"]],
+        "intra": _intra(folder, table, findings, num_bootstrap),
+        "suspects": [asdict(s) | {"annotator": found.annotators[s.annotator]} for s in suspects],
+        "quality": _quality(folder, found, findings),
+    }
+
+
+def annotators(folder: Path) -> list[dict[str, Any]]:
+    """What each person has answered so far, by name.
+
+    Returns:
+        [{"annotator","num_answers","num_round" of the latest queue,"num_rejected","num_unsure","seconds_per_scan"}].
+    """
+    standing, round_index = Journal.open(folder).active(), run_files.latest_round(folder)
+    names = sorted({one.answer.annotator for one in standing})
+    return [_annotator(name, standing, round_index) for name in names]
+
+
+def save_summary(folder: Path, table: pa.Table, findings: Sequence[str]) -> None:
+    """Write `agreement.json`: who labelled, how far they agree, what they held to be no good."""
+    agreed = agreement_of(folder, table, findings, NUM_BOOTSTRAP)
+    doubtful = doubts(folder, table, findings, MAX_DOUBTS)
+    save_counts(folder, table, len(verdicts.disagreements(table)), agreement=agreed, doubts=doubtful)
+
+
+def save_counts(
+    folder: Path,
+    table: pa.Table,
+    num_disagreements: int,
+    agreement: dict[str, Any] | None = None,
+    doubts: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Write `agreement.json` from what is known already; of independent findings the parts tell how far they agree."""
+    found = {
+        "annotators": annotators(folder),
+        "num_disagreements": num_disagreements,
+        "rejections": dict(sorted(Counter(verdicts.rejections(table).values()).items())),
+        "agreement": agreement,
+        "doubts": list(doubts),
+        **_seeing(folder),
+    }
+    write_text(folder / AGREEMENT, json.dumps(found, indent=1, ensure_ascii=False))
+
+
+def _seeing(folder: Path) -> dict[str, int]:
+    """Answers given by somebody who could see why the scan was chosen, and scans handed out with the model's answer."""
+    journal = Journal.open(folder)
+    shown = [
+        json.loads(path.read_text("utf-8"))
+        for path in ((whole_of(folder) or folder) / "rounds").glob(f"*/{PREANNOTATED}")
+    ]
+    return {
+        "num_not_blind": sum(not journal.batches[one.batch].blind for one in journal.active()),
+        "num_preannotated": sum(map(len, shown)),
+    }
+
+
+def _quality(folder: Path, found: Readings, findings: Sequence[str]) -> dict[str, float]:
+    train_N = is_train(folder, found.ids_N)
+    prob_NC = latest_probabilities(folder, last_learnt_round(folder), found.ids_N, findings)
+    quality_M = consensus.consensus(found.first_NM[train_N], prob_NC[train_N]).annotator_quality_M
+    return {name: float(q) for name, q in zip(found.annotators, quality_M, strict=True) if np.isfinite(q)}
+
+
+def _annotator(name: str, standing: list[Given], round_index: int | None) -> dict[str, Any]:
+    mine = [one.answer for one in standing if one.answer.annotator == name]
+    seconds = [answer.seconds for answer in mine if answer.seconds is not None]
+    return {
+        "annotator": name,
+        "num_answers": len(mine),
+        "num_round": sum(answer.round_index == round_index for answer in mine),
+        "num_rejected": sum(answer.reply in REJECTIONS for answer in mine),
+        "num_unsure": sum(answer.certainty == "unsure" for answer in mine),
+        "seconds_per_scan": round(median(seconds), 1) if seconds else None,
+    }
+
+
+def _intra(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap: int) -> list[dict[str, Any]]:
+    people = verdicts.people_rows(table).select(["image_id", "annotator", "round", "reply"]).to_pandas()
+    steered = steered_readings(folder)
+    people = people[[key not in steered for key in zip(people["image_id"], people["round"], strict=True)]]
+    last = people.drop_duplicates(["image_id", "annotator", "round"], keep="last")
+    both = last.groupby(["image_id", "annotator"], sort=True)["reply"].agg(["first", "last", "size"])
+    both = both[both["size"] > 1].reset_index()
+    names = sorted(set(both["annotator"]))
+    index = {finding: c for c, finding in enumerate(findings)}
+    if not names:
+        return []
+    found = agreement.intra(
+        [index.get(reply, -1) for reply in both["first"]],
+        [index.get(reply, -1) for reply in both["last"]],
+        [names.index(name) for name in both["annotator"]],
+        group_of_scans(folder, both["image_id"].tolist()),
+        len(findings),
+        num_bootstrap,
+        np.random.default_rng(0),
+    )
+    return [{"annotator": names[who]} | _two(two) for who, two in found.items()]
+
+
+def _two(two: TwoReaders) -> dict[str, Any]:
+    return {"share": asdict(two.share), "cohen": asdict(two.kappa)}

@@ -1,0 +1,123 @@
+"""The classes of a run, checked as soon as the pool has been read."""
+
+from pipeline.contracts import finding_line
+from pipeline.contracts.answers import reply_of
+from pipeline.contracts.config import PoolConfig
+from pipeline.contracts.errors import InputError
+from pipeline.contracts.finding_line import normal_first
+from pipeline.contracts.tables import POOL_LABELS
+from pipeline.labels import label_table
+from pipeline.measures.certify import POOLED
+from pipeline.runtime.context import StageContext
+
+
+def check_labels(ctx: StageContext) -> None:
+    """Refuse a pool that cannot name its classes, or an oracle with nothing to reveal.
+
+    Raises:
+        InputError: saying what is missing.
+    """
+    label_table.check_people(ctx.folder, findings_of(ctx))
+    if ctx.config.oracle and POOL_LABELS.read(ctx.folder)["label"].null_count == len(POOL_LABELS.read(ctx.folder)):
+        raise InputError(
+            "the pool has no labels to reveal", where="oracle", fix="leave --oracle out, and label the queue"
+        )
+
+
+def findings_of(ctx: StageContext) -> tuple[str, ...]:
+    """The classes: as configured, else the pool's labels in sorted order with a normal class first.
+
+    Independent findings come as `finding_line.Independent`; in the folder of one of them, as the two classes of its
+    question.
+
+    Raises:
+        InputError: when there are fewer than two, or the pool holds labels outside the configured ones.
+    """
+    pool = ctx.config.pool
+    found = sorted(set(POOL_LABELS.read(ctx.folder)["label"].to_pylist()) - {None})
+    if pool.finding is not None:
+        return finding_line.question(pool.finding)
+    if pool.findings_are == "independent":
+        return _independent(pool.findings, found)
+    given = pool.findings
+    if given is not None:
+        stray = sorted(set(found) - set(given))
+        if stray:
+            raise InputError(
+                "the pool holds labels outside pool.findings",
+                value=stray,
+                where="pool.findings",
+                fix="add them there",
+            )
+        return _safe(given)
+    if len(found) < 2:
+        raise InputError(
+            "one class only, there is nothing to tell apart"
+            if found
+            else "the pool has no labels that name the classes",
+            value=found[0] if found else None,
+            where="pool.findings",
+            fix="name the classes, e.g. --set 'pool.findings=[normal, pneumonia]'",
+        )
+    return _safe(normal_first(found))
+
+
+def asked_for(pool: PoolConfig) -> tuple[str, ...]:
+    """The classes a configuration names, labelled or not."""
+    return finding_line.question(pool.finding) if pool.finding is not None else pool.findings or ()
+
+
+def _independent(given: tuple[str, ...] | None, lines: list[str]) -> finding_line.Independent:
+    """The findings: as configured, else those that the pool's lines name (every line names all of them)."""
+    names = given or (tuple(finding_line.read(lines[0])) if lines else ())
+    if not names:
+        raise InputError(
+            "the pool has no labels that name the findings",
+            where="pool.findings",
+            fix="name them, e.g. --set 'pool.findings=[effusion, nodule]'",
+        )
+    strange = [name for name in names if set(name) & set(finding_line.RESERVED) or name.startswith("?")]
+    if strange:
+        raise InputError(
+            f"a finding may not hold {' '.join(finding_line.RESERVED)} or start with ?",
+            value=strange[0],
+            where="pool.findings",
+            fix="rename it",
+        )
+    plain = [finding_line.plain(name) for name in names]
+    if len(set(plain)) < len(plain):
+        twice = [name for name in names if plain.count(finding_line.plain(name)) > 1]
+        raise InputError(
+            "two findings differ in case or blanks alone", value=twice, where="pool.findings", fix="rename one of them"
+        )
+    empty = [name for name in names if name.casefold() in finding_line.NONE_NAMES]
+    if empty:
+        raise InputError(
+            "this says that there is no finding; scans without one need no name",
+            value=empty[0],
+            where="pool.findings",
+            fix="leave it out",
+        )
+    return finding_line.Independent(_safe(names))
+
+
+def _safe(findings: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse names that annotators or their spreadsheets would take for something else."""
+    if POOLED in findings:
+        raise InputError(
+            "this name stands for all classes", value=POOLED, where="pool.findings", fix="rename the class"
+        )
+    taken = [finding for finding in findings if reply_of(finding, ()) is not None]
+    if taken:
+        raise InputError(
+            "this answer says that there is no class", value=taken[0], where="pool.findings", fix="rename the class"
+        )
+    formulas = [finding for finding in findings if finding[:1] in "=+-@" or not finding.strip()]
+    if formulas:
+        raise InputError(
+            "a finding may not be blank or start with = + - @",
+            value=formulas[0],
+            where="pool.findings",
+            fix="rename it in the pool",
+        )
+    return findings

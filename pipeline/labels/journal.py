@@ -1,0 +1,268 @@
+"""The journal of what people answered: `answers.jsonl`, an event or a list of events a line, only ever added to.
+
+It is the truth; `labels.parquet` is made from it. An answer is in it, on disk, before anybody is told that it was
+saved. Nothing is taken out: what was taken back is an event of its own, and the answer stays on record. What was
+written at once is one line, so that a crash leaves all of an import or nothing.
+"""
+
+import datetime as dt
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pipeline.contracts.answers import Answer
+from pipeline.contracts.errors import RunDirError
+
+log = logging.getLogger(__name__)
+FILE, LOCK = "answers.jsonl", ".answers.lock"
+LOCK_SECONDS = 30.0  # an append takes milliseconds; whoever holds the lock longer hangs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Answers that came together: one import, or one annotator's sitting at the page.
+
+    Attributes:
+        name: Number in the order of arrival, as text; `labels undo` takes it.
+        kind: import, page, or adopted (found in a label table without a journal).
+        time: When it was begun, UTC.
+        files: Names of the files imported.
+        hashes: SHA-256 of each, 16 hex digits.
+        blind: Whether annotators were kept from learning why a scan was chosen, as far as the journal can know.
+    """
+
+    name: str
+    kind: str
+    time: dt.datetime
+    files: tuple[str, ...] = ()
+    hashes: tuple[str, ...] = ()
+    blind: bool = True
+
+
+@dataclass(frozen=True)
+class Given:
+    """An answer as the journal holds it."""
+
+    key: str
+    answer: Answer
+    batch: str
+
+
+@dataclass
+class Journal:
+    """All events of a run's journal, read as far as it was written.
+
+    Attributes:
+        folder: Run directory.
+        batches: By name, in the order of arrival.
+        given: Every answer by its key, in the order of arrival.
+        retracted: Keys of answers taken back.
+        undone: Batch name to when it was undone.
+        requests: Names of wishes to take an answer back, each with the answer's key.
+    """
+
+    folder: Path
+    batches: dict[str, Batch] = field(default_factory=dict)
+    given: dict[str, Given] = field(default_factory=dict)
+    retracted: set[str] = field(default_factory=set)
+    undone: dict[str, dt.datetime] = field(default_factory=dict)
+    requests: dict[str, str] = field(default_factory=dict)
+    _offset: int = 0
+    _lines: int = 0
+
+    @classmethod
+    def open(cls, folder: Path) -> "Journal":
+        """The journal of a run; empty before the first answer."""
+        journal = cls(folder)
+        journal.refresh()
+        return journal
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder / FILE
+
+    def refresh(self) -> bool:
+        """Read what was added since the last look; True when there was something.
+
+        Raises:
+            RunDirError: when a line is no event, or the file has become shorter.
+        """
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size < self._offset:
+            raise RunDirError("is shorter than it was", where=self.path, fix="bring it back from a backup")
+        if size == self._offset:
+            return False
+        with self.path.open("rb") as stream:
+            stream.seek(self._offset)
+            data = stream.read()
+        whole = data[: data.rfind(b"\n") + 1]  # a last line without its end was never acknowledged
+        lines = whole.splitlines()
+        for number, line in enumerate(lines, start=self._lines + 1):
+            self._take(line, number)
+        self._lines += len(lines)
+        self._offset += len(whole)
+        return bool(whole)
+
+    def active(self) -> list[Given]:
+        """Answers that stand: not retracted, their batch not undone; in the order of arrival."""
+        return [one for one in self.given.values() if self.stands(one)]
+
+    def stands(self, one: Given) -> bool:
+        """Whether an answer was neither retracted nor undone with its batch."""
+        return one.key not in self.retracted and one.batch not in self.undone
+
+    def imported(self, digest: str) -> bool:
+        """Whether a file of this hash came in before, and that import stands."""
+        return any(digest in batch.hashes and batch.name not in self.undone for batch in self.batches.values())
+
+    def spelling(self, annotator: str) -> str:
+        """The name as she spelt it first: `ann` and `Ann` are one person."""
+        known = {one.answer.annotator.casefold(): one.answer.annotator for one in reversed(self.given.values())}
+        return known.get(annotator.casefold(), annotator)
+
+    @contextmanager
+    def writing(self) -> Iterator["Journal"]:
+        """Hold the journal's lock, having read everything that others wrote.
+
+        Raises:
+            RunDirError: when another process holds it for long, or it cannot be written.
+        """
+        lock = FileLock(self.folder / LOCK, timeout=LOCK_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunDirError(
+                "another process has been writing answers for long", where=self.path, fix="stop it and try again"
+            ) from None
+        try:
+            self.refresh()
+            yield self
+        finally:
+            lock.release()
+
+    def begin(self, kind: str, *, files: Sequence[str] = (), hashes: Sequence[str] = (), blind: bool = True) -> Batch:
+        """A new batch, not written yet: `add` writes it along with its first answers. Call it while `writing`."""
+        return Batch(str(len(self.batches) + 1), kind, now(), tuple(files), tuple(hashes), blind)
+
+    def add(self, batch: Batch, answers: Sequence[Answer]) -> int:
+        """Write answers of a batch, durably; those of a known key are left out. Call it while `writing`.
+
+        Returns:
+            How many were new.
+
+        Raises:
+            OSError: when the disk is full; then nothing was added.
+        """
+        fresh: dict[str, Given] = {}
+        for answer in answers:
+            key = answer.key or f"{batch.name}.{len(self.given) + len(fresh) + 1}"
+            if key not in self.given:
+                fresh.setdefault(key, Given(key, answer, batch.name))
+        events = [] if batch.name in self.batches else [_batch_event(batch)]
+        self._append([*events, *(_answer_event(one) for one in fresh.values())])
+        return len(fresh)
+
+    def retract(self, key: str, request: str | None = None) -> None:
+        """Take one answer back; `request` names this wish, so that a repeated one is known. While `writing`."""
+        self._append([{"event": "retract", "key": key, "request": request, "time": _text(now())}])
+
+    def undo(self, batch: str) -> None:
+        """Take a whole batch back. While `writing`."""
+        self._append([{"event": "undo", "batch": batch, "time": _text(now())}])
+
+    def _append(self, events: Sequence[dict[str, Any]]) -> None:
+        if not events:
+            return
+        data = (json.dumps(events if len(events) > 1 else events[0], ensure_ascii=False) + "\n").encode()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            torn = os.fstat(descriptor).st_size - self._offset
+            if torn:
+                log.warning("%s: %d bytes of a line that was never finished are dropped", self.path.name, torn)
+            os.ftruncate(descriptor, self._offset)
+            os.lseek(descriptor, self._offset, os.SEEK_SET)
+            try:
+                _write_all(descriptor, data)
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, self._offset)
+                raise
+        finally:
+            os.close(descriptor)
+        self.refresh()
+
+    def _take(self, line: bytes, number: int) -> None:
+        try:
+            found = json.loads(line)
+            for event in found if isinstance(found, list) else [found]:
+                self._hear(event)
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunDirError(
+                f"line {number} is no event ({error})",
+                where=self.path,
+                fix="bring the file back from a backup; the tables made from it are left alone",
+            ) from error
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "batch":
+                self.batches[event["batch"]] = _batch(event)
+            case "answer":
+                self.given.setdefault(event["key"], _given(event))
+            case "retract":
+                self.retracted.add(event["key"])
+                if event["request"]:
+                    self.requests[event["request"]] = event["key"]
+            case "undo":
+                self.undone[event["batch"]] = dt.datetime.fromisoformat(event["time"])
+            case other:
+                raise ValueError(f"unknown event {other!r}")
+
+
+def now() -> dt.datetime:
+    """This moment, UTC, to the millisecond."""
+    moment = dt.datetime.now(dt.UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _text(moment: dt.datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="milliseconds")
+
+
+def _moment(text: str | None) -> dt.datetime | None:
+    return None if text is None else dt.datetime.fromisoformat(text)
+
+
+def _batch_event(batch: Batch) -> dict[str, Any]:
+    found = asdict(batch)
+    return {"event": "batch", "batch": found.pop("name")} | found | {"time": _text(batch.time)}
+
+
+def _batch(event: dict[str, Any]) -> Batch:
+    time = dt.datetime.fromisoformat(event["time"])
+    files, hashes = tuple(event["files"]), tuple(event["hashes"])
+    return Batch(event["batch"], event["kind"], time, files, hashes, event.get("blind", True))
+
+
+def _answer_event(one: Given) -> dict[str, Any]:
+    answer = asdict(one.answer) | {"time": _text(one.answer.time)}
+    return {"event": "answer", "batch": one.batch} | answer | {"key": one.key}
+
+
+def _given(event: dict[str, Any]) -> Given:
+    names = ("image_id", "reply", "annotator", "round_index", "certainty", "seconds", "key")
+    answer = Answer(**{name: event[name] for name in names}, time=_moment(event["time"]))
+    return Given(event["key"], answer, event["batch"])

@@ -1,0 +1,318 @@
+"""The label store: who said what of which scan, when. An expert's label beats a pseudo-label, always.
+
+`labels.parquet` holds the answers that stand and the pseudo-labels of the latest round. Answers of people come from
+the journal (`labels/journal.py`), which is never shortened; those of the pool and the oracle are written here. The
+pseudo rows are replaced each round (their history is in `rounds/RR/pseudo.parquet`).
+
+People's rows are in the order of scan, annotator, round: the same answers give the same bytes, whatever the route and
+the order in which they came.
+"""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.contracts import finding_line
+from pipeline.contracts.answers import CANNOT_TELL, POOL, REMARKS, Answer
+from pipeline.contracts.errors import ContractError, RunDirError
+from pipeline.contracts.tables import LABELS
+from pipeline.labels.journal import Journal
+from pipeline.labels.verdicts import answers, by_machine, latest, of_a_person, people_rows, refuse_strange
+
+
+def read(folder: Path) -> pa.Table:
+    """The label table; empty before the first label."""
+    path = folder / f"{LABELS.name}.parquet"
+    if not path.exists():
+        return LABELS.empty()
+    _upgrade(folder, path)
+    return LABELS.read(folder)
+
+
+def add_answers(folder: Path, answers: Sequence[Answer], findings: Sequence[str]) -> int:
+    """Append answers of the pool or an oracle; one that repeats their latest answer for a scan changes nothing.
+
+    A pseudo-label of a scan answered now goes.
+
+    Returns:
+        How many answers were new.
+    """
+    table = read(folder)
+    given = latest(table)
+    first = int(pc.max(table["answer"]).as_py() or 0) + 1 if len(table) else 1
+    fresh = []
+    for answer in answers:
+        key = (answer.image_id, answer.annotator)
+        if given.get(key) != answer.reply:
+            given[key] = answer.reply
+            fresh.append(answer)
+    if fresh:
+        rows = _rows(((answer, first + i) for i, answer in enumerate(fresh)), findings)
+        _write(folder, table, pa.concat_tables([_machine_rows(table), rows, people_rows(table), _pseudo_rows(table)]))
+    return len(fresh)
+
+
+def settle(folder: Path, findings: Sequence[str]) -> bool:
+    """Bring the answers of the journal into the label table; True when that changed it.
+
+    Whoever calls it holds the run's lock. Answers of people in a table without a journal are adopted by it first.
+
+    Raises:
+        InputError: when an answer names a class that is not among `findings`.
+        RunDirError: when the table holds answers that the journal has lost.
+    """
+    table = read(folder)
+    journal = _adopted(folder, table)
+    _refuse_loss(journal, table)
+    people = _people_of(journal, findings)
+    if _same(people, people_rows(table)):
+        return False
+    _write(folder, table, pa.concat_tables([_machine_rows(table), people, _pseudo_rows(table)]), shrinks=True)
+    return True
+
+
+def replace_pseudo(
+    folder: Path,
+    image_ids: np.ndarray,
+    finding_index: np.ndarray,
+    probability: np.ndarray,
+    findings: Sequence[str],
+    round_index: int,
+) -> None:
+    """Replace all pseudo-labels by these, less any scan an expert has answered.
+
+    Args:
+        folder: Run directory.
+        image_ids: (M,) scans.
+        finding_index: (M,) class of each.
+        probability: (M,) calibrated probability of that class.
+        findings: C classes.
+        round_index: The round that made them.
+    """
+    table = read(folder)
+    num, width = len(image_ids), len(findings)
+    value = (np.arange(width)[None, :] == finding_index[:, None]).astype(np.float32)
+    rows = pa.table(
+        {
+            "image_id": np.repeat(image_ids, width),
+            "finding": np.tile(np.array(findings, dtype=object), num),
+            "value": value.ravel(),
+            "origin": ["pseudo"] * (num * width),
+            "annotator": ["model"] * (num * width),
+            "answer": np.full(num * width, -1, np.int64),
+            "reply": pa.nulls(num * width, pa.string()),
+            "certainty": pa.nulls(num * width, pa.string()),
+            "round": np.full(num * width, round_index, np.int32),
+            "probability": np.repeat(probability.astype(np.float32), width),
+            "time": pa.nulls(num * width, LABELS.schema.field("time").type),
+        },
+        schema=LABELS.schema,
+    )
+    _write(folder, table, pa.concat_tables([_machine_rows(table), people_rows(table), rows]))
+
+
+def replace_pseudo_values(folder: Path, rows: pa.Table) -> None:
+    """Replace all pseudo-labels of independent findings, less any finding an expert has spoken of.
+
+    Args:
+        folder: Run directory.
+        rows: Of the `LABELS` contract: one for each scan and finding that has a pseudo-label, value 1 or 0.
+    """
+    table = read(folder)
+    after = pa.concat_tables([_machine_rows(table), people_rows(table), rows]).combine_chunks()
+    after = after.filter(pc.invert(_beaten(after))).combine_chunks()
+    if not _same(after, table) or not _pseudo_rows(after).equals(_pseudo_rows(table)):  # their values say something
+        LABELS.write(folder, after)
+
+
+def answers_of_pool(folder: Path, image_ids: Collection[str], up_to_round: int) -> list[Answer]:
+    """Labels that came with the pool for these scans, maybe after they were asked for: answers too."""
+    return [answer for answer in answers(read(folder), image_ids, up_to_round) if answer.annotator == POOL]
+
+
+def check_people(folder: Path, findings: Sequence[str]) -> None:
+    """Refuse classes that are not those people have named.
+
+    Raises:
+        InputError: naming the answers that would be lost.
+    """
+    replies = {one.answer.reply for one in Journal.open(folder).active()} - {*REMARKS}
+    refuse_strange(_named(replies, findings), findings)
+
+
+def check_table(table: pa.Table, findings: Sequence[str]) -> None:
+    """The same for all that stands in a label table; see `check_people`."""
+    refuse_strange(_named(set(latest(table).values()) - {*REMARKS}, findings), findings)
+
+
+def _people_of(journal: Journal, findings: Sequence[str]) -> pa.Table:
+    """Rows of the answers that stand, in an order that does not depend on how they came."""
+    answers = [one.answer for one in journal.active()]
+    refuse_strange(_named({answer.reply for answer in answers} - {*REMARKS}, findings), findings)
+    answers.sort(key=lambda answer: (answer.image_id, answer.annotator, answer.round_index))  # stable: later is later
+    number: Counter[tuple[str, str]] = Counter()
+    numbered = []
+    for answer in answers:
+        number[answer.image_id, answer.annotator] += 1
+        numbered.append((answer, number[answer.image_id, answer.annotator]))
+    return _rows(numbered, findings)
+
+
+def _rows(numbered: Iterable[tuple[Answer, int]], findings: Sequence[str]) -> pa.Table:
+    rows = [
+        {
+            "image_id": answer.image_id,
+            "finding": finding,
+            "value": values[finding],
+            "origin": "expert",
+            "annotator": answer.annotator,
+            "answer": number,
+            "reply": answer.reply,
+            "certainty": answer.certainty,
+            "round": answer.round_index,
+            "probability": None,
+            "time": answer.time,
+        }
+        for answer, number in numbered
+        for values in (_values(answer, findings),)
+        for finding in findings
+    ]
+    return pa.Table.from_pylist(rows, LABELS.schema).combine_chunks()
+
+
+def _values(answer: Answer, findings: Sequence[str]) -> dict[str, float]:
+    """What an answer says of each finding: 1 present, 0 absent, NaN nothing."""
+    if answer.finding is None:
+        return dict.fromkeys(findings, float("nan"))
+    if isinstance(findings, finding_line.Independent):
+        return dict.fromkeys(findings, float("nan")) | finding_line.read(answer.finding)
+    return {finding: float(finding == answer.finding) for finding in findings}
+
+
+def _named(replies: set[str], findings: Sequence[str]) -> set[str]:
+    """The findings that replies speak of."""
+    if isinstance(findings, finding_line.Independent):
+        return {finding for reply in replies for finding in finding_line.named(reply) or (reply,)}
+    return replies
+
+
+def _adopted(folder: Path, table: pa.Table) -> Journal:
+    """The journal, after it has taken in answers of people that only the table knows (of an older version)."""
+    journal = Journal.open(folder)
+    if journal.given or not len(people := people_rows(table)):
+        return journal
+    columns = ["image_id", "annotator", "answer", "reply", "certainty", "round", "time"]
+    frame = people.select(columns).to_pandas().drop_duplicates(["image_id", "annotator", "answer"])
+    answers = [
+        Answer(row.image_id, row.reply, row.annotator, row.round, _python(row.time), _word(row.certainty))
+        for row in frame.sort_values("answer", kind="stable").itertuples()
+    ]
+    with journal.writing():
+        if not journal.given:
+            journal.add(journal.begin("adopted"), answers)
+    return journal
+
+
+def _refuse_loss(journal: Journal, table: pa.Table) -> None:
+    """Refuse a journal that lacks answers the table was made of: it was shortened, or is another run's."""
+    frame = people_rows(table).select(["image_id", "annotator", "round", "reply"]).to_pandas()
+    had = set(frame.itertuples(index=False, name=None))
+    given = {(a.image_id, a.annotator, a.round_index, a.reply) for a in (one.answer for one in journal.given.values())}
+    if had - given:
+        raise RunDirError(
+            f"lacks {len(had - given)} answers that labels.parquet was made of, so nothing was changed",
+            where=journal.path,
+            fix="bring it back from a backup; without one, move it away, and the answers of the table are taken over",
+        )
+
+
+def _python(moment: object) -> dt.datetime | None:
+    import pandas as pd
+
+    return None if pd.isna(moment) else pd.Timestamp(moment).to_pydatetime()  # type: ignore[call-overload, arg-type]
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _upgrade(folder: Path, path: Path) -> None:
+    """Add the columns that tables of version 0.1 lack; their answers name a class or nothing."""
+    try:
+        names = pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return  # reading the table says what is wrong with it
+    if "reply" in names or "answer" not in names:
+        return
+    table = pq.read_table(path, partitioning=None)
+    frame = table.to_pandas()
+    keys = ["image_id", "annotator", "answer"]
+    chosen = frame[frame["value"] == 1.0].set_index(keys)["finding"]
+    chosen = chosen[~chosen.index.duplicated()]
+    replies = [chosen.get(key, CANNOT_TELL) for key in frame[keys].itertuples(index=False, name=None)]
+    replies = [reply if origin == "expert" else None for reply, origin in zip(replies, frame["origin"], strict=True)]
+    table = table.append_column("reply", pa.array(replies, pa.string()))
+    table = table.append_column("certainty", pa.nulls(len(table), pa.string()))
+    LABELS.write(folder, table.select(LABELS.schema.names))
+
+
+def _scan_and_finding(table: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(table["image_id"], table["finding"], "\0")
+
+
+def _machine_rows(table: pa.Table) -> pa.Table:
+    return table.filter(pc.and_(pc.equal(table["origin"], "expert"), by_machine(table)))
+
+
+def _pseudo_rows(table: pa.Table) -> pa.Table:
+    return table.filter(pc.equal(table["origin"], "pseudo"))
+
+
+def _write(folder: Path, before: pa.Table, after: pa.Table, *, shrinks: bool = False) -> None:
+    """Write, unless an expert row would be lost; pseudo-labels of scans that experts answered go.
+
+    Args:
+        folder: Run directory.
+        before: The table as it is.
+        after: As it is to be.
+        shrinks: Whether answers may have been taken back; they are in the journal.
+    """
+    expert = after.filter(pc.equal(after["origin"], "expert"))
+    had = pc.sum(pc.equal(before["origin"], "expert")).as_py() or 0
+    if len(expert) < had and not shrinks:
+        raise ContractError(f"{had - len(expert)} expert rows would be lost", where="labels")
+    after = after.filter(pc.invert(_beaten(after))).combine_chunks()
+    if not _same(after, before):
+        LABELS.write(folder, after)
+
+
+def _beaten(table: pa.Table) -> pa.ChunkedArray:
+    """Pseudo-labels that give way: of a scan an expert has answered; of independent findings, where one spoke of it.
+
+    A person who was asked for a finding and left it open has spoken; a pool that says nothing of it has not.
+    """
+    expert = table.filter(pc.equal(table["origin"], "expert"))
+    named = {reply: finding_line.named(reply) for reply in pc.unique(expert["reply"]).to_pylist()}
+    lines = pa.array([reply for reply, findings in named.items() if findings], pa.string())
+    is_line = pc.is_in(expert["reply"], value_set=lines)
+    whole = pc.unique(expert.filter(pc.invert(is_line))["image_id"])
+    one = expert.filter(is_line)
+    pairs = [f"{reply}\0{finding}" for reply, findings in named.items() for finding in findings]
+    asked = pc.is_in(
+        pc.binary_join_element_wise(one["reply"], one["finding"], "\0"), value_set=pa.array(pairs, pa.string())
+    )
+    spoken = pc.or_(pc.invert(pc.is_nan(one["value"])), pc.and_(asked, of_a_person(one)))
+    said = pc.unique(_scan_and_finding(one.filter(spoken)))
+    given_way = pc.or_(pc.is_in(table["image_id"], value_set=whole), pc.is_in(_scan_and_finding(table), value_set=said))
+    return pc.and_(given_way, pc.equal(table["origin"], "pseudo"))
+
+
+def _same(one: pa.Table, other: pa.Table) -> bool:
+    """Whether two tables say the same; `value` follows from the other columns, and NaN is not equal to itself."""
+    return bool(one.drop_columns(["value"]).combine_chunks().equals(other.drop_columns(["value"]).combine_chunks()))

@@ -1,0 +1,164 @@
+"""The classifier of a round as files: safetensors, ONNX, and a card in JSON.
+
+A head on a frozen backbone takes embeddings; an adapted network takes scans. `card.json` says which (`input`).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.contracts.config import Config
+from pipeline.contracts.tables import write_bytes, write_text
+from pipeline.learn import network
+from pipeline.learn.head import Head
+from pipeline.learn.network import Trained
+from pipeline.measures.calibrate import at_prevalence
+
+# N scans, D dimensions of the embedding, P features, C findings
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """From features or scans to calibrated probabilities and a class.
+
+    Attributes:
+        model: A fitted head, a network, or the ONNX file of a network that was read from disk.
+        findings: C classes.
+        temperature: Of the logits.
+        prevalence_C: The pool's class shares the probabilities are for.
+        weights_C: Operating point: the class is the argmax of probability over weight.
+        mean_D, basis_DP: From embeddings to features, of a head read from disk.
+    """
+
+    model: Head | Trained | Path
+    findings: tuple[str, ...]
+    temperature: float
+    prevalence_C: np.ndarray
+    weights_C: np.ndarray
+    mean_D: np.ndarray | None = None
+    basis_DP: np.ndarray | None = None
+
+    @property
+    def head(self) -> Head:
+        """The head of a classifier of embeddings."""
+        assert isinstance(self.model, Head), "a network has no head apart from its body"
+        return self.model
+
+    def logits(self, emb_ND: np.ndarray) -> np.ndarray:
+        """Logits (N, C) of embeddings that are not the run's own; only for a head that was loaded."""
+        assert self.mean_D is not None
+        return self.head.logits(((emb_ND - self.mean_D) @ self.basis_DP).astype(np.float32))
+
+    def probabilities(self, logit_NC: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities (N, C)."""
+        return at_prevalence(logit_NC, self.temperature, self.prevalence_C)
+
+    def classes(self, prob_NC: np.ndarray) -> np.ndarray:
+        """Class index at the operating point (N,)."""
+        return np.asarray((prob_NC / self.weights_C).argmax(1))
+
+    def save(self, folder: Path, card: dict[str, Any], basis: tuple[np.ndarray, np.ndarray]) -> None:
+        """Write `model.safetensors`, `model.onnx` and `card.json`.
+
+        Args:
+            folder: Where to.
+            card: What to say of the model besides its own numbers.
+            basis: Mean (D,) and basis (D, P) of the features, see `principal_components.load_basis`.
+        """
+        from safetensors.numpy import save
+
+        if isinstance(self.model, Trained):
+            arrays = network.take(network.whole(self.model))
+            network.export(self.model, folder / "model.onnx", self.temperature, self.prevalence_C, self.findings)
+        else:
+            arrays = self.head.arrays | {"mean_D": basis[0], "basis_DP": basis[1]}
+            write_bytes(folder / "model.onnx", self.to_onnx(*basis))
+        write_bytes(folder / "model.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+        own = {
+            "input": "scan" if isinstance(self.model, Trained) else "embedding",
+            "findings": self.findings,
+            "temperature": self.temperature,
+            "prevalence": self.prevalence_C.tolist(),
+            "operating_weights": self.weights_C.tolist(),
+        }
+        if isinstance(self.model, Trained):
+            design = self.model.design
+            shapes = {name: list(value.shape) for name, value in design.head.arrays.items()}
+            own["network"] = {"num_early": design.num_early, "size_px": design.size_px, "head": shapes}
+        write_text(folder / "card.json", json.dumps(card | own, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Classifier":
+        """Read what `save` wrote."""
+        from safetensors.numpy import load_file
+
+        card = json.loads((folder / "card.json").read_text("utf-8"))
+        rest = (
+            tuple(card["findings"]),
+            card["temperature"],
+            np.array(card["prevalence"]),
+            np.array(card["operating_weights"]),
+        )
+        if card.get("input") == "scan":
+            return cls(folder / "model.onnx", *rest)
+        layers = load_file(folder / "model.safetensors")
+        head = Head({name: value for name, value in layers.items() if name.startswith(("weight", "bias"))})
+        return cls(head, *rest, layers["mean_D"], layers["basis_DP"])
+
+    def to_onnx(self, mean_D: np.ndarray, basis_DP: np.ndarray) -> bytes:
+        """ONNX of embedding (N, D) -> calibrated probability (N, C)."""
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+
+        a = self.head.arrays
+        shift_C = np.log(np.maximum(self.prevalence_C, 1e-12)).astype(np.float32)
+        constants = {
+            "mean": mean_D,
+            "basis": basis_DP,
+            "inverse_temperature": np.float32(1 / self.temperature),
+            "shift": shift_C,
+            **{k: v for k, v in a.items() if k.startswith(("weight", "bias"))},
+        }
+        nodes = [
+            helper.make_node("Sub", ["emb", "mean"], ["centred"]),
+            helper.make_node("MatMul", ["centred", "basis"], ["features"]),
+            helper.make_node("Gemm", ["features", "weight0", "bias0"], ["out0"], transB=1),
+        ]
+        last = "out0"
+        if "weight1" in a:
+            nodes.append(helper.make_node("Relu", ["out0"], ["hidden"]))
+            nodes.append(helper.make_node("Gemm", ["hidden", "weight1", "bias1"], ["out1"], transB=1))
+            last = "out1"
+        nodes += [
+            helper.make_node("Mul", [last, "inverse_temperature"], ["cooled"]),
+            helper.make_node("Add", ["cooled", "shift"], ["shifted"]),
+            helper.make_node("Softmax", ["shifted"], ["probability"], axis=1),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "cxr-ssl head",
+            [helper.make_tensor_value_info("emb", TensorProto.FLOAT, ["n", len(mean_D)])],
+            [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n", len(self.findings)])],
+            [numpy_helper.from_array(np.asarray(value, dtype=np.float32), name) for name, value in constants.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        model.metadata_props.add(key="findings", value=json.dumps(self.findings))
+        onnx.checker.check_model(model)
+        return bytes(model.SerializeToString())
+
+
+def preprocessing(config: Config) -> dict[str, Any]:
+    """From file to input, in words that another program can follow."""
+    return {
+        "size_px": config.preprocess.size_px,
+        "steps": [
+            "decode to one grey channel (colour: ITU-R 601 luminance; alpha dropped; EXIF orientation applied)",
+            "divide by the largest value of the file's type (8 bits 255, 16 bits 65535, 12-bit TIFF 4095)",
+            f"squash the whole scan to {config.preprocess.size_px} x {config.preprocess.size_px}, "
+            "bilinear with antialiasing",
+            "float32, shape (N, 1, S, S); the file itself normalises and repeats the channel",
+        ],
+    }

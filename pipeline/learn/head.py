@@ -1,0 +1,256 @@
+"""The classifier: one training loop, run by a plain Ray task on one worker and by Ray Train on several.
+
+The objective is that of scikit-learn's LogisticRegression with soft targets and sample weights,
+`0.5 * l2 * |W|^2 + sum_i w_i * CE(target_i, softmax(W x_i + b))`, the bias unpenalised. The linear head is convex and
+is fitted to convergence with L-BFGS on all rows; the MLP takes AdamW steps and stops early on a validation set.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from pipeline.contracts.config import TrainConfig
+from pipeline.vectors.principal_components import RMS_NORM
+
+# N scans, P features, C findings, H hidden units
+
+ROWS_AT_ONCE = 16_384
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted head; plain arrays, so that it moves between processes and into a file without torch.
+
+    Attributes:
+        arrays: The layers `weight0`, `bias0` (and `weight1`, `bias1` of an MLP), float32.
+        loss: Training loss after each epoch, per unit of weight.
+        val_loss: Validation loss after each epoch; empty without a validation set.
+    """
+
+    arrays: dict[str, np.ndarray]
+    loss: tuple[float, ...] = ()
+    val_loss: tuple[float, ...] = ()
+
+    def logits(self, x_NP: np.ndarray) -> np.ndarray:
+        """Unnormalised log-probabilities (N, C), float32, a block of rows at a time."""
+        blocks = [
+            self._logits(np.asarray(x_NP[start : start + ROWS_AT_ONCE], dtype=np.float32))
+            for start in range(0, max(len(x_NP), 1), ROWS_AT_ONCE)
+        ]
+        return np.concatenate(blocks)
+
+    def shifted(self, bias_C: np.ndarray) -> "Head":
+        """The same head with `bias_C` (C,) added to its logits."""
+        last = "bias1" if "bias1" in self.arrays else "bias0"
+        moved = (self.arrays[last] + bias_C).astype(np.float32)
+        return replace(self, arrays=self.arrays | {last: moved})
+
+    def _logits(self, x_NP: np.ndarray) -> np.ndarray:
+        a = self.arrays
+        out: np.ndarray = x_NP @ a["weight0"].T + a["bias0"]
+        if "weight1" in a:
+            out = np.maximum(out, 0.0) @ a["weight1"].T + a["bias1"]
+        return out
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows to learn from.
+
+    Attributes:
+        x_NP: Features (see `principal_components`).
+        target_NC: Class probabilities of each row; rows sum to 1.
+        weight_N: Weight of each row, >= 0.
+        l2: Penalty of the weights.
+        val: Optional (features, targets, weights) for early stopping, of other patients.
+    """
+
+    x_NP: np.ndarray
+    target_NC: np.ndarray
+    weight_N: np.ndarray
+    l2: float
+    val: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+
+@dataclass
+class Worker:
+    """One of the processes that train together; alone unless Ray Train started it.
+
+    Attributes:
+        rank: Of this worker.
+        size: Number of workers.
+        sum_: Adds a tensor up over the workers, in place.
+        report: Called after each epoch with (epoch, loss, state).
+        state: What an interrupted loop saved last; None at a fresh start.
+    """
+
+    rank: int = 0
+    size: int = 1
+    sum_: Callable[[Any], Any] = field(default=lambda tensor: tensor)
+    report: Callable[[int, float, dict[str, Any]], None] = field(default=lambda epoch, loss, state: None)
+    state: dict[str, Any] | None = None
+
+
+def train_loop(problem: Problem, config: TrainConfig, seed: int, worker: Worker | None = None) -> Head:
+    """Fit one head.
+
+    Raises:
+        FloatingPointError: when the loss is not finite; the best epoch so far was reported.
+    """
+    import torch
+
+    worker = worker or Worker()
+    own = slice(worker.rank, None, worker.size)
+    x_NP = _tensor(problem.x_NP[own])
+    t_NC, w_N = _tensor(problem.target_NC[own]), _tensor(problem.weight_N[own])
+    total = float(problem.weight_N.sum())
+    generator = torch.Generator().manual_seed(seed)
+    layers = _layers(problem, config, generator)
+    best, best_loss, patience = _copy(layers), float("inf"), config.patience
+    optimizer: Any
+    if config.head == "linear":
+        optimizer = torch.optim.LBFGS(
+            list(layers.values()),
+            max_iter=20,
+            history_size=20,
+            tolerance_grad=1e-5 * total,
+            tolerance_change=1e-9,
+            line_search_fn="strong_wolfe",
+        )
+    else:
+        optimizer = torch.optim.AdamW(list(layers.values()), lr=config.lr, weight_decay=0.0)
+    loss_curve: list[float] = []
+    val_curve: list[float] = []
+    last = config.max_epochs
+    if (saved := worker.state) is not None:
+        _restore(saved, layers, optimizer, generator)
+        loss_curve, val_curve = list(saved["loss"]), list(saved["val"])
+        best, best_loss, patience = saved["best"], saved["best_loss"], saved["patience"]
+        last = len(loss_curve) if saved["finished"] else last
+
+    for epoch in range(len(loss_curve), last):
+        loss = 0.0
+        for rows in _batches(problem, len(x_NP), worker.size, config, generator):
+            mask = _dropout(layers, len(x_NP[rows]), config, generator)
+
+            def closure(rows: Any = rows, mask: Any = mask) -> Any:
+                optimizer.zero_grad()
+                share = len(x_NP[rows]) / max(len(x_NP), 1)
+                objective = _cross_entropy(_forward(layers, x_NP[rows], mask), t_NC[rows], w_N[rows])
+                objective = objective + share / worker.size * 0.5 * problem.l2 * _norm2(layers)
+                objective.backward()
+                for parameter in layers.values():
+                    parameter.grad = worker.sum_(parameter.grad)
+                return worker.sum_(objective.detach())
+
+            loss += float(optimizer.step(closure))
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"the training loss is {loss} in epoch {epoch}")
+        loss_curve.append(loss / total)
+        if problem.val is not None:
+            val_curve.append(_val_loss(problem, layers))
+        score = val_curve[-1] if val_curve else loss_curve[-1]
+        converged = not val_curve and abs(best_loss - score) <= 1e-6 * max(abs(score), 1e-6)
+        if score < best_loss:
+            best, best_loss, patience = _copy(layers), score, config.patience
+        else:
+            patience -= 1
+        finished = converged or patience == 0
+        state = {
+            "layers": _copy(layers),
+            "optimizer": optimizer.state_dict(),
+            "generator": generator.get_state(),
+            "loss": list(loss_curve),
+            "val": list(val_curve),
+            "best": best,
+            "best_loss": best_loss,
+            "patience": patience,
+            "finished": finished,
+        }
+        worker.report(epoch, loss_curve[-1], state)
+        if finished:
+            break
+    arrays = {name: tensor.numpy().copy() for name, tensor in best.items()}
+    return Head(arrays, tuple(loss_curve), tuple(val_curve))
+
+
+def _tensor(values: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(np.array(values, dtype=np.float32))
+
+
+def _layers(problem: Problem, config: TrainConfig, generator: Any) -> dict[str, Any]:
+    import torch
+
+    num_in, num_out = problem.x_NP.shape[1], problem.target_NC.shape[1]
+    widths = [num_in, num_out] if config.head == "linear" else [num_in, config.hidden, num_out]
+    layers = {}
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+        start = torch.zeros(fan_out, fan_in)
+        if config.head == "mlp":
+            start = (
+                torch.randn(fan_out, fan_in, generator=generator) * (2.0 / (RMS_NORM**2 if i == 0 else fan_in)) ** 0.5
+            )
+        layers[f"weight{i}"] = start.requires_grad_()
+        layers[f"bias{i}"] = torch.zeros(fan_out).requires_grad_()
+    return layers
+
+
+def _forward(layers: dict[str, Any], x_NP: Any, mask_NH: Any = None) -> Any:
+    out = x_NP @ layers["weight0"].T + layers["bias0"]
+    if "weight1" in layers:
+        hidden = out.relu() if mask_NH is None else out.relu() * mask_NH
+        out = hidden @ layers["weight1"].T + layers["bias1"]
+    return out
+
+
+def _dropout(layers: dict[str, Any], num_rows: int, config: TrainConfig, generator: Any) -> Any:
+    import torch
+
+    if "weight1" not in layers or config.dropout == 0.0:
+        return None
+    keep = 1.0 - config.dropout
+    return torch.bernoulli(torch.full((num_rows, config.hidden), keep), generator=generator) / keep
+
+
+def _batches(problem: Problem, own_rows: int, size: int, config: TrainConfig, generator: Any) -> Any:
+    """Row sets of one epoch; every worker has the same number of them, or their sums would wait for each other."""
+    import torch
+
+    if config.head == "linear":
+        return [slice(None)]
+    most_rows = -(-len(problem.weight_N) // size)
+    order = torch.randperm(own_rows, generator=generator)
+    return torch.tensor_split(order, -(-most_rows // config.batch_size))
+
+
+def _cross_entropy(logit_NC: Any, target_NC: Any, weight_N: Any) -> Any:
+    return -((target_NC * logit_NC.log_softmax(1)).sum(1) * weight_N).sum()
+
+
+def _norm2(layers: dict[str, Any]) -> Any:
+    return sum((tensor**2).sum() for name, tensor in layers.items() if name.startswith("weight"))
+
+
+def _val_loss(problem: Problem, layers: dict[str, Any]) -> float:
+    import torch
+
+    assert problem.val is not None
+    x_NP, target_NC, weight_N = (_tensor(part) for part in problem.val)
+    with torch.no_grad():
+        return float(_cross_entropy(_forward(layers, x_NP), target_NC, weight_N)) / float(weight_N.sum())
+
+
+def _copy(layers: dict[str, Any]) -> dict[str, Any]:
+    return {name: tensor.detach().clone() for name, tensor in layers.items()}
+
+
+def _restore(saved: dict[str, Any], layers: dict[str, Any], optimizer: Any, generator: Any) -> None:
+    for name, tensor in saved["layers"].items():
+        layers[name].data.copy_(tensor)
+    optimizer.load_state_dict(saved["optimizer"])
+    generator.set_state(saved["generator"])

@@ -1,0 +1,172 @@
+"""A network that learns: late stages of a backbone and a head; as a torch module, as plain arrays, as ONNX."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embeddings import network_stages, onnx_file
+from embeddings.backbones import Backbone
+from pipeline.learn.head import Head
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# N scans, S side in pixels, D dimensions of the embedding, C findings
+
+Arrays = dict[str, np.ndarray]
+OUTPUTS = ("scan", "logit", "probability")  # input and outputs of an exported network
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a network is before it learned.
+
+    Attributes:
+        backbone: Its stages and first weights.
+        num_early: Stages that do not learn.
+        size_px: S.
+        head: First head, on the embedding: `weight0` (C, D) or (H, D) and so on, see `train.Head`.
+    """
+
+    backbone: Backbone
+    num_early: int
+    size_px: int
+    head: Head
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network that learned; plain arrays, so that it moves between processes and into a file without torch.
+
+    Attributes:
+        design: What it was.
+        arrays: The state of `late`, by name.
+    """
+
+    design: Design
+    arrays: Arrays
+
+    def shifted(self, bias_C: np.ndarray) -> "Trained":
+        """The same network with `bias_C` (C,) added to its logits."""
+        moved = (last_bias(self.arrays) + bias_C).astype(np.float32)
+        return replace(self, arrays=self.arrays | {_last_bias_name(self.arrays): moved})
+
+
+def late(design: Design) -> "nn.Module":
+    """The part that learns: activations of stage `num_early` (or grey scans) -> logits (N, C)."""
+    from torch import nn
+
+    class Late(nn.Module):  # type: ignore[misc]
+        """Stages, embedding, head; norms keep the statistics of the pretraining."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(*network_stages.stages(design.backbone)[design.num_early :])
+            self.head = head_module(design.head)
+
+        def forward(self, act_NCHW: Any) -> Any:
+            return self.head(self.body(act_NCHW))
+
+        def train(self, mode: bool = True) -> "Late":
+            super().train(mode)
+            for module in self.body.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+            return self
+
+    return Late()
+
+
+def whole(trained: Trained) -> "nn.Module":
+    """Early stages and what learned: scan (N, 1, S, S) in [0, 1] -> logits (N, C)."""
+    from torch import nn
+
+    design = trained.design
+    learned = late(design)
+    put(learned, trained.arrays)
+    return nn.Sequential(*network_stages.stages(design.backbone)[: design.num_early], learned).eval()
+
+
+def calibrated(module: "nn.Module", temperature: float, prevalence_C: np.ndarray) -> "nn.Module":
+    """A network with two outputs: its logits, and probabilities (N, C) at the pool's prevalence."""
+    import torch
+    from torch import nn
+
+    class Calibrated(nn.Module):  # type: ignore[misc]
+        """Temperature, then the prior; the logits are for balanced classes."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole = module
+            self.register_buffer("log_prior", torch.from_numpy(np.log(np.maximum(prevalence_C, 1e-12))).float())
+
+        def forward(self, scan_N1SS: Any) -> Any:
+            logit_NC = self.whole(scan_N1SS)
+            return logit_NC, (logit_NC / temperature + self.log_prior).softmax(1)
+
+    return Calibrated().eval()
+
+
+def export(
+    trained: Trained, path: Path, temperature: float, prevalence_C: np.ndarray, findings: Sequence[str] = ()
+) -> None:
+    """Write a network that learned as ONNX, see `write`."""
+    write(calibrated(whole(trained), temperature, prevalence_C), trained.design.size_px, path, findings)
+
+
+def write(module: "nn.Module", size_px: int, path: Path, findings: Sequence[str] = ()) -> None:
+    """Write what `calibrated` made as ONNX: scan (N, 1, S, S) -> `logit` (N, C), `probability` (N, C)."""
+    import torch
+
+    properties = {"findings": json.dumps(list(findings))}
+    onnx_file.write(module, torch.zeros(2, 1, size_px, size_px), path, OUTPUTS, properties)
+
+
+def put(module: "nn.Module", arrays: Arrays) -> None:
+    """Load plain arrays into a module of the same shape."""
+    import torch
+
+    module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+
+
+def take(module: "nn.Module") -> Arrays:
+    """The module's state as plain arrays."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
+
+
+def last_bias(arrays: Arrays) -> np.ndarray:
+    """Bias of the logits (C,)."""
+    return arrays[_last_bias_name(arrays)]
+
+
+def _last_bias_name(arrays: Arrays) -> str:
+    return max(name for name in arrays if name.startswith("head.") and name.endswith("bias"))
+
+
+def first_head(head: Head, mean_D: np.ndarray, basis_DP: np.ndarray, temperature: float) -> Head:
+    """A head on features as one on embeddings, with calibrated logits: where a network starts from."""
+    arrays = dict(head.arrays)
+    arrays["weight0"] = (arrays["weight0"] @ basis_DP.T).astype(np.float32)
+    arrays["bias0"] = (arrays["bias0"] - arrays["weight0"] @ mean_D).astype(np.float32)
+    last = "1" if "weight1" in arrays else "0"
+    for name in (f"weight{last}", f"bias{last}"):
+        arrays[name] = (arrays[name] / temperature).astype(np.float32)
+    return Head(arrays)
+
+
+def head_module(head: Head) -> "nn.Module":
+    """A head on embeddings as a torch module: (N, D) -> (N, C)."""
+    import torch
+    from torch import nn
+
+    layers: list[nn.Module] = []
+    for i in range(len(head.arrays) // 2):
+        weight, bias = (torch.from_numpy(np.array(head.arrays[f"{kind}{i}"])) for kind in ("weight", "bias"))
+        linear = nn.Linear(weight.shape[1], weight.shape[0])
+        linear.weight.data, linear.bias.data = weight, bias
+        layers += [nn.ReLU(), linear] if i else [linear]
+    return nn.Sequential(*layers)

@@ -1,0 +1,359 @@
+"""The loop that trains a network, for one worker and for several.
+
+Every worker knows the batches of all and computes its share of each; gradients are added up. So several workers take
+the steps that one would take, up to rounding. After each epoch the whole state is reported: who resumes from it goes
+on as if nothing had happened.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embeddings import augment
+from embeddings.scan_cache import Rows
+from embeddings.torch_training import autocast, decayed, grad_scaler, pick_device, warm_cosine
+from pipeline.contracts.config import NetworkConfig
+from pipeline.learn import network_losses
+from pipeline.learn.head import Worker
+from pipeline.learn.network import Arrays, put, take
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# N scans, B of a batch, C findings
+
+TENTHS = 10
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a network is to learn; positions are rows of `scans`.
+
+    Attributes:
+        scans: Activations or pixels of all scans.
+        row_N: Positions of those to learn from.
+        target_NC: Class probabilities of each.
+        weight_N: Weight of each, >= 0.
+        open_N: Whether neither an expert nor an admitted pseudo-label stands behind the target.
+        sure_C: Probability from which on the network's own answer for an open scan counts, per class.
+        val: Optional (positions, targets, weights) of other patients, to stop early.
+    """
+
+    scans: Rows
+    row_N: np.ndarray
+    target_NC: np.ndarray
+    weight_N: np.ndarray
+    open_N: np.ndarray
+    sure_C: np.ndarray
+    val: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """How a training went.
+
+    Attributes:
+        loss: Mean loss of each epoch.
+        val: Loss after each epoch on the scans to stop by; empty without them.
+        trace: Mean loss of each tenth of an epoch.
+    """
+
+    loss: tuple[float, ...]
+    val: tuple[float, ...]
+    trace: tuple[float, ...] = ()
+
+
+def learn_network(
+    build: Callable[[], "nn.Module"],
+    lesson: Lesson,
+    config: NetworkConfig,
+    seed: int,
+    *,
+    use_gpu: bool | None = None,
+    worker: Worker | None = None,
+) -> tuple[Arrays, Curves]:
+    """Train one network.
+
+    Args:
+        build: Makes it, (B, …) -> (B, C), with its first weights.
+        lesson: What to learn.
+        config: How.
+        seed: Of the order, the views and mixup.
+        use_gpu: See `torch_training.pick_device`.
+        worker: Which of several this is.
+
+    Returns:
+        The best state (the last without scans to stop by) and the curves.
+
+    Raises:
+        FloatingPointError: when the loss is not finite; the last epoch's state was reported.
+    """
+    run = _Run(build, lesson, config, seed, pick_device(use_gpu), worker or Worker())
+    while not run.finished:
+        run.epoch()
+    return run.best, Curves(tuple(run.loss), tuple(run.val), tuple(run.trace))
+
+
+class _Run:
+    """The state of one training."""
+
+    def __init__(
+        self,
+        build: Callable[[], "nn.Module"],
+        lesson: Lesson,
+        config: NetworkConfig,
+        seed: int,
+        device: Any,
+        worker: Worker,
+    ) -> None:
+        import torch
+
+        torch.manual_seed(seed)
+        self.lesson, self.config, self.seed, self.device, self.worker = lesson, config, seed, device, worker
+        self.net = build().to(device, memory_format=torch.channels_last)
+        self.average: Any = _copy(self.net) if config.ema else None
+        weight_N = lesson.weight_N
+        self.target_NC = network_losses.smoothed(lesson.target_NC, config.label_smoothing)
+        if config.balance == "weights":
+            weight_N = network_losses.balanced(lesson.target_NC, weight_N)
+        self.weight_N = weight_N / weight_N.mean()
+        self.steps_an_epoch = max(1, math.ceil(len(lesson.row_N) / config.batch_size))
+        self.optimizer = torch.optim.AdamW(decayed(self.net.named_parameters(), config.weight_decay), lr=config.lr)
+        factor = warm_cosine(config.epochs * self.steps_an_epoch, config.warmup_share)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        self.scaler = grad_scaler(device, config.precision)
+        self.loss: list[float] = []
+        self.val: list[float] = []
+        self.trace: list[float] = []
+        self.best, self.best_val, self.patience = take(self.net), float("inf"), config.patience
+        if worker.state is not None:
+            self._restore(worker.state)
+
+    @property
+    def finished(self) -> bool:
+        stopped = self.lesson.val is not None and self.config.patience > 0 and self.patience <= 0
+        return stopped or len(self.loss) >= self.config.epochs
+
+    def epoch(self) -> None:
+        """One pass over the scans; reports the state."""
+        import torch
+
+        index = len(self.loss)
+        rng = np.random.default_rng([self.seed, index])
+        torch.manual_seed(self.seed + index)  # dropout and stochastic depth go on after a resume as they would have
+        order_N = self._order(rng)
+        self.net.train()
+        total, losses_of_steps = 0.0, []
+        for batch_B in np.array_split(order_N, self.steps_an_epoch):
+            loss = self._step(batch_B, rng)
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss} in epoch {index + 1}; try a smaller network.lr")
+            total += loss * len(batch_B)
+            losses_of_steps.append(loss)
+        if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
+            raise FloatingPointError(f"weights are not finite after epoch {index + 1}; try a smaller network.lr")
+        self.loss.append(total / len(order_N))
+        tenths = np.array_split(np.array(losses_of_steps), min(TENTHS, len(losses_of_steps)))
+        self.trace += [float(part.mean()) for part in tenths]
+        self._look()
+        self.worker.report(index, self.loss[-1], self._state())
+
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
+        """Places of `row_N` in the order of this epoch; every worker draws the same."""
+        num = len(self.lesson.row_N)
+        if self.config.balance != "sampling":
+            return rng.permutation(num)
+        share_N = network_losses.balanced(self.lesson.target_NC, self.lesson.weight_N)
+        return rng.choice(num, num, p=share_N / share_N.sum())
+
+    def _step(self, batch_B: np.ndarray, rng: np.random.Generator) -> float:
+        """One update; the loss is the batch's mean over all workers."""
+        other_B, mix = rng.permutation(batch_B), 1.0
+        if self.config.mixup > 0.0:
+            mix = float(rng.beta(self.config.mixup, self.config.mixup))
+        seed_B = rng.integers(2**62, size=len(batch_B))
+        own = np.arange(len(batch_B))[self.worker.rank :: self.worker.size]
+        self.optimizer.zero_grad(set_to_none=False)
+        loss = self._zero()
+        for part in np.array_split(own, self.config.accumulate):
+            if len(part):
+                loss = loss + self._backward(batch_B[part], other_B[part], mix, seed_B[part], len(batch_B))
+        for parameter in self.net.parameters():
+            parameter.grad = self.worker.sum_(self._grad(parameter))
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        if self.average is not None:
+            self._follow()
+        return float(self.worker.sum_(loss))
+
+    def _backward(self, part: np.ndarray, other: np.ndarray, mix: float, seed: np.ndarray, num: int) -> "Tensor":
+        x, target, weight = self._views(part, seed), self._tensor(self.target_NC[part]), self._weight(part)
+        if self.config.consistency > 0.0:
+            target, weight = self._own_answers(part, target, weight)
+        with autocast(self.device, self.config.precision):
+            if mix < 1.0:
+                x = mix * x + (1.0 - mix) * self._views(other, seed + 1)
+                logit = self.net(x).float()
+                first = network_losses.cross_entropy(logit, target, self.config.focal_gamma) * weight
+                second = network_losses.cross_entropy(
+                    logit, self._tensor(self.target_NC[other]), self.config.focal_gamma
+                )
+                loss = (mix * first + (1.0 - mix) * second * self._weight(other)).sum() / num
+            else:
+                logit = self.net(x).float()
+                loss = (network_losses.cross_entropy(logit, target, self.config.focal_gamma) * weight).sum() / num
+        self.scaler.scale(loss).backward()
+        return loss.detach()
+
+    def _own_answers(self, part: np.ndarray, target: "Tensor", weight: "Tensor") -> tuple["Tensor", "Tensor"]:
+        """For open scans the class the network is sure of on the plain view, else their target (FixMatch)."""
+        import torch
+
+        open_B = torch.from_numpy(self.lesson.open_N[part]).to(self.device)
+        if not bool(open_B.any()):
+            return target, weight
+        with torch.no_grad(), autocast(self.device, self.config.precision):
+            prob_BC = self.net(self._plain(part)).float().softmax(1)
+        sure_B = open_B & (prob_BC >= self._tensor(self.lesson.sure_C)).gather(1, prob_BC.argmax(1)[:, None])[:, 0]
+        answer_BC = torch.nn.functional.one_hot(prob_BC.argmax(1), prob_BC.shape[1]).float()
+        weight = torch.where(sure_B, weight * self.config.consistency, weight)
+        return torch.where(sure_B[:, None], answer_BC, target), weight
+
+    def _views(self, part: np.ndarray, seed: np.ndarray) -> "Tensor":
+        """A random view of each scan: a cached one of activations, a fresh one of pixels."""
+        import torch
+
+        scans, row = self.lesson.scans, self.lesson.row_N[part]
+        if not scans.are_pixels:
+            return self._input(scans.take(row, seed % scans.num_views))
+        x_B1SS = torch.from_numpy(scans.plain(row))
+        made = [
+            augment.views(scan_1SS[None], self.config.augment, torch.Generator().manual_seed(int(s)))
+            for scan_1SS, s in zip(x_B1SS, seed, strict=True)
+        ]
+        return self._input(torch.cat(made).numpy())
+
+    def _plain(self, part: np.ndarray) -> "Tensor":
+        return self._input(self.lesson.scans.plain(self.lesson.row_N[part]))
+
+    def _input(self, array: np.ndarray) -> "Tensor":
+        """(B, C, H, W) on the device."""
+        import torch
+
+        x = torch.from_numpy(array).to(self.device, non_blocking=True)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def _tensor(self, values: np.ndarray) -> "Tensor":
+        import torch
+
+        return torch.from_numpy(np.asarray(values, np.float32)).to(self.device)
+
+    def _weight(self, part: np.ndarray) -> "Tensor":
+        sampled = self.config.balance == "sampling"  # drawn as often as it weighs
+        return self._tensor(np.ones(len(part)) if sampled else self.weight_N[part])
+
+    def _look(self) -> None:
+        """Keep the best state; without scans to stop by, the last one."""
+        net = self.net if self.average is None else self.average
+        if self.lesson.val is None:
+            self.best = take(net)
+            return
+        row, target, weight = self.lesson.val
+        logit = logits(net, self.lesson.scans, row, self.device, self.config)
+        loss_N = network_losses.cross_entropy(self._tensor(logit), self._tensor(target)).cpu().numpy()
+        self.val.append(float((loss_N * weight).sum() / weight.sum()))
+        if self.val[-1] < self.best_val:
+            self.best, self.best_val, self.patience = take(net), self.val[-1], self.config.patience
+        else:
+            self.patience -= 1
+
+    def _follow(self) -> None:
+        import torch
+
+        decay = min(self.config.ema, (self.schedule.last_epoch + 1) / (self.schedule.last_epoch + 10))
+        with torch.no_grad():
+            for slow, quick in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                slow.lerp_(quick, 1.0 - decay)
+            for slow, quick in zip(self.average.buffers(), self.net.buffers(), strict=True):
+                slow.copy_(quick)  # running statistics, where a network keeps them
+
+    def _zero(self) -> "Tensor":
+        import torch
+
+        return torch.zeros((), device=self.device)
+
+    def _grad(self, parameter: Any) -> "Tensor":
+        import torch
+
+        return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "net": self.net.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "loss": list(self.loss),
+            "val": list(self.val),
+            "trace": list(self.trace),
+            "best": _tensors(self.best),
+            "best_val": self.best_val,
+            "patience": self.patience,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.loss, self.val, self.trace = list(state["loss"]), list(state["val"]), list(state["trace"])
+        self.best = {name: tensor.numpy() for name, tensor in state["best"].items()}
+        self.best_val, self.patience = state["best_val"], state["patience"]
+
+
+def logits(net: "nn.Module", scans: Rows, row_N: np.ndarray, device: Any, config: NetworkConfig) -> np.ndarray:
+    """Logits (N, C) of plain views, float32."""
+    import torch
+
+    net.eval()
+    out = []
+    with torch.inference_mode(), autocast(device, config.precision):
+        for start in range(0, len(row_N), config.batch_size):
+            row_B = row_N[start : start + config.batch_size]
+            x = torch.from_numpy(scans.plain(row_B)).to(device)
+            out.append(net(x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
+    net.train()
+    return np.concatenate(out)
+
+
+def logits_of(
+    build: Callable[[], "nn.Module"],
+    arrays: Arrays,
+    scans: Rows,
+    row_N: np.ndarray,
+    config: NetworkConfig,
+    use_gpu: bool | None,
+) -> np.ndarray:
+    """Logits (N, C) of plain views through a network that learned."""
+    net, device = build(), pick_device(use_gpu)
+    put(net, arrays)
+    return logits(net.to(device), scans, row_N, device, config)
+
+
+def _copy(net: "nn.Module") -> Any:
+    import copy
+
+    return copy.deepcopy(net).requires_grad_(False)
+
+
+def _tensors(arrays: Arrays) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}

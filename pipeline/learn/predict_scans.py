@@ -1,0 +1,55 @@
+"""An exported network over scans, shard by shard, on CPUs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embeddings import activations, onnx_file
+from pipeline.runtime.context import StageContext
+
+# N scans, C findings
+
+
+@dataclass(frozen=True)
+class _Scans:
+    """Scans of one prediction task."""
+
+    model: Path
+    uris: tuple[str, ...]
+    output: str
+    size_px: int
+    max_pixels: int
+    num_threads: int
+
+
+def predict(ctx: StageContext, model: Path, uris: Sequence[str], output: str) -> np.ndarray:
+    """Run an exported network over scans, shard by shard: (N, C) of the named output."""
+    config, size = ctx.config, ctx.config.embed.shard_size
+    shards = [
+        _Scans(
+            model,
+            tuple(uris[start : start + size]),
+            output,
+            config.preprocess.size_px,
+            config.pool.max_pixels,
+            config.engine.threads_per_task,
+        )
+        for start in range(0, len(uris), size)
+    ]
+    out: dict[int, np.ndarray] = {}
+    for index, found in ctx.engine.map_shards(_predict_shard, shards):
+        out[index] = found
+        ctx.progress("predict", len(out), len(shards))
+    return np.concatenate([out[index] for index in range(len(shards))])
+
+
+def _predict_shard(shard: _Scans) -> np.ndarray:
+    session = onnx_file.session(shard.model, shard.num_threads)
+
+    def scans() -> Iterator[np.ndarray]:
+        for uri in shard.uris:
+            yield activations.load(uri, shard.size_px, shard.max_pixels)[None]
+
+    return np.concatenate([session.run([shard.output], {"scan": scan})[0] for scan in scans()])

@@ -1,0 +1,147 @@
+"""Pseudo-labels: an estimate admits them to training, a certificate lets them out to others.
+
+Two numbers, never mixed up:
+- the ESTIMATE comes from patient-grouped out-of-fold scores of the expert labels. It is cheap, it may use labels an
+  algorithm chose, and it is good enough to train on;
+- the CERTIFICATE comes from blind expert checks: before the uniform slice of a queue is drawn, the proposals of the
+  round before are frozen; the expert's answers then count how many were right. Its lower bound is a statement about
+  the pool that others may rely on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contracts.config import PseudoConfig
+from pipeline.contracts.tables import BLIND_CHECKS, PSEUDO, QUEUE
+from pipeline.measures.certify import Certificate, certify
+
+# N scans, C findings
+
+NO_GROUPS: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What becomes of each unlabelled scan of the training pool.
+
+    Attributes:
+        class_N: Proposed class.
+        prob_N: Calibrated probability of it, at the pool's prevalence.
+        accepted_N: At or above the class's threshold.
+        admitted_N: Accepted, and let through by the gate.
+        decision_N: accept, queue or leave.
+    """
+
+    class_N: np.ndarray
+    prob_N: np.ndarray
+    accepted_N: np.ndarray
+    admitted_N: np.ndarray
+    decision_N: np.ndarray
+
+
+def decide(
+    prob_NC: np.ndarray, threshold_C: np.ndarray, config: PseudoConfig, admitted_classes: Sequence[bool]
+) -> Decisions:
+    """Accept what passes the estimate, mark the unsure for experts, leave the rest.
+
+    Args:
+        prob_NC: Calibrated probabilities at the pool's prevalence.
+        threshold_C: Per class; above 1 accepts nothing.
+        config: Options.
+        admitted_classes: Whether the gate lets each class through.
+    """
+    class_N = prob_NC.argmax(1)
+    prob_N = prob_NC.max(1)
+    accepted_N = prob_N >= threshold_C[class_N]
+    for c in range(prob_NC.shape[1]):
+        rows = np.flatnonzero(accepted_N & (class_N == c))
+        most = int(config.max_share * (class_N == c).sum())
+        if len(rows) > most:  # the least certain go first
+            accepted_N[rows[np.argsort(-prob_N[rows], kind="stable")[most:]]] = False
+    admitted_N = accepted_N & np.asarray(admitted_classes, dtype=bool)[class_N]
+    decision_N = np.where(accepted_N, "accept", np.where(prob_N < config.queue_below, "queue", "leave"))
+    return Decisions(class_N, prob_N, accepted_N, admitted_N, decision_N)
+
+
+def open_classes(gate: str, findings: Sequence[str], certificates: Mapping[str, Certificate]) -> list[bool]:
+    """Which classes the gate lets through: all, none, or those whose certificate holds."""
+    if gate == "certified":
+        return [certificates[finding].holds for finding in findings]
+    return [gate == "estimated"] * len(findings)
+
+
+def blind_checks(
+    folder: Path,
+    answers: Mapping[str, str | None],
+    findings: Sequence[str],
+    up_to_round: int,
+    group: Mapping[str, str] = NO_GROUPS,
+) -> tuple[list[str], list[str]]:
+    """Proposals and expert answers of every uniformly drawn scan that had a proposal, over all rounds so far.
+
+    Both the uniform slice and the re-checks are uniform among the proposals they were drawn from. A patient counts
+    once, with the first check: scans of one patient may err together, and the bound takes checks for independent.
+
+    A scan the experts could not tell counts against its proposal: leaving such checks out would void the bound.
+    """
+    proposed, truth = [], []
+    checked: set[str] = set()
+    for round_index in range(1, up_to_round + 1):
+        path = folder / "rounds" / f"{round_index:02d}"
+        if not (path / "queue.parquet").exists():
+            continue
+        queue = QUEUE.read(path)
+        blind = pc.is_in(queue["kind"], value_set=pa.array(BLIND_CHECKS))
+        drawn = queue.filter(pc.and_(blind, pc.is_valid(queue["proposed"])))
+        for image_id, finding in zip(drawn["image_id"].to_pylist(), drawn["proposed"].to_pylist(), strict=True):
+            if image_id in answers and group.get(image_id, image_id) not in checked:
+                checked.add(group.get(image_id, image_id))
+                proposed.append(finding)
+                truth.append(answers[image_id] or next(other for other in findings if other != finding))
+    return proposed, truth
+
+
+def certificates(
+    folder: Path,
+    answers: Mapping[str, str | None],
+    findings: Sequence[str],
+    config: PseudoConfig,
+    up_to_round: int,
+    num_rounds: int,
+    group: Mapping[str, str] = NO_GROUPS,
+) -> dict[str, Certificate]:
+    """Certificates per class and pooled, from the blind checks accumulated over the rounds.
+
+    They speak of what the rounds so far proposed; the latest proposals are checked by the next queue. `group` is the
+    patient group of each scan; one that is not in it is its own.
+    """
+    proposed, truth = blind_checks(folder, answers, findings, up_to_round, group)
+    looks = num_rounds if config.gate == "certified" else 1  # a gate looks every round, a reader once
+    return certify(proposed, truth, findings, config.precision, config.confidence, num_looks=looks)
+
+
+def save(
+    folder: Path, image_ids: np.ndarray, found: Decisions, threshold_C: np.ndarray, findings: Sequence[str]
+) -> None:
+    """Write `pseudo.parquet` of a round."""
+    names = np.array(findings, dtype=object)
+    PSEUDO.write(
+        folder,
+        pa.table(
+            {
+                "image_id": image_ids,
+                "finding": names[found.class_N],
+                "probability": found.prob_N.astype(np.float32),
+                "threshold_prob": threshold_C[found.class_N].astype(np.float32),
+                "decision": found.decision_N,
+                "admitted": found.admitted_N,
+            },
+            schema=PSEUDO.schema,
+        ),
+    )

@@ -1,0 +1,106 @@
+"""Whether a round made the classifier worse, and what goes on if it did."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.contracts.tables import PSEUDO, write_parquet
+from pipeline.measures import folds
+from pipeline.runtime.run_files import OOF
+
+# E expert-labelled scans, C findings
+
+log = logging.getLogger(__name__)
+NUM_BOOTSTRAP = 200
+
+
+def save_oof(folder: Path, ids: list[str], prob_EC: np.ndarray, findings: tuple[str, ...]) -> None:
+    """Keep a round's out-of-fold probabilities for the comparison of the next round."""
+    columns = {"image_id": pa.array(ids, pa.string())}
+    columns |= {f"prob_{finding}": pa.array(prob_EC[:, c]) for c, finding in enumerate(findings)}
+    write_parquet(folder / OOF, pa.table(columns))
+
+
+def is_worse(
+    before: Path,
+    ids: list[str],
+    prob_EC: np.ndarray,
+    class_E: np.ndarray,
+    group_E: list[str],
+    findings: tuple[str, ...],
+    allowed: float,
+    rng: np.random.Generator,
+) -> bool:
+    """Compare this round's out-of-fold probabilities with those of the round in `before`, on the same scans."""
+    if not (before / OOF).exists():
+        return False
+    table = pq.read_table(before / OOF)
+    place = {image_id: i for i, image_id in enumerate(ids)}
+    kept = [i for i, image_id in enumerate(table["image_id"].to_pylist()) if image_id in place]
+    old_EC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in findings])[kept]
+    now = [place[table["image_id"][i].as_py()] for i in kept]
+    drop, beyond_chance = auroc_drop(old_EC, prob_EC[now], class_E[now], [group_E[i] for i in now], allowed, rng)
+    if beyond_chance:
+        log.warning("calibration AUROC fell by %.3f on the same %d scans: rolled back", drop, len(now))
+    elif drop > allowed:
+        log.info("calibration AUROC fell by %.3f on the same %d scans, within its noise: kept", drop, len(now))
+    return beyond_chance
+
+
+def carry_over(before: Path, folder: Path, expert_ids: list[str], open_classes: list[str]) -> None:
+    """After a roll-back: the pseudo-labels of the round before go on, less what experts have answered since.
+
+    The gate of this round holds: a class whose certificate has lapsed is not admitted any more.
+    """
+    table = PSEUDO.read(before)
+    still_open = pc.is_in(table["finding"], value_set=pa.array(open_classes, pa.string()))
+    place = table.column_names.index("admitted")
+    table = table.set_column(place, PSEUDO.schema.field("admitted"), pc.and_(table["admitted"], still_open))
+    answered = pc.is_in(table["image_id"], value_set=pa.array(expert_ids, pa.string()))
+    PSEUDO.write(folder, table.filter(pc.invert(answered)))
+    write_parquet(folder / OOF, pq.read_table(before / OOF))
+
+
+def oof_auroc(prob_EC: np.ndarray, class_E: np.ndarray) -> float | None:
+    """Macro one-vs-rest AUROC of out-of-fold probabilities; None where one class only."""
+    from sklearn.metrics import roc_auc_score
+
+    values = [
+        roc_auc_score(class_E == c, prob_EC[:, c])
+        for c in range(prob_EC.shape[1])
+        if 0 < (class_E == c).sum() < len(class_E)
+    ]
+    return float(np.mean(values)) if values else None
+
+
+def auroc_drop(
+    old_EC: np.ndarray,
+    new_EC: np.ndarray,
+    class_E: np.ndarray,
+    group_E: list[str],
+    allowed: float,
+    rng: np.random.Generator,
+) -> tuple[float, bool]:
+    """How much AUROC fell on the same scans, and whether by more than `allowed` beyond chance.
+
+    Beyond chance: the one-sided 95 % bound of a paired patient-cluster bootstrap is above zero. On a few dozen scans
+    one swapped pair moves AUROC by a point, so the point estimate alone would roll back every other good round.
+    """
+    old, new = oof_auroc(old_EC, class_E), oof_auroc(new_EC, class_E)
+    if old is None or new is None:
+        return 0.0, False
+    if old - new <= allowed:
+        return old - new, False
+    group_index = folds.group_index(group_E)
+    members = [np.flatnonzero(group_index == g) for g in range(int(group_index.max()) + 1)]
+    drops = []
+    for _ in range(NUM_BOOTSTRAP):
+        rows = np.concatenate([members[g] for g in rng.integers(len(members), size=len(members))])
+        pair = oof_auroc(old_EC[rows], class_E[rows]), oof_auroc(new_EC[rows], class_E[rows])
+        if pair[0] is not None and pair[1] is not None:
+            drops.append(pair[0] - pair[1])
+    return old - new, len(drops) >= NUM_BOOTSTRAP // 2 and float(np.quantile(drops, 0.05)) > 0.0

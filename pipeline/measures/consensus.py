@@ -1,0 +1,295 @@
+"""One class per scan from several readers; labels and readers worth a second look.
+
+Legend: N scans, M annotators, C classes, S scans read twice or more, P classes named, Q annotators of such
+scans, K patients, I label issues.
+
+A rating is a class index 0..C-1; -1 = not read, or an answer that names no class.
+
+CROWDLAB weighs readers by how often they agree with each other, and the model by how often it agrees with
+them. Here it decides between classes that readers named, on scans where they differ, and nothing else.
+Against a bad or overconfident model its probabilities are first fitted to the readers' answers (one
+temperature), on the scans read twice or more; what that does is in `tests/bench/results/consensus.md`. What
+is left: a model that has learnt one reader's errors speaks for that reader where only two have read a scan.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from pipeline.measures import bootstrap
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+UNREAD, SINGLE, AGREED = "unread", "single", "agreed"
+CROWDLAB, MAJORITY, UNDECIDED = "crowdlab", "majority", "undecided"
+
+MIN_SHARED = 20  # scans read twice, with a probability, under which no weights are estimated
+FLOOR = 1e-6  # added to probabilities
+NUDGE = 1e-9
+SAME_QUALITY = 1e-6  # two classes as good as each other; well above `NUDGE`
+MIN_OF_CLASS = 10  # labels of a class under which none of them is called doubtful
+MIN_GAP = 0.05  # of agreement, that makes an annotator stand out: readers at 5 and at 10 % error are both good
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """What the readers of each scan together say.
+
+    Attributes:
+        class_N: Class index; -1 where unread or undecided.
+        quality_N: CROWDLAB's probability that the class is right, 0..1; NaN where it did not look.
+        annotator_quality_M: CROWDLAB's, 0..1; NaN for one who shares no scan it looked at.
+        how_N: `unread`, `single` reading, all `agreed`, or, where they differ, by `crowdlab`, by `majority`,
+            or `undecided`.
+    """
+
+    class_N: Ints
+    quality_N: Floats
+    annotator_quality_M: Floats
+    how_N: NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class LabelIssues:
+    """Labels that may be wrong, the most doubtful first, (I,) each.
+
+    Attributes:
+        row_I: Row of the scan.
+        class_I: The label.
+        model_class_I: Class the model finds most probable, another one.
+        model_prob_I: Its probability.
+        label_prob_I: Probability of the label.
+    """
+
+    row_I: Ints
+    class_I: Ints
+    model_class_I: Ints
+    model_prob_I: Floats
+    label_prob_I: Floats
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An annotator who agrees with the others less than they agree with each other.
+
+    Attributes:
+        annotator: Column number.
+        agreement: Share of readings by others, on her scans, that agree with hers; the mean over scans.
+        others: The same among the others, on the scans two of them have read.
+        gap_ci95: Interval of the difference; its lower end is above `MIN_GAP`.
+        num_scans: Scans she shares with others.
+    """
+
+    annotator: int
+    agreement: float
+    others: float
+    gap_ci95: list[float]
+    num_scans: int
+
+
+def consensus(rating_NM: ArrayLike, prob_NC: ArrayLike | None = None) -> Consensus:
+    """The class of each scan, for TRAINING labels only.
+
+    One reading stands, whatever the model says; so does a class all readers name. Where they differ CROWDLAB
+    decides between the classes named; where it cannot (no probability, or under `MIN_SHARED` scans to weigh
+    readers by) the majority does, and an even split stays undecided.
+
+    Labels that judge the model (holdout, blind checks of a certificate) must not be settled with its help:
+    they would agree with it too often. Pass no probabilities there; the majority alone decides.
+
+    Args:
+        rating_NM: Class index, -1 = none, (N, M).
+        prob_NC: Out-of-fold probabilities, (N, C): of a model that saw no label of the scan. A row with NaN is
+            a scan without one.
+
+    Raises:
+        ValueError: On shapes that do not match or values out of range.
+
+    Source: Goh, Tkachenko & Mueller 2022 (CROWDLAB).
+    """
+    rating_NM, prob_NC = _ratings(rating_NM, prob_NC)
+    num_classes = prob_NC.shape[1]
+    count_NC = np.stack([(rating_NM == c).sum(axis=1) for c in range(num_classes)], axis=1)
+    num_N, named_N, top_N = count_NC.sum(axis=1), (count_NC > 0).sum(axis=1), count_NC.max(axis=1)
+    clear_N = (count_NC == top_N[:, None]).sum(axis=1) == 1
+    class_N = np.where(clear_N, count_NC.argmax(axis=1), -1)
+
+    weighed_NC, annotator_quality_M = _crowdlab(rating_NM, prob_NC)
+    best_N = np.nanmax(weighed_NC, axis=1, initial=-1)
+    # One class at the top, of two or more: readers who agree need no judge.
+    settled_N = (named_N > 1) & ((weighed_NC > best_N[:, None] - SAME_QUALITY).sum(axis=1) == 1)
+    class_N[settled_N] = np.nan_to_num(weighed_NC[settled_N], nan=-1).argmax(axis=1)
+    quality_N = np.where(class_N >= 0, np.take_along_axis(weighed_NC, class_N[:, None].clip(0), axis=1)[:, 0], np.nan)
+    how_N = np.select(
+        [num_N == 0, num_N == 1, named_N == 1, settled_N, clear_N],
+        [UNREAD, SINGLE, AGREED, CROWDLAB, MAJORITY],
+        UNDECIDED,
+    )
+    return Consensus(class_N.astype(np.int64), quality_N, annotator_quality_M, how_N)
+
+
+def label_issues(class_N: ArrayLike, prob_NC: ArrayLike, max_issues: int) -> LabelIssues:
+    """Expert labels that are likely wrong: offered for a second look, never changed.
+
+    Confident learning estimates how many labels of each class belong to another, and the labels the model
+    finds least probable are named. Classes of up to `MIN_OF_CLASS` labels are left in peace.
+
+    Args:
+        class_N: Class index of the label, -1 = none, (N,).
+        prob_NC: Out-of-fold probabilities, (N, C); a row with NaN is a scan without one.
+        max_issues: Most to name.
+
+    Raises:
+        ValueError: On shapes that do not match or values out of range.
+
+    Source: Northcutt, Jiang & Chuang 2021 (confident learning).
+    """
+    label_N1, prob_NC = _ratings(np.asarray(class_N)[:, None], prob_NC)
+    label_N = label_N1[:, 0]
+    row_S = np.flatnonzero((label_N >= 0) & np.isfinite(prob_NC).all(axis=1))
+    named_P, prob_SP = _named_classes(label_N1[row_S], prob_NC[row_S])
+    found = np.zeros(0, np.int64)
+    if len(named_P) > 1:
+        from cleanlab.filter import find_label_issues
+
+        place_S = np.searchsorted(named_P, label_N[row_S])
+        ranked = _quietly(
+            find_label_issues,
+            place_S,
+            prob_SP,
+            return_indices_ranked_by="self_confidence",
+            min_examples_per_class=MIN_OF_CLASS,
+            n_jobs=1,
+        )
+        found = row_S[ranked[: max(max_issues, 0)]]
+    prob_IC = prob_NC[found]
+    return LabelIssues(
+        row_I=found.astype(np.int64),
+        class_I=label_N[found],
+        model_class_I=prob_IC.argmax(axis=1),
+        model_prob_I=prob_IC.max(axis=1, initial=0),
+        label_prob_I=prob_IC[np.arange(len(found)), label_N[found]],
+    )
+
+
+def suspect_annotators(rating_NM: ArrayLike, group_N: ArrayLike) -> list[Suspect]:
+    """Annotators who stand out as bad, the worst first: people judged by people, the model has no say.
+
+    Named is who agrees with the others less than the others agree among themselves, by more than `MIN_GAP`
+    with 95 % confidence. Needs three annotators: of two who differ, either may be right. Each share is a mean
+    over scans with Wilson's interval at the size its variance between patients implies, and Newcombe's rule
+    joins the two. Both shares need two patients.
+
+    Args:
+        rating_NM: Class index, -1 = none, (N, M).
+        group_N: Patient of each scan, (N,): numbers or names.
+
+    Raises:
+        ValueError: On shapes that do not match or values out of range.
+
+    Source: Newcombe 1998 (method 10: difference of two shares from their intervals).
+    """
+    rating_NM, _ = _ratings(rating_NM, None)
+    group_N = np.asarray(group_N)
+    if group_N.shape != (len(rating_NM),):
+        raise ValueError(f"{len(rating_NM)} scans but patients {group_N.shape}")
+    judged = (_judged(rating_NM, group_N, m) for m in range(rating_NM.shape[1]))
+    named = [suspect for suspect in judged if suspect is not None and suspect.gap_ci95[0] > MIN_GAP]
+    return sorted(named, key=lambda suspect: suspect.agreement - suspect.others)
+
+
+def _judged(rating_NM: Ints, group_N: NDArray[Any], annotator: int) -> Suspect | None:
+    own_N1, others_NR = rating_NM[:, [annotator]], np.delete(rating_NM, annotator, axis=1)
+    num_N = (others_NR >= 0).sum(axis=1)
+    shared_N = (own_N1[:, 0] >= 0) & (num_N > 0)
+    same_N = ((others_NR == own_N1) & (own_N1 >= 0)).sum(axis=1)
+    two_N = num_N > 1
+    count_NC = np.stack([(others_NR == c).sum(axis=1) for c in range(int(rating_NM.max(initial=0)) + 1)], axis=1)
+    pairs_N = (count_NC * (count_NC - 1)).sum(axis=1)
+    own = _share(same_N[shared_N] / num_N[shared_N], group_N[shared_N])
+    rest = _share(pairs_N[two_N] / (num_N * (num_N - 1))[two_N], group_N[two_N])
+    if own is None or rest is None:
+        return None
+    gap = rest[0] - own[0]
+    low, high = gap - np.hypot(rest[0] - rest[1], own[2] - own[0]), gap + np.hypot(rest[2] - rest[0], own[0] - own[1])
+    return Suspect(annotator, own[0], rest[0], [float(low), float(high)], int(shared_N.sum()))
+
+
+def _share(value_S: Floats, group_S: NDArray[Any]) -> tuple[float, float, float] | None:
+    """Mean over scans and its 95 % interval; None with under two patients."""
+    names_K, group_of_S = np.unique(group_S, return_inverse=True)
+    num_groups = len(names_K)
+    if num_groups < 2:
+        return None
+    mean = float(value_S.mean())
+    residual_K = np.bincount(group_of_S, value_S - mean)
+    variance = float(np.square(residual_K).sum()) / len(value_S) ** 2 * num_groups / (num_groups - 1)
+    size = mean * (1 - mean) / variance if variance > bootstrap.NO_VARIANCE else float(num_groups)
+    low, high = bootstrap.wilson(mean, size, float(stats.t.ppf(0.975, num_groups - 1)))
+    return mean, min(low, mean), max(high, mean)
+
+
+def _crowdlab(rating_NM: Ints, prob_NC: Floats) -> tuple[Floats, Floats]:
+    """Probability of each class that readers named, (N, C), and the quality of each annotator, (M,); else NaN."""
+    weighed_NC, quality_M = np.full(prob_NC.shape, np.nan), np.full(rating_NM.shape[1], np.nan)
+    row_S = np.flatnonzero(((rating_NM >= 0).sum(axis=1) > 1) & np.isfinite(prob_NC).all(axis=1))
+    named_P, prob_SP = _named_classes(rating_NM[row_S], prob_NC[row_S])
+    if len(row_S) < MIN_SHARED or len(named_P) < 2:
+        return weighed_NC, quality_M
+    from cleanlab.multiannotator import get_label_quality_multiannotator
+
+    rating_SM = rating_NM[row_S]
+    column_Q = np.flatnonzero((rating_SM >= 0).any(axis=0))
+    rating_SQ = rating_SM[:, column_Q]
+    place_SQ = np.where(rating_SQ >= 0, np.searchsorted(named_P, rating_SQ), np.nan)
+    found = _quietly(
+        get_label_quality_multiannotator,
+        place_SQ,
+        prob_SP,
+        consensus_method="majority_vote",
+        calibrate_probs=True,
+        verbose=False,
+    )
+    # Of the combined probabilities, cleanlab gives out those of the labels given: all that may be chosen.
+    detail_SQ = found["detailed_label_quality"].to_numpy(np.float64)
+    scan_L, reader_L = np.nonzero(rating_SQ >= 0)
+    weighed_NC[row_S[scan_L], rating_SQ[scan_L, reader_L]] = detail_SQ[scan_L, reader_L]
+    quality_M[column_Q] = found["annotator_stats"]["annotator_quality"].sort_index().to_numpy(np.float64)
+    return weighed_NC, quality_M
+
+
+def _named_classes(rating_SM: Ints, prob_SC: Floats) -> tuple[Ints, Floats]:
+    """Classes named, (P,), and the probabilities among them, (S, P), adding to 1; alike where all are 0."""
+    named_P = np.unique(rating_SM[rating_SM >= 0])
+    num_named = len(named_P)
+    prob_SP = prob_SC[:, named_P] + FLOOR
+    # Ties that neither votes nor probabilities break, cleanlab breaks by numpy's global randomness.
+    prob_SP = prob_SP / prob_SP.sum(axis=1, keepdims=True) + NUDGE * np.arange(num_named)
+    return named_P, prob_SP / prob_SP.sum(axis=1, keepdims=True)
+
+
+def _quietly(call: Any, *args: Any, **options: Any) -> Any:
+    """A call of cleanlab, without its warnings: what it warns of (few labels, ties) is handled here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return call(*args, **options)
+
+
+def _ratings(rating_NM: ArrayLike, prob_NC: ArrayLike | None) -> tuple[Ints, Floats]:
+    """Checked ratings and probabilities; without probabilities NaN for each class up to the highest rated."""
+    rating = np.asarray(rating_NM)
+    if rating.ndim != 2 or not np.issubdtype(rating.dtype, np.integer) or (rating < -1).any():
+        raise ValueError(f"ratings must be class indices or -1, (N, M), not {rating.dtype} {rating.shape}")
+    if prob_NC is None:
+        return rating.astype(np.int64), np.full((len(rating), int(rating.max(initial=0)) + 1), np.nan)
+    prob = np.asarray(prob_NC, np.float64)
+    if prob.ndim != 2 or len(prob) != len(rating) or int(rating.max(initial=-1)) >= prob.shape[1]:
+        raise ValueError(f"{rating.shape} ratings up to {rating.max(initial=-1)} but probabilities {prob.shape}")
+    if ((prob < 0) | (prob > 1 + 1e-6)).any():
+        raise ValueError("probabilities must be in 0..1, or NaN")
+    return rating.astype(np.int64), prob

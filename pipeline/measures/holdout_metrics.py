@@ -1,0 +1,196 @@
+"""The evidence on the sealed holdout: metrics with patient-cluster intervals.
+
+Shapes: N images, C findings, K groups (patients), B bootstrap replicates, T distinct thresholds.
+
+Every metric is a function of the scans' weights (`measures/weighted_metrics.py`), every interval one of the
+rules of `measures/bootstrap.py`. Undefined is NaN inside, None outside.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pipeline.measures import bootstrap
+from pipeline.measures.bootstrap import Floats, Ints
+from pipeline.measures.folds import group_index
+from pipeline.measures.weighted_metrics import Scores, number
+
+NUM_ECE_BINS = 15
+
+_WITH_INTERVAL = (
+    "auroc",
+    "auprc",
+    "accuracy",
+    "balanced_accuracy",
+    "sensitivity",
+    "specificity",
+    "f1",
+)
+
+
+def evaluate(
+    prob_NC: ArrayLike,
+    predicted_N: ArrayLike,
+    truth_N: ArrayLike,
+    findings: Sequence[str],
+    groups_N: Sequence[Hashable],
+    *,
+    num_bootstrap: int,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
+    """All metrics of one set of scans as a JSON-able dict; None where undefined.
+
+    Two findings: `auroc`, `auprc`, `sensitivity`, `specificity` and `f1` are those of the positive
+    finding, the last one. More findings: one-vs-rest, the plain mean over the classes the truth holds.
+    A class the truth lacks has None for its own values and no part in a mean. `balanced_accuracy` is the
+    mean recall of the classes present. `auprc` is the average precision (no interpolation).
+
+    `brier` is, for two findings, the mean of `(p - y)^2` of the positive one (0..1); for more, the mean
+    over scans of the sum over classes (0..2). `ece`: see `expected_calibration_error`.
+
+    Intervals: `bootstrap.ranking_interval` for `auroc` and `auprc`, `bootstrap.share_interval` for the rest,
+    over redrawn patient groups. A replicate in which the metric is
+    undefined, for instance because it drew no patient of one class, is dropped; where fewer than half
+    remain, or fewer than two groups inform the metric (one patient holds all positive scans), the
+    interval is None. The keys end in `ci95` whatever `confidence` is.
+
+    Args:
+        prob_NC: Probabilities, rows sum to 1, (N, C).
+        predicted_N: Class index chosen at the operating point, (N,).
+        truth_N: Class index, (N,).
+        findings: C names, the positive one last.
+        groups_N: Patient-group ids, (N,).
+        num_bootstrap: Replicates; 0 leaves every interval None.
+        rng: Draws the replicates; the only randomness.
+        confidence: Of the two-sided intervals, inside (0, 1).
+
+    Raises:
+        ValueError: On no scans, shapes that do not match, values out of range, or a scan without a group.
+    """
+    prob_NC, predicted_N, truth_N = checked(prob_NC, predicted_N, truth_N, findings)
+    if len(groups_N) != len(truth_N):
+        raise ValueError(f"{len(truth_N)} scans but {len(groups_N)} groups")
+    if num_bootstrap < 0 or not 0.0 < confidence < 1.0:
+        raise ValueError(f"cannot draw {num_bootstrap} replicates at confidence {confidence}")
+    group_of_N = group_index(groups_N)
+    num_groups = int(group_of_N.max()) + 1
+    scores = Scores(prob_NC, predicted_N, truth_N)
+    value, interval = values_and_intervals(scores, group_of_N, num_bootstrap, rng, confidence)
+
+    count_C = np.bincount(truth_N, minlength=len(findings))
+    result: dict[str, Any] = {}
+    for name in _WITH_INTERVAL:
+        result[name], result[f"{name}_ci95"] = number(value[name]), interval.get(name)
+    correct_N = prob_NC.argmax(axis=1) == truth_N
+    result["ece"] = expected_calibration_error(prob_NC.max(axis=1), correct_N)
+    result["brier"] = _brier(prob_NC, truth_N)
+    result["confusion"] = scores.confusion_CC.tolist()
+    result["num_scans"], result["num_groups"] = len(truth_N), num_groups
+    result["prevalence"] = {f: float(n / len(truth_N)) for f, n in zip(findings, count_C, strict=True)}
+    result["majority_accuracy"] = float(count_C.max() / len(truth_N))
+    result["per_class"] = {f: _class_report(c, scores.confusion_CC, value, interval) for c, f in enumerate(findings)}
+    return result
+
+
+def values_and_intervals(
+    scores: Scores, group_of_N: Ints, num_bootstrap: int, rng: np.random.Generator, confidence: float = 0.95
+) -> tuple[dict[str, float], dict[str, list[float] | None]]:
+    """Every metric of `scores`, NaN where undefined, and its interval over redrawn groups, None likewise."""
+    value = {k: float(v[0]) for k, v in scores.measure(np.ones((1, len(group_of_N)))).items()}
+    informed = scores.informed(group_of_N)
+    return value, {
+        name: informed[name].interval(value[name], value_B, confidence)
+        for name, value_B in bootstrap.replicates(scores.measure, group_of_N, num_bootstrap, rng).items()
+    }
+
+
+def expected_calibration_error(confidence_N: ArrayLike, correct_N: ArrayLike, num_bins: int = NUM_ECE_BINS) -> float:
+    """Mean gap between confidence and correctness over bins of equal mass, 0..1.
+
+    Args:
+        confidence_N: Probability of the most probable class, (N,).
+        correct_N: Whether that class is the truth, (N,).
+        num_bins: Bins; with fewer scans, one scan a bin.
+
+    Source: Guo et al. 2017; equal mass after Nguyen & O'Connor 2015.
+    """
+    bins = reliability(confidence_N, correct_N, num_bins)
+    total = sum(b["count"] for b in bins)
+    return float(sum(b["count"] / total * abs(b["confidence"] - b["accuracy"]) for b in bins)) if bins else 0.0
+
+
+def reliability(prob_N: ArrayLike, correct_N: ArrayLike, num_bins: int = 10) -> list[dict[str, float]]:
+    """Bins of equal mass, least confident first: `{"confidence", "accuracy", "count"}`.
+
+    Scans with the same probability share their mean correctness, so that the order of the rows does not
+    decide which bin an error falls into.
+    """
+    prob, correct = np.asarray(prob_N, np.float64), np.asarray(correct_N, np.float64)
+    if prob.shape != correct.shape or prob.ndim != 1 or num_bins < 1:
+        raise ValueError(f"cannot put {prob.shape} probabilities and {correct.shape} answers in {num_bins} bins")
+    if not len(prob):
+        return []
+    distinct, tie_N, size = np.unique(prob, return_inverse=True, return_counts=True)
+    mean = np.bincount(tie_N, weights=correct) / size
+    prob_sorted, correct_sorted = np.repeat(distinct, size), np.repeat(mean, size)
+    parts = np.array_split(np.arange(len(prob)), min(num_bins, len(prob)))
+    return [
+        {
+            "confidence": float(prob_sorted[i].mean()),
+            "accuracy": float(correct_sorted[i].mean()),
+            "count": len(i),
+        }
+        for i in parts
+    ]
+
+
+def _class_report(
+    c: int, confusion_CC: Ints, value: Mapping[str, float], interval: Mapping[str, list[float] | None]
+) -> dict[str, Any]:
+    tp = int(confusion_CC[c, c])
+    fn, fp = int(confusion_CC[c].sum()) - tp, int(confusion_CC[:, c].sum()) - tp
+    return {
+        "auroc": number(value.get(f"auroc:{c}")),
+        "auroc_ci95": interval.get(f"auroc:{c}"),
+        **{k: number(value.get(f"{k}:{c}")) for k in ("auprc", "sensitivity", "specificity", "precision", "f1")},
+        "tp": tp,
+        "fp": fp,
+        "tn": int(confusion_CC.sum()) - tp - fn - fp,
+        "fn": fn,
+        "num_positive": tp + fn,
+    }
+
+
+def _brier(prob_NC: Floats, truth_N: Ints) -> float:
+    square_NC = np.square(prob_NC - np.eye(prob_NC.shape[1])[truth_N])
+    return float(square_NC[:, 1].mean() if prob_NC.shape[1] == 2 else square_NC.sum(axis=1).mean())
+
+
+def checked(
+    prob_NC: ArrayLike, predicted_N: ArrayLike, truth_N: ArrayLike, findings: Sequence[str]
+) -> tuple[Floats, Ints, Ints]:
+    """The arrays as float64 and int64, refused where they cannot be what they are said to be.
+
+    Raises:
+        ValueError: As `evaluate` does.
+    """
+    prob, predicted, truth = np.asarray(prob_NC, np.float64), np.asarray(predicted_N), np.asarray(truth_N)
+    if len(findings) < 2 or len(set(findings)) != len(findings):
+        raise ValueError(f"at least two different findings are needed, not {list(findings)}")
+    if prob.shape != (len(truth), len(findings)) or predicted.shape != truth.shape or truth.ndim != 1:
+        raise ValueError(
+            f"shapes do not match: probabilities {prob.shape}, predicted {predicted.shape}, "
+            f"truth {truth.shape}, {len(findings)} findings"
+        )
+    if not len(truth):
+        raise ValueError("there are no scans to evaluate")
+    # Written so that NaN fails as well.
+    if not ((prob >= 0).all() and (np.abs(prob.sum(axis=1) - 1) < 1e-3).all()):
+        raise ValueError("probabilities must not be negative and every row must sum to 1")
+    for name, values in (("predicted", predicted), ("truth", truth)):
+        if not (np.issubdtype(values.dtype, np.integer) and ((values >= 0) & (values < len(findings))).all()):
+            raise ValueError(f"{name} must be class indices 0..{len(findings) - 1}")
+    return prob, predicted.astype(np.int64), truth.astype(np.int64)

@@ -1,0 +1,49 @@
+"""The jinja2 environment of the report: autoescape on, and the number formats as filters."""
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from pipeline.pages import wording
+
+
+def ticked(text: object) -> Markup:
+    """Text in which words between backticks are code."""
+    parts = str(text).split("`")
+    if len(parts) % 2 == 0:  # a lone backtick means nothing
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+
+
+@cache
+def environment(*folders: Path) -> Environment:
+    """Templates of some rooms' folders and of this one; whatever a file or finding is called, it is escaped."""
+    env = Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).parent / "templates"]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in (
+        "count",
+        "decimal",
+        "percent",
+        "floor_percent",
+        "interval",
+        "p_value",
+        "signed",
+        "signed_interval",
+        "moment",
+        "duration",
+        "short",
+        "plural",
+        "words",
+        "place",
+    ):
+        env.filters[name] = getattr(wording, name)
+    env.filters["ticked"] = ticked
+    env.tests["known"] = wording.known
+    return env

@@ -1,0 +1,42 @@
+"""The audit of independent findings: each finding's own, and all of them as one verdict."""
+
+from typing import Any
+
+from pipeline.audit import overrides, stage
+from pipeline.audit.check import judged
+from pipeline.audit.off_lung_features import FILE as PIXELS
+from pipeline.per_finding import parts as per_finding_parts
+from pipeline.per_finding.merge import merged_audit
+from pipeline.runtime import finding_folders
+from pipeline.runtime.context import StageContext
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Audit what the stages before have left, finding by finding, write `audit.json` and its page.
+
+    Raises:
+        AuditBlocked: a check of one of them blocks and nobody has accepted it.
+    """
+    found = examine(ctx, stage.POOL)
+    stage.publish(ctx, found)
+    return stage.counts(found)
+
+
+def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
+    """Audit every finding, write each in its folder, and return what holds for all."""
+    found = {}
+    parts = per_finding_parts.parts_of(ctx)
+    for number, (finding, part) in enumerate(parts.items()):
+        ctx.progress("audit of findings", number, len(parts))
+        found[finding] = stage.examine(part, phase)
+        per_finding_parts.hand_up(part.folder, PIXELS)  # what the pictures look like, no finding changes
+        stage.write(part.folder, found[finding])
+    return judged(merged_audit(found), overrides.read(ctx.folder))
+
+
+def conclude(ctx: StageContext) -> None:
+    """Bring the run's audit up to date with those of its findings."""
+    parts = finding_folders.parts_in(ctx.folder)
+    found = {finding: one for finding, part in parts.items() if (one := stage.read(part)) is not None}
+    if found:
+        stage.write(ctx.folder, judged(merged_audit(found), overrides.read(ctx.folder)))

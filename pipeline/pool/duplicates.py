@@ -1,0 +1,235 @@
+"""Scans that show the same picture, and groups that must stay on one side of the split.
+
+The same picture: equal bytes, or near picture hashes (`pipeline.pool.hash_pairs`) confirmed by the pixels
+(`pipeline.pool.pixel_pairs`). A group joins the copies of a picture and all scans of a patient, link by link.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from embeddings.decode import DecodeError, open_grey, read_bytes
+from pipeline.contracts.config import DuplicatesConfig, PoolConfig
+from pipeline.contracts.tables import DUPLICATES, MANIFEST
+from pipeline.pool import hash_pairs
+from pipeline.pool.hash_pairs import Pairs
+from pipeline.pool.picture_hash import NUM_BYTES
+from pipeline.pool.pixel_pairs import SIDE_PX, same_picture
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import Engine
+
+_log = logging.getLogger(__name__)
+
+Bytes = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+_SHARD_SIZE = 1024
+_MAX_THREADS = 4  # of the search; each holds some 100 MB at a million scans
+
+
+@dataclass(frozen=True)
+class PairShard:
+    """Pairs of scans that one task looks at; it reads a scan of several pairs once."""
+
+    left_uris: Sequence[str]
+    right_uris: Sequence[str]
+    max_pixels: int
+    min_correlation: float
+
+
+def run(ctx: StageContext) -> dict[str, int]:
+    """Write `duplicates` from `manifest`."""
+    manifest = MANIFEST.read(ctx.folder)
+    usable = np.flatnonzero(np.asarray(pc.equal(manifest["status"], "ok")))
+    firsts, same_bytes = exact_links(manifest, usable)
+    near, num_candidates = near_links(ctx, manifest, firsts)
+    picture_N = components(len(manifest), [same_bytes, near])
+    group_N = components(len(manifest), [same_bytes, near, patient_links(manifest)])
+    table = _table(manifest, picture_N, group_N)
+    DUPLICATES.write(ctx.folder, table)
+    kinds = {row["values"]: row["counts"] for row in pc.value_counts(table["kind"]).to_pylist()}
+    return {
+        "num_exact": kinds.get("exact", 0),
+        "num_near": kinds.get("near", 0),
+        "num_candidate_pairs": num_candidates,
+        "num_near_pairs": len(near[0]),
+        "num_groups": len(pc.unique(table["group_id"])),
+    }
+
+
+def exact_links(manifest: pa.Table, usable: Ints) -> tuple[Ints, tuple[Ints, Ints]]:
+    """The first row of every distinct content, and links from each row to the first of the same bytes."""
+    codes = np.asarray(pc.index_in(manifest["sha256"], pc.unique(manifest["sha256"])), np.int64)[usable]
+    _, place, code = np.unique(codes, return_index=True, return_inverse=True)
+    first = usable[place][code]
+    copies = first != usable
+    return np.sort(usable[place]), (usable[copies], first[copies])
+
+
+def near_links(ctx: StageContext, manifest: pa.Table, firsts: Ints) -> tuple[tuple[Ints, Ints], int]:
+    """Links between rows of other bytes and the same picture, and how many pairs were looked at."""
+    firsts = firsts[np.asarray(pc.is_valid(manifest["picture_hash"].take(pa.array(firsts))))]
+    # By content, so that the same scans give the same pairs whatever their order in the pool.
+    firsts = firsts[np.asarray(pc.sort_indices(manifest["sha256"].take(pa.array(firsts))))]
+    config, found = ctx.config, manifest.take(pa.array(firsts))
+    num_threads = 1 if config.engine.backend == "serial" else config.engine.num_cpus or os.cpu_count() or 1
+    pairs = hash_pairs.within(
+        hash_bytes(found["picture_hash"]), config.duplicates.max_bits, num_threads=min(num_threads, _MAX_THREADS)
+    )
+    same_P = _confirmed(
+        pairs, (found["uri"], found["uri"]), ctx.engine, config.duplicates, config.pool.max_pixels, ctx.progress
+    )
+    confirmed = pairs.keep(same_P)
+    return (firsts[confirmed.left_P], firsts[confirmed.right_P]), len(pairs)
+
+
+def near_links_between(
+    ours: pa.Table,
+    theirs: pa.Table,
+    engine: Engine,
+    config: DuplicatesConfig | None = None,
+    max_pixels: int = PoolConfig().max_pixels,
+) -> Ints:
+    """Rows of one manifest that show a picture of another one, equal bytes included, sorted.
+
+    Takes N x M steps: pools up to about 100,000 scans each.
+    """
+    pairs, _ = near_pairs_between(
+        (hash_bytes(ours["picture_hash"]), ours["uri"]),
+        (hash_bytes(theirs["picture_hash"]), theirs["uri"]),
+        engine,
+        config or DuplicatesConfig(),
+        max_pixels,
+    )
+    return np.unique(pairs.right_P)
+
+
+def near_pairs_between(
+    ours: tuple[Bytes, pa.ChunkedArray],
+    theirs: tuple[Bytes, pa.ChunkedArray],
+    engine: Engine,
+    config: DuplicatesConfig,
+    max_pixels: int,
+) -> tuple[Pairs, int]:
+    """Confirmed pairs between two pools, and how many were looked at.
+
+    Args:
+        ours: Picture hashes (N, 64) and where the scans are read from.
+        theirs: The same of the other pool, (M, 64).
+        engine: Where the pixels are compared.
+        config: When two scans count as the same picture.
+        max_pixels: A scan with more pixels is not read and matches nothing.
+    """
+    pairs = hash_pairs.between(ours[0], theirs[0], config.max_bits)
+    return pairs.keep(_confirmed(pairs, (ours[1], theirs[1]), engine, config, max_pixels)), len(pairs)
+
+
+def patient_links(manifest: pa.Table) -> tuple[Ints, Ints]:
+    """Links from each row to the first row of the same patient."""
+    patients = manifest["patient_id"]
+    known = np.flatnonzero(np.asarray(pc.is_valid(patients)))
+    codes = np.asarray(pc.index_in(patients.take(pa.array(known)), pc.unique(patients)), np.int64)
+    _, place, code = np.unique(codes, return_index=True, return_inverse=True)
+    return known, known[place][code]
+
+
+def hash_bytes(column: pa.ChunkedArray) -> Bytes:
+    """Picture hashes in hex as an array of shape (N, 64); a scan without one is an error of ours."""
+    text = "".join(column.to_pylist())
+    return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(-1, NUM_BYTES)
+
+
+def confirm_shard(shard: PairShard) -> NDArray[np.bool_]:
+    """Which pairs of a shard show the same picture."""
+    uris = sorted({*shard.left_uris, *shard.right_uris})
+    place = {uri: i for i, uri in enumerate(uris)}
+    thumb_NSS = read_thumbnails(uris, shard.max_pixels)
+    left_PSS, right_PSS = (thumb_NSS[[place[uri] for uri in side]] for side in (shard.left_uris, shard.right_uris))
+    return same_picture(left_PSS, right_PSS, shard.min_correlation)
+
+
+def read_thumbnails(uris: Sequence[str], max_pixels: int) -> Bytes:
+    """Decode scans to (N, 128, 128) grey bytes; one that is gone by now is black and matches nothing."""
+    thumb_NSS = np.zeros((len(uris), SIDE_PX, SIDE_PX), np.uint8)
+    for i, uri in enumerate(uris):
+        try:
+            square = open_grey(read_bytes(uri), max_pixels=max_pixels).square(SIDE_PX)
+            thumb_NSS[i] = np.rint(square * np.float32(255))
+        except DecodeError as error:
+            _log.warning("%s could be read by the manifest stage and cannot now: %s", uri, error)
+    return thumb_NSS
+
+
+def _confirmed(
+    pairs: Pairs,
+    uris: tuple[pa.ChunkedArray, pa.ChunkedArray],
+    engine: Engine,
+    config: DuplicatesConfig,
+    max_pixels: int,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> NDArray[np.bool_]:
+    """Which pairs show the same picture; the pixels are read and compared by the shards."""
+    same_P = np.zeros(len(pairs), np.bool_)
+    left_uris, right_uris = (
+        column.take(pa.array(side_P)).to_pylist()
+        for column, side_P in zip(uris, (pairs.left_P, pairs.right_P), strict=True)
+    )
+    blocks = [slice(start, start + _SHARD_SIZE) for start in range(0, len(pairs), _SHARD_SIZE)]
+    shards = [PairShard(left_uris[b], right_uris[b], max_pixels, config.min_correlation) for b in blocks]
+    done = 0
+    for index, part_P in engine.map_shards(confirm_shard, shards):
+        same_P[blocks[index]] = part_P
+        done += len(part_P)
+        if progress is not None:
+            progress("duplicates", done, len(pairs))
+    return same_P
+
+
+def components(num: int, links: list[tuple[Ints, Ints]]) -> Ints:
+    """The smallest row that each row is linked to, directly or by a chain."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    left = np.concatenate([link[0] for link in links])
+    right = np.concatenate([link[1] for link in links])
+    graph = coo_matrix((np.ones(len(left), np.bool_), (left, right)), shape=(num, num))
+    _, component_N = connected_components(graph, directed=False)
+    _, first = np.unique(component_N, return_index=True)
+    smallest: Ints = first[component_N].astype(np.int64)
+    return smallest
+
+
+def _table(manifest: pa.Table, picture_N: Ints, group_N: Ints) -> pa.Table:
+    image_ids = manifest["image_id"].combine_chunks()
+    copy_N = picture_N != np.arange(len(manifest))
+    sha256 = manifest["sha256"].combine_chunks()
+    same_N = np.asarray(pc.fill_null(pc.equal(sha256, sha256.take(pa.array(picture_N))), False))
+    kind_N = np.where(copy_N, np.where(same_N, "exact", "near"), "unique")
+    near = np.flatnonzero(copy_N & ~same_N)
+    hash_NB, other_NB = (hash_bytes(manifest["picture_hash"].take(pa.array(at))) for at in (near, picture_N[near]))
+    bits_N: NDArray[np.int16] = np.zeros(len(manifest), np.int16)
+    bits_N[near] = hash_pairs.distances(hash_NB, other_NB)
+    columns = {
+        "image_id": image_ids,
+        "group_id": _smallest_ids(image_ids, group_N),
+        "canonical_id": image_ids.take(pa.array(picture_N)),
+        "kind": pa.array(kind_N.tolist(), pa.string()),
+        "distance_bits": pa.array(bits_N, mask=~copy_N),
+    }
+    return pa.table(columns, schema=DUPLICATES.schema)
+
+
+def _smallest_ids(image_ids: pa.Array, group_N: Ints) -> pa.Array:
+    """The lexicographically smallest image id of each row's group: the same whatever the pool's order."""
+    rank_N = np.empty(len(image_ids), np.int64)
+    order = np.asarray(pc.sort_indices(image_ids), np.int64)
+    rank_N[order] = np.arange(len(image_ids))
+    best_N = np.full(len(image_ids), len(image_ids), np.int64)
+    np.minimum.at(best_N, group_N, rank_N)
+    return image_ids.take(pa.array(order[best_N[group_N]]))

@@ -1,0 +1,258 @@
+"""Which scans may be learnt from and which are sealed: by group, stable as the pool grows.
+
+A group (patient, exact and near duplicates joined) is assigned as a whole by a salted hash of one member's
+key: the patient id, or the content's hash where no patient is known. So new patients move nobody.
+
+The hash alone is right on average, and misses by chance where there are few: of 16 patients with a rare finding it
+may seal none. So in a stratum (label and source) of few groups those of the smallest hashes are sealed, as many as
+its share; in a run whose pool grows, `keep_sealed` still moves nobody.
+"""
+
+import hashlib
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.contracts.config import SplitsConfig
+from pipeline.contracts.errors import ContractError, InputError
+from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
+from pipeline.pool.vocabulary import HOLDOUT_NAMES, SPLIT_NAMES
+from pipeline.runtime.context import StageContext
+
+_log = logging.getLogger(__name__)
+
+_LARGE_STRATUM = 200  # groups
+_SEAL_ONE_OF = 3
+_LEAK = "its group has a scan in the holdout"
+
+
+def run(ctx: StageContext) -> dict[str, int]:
+    """Write `splits` from `manifest`, `pool_labels` and `duplicates`.
+
+    Raises:
+        InputError: the pool's split has unknown names, or one side would be empty.
+    """
+    manifest, duplicates = MANIFEST.read(ctx.folder), DUPLICATES.read(ctx.folder)
+    pool_split = POOL_LABELS.read(ctx.folder)["pool_split"]
+    config = ctx.config.splits
+    own = uses_own_split(config, pool_split)
+    if config.holdout_source is not None:
+        table = by_source(manifest, duplicates, config.holdout_source)
+    elif own:
+        table = by_pool(manifest, duplicates, pool_split)
+    else:
+        table = by_hash(manifest, duplicates, config, POOL_LABELS.read(ctx.folder)["label"])
+    begun = (ctx.folder / "rounds").exists()  # before that nobody has been trained on, and any split may be drawn
+    if begun and not own and config.holdout_source is None and (ctx.folder / f"{SPLIT_TABLE.name}.parquet").exists():
+        table = keep_sealed(table, SPLIT_TABLE.read(ctx.folder))
+    counts = _counted(table, own)
+    assert_no_leak(table, manifest, duplicates)
+    SPLIT_TABLE.write(ctx.folder, table)
+    return counts
+
+
+def by_pool(manifest: pa.Table, duplicates: pa.Table, pool_split: pa.ChunkedArray) -> pa.Table:
+    """The pool's own split; a train scan whose group reaches into the holdout is never trained on."""
+    refuse_unknown_names(pool_split)
+    names = pc.utf8_lower(pool_split)
+    if names.null_count:
+        _log.warning("%d scans have no name in the pool's split column and count as train", names.null_count)
+    sealed = pc.fill_null(pc.is_in(names, pa.array(sorted(HOLDOUT_NAMES))), False)
+    return _without_leaks(manifest, duplicates["group_id"], sealed, "the pool's training split")
+
+
+def by_source(manifest: pa.Table, duplicates: pa.Table, source: str) -> pa.Table:
+    """One source is sealed: an external test; a scan of another source whose group reaches into it is excluded.
+
+    Raises:
+        InputError: no scan is of this source.
+    """
+    sealed = pc.fill_null(pc.equal(manifest["source"], source), False)
+    if not pc.any(sealed).as_py():
+        raise InputError(
+            "no scan is of this source",
+            value=source,
+            where="splits.holdout_source",
+            fix=f"name one of {sorted(pc.unique(manifest['source']).drop_null().to_pylist())}",
+        )
+    return _without_leaks(manifest, duplicates["group_id"], sealed, "other sources")
+
+
+def uses_own_split(config: SplitsConfig, pool_split: pa.ChunkedArray) -> bool:
+    """Whether the pool's own split column decides."""
+    return bool(config.column == "auto" and config.holdout_source is None and pool_split.null_count < len(pool_split))
+
+
+def refuse_unknown_names(pool_split: pa.ChunkedArray) -> None:
+    """Refuse a split column with names we cannot read.
+
+    Raises:
+        InputError: naming them, and the names that are known.
+    """
+    unknown = sorted(set(pc.unique(pc.utf8_lower(pool_split)).drop_null().to_pylist()) - SPLIT_NAMES)
+    if unknown:
+        raise InputError(
+            "unknown names in the pool's split column",
+            value=unknown,
+            where="official_split",
+            fix=f"use {', '.join(sorted(SPLIT_NAMES))}, or set splits.column=none to ignore the column",
+        )
+
+
+def by_hash(
+    manifest: pa.Table, duplicates: pa.Table, config: SplitsConfig, label: pa.ChunkedArray | None = None
+) -> pa.Table:
+    """A share of the groups, chosen by a salted hash; of a small stratum the groups of the smallest hashes."""
+    group_id = duplicates["group_id"]
+    groups = pc.unique(group_id)
+    group_N = np.asarray(pc.index_in(group_id, groups), np.int64)
+    keys = pc.coalesce(manifest["patient_id"], manifest["sha256"], manifest["image_id"])
+    distinct = pc.unique(keys)
+    order_K = _hashes(distinct.to_pylist(), f"{config.salt}/key")
+    order_N = order_K[np.asarray(pc.index_in(keys, distinct), np.int64)]
+    # A scan that cannot be read may come back repaired: it must not decide for its group.
+    order_N = np.where(np.asarray(pc.equal(manifest["status"], "ok")), order_N, np.uint64(2**64 - 1))
+    smallest_G = np.full(len(groups), 2**64 - 1, np.uint64)
+    np.minimum.at(smallest_G, group_N, order_N)
+    share_G = _hashes(smallest_G.tolist(), f"{config.salt}/share") / 2.0**64
+    sealed_G = share_G < config.holdout_fraction
+    if label is not None:
+        sealed_G = _small_strata(sealed_G, share_G, _strata(manifest, label, group_N), config.holdout_fraction)
+    sealed_N = sealed_G[group_N]
+    return _table(manifest, group_id, pa.chunked_array([sealed_N]), None)
+
+
+def _strata(manifest: pa.Table, label: pa.ChunkedArray, group_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One stratum for each group: the rarest of its scans' combinations of label and source."""
+    key = pc.binary_join_element_wise(
+        pc.fill_null(label, ""), pc.fill_null(manifest["source"], ""), "\0", null_handling="emit_null"
+    )
+    usable = np.asarray(pc.equal(manifest["status"], "ok"))
+    names = pc.unique(key)
+    code_N = np.asarray(pc.index_in(key, names), np.int64)
+    size_S = np.bincount(code_N[usable], minlength=len(names))
+    rarity_S = np.empty(len(names), np.int64)
+    rarity_S[np.lexsort((names.to_pylist(), size_S))] = np.arange(len(names))
+    rarest_G = np.full(int(group_N.max()) + 1, len(names), np.int64)
+    np.minimum.at(rarest_G, group_N[usable], rarity_S[code_N[usable]])
+    return rarest_G
+
+
+def _small_strata(
+    sealed_G: NDArray[np.bool_], share_G: NDArray[np.float64], stratum_G: NDArray[np.int64], fraction: float
+) -> NDArray[np.bool_]:
+    """Seal exactly the share of a stratum of few groups, at least one where it has three."""
+    out_G = sealed_G.copy()
+    for stratum in np.unique(stratum_G):
+        groups = np.flatnonzero(stratum_G == stratum)
+        if not _SEAL_ONE_OF <= len(groups) < _LARGE_STRATUM:
+            continue  # of many the hash alone is within a few points, and new patients then move nobody
+        quota = max(round(fraction * len(groups)), 1)
+        order = groups[np.argsort(share_G[groups], kind="stable")]
+        out_G[order[:quota]], out_G[order[quota:]] = True, False
+    return out_G
+
+
+def keep_sealed(table: pa.Table, before: pa.Table) -> pa.Table:
+    """In a grown pool nobody changes sides: what was sealed stays sealed, what was trained on is never tested on.
+
+    A new scan that joins two groups (a copy of one patient's picture under another's name) may change the key of
+    the whole group. A group with a sealed scan stays in the holdout, less its old training scans, which are
+    excluded; a group with old training scans alone stays in the training pool.
+    """
+
+    def was(side: str) -> pa.ChunkedArray:
+        ids = before.filter(pc.equal(before["split"], side))["image_id"].combine_chunks()
+        return pc.is_in(table["image_id"], value_set=ids)
+
+    def touched_by(rows: pa.ChunkedArray) -> pa.ChunkedArray:
+        return pc.is_in(table["group_id"], pc.unique(table["group_id"].filter(rows)))
+
+    sealed, trained = touched_by(was("holdout")), touched_by(was("train"))
+    leaks = pc.and_(sealed, was("train"))
+    side = pc.if_else(sealed, pc.if_else(leaks, "excluded", "holdout"), pc.if_else(trained, "train", table["split"]))
+    usable = pc.not_equal(table["split"], "excluded")
+    columns = {
+        "image_id": table["image_id"],
+        "group_id": table["group_id"],
+        "split": pc.if_else(usable, side, table["split"]),
+        "reason": pc.if_else(pc.and_(usable, leaks), _LEAK, table["reason"]),
+    }
+    return pa.table(columns, schema=SPLIT_TABLE.schema)
+
+
+def assert_no_leak(table: pa.Table, manifest: pa.Table, duplicates: pa.Table) -> None:
+    """Assert that no patient and no group is in both the train pool and the holdout.
+
+    Raises:
+        ContractError: with the number of each that is.
+    """
+    if table["image_id"] != manifest["image_id"] or table["image_id"] != duplicates["image_id"]:
+        raise ContractError("splits, manifest and duplicates do not list the same scans", where=SPLIT_TABLE.name)
+    sides = [pc.equal(table["split"], side) for side in ("train", "holdout")]
+    for what, column in (("patients", manifest["patient_id"]), ("groups", duplicates["group_id"])):
+        train, holdout = (set(pc.unique(column.filter(side)).drop_null().to_pylist()) for side in sides)
+        both = sorted(train & holdout)
+        if both:
+            raise ContractError(
+                f"{len(both)} {what} are in both the train pool and the holdout, the first is {both[0]}",
+                where=SPLIT_TABLE.name,
+            )
+
+
+def _without_leaks(manifest: pa.Table, group_id: pa.ChunkedArray, sealed: pa.ChunkedArray, of: str) -> pa.Table:
+    """The split, without the training scans whose group has a sealed one."""
+    usable = pc.equal(manifest["status"], "ok")
+    sealed = pc.and_(usable, sealed)
+    touched = pc.is_in(group_id, pc.unique(group_id.filter(sealed)))
+    leaks = pc.and_(pc.and_not(touched, sealed), usable)
+    num_leaks = pc.sum(leaks).as_py()
+    if num_leaks:
+        _log.warning("%d scans of %s are excluded: patient or picture is also in the holdout", num_leaks, of)
+    return _table(manifest, group_id, sealed, leaks)
+
+
+def _table(
+    manifest: pa.Table, group_id: pa.ChunkedArray, sealed: pa.ChunkedArray, leaks: pa.ChunkedArray | None
+) -> pa.Table:
+    split = pc.if_else(sealed, "holdout", "train")
+    reason = pa.nulls(len(manifest), pa.string())
+    if leaks is not None:
+        split, reason = pc.if_else(leaks, "excluded", split), pc.if_else(leaks, _LEAK, reason)
+    broken = pc.equal(manifest["status"], "quarantined")
+    why = pc.binary_join_element_wise("quarantined", manifest["reason"], ": ")
+    columns = {
+        "image_id": manifest["image_id"],
+        "group_id": group_id,
+        "split": pc.if_else(broken, "excluded", split),
+        "reason": pc.if_else(broken, why, reason),
+    }
+    return pa.table(columns, schema=SPLIT_TABLE.schema)
+
+
+def _hashes(keys: list[str] | list[int], salt: str) -> NDArray[np.uint64]:
+    """Uniform 64-bit numbers, one per key."""
+    digests = b"".join(hashlib.sha256(f"{salt}\0{key}".encode()).digest()[:8] for key in keys)
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
+
+
+def _counted(table: pa.Table, own: bool) -> dict[str, int]:
+    found = {row["values"]: row["counts"] for row in pc.value_counts(table["split"]).to_pylist()}
+    counts = {f"num_{side}": found.get(side, 0) for side in ("train", "holdout", "excluded")}
+    for side in ("train", "holdout"):
+        if counts[f"num_{side}"]:
+            continue
+        num_groups = len(pc.unique(table["group_id"]))
+        raise InputError(
+            f"the {'train pool' if side == 'train' else 'holdout'} would be empty: {len(table)} scans in "
+            f"{num_groups} groups, {counts['num_excluded']} excluded",
+            where="splits",
+            fix="set splits.column=none to draw a holdout from the pool, or correct the pool's split column"
+            if own
+            else "add scans of more patients, or change splits.holdout_fraction",
+        )
+    leaks = pc.sum(pc.fill_null(pc.equal(table["reason"], _LEAK), False)).as_py()
+    return counts | {"num_leaks_excluded": int(leaks or 0)}

@@ -1,0 +1,253 @@
+"""The overview page of a run of independent findings: one row a finding, the weakest first."""
+
+from collections.abc import Iterable
+from itertools import combinations
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from pipeline.pages.wording import count, decimal, duration, interval, known, percent, plural, words
+from pipeline.report.gather import Row
+from pipeline.report.overview import figures
+from pipeline.report.overview.data import FEW, Overview, Part, own_scores
+from pipeline.report.page_env import environment
+from pipeline.report.summary import Tile
+
+MAX_TOGETHER = 20  # findings in the table of pairs: those seen most
+NAMED = 6  # findings named in a sentence
+STAGE = "report"  # whose time would change the page with every build
+
+
+def html(found: Overview) -> str:
+    """The page as text."""
+    return (
+        environment()
+        .get_template("overview.html.j2")
+        .render(
+            run=found,
+            name=found.folder.resolve().name,
+            title=title(found),
+            sentences=sentences(found),
+            tiles=tiles(found),
+            cautions=cautions(found),
+            pages={part.finding: page_of(found, part) for part in found.parts},
+            figures={
+                "dots": _markup(figures.dots(found)),
+                "curve": _markup(figures.mean_curve(found)),
+            },
+            rounds=rounds(found),
+            against_random=against_random(found),
+            together=together(found),
+            costs=costs(found),
+            flow=flow(found),
+            num_missed=0.05 * len(found.scored),
+        )
+    )
+
+
+def _markup(svg: str | None) -> Markup | None:
+    return None if svg is None else Markup(svg)
+
+
+def page_of(found: Overview, part: Part) -> str | None:
+    """The folder of a finding's own pages as a link from this one; None where it has none."""
+    if not part.card:
+        return None
+    return f"../{quote(part.folder.relative_to(found.folder).as_posix())}/report"
+
+
+def title(found: Overview) -> str:
+    """The result in one line."""
+    if found.last is None:
+        return "This run has no finished round yet"
+    read = plural(found.last.get("num_expert"), "expert reading")
+    if not found.scored:
+        return f"{read} of {plural(len(found.parts), 'finding')}: the sealed holdout has no scores yet"
+    if len(found.parts) == 1:
+        return f"AUROC {decimal(found.scored[0].auroc)} for {found.parts[0].finding} from {read}"
+    scored = plural(len(found.scored), "finding")
+    return f"Mean AUROC {decimal(found.scores.get('auroc'))} over {scored} from {read}"
+
+
+def sentences(found: Overview) -> list[str]:
+    """The result for a clinician in plain sentences; then what waits."""
+    said = [] if found.last is None else _result(found, found.last)
+    if found.last is None or found.status.get("state") == "waiting":
+        said.append(_waiting(found))
+    return [text for text in said if text]
+
+
+def _result(found: Overview, last: Row) -> list[str]:
+    read = plural(last.get("num_expert"), "expert reading")
+    among = f" among {plural(found.flow['train'], 'training scan')}" if known(found.flow.get("train")) else ""
+    if not found.scored:
+        return [
+            f"From {read}{among}, no finding could be scored yet, so this report cannot say how good the model is. "
+            "The table says why."
+        ]
+    what = _named(part.finding for part in found.scored)
+    mean = "an AUROC" if len(found.scored) == 1 else "a mean AUROC"
+    scans = found.scores.get("num_scans")
+    where = f" on {plural(scans, 'sealed holdout scan')}" if known(scans) else " on the sealed holdout"
+    text = f"From {read}{among}, the model says of each scan whether it shows {what}, with {mean} of "
+    return [text + f"{decimal(found.scores.get('auroc'))}{where}.", _weakest(found)]
+
+
+def _weakest(found: Overview) -> str:
+    weakest, left = found.scored[0], [part.finding for part in found.parts if part.auroc is None]
+    ci = weakest.scores.get("auroc_ci95")
+    bounds = f" (95% interval {interval(ci)})" if ci else ""
+    few = f"; {weakest.remark}" if weakest.is_thin else ""
+    head = f"The weakest is {weakest.finding}, AUROC {decimal(weakest.auroc)}{bounds}{few}."
+    missing = f" Not scored: {_named(left)}." if left else ""
+    return (head if len(found.scored) > 1 else "") + missing
+
+
+def _named(findings: Iterable[str], most: int = NAMED) -> str:
+    names = list(findings)
+    more = len(names) - most
+    return words([*names[:most], f"{more} more"] if more > 0 else names)
+
+
+def _waiting(found: Overview) -> str:
+    if found.asked is None:
+        return "No queue has been written and no round has finished, so there is nothing to score yet."
+    number, asked, left = found.asked
+    return (
+        f"Round {number} asks the experts to read {plural(asked, 'scan')}; "
+        f"{plural(left, 'scan still waits', 'scans still wait')} for an answer."
+    )
+
+
+def tiles(found: Overview) -> list[Tile]:
+    """The key numbers, most important first."""
+    scores, scored = found.scores, found.scored
+    expert, train = (found.last or {}).get("num_expert"), found.flow.get("train")
+    share = f"{percent(expert / train)} of {plural(train, 'training scan')}" if expert and train else "training scans"
+    weak = scored[0] if scored else None
+    bounds = f", 95% interval {interval(weak.scores['auroc_ci95'])}" if weak and weak.scores.get("auroc_ci95") else ""
+    thin = [part.finding for part in scored if part.is_thin]
+    few = (
+        f"{len(thin)} of them on fewer than {FEW} scans with it, or without"
+        if thin
+        else f"each on {FEW} or more of both"
+    )
+    return [
+        Tile("Expert readings", count(expert), f"{share}, each read for every finding"),
+        Tile("Mean AUROC", decimal(scores.get("auroc")), "the mean hides the weakest" if scored else "no scores yet"),
+        Tile("Weakest finding", decimal(weak.auroc if weak else None), f"{weak.finding}{bounds}" if weak else "–"),
+        Tile("Findings scored", f"{len(scored)} of {len(found.parts)}", few if scored else "the table says why"),
+    ]
+
+
+def cautions(found: Overview) -> list[str]:
+    """What limits every finding; what limits one alone stands on its page."""
+    said = [part.cautions for part in found.parts if part.cautions]
+    common = [text for text in said[0] if all(text in other for other in said)] if said else []
+    thin = [part.finding for part in found.scored if part.is_thin]
+    if thin:
+        common.append(f"The holdout has fewer than {FEW} scans with, or without, {_named(thin)}: too few to judge by.")
+    left = [part.finding for part in found.parts if part.auroc is None]
+    if left and found.scored:
+        common.append(f"The mean leaves out {_named(left)}, which could not be scored.")
+    if len(found.parts) > 1 and found.last is not None:
+        common.append("Each finding has limits of its own; read them with its numbers.")
+    return common or ["Research use only: this is not a medical device, and it has not been tested in care."]
+
+
+def rounds(found: Overview) -> list[Row]:
+    """One row a round: means, the weakest finding, what a random draw gave, which findings were rolled back."""
+    random = {row["round"]: row["auroc"] for row in figures.random_means(found) if row["is_same"]}
+    rows = []
+    for row in found.rounds:
+        own = row.get("findings") or {}
+        scored = sorted((value, f) for f, r in own.items() if known(value := own_scores(r, f).get("auroc")))
+        rows.append(
+            {
+                "row": row,
+                "scores": row.get("holdout") or {},
+                "weakest": scored[0] if scored else None,
+                "num_scored": len(scored),
+                "random": random.get(row["round"]),
+                "rolled_back": _named((f for f, r in own.items() if r.get("rolled_back")), 3),
+            }
+        )
+    return rows
+
+
+def against_random(found: Overview) -> str:
+    """What choosing the scans gained over drawing them at random on the same budget."""
+    if not found.scored:
+        return ""
+    if (found.config.get("strategy") or {}).get("name") == "random":
+        return "This run draws its scans at random itself, so there is nothing to compare."
+    last = found.last or {}
+    same = [row for row in figures.random_means(found) if row["round"] == last.get("round")]
+    if not same:
+        return "No random draw on the same budget was run, so what choosing the scans gained is not known."
+    shared = plural(same[0]["num_findings"], "finding")
+    over = "" if same[0]["is_same"] else f" over the {shared} that both could score"
+    return (
+        f"On the same budget of {plural(last.get('num_expert'), 'reading')}, scans drawn at random reach a mean AUROC "
+        f"of {decimal(same[0]['auroc'])} against {decimal(same[0]['ours'])} here{over}. That is one run of each: a "
+        "small difference may be luck."
+    )
+
+
+def together(found: Overview) -> Row | None:
+    """How often the experts saw two findings in one scan; None with one finding, or none seen."""
+    ranked = sorted(found.parts, key=lambda part: -len(part.present))
+    shown = [part for part in ranked[:MAX_TOGETHER] if part.present]
+    if len(found.parts) < 2 or not shown:
+        return None
+    pairs = {(a.finding, b.finding): len(a.present & b.present) for a, b in combinations(shown, 2)}
+    both = pairs | {(b, a): number for (a, b), number in pairs.items()}
+    seen: dict[str, int] = {}
+    for part in found.parts:
+        for image_id in part.present:
+            seen[image_id] = seen.get(image_id, 0) + 1
+    clear = frozenset.intersection(*(part.absent for part in found.parts))
+    return {
+        "parts": shown,
+        "both": both,
+        "num_left_out": len([part for part in found.parts if part.present]) - len(shown),
+        "num_several": sum(number > 1 for number in seen.values()),
+        "num_one": sum(number == 1 for number in seen.values()),
+        "num_clear": len(clear),
+        "num_open": found.num_read - len(seen) - len(clear),
+    }
+
+
+def flow(found: Overview) -> list[tuple[str, str]]:
+    """Counts from the pool to the two sides; empty where there is no manifest."""
+    named = {
+        "found": "files found",
+        "quarantined": "set aside",
+        "readable": "readable scans",
+        "patients": "patients",
+        "groups": "groups never split",
+        "train": "training pool",
+        "holdout": "sealed holdout",
+        "holdout_patients": "its patients",
+    }
+    if not known(found.flow.get("found")):
+        return []
+    sources = [("sources", _named(found.flow["sources"]))] if found.flow["sources"] else []
+    return [(name, count(found.flow[key])) for key, name in named.items() if known(found.flow[key])] + sources
+
+
+def costs(found: Overview) -> list[tuple[str, str]]:
+    """What the run took: readings, the experts' time as far as it was measured, and the computer's by stage."""
+    timed = [
+        row["num_answers"] * row["seconds_per_scan"]
+        for row in found.annotators.get("annotators") or ()
+        if known(row.get("seconds_per_scan"))
+    ]
+    said = [("training scans read by experts", count(found.num_read))]
+    said += [("reading time, about", duration(sum(timed)))] if timed else []
+    stages: dict[str, float] = {}
+    for row in found.stages:
+        if row["name"] != STAGE:
+            stages[row["name"]] = stages.get(row["name"], 0.0) + (row.get("seconds") or 0.0)
+    said += [("computing time", duration(sum(stages.values())))] if stages else []
+    return said + [(f"– {name}", duration(seconds)) for name, seconds in stages.items()]

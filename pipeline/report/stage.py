@@ -1,0 +1,149 @@
+"""The report stage: gathers a finished run, draws it, and writes `report/index.html` and the model card."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.audit import page as audit_page
+from pipeline.contracts.tables import write_text
+from pipeline.labels.holdout import log_read
+from pipeline.pages.thumbnails import MAX_PIXELS, thumbnails
+from pipeline.report import checklist_page, evaluation_figures, figures, holdout_reads, scan_map, summary
+from pipeline.report.cautions import cautions
+from pipeline.report.flow_diagram import diagram
+from pipeline.report.gather import RunData, gather
+from pipeline.report.methods import methods
+from pipeline.report.model_card import model_card
+from pipeline.report.page_env import environment
+from pipeline.runtime.context import StageContext
+
+STAGE = "report"
+MAX_THUMBNAILS = 250
+MAX_MISTAKES = 24
+SIDE_PX = 192
+Progress = Callable[[int, int], None]
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Write the report of the run in `ctx.folder`."""
+    log_read(ctx.folder, "report", None, None)
+    page = build(ctx.folder, progress=lambda done, total: ctx.progress("report: thumbnails", done, total))
+    return {"bytes": page.stat().st_size}
+
+
+def build(folder: Path, *, progress: Progress | None = None) -> Path:
+    """Write the pages and the model card from the run directory alone.
+
+    `report/index.html`, `report/checklists.html`, `report/model_card.md`, and `report/audit.html` where there is an
+    audit.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RunDirError: `folder` holds no run.
+    """
+    folder = Path(folder)
+    data = gather(folder)
+    page = folder / "report" / "index.html"
+    write_text(page.with_name("model_card.md"), model_card(data))
+    write_text(page, html(data, progress))
+    write_text(page.with_name(checklist_page.PAGE), checklist_page.html(data))
+    if data.audit is not None:
+        audit_page.build(folder, max_pixels=_max_pixels(data))
+    return page
+
+
+def _max_pixels(data: RunData) -> int:
+    return (data.config.get("pool") or {}).get("max_pixels") or MAX_PIXELS
+
+
+def html(data: RunData, progress: Progress | None = None) -> str:
+    """The page as text."""
+    mistakes = data.mistakes[:MAX_MISTAKES]
+    queued = [scan for scans in data.queues.values() for scan in scans]
+    shown = [scan for scan in (*mistakes, *queued) if scan.uri][:MAX_THUMBNAILS]
+    pictures = thumbnails(
+        {scan.image_id: scan.uri for scan in shown if scan.uri},
+        side_px=SIDE_PX,
+        max_pixels=_max_pixels(data),
+        progress=progress,
+    )
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            run=data,
+            name=data.folder.resolve().name,
+            title=summary.title(data),
+            sentences=[text for text in summary.sentences(data) if text],
+            tiles=summary.tiles(data),
+            precisions=summary.precisions(data),
+            certificates=summary.certificates(data),
+            cautions=cautions(data),
+            against_random=summary.against_random(data),
+            figures=_figures(data),
+            confusion=_confusion(data),
+            map=scan_map.draw(data),
+            mistakes=mistakes,
+            pictures=pictures,
+            num_unread=len({scan.image_id for scan in shown}) - len(pictures),
+            num_left_out=len({scan.image_id for scan in queued} - {scan.image_id for scan in shown}),
+            diagram=diagram(data),
+            methods=methods(data),
+            readers=holdout_reads.readers(data),
+            curves=[(finding, Markup(svg)) for finding, svg in evaluation_figures.decision_curves(data)],
+            timings=_timings(data),
+        )
+    )
+
+
+def _figures(data: RunData) -> dict[str, Markup | None]:
+    drawn = {
+        "auroc": figures.learning_curve(data, "auroc", "AUROC on the holdout"),
+        "balanced": figures.learning_curve(data, "balanced_accuracy", "balanced accuracy"),
+        "roc": figures.roc(data),
+        "pr": figures.precision_recall(data),
+        "reliability": figures.reliability(data),
+        "pseudo_counts": figures.pseudo_counts(data),
+        "pseudo_precision": figures.pseudo_precision(data),
+        "teacher": figures.training(data, "teacher"),
+        "student": figures.training(data, "student"),
+        "network": figures.training(data, "network", "part of an epoch"),
+        "pretraining": figures.pretraining(data),
+    }
+    return {name: None if svg is None else Markup(svg) for name, svg in drawn.items()}
+
+
+def _confusion(data: RunData) -> list[dict[str, Any]] | None:
+    """Rows of the confusion matrix with the share of each cell; none where it contradicts the counts."""
+    scores = data.scores or {}
+    matrix, per_class = scores.get("confusion"), scores.get("per_class") or {}
+    if not isinstance(matrix, list) or [len(row) for row in matrix] != [len(data.findings)] * len(data.findings):
+        return None
+    rows: list[dict[str, Any]] = []
+    for finding, cells in zip(data.findings, matrix, strict=True):
+        total = sum(cells)
+        if (per_class.get(finding) or {}).get("num_positive", total) != total:
+            return None
+        cells = [
+            {"count": n, "share": n / total if total else 0.0, "hit": f == finding, "finding": f}
+            for f, n in zip(data.findings, cells, strict=True)
+        ]
+        rows.append({"finding": finding, "total": total, "right": matrix[len(rows)][len(rows)], "cells": cells})
+    return rows
+
+
+def _timings(data: RunData) -> list[dict[str, Any]]:
+    """Seconds and counts of each stage, in the order they first ran."""
+    stages: dict[str, dict[str, Any]] = {}
+    for row in data.stages:
+        if row["name"] == STAGE:  # this page: it would change with every build
+            continue
+        stage = stages.setdefault(row["name"], {"name": row["name"], "seconds": 0.0, "counts": {}})
+        stage["seconds"] += row.get("seconds") or 0.0
+        stage["counts"].update(row.get("counts") or {})
+    longest = max((stage["seconds"] for stage in stages.values()), default=0.0)
+    return [{**stage, "share": stage["seconds"] / longest if longest else 0.0} for stage in stages.values()]

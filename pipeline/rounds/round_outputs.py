@@ -1,0 +1,176 @@
+"""What a round leaves on disk: predictions, pseudo-labels, the model, one row of metrics; and how it is published."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contracts.tables import PREDICTIONS, PSEUDO, write_bytes, write_text
+from pipeline.labels import label_table
+from pipeline.learn.classifier import Classifier, preprocessing
+from pipeline.learn.head import Head
+from pipeline.learn.network import Trained
+from pipeline.learn.self_training import Learned
+from pipeline.measures.certify import Certificate
+from pipeline.rounds.run_scans import Dataset
+from pipeline.runtime.context import StageContext
+from pipeline.vectors import principal_components
+
+# After a roll-back these are those of the round before, whose model and pseudo-labels stay in force.
+OF_THE_MODEL = (
+    "learner",
+    "pseudo_precision_estimated",
+    "threshold_prob",
+    "temperature",
+    "prevalence",
+    "operating_point",
+)
+
+
+def publish(ctx: StageContext, data: Dataset, round_index: int) -> None:
+    """Make this round the run's latest: its predictions, and its pseudo-labels in the label store."""
+    folder = ctx.round_folder(round_index)
+    latest, own = ctx.folder / "predictions.parquet", folder / "predictions.parquet"
+    if not own.exists():
+        latest.unlink(missing_ok=True)
+    elif not latest.exists() or latest.read_bytes() != own.read_bytes():
+        write_bytes(latest, own.read_bytes())
+    found = PSEUDO.read(folder) if (folder / "pseudo.parquet").exists() else PSEUDO.empty()
+    admitted = found.filter(found["admitted"])
+    index = {finding: i for i, finding in enumerate(data.findings)}
+    label_table.replace_pseudo(
+        ctx.folder,
+        admitted["image_id"].to_numpy(zero_copy_only=False),
+        np.array([index[finding] for finding in admitted["finding"].to_pylist()], dtype=np.int64),
+        admitted["probability"].to_numpy(),
+        data.findings,
+        round_index,
+    )
+
+
+def save_model(ctx: StageContext, round_index: int, model: Classifier, learned: Learned, row: dict[str, Any]) -> None:
+    """Write the round's classifier and its card into `model/`."""
+    path = ctx.folder / "backbone.json"
+    card = {name: row[name] for name in ("num_expert", "num_pseudo", "rolled_back")}
+    card |= {
+        "round": round_index,
+        "learner": row["learner"],
+        "backbone": json.loads(path.read_text("utf-8")) if path.exists() else None,
+        "preprocessing": preprocessing(ctx.config),
+    }
+    folder = ctx.round_folder(round_index) / "model"
+    if row["rolled_back"]:
+        before = ctx.round_folder(round_index - 1) / "model"
+        for name in ("model.safetensors", "model.onnx"):
+            write_bytes(folder / name, (before / name).read_bytes())
+        write_text(folder / "card.json", json.dumps(json.loads((before / "card.json").read_text("utf-8")) | card))
+    else:
+        model.save(folder, card, principal_components.load_basis(ctx.folder))
+    curves = {"teacher": _curves(learned.teacher), "student": _curves(learned.student)}
+    if learned.curves is not None:
+        curves["network"] = {
+            "loss": learned.curves.trace,
+            "val_loss": None,
+            "epoch_val_loss": learned.curves.val or None,
+        }
+    write_text(folder / "training.json", json.dumps(curves))
+
+
+def _curves(model: Head | Trained) -> dict[str, Any]:
+    return {"loss": model.loss, "val_loss": model.val_loss or None} if isinstance(model, Head) else {}
+
+
+def pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Learned) -> dict[str, Any]:
+    """What is known of the round's pseudo-labels."""
+    found = PSEUDO.read(ctx.round_folder(round_index))
+    admitted = found.filter(found["admitted"])
+    return {
+        "learner": learned.learner,
+        "network_gain": learned.network_gain,
+        "num_pseudo": len(admitted),
+        "num_accepted": int(pc.sum(pc.equal(found["decision"], "accept")).as_py() or 0),
+        "pseudo_share": len(admitted) / max(len(found), 1),
+        "pseudo_precision": _realised(ctx, data, admitted),
+        "pseudo_precision_estimated": learned.precision_estimated,
+        "threshold_prob": {f: float(t) for f, t in zip(data.findings, learned.threshold_C, strict=True)},
+        "temperature": learned.temperature,
+        "prevalence": {f: float(p) for f, p in zip(data.findings, learned.prevalence_C, strict=True)},
+        "operating_point": ctx.config.evaluate.operating_point,
+    }
+
+
+def _realised(ctx: StageContext, data: Dataset, admitted: pa.Table) -> float | None:
+    """Share of pseudo-labels that agree with the pool's own labels; only an oracle run knows."""
+    if not ctx.config.oracle or len(admitted) == 0:
+        return None
+    position = pc.index_in(admitted["image_id"], value_set=data.pool_labels["image_id"].combine_chunks())
+    agree = pc.mean(pc.equal(data.pool_labels["label"].take(position), admitted["finding"])).as_py()
+    return None if agree is None else float(agree)
+
+
+def flip_rate(before: Path, data: Dataset, predicted_N: np.ndarray) -> float | None:
+    """Share of the training pool whose class changed since the round before; None in the first."""
+    if not (before / "predictions.parquet").exists():
+        return None
+    return float((predictions(before, data)[1] != predicted_N)[data.train_T].mean())
+
+
+def predictions(folder: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (N, C) and classes (N,) a round has left, in the order of the run's scans."""
+    table = PREDICTIONS.read(folder)
+    table = table.take(pc.index_in(pa.array(data.ids_N, pa.string()), value_set=table["image_id"].combine_chunks()))
+    prob_NC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in data.findings])
+    index = pc.index_in(table["predicted"], value_set=pa.array(data.findings, pa.string()))
+    return prob_NC.astype(np.float64), np.asarray(index.to_numpy(), np.int64)
+
+
+def write_predictions(
+    ctx: StageContext, data: Dataset, round_index: int, predicted_N: Sequence[str], prob_N: Mapping[str, np.ndarray]
+) -> None:
+    """Write a round's `predictions.parquet`: what is said of every scan, and the probability of each finding."""
+    table = pa.table(
+        {
+            "image_id": data.ids_N,
+            "split": [data.split[image_id] for image_id in data.ids_N],
+            "round": np.full(len(data.ids_N), round_index, np.int32),
+            "predicted": predicted_N,
+        },
+        schema=PREDICTIONS.schema,
+    )
+    for finding, values_N in prob_N.items():
+        table = table.append_column(f"prob_{finding}", pa.array(values_N.astype(np.float32)))
+    PREDICTIONS.write(ctx.round_folder(round_index), table)
+
+
+def certified_bound(certificates: dict[str, Certificate]) -> float | None:
+    """Lower bound over all classes; None before the first blind check."""
+    pooled = certificates["pooled"]
+    return pooled.lower_bound if pooled.num_checked > 0 else None
+
+
+def nothing_learned(findings: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of a round's row without a classifier: null, or zero for counts."""
+    empty: dict[str, Any] = dict.fromkeys(
+        (
+            "pseudo_precision",
+            "pseudo_precision_estimated",
+            "temperature",
+            "network_gain",
+            "calibration_auroc",
+            "flip_rate",
+            "holdout",
+            "operating_point",
+        )
+    )
+    return empty | {
+        "num_pseudo": 0,
+        "num_accepted": 0,
+        "pseudo_share": 0.0,
+        "rolled_back": False,
+        "threshold_prob": dict.fromkeys(findings),
+        "prevalence": dict.fromkeys(findings),
+    }

@@ -1,0 +1,52 @@
+"""What every stage is given: its configuration, its folder, its randomness, where to run and how to report."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.contracts.config import Config
+from pipeline.runtime.engine import Engine
+
+
+def _quiet(stage: str, done: int, total: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """The hands and eyes of a stage; its inputs and outputs are tables in `folder`.
+
+    Attributes:
+        config: The resolved configuration.
+        folder: The run directory.
+        engine: Where shards of work run.
+        progress: Called with (what, done, total) as work goes on.
+    """
+
+    config: Config
+    folder: Path
+    engine: Engine
+    progress: Callable[[str, int, int], None] = _quiet
+
+    def rng(self, stage: str, round_index: int = 0) -> np.random.Generator:
+        """A generator of its own for each (seed, stage, round): no stage shifts another's numbers."""
+        digest = hashlib.sha256(f"{self.config.seed}/{stage}/{round_index}".encode()).digest()
+        return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+
+    def round_folder(self, round_index: int) -> Path:
+        """`rounds/RR` of the run."""
+        return self.folder / "rounds" / f"{round_index:02d}"
+
+
+def cache_folder() -> Path:
+    """What runs share and can rebuild: CXR_SSL_CACHE, else the user's cache folder."""
+    import os
+
+    chosen = os.environ.get("CXR_SSL_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "cxr-ssl"

@@ -1,0 +1,57 @@
+"""Where the parts of a run of independent findings lie: `findings/NAME`, listed in `findings/index.json`."""
+
+import json
+import logging
+from pathlib import Path
+
+from pipeline.contracts.errors import InputError
+
+FOLDER, INDEX = "findings", "index.json"
+
+
+def known_names(folder: Path) -> dict[str, str]:
+    """Every finding this run has ever asked for, with the name of its folder, which is never another's."""
+    path = folder / FOLDER / INDEX
+    found: dict[str, str] = json.loads(path.read_text("utf-8")).get("names", {}) if path.exists() else {}
+    return found
+
+
+def parts_in(folder: Path) -> dict[str, Path]:
+    """Finding to its folder, of a run that has come to them; empty in a run of classes."""
+    path = folder / FOLDER / INDEX
+    rows = json.loads(path.read_text("utf-8"))["findings"] if path.exists() else []
+    return {row["finding"]: folder / FOLDER / row["folder"] for row in rows}
+
+
+def whole_of(folder: Path) -> Path | None:
+    """The run that a finding's folder is part of; None for a run of its own."""
+    folder = folder.absolute()
+    whole = folder.parent.parent
+    return whole if folder.parent.name == FOLDER and folder in parts_in(whole).values() else None
+
+
+def refuse_part(folder: Path) -> None:
+    """Refuse to work in a finding's folder: its queue, its labels and its rounds are those of the whole run.
+
+    Raises:
+        InputError: naming the run.
+    """
+    whole = whole_of(folder)
+    if whole is not None:
+        raise InputError(
+            "is one finding's part of a run; queue, labels and rounds are the run's",
+            value=str(folder),
+            where="RUN",
+            fix=f"name the run: {whole}",
+        )
+
+
+log = logging.getLogger(__name__)
+
+
+def has_classifier(finding: str, part: Path) -> bool:
+    """Whether a finding's folder holds predictions; one that does not is named in the log."""
+    if (part / "predictions.parquet").exists():
+        return True
+    log.warning("%s has no classifier yet and is left out", finding)
+    return False

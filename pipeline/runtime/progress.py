@@ -1,0 +1,94 @@
+"""What a person sees while a run works: bars on a terminal, a line now and then in a log."""
+
+import logging
+import os
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+log = logging.getLogger(__name__)
+LINE_EVERY_SECONDS = 10.0
+
+
+def configure_logging(*, quiet: bool, verbose: bool) -> None:
+    """Messages go to standard error; standard output stays free for results."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(
+            console=Console(stderr=True),
+            show_path=False,
+            show_level=False,
+            markup=False,
+            log_time_format="%H:%M:%S",
+        )
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in ("pipeline", "embeddings", "jobs"):
+        logging.getLogger(name).setLevel(level)
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # without a network it would warn twice of each retry
+
+
+class Progress:
+    """Call it with (what, done, total). Bars with rate and time left on a terminal, plain lines elsewhere."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._bars: Any = None
+        self._tasks: dict[str, Any] = {}
+        self._said: dict[str, tuple[float, float]] = {}
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty() and not self._quiet:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+            from rich.progress import Progress as Bars
+
+            self._bars = Bars(
+                TextColumn("{task.description:<12}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are done."""
+        if self._quiet or total == 0:
+            return
+        now = time.monotonic()
+        start, said = self._said.setdefault(what, (now, now))
+        rate = f"{done / (now - start):.1f}/s" if done and now > start else ""
+        if self._bars is not None:
+            if what not in self._tasks:
+                self._tasks[what] = self._bars.add_task(what, total=total, rate="")
+            self._bars.update(self._tasks[what], completed=done, total=total, rate=rate)
+        elif now - said >= LINE_EVERY_SECONDS and done < total:
+            self._said[what] = (start, now)
+            left = (total - done) * (now - start) / max(done, 1)
+            log.info("%s: %d of %d (%s, about %d s left)", what, done, total, rate, left)

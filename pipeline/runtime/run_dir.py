@@ -1,0 +1,238 @@
+"""A run directory: whose it is, who works in it, how far it came."""
+
+import datetime as dt
+import hashlib
+import json
+import logging
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+from pipeline.contracts import config_file, tables
+from pipeline.contracts.config import Config
+from pipeline.contracts.errors import (
+    RunBusy,
+    RunDirError,
+)
+from pipeline.runtime import run_dir
+
+log = logging.getLogger(__name__)
+RESOLVED, STATUS, STAGES_FILE, LOCK = "resolved.yaml", "status.json", "stages.json", ".lock"
+PATIENCE_SECONDS = 1.0
+PACKAGES = (
+    "ray",
+    "torch",
+    "torchvision",
+    "timm",
+    "lightly",
+    "onnxruntime",
+    "scikit-learn",
+    "numpy",
+    "pyarrow",
+    "pandas",
+)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the folder holds a run of ours."""
+    return (folder / RESOLVED).is_file()
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Refuse a folder that holds something else, before anything in it is touched.
+
+    Raises:
+        RunDirError: when it is a file, or holds files but no run.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunDirError("is a file", where=folder, fix="name another folder with --out")
+    inside = names_inside(folder)
+    if inside and not is_run(folder):
+        raise RunDirError(
+            f"holds something that is not a run ({', '.join(inside[:3])}{', …' if len(inside) > 3 else ''})",
+            where=folder,
+            fix="name an empty or new folder with --out; nothing was touched",
+        )
+
+
+def names_inside(folder: Path) -> list[str]:
+    """Names of what a folder holds, without the lock; empty where there is no folder.
+
+    Raises:
+        RunDirError: it cannot be read.
+    """
+    try:
+        return sorted(path.name for path in folder.iterdir() if path.name != LOCK) if folder.exists() else []
+    except OSError as error:
+        raise RunDirError(f"cannot be read ({error.strerror})", where=folder, fix="check its permissions") from error
+
+
+@contextmanager
+def locked(folder: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Hold the folder's lock; a second process is refused, a dead one's lock is free.
+
+    Args:
+        folder: Run directory.
+        patience_seconds: How long to wait for it: the labelling page holds it for moments.
+
+    Raises:
+        RunBusy: when another process works in the folder.
+        RunDirError: when it cannot be written, or is not ours.
+    """
+    from filelock import FileLock, Timeout
+
+    refuse_foreign(folder)
+    lock = FileLock(folder / LOCK, timeout=patience_seconds)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise RunBusy(
+            "another process is working in this run",
+            where=folder,
+            fix="wait for it, or name another folder with --out",
+        ) from None
+    except OSError as error:
+        raise RunDirError(
+            f"cannot be written ({error.strerror})", where=folder, fix="check its permissions, or name another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def write_status(
+    folder: Path,
+    state: str,
+    stage: str | None = None,
+    round_index: int | None = None,
+    message: str | None = None,
+) -> None:
+    """Write `status.json`: running, waiting, done, blocked or failed."""
+    entry = {"state": state, "stage": stage, "round": round_index, "message": message, "updated": _now()}
+    tables.write_text(folder / STATUS, json.dumps(entry))
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What `status.json` says; empty when there is none."""
+    return _read_json(folder / STATUS)
+
+
+def write_config(folder: Path, resolved: Config) -> dict[str, bytes]:
+    """Keep the configuration as given and as resolved, and what it ran on; returns the files of before."""
+    names = (RESOLVED, "config.yaml")
+    before = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+    tables.write_text(folder / RESOLVED, config_file.dump(resolved))  # first: it makes the folder a run
+    tables.write_text(folder / "config.yaml", config_file.dump(resolved, only_given=True))
+    tables.write_text(folder / "env.json", json.dumps(environment(), indent=1))
+    return before
+
+
+def has_config(folder: Path, resolved: Config) -> bool:
+    """Whether the folder was last written with this very configuration."""
+    path = folder / RESOLVED
+    return path.is_file() and path.read_text("utf-8") == config_file.dump(resolved)
+
+
+def restore_config(folder: Path, before: dict[str, bytes]) -> None:
+    """Put back what `write_config` replaced."""
+    for name, data in before.items():
+        tables.write_bytes(folder / name, data)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, without importing any of the packages."""
+    versions = {}
+    for name in (*PACKAGES, "faiss-gpu", "faiss-cpu"):
+        try:
+            versions[name.replace("-", "_")] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "cxr_ssl": __version__,
+        "git": _git_revision(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        **versions,
+    }
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """Hash of what a stage depends on."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, 16 hex digits; "absent" when there is none."""
+    if not path.exists():
+        return "absent"
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def stage_records(folder: Path) -> dict[str, dict[str, Any]]:
+    """What each finished stage left: fingerprint, seconds, counts."""
+    return {record["name"]: record for record in _read_json(folder / STAGES_FILE).get("stages", [])}
+
+
+def record_stage(folder: Path, record: dict[str, Any]) -> None:
+    """Add or replace the record of one stage."""
+    records = stage_records(folder)
+    records[record["name"]] = record
+    tables.write_text(folder / STAGES_FILE, json.dumps({"stages": list(records.values())}, indent=1))
+
+
+def forget_stage(folder: Path, name: str) -> None:
+    """Drop the record of a stage that is about to run."""
+    records = stage_records(folder)
+    if records.pop(name, None) is not None:
+        tables.write_text(folder / STAGES_FILE, json.dumps({"stages": list(records.values())}, indent=1))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise RunDirError(f"is not JSON ({error})", where=path, fix="delete it and go on with --resume") from error
+    return found
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def _git_revision() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Lines of `metrics.jsonl`."""
+    path = folder / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def config_of(folder: Path) -> Config:
+    """The resolved configuration of a run."""
+    if not run_dir.is_run(folder):
+        raise RunDirError("is not a run directory", where=folder, fix="give the folder that --out named")
+    return config_file.load(folder / run_dir.RESOLVED)

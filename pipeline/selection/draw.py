@@ -1,0 +1,203 @@
+"""What the experts see next: representatives, and a uniformly random slice that stays blind.
+
+The uniform slice alone estimates prevalence and certifies, because labels an algorithm chose are not a sample of the
+pool. It takes one scan of a patient, so that checks are independent; where a slice holds a good part of all patients,
+those with many scans are therefore a little under-represented. Representatives are sought where no pseudo-label has
+been accepted yet, and not beside scans that experts held to be no good: an expert's minute is not spent on either.
+"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contracts.finding_line import leaves_open
+from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, SPLIT_TABLE
+from pipeline.runtime.context import StageContext
+from pipeline.selection import strategies
+from pipeline.selection.strategies.base import Pick, SelectionPool
+from pipeline.vectors.matrix import Vectors, unit_rows
+
+# N scans of the training pool
+
+log = logging.getLogger(__name__)
+CHUNK = 8192  # candidates compared at once
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Pseudo-labels of the round before: what the next queue checks and where it need not look.
+
+    Attributes:
+        finding: image_id to the class proposed, for every accepted scan; None where each finding has its own.
+        settled: Scans of which nothing is left open; None: every accepted scan.
+    """
+
+    finding: Mapping[str, str | None]
+    settled: frozenset[str] | None = None
+
+
+def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
+    """The training pool, with the candidates that may be asked: unlabelled, one scan of each picture."""
+    vectors = Vectors.open(ctx.folder)
+    splits = SPLIT_TABLE.read(ctx.folder)
+    duplicates = DUPLICATES.read(ctx.folder)
+    train = splits.filter(pc.and_(pc.equal(splits["split"], "train"), vectors.has(splits["image_id"])))
+    ids = train["image_id"]
+    position = pc.index_in(ids, value_set=duplicates["image_id"].combine_chunks())
+    canonical = duplicates["canonical_id"].take(position)
+    done = pa.array(sorted(labelled), pa.string())
+    in_done = pc.is_in(duplicates["image_id"], value_set=done)
+    done_pictures = pc.unique(duplicates["canonical_id"].filter(in_done))
+    first_of_picture = np.zeros(len(ids), bool)
+    first_of_picture[np.unique(canonical.to_numpy(zero_copy_only=False).astype(str), return_index=True)[1]] = True
+    fresh = pc.invert(pc.is_in(canonical, value_set=done_pictures)).to_numpy(zero_copy_only=False)
+    candidate_N = first_of_picture & fresh
+    if ctx.config.oracle:
+        truth = POOL_LABELS.read(ctx.folder)
+        answerable = truth.filter(pc.is_valid(truth["label"]))["image_id"].combine_chunks()
+        candidate_N &= pc.is_in(ids, value_set=answerable).to_numpy(zero_copy_only=False)
+    group_N = pc.dictionary_encode(train["group_id"]).combine_chunks().indices.to_numpy().astype(np.int64)
+    return SelectionPool(
+        ids_N=ids.to_numpy(zero_copy_only=False).astype(str),
+        unit_ND=unit_rows(vectors.emb_ND[vectors.positions(ids)]),
+        labelled_N=pc.is_in(ids, value_set=done).to_numpy(zero_copy_only=False),
+        candidate_N=candidate_N,
+        group_N=group_N,
+        config=ctx.config.strategy,
+    )
+
+
+def draw(
+    ctx: StageContext,
+    round_index: int,
+    labelled: set[str],
+    proposals: Proposals,
+    *,
+    strategy: str,
+    holdout: Sequence[str] = (),
+    second_looks: Sequence[tuple[str, str]] = (),
+    rejected: Collection[str] = (),
+) -> pa.Table:
+    """Draw the queue of a round.
+
+    Args:
+        ctx: The stage's context.
+        round_index: From 1.
+        labelled: Scans any expert has answered.
+        proposals: Accepted pseudo-labels of the round before.
+        strategy: Name of the strategy for the representatives.
+        holdout: Scans of the sealed holdout that are asked for along with this queue.
+        second_looks: Answered scans to ask again, out of the same budget, each with its kind.
+        rejected: Answered scans that are no good; what lies nearest to them is not chosen as a representative.
+
+    Returns:
+        A table of the `QUEUE` contract in random order of kinds, so that the order tells nothing.
+    """
+    pool = selection_pool(ctx, labelled)
+    rng = ctx.rng(f"queue-{strategy}", round_index)
+    budget = min(ctx.config.queue.budget - len(second_looks), int(pool.candidate_N.sum()))
+    num_uniform = budget if strategy == "random" else round(ctx.config.queue.uniform_share * budget)
+    uniform = _at_most_one_patient(pool, strategies.get("random"), num_uniform, [], rng)
+    proposed_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
+    settled = proposals.finding if proposals.settled is None else proposals.settled
+    settled_N = np.isin(pool.ids_N, np.array(list(settled) or [""]))
+    num_recheck = 0 if ctx.config.oracle else round(ctx.config.queue.recheck_share * budget)
+    proposed = replace(pool, candidate_N=pool.candidate_N & proposed_N)
+    blind = uniform + _at_most_one_patient(
+        proposed, strategies.get("random"), min(num_recheck, budget - num_uniform), uniform, rng
+    )
+    good = replace(pool, candidate_N=pool.candidate_N & ~_nearest_is(pool, rejected))
+    open_pool = replace(good, candidate_N=good.candidate_N & ~settled_N)
+    chosen: list[Pick] = []
+    for source in (open_pool, good, pool):  # when all that is open was asked: go on among the settled
+        left = budget - len(blind) - len(chosen)
+        chosen += _at_most_one_patient(source, strategies.get(strategy), left, blind + chosen, rng)
+    rows = [(pick, "uniform") for pick in uniform] + [(pick, "recheck") for pick in blind[len(uniform) :]]
+    rows += [(pick, "representative") for pick in chosen]
+    rows += [(Pick(image_id), "holdout") for image_id in holdout]
+    rows += [(Pick(image_id), kind) for image_id, kind in second_looks]
+    rows = [rows[i] for i in rng.permutation(len(rows))]
+    if budget + len(second_looks) < ctx.config.queue.budget:
+        log.warning(
+            "round %d: %d scans are left to ask for, fewer than the budget of %d",
+            round_index,
+            budget,
+            ctx.config.queue.budget,
+        )
+    return pa.table(
+        {
+            "image_id": [pick.image_id for pick, _ in rows],
+            "rank": np.arange(1, len(rows) + 1, dtype=np.int32),
+            "kind": [kind for _, kind in rows],
+            "cluster": [pick.cluster for pick, _ in rows],
+            "score": [pick.score for pick, _ in rows],
+            "proposed": [proposals.finding.get(pick.image_id) for pick, _ in rows],
+        },
+        schema=QUEUE.schema,
+    )
+
+
+def holdout_request(ctx: StageContext, labelled: set[str]) -> list[str]:
+    """Holdout scans to label when the pool brings too few labels for them: uniform by patient, one scan each.
+
+    Patients with a labelled scan are not asked again; they count towards `queue.holdout_budget`. A label that leaves an
+    independent finding open is none.
+    """
+    vectors = Vectors.open(ctx.folder)
+    splits = SPLIT_TABLE.read(ctx.folder)
+    holdout = splits.filter(pc.and_(pc.equal(splits["split"], "holdout"), vectors.has(splits["image_id"])))
+    truth = POOL_LABELS.read(ctx.folder)
+    whole = [label for label in pc.unique(truth["label"]).to_pylist() if label is not None and not leaves_open(label)]
+    is_known = pc.is_in(truth["label"], value_set=pa.array(whole, pa.string()))
+    known = set(truth.filter(is_known)["image_id"].to_pylist()) | labelled
+    by_group: dict[str, list[str]] = {}
+    done: set[str] = set()
+    for image_id, group in zip(holdout["image_id"].to_pylist(), holdout["group_id"].to_pylist(), strict=True):
+        by_group.setdefault(group, []).append(image_id)
+        if image_id in known:
+            done.add(group)
+    rng = ctx.rng("holdout-request")
+    groups = sorted(set(by_group) - done)
+    num = max(0, ctx.config.queue.holdout_budget - len(done))
+    order = rng.permutation(len(groups))[:num]
+    return [by_group[groups[i]][int(rng.integers(len(by_group[groups[i]])))] for i in order]
+
+
+def _at_most_one_patient(
+    pool: SelectionPool, strategy: strategies.Strategy, num: int, taken: list[Pick], rng: np.random.Generator
+) -> list[Pick]:
+    """Up to `num` picks besides `taken`; a patient once a queue, again only when the pool runs out of patients."""
+    picks: list[Pick] = []
+    while len(picks) < num:
+        left = _without(pool, taken + picks)
+        more = strategy(left, num - len(picks), rng) if left.candidate_N.any() else []
+        if not more:
+            break
+        picks += more
+    return picks
+
+
+def _nearest_is(pool: SelectionPool, rejected: Collection[str]) -> np.ndarray:
+    """Candidates whose nearest answered scan, by cosine, is one of `rejected`; a mask (N,)."""
+    near_N = np.zeros(len(pool.ids_N), bool)
+    answered_A = np.flatnonzero(pool.labelled_N)
+    bad_A = np.isin(pool.ids_N[answered_A], np.array(list(rejected) or [""]))
+    if not bad_A.any():
+        return near_N
+    open_ = np.flatnonzero(pool.candidate_N)
+    for rows in np.array_split(open_, max(1, len(open_) // CHUNK)):
+        near_N[rows] = bad_A[(pool.unit_ND[rows] @ pool.unit_ND[answered_A].T).argmax(axis=1)]
+    return near_N
+
+
+def _without(pool: SelectionPool, picks: list[Pick]) -> SelectionPool:
+    """The pool after these picks: their patients are left out, or the scans alone when no other patient is left."""
+    taken_N = np.isin(pool.ids_N, np.array([pick.image_id for pick in picks] or [""]))
+    left_N = pool.candidate_N & ~np.isin(pool.group_N, pool.group_N[taken_N])
+    if not left_N.any():
+        left_N = pool.candidate_N & ~taken_N
+    return replace(pool, candidate_N=left_N, labelled_N=pool.labelled_N | taken_N)

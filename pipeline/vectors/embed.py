@@ -1,0 +1,185 @@
+"""The embed stage: every decodable scan of the manifest gets its row in the run's matrix."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embeddings import backbones, extract
+from embeddings.backbones import Backbone
+from embeddings.store import EmbeddingStore
+from pipeline.contracts.config import BackboneConfig, Config
+from pipeline.contracts.errors import InputError
+from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE, write_parquet, write_text
+from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.vectors.matrix import MATRIX, save_ids
+
+BROKEN = "embed_failures.parquet"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be embedded, and where the vectors go.
+
+    Attributes:
+        backbone: What embeds.
+        store: Where the vectors of all scans asked for will be.
+        shards: What the store lacks.
+    """
+
+    backbone: Backbone
+    store: EmbeddingStore
+    shards: tuple[extract.Shard, ...]
+
+    @property
+    def num_scans(self) -> int:
+        """Scans that the network has yet to see."""
+        return sum(len(shard.sha256) for shard in self.shards)
+
+
+def backbone_of(ctx: StageContext) -> Backbone:
+    """The run's backbone: the one its pretrain stage wrote, where `pretrain.epochs` asks for one.
+
+    Raises:
+        InputError: when it is asked for and not there: only `run` and `pretrain` have that stage.
+    """
+    if ctx.config.pretrain.epochs == 0:
+        return backbones.resolve(ctx.config.backbone)
+    folder = ctx.folder / backbones.PRETRAINED
+    if not (folder / backbones.CARD).is_file():
+        raise InputError(
+            "the backbone is to be pretrained, and has not been in this folder",
+            value=ctx.config.pretrain.epochs,
+            where="pretrain.epochs",
+            fix="set it to 0; with the folder of `cxr-ssl pretrain` in backbone.name for a pretrained one",
+        )
+    return backbones.resolve(BackboneConfig(name=str(folder)))
+
+
+def _say_if_another_size(ctx: StageContext, backbone: Backbone) -> None:
+    """Features learned at one size are worth less at another (measured on kermany: AUROC .958 at it, .932 beside)."""
+    if backbone.size_px not in (None, ctx.config.preprocess.size_px):
+        log.warning(
+            "the backbone was pretrained at %d pixels and embeds at %d: preprocess.size_px=%d would suit it better",
+            backbone.size_px,
+            ctx.config.preprocess.size_px,
+            backbone.size_px,
+        )
+
+
+def prepare(ctx: StageContext, content: Sequence[tuple[str, str]], *, erase_lungs: bool = False) -> Job:
+    """Find the run's backbone, its store, and which of the (sha256, uri) pairs have no vector yet.
+
+    Args:
+        ctx: Configuration and engine; the network is exported to ONNX here, once.
+        content: Scans, copies included.
+        erase_lungs: Embed the scans without their lungs (`embeddings.lungs`), in a store of their own.
+    """
+    root = Path(ctx.config.embed.store) if ctx.config.embed.store else cache_folder() / "embeddings"
+    backbone = backbone_of(ctx)
+    store = extract.open_store(ctx.config, backbone, root, erase_lungs=erase_lungs)
+    model = _onnx(ctx, backbone, root) if _use_onnx(ctx.config) else None
+    shards = extract.plan(ctx.config, backbone, model, store, content, erase_lungs=erase_lungs)
+    return Job(backbone, store, tuple(shards))
+
+
+def embed(ctx: StageContext, job: Job, report: Callable[[int], None]) -> list[tuple[str, str]]:
+    """Embed all shards; `report` is called with the scans done so far. Returns (sha256, reason) of broken scans."""
+    done = 0
+    broken: list[tuple[str, str]] = []
+    for _, result in ctx.engine.map_shards(extract.embed_shard, job.shards, on_gpu=True):
+        done += result.num_embedded + len(result.broken)
+        broken += result.broken
+        report(done)
+    return broken
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Embed what the store lacks, then gather `embeddings.npy` in manifest order."""
+    manifest = MANIFEST.read(ctx.folder)
+    scans = manifest.filter(pc.equal(manifest["status"], "ok"))
+    job = prepare(ctx, list(zip(scans["sha256"].to_pylist(), scans["uri"].to_pylist(), strict=True)))
+    _say_if_another_size(ctx, job.backbone)
+    total = job.num_scans
+    ctx.progress("embed", 0, total)
+    if job.shards:
+        ctx.engine.num_slots()  # starts Ray, which is not the network's time
+    start = time.perf_counter()
+    broken = embed(ctx, job, lambda done: ctx.progress("embed", done, total))
+    seconds = time.perf_counter() - start
+    kept = scans
+    if broken:
+        log.warning("%d scans could not be embedded and are left out, first: %s", len(broken), broken[0][1])
+        failed = pa.array([sha for sha, _ in broken])
+        kept = scans.filter(pc.invert(pc.is_in(scans["sha256"], value_set=failed)))
+    if len(kept) == 0:
+        raise InputError("no scan could be embedded", where="embed", fix=broken[0][1] if broken else None)
+    write_parquet(
+        ctx.folder / BROKEN,
+        pa.table(
+            {
+                "sha256": pa.array([s for s, _ in broken], pa.string()),
+                "reason": pa.array([r for _, r in broken], pa.string()),
+            }
+        ),
+    )
+    emb_ND = job.store.gather(kept["sha256"].to_pylist(), ctx.folder / MATRIX)
+    save_ids(ctx.folder, kept["image_id"])
+    weights = job.backbone.weights_file
+    card = asdict(job.backbone) | {"weights_file": weights.name if weights else None}
+    card |= {"dim": emb_ND.shape[1], "size_px": ctx.config.preprocess.size_px}
+    card |= {"num_holdout_seen": _num_holdout_seen(ctx, job.backbone, manifest)}
+    write_text(ctx.folder / "backbone.json", json.dumps(card))
+    return {
+        "num_embedded": total - len(broken),
+        "num_reused": len(kept) - (total - len(broken)),
+        "num_failed": len(broken),
+        "dim": emb_ND.shape[1],
+        "scans_per_second": round(total / seconds, 1) if total else None,
+    }
+
+
+def _num_holdout_seen(ctx: StageContext, backbone: Backbone, manifest: pa.Table) -> int:
+    """Scans of the sealed holdout that a pretraining elsewhere has looked at, without labels; said out loud."""
+    if not (ctx.folder / f"{SPLIT_TABLE.name}.parquet").exists():
+        return 0
+    splits = SPLIT_TABLE.read(ctx.folder)
+    holdout = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"]
+    sealed = manifest.filter(pc.is_in(manifest["image_id"], value_set=holdout.combine_chunks()))
+    num = len(backbones.seen(backbone, sealed["sha256"].to_pylist()))
+    if num:
+        log.warning(
+            "the backbone was pretrained, without labels, on %d of the %d scans of this run's sealed holdout: its "
+            "figures will look better than on new scans; pretrain on the training pool alone (pretrain.epochs in run)",
+            num,
+            len(sealed),
+        )
+    return num
+
+
+def _use_onnx(config: Config) -> bool:
+    if config.embed.runtime == "auto":
+        return config.engine.num_gpus_per_task == 0.0
+    return config.embed.runtime == "onnx"
+
+
+def _onnx(ctx: StageContext, backbone: Backbone, root: Path) -> Path:
+    """Export once, in a task, so that the driver never imports torch."""
+    path = root / "backbones" / f"{backbone.weights_hash}-{ctx.config.preprocess.size_px}.onnx"
+    if not path.exists():
+        log.info("exporting %s to ONNX, once", backbone.name)
+        for _ in ctx.engine.map_shards(export, [(backbone, ctx.config.preprocess.size_px, path.parent)]):
+            pass
+    return path
+
+
+def export(request: tuple[Backbone, int, Path]) -> str:
+    """One task: write the ONNX file of a backbone."""
+    return str(backbones.export_onnx(*request))

@@ -1,0 +1,60 @@
+"""The embeddings of a run: one memory-mapped matrix and the ids of its rows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.contracts.tables import write_parquet
+
+# N scans, D dimensions
+
+MATRIX, IDS = "embeddings.npy", "embeddings.parquet"
+ROWS_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Embeddings by image id; positions stay inside this class and what is built on it.
+
+    Attributes:
+        ids: image_id of each row.
+        emb_ND: float16, memory-mapped, read-only.
+    """
+
+    ids: pa.ChunkedArray
+    emb_ND: np.ndarray
+
+    @classmethod
+    def open(cls, folder: Path) -> "Vectors":
+        """Map the matrix of a run."""
+        return cls(pq.read_table(folder / IDS)["image_id"], np.load(folder / MATRIX, mmap_mode="r"))
+
+    def positions(self, image_ids: pa.Array | pa.ChunkedArray | list[str]) -> np.ndarray:
+        """Row of each id, int64; ids without a vector are left out, in the order given."""
+        wanted = image_ids if isinstance(image_ids, pa.Array | pa.ChunkedArray) else pa.array(image_ids, pa.string())
+        found = pc.index_in(wanted, value_set=self.ids.combine_chunks())
+        return np.asarray(found.drop_null().to_numpy(), dtype=np.int64)
+
+    def has(self, image_ids: pa.Array | pa.ChunkedArray) -> pa.Array:
+        """Whether each id has a vector."""
+        return pc.is_in(image_ids, value_set=self.ids.combine_chunks())
+
+
+def save_ids(folder: Path, image_ids: pa.Array | pa.ChunkedArray) -> None:
+    """Name the rows of the matrix."""
+    write_parquet(folder / IDS, pa.table({"image_id": image_ids}))
+
+
+def unit_rows(emb_ND: np.ndarray, mean_D: np.ndarray | None = None) -> np.ndarray:
+    """Rows of norm 1 as float32, centred on `mean_D` first when given; block by block."""
+    out = np.empty(emb_ND.shape, np.float32)
+    for start in range(0, len(emb_ND), ROWS_AT_ONCE):
+        block = np.asarray(emb_ND[start : start + ROWS_AT_ONCE], dtype=np.float32)
+        if mean_D is not None:
+            block = block - mean_D
+        out[start : start + ROWS_AT_ONCE] = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+    return out

@@ -1,0 +1,112 @@
+import pytest
+
+from pipeline.audit.checks import cases
+from tests.support.audit_pools import many, scan, subject
+
+
+def found(tmp_path, rows, **overrides):
+    return {check.id: check for check in cases.check(subject(tmp_path, rows, **overrides))}
+
+
+def half(i):
+    return ("normal", "sick")[i % 2]
+
+
+def test_a_good_pool_has_nothing_to_say(tmp_path):
+    rows = many(60, label=half, pool_split=lambda i: "test" if i < 20 else "train")
+    assert {check.severity for check in found(tmp_path, rows).values()} == {"ok"}
+
+
+def test_quarantined_files_are_counted_with_their_reasons(tmp_path):
+    broken = [scan(900 + i, status="quarantined", reason=("empty", "empty", "no image")[i]) for i in range(3)]
+    check = found(tmp_path, [*many(97), *broken])["quarantined-scans"]
+    assert (check.severity, check.count, check.value) == ("warn", 3, pytest.approx(0.03))
+    assert "3 of 100" in check.message
+    assert check.table.rows == (("empty", 2), ("no image", 1))
+
+
+def test_a_missing_patient_column_is_a_warning_that_says_what_cannot_be_checked(tmp_path):
+    check = found(tmp_path, many(20, patient_id=None))["missing-metadata"]
+    assert (check.severity, check.count) == ("warn", 20)
+    assert "patient 100%" in check.message
+    assert "whether a patient is in training and test" in check.message
+
+
+def test_some_missing_metadata_is_weighed_by_column(tmp_path):
+    rows = many(100, patient_id=lambda i: None if i < 4 else f"p{i}", sex=lambda i: None if i < 19 else "M")
+    assert found(tmp_path / "a", rows)["missing-metadata"].severity == "ok"
+    rows = many(100, sex=lambda i: None if i < 30 else "M", view=lambda i: "unknown" if i < 10 else "PA")
+    check = found(tmp_path / "b", rows)["missing-metadata"]
+    assert (check.severity, check.count, check.value) == ("warn", 30, pytest.approx(0.3))
+
+
+def test_a_rare_class_is_named_with_the_majority_baseline(tmp_path):
+    rows = many(200, label=lambda i: "rare" if i < 2 else "normal")
+    check = found(tmp_path, rows)["class-imbalance"]
+    assert (check.severity, check.count, check.value) == ("warn", 2, pytest.approx(0.01))
+    assert "rare, is 1.0%" in check.message
+    assert "always would be right in 99.0%" in check.message
+
+
+def test_one_class_or_none_cannot_be_checked(tmp_path):
+    for name, label in (("none", None), ("one", "normal")):
+        checks = found(tmp_path / name, many(30, label=label))
+        assert (checks["class-imbalance"].severity, checks["class-imbalance"].checked) == ("ok", False)
+
+
+def test_few_patients_warn_and_one_patient_blocks(tmp_path):
+    rows = many(40, label=lambda i: "rare" if i < 6 else "normal")
+    check = found(tmp_path / "few", rows)["too-few-cases"]
+    assert (check.severity, check.count, check.value) == ("warn", 1, 6.0)
+    assert "rare (6 scans of 6)" in check.message
+    rows = [*many(40, label="normal"), scan(90, label="rare"), scan(91, label="rare", patient_id="p90")]
+    check = found(tmp_path / "one", rows)["too-few-cases"]
+    assert (check.severity, check.value) == ("block", 1.0)
+
+
+def test_the_width_a_test_set_can_give_is_said_in_numbers(tmp_path):
+    rows = many(400, label=half, pool_split=lambda i: "test" if i < 84 else "train")
+    check = found(tmp_path, rows)["too-few-cases"]
+    assert "42 sick in the test set: the sensitivity can be known to ± 14 points" in check.message
+    assert dict(zip(check.table.columns, check.table.rows[1], strict=True))["in test"] == 42
+
+
+@pytest.mark.parametrize(("there", "words"), [("test", "No training scan"), ("train", "No test scan")])
+def test_a_class_on_one_side_only_blocks(tmp_path, there, words):
+    rows = many(80, label=half, pool_split=lambda i: there if i % 2 else ("train", "test")[i // 2 % 2])
+    check = found(tmp_path, rows)["too-few-cases"]
+    assert check.severity == "block"
+    assert f"{words} is labelled sick." in check.message
+
+
+@pytest.mark.parametrize(("side", "words"), [("val", "No scan is in test."), ("test", "No scan is in training.")])
+def test_a_split_without_a_side_blocks(tmp_path, side, words):
+    check = found(tmp_path, many(60, label=half, pool_split=side))["too-few-cases"]
+    assert check.severity == "block"
+    assert words in check.message
+
+
+def test_a_blank_split_is_training_as_a_run_reads_it(tmp_path):
+    rows = many(60, label=half, pool_split=lambda i: "test" if i < 20 else None)
+    assert found(tmp_path, rows)["too-few-cases"].severity == "ok"
+
+
+def test_a_third_class_that_is_nowhere_or_on_one_side_is_a_warning(tmp_path):
+    classes = {"pool.findings": ["normal", "sick", "covid"]}
+    check = found(tmp_path / "all", many(60, label=half), **classes)["too-few-cases"]
+    assert check.severity == "warn"
+    assert "covid (0 scans of 0)" in check.message
+    rows = many(90, label=half, pool_split=lambda i: ("train", "test")[i // 2 % 2])
+    rows += many(20, 200, label="covid", pool_split="train")
+    check = found(tmp_path / "side", rows)["too-few-cases"]
+    assert check.severity == "warn"
+    assert "No test scan is labelled covid." in check.message
+    few = many(60, label=lambda i: half(i) if i < 6 else None)
+    assert found(tmp_path / "few", few, **classes)["too-few-cases"].severity == "warn"
+
+
+def test_many_classes_are_not_a_wall_of_text(tmp_path):
+    rows = many(300, label=lambda i: f"class-{i % 30:02d}", pool_split=lambda i: "test" if i < 60 else "train")
+    check = found(tmp_path, rows)["too-few-cases"]
+    assert "and 24 more" in check.message
+    assert len(check.table.rows) == 30

@@ -1,0 +1,133 @@
+"""`status` says what was asked, what came back, from whom, how far they agree, and what the run waits for."""
+
+import pytest
+
+from pipeline.commands import status
+from pipeline.contracts.answers import BAD_QUALITY, POOL, Answer
+from pipeline.labels.label_table import add_answers
+from tests.support import waiting_run as waiting
+from tests.support.people import say
+from tests.support.tiny import call
+from tests.support.waiting_run import FINDINGS
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    run = waiting.waiting_run(tmp_path_factory.mktemp("standing") / "run", queue__readers_per_scan=2, rounds__num=2)
+    _stopped(run.folder, waiting.waits(run), 1)
+    return run
+
+
+@pytest.fixture
+def run(template, tmp_path):
+    return waiting.moved(template, waiting.copy_of(template, tmp_path / "run"))
+
+
+def _stopped(folder, message, round_index):
+    """As `cxr-ssl run` leaves it."""
+    from pipeline.runtime import run_dir
+
+    run_dir.write_status(folder, "waiting", "rounds", round_index, message)
+
+
+def answer(run, ids, name, round_index=1, **said):
+    given = [
+        Answer(i, said.get(i, run.truth[i]), name, round_index, None, said.get("certainty"), said.get("seconds"))
+        for i in ids
+    ]
+    return say(run.folder, given, FINDINGS)
+
+
+def test_before_the_first_answer(run):
+    found = status.status(run.folder)
+    assert (found["state"], found["rounds"], found["rounds_finished"], found["num_expert"]) == ("waiting", 2, 0, 0)
+    told = found["labels"]
+    assert {n: told[n] for n in ("round", "num_asked", "num_open", "num_readings_open", "annotators", "agreement")} == {
+        "round": 1,
+        "num_asked": 14,
+        "num_open": 14,
+        "num_readings_open": 28,
+        "annotators": [],
+        "agreement": None,
+    }
+    assert found["waiting"].startswith("round ")
+    assert f"cxr-ssl annotate {run.folder}" in found["waiting"] or "cxr-ssl annotate" in found["waiting"]
+
+
+def test_asked_answered_by_whom_how_long_and_how_far_they_agree(run):
+    queue = waiting.queue_ids(run.folder)
+    answer(run, queue[:6], "Ann", seconds=4.0)
+    answer(run, queue[6:9], "Ann", seconds=9.0, certainty="unsure", **{queue[6]: BAD_QUALITY})
+    wrong = FINDINGS[1 - FINDINGS.index(run.truth[queue[0]])]
+    answer(run, queue[:4], "Bob", **{queue[0]: wrong})
+    found = status.status(run.folder)
+    told = found["labels"]
+    assert (told["num_asked"], told["num_open"], told["num_readings_open"]) == (14, 10, 28 - 13)
+    ann, bob = told["annotators"]
+    assert ann == {
+        "annotator": "Ann",
+        "num_answers": 9,
+        "num_round": 9,
+        "num_rejected": 1,
+        "num_unsure": 3,
+        "seconds_per_scan": 4.0,
+    }
+    assert (bob["annotator"], bob["num_answers"], bob["seconds_per_scan"]) == ("Bob", 4, None)
+    assert (found["num_expert"], found["num_disagreements"]) == (9, 1)
+    assert told["agreement"]["share"]["value"] == 0.75 and told["agreement"]["share"]["num_scans"] == 4
+    text = call("status", run.folder).out
+    for part in (
+        "state: waiting",
+        "rounds finished: 0 of 2; expert labels: 9",
+        "round 1: 14 scans asked, 4 answered",
+        "Ann: 9 answers, 9 of this round, 1 rejected, 3 unsure, 4 s a scan",
+        "Bob: 4 answers, 4 of this round",
+        "4 scans read twice or more: agree on 0.75",
+        "round 1 waits for 15 of 28 labels; 5 scans need another reader than Ann",
+    ):
+        assert part in text, part
+    assert call("status", run.folder, "--json").json["labels"] == told
+
+
+def test_every_label_is_there(run):
+    queue = waiting.queue_ids(run.folder)
+    for name in ("Ann", "Bob"):
+        answer(run, queue, name)
+    found = status.status(run.folder)
+    assert found["labels"]["num_readings_open"] == 0
+    assert found["waiting"] == f"every label is there: cxr-ssl run --out {run.folder} --resume"
+
+
+def test_the_next_round_and_answers_the_table_does_not_hold_yet(run):
+    from pipeline.labels.journal import Journal
+
+    for name in ("Ann", "Bob"):
+        answer(run, waiting.queue_ids(run.folder), name)
+    _stopped(run.folder, waiting.waits(run), 2)
+    journal = Journal.open(run.folder)
+    with journal.writing():  # as the page writes them
+        new = waiting.queue_ids(run.folder, 2)[:3]
+        journal.add(journal.begin("page"), [Answer(i, "normal", "Ann", 2) for i in new])
+    found = status.status(run.folder)
+    told = found["labels"]
+    assert (found["rounds_finished"], told["round"], told["num_asked"]) == (1, 2, 10)
+    assert told["num_readings_open"] == 17 and found["waiting"].startswith("round ")
+    assert found["num_expert"] == 17
+    assert [(row["num_answers"], row["num_round"]) for row in told["annotators"]] == [(17, 3), (14, 0)]
+
+
+def test_a_label_the_pool_brings_is_no_annotators(run):
+    queue = waiting.queue_ids(run.folder)
+    add_answers(run.folder, [Answer(queue[0], "normal", POOL, 0)], FINDINGS)
+    found = status.status(run.folder)
+    assert found["labels"]["num_readings_open"] == 27 and found["labels"]["annotators"] == []
+    assert found["num_expert"] == 1
+
+
+def test_undone_answers_do_not_count(run):
+    from pipeline.commands import labels
+
+    answer(run, waiting.queue_ids(run.folder)[:5], "Ann")
+    labels.undo(run.folder)
+    found = status.status(run.folder)
+    assert (found["num_expert"], found["labels"]["num_readings_open"], found["labels"]["annotators"]) == (0, 28, [])

@@ -1,0 +1,284 @@
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from pipeline.labels.training_labels import Heard
+from pipeline.learn import head_fits, self_training
+from pipeline.learn.network_loop import Curves
+from pipeline.rounds.run_scans import Dataset
+from pipeline.vectors.matrix import Vectors
+from tests.support.synthetic_run import options, synthetic_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return synthetic_run(tmp_path_factory.mktemp("selftrain"), num_scans=300, scans_per_patient=2, distance=3.5)
+
+
+def material_of(run, num=60, truth=None):
+    data = Dataset.open(run.ctx)
+    truth = truth or run.truth
+    answers = {i: truth[i] for i in run.ids("train")[:num]}
+    return data, *data.material(Heard(answers, answers, {}), set(list(answers)[: num // 3]))
+
+
+def learn(run, ctx=None, num=60, admitted=(True, True), truth=None, seed=0):
+    data, material, _ = material_of(run, num, truth)
+    found = self_training.learn(
+        material, (ctx or run.ctx).config, run.ctx.engine, 2, admitted, np.random.default_rng(seed)
+    )
+    return data, material, found
+
+
+def accuracy(run, data, found, rows=None):
+    rows = data.train_T if rows is None else rows
+    truth_N = np.array([data.findings.index(run.truth[i]) for i in data.ids_N[rows]])
+    return (found.student_logit_NC[rows].argmax(1) == truth_N).mean()
+
+
+def test_learns_what_separates_the_classes(run):
+    data, material, found = learn(run)
+    assert accuracy(run, data, found) > 0.95
+    assert found.student_logit_NC.shape == (300, 2) and found.oof_logit_EC.shape == (60, 2)
+    np.testing.assert_allclose(found.student.logits(data.x_NP), found.student_logit_NC, atol=1e-4)
+    assert (found.oof_logit_EC.argmax(1) == material.class_E).mean() > 0.9
+    assert found.prevalence_C.sum() == pytest.approx(1.0)
+
+
+def test_decisions_are_for_the_open_train_scans_alone(run):
+    data, material, found = learn(run)
+    assert set(found.open_T) == set(data.train_T) - set(material.expert_E)
+    assert len(found.decisions.class_N) == len(found.open_T)
+    assert found.decisions.accepted_N.sum() > 50
+    truth = [data.findings.index(run.truth[i]) for i in data.ids_N[found.open_T]]
+    right = (found.decisions.class_N == truth)[found.decisions.accepted_N].mean()
+    assert right > 0.95
+    assert 0.9 < found.precision_estimated <= 1.0
+
+
+def test_out_of_fold_scores_never_saw_their_own_label(run):
+    """With labels that mean nothing, honest scores are at chance; scores on training rows would not be."""
+    rng = np.random.default_rng(0)
+    noise = {i: str(rng.choice(["normal", "pneumonia"])) for i in run.truth}
+    _, material, found = learn(run, options(run, train__teacher_l2=0.01, train__student_l2=0.01), num=24, truth=noise)
+    assert 0.2 < (found.oof_logit_EC.argmax(1) == material.class_E).mean() < 0.75
+    assert found.decisions.accepted_N.sum() == 0
+    assert found.precision_estimated is None
+
+
+def test_patients_are_not_split_over_folds(run, monkeypatch):
+    _, material, _ = material_of(run)
+    seen = []
+    monkeypatch.setattr(head_fits, "fit_all", lambda engine, fits, tag: seen.append(fits) or _stop())
+
+    def _stop():
+        raise StopIteration
+
+    with pytest.raises(StopIteration):
+        self_training.learn(material, run.ctx.config, run.ctx.engine, 2, (True, True), np.random.default_rng(0))
+    group = dict(zip(material.expert_E.tolist(), material.group_E, strict=True))
+    for fit in seen[0][:-1]:
+        inside = {group[row] for row in fit.rows_N.tolist()}
+        outside = {group[row] for row in set(group) - set(fit.rows_N.tolist())}
+        assert outside and not inside & outside
+    assert set(seen[0][-1].rows_N.tolist()) == set(group)
+
+
+def test_a_student_never_uses_the_label_of_a_fold_it_is_judged_on(run):
+    """Neither as expert target nor as a guess."""
+    _, material, _ = material_of(run)
+    rows_E = np.arange(60) >= 12
+    prob_NC = np.full((300, 2), 0.5)
+    fit = head_fits.student_fit(material, run.ctx.config, rows_E, prob_NC, np.array([0.4, 0.4]), (True, True), 1.0, 0)
+    assert not set(fit.rows_N.tolist()) & set(material.expert_E[~rows_E].tolist())
+    assert not set(fit.rows_N.tolist()) - set(material.train_T.tolist())
+    target = dict(zip(fit.rows_N.tolist(), fit.target_NC, strict=True))
+    for row, c in zip(material.expert_E[rows_E].tolist(), material.class_E[rows_E], strict=True):
+        assert target[row][c] == 1.0
+    mass_C = (fit.target_NC * fit.weight_N[:, None]).sum(0)
+    np.testing.assert_allclose(mass_C, rows_E.sum() / 2)  # balanced, and as heavy as the expert labels
+
+
+def test_a_closed_gate_learns_from_experts_alone(run):
+    _, _, found = learn(run, options(run, pseudo__gate="off"), admitted=(False, False))
+    assert found.learner == "expert"
+    assert found.decisions.admitted_N.sum() == 0
+    assert found.decisions.accepted_N.sum() > 0
+    for name, array in found.teacher.arrays.items():
+        if name.startswith("weight"):
+            np.testing.assert_array_equal(found.student.arrays[name], array)
+
+
+def test_unlabelled_scans_help_when_labels_are_few(tmp_path):
+    """Six labels in blobs that overlap: the student, which sees the pool, beats the head of experts alone."""
+    gains = []
+    for seed in range(3):
+        run = synthetic_run(tmp_path / str(seed), num_scans=300, distance=2.0, seed=seed)
+        data, _, student = learn(run, num=6, seed=seed)
+        _, _, alone = learn(run, options(run, pseudo__gate="off"), num=6, admitted=(False, False), seed=seed)
+        gains.append(accuracy(run, data, student) - accuracy(run, data, alone))
+    assert np.mean(gains) > 0.03
+
+
+def test_the_largest_number_of_rows_keeps_every_expert_label(run):
+    _, material, _ = material_of(run)
+    fit = head_fits.student_fit(
+        material,
+        options(run, train__max_rows=100).config,
+        np.ones(60, bool),
+        np.full((300, 2), 0.5),
+        np.array([1.01, 1.01]),
+        (True, True),
+        1.0,
+        0,
+    )
+    assert 100 <= len(fit.rows_N) <= 160
+    assert set(material.expert_E.tolist()) <= set(fit.rows_N.tolist())
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_the_seed_decides(run, head):
+    ctx = options(run, train__head=head, train__max_epochs=6)
+    one, two = learn(run, ctx)[2], learn(run, ctx)[2]
+    np.testing.assert_array_equal(one.student_logit_NC, two.student_logit_NC)
+    assert accuracy(run, Dataset.open(run.ctx), one) > 0.9
+
+
+def test_a_scan_that_experts_reject_gets_no_label_and_teaches_nothing(run):
+    data, material, found = learn(run)
+    rejected = [str(i) for i in data.ids_N[found.open_T[:5]]]
+    answers = dict.fromkeys(rejected) | {
+        str(i): data.findings[c] for i, c in zip(data.ids_N[material.expert_E], material.class_E, strict=True)
+    }
+    material, _ = data.material(Heard(answers, answers, dict.fromkeys(rejected, "bad quality")), set())
+    assert sorted(data.ids_N[material.rejected_R]) == sorted(rejected)
+    prob_NC = np.full((len(data.ids_N), 2), 0.5)
+    rows_E = np.ones(len(material.expert_E), bool)
+    fit = head_fits.student_fit(material, run.ctx.config, rows_E, prob_NC, np.array([0.4, 0.4]), (True, True), 1.0, 0)
+    assert not set(fit.rows_N.tolist()) & set(material.rejected_R.tolist())
+    config, engine, rng = run.ctx.config, run.ctx.engine, np.random.default_rng(0)
+    assert not set(self_training.learn(material, config, engine, 2, (True, True), rng).open_T) & set(
+        material.rejected_R
+    )
+
+
+# --- the network ------------------------------------------------------------------------------------------------------
+
+
+class Network:
+    """Stands for a trained network."""
+
+    def __init__(self, bias_C=None):
+        self.bias_C = bias_C
+
+    def shifted(self, bias_C):
+        return Network(bias_C)
+
+
+class Pupil:
+    """Stands for the adapter: keeps the lessons, and knows the given logits."""
+
+    def __init__(self, logit_NC):
+        self.logit_NC, self.folds = logit_NC, []
+
+    def train(self, folds, seed):
+        self.folds = folds
+        return [(Network(), self.logit_NC[fold.held_out], Curves((0.5,), ())) for fold in folds]
+
+    def predict(self, trained):
+        return self.logit_NC
+
+
+def adapted(run, right=1.0, ctx=None, admitted=(True, True), num=60):
+    """A round whose network has logits of +-`right` on the truth, and the same round without it."""
+    data, material, _ = material_of(run, num)
+    truth_N = np.array([data.findings.index(run.truth[i]) for i in data.ids_N])
+    pupil = Pupil((right * (2.0 * np.eye(2)[truth_N] - 1.0)).astype(np.float32))
+    config = (ctx or run.ctx).config
+    found, plain = (
+        self_training.learn(material, config, run.ctx.engine, 2, admitted, np.random.default_rng(0), *given)
+        for given in ([pupil], [])
+    )
+    return data, material, pupil, found, plain
+
+
+def test_a_network_takes_the_place_of_the_head(run):
+    _, material, pupil, found, plain = adapted(run)
+    assert found.learner == f"{plain.learner}+network" and found.curves == Curves((0.5,), ())
+    assert isinstance(found.student, Network)
+    np.testing.assert_allclose(found.student_logit_NC, pupil.logit_NC + found.student.bias_C, atol=1e-6)
+    np.testing.assert_allclose(found.oof_logit_EC, found.student_logit_NC[material.expert_E], atol=1e-6)
+    assert found.temperature < plain.temperature  # it is never wrong, and is believed
+    for name in ("prevalence_C", "threshold_C", "open_T"):  # the teacher's and the gate's
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+def test_a_network_that_is_worse_is_left_out_and_told(run, caplog):
+    with caplog.at_level("INFO"):
+        _, _, _, found, plain = adapted(run, right=-1.0)
+    assert found.learner == plain.learner and found.network_gain == -1.0 and plain.network_gain is None
+    np.testing.assert_array_equal(found.student_logit_NC, plain.student_logit_NC)
+    np.testing.assert_array_equal(found.oof_logit_EC, plain.oof_logit_EC)
+    assert found.temperature == plain.temperature
+    assert "the adapted network: out-of-fold AUROC is" in caplog.text
+
+
+def test_a_network_learns_in_the_folds_of_the_heads(run):
+    _, material, pupil, _, _ = adapted(run)
+    *folds, last = pupil.folds
+    assert len(folds) == run.ctx.config.calibrate.num_folds and len(last.held_out) == 0
+    held_out = np.concatenate([fold.held_out for fold in folds])
+    assert sorted(held_out) == sorted(material.expert_E)  # each scan is judged once
+    group = dict(zip(material.expert_E.tolist(), material.group_E, strict=True))
+    for fold in pupil.folds:
+        learned = set(fold.row_L.tolist())
+        assert not learned & set(fold.held_out.tolist())
+        outside = {group[row] for row in fold.held_out.tolist()}
+        assert not outside & {group[row] for row in learned & set(group)}
+        assert learned | set(fold.held_out.tolist()) == set(material.train_T.tolist())
+
+
+def test_a_network_starts_from_what_its_targets_are(run):
+    """The head it is given says of each scan's embedding what the scan's soft target says: its first step is small."""
+    _, material, pupil, _, _ = adapted(run)
+    emb_ND = Vectors.open(run.folder).emb_ND.astype(np.float32)
+    for fold in pupil.folds:
+        soft = ~np.isin(fold.row_L, material.expert_E)
+        assert soft.sum() > 100
+        prob_LC = softmax(fold.head.logits(emb_ND[fold.row_L[soft]]), axis=1)
+        np.testing.assert_allclose(prob_LC, fold.target_LC[soft], atol=0.01)
+
+
+@pytest.mark.parametrize("gate", ["certified", "off"])
+def test_a_network_learns_from_no_scan_the_gate_keeps_out(run, gate):
+    admitted = (True, False) if gate == "certified" else (False, False)
+    _, material, pupil, found, _ = adapted(run, ctx=options(run, pseudo__gate=gate), admitted=admitted)
+    for fold in pupil.folds:
+        taught = set(fold.row_L.tolist()) - set(material.expert_E.tolist())
+        assert not fold.open_L.any()
+        assert (len(taught) > 20) == (gate == "certified")
+    proposed = found.open_T[found.decisions.admitted_N]
+    assert taught == set(proposed.tolist())  # those of the last network are those of the round
+    assert set(found.decisions.class_N[found.decisions.admitted_N].tolist()) <= {0}
+
+
+def test_the_scans_a_network_stops_by_are_of_other_patients(run):
+    _, material, pupil, _, _ = adapted(run, ctx=options(run, network__patience=2))
+    group = dict(zip(material.expert_E.tolist(), material.group_E, strict=True))
+    for fold in pupil.folds:
+        stopping = {group[row] for row in fold.val[0].tolist()}
+        assert stopping and not stopping & {group[row] for row in fold.row_L.tolist() if row in group}
+        assert not stopping & {group[row] for row in fold.held_out.tolist()}
+    assert all(fold.val is None for fold in adapted(run)[2].folds)
+
+
+def test_thresholds_at_the_prevalence_are_ones_at_balanced_classes():
+    prevalence_C, threshold_C = np.array([0.8, 0.15, 0.05]), np.array([0.9, 0.6, 1.01])
+    found_C = self_training._at_balanced(threshold_C, prevalence_C)
+    assert found_C[2] == 1.01  # a closed class stays closed
+    for c in (0, 1):  # the class against the rest, the others alike
+        other_C = (1 - found_C[c]) / 2 * np.ones(3)
+        prob_C = np.where(np.arange(3) == c, found_C[c], other_C) * np.where(
+            np.arange(3) == c, prevalence_C[c], (1 - prevalence_C[c]) / 2
+        )
+        assert prob_C[c] / prob_C.sum() == pytest.approx(threshold_C[c])

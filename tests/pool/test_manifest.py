@@ -1,0 +1,165 @@
+import io
+import logging
+import os
+from pathlib import Path
+
+import imagehash
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.contracts import config_file
+from pipeline.contracts.errors import InputError
+from pipeline.contracts.tables import MANIFEST, POOL_LABELS
+from pipeline.pool import manifest
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
+
+
+class Backwards(SerialEngine):
+    """Finishes the last shard first, as a cluster might."""
+
+    def map_shards(self, function, shards):
+        for index in reversed(range(len(shards))):
+            yield index, function(shards[index])
+
+
+def save(path, seed, size=(40, 50)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 5), dtype=np.uint8)
+    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(path)
+
+
+def context(tmp_path, uri, engine=None, **options):
+    (tmp_path / "run").mkdir(exist_ok=True)
+    config = config_file.load(None, {"pool.uri": str(uri), **options})
+    return StageContext(config, tmp_path / "run", engine or SerialEngine())
+
+
+def pool(tmp_path, num=4):
+    for i in range(num):
+        save(tmp_path / "pool" / f"{i}.png", i)
+    rows = "".join(f"{i}.png,{'ab'[i % 2]},P{i // 2},AP,33\n" for i in range(num))
+    (tmp_path / "pool" / "manifest.csv").write_text("image_path,label,patient_id,view,age\n" + rows)
+    return tmp_path / "pool"
+
+
+def test_one_row_per_scan(tmp_path):
+    ctx = context(tmp_path, pool(tmp_path))
+    counts = manifest.run(ctx)
+    assert counts == {"num_scans": 4, "num_quarantined": 0, "num_patients": 2, "num_labelled": 4}
+    table, labels = MANIFEST.read(ctx.folder), POOL_LABELS.read(ctx.folder)
+    row = table.to_pylist()[0]
+    assert (row["path"], row["width_px"], row["height_px"], row["bit_depth"], row["format"]) == (
+        "0.png",
+        40,
+        50,
+        8,
+        "PNG",
+    )
+    assert (row["view"], row["age_years"], row["status"], row["reason"]) == ("AP", 33, "ok", None)
+    assert row["image_id"] == manifest.image_id("0.png", row["sha256"])
+    assert labels["image_id"] == table["image_id"]
+    assert labels["label"].to_pylist() == ["a", "b", "a", "b"]
+
+
+def test_independent_findings_are_a_line_a_scan(tmp_path):
+    folder = pool(tmp_path)
+    rows = "0.png,1,0\n1.png,0,\n2.png,,\n3.png,-1,1\n"
+    (folder / "manifest.csv").write_text("image_path,mass,edema\n" + rows)
+    options = {"pool.findings_are": "independent", "pool.findings": ["mass", "edema"]}
+    ctx = context(tmp_path, folder, **options)
+    assert manifest.run(ctx)["num_labelled"] == 3
+    lines = ["mass=1|edema=0", "mass=0|edema=?", None, "mass=?|edema=1"]
+    assert POOL_LABELS.read(ctx.folder)["label"].to_pylist() == lines
+    ctx = context(tmp_path, folder, **options | {"pool.finding": "mass"})
+    assert manifest.run(ctx)["num_labelled"] == 2
+    assert POOL_LABELS.read(ctx.folder)["label"].to_pylist() == ["mass", "no mass", None, None]
+
+
+def test_patients_are_hidden_and_salted(tmp_path):
+    folder = pool(tmp_path)
+    ctx = context(tmp_path, folder)
+    manifest.run(ctx)
+    first = MANIFEST.read(ctx.folder)["patient_id"].to_pylist()
+    assert first[0] == first[1] != first[2]
+    assert all(len(patient) == 16 and "P" not in patient for patient in first)
+    ctx = context(tmp_path, folder, **{"splits.salt": "other"})
+    manifest.run(ctx)
+    assert not set(first) & set(MANIFEST.read(ctx.folder)["patient_id"].to_pylist())
+
+
+def test_broken_files_are_rows_with_a_reason(tmp_path, caplog):
+    folder = pool(tmp_path)
+    (folder / "1.png").write_text("The archive could not export this.")
+    (folder / "2.png").unlink()
+    ctx = context(tmp_path, folder, **{"pool.max_pixels": 4000})
+    save(folder / "3.png", 3, (100, 90))
+    with caplog.at_level(logging.WARNING):
+        assert manifest.run(ctx)["num_quarantined"] == 3
+    rows = MANIFEST.read(ctx.folder).to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "quarantined", "quarantined", "quarantined"]
+    assert "text" in rows[1]["reason"]
+    assert rows[1]["sha256"] is not None
+    assert rows[2]["reason"] == "the file is missing"
+    assert (rows[2]["sha256"], rows[2]["image_id"]) == (None, manifest.image_id("2.png", None))
+    assert "9,000 pixels are over the limit of 4,000" in rows[3]["reason"]
+    assert [row["phash"] is None for row in rows] == [False, True, True, True]
+    assert "3 of 4 scans are quarantined" in caplog.text
+
+
+def test_an_unexpected_failure_does_not_end_the_run(tmp_path, monkeypatch):
+    def fail(data, *, max_pixels):
+        raise MemoryError("no room") if data == first else RuntimeError("odd")
+
+    folder = pool(tmp_path)
+    first = (folder / "0.png").read_bytes()
+    monkeypatch.setattr(manifest, "open_grey", fail)
+    with pytest.raises(InputError, match=r"not one of the 4 scans can be used: 3 x unexpected RuntimeError: odd; 1 x "):
+        manifest.run(context(tmp_path, folder))
+
+
+def test_nothing_readable_is_an_error(tmp_path):
+    (tmp_path / "m.csv").write_text("image_path\nx.png\ny.png\n")
+    with pytest.raises(InputError, match="not one of the 2 scans can be used: 2 x the file is missing"):
+        manifest.run(context(tmp_path, tmp_path / "m.csv"))
+
+
+def test_the_order_of_the_shards_does_not_matter(tmp_path, monkeypatch):
+    folder = pool(tmp_path, 7)
+    monkeypatch.setattr(manifest, "SHARD_SIZE", 2)
+    files = []
+    for engine in (SerialEngine(), Backwards()):
+        ctx = context(tmp_path, folder, engine)
+        manifest.run(ctx)
+        files.append((ctx.folder / "manifest.parquet").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_progress_reaches_the_end(tmp_path):
+    ctx, seen = context(tmp_path, pool(tmp_path)), []
+    manifest.run(StageContext(ctx.config, ctx.folder, ctx.engine, lambda *what: seen.append(what)))
+    assert seen[0] == ("manifest", 0, 4)
+    assert seen[-1] == ("manifest", 4, 4)
+
+
+def ours(images):
+    size = (32, 32)
+    small = [np.asarray(image.convert("L").resize(size, Image.Resampling.LANCZOS)) for image in images]
+    return manifest.phashes(np.stack(small))
+
+
+def test_phash_equals_imagehash():
+    rng = np.random.default_rng(0)
+    images = [Image.fromarray(rng.integers(0, 256, (70, 50), dtype=np.uint8)) for _ in range(50)]
+    assert ours(images) == [str(imagehash.phash(image)) for image in images]
+
+
+@pytest.mark.real
+def test_phash_equals_imagehash_on_real_scans():
+    root = os.environ.get("CXR_SSL_DATA")
+    if not root:
+        pytest.skip("CXR_SSL_DATA is not set")
+    files = sorted(Path(root, "covid3", "images").iterdir())[::20]
+    images = [Image.open(io.BytesIO(file.read_bytes())) for file in files]
+    assert ours(images) == [str(imagehash.phash(image)) for image in images]

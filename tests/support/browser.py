@@ -1,0 +1,113 @@
+"""A real browser for the labelling page, and servers: one in a thread, one in a process that can be killed."""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+TOKEN = "a-token-for-tests"
+
+
+@contextlib.contextmanager
+def chromium():
+    """Headless Chromium of the system; skips the test where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("needs a Chromium on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextlib.contextmanager
+def listening(desk, **more):
+    """The page on a free port, in a thread; gives its address."""
+    uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `annotate`")
+    from pipeline.annotate.page import server
+
+    sock = server._listen("127.0.0.1", 0)
+    config = uvicorn.Config(
+        server.app(desk, TOKEN, **more),
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        ws="none",
+        timeout_graceful_shutdown=1,
+    )
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [sock]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    finally:
+        running.should_exit = True
+        thread.join(20)
+        sock.close()
+
+
+class Served:
+    """`module FOLDER PORT TOKEN …` as a process; it prints the link of its page when it is ready."""
+
+    def __init__(self, folder, *rest, module="tests.support.fake_page_session"):
+        self.folder, self.rest, self.module, self.port = folder, rest, module, 0
+        self.process, self.link = None, None
+
+    def start(self, token=TOKEN):
+        argv = [sys.executable, "-m", self.module, str(self.folder), str(self.port), token, *map(str, self.rest)]
+        self.process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self.link = self.process.stdout.readline().strip()
+        assert self.link.startswith("http://127.0.0.1:"), "the server did not start"
+        self.port = int(self.link.split(":")[2].partition("/")[0])
+        return self.link
+
+    def kill(self):
+        """As `kill -9` does."""
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.kill()
+        self.process.stdout.close()
+
+
+def press(page, key):
+    """Answer the scan shown; returns its id once it is gone from the screen."""
+    scan = wait_ready(page)
+    page.keyboard.press(key)
+    page.wait_for_function("scan => document.body.dataset.scan !== scan", arg=scan)
+    return scan
+
+
+def sit_down(page, link, name):
+    """Open the link and give a name; the first scan is on the screen on return."""
+    page.goto(link)
+    page.fill("#name", name)
+    page.press("#name", "Enter")
+    wait_ready(page)
+
+
+def wait_ready(page):
+    """Wait until the scan shown takes an answer; returns its id."""
+    page.wait_for_selector("body[data-ready=true]")
+    return page.get_attribute("body", "data-scan")

@@ -1,0 +1,99 @@
+"""Tiny pools and a way to call the command line in this process."""
+
+import contextlib
+import io
+import json
+import logging
+import sys
+import zlib
+from unittest import mock
+
+import numpy as np
+from PIL import Image
+
+from pipeline import cli
+
+# Serial, small pictures, few bootstraps: a whole run of two rounds takes seconds.
+FAST = [
+    "--set",
+    "engine.backend=serial",
+    "--set",
+    "preprocess.size_px=64",
+    "--set",
+    "evaluate.num_bootstrap=20",
+    "--set",
+    "rounds.reference=false",
+]
+CLASSES = ("normal", "sick")
+
+
+class Answer:
+    """What a command left: exit code and both streams."""
+
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def message(self):
+        """What went wrong, without the log."""
+        lines = self.err.splitlines()
+        start = next(
+            i for i, line in enumerate(lines) if line.startswith(("error:", "waiting:", "internal", "stopped:"))
+        )
+        return "\n".join(lines[start:])
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+def call(*argv):
+    """Run `cxr-ssl argv` in this process; argv and logging are put back."""
+    out, err = io.StringIO(), io.StringIO()
+    root, before = logging.getLogger(), logging.getLogger().handlers[:]
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in ("", "pipeline", "embeddings", "jobs")}
+    code = 0
+    with (
+        mock.patch.object(sys, "argv", ["cxr-ssl", *map(str, argv)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            root.handlers[:] = before
+            for logger, level in levels.items():
+                logger.setLevel(level)
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
+def picture(seed, bright=0, size=64):
+    blocks = np.random.default_rng(seed).integers(0, 180, (8, 8)).astype(np.uint8) + np.uint8(bright)
+    return Image.fromarray(blocks).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def make_pool(folder, num=24, columns=("label", "patient_id"), row=None):
+    """A manifest and `num` pictures, two scans a patient; `row(i)` gives the columns' values."""
+    folder.mkdir(parents=True)
+    row = row or (lambda i: (CLASSES[i // 2 % 2], f"p{i // 2}"))
+    lines = [",".join(("image_path", *columns))]
+    for i in range(num):
+        picture(i, bright=60 * (i // 2 % 2)).save(folder / f"s{i:03d}.png")
+        lines.append(",".join((f"s{i:03d}.png", *row(i))))
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    return folder
+
+
+def bomb(path, side=30_000):
+    """A PNG of side x side black pixels in a few kilobytes."""
+
+    def chunk(kind, data):
+        return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+
+    packer = zlib.compressobj(9)
+    row = bytes(side + 1)
+    pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    header = side.to_bytes(4) * 2 + bytes((8, 0, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))

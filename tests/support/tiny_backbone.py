@@ -1,0 +1,40 @@
+"""A backbone of 0.3 million random weights in a file of its own: real architecture, no download, milliseconds."""
+
+from embeddings import backbones
+from pipeline.contracts.config import BackboneConfig
+
+NAME = "timm:test_efficientnet"
+
+
+def weights(folder, name=NAME, seed=0):
+    """Options of the configuration for this backbone with weights drawn from `seed`."""
+    import torch
+    from safetensors.torch import save_file
+
+    path = folder / f"{name.replace(':', '-')}-{seed}.safetensors"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(seed)
+        grey = backbones.build(backbones.untrained(BackboneConfig(name=name)))
+        _warm_up(grey)
+        save_file({key: tensor.contiguous() for key, tensor in grey.body.state_dict().items()}, path)
+    return {"backbone.name": name, "backbone.weights": str(path)}
+
+
+def _warm_up(grey):
+    """Statistics for the batch norms: without them a deep random network gives all scans nearly the same vector."""
+    import torch
+    from torch.nn import functional
+
+    coarse = torch.rand(32, 1, 8, 8)
+    scans = functional.interpolate(coarse, size=32, mode="bilinear") + 0.2 * torch.randn(32, 1, 32, 32)
+    with torch.no_grad():
+        for _ in range(30):
+            grey.train()(scans.clamp(0, 1))
+    grey.eval()
+
+
+def backbone(folder, name=NAME, seed=0):
+    """The same as a `Backbone`."""
+    options = weights(folder, name, seed)
+    return backbones.resolve(BackboneConfig(name=options["backbone.name"], weights=options["backbone.weights"]))

@@ -1,0 +1,25 @@
+"""The order of the rooms is kept: see `import_graph.ROOMS`."""
+
+import pytest
+
+from tests import import_graph
+
+GRAPH = import_graph.imports()
+
+
+def test_every_module_stands_in_a_room_of_the_list():
+    assert {room for module in GRAPH if (room := import_graph.room_of(module))} == set(import_graph.ROOMS)
+
+
+def test_no_room_imports_one_below_it():
+    assert import_graph.against_the_order(GRAPH) == []
+
+
+def test_there_are_no_circles_and_at_most_nine_floors():
+    assert import_graph.circles(GRAPH) == []
+    assert max(import_graph.floors(import_graph.room_graph(GRAPH)).values()) <= 9
+
+
+@pytest.mark.parametrize("folder", sorted(import_graph.modules_a_folder()))
+def test_a_room_is_small_enough_to_walk(folder):
+    assert import_graph.modules_a_folder()[folder] <= 15
