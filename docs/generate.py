@@ -86,22 +86,21 @@ def _resolved(field: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
     return schema["$defs"][name.rpartition("/")[2]] if name else field
 
 
+_TYPES = {"string": "text", "integer": "whole number", "boolean": "true or false", "object": "names to names"}
+_BOUNDS = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
+
+
 def _kind(field: dict[str, Any]) -> str:
+    """Type and bounds of an option, for people."""
     if "anyOf" in field:
         return " or ".join(_kind(one) for one in field["anyOf"])
     if "enum" in field:
         return ", ".join(f"`{value}`" for value in field["enum"])
-    kind = {"string": "text", "integer": "whole number", "boolean": "true or false", "null": "null"}.get(
-        field.get("type", ""), field.get("type", "value")
-    )
-    if kind == "array":
-        kind = "list of " + {"text": "texts"}.get(_kind(field.get("items") or field.get("prefixItems", [{}])[0]), "numbers")
-    if kind == "object":
-        kind = "names to names"
-    low, high = field.get("minimum"), field.get("maximum")
-    bounds = [f"≥ {low:,}" if low is not None else "", f"> {field['exclusiveMinimum']:,}" if "exclusiveMinimum" in field else "",
-              f"≤ {high:,}" if high is not None else "", f"< {field['exclusiveMaximum']:,}" if "exclusiveMaximum" in field else ""]  # fmt: skip
-    return " ".join([kind, ", ".join(filter(None, bounds))]).strip()
+    if field.get("type") == "array":
+        return f"list of: {_kind(field['items'])}"
+    kind = _TYPES.get(field.get("type", ""), field.get("type", "value"))
+    bounds = ", ".join(f"{sign} {field[name]:,}" for name, sign in _BOUNDS if name in field)
+    return f"{kind} {bounds}".strip()
 
 
 def _shown(value: Any) -> str:
@@ -166,7 +165,9 @@ def _parameter(param: Any) -> str:
         return f"| `{_usage(param)}` | {_cell(param.help or '')} | |"
     value = "" if getattr(param, "is_flag", False) else " …"
     names = ", ".join(f"`{name}`" for name in param.opts)
-    default = "" if param.required or param.default in (None, False) or callable(param.default) else f"`{param.default}`"
+    default = (
+        "" if param.required or param.default in (None, False) or callable(param.default) else f"`{param.default}`"
+    )
     needed = "**needed**" if param.required else default
     return f"| {names}{value} | {_cell(param.help or '')} | {needed} |"
 
@@ -180,6 +181,35 @@ def _anchor(name: str) -> str:
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------
+
+
+# What a column holds where the contract has no comment of its own.
+COMMON = {
+    "image_id": "the scan",
+    "group_id": "its group, the unit that is never split",
+    "width_px": "width",
+    "height_px": "height",
+    "bit_depth": "bits of a grey value",
+    "format": "PNG, JPEG, TIFF",
+    "view": "how the scan was taken",
+    "source": "hospital or data set",
+    "population": "for instance adult or paediatric",
+    "age_years": "age of the patient",
+    "sex": "M, F; null = unknown",
+    "status": "whether it can be used",
+    "reason": "why, in words",
+    "label": "what the pool says; null = unlabelled",
+    "pool_split": "the pool's own split",
+    "kind": "how it came about",
+    "split": "its side",
+    "cluster": "number of its cluster",
+    "y": "the same",
+    "finding": "the class or finding",
+    "origin": "who gave it: a person (or pool, or oracle), or the model",
+    "annotator": "name of the person, `pool`, `oracle` or `model`",
+    "time": "when it was given; null where that is not known",
+    "round": "number of the round",
+}
 
 
 def tables() -> str:
@@ -198,7 +228,7 @@ def tables() -> str:
             lines += [f"One row for each {' and '.join(f'`{name}`' for name in contract.key)}.", ""]
         lines += ["| column | type | may be empty | what it holds |", "| --- | --- | --- | --- |"]
         for field in contract.schema:
-            said = [notes.get((contract.name, field.name), "")]
+            said = [notes.get((contract.name, field.name)) or COMMON.get(field.name, "")]
             if field.name in allowed:
                 said.append("one of " + ", ".join(f"`{value}`" for value in allowed[field.name]))
             text = "; ".join(filter(None, said))

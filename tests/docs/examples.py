@@ -3,11 +3,13 @@
 import re
 from dataclasses import dataclass
 
-from tests.pipeline.tiny import call
+from tests.support.tiny import call
 
 __all__ = ["all_fences", "call", "commands", "fences", "lines", "parse"]
 
-_FENCE = re.compile(r"(?:<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<kind>\w*)[^\n]*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"(?:<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<kind>\w*)[^\n]*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ it, `<!-- runs -->` before one has its lines run, in the order of the page, in a
 
 import fnmatch
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -15,14 +16,16 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import typer
 
 from pipeline import cli, stages
 from pipeline.contracts import errors, tables
 from pipeline.contracts.config import Config
-from tests import tiny_backbone
+from tests import import_graph
 from tests.docs import examples
+from tests.support import tiny_backbone
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -72,13 +75,22 @@ def test_links_to_files_lead_somewhere(page, pages):
         assert path.exists() or (made and page.is_relative_to(DOCS)), f"{page.name}: {target}"
 
 
-def test_the_readme_has_a_line_for_every_room():
-    tree = (ROOT / "README.md").read_text("utf-8").partition("## What lies where")[2]
-    rooms = [p for p in sorted((ROOT / "pipeline").iterdir()) if p.is_dir() and any(p.rglob("*.py"))]
-    assert rooms
-    for room in rooms:
-        assert f"\npipeline/{room.name}/ " in tree, room.name
-        assert f"`pipeline/{room.name}/`" in (DOCS / "code-map.md").read_text("utf-8"), room.name
+@pytest.mark.parametrize("room", import_graph.ROOMS)
+def test_every_room_has_a_line_in_the_readme_and_in_the_code_map(room):
+    own = ROOT / room if (ROOT / room).is_dir() else ROOT / "pipeline" / room
+    name = f"{own.relative_to(ROOT)}/" if own.is_dir() else f"pipeline/{room}.py"
+    tree = (ROOT / "README.md").read_text("utf-8").partition("## What lies where")[2].partition("\n```\n\n")[0]
+    assert re.search(rf"(^|, ){re.escape(name)}( |,)", tree, re.MULTILINE)
+    assert f"`{name}`" in (DOCS / "code-map.md").read_text("utf-8")
+
+
+def test_the_rooms_stand_in_their_order():
+    table = (DOCS / "code-map.md").read_text("utf-8").partition("## The rooms")[2].partition("\n\nEvery")[0]
+    rows = [line.split("|")[2] for line in table.splitlines() if re.match(r"\| \d", line)]
+    names = [
+        re.sub(r".*/", "", one.rstrip("/").removesuffix(".py")) for row in rows for one in re.findall(r"`([^`]+)`", row)
+    ]
+    assert tuple(names) == import_graph.ROOMS
 
 
 @each_page
@@ -139,7 +151,8 @@ def test_every_table_and_column_is_there(pages):
     for contract in tables.CONTRACTS:
         part = page.partition(f"## {contract.name}.parquet ")[2].partition("\n## ")[0]
         for name in contract.schema.names:
-            assert f"| `{name}` |" in part, (contract.name, name)
+            row = next((line for line in part.splitlines() if line.startswith(f"| `{name}` |")), "")
+            assert re.search(r"\w", row.split(" | ")[3]), f"{contract.name}.{name} is there with what it holds"
     assert "salted hash" in page, "the comments behind the columns are not read any more"
 
 
@@ -150,7 +163,9 @@ def test_every_command_and_option_is_there(pages):
     for name, command in found.items():
         part = page.partition(f"\n## {name} {{")[2].partition("\n## ")[0]
         for param in command.params:
-            assert param.name == "help" or any(f"`{one}`" in part for one in (*param.opts, generate._usage(param))), param
+            assert param.name == "help" or any(f"`{one}`" in part for one in (*param.opts, generate._usage(param))), (
+                param
+            )
 
 
 def test_every_module_is_there(pages):
@@ -218,14 +233,25 @@ def test_examples_that_say_so_run(page, tmp_path, tmp_path_factory, monkeypatch)
 
 
 def assert_every_file_is_documented(run):
+    """Every file of a real run has a row, every column and key a word."""
     text = (DOCS / "reference" / "files.md").read_text("utf-8")
     said = re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
-    patterns = [one.replace("RR", "[0-9][0-9]").replace("ID.", "*.").replace("NAME", "*").replace("…", "*") for one in said]
-    left = [path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()]
+    patterns = [name.replace("RR", "[0-9][0-9]").replace("ID.", "*.").replace("NAME", "*") for name in said]
+    patterns = [name.replace("…", "*") for name in patterns]
+    left = [path for path in run.rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert len(left) > 20
-    for name in left:
-        hidden = Path(name).name.startswith(".")
-        assert hidden or any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
+    for path in left:
+        name = path.relative_to(run).as_posix()
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
+    contracts = {contract.name for contract in tables.CONTRACTS}
+    words = set(re.findall(r"`(\w+)`", text))
+    for path in (path for path in left if path.suffix == ".parquet" and path.stem not in contracts):
+        columns = {name for name in pq.read_schema(path).names if not name.startswith("prob_")}
+        assert columns <= words, f"{path.name}: {columns - words}"
+    for name in ("metrics.jsonl", "audit.json", "evaluation.json", "status.json"):
+        whole = (run / name).read_text("utf-8")
+        keys = set(json.loads(whole.splitlines()[0] if name.endswith("l") else whole))
+        assert keys <= words, f"{name}: {keys - words}"
 
 
 # --- the site
