@@ -17,6 +17,7 @@ class Fence:
     kind: str
     body: str
     runs: bool
+    slowly: bool
     file: str | None
 
 
@@ -26,7 +27,7 @@ def all_fences(text):
     for match in _FENCE.finditer(text):
         mark = match["mark"] or ""
         file = mark.removeprefix("file: ") if mark.startswith("file: ") else None
-        found.append(Fence(match["kind"], match["body"], mark == "runs", file))
+        found.append(Fence(match["kind"], match["body"], mark.startswith("runs"), mark == "runs slowly", file))
     return found
 
 

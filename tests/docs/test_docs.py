@@ -2,9 +2,11 @@
 
 In a page a fence of `sh` holds shell lines; every `cxr-ssl` line in it must name a command and options that exist.
 A fence of `yaml` is a configuration and must pass `cxr-ssl config check`. `<!-- file: NAME -->` before a fence saves
-it, `<!-- runs -->` before one has its lines run, in the order of the page, in a folder of the page's own.
+it, `<!-- runs -->` before one has its lines run, in the order of the page, in a folder of the page's own;
+`<!-- runs slowly -->` only in `make test-all`.
 """
 
+import ast
 import fnmatch
 import importlib.util
 import json
@@ -19,6 +21,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import typer
+from threadpoolctl import threadpool_limits
 
 from pipeline import cli, stages
 from pipeline.contracts import errors, tables
@@ -39,6 +42,13 @@ SMALL = {
     "rounds.reference": "false",
 }
 TAKES_OPTIONS = ("run", "audit", "embed", "pretrain")
+
+A_FILE = re.compile(r"(?:\.\./|\w+/)*[\w.-]+\.(?:parquet|jsonl|json|html|npy|safetensors|onnx|csv|md|yaml|log)")
+# Files that the code reads, that lie in the cache, or that are gone when a command has ended.
+NOT_LEFT = {
+    "answers.csv", "manifest.csv", "quickstart.yaml", "phantom-pool.json", "bench-embeddings.npy", "audit_pixels.npy",
+    "failure.json", "head.safetensors", "whole.onnx",
+}  # fmt: skip
 
 each_page = pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -174,6 +184,20 @@ def test_every_module_is_there(pages):
             assert f"| `{path.name}` |" in pages["reference/modules.md"], path
 
 
+def test_every_file_the_code_names_is_documented():
+    names = {
+        node.value.rpartition("/")[2]
+        for path in [*(ROOT / "pipeline").rglob("*.py"), *(ROOT / "embeddings").rglob("*.py")]
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and A_FILE.fullmatch(node.value)
+    }
+    assert {"metrics.jsonl", "evaluation.json"} <= names
+    written = names | {f"{contract.name}.parquet" for contract in tables.CONTRACTS}
+    text = (DOCS / "reference" / "files.md").read_text("utf-8")
+    missing = sorted(name for name in written - NOT_LEFT if f"{name}`" not in text)
+    assert missing == [], "give each a row in docs/reference/files.md"
+
+
 # --- examples
 
 
@@ -213,10 +237,24 @@ def test_yaml_examples_are_configurations(page, tmp_path):
         assert found.code == 0, found.err
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in WRITTEN if "<!-- runs -->" in p.read_text("utf-8")], ids=lambda page: page.name
-)
+def pages_with(mark):
+    return [page for page in WRITTEN if f"<!-- {mark} -->" in page.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("page", pages_with("runs"), ids=lambda page: page.name)
 def test_examples_that_say_so_run(page, tmp_path, tmp_path_factory, monkeypatch):
+    run_examples(page, tmp_path, tmp_path_factory, monkeypatch, slowly=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", pages_with("runs slowly"), ids=lambda page: page.name)
+def test_slow_examples_run_too(page, tmp_path, tmp_path_factory, monkeypatch):
+    run_examples(page, tmp_path, tmp_path_factory, monkeypatch, slowly=True)
+    if page.name == "getting-started.md":
+        assert_every_file_is_documented(tmp_path / "runs" / "first")
+
+
+def run_examples(page, tmp_path, tmp_path_factory, monkeypatch, *, slowly):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.getbasetemp() / "docs-cache"))
     small = SMALL | tiny_backbone.weights(tmp_path_factory.getbasetemp() / "docs-weights")
@@ -224,12 +262,11 @@ def test_examples_that_say_so_run(page, tmp_path, tmp_path_factory, monkeypatch)
     for fence in examples.all_fences(page.read_text("utf-8")):
         if fence.file:
             (tmp_path / fence.file).write_text(fence.body, "utf-8")
-        for line in examples.lines(fence) if fence.runs else ():
+        for line in examples.lines(fence) if fence.runs and (slowly or not fence.slowly) else ():
             words = shlex.split(line, comments=True)[1:]
-            found = examples.call(*words, *(extra if words[0] in TAKES_OPTIONS else ()))
+            with threadpool_limits(1):  # threads that wait for each other make a busy machine crawl
+                found = examples.call(*words, *(extra if words[0] in TAKES_OPTIONS else ()))
             assert found.code == 0, f"{line}\n{found.err}"
-    if page.name == "getting-started.md":
-        assert_every_file_is_documented(tmp_path / "runs" / "first")
 
 
 def assert_every_file_is_documented(run):
