@@ -31,7 +31,7 @@ check: $(STAMP)
 	$(BIN)/cxr-ssl config check configs/*.yaml
 
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
