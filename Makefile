@@ -1,4 +1,4 @@
-# make install | run | test | check | bench | test-all; check-js alone looks at the pages' scripts
+# make install | run | test | check | docs | bench | test-all; check-js alone looks at the pages' scripts
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ JS_STAMP := node_modules/.installed
 # Node checks the scripts of the pages and runs nothing of ours: who has none goes without, a build server may not.
 NODE := $(shell node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null && command -v npm)
 
-.PHONY: install run test check check-js bench test-all clean
+.PHONY: install run test check check-js docs bench test-all clean
 
 install: $(STAMP)
 
@@ -49,8 +49,11 @@ $(JS_STAMP): package.json package-lock.json
 	npm ci --no-audit --no-fund --loglevel=error
 	touch $@
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
 
 clean:
-	rm -rf $(VENV) node_modules .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) node_modules site .mypy_cache .ruff_cache .pytest_cache

@@ -1,4 +1,4 @@
-"""The stages of a run, in order. This list drives the CLI, resume, and the README's reading order.
+"""The stages of a run, in order. This list drives the CLI, resume, and the reading order in docs/.
 
 A stage is reused when its fingerprint is the same: the options it reads, the fingerprint of the stage before, the
 pool's content and the version of the code.
