@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.audit import stage
-from pipeline.contracts.tables import POOL_LABELS, QUEUE
+from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.training_labels import Heard
 from pipeline.learn import pseudo_labels, rollback, self_training
