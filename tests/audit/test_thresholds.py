@@ -1,4 +1,4 @@
-"""Every threshold of the audit from both sides: just on one side of it the check is quiet, just on the other it speaks."""
+"""Every threshold of the audit: just on one side of it the check is quiet, just on the other it speaks."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -264,7 +264,9 @@ def test_a_strong_association_of_few_is_no_warning(column, check_id, tmp_path):
     assert of_family(people, check_id)(one).severity == "ok"
 
 
-@pytest.mark.parametrize(("strict", "stops"), [(False, ["quarantined-scans"]), (True, ["quarantined-scans", "too-few-cases"])])
+@pytest.mark.parametrize(
+    ("strict", "stops"), [(False, ["quarantined-scans"]), (True, ["quarantined-scans", "too-few-cases"])]
+)
 def test_warnings_stop_the_work_under_audit_strict_alone(strict, stops):
     found = {
         "strict": strict,

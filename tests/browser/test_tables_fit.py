@@ -1,4 +1,4 @@
-"""No table of a report is cut off: at any width it wraps or scrolls in its own box; on paper, where nothing scrolls, it wraps."""
+"""No table of a report is cut off: it wraps or scrolls in its own box; on paper, where nothing scrolls, it wraps."""
 
 import pytest
 
@@ -22,7 +22,8 @@ LOOK = """() => {
       cut.push(`${box.tagName}.${box.className} ${box.scrollWidth} of ${box.clientWidth}`);
   }
   const wide = [...document.querySelectorAll('.scroll')].filter(box => box.scrollWidth > box.clientWidth + 1);
-  return {cut, page: document.documentElement.scrollWidth - innerWidth, tables: document.querySelectorAll('table').length,
+  const tables = document.querySelectorAll('table').length;
+  return {cut, tables, page: document.documentElement.scrollWidth - innerWidth,
     wide: wide.map(box => box.ariaLabel), unboxed: document.querySelectorAll('table:not(.scroll table)').length};
 }"""
 
