@@ -95,6 +95,11 @@ def test_stages_are_named_once_and_read_sections_that_exist():
     assert {name for stage in STAGES for name in stage.reads} <= set(Config.model_fields)
 
 
+def test_what_checks_the_scripts_comes_from_whatever_registry_is_at_hand():
+    text = (ROOT / "package-lock.json").read_text("utf-8")
+    assert '"resolved"' not in text and text.count('"integrity"') == text.count('"node_modules/')
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_our_packages_are_ours_alone(package, tmp_path):
     # An editable install lists no packages, so: nobody else provides it, and far from here it is still this one.

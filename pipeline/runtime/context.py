@@ -17,7 +17,7 @@ def _quiet(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class StageContext:
-    """The hands and eyes of a stage; its inputs and outputs are tables in `folder`.
+    """What a stage works with: options, folder, engine, progress; its inputs and outputs are tables in `folder`.
 
     Attributes:
         config: The resolved configuration.
