@@ -172,6 +172,7 @@ def test_eight_bit_of_a_deep_scan():
     np.testing.assert_array_equal(np.asarray(grey.eight_bit()), [[0, 255], [128, 1]])
 
 
+@pytest.mark.objectstore
 def test_read_bytes_local_and_remote(tmp_path):
     import fsspec
 

@@ -189,6 +189,7 @@ def test_useless_patient_regex(tmp_path, regex, message):
         opened(path, tmp_path, patient_regex=regex)
 
 
+@pytest.mark.objectstore
 def test_remote_folder_and_manifest(tmp_path):
     import fsspec
 

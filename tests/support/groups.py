@@ -19,10 +19,6 @@ def _label_studio() -> bool:
     return "labelstudio" in REQUIRED or label_studio_server.is_installed()
 
 
-def _object_store() -> bool:
-    return all(importlib.util.find_spec(name) for name in ("s3fs", "moto", "flask"))
-
-
 @dataclass(frozen=True)
 class Group:
     """Tests with one mark.
@@ -39,7 +35,7 @@ class Group:
 GROUPS = {
     "browser": Group("no Chromium: apt-get install chromium", lambda: chromium_program() is not None),
     "labelstudio": Group("no Label Studio: make label-studio", _label_studio),
-    "objectstore": Group("no s3fs or moto: make install", _object_store),
+    "objectstore": Group("no fsspec: make install", lambda: importlib.util.find_spec("fsspec") is not None),
     "real": Group("no real scans: set CXR_SSL_DATA to their folder", lambda: bool(os.environ.get("CXR_SSL_DATA"))),
 }
 # Where CXR_SSL_REQUIRE=browser,real names a group, a test of it that is skipped has failed.
