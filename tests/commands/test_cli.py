@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 import pipeline.rounds.loop
-from pipeline.commands import status
+from pipeline.commands import request, status
 from pipeline.contracts import config_file, tables
 from tests.support.tiny import FAST, Answer, bomb, call, make_pool, picture
 
@@ -441,3 +441,7 @@ def test_help_answers_without_the_heavy_libraries(module):
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert "--help" in answer.stdout
+
+
+def test_a_run_without_a_configuration_has_the_quickstart():
+    assert request.quickstart().is_file()
