@@ -66,7 +66,7 @@ class Classifier:
 
         Args:
             folder: Where to.
-            card: What to say of the model besides its own numbers.
+            card: Fields of `card.json` besides the model's own numbers.
             basis: Mean (D,) and basis (D, P) of the features, see `principal_components.load_basis`.
         """
         from safetensors.numpy import save
@@ -95,7 +95,7 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: Path) -> "Classifier":
-        """Read what `save` wrote."""
+        """Read the classifier that `save` wrote into a folder."""
         from safetensors.numpy import load_file
 
         card = json.loads((folder / run_files.CARD).read_text("utf-8"))

@@ -191,7 +191,7 @@ class Findings:
 
     def _write_predictions(self, round_index: int) -> None:
         """The round's predictions of all findings side by side; NaN of one that has no classifier yet."""
-        ids = pa.array(self.data.ids_N, pa.string())
+        ids = self.data.scans_N.image_id
         prob_N = {finding: np.full(len(ids), np.nan, np.float32) for finding in self.questions}
         said_N = {finding: np.full(len(ids), finding_line.UNKNOWN) for finding in self.questions}
         for finding, asked in self.questions.items():

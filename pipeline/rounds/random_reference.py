@@ -51,7 +51,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], round_index: int) -> _Score:
     """What the classifier learned from, and its scores; None and None before there is one."""
-    material, _ = data.material(Heard(answers, answers, {}), set(answers))
+    material = data.material(Heard(answers, answers, {}), set(answers))
     if cannot_learn(material.class_E, material.group_E):
         return None, None
     admitted = [ctx.config.pseudo.gate == "estimated"] * len(data.findings)

@@ -1,4 +1,4 @@
-"""What a round leaves on disk: predictions, pseudo-labels, the model, one row of metrics; and how it is published."""
+"""A round on disk: predictions, pseudo-labels, the model, one row of metrics; and how it is published."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from pipeline.labels import label_table
 from pipeline.learn.classifier import Classifier, preprocessing
 from pipeline.learn.head import Head
 from pipeline.learn.network import Trained
+from pipeline.learn.scan_rows import ScanRows
 from pipeline.learn.self_training import Learned
 from pipeline.measures.certify import Certificate
 from pipeline.rounds.run_scans import Dataset
@@ -47,8 +48,8 @@ def publish(ctx: StageContext, data: Dataset, round_index: int) -> None:
         latest.unlink(missing_ok=True)
     elif not latest.exists() or latest.read_bytes() != own.read_bytes():
         write_bytes(latest, own.read_bytes())
-    found = PSEUDO.read(folder) if (folder / PSEUDO.file).exists() else PSEUDO.empty()
-    admitted = found.filter(found["admitted"])
+    pseudo = PSEUDO.read(folder) if (folder / PSEUDO.file).exists() else PSEUDO.empty()
+    admitted = pseudo.filter(pseudo["admitted"])
     index = {finding: i for i, finding in enumerate(data.findings)}
     label_table.replace_pseudo(
         ctx.folder,
@@ -93,20 +94,20 @@ def _curves(model: Head | Trained) -> dict[str, Any]:
 
 
 def pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Learned) -> dict[str, Any]:
-    """What is known of the round's pseudo-labels."""
-    found = PSEUDO.read(ctx.round_folder(round_index))
-    admitted = found.filter(found["admitted"])
+    """The fields of a round's row that speak of its pseudo-labels and of the model in use."""
+    pseudo, acceptance = PSEUDO.read(ctx.round_folder(round_index)), learned.acceptance
+    admitted = pseudo.filter(pseudo["admitted"])
     return {
         "learner": learned.learner,
         "network_gain": learned.network_gain,
         "num_pseudo": len(admitted),
-        "num_accepted": int(pc.sum(pc.equal(found["decision"], "accept")).as_py() or 0),
-        "pseudo_share": len(admitted) / max(len(found), 1),
+        "num_accepted": int(pc.sum(pc.equal(pseudo["decision"], "accept")).as_py() or 0),
+        "pseudo_share": len(admitted) / max(len(pseudo), 1),
         "pseudo_precision": _realised(ctx, data, admitted),
-        "pseudo_precision_estimated": learned.precision_estimated,
-        "threshold_prob": {f: float(t) for f, t in zip(data.findings, learned.threshold_C, strict=True)},
+        "pseudo_precision_estimated": acceptance.precision_estimated,
+        "threshold_prob": {f: float(t) for f, t in zip(data.findings, acceptance.threshold_C, strict=True)},
         "temperature": learned.temperature,
-        "prevalence": {f: float(p) for f, p in zip(data.findings, learned.prevalence_C, strict=True)},
+        "prevalence": {f: float(p) for f, p in zip(data.findings, acceptance.prevalence_C, strict=True)},
         "operating_point": ctx.config.evaluate.operating_point,
     }
 
@@ -124,13 +125,13 @@ def flip_rate(before: Path, data: Dataset, predicted_N: np.ndarray) -> float | N
     """Share of the training pool whose class changed since the round before; None in the first."""
     if not (before / PREDICTIONS.file).exists():
         return None
-    return float((predictions(before, data)[1] != predicted_N)[data.train_T].mean())
+    return float((predictions(before, data)[1] != predicted_N)[data.scans_N.positions(data.pool_T)].mean())
 
 
 def predictions(folder: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (N, C) and classes (N,) a round has left, in the order of the run's scans."""
     table = PREDICTIONS.read(folder)
-    table = table.take(pc.index_in(pa.array(data.ids_N, pa.string()), value_set=table["image_id"].combine_chunks()))
+    table = table.take(ScanRows.of(table["image_id"]).positions(data.scans_N))
     prob_NC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in data.findings])
     index = pc.index_in(table["predicted"], value_set=pa.array(data.findings, pa.string()))
     return prob_NC.astype(np.float64), np.asarray(index.to_numpy(), np.int64)
@@ -139,12 +140,21 @@ def predictions(folder: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def write_predictions(
     ctx: StageContext, data: Dataset, round_index: int, predicted_N: Sequence[str], prob_N: Mapping[str, np.ndarray]
 ) -> None:
-    """Write a round's `predictions.parquet`: what is said of every scan, and the probability of each finding."""
+    """Write a round's `predictions.parquet`.
+
+    Args:
+        ctx: The stage's context.
+        data: The run's scans; the arrays lie along `scans_N`.
+        round_index: From 1.
+        predicted_N: Class of each scan, or its line of findings.
+        prob_N: Probability of each finding, 0 to 1; NaN: it has no classifier yet.
+    """
+    ids_N = data.scans_N.image_id
     table = pa.table(
         {
-            "image_id": data.ids_N,
-            "split": [data.split[image_id] for image_id in data.ids_N],
-            "round": np.full(len(data.ids_N), round_index, np.int32),
+            "image_id": ids_N,
+            "split": [data.split[image_id] for image_id in ids_N.to_pylist()],
+            "round": np.full(len(ids_N), round_index, np.int32),
             "predicted": predicted_N,
         },
         schema=PREDICTIONS.schema,
