@@ -141,14 +141,14 @@ class Subject:
 
     @cached_property
     def findings(self) -> tuple[str, ...]:
-        """The classes that have a label, in a fixed order with a normal one first."""
-        from pipeline.contracts.finding_line import normal_first
+        """The classes that have a label, in a fixed order with a healthy one first."""
+        from pipeline.contracts.healthy_class import healthy_first
         from pipeline.labels.classes import asked_for
 
         found = {label for label in self.label_N if label is not None}
         if self.config.pool.finding is not None:
             return tuple(name for name in asked_for(self.config.pool) if name in found)
-        return normal_first(sorted(found))
+        return healthy_first(sorted(found), self.config.pool.positive)
 
     @cached_property
     def labelled(self) -> NDArray[np.int64]:

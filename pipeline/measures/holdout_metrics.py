@@ -37,19 +37,20 @@ def evaluate(
     findings: Sequence[str],
     groups_N: Sequence[Hashable],
     *,
+    positive: int | None,
     num_bootstrap: int,
     rng: np.random.Generator,
     confidence: float = 0.95,
 ) -> dict[str, Any]:
     """All metrics of one set of scans as a JSON-able dict; None where undefined.
 
-    Two findings: `auroc`, `auprc`, `sensitivity`, `specificity` and `f1` are those of the positive
-    finding, the last one. More findings: one-vs-rest, the plain mean over the classes the truth holds.
-    A class the truth lacks has None for its own values and no part in a mean. `balanced_accuracy` is the
-    mean recall of the classes present. `auprc` is the average precision (no interpolation).
+    With a positive class `auroc`, `auprc`, `sensitivity`, `specificity` and `f1` are its own, and `positive` names
+    it. Without: one-vs-rest, the plain mean over the classes the truth holds. A class the truth lacks has None for
+    its own values and no part in a mean. `balanced_accuracy` is the mean recall of the classes present. `auprc` is
+    the average precision (no interpolation).
 
-    `brier` is, for two findings, the mean of `(p - y)^2` of the positive one (0..1); for more, the mean
-    over scans of the sum over classes (0..2). `ece`: see `expected_calibration_error`.
+    `brier` is, with a positive class, the mean of `(p - y)^2` of it (0..1); else the mean over scans of the sum over
+    classes (0..2). `ece`: see `expected_calibration_error`.
 
     Intervals: `bootstrap.ranking_interval` for `auroc` and `auprc`, `bootstrap.share_interval` for the rest,
     over redrawn patient groups. A replicate in which the metric is
@@ -61,8 +62,9 @@ def evaluate(
         prob_NC: Probabilities, rows sum to 1, (N, C).
         predicted_N: Class index chosen at the operating point, (N,).
         truth_N: Class index, (N,).
-        findings: C names, the positive one last.
+        findings: C names.
         groups_N: Patient-group ids, (N,).
+        positive: Index of the class that the headline is of; None where it is of all of them.
         num_bootstrap: Replicates; 0 leaves every interval None.
         rng: Draws the replicates; the only randomness.
         confidence: Of the two-sided intervals, inside (0, 1).
@@ -70,14 +72,14 @@ def evaluate(
     Raises:
         ValueError: On no scans, shapes that do not match, values out of range, or a scan without a group.
     """
-    prob_NC, predicted_N, truth_N = checked(prob_NC, predicted_N, truth_N, findings)
+    prob_NC, predicted_N, truth_N = checked(prob_NC, predicted_N, truth_N, findings, positive)
     if len(groups_N) != len(truth_N):
         raise ValueError(f"{len(truth_N)} scans but {len(groups_N)} groups")
     if num_bootstrap < 0 or not 0.0 < confidence < 1.0:
         raise ValueError(f"cannot draw {num_bootstrap} replicates at confidence {confidence}")
     group_of_N = group_index(groups_N)
     num_groups = int(group_of_N.max()) + 1
-    scores = Scores(prob_NC, predicted_N, truth_N)
+    scores = Scores(prob_NC, predicted_N, truth_N, positive)
     value, interval = values_and_intervals(scores, group_of_N, num_bootstrap, rng, confidence)
 
     count_C = np.bincount(truth_N, minlength=len(findings))
@@ -86,11 +88,12 @@ def evaluate(
         result[name], result[f"{name}_ci95"] = number(value[name]), interval.get(name)
     correct_N = prob_NC.argmax(axis=1) == truth_N
     result["ece"] = expected_calibration_error(prob_NC.max(axis=1), correct_N)
-    result["brier"] = _brier(prob_NC, truth_N)
+    result["brier"] = float(scores.brier_N.mean())
     result["confusion"] = scores.confusion_CC.tolist()
     result["num_scans"], result["num_groups"] = len(truth_N), num_groups
     result["prevalence"] = {f: float(n / len(truth_N)) for f, n in zip(findings, count_C, strict=True)}
     result["majority_accuracy"] = float(count_C.max() / len(truth_N))
+    result["positive"] = None if positive is None else findings[positive]
     result["per_class"] = {f: _class_report(c, scores.confusion_CC, value, interval) for c, f in enumerate(findings)}
     return result
 
@@ -164,13 +167,8 @@ def _class_report(
     }
 
 
-def _brier(prob_NC: Floats, truth_N: Ints) -> float:
-    square_NC = np.square(prob_NC - np.eye(prob_NC.shape[1])[truth_N])
-    return float(square_NC[:, 1].mean() if prob_NC.shape[1] == 2 else square_NC.sum(axis=1).mean())
-
-
 def checked(
-    prob_NC: ArrayLike, predicted_N: ArrayLike, truth_N: ArrayLike, findings: Sequence[str]
+    prob_NC: ArrayLike, predicted_N: ArrayLike, truth_N: ArrayLike, findings: Sequence[str], positive: int | None
 ) -> tuple[Floats, Ints, Ints]:
     """The arrays as float64 and int64, refused where they cannot be what they are said to be.
 
@@ -180,6 +178,8 @@ def checked(
     prob, predicted, truth = np.asarray(prob_NC, np.float64), np.asarray(predicted_N), np.asarray(truth_N)
     if len(findings) < 2 or len(set(findings)) != len(findings):
         raise ValueError(f"at least two different findings are needed, not {list(findings)}")
+    if positive is not None and not 0 <= positive < len(findings):
+        raise ValueError(f"the positive class must be 0..{len(findings) - 1}, not {positive}")
     if prob.shape != (len(truth), len(findings)) or predicted.shape != truth.shape or truth.ndim != 1:
         raise ValueError(
             f"shapes do not match: probabilities {prob.shape}, predicted {predicted.shape}, "

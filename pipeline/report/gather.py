@@ -23,7 +23,7 @@ from pipeline.contracts.errors import RunDirError
 from pipeline.labels import verdicts
 from pipeline.labels.agreement_report import AGREEMENT
 from pipeline.labels.holdout import ACCESS_LOG
-from pipeline.pages.wording import is_negative, known
+from pipeline.pages.wording import known
 from pipeline.report import counts
 from pipeline.runtime.finding_folders import whole_of
 
@@ -136,20 +136,9 @@ class RunData:
 
     @property
     def positive(self) -> str | None:
-        """The finding a two-class run is about: the one whose sensitivity the run reports."""
-        if len(self.findings) != 2:
-            return None
-        scores = self.scores or {}
-        overall, per_class = scores.get("sensitivity"), scores.get("per_class") or {}
-        same = [f for f in self.findings if overall is not None and _at(per_class, f, "sensitivity") == overall]
-        if len(same) == 1:
-            return same[0]
-        named = [f for f in self.findings if not is_negative(f)]
-        return named[-1] if named else self.findings[-1]
-
-
-def _at(per_class: Row, finding: str, key: str) -> Any:
-    return (per_class.get(finding) or {}).get(key)
+        """The finding a two-class run is about: the one whose sensitivity the last round reports."""
+        found: str | None = (self.scores or {}).get("positive")
+        return found
 
 
 def gather(folder: Path) -> RunData:

@@ -34,7 +34,7 @@ def model_card(run: RunData) -> str:
         "## Out of scope",
         _out_of_scope(run),
         "## Findings",
-        "\n".join(f"- {_plain(finding)}" for finding in run.findings) or "None recorded yet.",
+        _findings(run),
         "## Data",
         _data(run),
         "## Labels",
@@ -48,6 +48,13 @@ def model_card(run: RunData) -> str:
         _made(run),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _findings(run: RunData) -> str:
+    if not run.findings:
+        return "None recorded yet."
+    marks = {run.positive: " (the finding that sensitivity and specificity are of)"}
+    return "\n".join(f"- {_plain(finding)}{marks.get(finding, '')}" for finding in run.findings)
 
 
 def _plain(text: str) -> str:

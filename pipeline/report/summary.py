@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from pipeline.contracts.healthy_class import healthy_among
 from pipeline.pages.wording import (
     count,
     decimal,
     floor_percent,
     interval,
-    is_negative,
     known,
     of_100,
     percent,
@@ -85,7 +85,16 @@ def sentences(run: RunData) -> list[str]:
         + (f" (95% interval {interval(ci)})" if ci else "")
         + f" on {plural(scores.get('num_scans'), 'sealed holdout scan')} {_whose(run, scores)}.",
         _operating_point(run, scores),
+        of_what(run),
     ]
+
+
+def of_what(run: RunData) -> str:
+    """Which class counts as the finding, and what of it is said; of several classes, that the numbers are means."""
+    if run.positive is None:
+        return "Sensitivity, specificity, AUROC, AUPRC and F1 are means over all classes, each against the others."
+    others = words(f for f in run.findings if f != run.positive)
+    return f"Sensitivity, specificity, AUPRC and F1 are of {run.positive}: it is the finding, {others} its absence."
 
 
 def _waiting(run: RunData) -> str:
@@ -108,7 +117,8 @@ def _whose(run: RunData, scores: Row) -> str:
 
 def _operating_point(run: RunData, scores: Row) -> str:
     per_class = scores.get("per_class") or {}
-    about = [run.positive] if run.positive else [f for f in run.findings if f in per_class and not is_negative(f)]
+    healthy = healthy_among(run.findings)
+    about = [run.positive] if run.positive else [f for f in run.findings if f in per_class and f not in healthy]
     parts = []
     for finding in about:
         row = per_class.get(finding)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.labels.classes import positive_among
 from pipeline.labels.holdout import holdout_truth, log_read
 from pipeline.measures import holdout_metrics
 from pipeline.runtime.context import StageContext
@@ -42,6 +43,7 @@ def evaluate(
         class_N[has],
         findings,
         [group for group, kept in zip(group_N, has, strict=True) if kept],
+        positive=positive_among(ctx.config.pool, findings),
         num_bootstrap=ctx.config.evaluate.num_bootstrap,
         rng=ctx.rng("evaluate", round_index),
     )

@@ -80,6 +80,7 @@ def scores(truth_N, prob_NC, findings):
         "num_groups": len(truth_N) - 7,
         "prevalence": prevalence,
         "majority_accuracy": max(prevalence.values()),
+        "positive": findings[positive] if len(findings) == 2 else None,
         "per_class": per_class,
     }
 

@@ -139,6 +139,7 @@ def _auroc(
         code_S,
         findings,
         list(subject.group_N[rows]),
+        positive=1 if len(findings) == 2 else None,  # of two classes either has the same AUROC
         num_bootstrap=subject.config.audit.num_bootstrap,
         rng=subject.rng("external/interval"),
     )
