@@ -47,6 +47,18 @@ def positive_among(pool: PoolConfig, findings: Sequence[str]) -> int | None:
     return None if name is None else findings.index(name)
 
 
+def check_positive(ctx: StageContext) -> None:
+    """Refuse a `pool.positive` that the pool does not have, where nothing else is asked of its classes.
+
+    Raises:
+        InputError: naming it.
+    """
+    pool = ctx.config.pool
+    names = pool.findings or sorted(set(POOL_LABELS.read(ctx.folder)["label"].to_pylist()) - {None})
+    if pool.positive is not None and names and tuple(names) != (pool.positive,):
+        positive_of(names, pool.positive)
+
+
 def _say(findings: Sequence[str], positive: int | None) -> None:
     if positive is not None:
         log.info("classes: %s; the finding is %s", ", ".join(findings), findings[positive])

@@ -22,7 +22,7 @@ from pipeline.contracts import tables as contracts_tables
 from pipeline.contracts.errors import RunDirError
 from pipeline.labels import verdicts
 from pipeline.labels.agreement_report import AGREEMENT
-from pipeline.labels.holdout import ACCESS_LOG
+from pipeline.labels.holdout import ACCESS_LOG, sealed_classes
 from pipeline.pages.wording import known
 from pipeline.report import counts
 from pipeline.runtime.finding_folders import whole_of
@@ -251,15 +251,13 @@ def _holdout(tables: dict[str, pa.Table], findings: tuple[str, ...]) -> Holdout 
     predictions = tables["predictions"]
     rows = predictions.filter(pc.equal(predictions["split"], "holdout")).sort_by("image_id")
     ids = rows["image_id"].to_pylist()
+    if not ids:
+        return None
     pool = tables["pool_labels"]
-    truth = {
-        image_id: label
-        for image_id, label in zip(pool["image_id"].to_pylist(), pool["label"].to_pylist(), strict=True)
-        if label
-    }
-    truth = {**_answers(tables["labels"], findings), **truth} if len(ids) else {}
-    rejected = verdicts.rejections(tables["labels"])
-    keep = [i for i, image_id in enumerate(ids) if truth.get(image_id) in findings and image_id not in rejected]
+    of_pool = dict(zip(pool["image_id"].to_pylist(), pool["label"].to_pylist(), strict=True))
+    known_or_not = sealed_classes({i: of_pool.get(i) for i in ids}, tables["labels"], findings)
+    truth = {image_id: label for image_id, label in known_or_not.items() if label is not None}
+    keep = [i for i, image_id in enumerate(ids) if image_id in truth]
     if not keep:
         return None
     prob_CN = [np.asarray(rows[f"prob_{finding}"].to_numpy(), dtype=np.float64)[keep] for finding in findings]
