@@ -66,9 +66,9 @@ def full(
     draw: dict[str, Any] = {"positive": positive, "num_bootstrap": num_bootstrap, "rng": rng}
     points = operating_points(prob_NC, predicted_N, truth_N, findings, group_of_N, **draw)
     return {
-        "overall": overall,
+        "overall": overall.to_json(),
         "operating_points": points,
-        "predictive_values": predictive_values(points, overall["prevalence"], prevalences),
+        "predictive_values": predictive_values(points, overall.prevalence, prevalences),
         "calibration": calibration(prob_NC, truth_N, findings, group_of_N, **draw),
         "decision_curve": decision_curve(prob_NC, truth_N, findings, group_of_N, **draw),
         "slices": slice_table(prob_NC, predicted_N, truth_N, findings, group_of_N, slices, **draw),

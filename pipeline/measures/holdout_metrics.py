@@ -7,7 +7,6 @@ rules of `measures/bootstrap.py`. Undefined is NaN inside, None outside.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,19 +14,10 @@ from numpy.typing import ArrayLike
 from pipeline.measures import bootstrap
 from pipeline.measures.bootstrap import Floats, Ints
 from pipeline.measures.folds import group_index
+from pipeline.measures.holdout_record import ClassMetrics, HoldoutMetrics, Interval
 from pipeline.measures.weighted_metrics import Scores, number
 
 NUM_ECE_BINS = 15
-
-_WITH_INTERVAL = (
-    "auroc",
-    "auprc",
-    "accuracy",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "f1",
-)
 
 
 def evaluate(
@@ -41,8 +31,8 @@ def evaluate(
     num_bootstrap: int,
     rng: np.random.Generator,
     confidence: float = 0.95,
-) -> dict[str, Any]:
-    """All metrics of one set of scans as a JSON-able dict; None where undefined.
+) -> HoldoutMetrics:
+    """All metrics of one set of scans; None where undefined.
 
     With a positive class `auroc`, `auprc`, `sensitivity`, `specificity` and `f1` are its own, and `positive` names
     it. Without: one-vs-rest, the plain mean over the classes the truth holds. A class the truth lacks has None for
@@ -78,29 +68,51 @@ def evaluate(
     if num_bootstrap < 0 or not 0.0 < confidence < 1.0:
         raise ValueError(f"cannot draw {num_bootstrap} replicates at confidence {confidence}")
     group_of_N = group_index(groups_N)
-    num_groups = int(group_of_N.max()) + 1
     scores = Scores(prob_NC, predicted_N, truth_N, positive)
     value, interval = values_and_intervals(scores, group_of_N, num_bootstrap, rng, confidence)
+    return _recorded(scores, prob_NC, findings, int(group_of_N.max()) + 1, value, interval)
 
-    count_C = np.bincount(truth_N, minlength=len(findings))
-    result: dict[str, Any] = {}
-    for name in _WITH_INTERVAL:
-        result[name], result[f"{name}_ci95"] = number(value[name]), interval.get(name)
-    correct_N = prob_NC.argmax(axis=1) == truth_N
-    result["ece"] = expected_calibration_error(prob_NC.max(axis=1), correct_N)
-    result["brier"] = float(scores.brier_N.mean())
-    result["confusion"] = scores.confusion_CC.tolist()
-    result["num_scans"], result["num_groups"] = len(truth_N), num_groups
-    result["prevalence"] = {f: float(n / len(truth_N)) for f, n in zip(findings, count_C, strict=True)}
-    result["majority_accuracy"] = float(count_C.max() / len(truth_N))
-    result["positive"] = None if positive is None else findings[positive]
-    result["per_class"] = {f: _class_report(c, scores.confusion_CC, value, interval) for c, f in enumerate(findings)}
-    return result
+
+def _recorded(
+    scores: Scores,
+    prob_NC: Floats,
+    findings: Sequence[str],
+    num_groups: int,
+    value: Mapping[str, float],
+    interval: Mapping[str, Interval],
+) -> HoldoutMetrics:
+    num_scans = len(scores.truth_N)
+    count_C = np.bincount(scores.truth_N, minlength=len(findings))
+    return HoldoutMetrics(
+        auroc=number(value["auroc"]),
+        auroc_ci95=interval.get("auroc"),
+        auprc=number(value["auprc"]),
+        auprc_ci95=interval.get("auprc"),
+        accuracy=number(value["accuracy"]),
+        accuracy_ci95=interval.get("accuracy"),
+        balanced_accuracy=number(value["balanced_accuracy"]),
+        balanced_accuracy_ci95=interval.get("balanced_accuracy"),
+        sensitivity=number(value["sensitivity"]),
+        sensitivity_ci95=interval.get("sensitivity"),
+        specificity=number(value["specificity"]),
+        specificity_ci95=interval.get("specificity"),
+        f1=number(value["f1"]),
+        f1_ci95=interval.get("f1"),
+        ece=expected_calibration_error(prob_NC.max(axis=1), prob_NC.argmax(axis=1) == scores.truth_N),
+        brier=float(scores.brier_N.mean()),
+        confusion=scores.confusion_CC.tolist(),
+        num_scans=num_scans,
+        num_groups=num_groups,
+        prevalence={f: float(n / num_scans) for f, n in zip(findings, count_C, strict=True)},
+        majority_accuracy=float(count_C.max() / num_scans),
+        positive=None if scores.positive is None else findings[scores.positive],
+        per_class={f: _class_metrics(c, scores.confusion_CC, value, interval) for c, f in enumerate(findings)},
+    )
 
 
 def values_and_intervals(
     scores: Scores, group_of_N: Ints, num_bootstrap: int, rng: np.random.Generator, confidence: float = 0.95
-) -> tuple[dict[str, float], dict[str, list[float] | None]]:
+) -> tuple[dict[str, float], dict[str, Interval]]:
     """Every metric of `scores`, NaN where undefined, and its interval over redrawn groups, None likewise."""
     value = {k: float(v[0]) for k, v in scores.measure(np.ones((1, len(group_of_N)))).items()}
     informed = scores.informed(group_of_N)
@@ -150,21 +162,25 @@ def reliability(prob_N: ArrayLike, correct_N: ArrayLike, num_bins: int = 10) -> 
     ]
 
 
-def _class_report(
-    c: int, confusion_CC: Ints, value: Mapping[str, float], interval: Mapping[str, list[float] | None]
-) -> dict[str, Any]:
+def _class_metrics(
+    c: int, confusion_CC: Ints, value: Mapping[str, float], interval: Mapping[str, Interval]
+) -> ClassMetrics:
     tp = int(confusion_CC[c, c])
     fn, fp = int(confusion_CC[c].sum()) - tp, int(confusion_CC[:, c].sum()) - tp
-    return {
-        "auroc": number(value.get(f"auroc:{c}")),
-        "auroc_ci95": interval.get(f"auroc:{c}"),
-        **{k: number(value.get(f"{k}:{c}")) for k in ("auprc", "sensitivity", "specificity", "precision", "f1")},
-        "tp": tp,
-        "fp": fp,
-        "tn": int(confusion_CC.sum()) - tp - fn - fp,
-        "fn": fn,
-        "num_positive": tp + fn,
-    }
+    return ClassMetrics(
+        auroc=number(value.get(f"auroc:{c}")),
+        auroc_ci95=interval.get(f"auroc:{c}"),
+        auprc=number(value.get(f"auprc:{c}")),
+        sensitivity=number(value.get(f"sensitivity:{c}")),
+        specificity=number(value.get(f"specificity:{c}")),
+        precision=number(value.get(f"precision:{c}")),
+        f1=number(value.get(f"f1:{c}")),
+        tp=tp,
+        fp=fp,
+        tn=int(confusion_CC.sum()) - tp - fn - fp,
+        fn=fn,
+        num_positive=tp + fn,
+    )
 
 
 def checked(

@@ -19,10 +19,11 @@ from embeddings import backbones
 from pipeline.audit import page_data
 from pipeline.audit.page_data import AuditData
 from pipeline.contracts import tables as contracts_tables
-from pipeline.contracts.errors import RunDirError
+from pipeline.contracts.errors import ContractError, RunDirError
 from pipeline.labels import verdicts
 from pipeline.labels.agreement_report import AGREEMENT
 from pipeline.labels.holdout import ACCESS_LOG, sealed_classes
+from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.pages.wording import known
 from pipeline.report import counts
 from pipeline.runtime.finding_folders import whole_of
@@ -119,9 +120,18 @@ class RunData:
         return self.rounds[-1] if self.rounds else None
 
     @property
-    def scores(self) -> Row | None:
-        """The last round's holdout metrics."""
-        return (self.last or {}).get("holdout")
+    def scores(self) -> HoldoutMetrics | None:
+        """The last round's holdout metrics.
+
+        Raises:
+            ContractError: `metrics.jsonl` lacks one of them.
+        """
+        row = (self.last or {}).get("holdout")
+        try:
+            return HoldoutMetrics.from_json(row) if row else None
+        except ValueError as error:
+            fix = "run the last round again with this version"
+            raise ContractError(str(error), where=self.folder / "metrics.jsonl", fix=fix) from error
 
     @property
     def finding(self) -> str | None:
@@ -137,8 +147,7 @@ class RunData:
     @property
     def positive(self) -> str | None:
         """The finding a two-class run is about: the one whose sensitivity the last round reports."""
-        found: str | None = (self.scores or {}).get("positive")
-        return found
+        return self.scores.positive if self.scores else None
 
 
 def gather(folder: Path) -> RunData:

@@ -55,7 +55,7 @@ def test_a_row_is_the_evaluation_of_the_slice_alone():
         rng=np.random.default_rng(0),
     )
     for key in ("auroc", "auroc_ci95", "accuracy", "accuracy_ci95", "balanced_accuracy", "num_scans", "num_groups"):
-        assert first[key] == pytest.approx(alone[key], abs=1e-9)
+        assert first[key] == pytest.approx(getattr(alone, key), abs=1e-9)
     assert (first["by"], first["slice"], second["slice"]) == ("sex", "F", "M")
     assert first["num_positive"] == truth_N[inside_N].sum() and first["reason"] is None
     gap = (predicted_N == truth_N)[inside_N].mean() - (predicted_N == truth_N)[~inside_N].mean()

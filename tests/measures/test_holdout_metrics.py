@@ -10,6 +10,7 @@ from sklearn import metrics as sk
 from pipeline.measures import bootstrap
 from pipeline.measures.folds import group_index
 from pipeline.measures.holdout_metrics import evaluate, expected_calibration_error, reliability
+from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.measures.weighted_metrics import Scores
 
 KEYS = [
@@ -69,6 +70,8 @@ def run(prob_NC, predicted_N, truth_N, findings, groups, num_bootstrap=0, seed=0
     rng = np.random.default_rng(seed)
     more = {"positive": 1 if len(findings) == 2 else None} | more
     result = evaluate(prob_NC, predicted_N, truth_N, findings, groups, num_bootstrap=num_bootstrap, rng=rng, **more)
+    assert HoldoutMetrics.from_json(json.loads(json.dumps(result.to_json()))) == result
+    result = result.to_json()
     assert list(result) == KEYS
     assert all(set(v) == CLASS_KEYS for v in result["per_class"].values())
     json.dumps(result, allow_nan=False)

@@ -143,7 +143,7 @@ def _auroc(
         num_bootstrap=subject.config.audit.num_bootstrap,
         rng=subject.rng("external/interval"),
     )
-    return found["auroc"], found["auroc_ci95"]
+    return found.auroc, found.auroc_ci95
 
 
 def _why_not(subject: Subject, found: list[LeftOut]) -> str:
