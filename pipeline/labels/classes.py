@@ -41,7 +41,7 @@ def positive_among(pool: PoolConfig, findings: Sequence[str]) -> int | None:
     Raises:
         InputError: the names leave it open, or `pool.positive` is none of them.
     """
-    if isinstance(findings, finding_line.Independent):
+    if finding_line.are_independent(findings):
         return None
     name = pool.finding if pool.finding is not None else positive_of(findings, pool.positive)
     return None if name is None else findings.index(name)
@@ -62,7 +62,7 @@ def check_positive(ctx: StageContext) -> None:
 def _say(findings: Sequence[str], positive: int | None) -> None:
     if positive is not None:
         log.info("classes: %s; the finding is %s", ", ".join(findings), findings[positive])
-    elif not isinstance(findings, finding_line.Independent):
+    elif not finding_line.are_independent(findings):
         healthy = ", ".join(healthy_among(findings)) or "none"
         log.info("classes: %s; healthy: %s; sensitivity is the mean over all", ", ".join(findings), healthy)
 

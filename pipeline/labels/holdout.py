@@ -11,15 +11,14 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.tables import POOL_LABELS, SPLIT_TABLE
 from pipeline.labels import label_table, verdicts
+from pipeline.runtime import run_files
 
 # N scans of the holdout, C findings
-
-ACCESS_LOG = "holdout_access.jsonl"
 
 
 def holdout_truth(folder: Path, findings: tuple[str, ...]) -> tuple[list[str], np.ndarray, list[str]]:
     """Ids, class and patient group of every holdout scan of known class; see `sealed_classes`."""
-    splits = SPLIT_TABLE.read(folder)
+    splits = run_files.read(folder, SPLIT_TABLE)
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))
     sealed = holdout["image_id"].to_pylist()
     pool = POOL_LABELS.read(folder)
@@ -62,5 +61,5 @@ def log_read(folder: Path, reader: str, round_index: int | None, num_scans: int 
         "round": round_index,
         "num_scans": num_scans,
     }
-    with (folder / ACCESS_LOG).open("a", encoding="utf-8") as stream:
+    with (folder / run_files.HOLDOUT_READS).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(entry) + "\n")

@@ -116,10 +116,12 @@ def test_a_press_goes_round_the_three_states_and_a_bounce_does_not(page, desk):
             seen.append(marked(page)[1])
         assert seen == [("false", "s"), ("true", "✓"), ("mixed", "?"), ("false", "s")]
         states_after = page.evaluate(
-            """() => {
+            """async () => {
+              const { element } = await import('/static/dom.js');
+              const { Marks } = await import('/static/marks.js');
               const { findings, none } = JSON.parse(document.getElementById('config').textContent);
-              const choices = findings.map((reply) => ({ reply, box: 'findings', button: cxr.element('button') }));
-              const marks = new cxr.Marks({ findings, none }, choices, () => {}), out = [];
+              const choices = findings.map((reply) => ({ reply, box: 'findings', button: element('button') }));
+              const marks = new Marks({ findings, none }, choices, () => {}), out = [];
               const presses = [['mass', 1000], ['mass', 1079], ['nodule', 1090], ['mass', 1100], ['mass', 1180]];
               for (const [finding, now] of presses) {
                 marks.turn('scan', finding, now);
@@ -265,9 +267,10 @@ def test_the_page_says_a_line_as_everybody_else_does(page, desk):
     with listening(desk) as base:
         sit_down(page, f"{base}/?token={TOKEN}", "Anna")
         told = page.evaluate(
-            """(replies) => {
+            """async (replies) => {
+              const { Marks } = await import('/static/marks.js');
               const config = JSON.parse(document.getElementById('config').textContent);
-              const marks = new cxr.Marks(config, [], () => {});
+              const marks = new Marks(config, [], () => {});
               return replies.map((reply) => {
                 marks.forget('scan');
                 marks.restore('scan', reply);
