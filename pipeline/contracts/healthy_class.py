@@ -45,7 +45,7 @@ def healthy_among(findings: Sequence[str]) -> list[str]:
     """
     if len(findings) != 2:
         return [finding for finding in findings if is_negative(finding)]
-    return [one for one, other in (findings, findings[::-1]) if _could_be_healthy(_words(one), _words(other))]
+    return [name for name, other in (findings, findings[::-1]) if _could_be_healthy(_words(name), _words(other))]
 
 
 def healthy_first(findings: Sequence[str], positive: str | None = None) -> tuple[str, ...]:
@@ -127,9 +127,9 @@ def _could_be_healthy(name: str, other: str) -> bool:
     return False
 
 
-def _same_thing(one: str, other: str) -> bool:
+def _same_thing(name: str, other: str) -> bool:
     """Whether one name is the other, or the other with more words: `covid` and `covid 19`."""
-    short, long = sorted((one, other), key=len)
+    short, long = sorted((name, other), key=len)
     return f"{long} ".startswith(f"{short} ")
 
 
