@@ -72,14 +72,7 @@ def slice_table(
 
     Source: Newcombe 1998, method 10 (difference); Holm 1979.
     """
-    marks: list[tuple[str, str, NDArray[np.bool_]]] = []
-    for by, names in slices.items():
-        if len(names) != len(truth_N):
-            raise ValueError(f"{len(truth_N)} scans but {len(names)} values of {by!r}")
-        name_N = np.array(
-            [UNKNOWN if name is None or name != name or name == "" else str(name) for name in names], object
-        )
-        marks += [(by, name, name_N == name) for name in sorted(set(name_N))]
+    marks = _marks(slices, len(truth_N))
     sample = _Sample(prob_NC, predicted_N, truth_N, group_of_N)
     cases = _cases(findings, positive)
     rows = [
@@ -94,6 +87,19 @@ def slice_table(
     for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
         row["p_holm"] = adjusted
     return rows
+
+
+def _marks(slices: Mapping[str, Sequence[str | None]], num_scans: int) -> list[tuple[str, str, NDArray[np.bool_]]]:
+    """What is sliced by, the slice's name and which scans are in it, (N,), of every slice."""
+    marks: list[tuple[str, str, NDArray[np.bool_]]] = []
+    for by, names in slices.items():
+        if len(names) != num_scans:
+            raise ValueError(f"{num_scans} scans but {len(names)} values of {by!r}")
+        name_N = np.array(
+            [UNKNOWN if name is None or name != name or name == "" else str(name) for name in names], object
+        )
+        marks += [(by, name, name_N == name) for name in sorted(set(name_N))]
+    return marks
 
 
 def permutation_p(
