@@ -286,7 +286,9 @@ def _bundle_rows(path: Path, data: bytes) -> list[Filled]:
                     left -= len(inner)
                     if left < 0:
                         raise InputError(
-                            "is larger than any label file", where=f"{path.name}/{member}", fix="give the table itself"
+                            f"the tables of this bundle are larger than {MAX_BYTES // 2**20} MiB together",
+                            where=f"{path.name}/{member}",
+                            fix="give the filled tables themselves, one by one",
                         )
                     tables_of[f"{path.name}/{member}"] = _text(f"{path.name}/{member}", inner)
     except BROKEN_ZIP as error:

@@ -229,6 +229,8 @@ def _batch_to_undo(journal: Journal, name: str | None) -> Batch:
     standing = [batch for batch in journal.batches.values() if batch.name in active]
     if name is None and standing:
         return standing[-1]
+    if name is None:
+        raise InputError("no import stands that could be undone", where="labels undo", fix="see cxr-ssl labels log")
     if name in journal.batches and name not in journal.undone:
         return journal.batches[name]
     raise InputError(

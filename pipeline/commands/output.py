@@ -212,8 +212,8 @@ def agreement(found: dict[str, Any] | None) -> None:
         say(f"  {row['annotator']} read again: {_number(row['share']['value'])}{_between(row['share']['ci95'])}")
     for row in found["suspects"]:
         say(
-            f"  {row['annotator']} stands out: agrees with others on {row['agreement']:.3f}, they with each other on "
-            f"{row['others']:.3f}"
+            f"  {row['annotator']} stands out: of {row['num_scans']} scans agrees with others on "
+            f"{row['agreement']:.3f}, they with each other on {row['others']:.3f}"
         )
 
 

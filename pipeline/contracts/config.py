@@ -74,9 +74,7 @@ class PoolConfig(Section):
             raise ValueError(f"columns: unknown {unknown}; known are {', '.join(KNOWN_COLUMNS)}")
         fewest = 1 if independent else 2
         if self.findings is not None and len(set(self.findings)) < max(fewest, len(self.findings)):
-            raise ValueError(
-                "findings: name at least " + ("one, and none twice" if independent else "two different classes")
-            )
+            raise ValueError(f"findings: name at least {'one' if independent else 'two classes'}, and none twice")
         if self.finding is not None and not independent:
             raise ValueError("finding: only one of independent findings can be chosen; set findings_are: independent")
         if self.finding is not None and self.findings is not None and self.finding not in self.findings:

@@ -38,7 +38,8 @@ def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_boo
     Returns:
         {"num_annotators","share","fleiss","krippendorff": measures as `agreement.Agreement`; "pairs": [{"annotators",
         "share","cohen"}]; "intra": [{"annotator","share","cohen"}]; "suspects": [{"annotator","agreement","others",
-        "gap_ci95","num_scans"}]; "quality": {annotator: CROWDLAB's, 0..1}, empty where it had too little to go by}.
+        "gap_ci95","num_scans"}], both shares over the scans she and two others read; "quality": {annotator: CROWDLAB's,
+        0..1}, empty where it had too little to go by}.
     """
     found = of_people(folder, table, findings)
     if not found.ids_N:

@@ -79,10 +79,10 @@ class Suspect:
 
     Attributes:
         annotator: Column number.
-        agreement: Share of readings by others, on her scans, that agree with hers; the mean over scans.
-        others: The same among the others, on the scans two of them have read.
+        agreement: Share of readings by others that agree with hers; the mean over `num_scans` scans.
+        others: Share of pairs of the others' readings that agree; the mean over the very same scans.
         gap_ci95: Interval of the difference; its lower end is above `MIN_GAP`.
-        num_scans: Scans she shares with others.
+        num_scans: Scans that she and at least two others have read.
     """
 
     annotator: int
@@ -181,9 +181,11 @@ def suspect_annotators(rating_NM: ArrayLike, group_N: ArrayLike) -> list[Suspect
     """Annotators who stand out as bad, the worst first: people judged by people, the model has no say.
 
     Named is who agrees with the others less than the others agree among themselves, by more than `MIN_GAP`
-    with 95 % confidence. Needs three annotators: of two who differ, either may be right. Each share is a mean
-    over scans with Wilson's interval at the size its variance between patients implies, and Newcombe's rule
-    joins the two. Both shares need two patients.
+    with 95 % confidence. Both are measured on the same scans, those that she and at least two others have read:
+    who reads the hard scans of a pool agrees less with everybody, and is none the worse for it. Scans read by
+    two name nobody, whoever they are: of two who differ, either may be right. Each share is a mean over scans
+    with Wilson's interval at the size its variance between patients implies, and Newcombe's rule for paired
+    shares joins the two. Needs two patients.
 
     Args:
         rating_NM: Class index, -1 = none, (N, M).
@@ -192,7 +194,7 @@ def suspect_annotators(rating_NM: ArrayLike, group_N: ArrayLike) -> list[Suspect
     Raises:
         ValueError: On shapes that do not match or values out of range.
 
-    Source: Newcombe 1998 (method 10: difference of two shares from their intervals).
+    Source: Newcombe 1998 (paired data, method 10: difference of two shares from their intervals and correlation).
     """
     rating_NM, _ = _ratings(rating_NM, None)
     group_N = np.asarray(group_N)
@@ -204,24 +206,33 @@ def suspect_annotators(rating_NM: ArrayLike, group_N: ArrayLike) -> list[Suspect
 
 
 def _judged(rating_NM: Ints, group_N: NDArray[Any], annotator: int) -> Suspect | None:
-    own_N1, others_NR = rating_NM[:, [annotator]], np.delete(rating_NM, annotator, axis=1)
-    num_N = (others_NR >= 0).sum(axis=1)
-    shared_N = (own_N1[:, 0] >= 0) & (num_N > 0)
-    same_N = ((others_NR == own_N1) & (own_N1 >= 0)).sum(axis=1)
-    two_N = num_N > 1
-    count_NC = np.stack([(others_NR == c).sum(axis=1) for c in range(int(rating_NM.max(initial=0)) + 1)], axis=1)
-    pairs_N = (count_NC * (count_NC - 1)).sum(axis=1)
-    own = _share(same_N[shared_N] / num_N[shared_N], group_N[shared_N])
-    rest = _share(pairs_N[two_N] / (num_N * (num_N - 1))[two_N], group_N[two_N])
+    """How far she agrees with the others, and they with each other, on her scans; None where that cannot be said."""
+    others_NR = np.delete(rating_NM, annotator, axis=1)
+    shared_N = (rating_NM[:, annotator] >= 0) & ((others_NR >= 0).sum(axis=1) > 1)
+    own_S1, others_SR, group_S = rating_NM[shared_N][:, [annotator]], others_NR[shared_N], group_N[shared_N]
+    num_S = (others_SR >= 0).sum(axis=1)
+    count_SC = np.stack([(others_SR == c).sum(axis=1) for c in range(int(rating_NM.max(initial=0)) + 1)], axis=1)
+    same_S = (others_SR == own_S1).sum(axis=1) / num_S
+    pairs_S = (count_SC * (count_SC - 1)).sum(axis=1) / (num_S * (num_S - 1))
+    own, rest = _share(same_S, group_S), _share(pairs_S, group_S)
     if own is None or rest is None:
         return None
-    gap = rest[0] - own[0]
-    low, high = gap - np.hypot(rest[0] - rest[1], own[2] - own[0]), gap + np.hypot(rest[2] - rest[0], own[0] - own[1])
-    return Suspect(annotator, own[0], rest[0], [float(low), float(high)], int(shared_N.sum()))
+    gap_ci95 = _paired_gap(rest, own)
+    return Suspect(annotator, own.value, rest.value, gap_ci95, int(shared_N.sum()))
 
 
-def _share(value_S: Floats, group_S: NDArray[Any]) -> tuple[float, float, float] | None:
-    """Mean over scans and its 95 % interval; None with under two patients."""
+@dataclass(frozen=True)
+class _Share:
+    """A mean over scans with its 95 % interval, and each patient's part in its error, (K,)."""
+
+    value: float
+    low: float
+    high: float
+    residual_K: Floats
+
+
+def _share(value_S: Floats, group_S: NDArray[Any]) -> _Share | None:
+    """The mean over scans; None with under two patients."""
     names_K, group_of_S = np.unique(group_S, return_inverse=True)
     num_groups = len(names_K)
     if num_groups < 2:
@@ -231,7 +242,21 @@ def _share(value_S: Floats, group_S: NDArray[Any]) -> tuple[float, float, float]
     variance = float(np.square(residual_K).sum()) / len(value_S) ** 2 * num_groups / (num_groups - 1)
     size = mean * (1 - mean) / variance if variance > bootstrap.NO_VARIANCE else float(num_groups)
     low, high = bootstrap.wilson(mean, size, float(stats.t.ppf(0.975, num_groups - 1)))
-    return mean, min(low, mean), max(high, mean)
+    return _Share(mean, min(low, mean), max(high, mean), residual_K)
+
+
+def _paired_gap(larger: _Share, smaller: _Share) -> list[float]:
+    """95 % interval of `larger` less `smaller`, two shares of the same scans."""
+    norm = float(np.linalg.norm(larger.residual_K) * np.linalg.norm(smaller.residual_K))
+    correlation = float(larger.residual_K @ smaller.residual_K) / norm if norm > bootstrap.NO_VARIANCE else 0.0
+
+    def reach(first: float, second: float) -> float:
+        return float(np.sqrt(max(first**2 - 2 * correlation * first * second + second**2, 0.0)))
+
+    gap = larger.value - smaller.value
+    down = reach(larger.value - larger.low, smaller.high - smaller.value)
+    up = reach(larger.high - larger.value, smaller.value - smaller.low)
+    return [gap - down, gap + up]
 
 
 def _crowdlab(rating_NM: Ints, prob_NC: Floats) -> tuple[Floats, Floats]:

@@ -168,8 +168,15 @@ def uses_gpu(engine: Engine, config: EngineConfig, num_workers: int, where: str)
         import torch
 
         num_gpus = torch.cuda.device_count()
-    if config.use_gpu and num_gpus < num_workers:
+    if config.use_gpu and num_gpus == 0:
         raise no_gpu()
+    if config.use_gpu and num_gpus < num_workers:
+        raise InputError(
+            f"every worker is to have a GPU of its own (engine.use_gpu: true), and there are {num_gpus:g}",
+            value=num_workers,
+            where=where,
+            fix="set it to their number or less, or leave engine.use_gpu out to train without",
+        )
     return config.use_gpu is not False and num_gpus >= num_workers
 
 

@@ -109,6 +109,7 @@ class TestFiles:
         assert {task["data"]["asked"] for task in own} == {"Ann"}
         assert f"/data/local-files/?d=run/rounds/01/images/{image_id}.png" in {t["data"]["image"] for t in own}
 
+    @pytest.mark.objectstore
     def test_pictures_by_their_address_or_copied_to_a_store(self, folder):
         export(folder, formats=("labelstudio",), images_url="https://example.org/scans/")
         path = folder / "rounds" / "01" / "queue.labelstudio.json"

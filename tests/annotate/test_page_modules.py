@@ -8,18 +8,17 @@ import pytest
 from pipeline.annotate.page import markup, modules
 from pipeline.annotate.page.backend import Task
 from pipeline.annotate.page.offline import offline_html
-from tests.support.browser import TOKEN, chromium, listening, press, sit_down, wait_ready
+from tests.support.browser import TOKEN, listening, press, sit_down, wait_ready
 from tests.support.fake_page_session import FINDINGS, FakeDesk, draw, image_id
 
 ENTRIES = (markup.ONLINE, markup.OFFLINE)
 
 
 @pytest.fixture(scope="module")
-def page():
-    with chromium() as browser:
-        context = browser.new_context()
-        yield context.new_page()
-        context.close()
+def page(browser):
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture

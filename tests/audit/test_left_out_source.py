@@ -122,7 +122,7 @@ def test_an_override_must_name_a_check_and_say_why(tmp_path):
         overrides.parse(["all"], "  ")
     with pytest.raises(InputError, match="Did you mean exact-duplicates"):
         overrides.parse(["exact-duplicate"], "why not")
-    with pytest.raises(InputError, match="nothing to speak of"):
+    with pytest.raises(InputError, match="no check that it is for"):
         overrides.parse(None, "why not")
     first = overrides.parse(["all"], "a demonstration")
     overrides.add(tmp_path, first)

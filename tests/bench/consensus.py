@@ -202,7 +202,8 @@ def notes(num_seeds: int) -> str:
         *few_scans(),
         "",
         f"The bad annotator named, a good one accused: shares of {NUM_CREWS} crews, "
-        f"{NUM_SCANS} and {5 * NUM_SCANS} scans.",
+        f"{NUM_SCANS} and {5 * NUM_SCANS} scans. Compared on the scans she and two others read: those read by two name "
+        "nobody.",
         "",
         "| errors of the readers | classes | read | named, 300 | accused, 300 | named, 1500 | accused, 1500 |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -16,7 +16,7 @@ from pipeline.contracts import finding_line
 from pipeline.contracts.answers import REMARKS, reply_of, said
 from pipeline.contracts.finding_line import NONE, Independent
 from pipeline.labels.journal import Journal
-from tests.support.browser import TOKEN, chromium, listening, press, sit_down, wait_ready
+from tests.support.browser import TOKEN, listening, press, sit_down, wait_ready
 from tests.support.fake_page_session import FakeDesk, draw, image_id
 from tests.support.independent_run import FINDINGS, independent_run
 
@@ -24,12 +24,6 @@ BOUNCE_MS = 100  # a second press that comes sooner counts as a key that bounces
 EFFUSION_AND_NODULE = "effusion=1|mass=0|nodule=1"
 NOTHING = "effusion=0|mass=0|nodule=0"
 SCANS = Scans({image_id(i): [2] for i in range(6)}, frozenset(), frozenset(), 2, "run-1")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture

@@ -12,16 +12,10 @@ from pipeline.annotate.page.modules import bundled
 from pipeline.annotate.page.offline import COLUMNS, offline_html
 from pipeline.contracts.answers import MAX_NAME, RESERVED, annotator_name
 from pipeline.contracts.errors import InputError
-from tests.support.browser import chromium, press, wait_ready
+from tests.support.browser import press, wait_ready
 from tests.support.fake_page_session import FINDINGS, draw, image_id
 
 NUM = 6
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 def write_bundle(folder, num=NUM, **more):

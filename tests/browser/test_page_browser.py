@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline.contracts.answers import REMARKS
-from tests.support.browser import TOKEN, Served, chromium, listening, press, sit_down, wait_ready
+from tests.support.browser import TOKEN, Served, listening, press, sit_down, wait_ready
 from tests.support.fake_page_session import FINDINGS, FakeDesk, draw, image_id
 
 NUM = 50
@@ -21,12 +21,6 @@ KEYS = {
     "b": REMARKS[1],
     "n": REMARKS[2],
 }
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

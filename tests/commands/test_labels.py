@@ -95,7 +95,7 @@ class TestLogAndUndo:
         for n, name in enumerate(("full.json", "min.json")):
             taken(run.folder, send(tmp_path / name, [reading(queue[n], "normal")], run.folder))
         assert [labels.undo(run.folder)["batch"] for _ in range(2)] == ["2", "1"]
-        with pytest.raises(InputError, match="no such import"):
+        with pytest.raises(InputError, match="no import stands that could be undone"):
             labels.undo(run.folder)
 
     def test_undoing_a_correction_brings_back_what_stood_before(self, run, tmp_path):

@@ -133,7 +133,10 @@ def test_dump_and_load_give_the_same(tmp_path):
 
 def test_unknown_columns_and_single_findings_are_refused():
     assert "unknown ['diagnosis']" in mistakes(None, {"pool.columns": {"diagnosis": "x"}})[0]
-    assert "two different" in mistakes(None, {"pool.findings": ["a", "a"]})[0]
+    for findings in (["a"], ["a", "a"], ["a", "b", "a"]):
+        assert "name at least two classes, and none twice" in mistakes(None, {"pool.findings": findings})[0]
+    several = {"pool.findings_are": "independent", "pool.findings": ["a", "b", "a"]}
+    assert "name at least one, and none twice" in mistakes(None, several)[0]
 
 
 def test_it_is_frozen():

@@ -205,16 +205,26 @@ def test_a_suspect_is_described():
 
 
 def test_the_gap_is_newcombes():
-    # One co-reader a scan and a scan a patient: plain shares, whose variance loses one scan.
-    rating_NM = bench.draw(2, bench.TWO, GOOD, 1).rating_NM
-    (suspect,) = suspect_annotators(rating_NM, np.arange(300))
-    read_NM = rating_NM >= 0
-    same_N = np.array([len(set(row[row >= 0])) == 1 for row in rating_NM])
-    own, rest = same_N[read_NM[:, bench.BAD]], same_N[~read_NM[:, bench.BAD]]
-    (low, high), (least, most) = (wilson(s.mean(), len(s) - 1, stats.t.ppf(0.975, len(s) - 1)) for s in (own, rest))
-    gap = rest.mean() - own.mean()
-    assert suspect.gap_ci95[0] == pytest.approx(gap - np.hypot(rest.mean() - least, high - own.mean()))
-    assert suspect.gap_ci95[1] == pytest.approx(gap + np.hypot(most - rest.mean(), own.mean() - low))
+    # Two others on every scan and a scan a patient: paired shares, whose variances lose one scan.
+    a_N, b_N, bad_N = bench.draw(2, bench.ALL, GOOD, 1).rating_NM.T
+    (suspect,) = suspect_annotators(np.column_stack([a_N, b_N, bad_N]), np.arange(300))
+    own_N, rest_N = ((a_N == bad_N) * 1.0 + (b_N == bad_N)) / 2, (a_N == b_N) * 1.0
+    ends = []
+    for share_N in (own_N, rest_N):
+        size = share_N.mean() * (1 - share_N.mean()) / (share_N.var(ddof=1) / 300)
+        ends.append((share_N.mean(), *wilson(share_N.mean(), size, stats.t.ppf(0.975, 299))))
+    (own, low, high), (rest, least, most) = ends
+    phi = np.corrcoef(own_N, rest_N)[0, 1]
+    for end, first, second in ((0, rest - least, high - own), (1, most - rest, own - low)):
+        reach = np.sqrt(first**2 - 2 * phi * first * second + second**2)
+        assert suspect.gap_ci95[end] == pytest.approx(rest - own + (reach if end else -reach))
+
+
+def test_scans_read_by_two_name_nobody_however_bad():
+    """Other scans of others say nothing of hers: they may be easier."""
+    for times in (1, 5):
+        rating_NM = bench.draw(2, bench.TWO, GOOD, 1, num_scans=300 * times).rating_NM
+        assert suspect_annotators(rating_NM, np.arange(len(rating_NM))) == []
 
 
 def test_many_scans_of_few_patients_accuse_nobody():

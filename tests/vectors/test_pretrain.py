@@ -1,6 +1,8 @@
 """The pretrain stage and its command: which scans are learnt from, what is refused, what the run then uses."""
 
 import json
+import sys
+import types
 
 import numpy as np
 import pyarrow.compute as pc
@@ -18,7 +20,7 @@ from pipeline.contracts.errors import CxrSslError, InputError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
-from pipeline.runtime.engine import SerialEngine, uses_gpu
+from pipeline.runtime.engine import RayEngine, SerialEngine, uses_gpu
 from pipeline.vectors import embed, pretrain, pretrain_probe, pretrain_watch
 from tests.support.tiny import CLASSES, call, make_pool, picture
 from tests.support.tiny_pretraining import NAME
@@ -404,3 +406,17 @@ def test_with_a_gpu_the_workers_get_one_each(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert uses_gpu(SerialEngine(), config, 1, "pretrain.num_workers") is True
     assert uses_gpu(SerialEngine(), config.model_copy(update={"use_gpu": False}), 1, "pretrain.num_workers") is False
+
+
+def test_fewer_gpus_than_workers_is_told_as_that(monkeypatch):
+    """Not as no GPU at all."""
+
+    class Cluster(RayEngine):
+        def start(self):
+            ray = types.SimpleNamespace(cluster_resources=lambda: {"GPU": 2.0})
+            monkeypatch.setitem(sys.modules, "ray", ray)
+
+    config = EngineConfig(use_gpu=True)
+    assert uses_gpu(Cluster(config), config, 2, "pretrain.num_workers") is True
+    with pytest.raises(InputError, match=r"pretrain\.num_workers: every worker .* and there are 2 \(got 4\)"):
+        uses_gpu(Cluster(config), config, 4, "pretrain.num_workers")
