@@ -165,7 +165,7 @@ def test_not_one_scan_can_be_read(tmp_path, pool):
     ("row", "words"),
     [
         (lambda i: ("normal", f"p{i}"), ["one class only", "'normal'", "pool.findings"]),
-        (lambda i: (("a", "b")[i % 2], "one"), ["holdout would be empty", "1 groups", "more patients"]),
+        (lambda i: (("normal", "b")[i % 2], "one"), ["holdout would be empty", "1 groups", "more patients"]),
     ],
     ids=["one class", "one patient"],
 )
