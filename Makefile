@@ -1,10 +1,13 @@
-# make install | run | test | check | bench | test-all
+# make install | run | test | check | docs | bench | test-all; check-js alone looks at the pages' scripts
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+JS_STAMP := node_modules/.installed
+# Node checks the scripts of the pages and runs nothing of ours: who has none goes without, a build server may not.
+NODE := $(shell node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null && command -v npm)
 
-.PHONY: install run test check bench test-all clean
+.PHONY: install run test check check-js docs bench test-all clean
 
 install: $(STAMP)
 
@@ -24,14 +27,33 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/python -m pytest
 
-check: $(STAMP)
+check: $(STAMP) check-js
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/cxr-ssl config check configs/*.yaml
 
+ifneq ($(NODE),)
+check-js: $(JS_STAMP)
+	node_modules/.bin/biome ci --error-on-warnings
+	node_modules/.bin/tsc
+else ifeq ($(CI),true)
+check-js:
+	@echo "check-js: needs Node 18 or newer and npm" >&2; exit 1
+else
+check-js:
+	@echo "check-js: skipped, the pages' scripts are not checked without Node 18 or newer and npm"
+endif
+
+$(JS_STAMP): package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: $(STAMP)
 	$(BIN)/python -m tests.bench
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) node_modules site .mypy_cache .ruff_cache .pytest_cache

@@ -111,6 +111,10 @@ class Rows:
         """Whether these are scans in 8 bits, of which views are still to be made."""
         return bool(_mapped(self.parts[0]).dtype == np.uint8)
 
+    def chosen(self, position_B: np.ndarray) -> "Rows":
+        """B of these scans, in the order of their positions here."""
+        return Rows(self.parts, self.place_N2[position_B])
+
     def plain(self, position_B: np.ndarray) -> np.ndarray:
         """View 0 of each of B scans, (B, …), float32: the scan as it is."""
         return self.take(position_B, np.zeros(len(position_B), np.int64))

@@ -1,4 +1,4 @@
-"""The stages of a run, in order. This list drives the CLI, resume, and the README's reading order.
+"""The stages of a run, in order. This list drives the CLI, resume, and the reading order in docs/.
 
 A stage is reused when its fingerprint is the same: the options it reads, the fingerprint of the stage before, the
 pool's content and the version of the code.
@@ -15,9 +15,10 @@ from typing import Any
 from embeddings import backbones
 from pipeline import __version__
 from pipeline.contracts.config import Config
+from pipeline.contracts.tables import CLUSTERS, DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
 from pipeline.labels.classes import check_labels
 from pipeline.learn import adapt
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ STAGES: tuple[Stage, ...] = (
         "manifest",
         "pipeline.pool.manifest",
         ("pool", "splits"),
-        ("manifest.parquet", "pool_labels.parquet"),
+        (MANIFEST.file, POOL_LABELS.file),
         "one row a scan; broken scans are quarantined",
         always=True,
     ),
@@ -59,42 +60,42 @@ STAGES: tuple[Stage, ...] = (
         "duplicates",
         "pipeline.pool.duplicates",
         ("duplicates",),
-        ("duplicates.parquet",),
+        (DUPLICATES.file,),
         "exact and near copies, patient groups",
     ),
     Stage(
         "splits",
         "pipeline.pool.splits",
         ("splits",),
-        ("splits.parquet",),
+        (SPLIT_TABLE.file,),
         "training pool and sealed holdout, by group",
     ),
     Stage(
         "pretrain",
         "pipeline.vectors.pretrain",
         ("pretrain", "backbone"),
-        ("pretrain.json",),
+        (run_files.PRETRAINING,),
         "the backbone learns from the training pool's scans, without labels; nothing for pretrain.epochs 0",
     ),
     Stage(
         "embed",
         "pipeline.vectors.embed",
         ("backbone", "preprocess", "embed"),
-        ("embeddings.npy", "embeddings.parquet"),
+        (run_files.EMBEDDINGS, run_files.EMBEDDED),
         "scans to vectors, addressed by content",
     ),
     Stage(
         "clusters",
         "pipeline.vectors.clusters",
         ("cluster", "train", "pseudo"),
-        ("clusters.parquet", "neighbors.safetensors", "features.npy", "features.safetensors"),
+        (CLUSTERS.file, run_files.NEIGHBORS, run_files.FEATURES, run_files.BASIS),
         "k-means, neighbours, features, the map",
     ),
     Stage(
         "audit",
         "pipeline.audit.stage",
         ("audit", "oracle"),
-        ("audit.json",),
+        (run_files.AUDIT,),
         "leaks, confounding, shortcuts, too little data: before labels are spent",
         of_several="pipeline.per_finding.audit",
     ),
@@ -102,7 +103,7 @@ STAGES: tuple[Stage, ...] = (
         "rounds",
         "pipeline.rounds.loop",
         (),
-        ("metrics.jsonl",),
+        (run_files.METRICS,),
         "queue, labels, training, pseudo-labels, evaluation",
         always=True,
         of_several="pipeline.per_finding.rounds",
@@ -119,7 +120,7 @@ STAGES: tuple[Stage, ...] = (
         "evidence",
         "pipeline.evidence.stage",
         ("evaluate", "audit"),
-        ("audit.json",),
+        (run_files.AUDIT,),
         "the sealed holdout in detail; the audit's last word",
         of_several="pipeline.per_finding.evidence",
     ),
@@ -127,7 +128,7 @@ STAGES: tuple[Stage, ...] = (
         "report",
         "pipeline.report",
         (),
-        ("report/index.html", "report/model_card.md"),
+        (run_files.REPORT, run_files.MODEL_CARD),
         "the evidence on one page",
         of_several="pipeline.per_finding.report",
     ),

@@ -1,6 +1,54 @@
-"""What several rooms share: one local Ray for the whole session."""
+"""What the rooms share: one Ray for all, one Chromium a module; the groups of `support/groups.py` are held here."""
+
+import os
+
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # processes that share the cores; said before numpy or torch start their threads
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+
+from tests.support import groups
+
+
+def pytest_configure(config):
+    if strange := sorted(groups.REQUIRED - groups.GROUPS.keys()):
+        raise pytest.UsageError(f"CXR_SSL_REQUIRE: no such group: {', '.join(strange)} (of {', '.join(groups.GROUPS)})")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Mark what needs a browser; where several processes share the tests, say what stays together."""
+    for item in items:
+        if "browser" in item.fixturenames:
+            item.add_marker("browser")
+        if config.pluginmanager.has_plugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group(groups.share_of(item)))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=groups.rank_of)
+
+
+def pytest_runtest_setup(item):
+    for name in groups.groups_of(item):
+        if not groups.GROUPS[name].is_there():
+            pytest.skip(f"{name}: {groups.GROUPS[name].lack}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    report.groups = groups.groups_of(item)  # travels with the report to where the summary is written
+    if report.skipped and groups.REQUIRED.intersection(report.groups):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and CXR_SSL_REQUIRE wants it run: {report.longrepr}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = {name for report in terminalreporter.stats.get("skipped", ()) for name in getattr(report, "groups", ())}
+    if skipped:
+        reasons = ", ".join(f"{name} ({groups.GROUPS[name].lack})" for name in groups.GROUPS if name in skipped)
+        terminalreporter.write_line(f"skipped groups: {reasons}")
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +61,12 @@ def ray_session():
     engine.start()
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium, one a module; every start costs a second."""
+    from tests.support.browser import chromium
+
+    with chromium() as running:
+        yield running

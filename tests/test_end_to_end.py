@@ -10,7 +10,7 @@ import pytest
 from pipeline.contracts import config_file, tables
 from pipeline.contracts.tables import LABELS, PREDICTIONS, PSEUDO, QUEUE
 from pipeline.labels.verdicts import expert_classes
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_files
 from pipeline.stages import STAGES
 from tests.support.tiny import FAST, call, make_pool
 
@@ -98,7 +98,7 @@ def waiting(tmp_path):
 
 def contents(folder):
     """Bytes and time of every file but the lock and what each command must touch."""
-    touched = {run_dir.LOCK, "status.json", "stages.json", "env.json", "config.yaml", "resolved.yaml"}
+    touched = {run_files.LOCK, "status.json", "stages.json", "env.json", "config.yaml", "resolved.yaml"}
     files = [path for path in folder.rglob("*") if path.is_file() and path.name not in touched]
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 

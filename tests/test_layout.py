@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("embeddings", "pipeline", "jobs")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 # Their work is tested through other rooms: the loop by the end-to-end test.
-WITHOUT_A_TEST_OF_THEIR_OWN = {"embedding", "clusters", "rounds", "reference"}
+WITHOUT_A_TEST_OF_THEIR_OWN = {"embed", "clusters", "loop", "random_reference"}
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
@@ -79,12 +79,13 @@ def test_jobs_are_thin(path):
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
-def test_every_stage_has_a_room_a_test_and_a_row_in_the_readme(stage):
+def test_every_stage_has_a_room_a_test_and_a_row_in_the_documentation(stage):
     assert callable(importlib.import_module(stage.module).run)
     module = stage.module.rpartition(".")[2]
     tests = [path.stem for path in (ROOT / "tests").rglob("test_*.py")]
     assert any(name.startswith(f"test_{module}") for name in tests) or module in WITHOUT_A_TEST_OF_THEIR_OWN
-    table = (ROOT / "README.md").read_text("utf-8").partition("| stage |")[2].partition("\n\n")[0]
+    page = ROOT / "docs" / "how-it-works.md"
+    table = page.read_text("utf-8").partition("| stage |")[2].partition("\n\n")[0]
     assert f"| `{stage.name}` |" in table
 
 
@@ -93,6 +94,11 @@ def test_stages_are_named_once_and_read_sections_that_exist():
 
     assert len({stage.name for stage in STAGES}) == len(STAGES)
     assert {name for stage in STAGES for name in stage.reads} <= set(Config.model_fields)
+
+
+def test_what_checks_the_scripts_comes_from_whatever_registry_is_at_hand():
+    text = (ROOT / "package-lock.json").read_text("utf-8")
+    assert '"resolved"' not in text and text.count('"integrity"') == text.count('"node_modules/')
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -5,14 +5,14 @@ import re
 from collections.abc import Sequence
 
 from pipeline.contracts.answers import REMARKS, reply_of
-from pipeline.contracts.finding_line import NONE, NONE_NAMES, Independent, plain, separators
+from pipeline.contracts.finding_line import NONE, NONE_NAMES, are_independent, plain, separators
 
 MAX_SHOWN = 80
 
 
 def offered(findings: Sequence[str]) -> list[str]:
     """The answers a text may give; how several independent findings are written is told with their names."""
-    if not isinstance(findings, Independent):
+    if not are_independent(findings):
         return [*findings, *REMARKS]
     first, last = findings[0], findings[-1]
     several = f"several as {first}|{findings[1]}, " if len(findings) > 1 else ""
@@ -22,7 +22,7 @@ def offered(findings: Sequence[str]) -> list[str]:
 
 def wrong(text: str, findings: Sequence[str]) -> str | None:
     """What keeps a text from being an answer, with what was probably meant; None when it is one."""
-    if not isinstance(findings, Independent) or reply_of(text, ()) is not None or plain(text) in NONE_NAMES:
+    if not are_independent(findings) or reply_of(text, ()) is not None or plain(text) in NONE_NAMES:
         return None if reply_of(text, findings) is not None else _strange(text, [*findings, *REMARKS])
     parts = _parts(text, findings)
     if len(parts) == 1 and reply_of(text, findings) is None:

@@ -9,7 +9,6 @@ from pipeline.annotate import worklist
 from pipeline.annotate.worklist import Worklist
 from pipeline.runtime import run_files
 
-ASSIGNMENTS = "assignments.json"
 Handed = dict[str, list[str]]  # annotator to scans in her own order
 
 
@@ -50,7 +49,7 @@ def assign(
 
 def assignments(folder: Path, round_index: int) -> Handed:
     """What was handed out in files of a round: annotator to scans."""
-    path = folder / "rounds" / f"{round_index:02d}" / ASSIGNMENTS
+    path = run_files.round_folder(folder, round_index) / run_files.ASSIGNMENTS
     found: Handed = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return found
 

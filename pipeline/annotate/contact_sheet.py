@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contracts.answers import REMARKS
-from pipeline.contracts.finding_line import NONE, Independent
+from pipeline.contracts.finding_line import NONE, are_independent
 from pipeline.pages.template_env import environment
 from pipeline.pages.thumbnails import MAX_PIXELS, thumbnails
 
@@ -41,7 +41,7 @@ def queue_html(
     ordered = sorted(rows, key=lambda row: row["rank"])
     uris = {str(row["image_id"]): str(row["file"]) for row in ordered}
     pictures = thumbnails(uris, side_px=side_px, max_pixels=max_pixels, progress=progress)
-    several = isinstance(findings, Independent)
+    several = are_independent(findings)
     scans = [{"image_id": str(row["image_id"]), "rank": int(row["rank"])} for row in ordered]
     return (
         environment(TEMPLATES)

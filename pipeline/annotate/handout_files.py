@@ -24,10 +24,9 @@ from pipeline.annotate.worklist import Worklist
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import Answer
 from pipeline.contracts.errors import InputError
-from pipeline.contracts.finding_line import Independent
+from pipeline.contracts.finding_line import are_independent
 from pipeline.contracts.tables import PREDICTIONS, write_text
 from pipeline.runtime import run_files
-from pipeline.runtime.run_files import PREANNOTATED
 
 log = logging.getLogger(__name__)
 FORMATS = ("labelstudio", "csv", "html", "bundle")
@@ -75,7 +74,7 @@ class Handout:
     @property
     def pictures(self) -> Path:
         """The round's pictures; those of scans asked before lie there too."""
-        return _round_folder_of(self.folder) / "images"
+        return _round_folder_of(self.folder) / run_files.PICTURES
 
 
 def hand_out(
@@ -108,7 +107,7 @@ def hand_out(
         raise InputError("has no queue yet", where=folder, fix=f"draw one: cxr-ssl run --out {folder} --resume")
     code = run_files.run_code(folder) or ""
     found = worklist.open_worklist(folder, round_index, answers)
-    round_folder = folder / "rounds" / f"{round_index:02d}"
+    round_folder = run_files.round_folder(folder, round_index)
     names = wish.names or ("",)
     open_ = found.open()
     if not wish.names and not open_:
@@ -121,14 +120,14 @@ def hand_out(
         )
         names = tuple(_busy(lists, names, found))
         lists = {name: mine for name, mine in lists.items() if mine}
-        write_text(round_folder / assignments.ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
+        write_text(round_folder / run_files.ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
     uris, _ = uris_and_priors(folder, {image_id for name in names for image_id in lists[name]})
     shown = predictions(folder, found, code, findings) if wish.preannotate else {}
     if shown:
-        write_text(round_folder / PREANNOTATED, json.dumps(sorted(shown)))
+        write_text(round_folder / run_files.PREANNOTATED, json.dumps(sorted(shown)))
     files: dict[str, list[str]] = {}
     for name in names:
-        own = round_folder / "annotators" / slug(name) if name else round_folder
+        own = round_folder / run_files.ANNOTATORS / slug(name) if name else round_folder
         origin = Origin(name, round_index, code)
         given = Handout(own, rows_of(own, lists[name]), origin, findings, wish.images_url, shown)
         files[name] = [str(path) for path in write_files(given, wish.formats, uris, max_pixels)]
@@ -152,7 +151,7 @@ def write_files(given: Handout, formats: Sequence[str], uris: Mapping[str, str],
     if "labelstudio" in formats:
         made += _write_label_studio(given)
     if "html" in formats:
-        path = given.folder / "queue.html"
+        path = given.folder / run_files.QUEUE_PAGE
         scans = [row._asdict() | {"file": str(given.pictures / f"{row.image_id}.png")} for row in given.rows]
         write_text(path, queue_html(scans, findings=given.findings, origin=given.origin))
         made.append(path)
@@ -165,7 +164,7 @@ def write_files(given: Handout, formats: Sequence[str], uris: Mapping[str, str],
 
 def _write_table(given: Handout) -> Path:
     """Write `queue.csv`; where somebody has filled one it stays, and what it lacks goes to `queue.new.csv`."""
-    path, rows = given.folder / "queue.csv", given.rows
+    path, rows = given.folder / run_files.QUEUE_TABLE, given.rows
     filled = path.read_text("utf-8-sig", errors="replace") if path.exists() else ""
     if filled and queue_csv.is_filled(path.name, filled):
         rows = tuple(row for row in rows if row.image_id not in filled)
@@ -184,8 +183,8 @@ def predictions(folder: Path, found: Worklist, code: str, findings: Sequence[str
     (disputes, doubts) is read blind, always.
     """
     before = found.round_index - 1
-    path = folder / "rounds" / f"{before:02d}"
-    if not (path / "predictions.parquet").exists():
+    path = run_files.round_folder(folder, before)
+    if not (path / PREDICTIONS.file).exists():
         return {}
     table = PREDICTIONS.read(path)
     shown = pa.array([ask.image_id for ask in found.asks if ask.kind == "representative"], pa.string())
@@ -209,7 +208,7 @@ def _score(row: Mapping[str, Any], findings: Sequence[str]) -> float | None:
 
     None where it says nothing of a finding: whoever left its answer as it is would say "unknown".
     """
-    if not isinstance(findings, Independent):
+    if not are_independent(findings):
         return float(row[f"prob_{row['predicted']}"])
     said = finding_line.read(row["predicted"])
     if any(math.isnan(value) for value in said.values()):
@@ -290,8 +289,8 @@ def _copy_pictures(given: Handout, images_url: str) -> None:
 
 
 def _round_folder_of(folder: Path) -> Path:
-    return folder.parent.parent if folder.parent.name == "annotators" else folder
+    return folder.parent.parent if folder.parent.name == run_files.ANNOTATORS else folder
 
 
 def _picture_path(folder: Path, image_id: str) -> str:
-    return f"{'' if _round_folder_of(folder) == folder else '../../'}images/{image_id}.png"
+    return f"{'' if _round_folder_of(folder) == folder else '../../'}{run_files.PICTURES}/{image_id}.png"

@@ -14,13 +14,14 @@ from pipeline.annotate.filled_row import Filled
 from pipeline.annotate.label_studio import exports
 from pipeline.contracts.answers import CERTAINTIES, Answer, annotator_name, reply_of
 from pipeline.contracts.errors import InputError
-from pipeline.contracts.finding_line import Independent
+from pipeline.contracts.finding_line import are_independent
 from pipeline.labels.journal import Journal
+from pipeline.runtime import run_files
 
 DEFAULT_NAME, LABEL_STUDIO = "expert", "label-studio"
 MAX_BYTES = 256 * 2**20  # a label file of a million rows has about 100 MB
 SHOWN = 20
-BUNDLE_MEMBERS = ("answers.csv", "queue.csv")
+BUNDLE_MEMBERS = ("answers.csv", run_files.QUEUE_TABLE)
 BROKEN_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -98,7 +99,7 @@ def harvest(
     found = Harvest()
     first: dict[tuple[str, str, int], tuple[str, Answer]] = {}
     for path in files:
-        rows, is_export = _rows(path, found, several=isinstance(findings, Independent))
+        rows, is_export = _rows(path, found, several=are_independent(findings))
         _refuse_other_run(path, rows, scans)
         given = _accounts(path, rows, who) if is_export else _names(path, rows, who.annotator)
         names = {reader: spelling(name) for reader, name in given.items()}
@@ -202,7 +203,7 @@ def _mistake(row: Filled, scans: Scans, findings: Sequence[str]) -> str | None:
         return f"{row.image_id!r} was not asked for in round {row.round_index}"
     if row.certainty.strip().casefold() not in ("", *CERTAINTIES):
         return f"unknown certainty {row.certainty.strip()[:80]!r}; write {' or '.join(CERTAINTIES)}, or nothing"
-    if row.beyond and isinstance(findings, Independent):  # `effusion, nodule` would lose the nodule
+    if row.beyond and are_independent(findings):  # `effusion, nodule` would lose the nodule
         return f"more cells than columns ({row.beyond[:80]!r}); put quotation marks around an answer with commas"
     return answer_choices.wrong(row.reply, findings)
 

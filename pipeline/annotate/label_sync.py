@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.contracts.errors import CxrSslError, RunBusy
-from pipeline.labels import journal, label_table
-from pipeline.runtime import run_dir
+from pipeline.labels import label_table
+from pipeline.runtime import run_dir, run_files
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0  # while a run holds the table; it takes the answers itself
@@ -54,5 +54,5 @@ class Settler:
         except RunBusy:
             return False
         except (CxrSslError, OSError) as error:
-            log.warning("labels.parquet was not written, the answers are safe in %s: %s", journal.FILE, error)
+            log.warning("labels.parquet was not written, the answers are safe in %s: %s", run_files.ANSWERS, error)
         return True

@@ -210,7 +210,7 @@ class Desk:
             asked, uri = self._asked.get(image_id), self._uris.get(image_id)
         if uri is None:
             return None
-        folder = "priors" if asked is None else f"rounds/{asked:02d}/images"
+        folder = "priors" if asked is None else f"{run_files.round_name(asked)}/{run_files.PICTURES}"
         path = self.folder / folder / f"{image_id}.png"
         write_picture(path, uri, self.config.pool.max_pixels)
         return path

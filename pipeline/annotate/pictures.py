@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.tables import MANIFEST, write_bytes
+from pipeline.runtime import run_files
 
 
 def write_picture(path: Path, uri: str, max_pixels: int) -> None:
@@ -30,7 +31,7 @@ def write_picture(path: Path, uri: str, max_pixels: int) -> None:
 
 def uris_and_priors(folder: Path, asked: set[str]) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     """Where each asked scan and each other scan of its patient is read from, and those others for each."""
-    manifest = MANIFEST.read(folder).select(["image_id", "uri", "patient_id", "status"])
+    manifest = run_files.read(folder, MANIFEST).select(["image_id", "uri", "patient_id", "status"])
     manifest = manifest.filter(pc.equal(manifest["status"], "ok"))
     mine = pc.is_in(manifest["image_id"], value_set=pa.array(sorted(asked), pa.string()))
     patients = pc.drop_null(pc.unique(manifest.filter(mine)["patient_id"]))

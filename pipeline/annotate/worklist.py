@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.contracts.answers import Answer
 from pipeline.contracts.tables import QUEUE, SECOND_LOOKS
+from pipeline.runtime import run_files
 from pipeline.runtime.run_files import asks_of, digest, kinds
 
 BLOCK = 10  # annotators see the scans of a block of ranks in an order of their own
@@ -123,7 +124,7 @@ def open_worklist(folder: Path, round_index: int, answers: Iterable[Answer], *, 
         answers: All answers that stand.
         oracle: One reader a scan, whatever the queue was drawn with.
     """
-    round_folder = folder / "rounds" / f"{round_index:02d}"
+    round_folder = run_files.round_folder(folder, round_index)
     asks = _asks(round_folder, 1 if oracle else None)
     found = Worklist(round_index, asks, {}, {})
     for answer in answers:
@@ -155,10 +156,11 @@ def rereads(folder: Path, answers: Iterable[Answer], annotator: str, round_index
 
 def how_to_answer(folder: Path, round_index: int) -> str:
     """The commands that answer a queue, one a line."""
-    queue = folder / "rounds" / f"{round_index:02d}" / "queue.csv"
+    queue = run_files.round_folder(folder, round_index) / run_files.QUEUE_TABLE
     return (
         f"label in the browser: cxr-ssl annotate {folder}\n"
-        f"or as files: cxr-ssl queue export {folder} (or fill the label column of {queue}; queue.html shows them all)\n"
+        f"or as files: cxr-ssl queue export {folder} (or fill the label column of {queue}; "
+        f"{run_files.QUEUE_PAGE} shows them all)\n"
         f"  then: cxr-ssl labels import {folder} {queue} --annotator NAME\n"
         f"and go on: cxr-ssl run --out {folder} --resume"
     )
@@ -188,7 +190,7 @@ def _double_read(image_ids: Sequence[str], share: float) -> set[str]:
 
 def _options(round_folder: Path) -> dict[str, Any]:
     """The queue options it was drawn with."""
-    path = round_folder / "queue.json"
+    path = round_folder / run_files.QUEUE_OPTIONS
     found = json.loads(path.read_text("utf-8")) if path.exists() else {}
     options: dict[str, Any] = found.get("queue", {})
     return options

@@ -9,6 +9,7 @@ from pipeline.annotate.page.backend import Task
 from pipeline.annotate.page.offline import offline_html
 from pipeline.annotate.queue_csv import Origin, Row, write_csv
 from pipeline.contracts.tables import write_bytes
+from pipeline.runtime import run_files
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same scans give the same bytes
 README = """Label these {num} chest X-rays (run {run}, round {round}).
@@ -36,7 +37,7 @@ def write_bundle(path: Path, rows: Sequence[Row], pictures: Path, findings: Sequ
     who = "" if origin.annotator else " --annotator NAME"
     files = {
         "index.html": offline_html(tasks, findings, title=f"Round {origin.round_index}", **origin._asdict()),
-        "queue.csv": write_csv(inside, findings, origin),
+        run_files.QUEUE_TABLE: write_csv(inside, findings, origin),
         "README.txt": README.format(num=len(rows), run=origin.run, round=origin.round_index, who=who),
     }
     stream = io.BytesIO()

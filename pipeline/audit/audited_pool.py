@@ -21,8 +21,9 @@ from pipeline.contracts.tables import CLUSTERS, DUPLICATES, MANIFEST, POOL_LABEL
 from pipeline.labels import label_table, verdicts
 from pipeline.pool.splits import refuse_unknown_names, uses_own_split
 from pipeline.pool.vocabulary import HOLDOUT_NAMES, VALIDATION_NAMES
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
-from pipeline.vectors.matrix import IDS, Vectors
+from pipeline.vectors.matrix import Vectors
 
 Names = NDArray[np.object_]  # text or None
 AGE_BANDS = ((0, 2), (2, 18), (18, 40), (40, 65), (65, 121))
@@ -133,9 +134,9 @@ class Subject:
     @cached_property
     def cluster_N(self) -> Names:
         """Embedding cluster; None where clusters were not computed."""
-        if not (self.folder / f"{CLUSTERS.name}.parquet").exists():
+        if not run_files.path(self.folder, CLUSTERS.file).exists():
             return np.full(len(self), None, dtype=object)
-        table = CLUSTERS.read(self.folder)
+        table = run_files.read(self.folder, CLUSTERS)
         place = pc.index_in(self.scans["image_id"], value_set=table["image_id"].combine_chunks())
         return _objects(table["cluster"].take(place).cast(pa.string()))
 
@@ -189,14 +190,14 @@ class Subject:
         from pipeline.vectors import principal_components
 
         assert self._vectors is not None
-        if not (self.folder / principal_components.FEATURES).exists():
+        if not run_files.path(self.folder, run_files.FEATURES).exists():
             return probes.components(self.embeddings(rows))
         places = self._vectors.positions(self.scans["image_id"].take(pa.array(rows)))
         return np.asarray(principal_components.load(self.folder)[places, : probes.NUM_COMPONENTS], dtype=np.float64)
 
     @cached_property
     def _vectors(self) -> Vectors | None:
-        return Vectors.open(self.folder) if (self.folder / IDS).exists() else None
+        return Vectors.open(self.folder) if run_files.path(self.folder, run_files.EMBEDDED).exists() else None
 
     def sample(self, rows: NDArray[np.int64], name: str) -> NDArray[np.int64]:
         """At most `audit.max_scans` of the rows: whole groups at random, every class with its share or more.
@@ -242,12 +243,12 @@ def open_subject(ctx: StageContext) -> Subject:
     Raises:
         InputError: the pool's split has unknown names.
     """
-    manifest = MANIFEST.read(ctx.folder)
+    manifest = run_files.read(ctx.folder, MANIFEST)
     usable = np.asarray(pc.equal(manifest["status"], "ok"))
     rows = pa.array(np.flatnonzero(usable))
     scans = manifest.take(rows)
     truth = POOL_LABELS.read(ctx.folder).take(rows)
-    copies = DUPLICATES.read(ctx.folder).take(rows)
+    copies = run_files.read(ctx.folder, DUPLICATES).take(rows)
     split_N = _run_split(ctx.folder, scans)
     own = uses_own_split(ctx.config.splits, truth["pool_split"])
     if own:
@@ -301,9 +302,9 @@ def _labels(ctx: StageContext, scans: pa.Table, truth: pa.Table) -> tuple[Names,
 
 
 def _run_split(folder: Path, scans: pa.Table) -> Names:
-    if not (folder / f"{SPLIT_TABLE.name}.parquet").exists():
+    if not run_files.path(folder, SPLIT_TABLE.file).exists():
         return np.full(len(scans), None, dtype=object)
-    table = SPLIT_TABLE.read(folder)
+    table = run_files.read(folder, SPLIT_TABLE)
     place = pc.index_in(scans["image_id"], value_set=table["image_id"].combine_chunks())
     return _objects(table["split"].take(place))
 

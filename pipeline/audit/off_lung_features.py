@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from embeddings import decode, lungs
 from pipeline.contracts.tables import write_parquet
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import embed
 
@@ -26,7 +27,6 @@ _log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
-FILE = "audit_pixels.parquet"
 FILE_FACTS = (
     "width_px",
     "height_px",
@@ -208,7 +208,7 @@ def _made_by(ctx: StageContext) -> dict[bytes, bytes]:
 
 def _read(ctx: StageContext) -> dict[str, Floats]:
     """Facts of an earlier audit of this folder; none where they were made in another way or cannot be read."""
-    path: Path = ctx.folder / FILE
+    path: Path = run_files.path(ctx.folder, run_files.PIXELS)
     if not path.exists():
         return {}
     try:
@@ -228,4 +228,5 @@ def _write(ctx: StageContext, known: dict[str, Floats]) -> None:
     fact_NM = np.stack([known[sha] for sha in content])
     columns = {"sha256": pa.array(content, pa.string())}
     columns |= {name: pa.array(fact_NM[:, m]) for m, name in enumerate((*NAMES, "quality"))}
-    write_parquet(ctx.folder / FILE, pa.table(columns).replace_schema_metadata(_made_by(ctx)))
+    table = pa.table(columns).replace_schema_metadata(_made_by(ctx))
+    write_parquet(run_files.path(ctx.folder, run_files.PIXELS), table)

@@ -8,8 +8,8 @@ from pathlib import Path
 from pipeline.audit.check import TITLES, Override
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_text
+from pipeline.runtime import run_files
 
-FILE = "overrides.json"
 ALL = "all"
 MIN_WORDS = 2  # of a reason: one word says that somebody wanted it, not why
 
@@ -63,12 +63,12 @@ def add(folder: Path, new: list[Override]) -> None:
     """Append to the run's overrides; an earlier word is never taken back."""
     if new:
         rows = [vars(one) for one in (*read(folder), *new)]
-        write_text(folder / FILE, json.dumps(rows, indent=1, ensure_ascii=False))
+        write_text(run_files.path(folder, run_files.OVERRIDES), json.dumps(rows, indent=1, ensure_ascii=False))
 
 
 def read(folder: Path) -> list[Override]:
     """All overrides of a run, oldest first."""
-    path = folder / FILE
+    path = run_files.path(folder, run_files.OVERRIDES)
     if not path.exists():
         return []
     return [Override(**row) for row in json.loads(path.read_text("utf-8"))]

@@ -10,12 +10,12 @@ from markupsafe import Markup
 
 from pipeline.audit import page_data, page_figures
 from pipeline.audit.page_data import AuditData, CheckRow, Row
-from pipeline.contracts.tables import write_text
+from pipeline.contracts.tables import MANIFEST, write_text
 from pipeline.pages.template_env import environment
 from pipeline.pages.thumbnails import MAX_PIXELS, thumbnails
 from pipeline.pages.wording import known
+from pipeline.runtime import run_files
 
-PAGE = "audit.html"
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_PICTURES = 160  # of the whole page, shared fairly among the checks
 SIDE_PX = 128
@@ -38,15 +38,15 @@ def build(folder: Path, *, max_pixels: int = MAX_PIXELS) -> Path:
     """
     folder = Path(folder)
     audit = page_data.read(folder)
-    page = folder / "report" / PAGE
-    write_text(page, html(audit, folder, has_report=page.with_name("index.html").is_file(), max_pixels=max_pixels))
+    page = folder / run_files.AUDIT_PAGE
+    write_text(page, html(audit, folder, has_report=(folder / run_files.REPORT).is_file(), max_pixels=max_pixels))
     return page
 
 
 def html(audit: AuditData, folder: Path, *, has_report: bool, max_pixels: int = MAX_PIXELS) -> str:
     """The page as text; `has_report` adds the links to the run's report."""
     shown = share_pictures(audit.checks)
-    about = _about(folder / "manifest.parquet", {i for ids in shown.values() for i in ids})
+    about = _about(run_files.path(folder, MANIFEST.file), {i for ids in shown.values() for i in ids})
     uris = {image_id: row["uri"] for image_id, row in about.items() if row.get("uri")}
     pictures = thumbnails(uris, side_px=SIDE_PX, max_pixels=max_pixels)
     drawn = page_figures.shortcuts(audit.shortcuts)

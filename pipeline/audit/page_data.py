@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.contracts.errors import RunDirError
 from pipeline.pages.wording import count, decimal, known, plural, words
+from pipeline.runtime import run_files
 
 Row = dict[str, Any]
-AUDIT_FILE = "audit.json"
 VERDICTS = ("valid", "caution", "invalid")
 _NAMED = 4  # titles in the sentence under the verdict
 
@@ -140,7 +140,7 @@ def read(folder: Path) -> AuditData:
     Raises:
         RunDirError: There is none, or it cannot be read.
     """
-    path = folder / AUDIT_FILE
+    path = folder / run_files.AUDIT
     if not path.is_file():
         raise RunDirError("no audit was found", where=path, fix="make one with `cxr-ssl audit POOL --out DIR`")
     try:

@@ -14,13 +14,13 @@ from pipeline.audit import overrides
 from pipeline.audit.check import judged
 from pipeline.contracts.errors import AuditBlocked
 from pipeline.contracts.tables import write_text
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
 if TYPE_CHECKING:
     from pipeline.audit.audited_pool import Subject
 
 log = logging.getLogger(__name__)
-FILE = "audit.json"
 POOL, EVALUATION, FINAL = "pool", "evaluation", "final"  # phases
 
 
@@ -142,7 +142,7 @@ def _split_of(subject: "Subject") -> str:
 
 def read(folder: Path) -> dict[str, Any] | None:
     """The audit of a run; None before there is one."""
-    path = folder / FILE
+    path = folder / run_files.AUDIT
     if not path.exists():
         return None
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -173,7 +173,7 @@ def publish(ctx: StageContext, found: dict[str, Any]) -> None:
             accepted = f" [accepted: {check['accepted']}]" if check["accepted"] else ""
             log.warning("audit: %s %s: %s%s", check["severity"], check["id"], check["message"], accepted)
     if found["blocking"]:
-        raise AuditBlocked(blocked_message(found), where=ctx.folder / "report" / "audit.html")
+        raise AuditBlocked(blocked_message(found), where=ctx.folder / run_files.AUDIT_PAGE)
 
 
 def blocked_message(found: dict[str, Any]) -> str:
@@ -189,13 +189,13 @@ def write(folder: Path, found: dict[str, Any]) -> None:
     """Write `audit.json` and its page."""
     from pipeline.audit import page
 
-    write_text(folder / FILE, json.dumps(found, indent=1, ensure_ascii=False))
+    write_text(folder / run_files.AUDIT, json.dumps(found, indent=1, ensure_ascii=False))
     page.build(folder)
 
 
 def _of_the_run(folder: Path) -> list[dict[str, Any]]:
     """The run's own model on its holdout, to stand beside the probes."""
-    path = folder / "metrics.jsonl"
+    path = folder / run_files.METRICS
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     holdout = (json.loads(lines[-1]).get("holdout") if lines else None) or {}
     return [

@@ -34,7 +34,7 @@ def frozen(emb_ND: np.ndarray, class_N: Ints, train: Ints, test: Ints, config: T
 
 
 def _features(known_LD: np.ndarray, asked_TD: np.ndarray, num_axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both on the leading axes of the first, scaled as `principal_components` does; where it spans fewer, all of it as it is.
+    """Both on the leading axes of the first, scaled as `principal_components` does; all of it where it spans fewer.
 
     A penalised linear head does not care about rotations, so few scans need no axes.
     """

@@ -15,6 +15,7 @@ from pipeline.audit import off_lung_features
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import embed
 from pipeline.vectors.matrix import Vectors
@@ -76,7 +77,7 @@ class Material:
     def vgg16(self, weights: Path) -> np.ndarray:
         """Embeddings (N, 512) of VGG16, its last feature map averaged."""
         given = {"backbone.name": VGG16, "backbone.weights": str(weights), "preprocess.size_px": VGG16_PX}
-        config = config_file.load(self.ctx.folder / "resolved.yaml", given)
+        config = config_file.load(self.ctx.folder / run_files.RESOLVED, given)
         ctx = replace(self.ctx, config=config)
         job = embed.prepare(ctx, list(zip(self.sha256, self.uris, strict=True)))
         total = job.num_scans
@@ -100,8 +101,8 @@ def load(ctx: StageContext) -> Material:
 
 def scans_of(ctx: StageContext) -> Material:
     """The usable scans of the folder."""
-    table = MANIFEST.read(ctx.folder).append_column("label", POOL_LABELS.read(ctx.folder)["label"])
-    copies = DUPLICATES.read(ctx.folder)
+    table = run_files.read(ctx.folder, MANIFEST).append_column("label", POOL_LABELS.read(ctx.folder)["label"])
+    copies = run_files.read(ctx.folder, DUPLICATES)
     for name in ("group_id", "canonical_id"):
         table = table.append_column(name, copies[name])
     table = table.filter(pc.equal(table["status"], "ok")).sort_by([("sha256", "ascending"), ("path", "ascending")])

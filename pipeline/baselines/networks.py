@@ -12,8 +12,9 @@ from pipeline.contracts.config import NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.learn import network
 from pipeline.learn.head import Head
+from pipeline.learn.lesson import Lesson, StoppingSet
 from pipeline.learn.network import Design
-from pipeline.learn.network_loop import Curves, Lesson, learn_network, logits_of
+from pipeline.learn.network_loop import Curves, learn_network, logits_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,17 +100,15 @@ def fit(job: Fit) -> tuple[np.ndarray, Curves, float]:
     start = time.perf_counter()
     scans = job.early.cache(job.root).rows(job.sha256)
     num_scans, num_classes = job.target_LC.shape
-    rows, target_VC = job.val
+    val, target_VC = job.val
     weight_C = target_VC.sum(0)  # every class counts alike, as in the loss that learns
     weight_V = target_VC @ np.divide(1.0, weight_C, out=np.zeros(num_classes), where=weight_C > 0)
     lesson = Lesson(
-        scans,
-        job.train,
+        scans.chosen(job.train),
         job.target_LC,
         np.ones(num_scans),
         np.zeros(num_scans, np.bool_),
-        np.ones(num_classes),
-        (rows, target_VC, weight_V) if len(rows) else None,
+        StoppingSet(scans.chosen(val), target_VC, weight_V) if len(val) else None,
     )
 
     def build() -> "nn.Module":
@@ -121,5 +120,5 @@ def fit(job: Fit) -> tuple[np.ndarray, Curves, float]:
         raise InputError(
             str(error), value=str(job.config.lr), where="network.lr", fix="choose a smaller one"
         ) from error
-    logit_TC = logits_of(build, arrays, scans, job.test, job.config, job.use_gpu)
+    logit_TC = logits_of(build, arrays, scans.chosen(job.test), job.config, job.use_gpu)
     return logit_TC, curves, time.perf_counter() - start

@@ -11,7 +11,7 @@ from pipeline.commands import request as commands_request
 from pipeline.commands.request import Request
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import make_engine
 from pipeline.runtime.finding_folders import refuse_part
@@ -48,7 +48,7 @@ def audit_pool(request: Request) -> dict[str, Any]:
         found = stage.read(out) or {}
         if not is_run:
             run_dir.write_status(out, "blocked" if found["blocking"] else "done", "audit")
-    return found | {"out": str(out), "report": str(out / "report" / "audit.html")}
+    return found | {"out": str(out), "report": str(out / run_files.AUDIT_PAGE)}
 
 
 def _audit(ctx: StageContext, *, is_run: bool) -> None:
@@ -82,7 +82,7 @@ def _of_a_pool(request: Request, uri: str) -> tuple[Path, Config]:
     run_dir.refuse_foreign(out)
     if run_dir.is_run(out):
         before = run_dir.config_of(out).pool.uri
-        if (out / "rounds").exists():
+        if run_files.has_rounds(out):
             raise RunDirError(
                 "holds a run", where=out, fix=f"audit it with `cxr-ssl audit {out}`, or name another --out"
             )

@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 from pipeline.contracts.errors import CxrSslError, RunDirError
-from pipeline.runtime.run_dir import LOCK, names_inside, read_status, refuse_foreign, stage_records
+from pipeline.contracts.tables import LABELS
+from pipeline.runtime import run_files
+from pipeline.runtime.run_dir import names_inside, read_status, refuse_foreign, stage_records
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 def _has_begun(folder: Path) -> bool:
     """Whether a stage has left anything: a run that failed before, for a mistyped pool say, is simply started again."""
-    return bool(stage_records(folder)) or (folder / "labels.parquet").exists() or (folder / "rounds").exists()
+    return bool(stage_records(folder)) or (folder / LABELS.file).exists() or run_files.has_rounds(folder)
 
 
 def _may_hold_human_answers(folder: Path) -> bool:
@@ -44,7 +46,7 @@ def _may_hold_human_answers(folder: Path) -> bool:
     try:
         if Journal.open(folder).given or verdicts.human_answers(label_table.read(folder)) > 0:
             return True
-        queues = [*folder.glob("rounds/*/queue.csv"), *folder.glob("rounds/*/annotators/*/queue.csv")]
+        queues = run_files.filled_tables(folder)
         return any(queue_csv.is_filled(path.name, path.read_text("utf-8-sig", errors="replace")) for path in queues)
     except (CxrSslError, OSError):
         return True  # unreadable: who knows what somebody could still save from it
@@ -56,9 +58,9 @@ def _set_aside(folder: Path) -> None:
         stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
         kept = folder.with_name(f"{folder.name}.before-{stamp}")
         kept.mkdir()
-        for path in [p for p in folder.iterdir() if p.name != LOCK]:
+        for path in [p for p in folder.iterdir() if p.name != run_files.LOCK]:
             path.rename(kept / path.name)
         log.warning("answers of people in %s were moved to %s", folder, kept)
         return
-    for path in [p for p in folder.iterdir() if p.name != LOCK]:
+    for path in [p for p in folder.iterdir() if p.name != run_files.LOCK]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -10,11 +10,9 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_text
 from pipeline.evidence.stage import Scored, holdout
 from pipeline.labels import holdout as labels_holdout
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
-from pipeline.runtime.finding_folders import whole_of
-from pipeline.runtime.run_files import COMPARISON
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +47,10 @@ def compared(ctx: StageContext, other: Path) -> dict[str, Any]:
         num_bootstrap=ctx.config.evaluate.num_bootstrap,
         rng=ctx.rng("comparison"),
     )
-    parts = [whole_of(path) or path.absolute() for path in (ctx.folder, other)]
-    names = [path.name for path in parts]
+    runs = [run_files.home(path).absolute() for path in (ctx.folder, other)]
+    names = [path.name for path in runs]
     if names[0] == names[1]:
-        names = [f"{path.parent.name}/{path.name}" for path in parts]
+        names = [f"{path.parent.name}/{path.name}" for path in runs]
     found |= {"a": names[0], "b": names[1]}
     found["metrics"] = [
         {
@@ -66,7 +64,7 @@ def compared(ctx: StageContext, other: Path) -> dict[str, Any]:
         }
         for row in found["metrics"]
     ]
-    write_text(ctx.folder / COMPARISON, json.dumps(found, indent=1))
+    write_text(ctx.folder / run_files.COMPARISON, json.dumps(found, indent=1))
     return found
 
 

@@ -10,13 +10,12 @@ from pipeline.commands.external_test import external
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.per_finding import evidence, report
-from pipeline.runtime import finding_folders, run_dir
+from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine, make_engine
-from pipeline.runtime.finding_folders import has_classifier
+from pipeline.runtime.finding_folders import has_classifier, parts_in
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_dir import config_of
-from pipeline.runtime.run_files import last_round
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +30,16 @@ def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: di
     Raises:
         InputError: the other run asks for other findings, or no finding can be evaluated.
     """
-    parts = finding_folders.parts_in(folder)
-    if not parts and against is not None and finding_folders.parts_in(against):
+    parts = parts_in(folder)
+    others = parts_in(against) if against is not None else {}
+    if others and not parts:
         raise InputError(
             "is a run of independent findings, this one tells classes apart",
             where=str(against),
-            fix=f"compare with one of its findings, such as {next(iter(finding_folders.parts_in(against).values()))}",
+            fix=f"compare with one of its findings, such as {next(iter(others.values()))}",
         )
     if not parts:
         return evaluate_run(folder, pool, against, overrides)
-    others = finding_folders.parts_in(against) if against is not None else {}
     if against is not None and set(others) != set(parts):
         raise InputError(
             "the runs ask for other findings",
@@ -80,8 +79,8 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
     from pipeline import report
 
     run_dir.config_of(folder)
-    config = config_file.load(folder / run_dir.RESOLVED, overrides)
-    if last_round(folder) is None:
+    config = config_file.load(folder / run_files.RESOLVED, overrides)
+    if run_files.last_round(folder) is None:
         raise InputError("no round is finished yet", where=folder, fix="go on with `cxr-ssl run --resume` first")
     with run_dir.locked(folder):
         if pool is not None:
@@ -95,14 +94,14 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
             ctx = StageContext(config, folder, SerialEngine())
             found = compared(ctx, against) if against is not None else _own(ctx)
         report.build(folder)
-    return found | {"report": str(folder / "report" / "index.html")}
+    return found | {"report": str(folder / run_files.REPORT)}
 
 
 def _own(ctx: StageContext) -> dict[str, Any]:
     from pipeline.evidence import stage as evidence_stage
 
     evidence_stage.run(ctx)
-    path = ctx.folder / evidence_stage.FILE
+    path = ctx.folder / run_files.EVALUATION
     if not path.exists():
         raise InputError(
             "no label of the holdout is known", where=ctx.folder, fix="import the labels the first queue asked for"

@@ -23,12 +23,11 @@ from pipeline.learn import network
 from pipeline.learn.classifier import Classifier, preprocessing
 from pipeline.learn.head import Head
 from pipeline.learn.network import Design
-from pipeline.runtime import finding_folders
+from pipeline.runtime import finding_folders, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.finding_folders import has_classifier
 from pipeline.runtime.run_dir import config_of
-from pipeline.runtime.run_files import last_round
 from pipeline.vectors.embed import backbone_of
 
 if TYPE_CHECKING:
@@ -39,7 +38,14 @@ if TYPE_CHECKING:
 NUM_CHECKED = 32
 # Embeddings of a run are kept in half precision; a calibrated probability moves by less than this.
 TOLERANCE_TORCH, TOLERANCE_RUN = 1e-4, 0.02
-FILES = ("model.onnx", "model.safetensors", "preprocessing.json", "card.json", "MODEL_CARD.md", "example.py")
+FILES = (
+    run_files.MODEL_ONNX,
+    run_files.MODEL_WEIGHTS,
+    "preprocessing.json",
+    run_files.CARD,
+    "MODEL_CARD.md",
+    "example.py",
+)
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,9 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         InputError: the backbone of the run cannot be had here, or the check fails.
     """
     config, out = config_of(run), out.absolute()
-    home = run / "rounds" / f"{last_round(run):02d}" / "model"
-    if not (home / "card.json").exists():
+    last = run_files.last_round(run)
+    home = run_files.round_folder(run, last or 0) / run_files.MODEL
+    if not (home / run_files.CARD).exists():
         raise RunDirError(
             "no round of this run has learned a classifier yet",
             value=str(run),
@@ -77,7 +84,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     if out.exists() and any(out.iterdir()):
         raise RunDirError("the folder is not empty", value=str(out), where="--out", fix="name a new one")
     model = Classifier.load(home)
-    card = json.loads((home / "card.json").read_text("utf-8"))
+    card = json.loads((home / run_files.CARD).read_text("utf-8"))
     module = _module(backbone_of(StageContext(config, run, SerialEngine())), config, model, card)
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     partial.mkdir(parents=True)
@@ -104,11 +111,11 @@ def _write(
     check = _checked(run, config, module, model, out)
     write_text(out / "preprocessing.json", json.dumps(preprocessing(config), indent=1))
     write_text(
-        out / "card.json",
+        out / run_files.CARD,
         json.dumps(card | {"input": "scan", "preprocessing": preprocessing(config), "check": asdict(check)}, indent=1),
     )
     write_text(out / "example.py", _EXAMPLE)
-    page = run / "report" / "model_card.md"
+    page = run / run_files.MODEL_CARD
     text = page.read_text("utf-8") if page.exists() else "# Model card\n\nThe run has no report yet.\n"
     write_text(out / "MODEL_CARD.md", text)
     return check
@@ -138,16 +145,16 @@ def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[st
         empty = Head({name: np.zeros(shape, np.float32) for name, shape in found["head"].items()})
         design = Design(backbone, found["num_early"], config.preprocess.size_px, empty)
         whole = nn.Sequential(*network_stages.stages(backbone)[: design.num_early], network.late(design))
-        whole.load_state_dict(load_file(model.model.with_name("model.safetensors")))
+        whole.load_state_dict(load_file(model.model.with_name(run_files.MODEL_WEIGHTS)))
     return network.calibrated(whole, model.temperature, model.prevalence_C)
 
 
 def _write_model(module: "nn.Module", size_px: int, findings: tuple[str, ...], out: Path) -> None:
     from safetensors.numpy import save
 
-    network.write(module, size_px, out / "model.onnx", findings)
+    network.write(module, size_px, out / run_files.MODEL_ONNX, findings)
     arrays = {name: np.ascontiguousarray(value) for name, value in network.take(module).items()}
-    write_bytes(out / "model.safetensors", save(arrays))
+    write_bytes(out / run_files.MODEL_WEIGHTS, save(arrays))
 
 
 def _checked(run: Path, config: Config, module: "nn.Module", model: Classifier, out: Path) -> _Check:
@@ -157,11 +164,11 @@ def _checked(run: Path, config: Config, module: "nn.Module", model: Classifier, 
 
     table = PREDICTIONS.read(run)
     table = table.take(np.unique(np.linspace(0, len(table) - 1, NUM_CHECKED).astype(np.int64)))
-    manifest = MANIFEST.read(run)
+    manifest = run_files.read(run, MANIFEST)
     place = pc.index_in(table["image_id"], value_set=manifest["image_id"].combine_chunks())
     size_px, max_pixels = config.preprocess.size_px, config.pool.max_pixels
     scans = [activations.load(uri, size_px, max_pixels)[None] for uri in manifest["uri"].take(place).to_pylist()]
-    session = ort.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(str(out / run_files.MODEL_ONNX), providers=["CPUExecutionProvider"])
     onnx_NC = np.concatenate([session.run(["probability"], {"scan": scan})[0] for scan in scans])
     with torch.inference_mode():
         torch_NC = np.concatenate([module(torch.from_numpy(scan))[1].numpy() for scan in scans])
@@ -211,12 +218,13 @@ def export_model(run: Path, out: Path) -> dict[str, Any]:
     Raises:
         RunDirError: `out` is not empty, or no finding has a classifier yet.
     """
-    if not finding_folders.parts_in(run):
+    findings = finding_folders.parts_in(run)
+    if not findings:
         return export(run, out)
     out = out.absolute()
     if out.exists() and any(out.iterdir()):
         raise RunDirError("the folder is not empty", value=str(out), where="--out", fix="name a new one")
-    parts = {f: part for f, part in finding_folders.parts_in(run).items() if has_classifier(f, part)}
+    parts = {f: part for f, part in findings.items() if has_classifier(f, part)}
     if not parts:
         raise RunDirError("no finding has a classifier yet", where=run, fix="go on with `cxr-ssl run --resume` first")
     return {"out": str(out), "findings": {finding: export(part, out / part.name) for finding, part in parts.items()}}

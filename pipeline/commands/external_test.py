@@ -22,9 +22,8 @@ from pipeline.contracts.tables import MANIFEST, write_text
 from pipeline.evidence.stage import Scored, detailed
 from pipeline.learn import predict_scans
 from pipeline.learn.classifier import Classifier
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext, cache_folder
-from pipeline.runtime.run_files import EXTERNAL, last_round
 from pipeline.stages import READ_WITHOUT_SPLIT
 
 
@@ -39,7 +38,7 @@ class Seen:
 
 def external(ctx: StageContext, pool: str, overrides: dict[str, Any]) -> dict[str, Any]:
     """The run's last model on another pool; scans that the run knows already are left out and counted."""
-    folder = ctx.folder / EXTERNAL / _name_of(pool)
+    folder = ctx.folder / run_files.EXTERNAL / _name_of(pool)
     there = StageContext(_config_there(ctx.folder, pool, overrides), folder, ctx.engine, ctx.progress)
     begun = folder.exists()
     try:
@@ -62,19 +61,19 @@ def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:
         "oracle": False,
         "splits.holdout_source": None,
     }
-    here = config_file.load(home / run_dir.RESOLVED).pool
+    here = config_file.load(home / run_files.RESOLVED).pool
     if here.finding is not None:  # of the columns of all findings, that of this one
         kept = {name: own for name, own in here.columns.items() if name in (*KNOWN_COLUMNS, here.finding)}
         plain["pool.columns"] = kept
-    if (home / backbones.PRETRAINED / backbones.CARD).exists():  # what the run pretrained is used, not made again
-        folder = str((home / backbones.PRETRAINED).absolute())
-        plain |= {"pretrain.epochs": 0, "backbone.name": folder, "backbone.weights": None}
-    config = config_file.load(home / run_dir.RESOLVED, plain | overrides)
+    pretrained = run_files.path(home, run_files.PRETRAINED)
+    if (pretrained / backbones.CARD).exists():  # it is used, not made again
+        plain |= {"pretrain.epochs": 0, "backbone.name": str(pretrained.absolute()), "backbone.weights": None}
+    config = config_file.load(home / run_files.RESOLVED, plain | overrides)
     try:
         open_pool(config.pool, cache_folder())
     except InputError:
         other = plain | {"pool.columns": {}, "pool.patient_regex": None} | overrides
-        config = config_file.load(home / run_dir.RESOLVED, other)
+        config = config_file.load(home / run_files.RESOLVED, other)
         open_pool(config.pool, cache_folder())
     return config
 
@@ -91,7 +90,7 @@ def _tested(ctx: StageContext, there: StageContext, pool: str) -> dict[str, Any]
     scope = {
         "kind": "external",
         "pool": pool,
-        "round": last_round(ctx.folder),
+        "round": run_files.last_round(ctx.folder),
         "read": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
     found = detailed(ctx, scored, subject, scope) | {
@@ -103,7 +102,7 @@ def _tested(ctx: StageContext, there: StageContext, pool: str) -> dict[str, Any]
             "verdict": audited["verdict"],
         }
     }
-    write_text(folder / "evaluation.json", json.dumps(found, indent=1))
+    write_text(folder / run_files.EVALUATION, json.dumps(found, indent=1))
     return found
 
 
@@ -121,13 +120,13 @@ def already_seen(ctx: StageContext, there: Path) -> Seen:
 
 
 def _usable(folder: Path) -> pa.Table:
-    manifest = MANIFEST.read(folder)
+    manifest = run_files.read(folder, MANIFEST)
     return manifest.filter(pc.equal(manifest["status"], "ok"))
 
 
 def _scored_there(home: Path, there: StageContext, subject: Any, seen: Seen) -> tuple[Scored, int, int]:
     """The labelled scans of a pool as the run's model sees them; how many it knew or cannot name."""
-    model = Classifier.load(home / "rounds" / f"{last_round(home):02d}" / "model")
+    model = Classifier.load(run_files.round_folder(home, run_files.last_round(home) or 0) / run_files.MODEL)
     _same_input(home, there)
     index = {finding: c for c, finding in enumerate(model.findings)}
     labelled = [row for row in subject.labelled if subject.has_emb_N[row]]
@@ -155,7 +154,8 @@ def _scored_there(home: Path, there: StageContext, subject: Any, seen: Seen) -> 
 
 def _same_input(home: Path, there: StageContext) -> None:
     """Refuse to score a model on what another backbone, or another size, makes of the scans."""
-    ours, theirs = (json.loads((folder / "backbone.json").read_text("utf-8")) for folder in (home, there.folder))
+    cards = (run_files.path(folder, run_files.BACKBONE) for folder in (home, there.folder))
+    ours, theirs = (json.loads(card.read_text("utf-8")) for card in cards)
     for key, where in (("weights_hash", "backbone"), ("size_px", "preprocess.size_px")):
         if ours[key] != theirs[key]:
             raise InputError(
@@ -170,7 +170,7 @@ def _logits(there: StageContext, model: Classifier, subject: Any, rows: np.ndarr
     """Logits (S, C) of a pool's scans: a head sees their embeddings, a network the scans."""
     if not isinstance(model.model, Path):
         return model.logits(subject.embeddings(rows))
-    manifest = MANIFEST.read(there.folder)
+    manifest = run_files.read(there.folder, MANIFEST)
     place = pc.index_in(pa.array(subject.image_id_N[rows]), value_set=manifest["image_id"].combine_chunks())
     return predict_scans.predict(there, model.model, manifest["uri"].take(place).to_pylist(), "logit")
 
@@ -179,6 +179,6 @@ def _name_of(pool: str) -> str:
     """A folder's name for a pool: readable, and its own for every URI."""
     import hashlib
 
-    path = pool.rstrip("/").removesuffix("/manifest.csv").removesuffix("/manifest.parquet")
+    path = pool.rstrip("/").removesuffix("/manifest.csv").removesuffix(f"/{MANIFEST.file}")
     words = re.sub(r"[^A-Za-z0-9]+", "-", path.rsplit("/", 1)[-1]).strip("-")[:40] or "pool"
     return f"{words}-{hashlib.sha256(pool.encode()).hexdigest()[:6]}"

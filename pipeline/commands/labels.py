@@ -14,7 +14,7 @@ from pipeline.annotate.handout_files import Wish
 from pipeline.annotate.import_files import Scans, Who
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
-from pipeline.contracts.finding_line import Independent
+from pipeline.contracts.finding_line import are_independent
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.classes import findings_of
@@ -27,7 +27,6 @@ from pipeline.runtime.finding_folders import refuse_part
 from pipeline.runtime.run_dir import config_of
 
 log = logging.getLogger(__name__)
-IMPORTS = "imports"  # every file that came in, as it came
 MAX_NAME = 100
 
 
@@ -184,7 +183,7 @@ def opened(folder: Path) -> tuple[Config, tuple[str, ...]]:
     """
     config = config_of(folder)
     refuse_part(folder)
-    if not (folder / f"{SPLIT_TABLE.name}.parquet").exists():
+    if not (folder / SPLIT_TABLE.file).exists():
         raise RunDirError(
             "has not come to its queue yet", where=folder, fix=f"go on with: cxr-ssl run --out {folder} --resume"
         )
@@ -195,7 +194,7 @@ def _settled(folder: Path, findings: tuple[str, ...]) -> list[str]:
     """Bring the answers into the label table; returns the disputes."""
     label_table.settle(folder, findings)
     table = label_table.read(folder)
-    several = isinstance(findings, Independent)
+    several = are_independent(findings)
     disagreed = disagreements(table, findings) if several else verdicts.disagreements(table)
     if disagreed:
         log.warning("annotators disagree evenly on %d scans; they count as unanswered in training", len(disagreed))
@@ -203,19 +202,19 @@ def _settled(folder: Path, findings: tuple[str, ...]) -> list[str]:
 
 
 def _scans(folder: Path) -> Scans:
-    splits = SPLIT_TABLE.read(folder)
+    splits = run_files.read(folder, SPLIT_TABLE)
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"].to_pylist()
     return Scans(
         asked=run_files.rounds_asking(folder),
         holdout=frozenset(holdout),
-        others=frozenset(MANIFEST.read(folder)["image_id"].to_pylist()),
+        others=frozenset(run_files.read(folder, MANIFEST)["image_id"].to_pylist()),
         last_round=run_files.latest_round(folder) or 0,
         run=run_files.run_code(folder),
     )
 
 
 def _keep(folder: Path, path: Path, digest: str) -> None:
-    kept = folder / IMPORTS / f"{digest}-{_clean(path.name)}"
+    kept = folder / run_files.IMPORTS / f"{digest}-{_clean(path.name)}"
     kept.parent.mkdir(exist_ok=True)
     shutil.copyfile(path, kept)
 

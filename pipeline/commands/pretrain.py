@@ -5,10 +5,11 @@ import logging
 from dataclasses import replace
 from typing import Any
 
-from embeddings.backbones import CARD, PRETRAINED
+from embeddings.backbones import CARD
 from pipeline.commands import request as commands_request
 from pipeline.commands import run as commands_run
 from pipeline.commands.request import Request
+from pipeline.runtime import run_files
 
 log = logging.getLogger(__name__)
 
@@ -22,5 +23,6 @@ def pretrain_pool(request: Request) -> dict[str, Any]:
         log.info("pretrain.epochs is not set: %d epochs", DEFAULT_EPOCHS)
         request = replace(request, overrides=request.overrides | {"pretrain.epochs": DEFAULT_EPOCHS})
     found = commands_run.execute(replace(request, stages=("manifest", "duplicates", "splits", "pretrain")))
-    card = json.loads((out / PRETRAINED / CARD).read_text("utf-8"))
-    return {key: found[key] for key in ("out", "state", "stages")} | {"backbone": str(out / PRETRAINED), "card": card}
+    backbone = out / run_files.PRETRAINED
+    card = json.loads((backbone / CARD).read_text("utf-8"))
+    return {key: found[key] for key in ("out", "state", "stages")} | {"backbone": str(backbone), "card": card}

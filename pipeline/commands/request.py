@@ -8,7 +8,7 @@ from pipeline.audit.check import Override
 from pipeline.contracts import config_file
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.finding_folders import refuse_part
 from pipeline.selection import strategies
 
@@ -55,11 +55,11 @@ def prepared(request: Request) -> tuple[Path, Config]:
 def load_config(request: Request, out: Path) -> Config:
     """The configuration of a request: on resume without --config that of the run, else the file, else quickstart."""
     path = request.config_file
-    resolved = out / run_dir.RESOLVED
+    resolved = out / run_files.RESOLVED
     if request.resume and resolved.exists():
         before = config_file.load(resolved)
         config = config_file.load(path or resolved, request.overrides)
-        for name in FIXED_ON_RESUME if (out / "rounds").exists() else ():
+        for name in FIXED_ON_RESUME if run_files.has_rounds(out) else ():
             changed = _changed(getattr(before, name), getattr(config, name), name)
             if changed is not None:
                 option, was, now = changed

@@ -12,14 +12,13 @@ from pipeline.audit import overrides
 from pipeline.commands import claim
 from pipeline.commands.request import Request, prepared
 from pipeline.contracts.errors import AuditBlocked, CxrSslError, InputError, Stopped, WaitingForLabels
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.runtime.engine import SerialEngine, make_engine
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_dir import config_of, read_metrics
 
 log = logging.getLogger(__name__)
-CRASH_LOG = "crash.log"
 
 
 def execute(request: Request) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def execute(request: Request) -> dict[str, Any]:
         "state": "done",
         "metrics": read_metrics(out),
         "stages": {name: record["counts"] | {"seconds": record["seconds"]} for name, record in records.items()},
-        "report": str(out / "report" / "index.html") if (out / "report" / "index.html").exists() else None,
+        "report": str(out / run_files.REPORT) if (out / run_files.REPORT).exists() else None,
     }
 
 
@@ -73,7 +72,7 @@ def rebuild_report(folder: Path) -> dict[str, Any]:
     config = config_of(folder)
     with run_dir.locked(folder):
         stages.function("report", config)(StageContext(config, folder, SerialEngine()))
-    return {"report": str(folder / "report" / "index.html")}
+    return {"report": str(folder / run_files.REPORT)}
 
 
 @contextmanager
@@ -93,8 +92,8 @@ def _state(folder: Path) -> Iterator[None]:
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             _write_status(folder, "failed", run_dir.read_status(folder), message)
             if not isinstance(error, CxrSslError):
-                (folder / CRASH_LOG).write_text(traceback.format_exc(), "utf-8")
-                error.add_note(f"details in {folder / CRASH_LOG}")
+                (folder / run_files.CRASH_LOG).write_text(traceback.format_exc(), "utf-8")
+                error.add_note(f"details in {folder / run_files.CRASH_LOG}")
         raise
 
 

@@ -52,7 +52,7 @@ class Answer:
 def reply_of(text: str, findings: Sequence[str]) -> str | None:
     """The reply a text means, whatever its case and outer blanks; None when it means none."""
     value = " ".join(text.split()).casefold()
-    several = isinstance(findings, finding_line.Independent)
+    several = finding_line.are_independent(findings)
     names = {" ".join(name.split()).casefold(): name for name in (*REMARKS, *(() if several else findings))}
     known = names.get(value) or SYNONYMS.get(value)
     return finding_line.meant(text, findings) if several and known is None else known
@@ -60,7 +60,7 @@ def reply_of(text: str, findings: Sequence[str]) -> str | None:
 
 def said(reply: str, findings: Sequence[str]) -> str:
     """A reply as people read it."""
-    if isinstance(findings, finding_line.Independent) and reply not in REMARKS:
+    if finding_line.are_independent(findings) and reply not in REMARKS:
         return finding_line.said(reply)
     return reply
 

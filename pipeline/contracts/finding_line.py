@@ -24,6 +24,11 @@ class Independent(tuple[str, ...]):
     __slots__ = ()
 
 
+def are_independent(findings: Sequence[str]) -> bool:
+    """Whether a scan may show several of these findings, or none; False of classes, of which it shows one."""
+    return isinstance(findings, Independent)
+
+
 def write(values: Mapping[str, float], findings: Sequence[str]) -> str:
     """The line of text that says of each finding 1 present, 0 absent, NaN unknown; one not in `values` is unknown."""
     return "|".join(f"{finding}={_SIGNS.get(values.get(finding, UNKNOWN), '?')}" for finding in findings)

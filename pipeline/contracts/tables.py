@@ -38,6 +38,11 @@ class Contract:
     values: tuple[tuple[str, tuple[str, ...]], ...] = ()
     open_prefix: str | None = None
 
+    @property
+    def file(self) -> str:
+        """The file's name in its folder."""
+        return f"{self.name}.parquet"
+
     def check(self, table: pa.Table, where: object = None) -> pa.Table:
         """Return `table` with this contract's column order, or raise `ContractError`."""
         where = where or self.name
@@ -68,13 +73,13 @@ class Contract:
 
     def write(self, folder: Path, table: pa.Table) -> Path:
         """Check `table` and write it to `folder/<name>.parquet` in one atomic step."""
-        path = folder / f"{self.name}.parquet"
+        path = folder / self.file
         write_parquet(path, self.check(table, path))
         return path
 
     def read(self, folder: Path) -> pa.Table:
         """Read and check `folder/<name>.parquet`."""
-        path = folder / f"{self.name}.parquet"
+        path = folder / self.file
         try:
             with path.open("rb") as stream:  # opened once: another process may put a new table in its place
                 table = pq.read_table(stream)

@@ -19,10 +19,9 @@ from pipeline.audit.checks import unlabelled_slices
 from pipeline.contracts.tables import PREDICTIONS, write_text
 from pipeline.labels import holdout as labels_holdout
 from pipeline.labels.classes import findings_of
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.run_files import last_round
-
-FILE = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Scored:
 def run(ctx: StageContext) -> dict[str, Any]:
     """Write `evaluation.json` of the last round's model, and the audit's last word."""
     scored = holdout(ctx)
-    path = ctx.folder / FILE
+    path = ctx.folder / run_files.EVALUATION
     if scored is None:
         path.unlink(missing_ok=True)
     else:
@@ -62,7 +61,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def holdout(ctx: StageContext) -> Scored | None:
     """The holdout's scans of known class as the run's last model sees them; None before there are any."""
-    if not (ctx.folder / f"{PREDICTIONS.name}.parquet").exists():
+    if not (ctx.folder / PREDICTIONS.file).exists():
         return None
     findings = findings_of(ctx)
     ids, class_N, group_N = labels_holdout.holdout_truth(ctx.folder, findings)

@@ -28,10 +28,6 @@ from pipeline.labels.training_labels import MAX_DOUBTS, doubts
 from pipeline.measures import agreement, consensus
 from pipeline.measures.agreement import TwoReaders
 from pipeline.runtime import run_files
-from pipeline.runtime.finding_folders import whole_of
-from pipeline.runtime.run_files import PREANNOTATED
-
-AGREEMENT = "agreement.json"
 
 NUM_BOOTSTRAP = 1000
 
@@ -99,19 +95,15 @@ def save_counts(
         "doubts": list(doubts),
         **_seeing(folder),
     }
-    write_text(folder / AGREEMENT, json.dumps(found, indent=1, ensure_ascii=False))
+    write_text(folder / run_files.AGREEMENT, json.dumps(found, indent=1, ensure_ascii=False))
 
 
 def _seeing(folder: Path) -> dict[str, int]:
     """Answers given by somebody who could see why the scan was chosen, and scans handed out with the model's answer."""
     journal = Journal.open(folder)
-    shown = [
-        json.loads(path.read_text("utf-8"))
-        for path in ((whole_of(folder) or folder) / "rounds").glob(f"*/{PREANNOTATED}")
-    ]
     return {
         "num_not_blind": sum(not journal.batches[one.batch].blind for one in journal.active()),
-        "num_preannotated": sum(map(len, shown)),
+        "num_preannotated": len(run_files.shown_with_answer(folder)),
     }
 
 

@@ -9,10 +9,9 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.tables import POOL_LABELS, SPLIT_TABLE
 from pipeline.labels import label_table, verdicts
+from pipeline.runtime import run_files
 
 # N scans of the holdout, C findings
-
-ACCESS_LOG = "holdout_access.jsonl"
 
 
 def holdout_truth(folder: Path, findings: tuple[str, ...]) -> tuple[list[str], np.ndarray, list[str]]:
@@ -20,7 +19,7 @@ def holdout_truth(folder: Path, findings: tuple[str, ...]) -> tuple[list[str], n
 
     A scan that experts hold to be no good tests nothing, whatever the pool says of it.
     """
-    splits = SPLIT_TABLE.read(folder)
+    splits = run_files.read(folder, SPLIT_TABLE)
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))
     truth = POOL_LABELS.read(folder)
     known = dict(zip(truth["image_id"].to_pylist(), truth["label"].to_pylist(), strict=True))
@@ -44,5 +43,5 @@ def log_read(folder: Path, reader: str, round_index: int | None, num_scans: int 
         "round": round_index,
         "num_scans": num_scans,
     }
-    with (folder / ACCESS_LOG).open("a", encoding="utf-8") as stream:
+    with (folder / run_files.HOLDOUT_READS).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(entry) + "\n")

@@ -19,9 +19,10 @@ from filelock import FileLock, Timeout
 
 from pipeline.contracts.answers import Answer
 from pipeline.contracts.errors import RunDirError
+from pipeline.runtime import run_files
 
 log = logging.getLogger(__name__)
-FILE, LOCK = "answers.jsonl", ".answers.lock"
+LOCK = ".answers.lock"
 LOCK_SECONDS = 30.0  # an append takes milliseconds; whoever holds the lock longer hangs
 
 
@@ -79,15 +80,15 @@ class Journal:
 
     @classmethod
     def open(cls, folder: Path) -> "Journal":
-        """The journal of a run; empty before the first answer."""
-        journal = cls(folder)
+        """The journal of a run, also of a finding's folder in it; empty before the first answer."""
+        journal = cls(run_files.home(folder))
         journal.refresh()
         return journal
 
     @property
     def path(self) -> Path:
         """Where it lies."""
-        return self.folder / FILE
+        return self.folder / run_files.ANSWERS
 
     def refresh(self) -> bool:
         """Read what was added since the last look; True when there was something.

@@ -28,7 +28,7 @@ from pipeline.labels.verdicts import answers, by_machine, latest, of_a_person, p
 
 def read(folder: Path) -> pa.Table:
     """The label table; empty before the first label."""
-    path = folder / f"{LABELS.name}.parquet"
+    path = folder / LABELS.file
     if not path.exists():
         return LABELS.empty()
     _upgrade(folder, path)
@@ -190,14 +190,14 @@ def _values(answer: Answer, findings: Sequence[str]) -> dict[str, float]:
     """What an answer says of each finding: 1 present, 0 absent, NaN nothing."""
     if answer.finding is None:
         return dict.fromkeys(findings, float("nan"))
-    if isinstance(findings, finding_line.Independent):
+    if finding_line.are_independent(findings):
         return dict.fromkeys(findings, float("nan")) | finding_line.read(answer.finding)
     return {finding: float(finding == answer.finding) for finding in findings}
 
 
 def _named(replies: set[str], findings: Sequence[str]) -> set[str]:
     """The findings that replies speak of."""
-    if isinstance(findings, finding_line.Independent):
+    if finding_line.are_independent(findings):
         return {finding for reply in replies for finding in finding_line.named(reply) or (reply,)}
     return replies
 

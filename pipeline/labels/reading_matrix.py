@@ -1,6 +1,5 @@
 """Readings of several people as one matrix, beside what the model would say out of fold."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,6 @@ import pyarrow.parquet as pq
 from pipeline.contracts.tables import PREDICTIONS, SECOND_LOOKS, SPLIT_TABLE
 from pipeline.labels import verdicts
 from pipeline.runtime import run_files
-from pipeline.runtime.finding_folders import whole_of
-from pipeline.runtime.run_files import OOF, PREANNOTATED
 
 
 @dataclass(frozen=True)
@@ -61,27 +58,25 @@ def of_people(folder: Path, table: pa.Table, findings: Sequence[str], up_to_roun
 
 def steered_readings(folder: Path) -> set[tuple[str, int]]:
     """Scan and round of every reading that was not independent: a second look, or shown with the model's answer."""
-    found = {(i, r) for i, r, kind in run_files.asks_of(folder) if kind in SECOND_LOOKS}
-    for path in ((whole_of(folder) or folder) / "rounds").glob(f"*/{PREANNOTATED}"):
-        found |= {(image_id, int(path.parent.name)) for image_id in json.loads(path.read_text("utf-8"))}
-    return found
+    again = {(i, r) for i, r, kind in run_files.asks_of(folder) if kind in SECOND_LOOKS}
+    return again | run_files.shown_with_answer(folder)
 
 
 def last_learnt_round(folder: Path) -> int:
     """The latest round with out-of-fold probabilities; 0 before the first."""
-    return max((int(path.parent.name) for path in (folder / "rounds").glob(f"*/{OOF}")), default=0)
+    return max(run_files.rounds_with(folder, run_files.OOF), default=0)
 
 
 def group_of_scans(folder: Path, ids: Sequence[str]) -> np.ndarray:
     """Patient group of each scan; a scan the splits do not know is its own."""
-    table = SPLIT_TABLE.read(folder)
+    table = run_files.read(folder, SPLIT_TABLE)
     group = dict(zip(table["image_id"].to_pylist(), table["group_id"].to_pylist(), strict=True))
     return np.array([group.get(image_id, image_id) for image_id in ids], dtype=object).astype(str)
 
 
 def is_train(folder: Path, ids: Sequence[str]) -> np.ndarray:
     """Whether each scan (N,) is of the training pool."""
-    table = SPLIT_TABLE.read(folder)
+    table = run_files.read(folder, SPLIT_TABLE)
     train = table.filter(pc.equal(table["split"], "train"))["image_id"]
     return np.asarray(pc.is_in(pa.array(ids, pa.string()), value_set=train.combine_chunks()), dtype=bool)
 
@@ -89,8 +84,8 @@ def is_train(folder: Path, ids: Sequence[str]) -> np.ndarray:
 def latest_probabilities(folder: Path, round_index: int, ids: Sequence[str], findings: Sequence[str]) -> np.ndarray:
     """(N, C) of a model that saw no expert label of the scan: out of fold, or of before there was one; else NaN."""
     prob_NC = out_of_fold(folder, round_index, ids, findings)
-    path = folder / "rounds" / f"{round_index:02d}"
-    if (path / "predictions.parquet").exists():
+    path = run_files.round_folder(folder, round_index)
+    if (path / PREDICTIONS.file).exists():
         new_NC = _columns(PREDICTIONS.read(path), ids, findings)
         unknown_N = np.isnan(prob_NC).any(axis=1)
         prob_NC[unknown_N] = new_NC[unknown_N]
@@ -99,7 +94,7 @@ def latest_probabilities(folder: Path, round_index: int, ids: Sequence[str], fin
 
 def out_of_fold(folder: Path, round_index: int, ids: Sequence[str], findings: Sequence[str]) -> np.ndarray:
     """Out-of-fold probabilities (N, C) that a round left for these scans; NaN where it left none."""
-    path = folder / "rounds" / f"{round_index:02d}" / OOF
+    path = run_files.round_folder(folder, round_index) / run_files.OOF
     return _columns(pq.read_table(path) if path.exists() else None, ids, findings)
 
 

@@ -1,4 +1,4 @@
-"""The classifier's network: its last stages, or all of it, learn from what the head in use makes of the whole pool.
+"""The classifier's network: its last stages, or all of it, learn from the probabilities the head in use gives the pool.
 
 The head on frozen embeddings is the teacher here: its calibrated probabilities, at balanced classes, are the soft
 targets of every scan of the training pool (experts' scans have their labels), and it is what the network starts from.
@@ -12,10 +12,9 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow as pa
 
 from embeddings import activations, backbones
 from embeddings.activations import Early
@@ -25,9 +24,9 @@ from pipeline.contracts.tables import MANIFEST
 from pipeline.learn import network, predict_scans
 from pipeline.learn.head import Head
 from pipeline.learn.network import Design, Trained
-from pipeline.learn.network_fits import Fold, Job, finished, fit, moved, read
-from pipeline.learn.network_loop import Curves
-from pipeline.measures import calibrate
+from pipeline.learn.network_fits import Contents, Fold, Job, NetworkFit, finished, fit, read
+from pipeline.learn.scan_rows import ScanRows
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.runtime.engine import trainer_of, uses_gpu
 from pipeline.vectors.embed import backbone_of
@@ -42,32 +41,31 @@ class Adapter:
 
     Args:
         ctx: The stage's context.
-        ids_N: image_id of every scan with a vector.
+        scans_N: Every scan with a vector.
         folder: Where a round's fits are kept until it is finished.
     """
 
-    def __init__(self, ctx: StageContext, ids_N: np.ndarray, folder: Path) -> None:
-        self.ctx, self.config, self.folder = ctx, ctx.config, folder
+    def __init__(self, ctx: StageContext, scans_N: ScanRows, folder: Path) -> None:
+        self.ctx, self.config, self.folder, self.scans_N = ctx, ctx.config, folder, scans_N
         self.root = caches(ctx.config)
-        manifest = MANIFEST.read(ctx.folder)
-        place = pc.index_in(ids_N.astype(object).tolist(), value_set=manifest["image_id"].combine_chunks())
-        self.sha256_N = manifest["sha256"].take(place).to_pylist()
-        self.uri_N = manifest["uri"].take(place).to_pylist()
+        manifest = run_files.read(ctx.folder, MANIFEST)
+        row_N = ScanRows.of(manifest["image_id"]).positions(scans_N)
+        self.sha256_N, self.uri_N = (manifest[name].combine_chunks().take(row_N) for name in ("sha256", "uri"))
 
-    def train(self, folds: Sequence[Fold], seed: int) -> list[tuple[Trained, np.ndarray, Curves]]:
-        """Train one network a fold; returns each with its logits (H, C) of the held-out scans, and its curves."""
-        design, early, needed_N = self.prepare(folds)
-        at = {int(row): i for i, row in enumerate(needed_N)}
+    def train(self, folds: Sequence[Fold], seed: int) -> list[NetworkFit]:
+        """Train one network a fold, in the order given; the last one is that of everything."""
+        design, early = self.prepare(folds)
         jobs = [
             Job(
                 self.folder,
                 f"fold-{number}" if number + 1 < len(folds) else "all",
                 replace(design, head=fold.head),
-                tuple(self.sha256_N[row] for row in needed_N),
                 early,
                 self.root,
-                moved(fold, at),
-                long_enough(self.config.network, len(fold.row_L)),
+                fold.lesson.renamed(self._contents),
+                fold.sure_C,
+                self._contents(fold.held_out),
+                long_enough(self.config.network, len(fold.lesson.scans)),
                 seed,
                 self.config.engine.use_gpu,
                 self.config.engine.threads_per_task,
@@ -76,20 +74,25 @@ class Adapter:
         ]
         return self._run(jobs)
 
-    def prepare(self, folds: Sequence[Fold]) -> tuple[Design, Early, np.ndarray]:
-        """Compute the activations the cache lacks; returns the network, its early part, and the scans the folds use."""
+    def prepare(self, folds: Sequence[Fold]) -> tuple[Design, Early]:
+        """Compute the activations the cache lacks; returns the network and its early part."""
         design = self._design(folds[-1].head)
         early = activations.early_of(design.backbone, self.config, design.num_early)
-        needed_N = np.unique(np.concatenate([self._needed(fold) for fold in folds]))
-        fill(self.ctx, early, self.root, [(self.sha256_N[row], self.uri_N[row]) for row in needed_N])
-        return design, early, needed_N
+        needed_N = np.zeros(len(self.scans_N), bool)
+        for fold in folds:
+            stop = fold.lesson.stop
+            for scans in (fold.lesson.scans, fold.held_out, *([stop.scans] if stop else [])):
+                needed_N[self.scans_N.positions(scans)] = True
+        sha256, uri = (column_N.filter(pa.array(needed_N)).to_pylist() for column_N in (self.sha256_N, self.uri_N))
+        fill(self.ctx, early, self.root, list(zip(sha256, uri, strict=True)))
+        return design, early
 
     def predict(self, trained: Trained) -> np.ndarray:
         """Logits (N, C) of every scan with a vector, from its pixels."""
         path = self.folder / "whole.onnx"
         for _ in self.ctx.engine.map_shards(_export, [(trained, path)]):
             pass
-        out = predict_scans.predict(self.ctx, path, self.uri_N, "logit")
+        out = predict_scans.predict(self.ctx, path, self.uri_N.to_pylist(), "logit")
         path.unlink()
         return out
 
@@ -101,10 +104,10 @@ class Adapter:
         backbone = backbone_of(self.ctx)
         return Design(backbone, num_early(self.ctx, backbone), self.config.preprocess.size_px, head)
 
-    def _needed(self, fold: Fold) -> np.ndarray:
-        return np.concatenate([fold.row_L, fold.held_out, *([fold.val[0]] if fold.val else [])])
+    def _contents(self, scans: ScanRows) -> Contents:
+        return Contents(self.sha256_N.take(self.scans_N.positions(scans)))
 
-    def _run(self, jobs: list[Job]) -> list[tuple[Trained, np.ndarray, Curves]]:
+    def _run(self, jobs: list[Job]) -> list[NetworkFit]:
         engine, num_workers = self.ctx.engine, self.config.train.num_workers
         on_gpu = uses_gpu(engine, self.config.engine, num_workers, "train.num_workers")
         todo = [job for job in jobs if not finished(job)]
@@ -136,18 +139,18 @@ def fill(ctx: StageContext, early: Early, root: Path, scans: Sequence[tuple[str,
             pass
     shards = activations.plan(ctx.config, early, model, root, scans)
     total, done = sum(len(shard.sha256) for shard in shards), 0
-    what = "activations" if early.num_stages else "pixels"
+    kind = "activations" if early.num_stages else "pixels"
     if total:
         log.info(
             "%s of %d scans, %d views each, are computed once and kept in %s",
-            what,
+            kind,
             total,
             early.num_views,
             early.cache(root).folder,
         )
     for _, num in ctx.engine.map_shards(activations.fill_shard, shards, on_gpu=True):
         done += num
-        ctx.progress(what, done, total)
+        ctx.progress(kind, done, total)
 
 
 def count_stages(ctx: StageContext, backbone: backbones.Backbone) -> int:
@@ -156,7 +159,7 @@ def count_stages(ctx: StageContext, backbone: backbones.Backbone) -> int:
     Raises:
         InputError: it is no chain of stages.
     """
-    return next(found for _, found in ctx.engine.map_shards(_num_stages, [backbone]))
+    return next(num for _, num in ctx.engine.map_shards(_num_stages, [backbone]))
 
 
 def check(ctx: StageContext) -> None:
@@ -192,72 +195,10 @@ def num_early(ctx: StageContext, backbone: backbones.Backbone) -> int:
     return num_stages - learning
 
 
-def fold_of(
-    head: Head,
-    prob_TC: np.ndarray,
-    material: Any,
-    rows_E: np.ndarray,
-    admitted_T: np.ndarray,
-    sure_C: np.ndarray,
-    config: Config,
-    seed: int,
-    val: np.ndarray | None,
-) -> Fold:
-    """The lesson of one fold: soft targets of the pool, hard ones of its experts, none of the other folds' scans.
-
-    Args:
-        head: Calibrated head on features, of this fold.
-        prob_TC: Its probabilities of the training pool at balanced classes.
-        material: What the round learns from.
-        rows_E: Which experts' scans this fold may see.
-        admitted_T: Scans with an admitted pseudo-label.
-        sure_C: See `Fold`.
-        config: Options.
-        seed: Of the sample where the pool is larger than `train.max_rows`.
-        val: Those of `rows_E` to stop by, as a mask over them; None: no early stopping.
-    """
-    expert_E, class_E = material.expert_E[rows_E], material.class_E[rows_E]
-    num_classes = prob_TC.shape[1]
-    place = np.full(int(material.train_T.max()) + 1, -1, np.int64)
-    place[material.train_T] = np.arange(len(material.train_T))
-    target_TC = prob_TC.astype(np.float64)
-    target_TC[place[expert_E]] = np.eye(num_classes)[class_E]
-    whole_pool = config.pseudo.gate == "estimated" and config.pseudo.propagate > 0.0
-    use_T = np.full(len(target_TC), whole_pool) | admitted_T
-    use_T[place[material.rejected_R]] = False
-    use_T[place[np.setdiff1d(material.expert_E, expert_E)]] = False
-    use_T[place[expert_E]] = True
-    found = None
-    if val is not None:
-        use_T[place[expert_E[val]]] = False
-        weight = calibrate.class_weights(class_E, num_classes)[class_E[val]]
-        found = (expert_E[val], np.eye(num_classes)[class_E[val]], weight)
-    keep = np.flatnonzero(use_T)
-    if len(keep) > config.train.max_rows:
-        chosen = np.random.default_rng(seed).choice(keep, config.train.max_rows, replace=False)
-        keep = np.intersect1d(np.union1d(chosen, place[expert_E]), keep)
-    is_expert_T = np.zeros(len(target_TC), bool)
-    is_expert_T[place[expert_E]] = True
-    return Fold(
-        head,
-        material.train_T[keep],
-        target_TC[keep],
-        ~(is_expert_T | admitted_T)[keep],
-        sure_C,
-        material.expert_E[~rows_E],
-        found,
-    )
-
-
 def long_enough(config: NetworkConfig, num_scans: int) -> NetworkConfig:
     """The options with enough epochs to make `min_steps` steps."""
     steps_an_epoch = max(1, math.ceil(num_scans / config.batch_size))
     return config.model_copy(update={"epochs": max(config.epochs, math.ceil(config.min_steps / steps_an_epoch))})
-
-
-def calibrated(head: Head, basis: tuple[np.ndarray, np.ndarray], temperature: float, bias_C: np.ndarray) -> Head:
-    """A head on features as one on embeddings whose softmax is calibrated at balanced classes."""
-    return network.first_head(head.shifted(bias_C), *basis, temperature)
 
 
 def _export(request: tuple[Trained, Path]) -> None:

@@ -16,6 +16,7 @@ from pipeline.learn import network
 from pipeline.learn.head import Head
 from pipeline.learn.network import Trained
 from pipeline.measures.calibrate import at_prevalence
+from pipeline.runtime import run_files
 
 # N scans, D dimensions of the embedding, P features, C findings
 
@@ -65,18 +66,20 @@ class Classifier:
 
         Args:
             folder: Where to.
-            card: What to say of the model besides its own numbers.
+            card: Fields of `card.json` besides the model's own numbers.
             basis: Mean (D,) and basis (D, P) of the features, see `principal_components.load_basis`.
         """
         from safetensors.numpy import save
 
         if isinstance(self.model, Trained):
             arrays = network.take(network.whole(self.model))
-            network.export(self.model, folder / "model.onnx", self.temperature, self.prevalence_C, self.findings)
+            network.export(
+                self.model, folder / run_files.MODEL_ONNX, self.temperature, self.prevalence_C, self.findings
+            )
         else:
             arrays = self.head.arrays | {"mean_D": basis[0], "basis_DP": basis[1]}
-            write_bytes(folder / "model.onnx", self.to_onnx(*basis))
-        write_bytes(folder / "model.safetensors", save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
+            write_bytes(folder / run_files.MODEL_ONNX, self.to_onnx(*basis))
+        write_bytes(folder / run_files.MODEL_WEIGHTS, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
         own = {
             "input": "scan" if isinstance(self.model, Trained) else "embedding",
             "findings": self.findings,
@@ -88,14 +91,14 @@ class Classifier:
             design = self.model.design
             shapes = {name: list(value.shape) for name, value in design.head.arrays.items()}
             own["network"] = {"num_early": design.num_early, "size_px": design.size_px, "head": shapes}
-        write_text(folder / "card.json", json.dumps(card | own, indent=1))
+        write_text(folder / run_files.CARD, json.dumps(card | own, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> "Classifier":
-        """Read what `save` wrote."""
+        """Read the classifier that `save` wrote into a folder."""
         from safetensors.numpy import load_file
 
-        card = json.loads((folder / "card.json").read_text("utf-8"))
+        card = json.loads((folder / run_files.CARD).read_text("utf-8"))
         rest = (
             tuple(card["findings"]),
             card["temperature"],
@@ -103,8 +106,8 @@ class Classifier:
             np.array(card["operating_weights"]),
         )
         if card.get("input") == "scan":
-            return cls(folder / "model.onnx", *rest)
-        layers = load_file(folder / "model.safetensors")
+            return cls(folder / run_files.MODEL_ONNX, *rest)
+        layers = load_file(folder / run_files.MODEL_WEIGHTS)
         head = Head({name: value for name, value in layers.items() if name.startswith(("weight", "bias"))})
         return cls(head, *rest, layers["mean_D"], layers["basis_DP"])
 

@@ -1,4 +1,4 @@
-"""The classifier: one training loop, run by a plain Ray task on one worker and by Ray Train on several.
+"""The head on features: one training loop, run by a plain Ray task on one worker and by Ray Train on several.
 
 The objective is that of scikit-learn's LogisticRegression with soft targets and sample weights,
 `0.5 * l2 * |W|^2 + sum_i w_i * CE(target_i, softmax(W x_i + b))`, the bias unpenalised. The linear head is convex and
@@ -58,10 +58,10 @@ class Head:
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows to learn from.
+    """Rows to learn from; `Lesson` with the features in place of the scans.
 
     Attributes:
-        x_NP: Features (see `principal_components`).
+        x_NP: Features, float32 (see `principal_components`).
         target_NC: Class probabilities of each row; rows sum to 1.
         weight_N: Weight of each row, >= 0.
         l2: Penalty of the weights.
@@ -80,7 +80,7 @@ class Worker:
     """One of the processes that train together; alone unless Ray Train started it.
 
     Attributes:
-        rank: Of this worker.
+        rank: Of this worker, from 0.
         size: Number of workers.
         sum_: Adds a tensor up over the workers, in place.
         report: Called after each epoch with (epoch, loss, state).
@@ -95,86 +95,126 @@ class Worker:
 
 
 def train_loop(problem: Problem, config: TrainConfig, seed: int, worker: Worker | None = None) -> Head:
-    """Fit one head.
+    """Fit one head: its best layers by the validation loss, or by the training loss without a validation set.
+
+    Args:
+        problem: Rows to learn from, those of all workers.
+        config: Options.
+        seed: Of an MLP's first weights, its dropout and its batches.
+        worker: One of several that train together, or the state to go on from; None: alone, from the start.
 
     Raises:
         FloatingPointError: when the loss is not finite; the best epoch so far was reported.
     """
+    training = _Training(problem, config, seed, worker or Worker())
+    while not training.finished:
+        training.epoch()
+    arrays = {name: tensor.numpy().copy() for name, tensor in training.best.items()}
+    return Head(arrays, tuple(training.loss), tuple(training.val_loss))
+
+
+class _Training:
+    """The state of one head's training."""
+
+    def __init__(self, problem: Problem, config: TrainConfig, seed: int, worker: Worker) -> None:
+        import torch
+
+        self.problem, self.config, self.worker = problem, config, worker
+        own = slice(worker.rank, None, worker.size)
+        self.x_NP = _tensor(problem.x_NP[own])
+        self.target_NC, self.weight_N = _tensor(problem.target_NC[own]), _tensor(problem.weight_N[own])
+        self.total_weight = float(problem.weight_N.sum())
+        self.generator = torch.Generator().manual_seed(seed)
+        self.layers = _layers(problem, config, self.generator)
+        self.optimizer = _optimizer(self.layers, config, self.total_weight)
+        self.best, self.best_loss, self.patience = _copy(self.layers), float("inf"), config.patience
+        self.loss: list[float] = []
+        self.val_loss: list[float] = []
+        self.stopped = False
+        if worker.state is not None:
+            self._restore(worker.state)
+
+    @property
+    def finished(self) -> bool:
+        return self.stopped or len(self.loss) >= self.config.max_epochs
+
+    def epoch(self) -> None:
+        """One pass over the rows; reports the state."""
+        index, loss = len(self.loss), 0.0
+        for rows in _batches(self.problem, len(self.x_NP), self.worker.size, self.config, self.generator):
+            loss += self._step(rows)
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"the training loss is {loss} in epoch {index}")
+        self.loss.append(loss / self.total_weight)
+        if self.problem.val is not None:
+            self.val_loss.append(_val_loss(self.problem, self.layers))
+        self._keep_best()
+        self.worker.report(index, self.loss[-1], self._state())
+
+    def _step(self, rows: Any) -> float:
+        """One step of the optimiser on a batch of this worker's rows; the loss is the sum over all workers."""
+        x_NP, target_NC, weight_N = self.x_NP[rows], self.target_NC[rows], self.weight_N[rows]
+        mask_NH = _dropout(self.layers, len(x_NP), self.config, self.generator)
+        share = len(x_NP) / max(len(self.x_NP), 1)
+
+        def closure() -> Any:
+            self.optimizer.zero_grad()
+            objective = _cross_entropy(_forward(self.layers, x_NP, mask_NH), target_NC, weight_N)
+            objective = objective + share / self.worker.size * 0.5 * self.problem.l2 * _norm2(self.layers)
+            objective.backward()
+            for parameter in self.layers.values():
+                parameter.grad = self.worker.sum_(parameter.grad)
+            return self.worker.sum_(objective.detach())
+
+        return float(self.optimizer.step(closure))
+
+    def _keep_best(self) -> None:
+        """Keep the best layers; stop when the training loss stands still or the validation loss has long not fallen."""
+        score = self.val_loss[-1] if self.val_loss else self.loss[-1]
+        converged = not self.val_loss and abs(self.best_loss - score) <= 1e-6 * max(abs(score), 1e-6)
+        if score < self.best_loss:
+            self.best, self.best_loss, self.patience = _copy(self.layers), score, self.config.patience
+        else:
+            self.patience -= 1
+        self.stopped = converged or self.patience == 0
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "layers": _copy(self.layers),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "loss": list(self.loss),
+            "val": list(self.val_loss),
+            "best": self.best,
+            "best_loss": self.best_loss,
+            "patience": self.patience,
+            "finished": self.stopped,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        for name, tensor in state["layers"].items():
+            self.layers[name].data.copy_(tensor)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.loss, self.val_loss = list(state["loss"]), list(state["val"])
+        self.best, self.best_loss = state["best"], state["best_loss"]
+        self.patience, self.stopped = state["patience"], state["finished"]
+
+
+def _optimizer(layers: dict[str, Any], config: TrainConfig, total_weight: float) -> Any:
+    """L-BFGS to convergence for the linear head, AdamW for the MLP."""
     import torch
 
-    worker = worker or Worker()
-    own = slice(worker.rank, None, worker.size)
-    x_NP = _tensor(problem.x_NP[own])
-    t_NC, w_N = _tensor(problem.target_NC[own]), _tensor(problem.weight_N[own])
-    total = float(problem.weight_N.sum())
-    generator = torch.Generator().manual_seed(seed)
-    layers = _layers(problem, config, generator)
-    best, best_loss, patience = _copy(layers), float("inf"), config.patience
-    optimizer: Any
-    if config.head == "linear":
-        optimizer = torch.optim.LBFGS(
-            list(layers.values()),
-            max_iter=20,
-            history_size=20,
-            tolerance_grad=1e-5 * total,
-            tolerance_change=1e-9,
-            line_search_fn="strong_wolfe",
-        )
-    else:
-        optimizer = torch.optim.AdamW(list(layers.values()), lr=config.lr, weight_decay=0.0)
-    loss_curve: list[float] = []
-    val_curve: list[float] = []
-    last = config.max_epochs
-    if (saved := worker.state) is not None:
-        _restore(saved, layers, optimizer, generator)
-        loss_curve, val_curve = list(saved["loss"]), list(saved["val"])
-        best, best_loss, patience = saved["best"], saved["best_loss"], saved["patience"]
-        last = len(loss_curve) if saved["finished"] else last
-
-    for epoch in range(len(loss_curve), last):
-        loss = 0.0
-        for rows in _batches(problem, len(x_NP), worker.size, config, generator):
-            mask = _dropout(layers, len(x_NP[rows]), config, generator)
-
-            def closure(rows: Any = rows, mask: Any = mask) -> Any:
-                optimizer.zero_grad()
-                share = len(x_NP[rows]) / max(len(x_NP), 1)
-                objective = _cross_entropy(_forward(layers, x_NP[rows], mask), t_NC[rows], w_N[rows])
-                objective = objective + share / worker.size * 0.5 * problem.l2 * _norm2(layers)
-                objective.backward()
-                for parameter in layers.values():
-                    parameter.grad = worker.sum_(parameter.grad)
-                return worker.sum_(objective.detach())
-
-            loss += float(optimizer.step(closure))
-        if not np.isfinite(loss):
-            raise FloatingPointError(f"the training loss is {loss} in epoch {epoch}")
-        loss_curve.append(loss / total)
-        if problem.val is not None:
-            val_curve.append(_val_loss(problem, layers))
-        score = val_curve[-1] if val_curve else loss_curve[-1]
-        converged = not val_curve and abs(best_loss - score) <= 1e-6 * max(abs(score), 1e-6)
-        if score < best_loss:
-            best, best_loss, patience = _copy(layers), score, config.patience
-        else:
-            patience -= 1
-        finished = converged or patience == 0
-        state = {
-            "layers": _copy(layers),
-            "optimizer": optimizer.state_dict(),
-            "generator": generator.get_state(),
-            "loss": list(loss_curve),
-            "val": list(val_curve),
-            "best": best,
-            "best_loss": best_loss,
-            "patience": patience,
-            "finished": finished,
-        }
-        worker.report(epoch, loss_curve[-1], state)
-        if finished:
-            break
-    arrays = {name: tensor.numpy().copy() for name, tensor in best.items()}
-    return Head(arrays, tuple(loss_curve), tuple(val_curve))
+    if config.head == "mlp":
+        return torch.optim.AdamW(list(layers.values()), lr=config.lr, weight_decay=0.0)
+    return torch.optim.LBFGS(
+        list(layers.values()),
+        max_iter=20,
+        history_size=20,
+        tolerance_grad=1e-5 * total_weight,
+        tolerance_change=1e-9,
+        line_search_fn="strong_wolfe",
+    )
 
 
 def _tensor(values: np.ndarray) -> Any:
@@ -247,10 +287,3 @@ def _val_loss(problem: Problem, layers: dict[str, Any]) -> float:
 
 def _copy(layers: dict[str, Any]) -> dict[str, Any]:
     return {name: tensor.detach().clone() for name, tensor in layers.items()}
-
-
-def _restore(saved: dict[str, Any], layers: dict[str, Any], optimizer: Any, generator: Any) -> None:
-    for name, tensor in saved["layers"].items():
-        layers[name].data.copy_(tensor)
-    optimizer.load_state_dict(saved["optimizer"])
-    generator.set_state(saved["generator"])

@@ -1,33 +1,88 @@
 """What a round of learning is given: scans, expert classes, patient groups, the neighbour graph."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.learn.scan_rows import ScanRows
+from pipeline.measures import calibrate
+
+# N scans with a vector, T of them in the training pool, E of those labelled by experts, R rejected, C findings
+
 
 @dataclass(frozen=True)
 class Material:
-    """What a round learns from; positions are rows of the run's feature matrix.
+    """What a round learns from: three orders of scans, and the arrays that lie along them.
 
     Attributes:
         folder: Run directory.
-        train_T: Positions of the training pool.
-        expert_E: Positions of its scans with an expert class.
-        class_E: Their class.
-        group_E: Their patient group.
-        uniform_E: Whether the scan came from a uniform slice.
-        graph_TT: Neighbour graph of the training pool.
-        rejected_R: Positions of scans that experts hold to be no good; they get no label and teach nothing.
+        scans_N: Scans with a vector, in the order of the run's features.
+        pool_T: The training pool, in the order of the neighbour graph.
+        expert_E: Its scans with an expert class.
+        class_E: Their class index, int64.
+        group_E: Their patient group; groups are never split over folds.
+        uniform_E: Whether the scan came from a uniform slice of a queue, which alone is a sample of the pool.
+        graph_TT: Neighbour graph of the training pool, see `neighbor_graph`.
+        rejected_R: Scans of the pool that experts hold to be no good: they get no label and teach nothing.
     """
 
     folder: Path
-    train_T: np.ndarray
-    expert_E: np.ndarray
+    scans_N: ScanRows
+    pool_T: ScanRows
+    expert_E: ScanRows
     class_E: np.ndarray
     group_E: Sequence[str]
     uniform_E: np.ndarray
     graph_TT: Any
-    rejected_R: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    rejected_R: ScanRows
+
+    def __post_init__(self) -> None:
+        lengths = {len(along_E) for along_E in (self.expert_E, self.class_E, self.group_E, self.uniform_E)}
+        assert len(lengths) == 1, f"class, group and origin of every expert-labelled scan, not {lengths}"
+        assert not self.expert_E.among(self.rejected_R).any(), "a rejected scan has no expert class"
+
+    def of_experts(self, along_N: np.ndarray) -> np.ndarray:
+        """The rows (E, …) that are the expert-labelled scans'."""
+        assert len(along_N) == len(self.scans_N), "one row a scan with a vector"
+        return np.asarray(along_N[self._expert_in_scans_E])
+
+    def of_pool(self, along_N: np.ndarray) -> np.ndarray:
+        """The rows (T, …) that are the training pool's."""
+        assert len(along_N) == len(self.scans_N), "one row a scan with a vector"
+        return np.asarray(along_N[self._pool_in_scans_T])
+
+    @cached_property
+    def expert_in_pool_E(self) -> np.ndarray:
+        """Row of `pool_T` that each expert-labelled scan is, int64."""
+        return self.pool_T.positions(self.expert_E)
+
+    @cached_property
+    def rejected_T(self) -> np.ndarray:
+        """Which scans of the training pool are rejected: a mask."""
+        return self.pool_T.among(self.rejected_R)
+
+    @cached_property
+    def open_T(self) -> np.ndarray:
+        """Which scans of the training pool have neither an expert class nor a rejection: a mask."""
+        open_T = ~self.rejected_T
+        open_T[self.expert_in_pool_E] = False
+        return open_T
+
+    @cached_property
+    def _expert_in_scans_E(self) -> np.ndarray:
+        return self.scans_N.positions(self.expert_E)
+
+    @cached_property
+    def _pool_in_scans_T(self) -> np.ndarray:
+        return self.scans_N.positions(self.pool_T)
+
+    def prevalence(self, num_classes: int) -> np.ndarray:
+        """Share of each class (C,) in the pool, from the uniform slice with a weak prior."""
+        uniform_C, all_C = (
+            np.bincount(class_of, minlength=num_classes) for class_of in (self.class_E[self.uniform_E], self.class_E)
+        )
+        return calibrate.estimate_prevalence(uniform_C, all_C)

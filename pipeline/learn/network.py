@@ -23,13 +23,13 @@ OUTPUTS = ("scan", "logit", "probability")  # input and outputs of an exported n
 
 @dataclass(frozen=True)
 class Design:
-    """What a network is before it learned.
+    """A network before it learned.
 
     Attributes:
-        backbone: Its stages and first weights.
-        num_early: Stages that do not learn.
+        backbone: Its stages and their first weights.
+        num_early: Number of stages, from the first, that do not learn.
         size_px: S.
-        head: First head, on the embedding: `weight0` (C, D) or (H, D) and so on, see `train.Head`.
+        head: First head, on the embedding: `weight0` (C, D) or (H, D) and so on, see `head.Head`.
     """
 
     backbone: Backbone
@@ -43,8 +43,8 @@ class Trained:
     """A network that learned; plain arrays, so that it moves between processes and into a file without torch.
 
     Attributes:
-        design: What it was.
-        arrays: The state of `late`, by name.
+        design: The network before it learned.
+        arrays: State of the part that learned, see `late`, by name.
     """
 
     design: Design
@@ -82,7 +82,7 @@ def late(design: Design) -> "nn.Module":
 
 
 def whole(trained: Trained) -> "nn.Module":
-    """Early stages and what learned: scan (N, 1, S, S) in [0, 1] -> logits (N, C)."""
+    """The whole network, early stages and late: scan (N, 1, S, S) in [0, 1] -> logits (N, C)."""
     from torch import nn
 
     design = trained.design
@@ -119,7 +119,7 @@ def export(
 
 
 def write(module: "nn.Module", size_px: int, path: Path, findings: Sequence[str] = ()) -> None:
-    """Write what `calibrated` made as ONNX: scan (N, 1, S, S) -> `logit` (N, C), `probability` (N, C)."""
+    """Write a module of two outputs as ONNX: scan (N, 1, S, S) -> `logit` (N, C), `probability` (N, C)."""
     import torch
 
     properties = {"findings": json.dumps(list(findings))}

@@ -6,72 +6,117 @@ A fit that is finished is found by its fingerprint and not repeated; one that wa
 import hashlib
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from embeddings.activations import Early
+from embeddings.scan_cache import Rows
 from pipeline.contracts.config import NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_bytes, write_text
 from pipeline.learn import network
 from pipeline.learn.head import Head, Worker
+from pipeline.learn.lesson import Lesson
 from pipeline.learn.network import Design, Trained
-from pipeline.learn.network_loop import Curves, Lesson, learn_network, logits_of
+from pipeline.learn.network_loop import Curves, learn_network, logits_of
+from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_dir
 
-# L scans to learn from, H held out, C findings
+if TYPE_CHECKING:
+    from torch import nn
+
+# H scans held out, C findings
 
 
 @dataclass(frozen=True)
 class Fold:
-    """What one network learns from; positions are rows of the run's feature matrix.
+    """What one network starts from, learns, and is judged on.
 
     Attributes:
-        head: The head it starts from, on features; logits at temperature 1, bias included.
-        row_L: Scans to learn from.
-        target_LC: Their class probabilities at balanced classes.
-        open_L: Whether neither an expert nor an admitted pseudo-label stands behind the target.
-        sure_C: Probability, at balanced classes, from which on an open scan's own answer counts.
-        held_out: Scans of experts to score when it has learned.
-        val: Optional (positions, targets, weights) of other patients to stop by.
+        head: On embeddings; its logits are calibrated at balanced classes.
+        lesson: Scans to learn from, by id.
+        sure_C: Probability, at balanced classes, from which on the network's own answer for an open scan counts.
+        held_out: Scans of experts to score when it has learned; it never saw their patients.
     """
 
     head: Head
-    row_L: np.ndarray
-    target_LC: np.ndarray
-    open_L: np.ndarray
+    lesson: Lesson[ScanRows]
     sure_C: np.ndarray
-    held_out: np.ndarray
-    val: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+    held_out: ScanRows
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """Scans by what is in their files: where the scan cache keeps them.
+
+    Attributes:
+        sha256: A `pyarrow.StringArray` of SHA-256, in hex; copies of a scan share theirs.
+    """
+
+    sha256: pa.StringArray
+
+    def __len__(self) -> int:
+        return len(self.sha256)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train: a task. The result is files in `folder`, named `name`."""
+    """One network to train: a task. The result is files in `folder`, named `name`.
+
+    Attributes:
+        design: The network before it learns.
+        early: Its part that does not learn.
+        root: Folder of all scan caches.
+        lesson, sure_C, held_out: Those of `Fold`, the scans by content.
+        seed: Of the order of the scans, the views and mixup.
+        use_gpu: See `torch_training.pick_device`.
+        num_threads: CPU threads of each worker, where several train it.
+    """
 
     folder: Path
     name: str
     design: Design
-    sha256: tuple[str, ...]
     early: Early
     root: Path
-    fold: Fold
+    lesson: Lesson[Contents]
+    sure_C: np.ndarray
+    held_out: Contents
     config: NetworkConfig
     seed: int
     use_gpu: bool | None
     num_threads: int
 
+    def build(self) -> "nn.Module":
+        """The part of the network that learns, with its first weights."""
+        return network.late(self.design)
+
+    def cached(self, scans: Contents) -> Rows:
+        """Their activations or pixels.
+
+        Raises:
+            KeyError: naming the number of scans the cache lacks.
+        """
+        return self.early.cache(self.root).rows(scans.sha256.to_pylist())
+
+
+class NetworkFit(NamedTuple):
+    """A trained network, its logits (H, C) of the held-out scans, float32, and the curves of its training."""
+
+    trained: Trained
+    logit_HC: np.ndarray
+    curves: Curves
+
 
 def fit(job: Job) -> None:
     """Train one network in this process, from its last epoch if there is one; writes its files."""
-    checkpoint = job.folder / f"{job.name}.pt"
-    mine = fingerprint(job)
+    checkpoint, job_fingerprint = job.folder / f"{job.name}.pt", fingerprint(job)
     worker = Worker(
-        report=lambda epoch, loss, state: _save_state(checkpoint, state | {"fingerprint": mine}),
-        state=_load_state(checkpoint, mine),
+        report=lambda epoch, loss, state: _save_state(checkpoint, state | {"fingerprint": job_fingerprint}),
+        state=_load_state(checkpoint, job_fingerprint),
     )
     arrays, curves = learn(job, worker)
     write(job, arrays, curves)
@@ -84,12 +129,10 @@ def learn(job: Job, worker: Worker) -> tuple[network.Arrays, Curves]:
     Raises:
         InputError: when the loss is not finite.
     """
-    scans = job.early.cache(job.root).rows(job.sha256)
-    fold = job.fold
-    lesson = Lesson(scans, fold.row_L, fold.target_LC, np.ones(len(fold.row_L)), fold.open_L, fold.sure_C, fold.val)
+    lesson = job.lesson.renamed(job.cached)
     try:
         return learn_network(
-            lambda: network.late(job.design), lesson, job.config, job.seed, use_gpu=job.use_gpu, worker=worker
+            job.build, lesson, job.config, job.seed, sure_C=job.sure_C, use_gpu=job.use_gpu, worker=worker
         )
     except FloatingPointError as error:
         raise InputError(
@@ -101,24 +144,22 @@ def learn(job: Job, worker: Worker) -> tuple[network.Arrays, Curves]:
 
 
 def write(job: Job, arrays: network.Arrays, curves: Curves) -> None:
-    """Write what a fit gave: the network, its logits of the held-out scans, its curves (last: now it counts)."""
+    """Write what `read` reads: the network, then its held-out logits and curves with the fit's fingerprint."""
     from safetensors.numpy import save
 
-    logit_HC = np.zeros((0, job.fold.target_LC.shape[1]), np.float32)
-    if len(job.fold.held_out):
-        scans = job.early.cache(job.root).rows(job.sha256)
-        build = lambda: network.late(job.design)  # noqa: E731
-        logit_HC = logits_of(build, arrays, scans, job.fold.held_out, job.config, job.use_gpu)
+    logit_HC = np.zeros((0, job.lesson.target_LC.shape[1]), np.float32)
+    if len(job.held_out):
+        logit_HC = logits_of(job.build, arrays, job.cached(job.held_out), job.config, job.use_gpu)
     (job.folder / f"{job.name}.json").unlink(missing_ok=True)  # it must not vouch for other weights
     write_bytes(job.folder / f"{job.name}.safetensors", save(arrays))
-    found = {
+    outcome = {
         "loss": curves.loss,
         "val": curves.val,
         "trace": curves.trace,
         "logit": logit_HC.tolist(),
         "fingerprint": fingerprint(job),
     }
-    write_text(job.folder / f"{job.name}.json", json.dumps(found))
+    write_text(job.folder / f"{job.name}.json", json.dumps(outcome))
 
 
 def finished(job: Job) -> bool:
@@ -127,39 +168,28 @@ def finished(job: Job) -> bool:
     return path.exists() and json.loads(path.read_text("utf-8"))["fingerprint"] == fingerprint(job)
 
 
-def read(job: Job) -> tuple[Trained, np.ndarray, Curves]:
-    """What `write` wrote."""
+def read(job: Job) -> NetworkFit:
+    """Read a finished fit."""
     from safetensors.numpy import load_file
 
-    found = json.loads((job.folder / f"{job.name}.json").read_text("utf-8"))
-    logit_HC = np.array(found["logit"], np.float32).reshape(-1, job.fold.target_LC.shape[1])
+    outcome = json.loads((job.folder / f"{job.name}.json").read_text("utf-8"))
+    logit_HC = np.array(outcome["logit"], np.float32).reshape(-1, job.lesson.target_LC.shape[1])
     arrays = load_file(job.folder / f"{job.name}.safetensors")
-    return (
-        Trained(job.design, arrays),
-        logit_HC,
-        Curves(tuple(found["loss"]), tuple(found["val"]), tuple(found["trace"])),
-    )
-
-
-def _digest(*arrays: bytes) -> str:
-    return hashlib.sha256(b"".join(arrays)).hexdigest()
+    curves = Curves(tuple(outcome["loss"]), tuple(outcome["val"]), tuple(outcome["trace"]))
+    return NetworkFit(Trained(job.design, arrays), logit_HC, curves)
 
 
 def fingerprint(job: Job) -> str:
-    """What decides the outcome of a fit."""
-    fold = job.fold
+    """Hash of whatever decides the outcome of a fit."""
+    lesson, stop, head = job.lesson, job.lesson.stop, job.design.head
+    scans = [lesson.scans, job.held_out, *([stop.scans] if stop else [])]
+    arrays = [lesson.target_LC, lesson.weight_L, lesson.open_L, job.sure_C]
+    arrays += [stop.target_VC, stop.weight_V] if stop else []
+    arrays += [head.arrays[name] for name in sorted(head.arrays)]
     return run_dir.fingerprint(
         {
-            "scans": _digest("".join(job.sha256).encode()),
-            "arrays": _digest(
-                fold.row_L.tobytes(),
-                fold.target_LC.tobytes(),
-                fold.open_L.tobytes(),
-                fold.sure_C.tobytes(),
-                fold.held_out.tobytes(),
-                *(part.tobytes() for part in fold.val or ()),
-                *(fold.head.arrays[name].tobytes() for name in sorted(fold.head.arrays)),
-            ),
+            "scans": [_digest("".join(part.sha256.to_pylist()).encode()) for part in scans],
+            "arrays": _digest(*(array.tobytes() for array in arrays)),
             "config": job.config.model_dump(),
             "seed": job.seed,
             "weights": job.design.backbone.weights_hash,
@@ -169,14 +199,8 @@ def fingerprint(job: Job) -> str:
     )
 
 
-def moved(fold: Fold, at: dict[int, int]) -> Fold:
-    """The fold with positions among the scans of its job."""
-
-    def move(rows: np.ndarray) -> np.ndarray:
-        return np.array([at[int(row)] for row in rows], np.int64)
-
-    val = None if fold.val is None else (move(fold.val[0]), *fold.val[1:])
-    return replace(fold, row_L=move(fold.row_L), held_out=move(fold.held_out), val=val)
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def _save_state(path: Path, state: dict[str, Any]) -> None:
@@ -187,11 +211,11 @@ def _save_state(path: Path, state: dict[str, Any]) -> None:
     write_bytes(path, stream.getvalue())
 
 
-def _load_state(path: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The last epoch of this very fit; None where there is none."""
+def _load_state(path: Path, job_fingerprint: str) -> dict[str, Any] | None:
+    """State after the last epoch of this very fit; None where there is none."""
     import torch
 
     if not path.exists():
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state if state["fingerprint"] == fingerprint else None
+    return state if state["fingerprint"] == job_fingerprint else None

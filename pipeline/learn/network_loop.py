@@ -18,42 +18,20 @@ from embeddings.torch_training import autocast, decayed, grad_scaler, pick_devic
 from pipeline.contracts.config import NetworkConfig
 from pipeline.learn import network_losses
 from pipeline.learn.head import Worker
+from pipeline.learn.lesson import Lesson
 from pipeline.learn.network import Arrays, put, take
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# N scans, B of a batch, C findings
+# N scans, L of a lesson, V to stop by, B of a batch, C findings
 
 TENTHS = 10
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a network is to learn; positions are rows of `scans`.
-
-    Attributes:
-        scans: Activations or pixels of all scans.
-        row_N: Positions of those to learn from.
-        target_NC: Class probabilities of each.
-        weight_N: Weight of each, >= 0.
-        open_N: Whether neither an expert nor an admitted pseudo-label stands behind the target.
-        sure_C: Probability from which on the network's own answer for an open scan counts, per class.
-        val: Optional (positions, targets, weights) of other patients, to stop early.
-    """
-
-    scans: Rows
-    row_N: np.ndarray
-    target_NC: np.ndarray
-    weight_N: np.ndarray
-    open_N: np.ndarray
-    sure_C: np.ndarray
-    val: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-
-
-@dataclass(frozen=True)
 class Curves:
-    """How a training went.
+    """Losses of a training.
 
     Attributes:
         loss: Mean loss of each epoch.
@@ -68,10 +46,11 @@ class Curves:
 
 def learn_network(
     build: Callable[[], "nn.Module"],
-    lesson: Lesson,
+    lesson: Lesson[Rows],
     config: NetworkConfig,
     seed: int,
     *,
+    sure_C: np.ndarray | None = None,
     use_gpu: bool | None = None,
     worker: Worker | None = None,
 ) -> tuple[Arrays, Curves]:
@@ -79,9 +58,11 @@ def learn_network(
 
     Args:
         build: Makes it, (B, …) -> (B, C), with its first weights.
-        lesson: What to learn.
-        config: How.
+        lesson: Activations or pixels of the scans to learn from, their targets and weights.
+        config: Options.
         seed: Of the order, the views and mixup.
+        sure_C: Probability from which on the network's own answer for an open scan counts, per class (FixMatch); None:
+            it never does.
         use_gpu: See `torch_training.pick_device`.
         worker: Which of several this is.
 
@@ -91,7 +72,7 @@ def learn_network(
     Raises:
         FloatingPointError: when the loss is not finite; the last epoch's state was reported.
     """
-    run = _Run(build, lesson, config, seed, pick_device(use_gpu), worker or Worker())
+    run = _Run(build, lesson, sure_C, config, seed, pick_device(use_gpu), worker or Worker())
     while not run.finished:
         run.epoch()
     return run.best, Curves(tuple(run.loss), tuple(run.val), tuple(run.trace))
@@ -103,7 +84,8 @@ class _Run:
     def __init__(
         self,
         build: Callable[[], "nn.Module"],
-        lesson: Lesson,
+        lesson: Lesson[Rows],
+        sure_C: np.ndarray | None,
         config: NetworkConfig,
         seed: int,
         device: Any,
@@ -112,15 +94,16 @@ class _Run:
         import torch
 
         torch.manual_seed(seed)
-        self.lesson, self.config, self.seed, self.device, self.worker = lesson, config, seed, device, worker
+        self.lesson, self.sure_C = lesson, sure_C
+        self.config, self.seed, self.device, self.worker = config, seed, device, worker
         self.net = build().to(device, memory_format=torch.channels_last)
         self.average: Any = _copy(self.net) if config.ema else None
-        weight_N = lesson.weight_N
-        self.target_NC = network_losses.smoothed(lesson.target_NC, config.label_smoothing)
+        weight_L = lesson.weight_L
+        self.target_LC = network_losses.smoothed(lesson.target_LC, config.label_smoothing)
         if config.balance == "weights":
-            weight_N = network_losses.balanced(lesson.target_NC, weight_N)
-        self.weight_N = weight_N / weight_N.mean()
-        self.steps_an_epoch = max(1, math.ceil(len(lesson.row_N) / config.batch_size))
+            weight_L = network_losses.balanced(lesson.target_LC, weight_L)
+        self.weight_L = weight_L / weight_L.mean()
+        self.steps_an_epoch = max(1, math.ceil(len(lesson.scans) / config.batch_size))
         self.optimizer = torch.optim.AdamW(decayed(self.net.named_parameters(), config.weight_decay), lr=config.lr)
         factor = warm_cosine(config.epochs * self.steps_an_epoch, config.warmup_share)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
@@ -134,7 +117,7 @@ class _Run:
 
     @property
     def finished(self) -> bool:
-        stopped = self.lesson.val is not None and self.config.patience > 0 and self.patience <= 0
+        stopped = self.lesson.stop is not None and self.config.patience > 0 and self.patience <= 0
         return stopped or len(self.loss) >= self.config.epochs
 
     def epoch(self) -> None:
@@ -144,10 +127,10 @@ class _Run:
         index = len(self.loss)
         rng = np.random.default_rng([self.seed, index])
         torch.manual_seed(self.seed + index)  # dropout and stochastic depth go on after a resume as they would have
-        order_N = self._order(rng)
+        order_L = self._order(rng)
         self.net.train()
         total, losses_of_steps = 0.0, []
-        for batch_B in np.array_split(order_N, self.steps_an_epoch):
+        for batch_B in np.array_split(order_L, self.steps_an_epoch):
             loss = self._step(batch_B, rng)
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss} in epoch {index + 1}; try a smaller network.lr")
@@ -155,19 +138,19 @@ class _Run:
             losses_of_steps.append(loss)
         if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
             raise FloatingPointError(f"weights are not finite after epoch {index + 1}; try a smaller network.lr")
-        self.loss.append(total / len(order_N))
+        self.loss.append(total / len(order_L))
         tenths = np.array_split(np.array(losses_of_steps), min(TENTHS, len(losses_of_steps)))
         self.trace += [float(part.mean()) for part in tenths]
         self._look()
         self.worker.report(index, self.loss[-1], self._state())
 
     def _order(self, rng: np.random.Generator) -> np.ndarray:
-        """Places of `row_N` in the order of this epoch; every worker draws the same."""
-        num = len(self.lesson.row_N)
+        """Positions in the lesson in the order of this epoch; every worker draws the same."""
+        num = len(self.lesson.scans)
         if self.config.balance != "sampling":
             return rng.permutation(num)
-        share_N = network_losses.balanced(self.lesson.target_NC, self.lesson.weight_N)
-        return rng.choice(num, num, p=share_N / share_N.sum())
+        share_L = network_losses.balanced(self.lesson.target_LC, self.lesson.weight_L)
+        return rng.choice(num, num, p=share_L / share_L.sum())
 
     def _step(self, batch_B: np.ndarray, rng: np.random.Generator) -> float:
         """One update; the loss is the batch's mean over all workers."""
@@ -191,7 +174,7 @@ class _Run:
         return float(self.worker.sum_(loss))
 
     def _backward(self, part: np.ndarray, other: np.ndarray, mix: float, seed: np.ndarray, num: int) -> "Tensor":
-        x, target, weight = self._views(part, seed), self._tensor(self.target_NC[part]), self._weight(part)
+        x, target, weight = self._views(part, seed), self._tensor(self.target_LC[part]), self._weight(part)
         if self.config.consistency > 0.0:
             target, weight = self._own_answers(part, target, weight)
         with autocast(self.device, self.config.precision):
@@ -200,7 +183,7 @@ class _Run:
                 logit = self.net(x).float()
                 first = network_losses.cross_entropy(logit, target, self.config.focal_gamma) * weight
                 second = network_losses.cross_entropy(
-                    logit, self._tensor(self.target_NC[other]), self.config.focal_gamma
+                    logit, self._tensor(self.target_LC[other]), self.config.focal_gamma
                 )
                 loss = (mix * first + (1.0 - mix) * second * self._weight(other)).sum() / num
             else:
@@ -213,12 +196,12 @@ class _Run:
         """For open scans the class the network is sure of on the plain view, else their target (FixMatch)."""
         import torch
 
-        open_B = torch.from_numpy(self.lesson.open_N[part]).to(self.device)
-        if not bool(open_B.any()):
+        open_B = torch.from_numpy(self.lesson.open_L[part]).to(self.device)
+        if self.sure_C is None or not bool(open_B.any()):
             return target, weight
         with torch.no_grad(), autocast(self.device, self.config.precision):
             prob_BC = self.net(self._plain(part)).float().softmax(1)
-        sure_B = open_B & (prob_BC >= self._tensor(self.lesson.sure_C)).gather(1, prob_BC.argmax(1)[:, None])[:, 0]
+        sure_B = open_B & (prob_BC >= self._tensor(self.sure_C)).gather(1, prob_BC.argmax(1)[:, None])[:, 0]
         answer_BC = torch.nn.functional.one_hot(prob_BC.argmax(1), prob_BC.shape[1]).float()
         weight = torch.where(sure_B, weight * self.config.consistency, weight)
         return torch.where(sure_B[:, None], answer_BC, target), weight
@@ -227,10 +210,10 @@ class _Run:
         """A random view of each scan: a cached one of activations, a fresh one of pixels."""
         import torch
 
-        scans, row = self.lesson.scans, self.lesson.row_N[part]
+        scans = self.lesson.scans
         if not scans.are_pixels:
-            return self._input(scans.take(row, seed % scans.num_views))
-        x_B1SS = torch.from_numpy(scans.plain(row))
+            return self._input(scans.take(part, seed % scans.num_views))
+        x_B1SS = torch.from_numpy(scans.plain(part))
         made = [
             augment.views(scan_1SS[None], self.config.augment, torch.Generator().manual_seed(int(s)))
             for scan_1SS, s in zip(x_B1SS, seed, strict=True)
@@ -238,7 +221,7 @@ class _Run:
         return self._input(torch.cat(made).numpy())
 
     def _plain(self, part: np.ndarray) -> "Tensor":
-        return self._input(self.lesson.scans.plain(self.lesson.row_N[part]))
+        return self._input(self.lesson.scans.plain(part))
 
     def _input(self, array: np.ndarray) -> "Tensor":
         """(B, C, H, W) on the device."""
@@ -254,18 +237,18 @@ class _Run:
 
     def _weight(self, part: np.ndarray) -> "Tensor":
         sampled = self.config.balance == "sampling"  # drawn as often as it weighs
-        return self._tensor(np.ones(len(part)) if sampled else self.weight_N[part])
+        return self._tensor(np.ones(len(part)) if sampled else self.weight_L[part])
 
     def _look(self) -> None:
         """Keep the best state; without scans to stop by, the last one."""
         net = self.net if self.average is None else self.average
-        if self.lesson.val is None:
+        if self.lesson.stop is None:
             self.best = take(net)
             return
-        row, target, weight = self.lesson.val
-        logit = logits(net, self.lesson.scans, row, self.device, self.config)
-        loss_N = network_losses.cross_entropy(self._tensor(logit), self._tensor(target)).cpu().numpy()
-        self.val.append(float((loss_N * weight).sum() / weight.sum()))
+        stop = self.lesson.stop
+        logit_VC = logits(net, stop.scans, self.device, self.config)
+        loss_V = network_losses.cross_entropy(self._tensor(logit_VC), self._tensor(stop.target_VC)).cpu().numpy()
+        self.val.append(float((loss_V * stop.weight_V).sum() / stop.weight_V.sum()))
         if self.val[-1] < self.best_val:
             self.best, self.best_val, self.patience = take(net), self.val[-1], self.config.patience
         else:
@@ -318,16 +301,16 @@ class _Run:
         self.best_val, self.patience = state["best_val"], state["patience"]
 
 
-def logits(net: "nn.Module", scans: Rows, row_N: np.ndarray, device: Any, config: NetworkConfig) -> np.ndarray:
-    """Logits (N, C) of plain views, float32."""
+def logits(net: "nn.Module", scans: Rows, device: Any, config: NetworkConfig) -> np.ndarray:
+    """Logits (N, C) of the plain view of each scan, float32."""
     import torch
 
     net.eval()
     out = []
     with torch.inference_mode(), autocast(device, config.precision):
-        for start in range(0, len(row_N), config.batch_size):
-            row_B = row_N[start : start + config.batch_size]
-            x = torch.from_numpy(scans.plain(row_B)).to(device)
+        for start in range(0, len(scans), config.batch_size):
+            position_B = np.arange(start, min(start + config.batch_size, len(scans)))
+            x = torch.from_numpy(scans.plain(position_B)).to(device)
             out.append(net(x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
     net.train()
     return np.concatenate(out)
@@ -337,14 +320,13 @@ def logits_of(
     build: Callable[[], "nn.Module"],
     arrays: Arrays,
     scans: Rows,
-    row_N: np.ndarray,
     config: NetworkConfig,
     use_gpu: bool | None,
 ) -> np.ndarray:
-    """Logits (N, C) of plain views through a network that learned."""
+    """Logits (N, C) of the plain view of each scan, float32, by a network that learned."""
     net, device = build(), pick_device(use_gpu)
     put(net, arrays)
-    return logits(net.to(device), scans, row_N, device, config)
+    return logits(net.to(device), scans, device, config)
 
 
 def _copy(net: "nn.Module") -> Any:

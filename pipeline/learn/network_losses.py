@@ -1,4 +1,4 @@
-"""What a network is taught with: soft targets, weights, and the usual ways to bend them."""
+"""Loss of a network with soft targets, and the usual ways to bend targets and weights."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ def cross_entropy(logit_NC: "Tensor", target_NC: "Tensor", focal_gamma: float = 
     """Cross-entropy of each scan (N,) with soft targets.
 
     Args:
-        logit_NC: Of the network.
+        logit_NC: Logits of the network.
         target_NC: Class probabilities; rows sum to 1.
         focal_gamma: Each class's term is scaled by `(1 - p_c)^gamma` (Lin et al. 2017); 0 leaves it as it is.
     """

@@ -25,7 +25,17 @@ class _Scans:
 
 
 def predict(ctx: StageContext, model: Path, uris: Sequence[str], output: str) -> np.ndarray:
-    """Run an exported network over scans, shard by shard: (N, C) of the named output."""
+    """Run an exported network over scans, shard by shard.
+
+    Args:
+        ctx: The stage's context.
+        model: ONNX file, see `network.write`.
+        uris: N scans.
+        output: `logit` or `probability`.
+
+    Returns:
+        That output (N, C), float32, in the order of the scans.
+    """
     config, size = ctx.config, ctx.config.embed.shard_size
     shards = [
         _Scans(
@@ -38,11 +48,11 @@ def predict(ctx: StageContext, model: Path, uris: Sequence[str], output: str) ->
         )
         for start in range(0, len(uris), size)
     ]
-    out: dict[int, np.ndarray] = {}
-    for index, found in ctx.engine.map_shards(_predict_shard, shards):
-        out[index] = found
-        ctx.progress("predict", len(out), len(shards))
-    return np.concatenate([out[index] for index in range(len(shards))])
+    of_shard: dict[int, np.ndarray] = {}
+    for index, output_NC in ctx.engine.map_shards(_predict_shard, shards):
+        of_shard[index] = output_NC
+        ctx.progress("predict", len(of_shard), len(shards))
+    return np.concatenate([of_shard[index] for index in range(len(shards))])
 
 
 def _predict_shard(shard: _Scans) -> np.ndarray:

@@ -19,7 +19,9 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.config import PseudoConfig
 from pipeline.contracts.tables import BLIND_CHECKS, PSEUDO, QUEUE
+from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures.certify import Certificate, certify
+from pipeline.runtime import run_files
 
 # N scans, C findings
 
@@ -28,14 +30,14 @@ NO_GROUPS: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Decisions:
-    """What becomes of each unlabelled scan of the training pool.
+    """The proposed class of each of N scans, and whether it becomes a pseudo-label.
 
     Attributes:
-        class_N: Proposed class.
+        class_N: Index of the most probable class, int64.
         prob_N: Calibrated probability of it, at the pool's prevalence.
-        accepted_N: At or above the class's threshold.
-        admitted_N: Accepted, and let through by the gate.
-        decision_N: accept, queue or leave.
+        accepted_N: Whether it is at or above the class's threshold, and not cut off by `pseudo.max_share`.
+        admitted_N: Whether it was accepted and the gate lets its class into training.
+        decision_N: `accept`; `queue`: unsure enough to ask an expert; or `leave`.
     """
 
     class_N: np.ndarray
@@ -93,8 +95,8 @@ def blind_checks(
     proposed, truth = [], []
     checked: set[str] = set()
     for round_index in range(1, up_to_round + 1):
-        path = folder / "rounds" / f"{round_index:02d}"
-        if not (path / "queue.parquet").exists():
+        path = run_files.round_folder(folder, round_index)
+        if not (path / QUEUE.file).exists():
             continue
         queue = QUEUE.read(path)
         blind = pc.is_in(queue["kind"], value_set=pa.array(BLIND_CHECKS))
@@ -126,21 +128,19 @@ def certificates(
     return certify(proposed, truth, findings, config.precision, config.confidence, num_looks=looks)
 
 
-def save(
-    folder: Path, image_ids: np.ndarray, found: Decisions, threshold_C: np.ndarray, findings: Sequence[str]
-) -> None:
-    """Write `pseudo.parquet` of a round."""
+def save(folder: Path, scans: ScanRows, decisions: Decisions, threshold_C: np.ndarray, findings: Sequence[str]) -> None:
+    """Write `pseudo.parquet` of a round: the decision on each of the scans, in their order."""
     names = np.array(findings, dtype=object)
     PSEUDO.write(
         folder,
         pa.table(
             {
-                "image_id": image_ids,
-                "finding": names[found.class_N],
-                "probability": found.prob_N.astype(np.float32),
-                "threshold_prob": threshold_C[found.class_N].astype(np.float32),
-                "decision": found.decision_N,
-                "admitted": found.admitted_N,
+                "image_id": scans.image_id,
+                "finding": names[decisions.class_N],
+                "probability": decisions.prob_N.astype(np.float32),
+                "threshold_prob": threshold_C[decisions.class_N].astype(np.float32),
+                "decision": decisions.decision_N,
+                "admitted": decisions.admitted_N,
             },
             schema=PSEUDO.schema,
         ),

@@ -62,7 +62,7 @@ def fit_network(job: Job, num_workers: int) -> None:
 
 
 def _failure(job: Job) -> Path:
-    """What was wrong with the fit, where that is for the user to mend."""
+    """File that names what the user has to mend, where a fit failed for that."""
     return job.folder / f"{job.name}.failure.txt"
 
 
@@ -125,7 +125,7 @@ def _loop(settings: dict[str, Any]) -> None:
 
 
 def network_loop(settings: dict[str, Any]) -> None:
-    """What each worker of `fit_network` runs; the first one writes the files."""
+    """Loop of each worker of `fit_network`; the first of them writes the files."""
     import ray
     from ray import train
 
@@ -195,6 +195,6 @@ def _write_head(folder: Path, head: Head) -> None:
 def _read_head(folder: Path) -> Head:
     from safetensors.numpy import load_file
 
-    found = load_file(folder / HEAD)
-    loss, val_loss = found.pop("curve.loss"), found.pop("curve.val_loss")
-    return Head(found, tuple(loss.tolist()), tuple(val_loss.tolist()))
+    arrays = load_file(folder / HEAD)
+    loss, val_loss = arrays.pop("curve.loss"), arrays.pop("curve.val_loss")
+    return Head(arrays, tuple(loss.tolist()), tuple(val_loss.tolist()))

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contracts.tables import PSEUDO, write_parquet
+from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import folds
 from pipeline.runtime.run_files import OOF
 
@@ -19,7 +20,7 @@ NUM_BOOTSTRAP = 200
 
 
 def save_oof(folder: Path, ids: list[str], prob_EC: np.ndarray, findings: tuple[str, ...]) -> None:
-    """Keep a round's out-of-fold probabilities for the comparison of the next round."""
+    """Keep a round's out-of-fold probabilities (E, C) for the comparison of the next round."""
     columns = {"image_id": pa.array(ids, pa.string())}
     columns |= {f"prob_{finding}": pa.array(prob_EC[:, c]) for c, finding in enumerate(findings)}
     write_parquet(folder / OOF, pa.table(columns))
@@ -35,14 +36,25 @@ def is_worse(
     allowed: float,
     rng: np.random.Generator,
 ) -> bool:
-    """Compare this round's out-of-fold probabilities with those of the round in `before`, on the same scans."""
+    """Whether out-of-fold AUROC fell beyond chance since the round in `before`, on the scans both rounds judged.
+
+    Args:
+        before: Folder of the round before; it may be lacking.
+        ids: image_id of each expert-labelled scan.
+        prob_EC: Its out-of-fold probabilities in this round.
+        class_E: Its class index.
+        group_E: Its patient group.
+        findings: C classes.
+        allowed: Fall of AUROC that is no reason to roll back, 0 to 1.
+        rng: Of the bootstrap.
+    """
     if not (before / OOF).exists():
         return False
     table = pq.read_table(before / OOF)
-    place = {image_id: i for i, image_id in enumerate(ids)}
-    kept = [i for i, image_id in enumerate(table["image_id"].to_pylist()) if image_id in place]
-    old_EC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in findings])[kept]
-    now = [place[table["image_id"][i].as_py()] for i in kept]
+    earlier = ScanRows.of(table["image_id"])
+    judged_again = earlier.among(ScanRows.of(ids))
+    old_EC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in findings])[judged_again]
+    now = ScanRows.of(ids).positions(earlier.keep(judged_again))
     drop, beyond_chance = auroc_drop(old_EC, prob_EC[now], class_E[now], [group_E[i] for i in now], allowed, rng)
     if beyond_chance:
         log.warning("calibration AUROC fell by %.3f on the same %d scans: rolled back", drop, len(now))
@@ -58,8 +70,8 @@ def carry_over(before: Path, folder: Path, expert_ids: list[str], open_classes: 
     """
     table = PSEUDO.read(before)
     still_open = pc.is_in(table["finding"], value_set=pa.array(open_classes, pa.string()))
-    place = table.column_names.index("admitted")
-    table = table.set_column(place, PSEUDO.schema.field("admitted"), pc.and_(table["admitted"], still_open))
+    column = table.column_names.index("admitted")
+    table = table.set_column(column, PSEUDO.schema.field("admitted"), pc.and_(table["admitted"], still_open))
     answered = pc.is_in(table["image_id"], value_set=pa.array(expert_ids, pa.string()))
     PSEUDO.write(folder, table.filter(pc.invert(answered)))
     write_parquet(folder / OOF, pq.read_table(before / OOF))

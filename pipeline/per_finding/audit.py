@@ -4,7 +4,6 @@ from typing import Any
 
 from pipeline.audit import overrides, stage
 from pipeline.audit.check import judged
-from pipeline.audit.off_lung_features import FILE as PIXELS
 from pipeline.per_finding import parts as per_finding_parts
 from pipeline.per_finding.merge import merged_audit
 from pipeline.runtime import finding_folders
@@ -29,7 +28,6 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
     for number, (finding, part) in enumerate(parts.items()):
         ctx.progress("audit of findings", number, len(parts))
         found[finding] = stage.examine(part, phase)
-        per_finding_parts.hand_up(part.folder, PIXELS)  # what the pictures look like, no finding changes
         stage.write(part.folder, found[finding])
     return judged(merged_audit(found), overrides.read(ctx.folder))
 

@@ -25,7 +25,7 @@ def summarise(ctx: StageContext) -> None:
     """Write the run's `evaluation.json`: each finding's main numbers and where the rest is; none without a score."""
     found = {}
     for finding, part in finding_folders.parts_in(ctx.folder).items():
-        path = part / evidence_stage.FILE
+        path = part / run_files.EVALUATION
         if path.exists():
             one = json.loads(path.read_text("utf-8"))
             found[finding] = {
@@ -33,7 +33,7 @@ def summarise(ctx: StageContext) -> None:
                 "scope": one["scope"],
                 "overall": one["overall"],
             }
-    path = ctx.folder / evidence_stage.FILE
+    path = ctx.folder / run_files.EVALUATION
     if not found:
         path.unlink(missing_ok=True)
         return

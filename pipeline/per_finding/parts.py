@@ -1,7 +1,6 @@
-"""The folder of each finding: links to what all findings share, projections of labels and queues."""
+"""The folder of each finding: its configuration, projections of labels and queues."""
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,41 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embeddings import backbones
-from pipeline.audit.off_lung_features import FILE as PIXELS
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import CANNOT_TELL, REMARKS
-from pipeline.contracts.tables import LABELS, POOL_LABELS, QUEUE, Contract, write_text
+from pipeline.contracts.tables import LABELS, POOL_LABELS, QUEUE, Contract, write_bytes, write_text
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.classes import findings_of
-from pipeline.labels.journal import FILE as JOURNAL
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.finding_folders import FOLDER, INDEX, known_names
-
-# What no finding changes. A link to a file that is not there yet counts as none; a write through one would replace the
-# link and leave the run's own file alone.
-SHARED = (
-    "manifest.parquet",
-    "manifest_files.parquet",
-    "duplicates.parquet",
-    "splits.parquet",
-    "pretrain.json",
-    backbones.PRETRAINED,
-    "backbone.json",
-    "embeddings.npy",
-    "embeddings.parquet",
-    "embed_failures.parquet",
-    "clusters.parquet",
-    "neighbors.safetensors",
-    "features.npy",
-    "features.safetensors",
-    "overrides.json",
-    run_dir.STAGES_FILE,
-    run_dir.STATUS,
-    JOURNAL,
-    PIXELS,
-)
 
 
 def parts_of(ctx: StageContext) -> dict[str, StageContext]:
@@ -56,12 +28,12 @@ def parts_of(ctx: StageContext) -> dict[str, StageContext]:
     for finding, name in names.items():
         pool = ctx.config.pool.model_copy(update={"finding": finding})
         config = ctx.config.model_copy(update={"pool": pool})
-        part = replace(ctx, config=config, folder=ctx.folder / FOLDER / name)
+        part = replace(ctx, config=config, folder=ctx.folder / FOLDER / name, whole=ctx)
         part.folder.mkdir(parents=True, exist_ok=True)
+        _unlink_shared(part.folder)
         if not run_dir.has_config(part.folder, config):
             run_dir.write_config(part.folder, config)
-        for shared in SHARED:
-            _link(part.folder / shared, ctx.folder / shared)
+        _copy_environment(ctx.folder, part.folder)
         _write_pool_labels(ctx.folder, part.folder, finding)
         found[finding] = part
     rows = [{"finding": finding, "folder": part.folder.name} for finding, part in found.items()]
@@ -120,8 +92,7 @@ def _write_pool_labels(folder: Path, part: Path, finding: str) -> None:
     classes = pa.array([finding_line.class_of(line, finding) for line in lines.to_pylist()], pa.string())
     label = classes.take(pc.index_in(table["label"], value_set=lines).combine_chunks())
     mine = _with(table, POOL_LABELS, "label", label)
-    path = part / f"{POOL_LABELS.name}.parquet"
-    if not path.exists() or not POOL_LABELS.read(part).equals(mine):
+    if not (part / POOL_LABELS.file).exists() or not POOL_LABELS.read(part).equals(mine):
         POOL_LABELS.write(part, mine)
 
 
@@ -143,19 +114,15 @@ def _names(findings: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
     return {finding: names[finding] for finding in findings}
 
 
-def _link(path: Path, target: Path) -> None:
-    """Make `path` a relative link to `target`, whether that exists yet or not."""
-    wanted = os.path.relpath(target, path.parent)
-    if path.is_symlink() and str(path.readlink()) == wanted:
-        return
-    if path.exists() or path.is_symlink():
-        path.unlink()
-    path.symlink_to(wanted)
+def _copy_environment(run: Path, part: Path) -> None:
+    """Say of a finding what was said of its run: the version and machine that worked on it last."""
+    now = run / run_files.ENV
+    if now.exists() and now.read_bytes() != (part / run_files.ENV).read_bytes():
+        write_bytes(part / run_files.ENV, now.read_bytes())
 
 
-def hand_up(part: Path, name: str) -> None:
-    """Make a file that a finding's part has written the run's own, and a link to it of the part's."""
-    mine, shared = part / name, part.parent.parent / name
-    if mine.is_file() and not mine.is_symlink():
-        mine.replace(shared)
-        _link(mine, shared)
+def _unlink_shared(part: Path) -> None:
+    """Take away the links to the run's files that version 0.1 made here: `run_files` finds what they named."""
+    for path in part.iterdir():
+        if path.is_symlink() and path.name in run_files.SHARED:
+            path.unlink()

@@ -7,6 +7,7 @@ from pipeline import report
 from pipeline.contracts.errors import RunDirError
 from pipeline.contracts.tables import write_text
 from pipeline.labels.holdout import log_read
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.finding_folders import parts_in
 
@@ -54,8 +55,8 @@ def _overview(folder: Path) -> Path:
             "the findings of this run have no folders yet", where=folder, fix="go on with `cxr-ssl run --resume`"
         )
     found = gather.read(folder, folders)
-    page = folder / "report" / "index.html"
-    write_text(page.with_name("model_card.md"), model_card.card(found))
+    page = folder / run_files.REPORT
+    write_text(folder / run_files.MODEL_CARD, model_card.card(found))
     write_text(page, overview_page.html(found))
     if found.audit is not None:  # again: it has a page to lead back to now
         audit_page.build(folder, max_pixels=(found.config.get("pool") or {}).get("max_pixels") or MAX_PIXELS)

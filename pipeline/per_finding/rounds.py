@@ -1,11 +1,10 @@
-"""The loop of independent findings: one queue, one expert reading of all findings, one round of learning for each."""
+"""The rounds of independent findings: one queue, one expert reading of all findings, one question for each."""
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import chain, zip_longest
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,10 @@ from pipeline.labels.training_labels import Heard
 from pipeline.per_finding import audit as audits
 from pipeline.per_finding import parts
 from pipeline.per_finding.merge import merged_row
-from pipeline.rounds import round_outputs
-from pipeline.rounds.loop import Loop, run_loop, tell
+from pipeline.rounds import loop, question, round_outputs
+from pipeline.rounds.question import Question, tell
+from pipeline.rounds.run_scans import Dataset
+from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.selection.draw import Proposals
 
@@ -36,69 +37,67 @@ def run(ctx: StageContext) -> dict[str, Any]:
     Raises:
         WaitingForLabels: when a queue is not answered yet.
     """
-    return run_loop(SharedLoop(ctx))
+    data = Dataset.open(ctx)
+    questions = {
+        finding: Question(part, Dataset.open(part), heard, of_what=f", {finding}")
+        for finding, part in parts.parts_of(ctx).items()
+    }
+    learning = Findings(ctx, data, questions)
+    learning.catch_up()
+    return loop.run_rounds(ctx, data, learning)
 
 
-class PartLoop(Loop):
-    """The rounds of one finding.
+def heard(part: StageContext, findings: tuple[str, ...], round_index: int) -> Heard:
+    """What the experts have said of one finding; whether a scan is any good their readings as a whole decide."""
+    of_finding = question.hear(part, findings, round_index)
+    rejected = verdicts.rejections(label_table.read(run_files.home(part.folder)), round_index)
+    return replace(of_finding, rejected={i: why for i, why in of_finding.rejected.items() if i in rejected})
+
+
+class Findings:
+    """What a run of independent findings learns: every finding by itself, from its part of the answers.
+
+    What all findings learn together (a network they share, say) has its place at the head of `learn`, before each
+    learns for itself.
 
     Args:
-        ctx: Of the finding's folder.
-        finding: Its name.
-        whole: Folder of the run.
+        ctx: Of the run.
+        data: The run's scans.
+        questions: The question of each finding, in its folder.
     """
 
-    def __init__(self, ctx: StageContext, finding: str, whole: Path) -> None:
-        super().__init__(ctx, f", {finding}")
-        self.whole = whole
+    def __init__(self, ctx: StageContext, data: Dataset, questions: Mapping[str, Question]) -> None:
+        self.ctx, self.data, self.questions = ctx, data, questions
+        self._projected: str | None = None
 
-    def heard(self, round_index: int) -> Heard:
-        """What the experts have said of the finding; whether a scan is any good their readings as a whole decide."""
-        found = super().heard(round_index)
-        rejected = verdicts.rejections(label_table.read(self.whole), round_index)
-        return replace(found, rejected={i: why for i, why in found.rejected.items() if i in rejected})
-
-    def settled(self, round_index: int) -> set[str]:
-        """Scans of which the finding is known, or a round has proposed something."""
-        classes = verdicts.expert_classes(label_table.read(self.ctx.folder), self.data.findings)
-        return {i for i, known in classes.items() if known is not None} | set(self.proposals(round_index).finding)
-
-
-class SharedLoop(Loop):
-    """One run's rounds, learned finding by finding."""
-
-    def __init__(self, ctx: StageContext) -> None:
-        super().__init__(ctx)
-        self.parts = {name: PartLoop(part, name, ctx.folder) for name, part in parts.parts_of(ctx).items()}
-        for finding, part in self.parts.items():
-            self._catch_up(finding, part)
-
-    def _catch_up(self, finding: str, part: PartLoop) -> None:
+    def catch_up(self) -> None:
         """A finding that was added later has proposed nothing in the rounds before."""
-        queues = [path.parent for path in sorted((self.ctx.folder / "rounds").glob("*/queue.parquet"))]
-        missed = [path for path in queues if not (part.ctx.folder / "rounds" / path.name / "queue.parquet").exists()]
-        for path in missed:
-            parts.write_queue(part.ctx.folder / "rounds" / path.name, QUEUE.read(path), {})
-        if missed and not self.ctx.config.oracle:
-            log.warning(
-                "%s was added after %d rounds: scans that people have read are not asked for again, of the holdout "
-                "neither; what the pool itself says of it counts",
-                finding,
-                len(missed),
-            )
+        drawn = run_files.drawn_rounds(self.ctx.folder)
+        for finding, asked in self.questions.items():
+            missed = sorted({*drawn} - {*run_files.drawn_rounds(asked.ctx.folder)})
+            for round_index in missed:
+                queue = QUEUE.read(self.ctx.round_folder(round_index))
+                parts.write_queue(asked.ctx.round_folder(round_index), queue, {})
+            if missed and not self.ctx.config.oracle:
+                log.warning(
+                    "%s was added after %d rounds: scans that people have read are not asked for again, of the holdout "
+                    "neither; what the pool itself says of it counts",
+                    finding,
+                    len(missed),
+                )
 
     def learn(self, round_index: int, clock: dict[str, float]) -> None:
         """Learn every finding from its part of the answers; leaves the round's row and predictions."""
         self._project()
         rows = {}
-        path = self.ctx.round_folder(round_index) / "metrics.json"
+        path = self.ctx.round_folder(round_index) / run_files.ROW
         before = path.read_text("utf-8") if path.exists() else None
         path.unlink(missing_ok=True)  # until all findings have learned, the round counts as not finished
-        for number, (finding, part) in enumerate(self.parts.items()):
-            self.ctx.progress("findings", number, len(self.parts))
-            self._learn_one(part, round_index)
-            mine = part.ctx.round_folder(round_index) / "metrics.json"
-            rows[finding] = json.loads(mine.read_text("utf-8"))
+        for number, (finding, asked) in enumerate(self.questions.items()):
+            self.ctx.progress("findings", number, len(self.questions))
+            self._learn_one(finding, asked, round_index)
+            row_of_finding = asked.ctx.round_folder(round_index) / run_files.ROW
+            rows[finding] = json.loads(row_of_finding.read_text("utf-8"))
         if not self.ctx.config.oracle:
             audits.conclude(self.ctx)  # each finding was audited again with the new labels
         row = merged_row(round_index, self._num_read(round_index), rows)
@@ -110,45 +109,45 @@ class SharedLoop(Loop):
             write_text(path, json.dumps(row | {"seconds": seconds}))
             tell(round_index, ", mean of the findings", row)
 
-    def _learn_one(self, part: PartLoop, round_index: int) -> None:
+    def _learn_one(self, finding: str, asked: Question, round_index: int) -> None:
         """Learn one finding.
 
         Raises:
             AuditBlocked: its audit blocks; the run's own audit says so too.
         """
         try:
-            part.learn(round_index, {})
+            asked.learn(round_index, {})
         except AuditBlocked as blocked:
             audits.conclude(self.ctx)
-            where = self.ctx.folder / "report" / "audit.html"
-            raise AuditBlocked(f"{part.of_what.strip(', ')}: {blocked.what}", where=where) from blocked
-        part.write_metrics()
+            where = self.ctx.folder / run_files.AUDIT_PAGE
+            raise AuditBlocked(f"{finding}: {blocked.what}", where=where) from blocked
+        round_outputs.write_metrics(asked.ctx)
 
     def publish(self) -> None:
         """Make the last finished round the run's, of each finding and of all."""
         self._project()
-        for part in self.parts.values():
-            part.publish()
-        self.write_metrics()
-        num_finished = len(self.finished())
+        for asked in self.questions.values():
+            asked.publish()
+        num_finished = round_outputs.write_metrics(self.ctx)
         if num_finished:
-            latest = self.ctx.round_folder(num_finished) / "predictions.parquet"
-            write_bytes(self.ctx.folder / "predictions.parquet", latest.read_bytes())
+            latest = self.ctx.round_folder(num_finished) / PREDICTIONS.file
+            write_bytes(self.ctx.folder / PREDICTIONS.file, latest.read_bytes())
             label_table.replace_pseudo_values(self.ctx.folder, self._pseudo_rows())
         table = label_table.read(self.ctx.folder)
-        agreement_report.save_counts(self.ctx.folder, table, len(parts.disagreements(table, list(self.parts))))
+        num_disputed = len(parts.disagreements(table, list(self.questions)))
+        agreement_report.save_counts(self.ctx.folder, table, num_disputed)
 
     def proposals(self, round_index: int) -> Proposals:
         """Scans that have a proposal of some finding, and those of which no finding is left open."""
         self._project()
-        found = [set(part.proposals(round_index).finding) for part in self.parts.values()]
-        settled = set.intersection(*(part.settled(round_index) for part in self.parts.values()))
-        return Proposals(dict.fromkeys(sorted(set().union(*found))), frozenset(settled))
+        proposed = {finding: set(asked.proposals(round_index).finding) for finding, asked in self.questions.items()}
+        settled = set.intersection(*(ids | self._known(finding) for finding, ids in proposed.items()))
+        return Proposals(dict.fromkeys(sorted(set().union(*proposed.values()))), frozenset(settled))
 
-    def second_looks(self, round_index: int, table: pa.Table, num: int) -> list[tuple[str, str]]:
+    def second_looks(self, round_index: int, num: int) -> list[tuple[str, str]]:
         """Scans that some finding wants looked at again; the findings take turns."""
         self._project()
-        looks = [part.second_looks(round_index, label_table.read(part.ctx.folder), num) for part in self.parts.values()]
+        looks = [asked.second_looks(round_index, num) for asked in self.questions.values()]
         turns: Iterable[tuple[str, str] | None] = chain.from_iterable(zip_longest(*looks))
         chosen: dict[str, str] = {}
         for look in turns:
@@ -156,16 +155,31 @@ class SharedLoop(Loop):
                 chosen.setdefault(*look)
         return list(chosen.items())
 
-    def _keep(self, round_index: int, queue: pa.Table) -> None:
-        for part in self.parts.values():  # before the run's own: what is proposed is frozen before anybody is asked
-            proposed = {i: str(finding) for i, finding in part.proposals(round_index - 1).finding.items()}
-            parts.write_queue(part.ctx.round_folder(round_index), queue, proposed)
-        super()._keep(round_index, queue)
+    def keep(self, round_index: int, queue: pa.Table) -> None:
+        """Write a queue that was drawn, each finding's copy first: what is proposed is frozen before anybody is asked.
+
+        From now on it stays.
+        """
+        for asked in self.questions.values():
+            proposed = {i: str(finding) for i, finding in asked.proposals(round_index - 1).finding.items()}
+            parts.write_queue(asked.ctx.round_folder(round_index), queue, proposed)
+        QUEUE.write(self.ctx.round_folder(round_index), queue)
 
     def _project(self) -> None:
+        """Bring the findings' label tables up to date, where the run's has changed since."""
+        content = run_dir.file_hash(self.ctx.folder / LABELS.file)
+        if content == self._projected:
+            return
         table = label_table.read(self.ctx.folder)
-        for finding, part in self.parts.items():
-            parts.write_labels(part.ctx.folder, table, finding)
+        for finding, asked in self.questions.items():
+            parts.write_labels(asked.ctx.folder, table, finding)
+        self._projected = content
+
+    def _known(self, finding: str) -> set[str]:
+        """Scans of which experts have said whether they show a finding."""
+        asked = self.questions[finding]
+        classes = verdicts.expert_classes(label_table.read(asked.ctx.folder), asked.data.findings)
+        return {image_id for image_id, known in classes.items() if known is not None}
 
     def _num_read(self, round_index: int) -> int:
         """Training scans of which experts have said something about a finding."""
@@ -177,18 +191,18 @@ class SharedLoop(Loop):
 
     def _write_predictions(self, round_index: int) -> None:
         """The round's predictions of all findings side by side; NaN of one that has no classifier yet."""
-        ids = pa.array(self.data.ids_N, pa.string())
-        prob_N = {finding: np.full(len(ids), np.nan, np.float32) for finding in self.parts}
-        said_N = {finding: np.full(len(ids), finding_line.UNKNOWN) for finding in self.parts}
-        for finding, part in self.parts.items():
-            folder = part.ctx.round_folder(round_index)
-            if not (folder / "predictions.parquet").exists():
+        ids = self.data.scans_N.image_id
+        prob_N = {finding: np.full(len(ids), np.nan, np.float32) for finding in self.questions}
+        said_N = {finding: np.full(len(ids), finding_line.UNKNOWN) for finding in self.questions}
+        for finding, asked in self.questions.items():
+            folder = asked.ctx.round_folder(round_index)
+            if not (folder / PREDICTIONS.file).exists():
                 continue
             table = PREDICTIONS.read(folder)
             table = table.take(pc.index_in(ids, value_set=table["image_id"].combine_chunks()))
             prob_N[finding] = table[f"prob_{finding}"].to_numpy()
             said_N[finding] = pc.equal(table["predicted"], finding).to_numpy(zero_copy_only=False).astype(np.float64)
-        findings = tuple(self.parts)
+        findings = tuple(self.questions)
         lines = [
             finding_line.write(dict(zip(findings, of_scan, strict=True)), findings)
             for of_scan in zip(*said_N.values(), strict=True)
@@ -197,9 +211,9 @@ class SharedLoop(Loop):
 
     def _pseudo_rows(self) -> pa.Table:
         """The pseudo-labels of the findings as rows of the run's label table: value 1 or 0 of that finding."""
-        found = [LABELS.empty()]
-        for finding, part in self.parts.items():
-            table = label_table.read(part.ctx.folder)
-            mine = pc.and_(pc.equal(table["origin"], "pseudo"), pc.equal(table["finding"], finding))
-            found.append(table.filter(mine))
-        return pa.concat_tables(found)
+        rows = [LABELS.empty()]
+        for finding, asked in self.questions.items():
+            table = label_table.read(asked.ctx.folder)
+            of_finding = pc.and_(pc.equal(table["origin"], "pseudo"), pc.equal(table["finding"], finding))
+            rows.append(table.filter(of_finding))
+        return pa.concat_tables(rows)

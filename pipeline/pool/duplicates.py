@@ -21,6 +21,7 @@ from pipeline.pool import hash_pairs
 from pipeline.pool.hash_pairs import Pairs
 from pipeline.pool.picture_hash import NUM_BYTES
 from pipeline.pool.pixel_pairs import SIDE_PX, same_picture
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import Engine
 
@@ -45,7 +46,7 @@ class PairShard:
 
 def run(ctx: StageContext) -> dict[str, int]:
     """Write `duplicates` from `manifest`."""
-    manifest = MANIFEST.read(ctx.folder)
+    manifest = run_files.read(ctx.folder, MANIFEST)
     usable = np.flatnonzero(np.asarray(pc.equal(manifest["status"], "ok")))
     firsts, same_bytes = exact_links(manifest, usable)
     near, num_candidates = near_links(ctx, manifest, firsts)

@@ -20,12 +20,12 @@ from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, QUEUE, write_parquet
 from pipeline.pool import picture_hash
 from pipeline.pool.sources import Pool, open_pool
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
 
 _log = logging.getLogger(__name__)
 
 SHARD_SIZE = 256  # scans a task: some tenths of a second of work, so that few workers stay busy to the end
-FILES = "manifest_files.parquet"  # what was read of each file, so that it is read once
 _SAVE_EVERY_SHARDS = 100
 _NUM_HEX = 16
 _OF_THE_FILE = ("sha256", "phash", "picture_hash", "width_px", "height_px", "bit_depth", "format")
@@ -98,14 +98,14 @@ def _refuse_other_pool(folder: Path, manifest: pa.Table) -> None:
         RunDirError: before anything of the run is overwritten.
     """
     ids = manifest["image_id"].combine_chunks()
-    for path in sorted((folder / "rounds").glob("*/queue.parquet")):
-        queued = QUEUE.read(path.parent)["image_id"]
+    for place in (run_files.round_folder(folder, r) for r in run_files.drawn_rounds(folder)):
+        queued = QUEUE.read(place)["image_id"]
         gone = queued.filter(pc.invert(pc.is_in(queued, value_set=ids)))
         if len(gone):
             raise RunDirError(
                 f"{len(gone)} scans that this run has queued are not in the pool",
                 value=gone[0].as_py(),
-                where=path,
+                where=place / QUEUE.file,
                 fix="give the pool of before (it may have grown), or start a new run with another --out",
             )
 
@@ -149,7 +149,7 @@ def _stamps(uris: Sequence[str]) -> list[str | None]:
 
 
 def _read_before(folder: Path, paths: Sequence[str], stamps: Sequence[str | None]) -> list[dict[str, Any] | None]:
-    path = folder / FILES
+    path = folder / run_files.SCANS_READ
     if not path.exists():
         return [None] * len(stamps)
     table = pq.read_table(path)
@@ -164,7 +164,8 @@ def _keep(folder: Path, rows: Sequence[dict[str, Any] | None], stamps: Sequence[
         for row, stamp in zip(rows, stamps, strict=True)
         if row is not None and stamp is not None
     ]
-    write_parquet(folder / FILES, pa.Table.from_pylist(kept, schema=_READ.append(pa.field("stamp", pa.string()))))
+    schema = _READ.append(pa.field("stamp", pa.string()))
+    write_parquet(folder / run_files.SCANS_READ, pa.Table.from_pylist(kept, schema=schema))
 
 
 def read_shard(shard: Shard) -> pa.Table:

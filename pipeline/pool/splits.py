@@ -20,6 +20,7 @@ from pipeline.contracts.config import SplitsConfig
 from pipeline.contracts.errors import ContractError, InputError
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
 from pipeline.pool.vocabulary import HOLDOUT_NAMES, SPLIT_NAMES
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def run(ctx: StageContext) -> dict[str, int]:
     Raises:
         InputError: the pool's split has unknown names, or one side would be empty.
     """
-    manifest, duplicates = MANIFEST.read(ctx.folder), DUPLICATES.read(ctx.folder)
+    manifest, duplicates = run_files.read(ctx.folder, MANIFEST), run_files.read(ctx.folder, DUPLICATES)
     pool_split = POOL_LABELS.read(ctx.folder)["pool_split"]
     config = ctx.config.splits
     own = uses_own_split(config, pool_split)
@@ -45,9 +46,9 @@ def run(ctx: StageContext) -> dict[str, int]:
         table = by_pool(manifest, duplicates, pool_split)
     else:
         table = by_hash(manifest, duplicates, config, POOL_LABELS.read(ctx.folder)["label"])
-    begun = (ctx.folder / "rounds").exists()  # before that nobody has been trained on, and any split may be drawn
-    if begun and not own and config.holdout_source is None and (ctx.folder / f"{SPLIT_TABLE.name}.parquet").exists():
-        table = keep_sealed(table, SPLIT_TABLE.read(ctx.folder))
+    begun = run_files.has_rounds(ctx.folder)  # before that nobody has been trained on, and any split may be drawn
+    if begun and not own and config.holdout_source is None and run_files.path(ctx.folder, SPLIT_TABLE.file).exists():
+        table = keep_sealed(table, run_files.read(ctx.folder, SPLIT_TABLE))
     counts = _counted(table, own)
     assert_no_leak(table, manifest, duplicates)
     SPLIT_TABLE.write(ctx.folder, table)

@@ -4,8 +4,6 @@ from pipeline.report import checklists
 from pipeline.report.gather import RunData
 from pipeline.report.page_env import environment
 
-PAGE = "checklists.html"
-
 
 def html(run: RunData) -> str:
     """The page as text."""

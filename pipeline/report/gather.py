@@ -15,16 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
-from embeddings import backbones
 from pipeline.audit import page_data
 from pipeline.audit.page_data import AuditData
 from pipeline.contracts import tables as contracts_tables
 from pipeline.contracts.errors import RunDirError
 from pipeline.labels import verdicts
-from pipeline.labels.agreement_report import AGREEMENT
-from pipeline.labels.holdout import ACCESS_LOG
 from pipeline.pages.wording import is_negative, known
 from pipeline.report import counts
+from pipeline.runtime import run_files
 from pipeline.runtime.finding_folders import whole_of
 
 Row = dict[str, Any]
@@ -158,17 +156,18 @@ def gather(folder: Path) -> RunData:
     Raises:
         RunDirError: `folder` holds no run.
     """
-    if not any((folder / name).is_file() for name in ("manifest.parquet", "metrics.jsonl", "resolved.yaml")):
+    needed = (contracts_tables.MANIFEST.file, run_files.METRICS, run_files.RESOLVED)
+    if not any(run_files.path(folder, name).is_file() for name in needed):
         raise RunDirError("no run was found", where=folder, fix="give the folder that `cxr-ssl run --out` wrote")
     tables = {
-        c.name: _table(folder / f"{c.name}.parquet", c)
+        c.name: _table(run_files.path(folder, c.file), c)
         for c in contracts_tables.CONTRACTS
         if c.name not in ("queue", "pseudo")
     }
     queues = _queue_tables(folder)
-    config_file = folder / "resolved.yaml"
+    config_file = folder / run_files.RESOLVED
     config_text = config_file.read_text("utf-8") if config_file.is_file() else ""
-    rounds = _lines(folder / "metrics.jsonl")
+    rounds = _lines(folder / run_files.METRICS)
     findings = _findings(tables["predictions"], rounds)
     holdout = _holdout(tables, findings)
     describe = _Describe(tables, queues, holdout, _answers(tables["labels"], findings))
@@ -186,20 +185,20 @@ def gather(folder: Path) -> RunData:
         folder=folder,
         config=YAML(typ="safe", pure=True).load(config_text) or {},
         config_text=config_text,
-        env=_json(folder / "env.json") or {},
-        status=_json(folder / "status.json") or {},
+        env=_json(folder / run_files.ENV) or {},
+        status=_json(run_files.path(folder, run_files.STATUS)) or {},
         rounds=rounds,
-        reference=_lines(folder / "reference.jsonl"),
-        stages=(_json(folder / "stages.json") or {}).get("stages", []),
+        reference=_lines(folder / run_files.REFERENCE),
+        stages=(_json(run_files.path(folder, run_files.STAGES)) or {}).get("stages", []),
         training=_training(folder),
-        audit=page_data.read(folder) if (folder / page_data.AUDIT_FILE).is_file() else None,
-        evaluation=_json(folder / "evaluation.json"),
-        comparison=_json(folder / "comparison.json"),
-        external={p.parent.name: _json(p) for p in sorted((folder / "external").glob("*/evaluation.json"))},
-        access=_read_lines(folder / ACCESS_LOG),
-        annotators=_json(folder / AGREEMENT) or {},
-        backbone=_json(folder / "backbone.json") or {},
-        pretraining=_read_lines(folder / backbones.PRETRAINED / "history.jsonl"),
+        audit=page_data.read(folder) if (folder / run_files.AUDIT).is_file() else None,
+        evaluation=_json(folder / run_files.EVALUATION),
+        comparison=_json(folder / run_files.COMPARISON),
+        external=_external(folder),
+        access=_read_lines(folder / run_files.HOLDOUT_READS),
+        annotators=_json(folder / run_files.AGREEMENT) or {},
+        backbone=_json(run_files.path(folder, run_files.BACKBONE)) or {},
+        pretraining=_read_lines(run_files.path(folder, run_files.PRETRAINED_HISTORY)),
         sides=counts.sides(tables),
         findings=findings,
         flow=counts.flow(tables, queues),
@@ -233,15 +232,21 @@ def _table(path: Path, contract: contracts_tables.Contract) -> pa.Table:
 
 
 def _queue_tables(folder: Path) -> dict[int, pa.Table]:
-    found = sorted((folder / "rounds").glob("*/queue.parquet"))
     return {
-        int(p.parent.name): _table(p, contracts_tables.QUEUE).sort_by("rank") for p in found if p.parent.name.isdigit()
+        round_index: contracts_tables.QUEUE.read(run_files.round_folder(folder, round_index)).sort_by("rank")
+        for round_index in run_files.drawn_rounds(folder)
     }
 
 
+def _external(folder: Path) -> dict[str, Row]:
+    """Name of every other pool the run was tested on, and what came of it."""
+    found = sorted((folder / run_files.EXTERNAL).glob(f"*/{run_files.EVALUATION}"))
+    return {path.parent.name: _json(path) for path in found}
+
+
 def _training(folder: Path) -> dict[int, Row]:
-    found = sorted((folder / "rounds").glob("*/model/training.json"))
-    return {int(p.parts[-3]): _json(p) for p in found if p.parts[-3].isdigit()}
+    name = f"{run_files.MODEL}/{run_files.TRAINING}"
+    return {r: _json(run_files.round_folder(folder, r) / name) for r in run_files.rounds_with(folder, name)}
 
 
 def _findings(predictions: pa.Table, rounds: list[Row]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pipeline.report.gather import RunData, gather
 from pipeline.report.methods import methods
 from pipeline.report.model_card import model_card
 from pipeline.report.page_env import environment
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
 STAGE = "report"
@@ -47,10 +48,10 @@ def build(folder: Path, *, progress: Progress | None = None) -> Path:
     """
     folder = Path(folder)
     data = gather(folder)
-    page = folder / "report" / "index.html"
-    write_text(page.with_name("model_card.md"), model_card(data))
+    page = folder / run_files.REPORT
+    write_text(folder / run_files.MODEL_CARD, model_card(data))
     write_text(page, html(data, progress))
-    write_text(page.with_name(checklist_page.PAGE), checklist_page.html(data))
+    write_text(folder / run_files.CHECKLISTS, checklist_page.html(data))
     if data.audit is not None:
         audit_page.build(folder, max_pixels=_max_pixels(data))
     return page

@@ -1,12 +1,12 @@
-"""What a round leaves: a classifier, pseudo-labels, predictions and one row of metrics."""
+"""A round of learning: from the answers so far to a classifier, pseudo-labels, predictions and a row of metrics."""
 
 import json
 import logging
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.audit import stage
-from pipeline.contracts.tables import POOL_LABELS, QUEUE
+from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.training_labels import Heard
 from pipeline.learn import pseudo_labels, rollback, self_training
 from pipeline.learn.adapt import Adapter
 from pipeline.learn.classifier import Classifier
+from pipeline.learn.material import Material
 from pipeline.learn.self_training import Learned
 from pipeline.rounds import holdout_score
 from pipeline.rounds.round_outputs import (
@@ -35,7 +36,6 @@ from pipeline.rounds.round_outputs import (
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
-from pipeline.runtime.finding_folders import whole_of
 from pipeline.selection import draw
 
 # N scans with a vector, E expert-labelled, C findings
@@ -59,57 +59,50 @@ def learn_round(
         heard: What experts have said up to this round.
         clock: Seconds of each step are added here.
     """
-    folder, config = ctx.round_folder(round_index), ctx.config
-    material, ids = data.material(heard, _uniform(ctx, round_index))
+    config = ctx.config
+    material = data.material(heard, _uniform(ctx, round_index))
     certificates = pseudo_labels.certificates(
         ctx.folder, heard.answers, data.findings, config.pseudo, round_index, config.rounds.num, data.group
     )
     row: dict[str, Any] = {
         "num_expert": len(material.expert_E),
         "gate": config.pseudo.gate,
-        "certificates": {name: asdict(found) for name, found in certificates.items()},
+        "certificates": {name: asdict(certificate) for name, certificate in certificates.items()},
         "pseudo_precision_certified": certified_bound(certificates),
     }
     reason = cannot_learn(material.class_E, material.group_E)
     if reason:
         log.warning("round %d: no classifier yet, %s", round_index, reason)
-        for stale in ("pseudo.parquet", "predictions.parquet", run_files.OOF):
-            (folder / stale).unlink(missing_ok=True)
-        shutil.rmtree(folder / "model", ignore_errors=True)
+        _remove_classifier(ctx.round_folder(round_index))
         return row | nothing_learned(data.findings)
     with timed(clock, "audit"):
         stage.recheck(ctx)
-    admitted = pseudo_labels.open_classes(config.pseudo.gate, data.findings, certificates)
+    admitted_C = pseudo_labels.open_classes(config.pseudo.gate, data.findings, certificates)
+    return row | _learn(ctx, data, round_index, material, heard, admitted_C, clock)
+
+
+def _learn(
+    ctx: StageContext,
+    data: Dataset,
+    round_index: int,
+    material: Material,
+    heard: Heard,
+    admitted_C: Sequence[bool],
+    clock: dict[str, float],
+) -> dict[str, Any]:
+    """Learn, write the round's files, and return the fields of its row that speak of the model."""
+    before, folder = ctx.round_folder(round_index - 1), ctx.round_folder(round_index)
     with timed(clock, "train"):
         rng = ctx.rng("learn", round_index)
         adapter = adapter_of(ctx, data, round_index, heard.answers, folder)
-        learned = self_training.learn(material, config, ctx.engine, len(data.findings), admitted, rng, adapter)
+        learned = self_training.learn(material, ctx.config, ctx.engine, len(data.findings), admitted_C, rng, adapter)
         model = classifier(ctx, data, learned)
         oof_prob_EC = model.probabilities(learned.oof_logit_EC)
-    before = ctx.round_folder(round_index - 1)
     with timed(clock, "pseudo"):
-        rolled_back = rollback.is_worse(
-            before,
-            ids,
-            oof_prob_EC,
-            material.class_E,
-            list(material.group_E),
-            data.findings,
-            config.pseudo.rollback_auroc,
-            ctx.rng("rollback", round_index),
-        )
+        rolled_back = _write_pseudo_labels(ctx, data, round_index, material, learned, oof_prob_EC, admitted_C)
+        row = pseudo_row(ctx, data, round_index, learned)
         if rolled_back:
-            rollback.carry_over(
-                before, folder, ids, [f for f, open_ in zip(data.findings, admitted, strict=True) if open_]
-            )
-        else:
-            rollback.save_oof(folder, ids, oof_prob_EC, data.findings)
-            pseudo_labels.save(
-                folder, data.ids_N[learned.open_T], learned.decisions, learned.threshold_C, data.findings
-            )
-        row |= pseudo_row(ctx, data, round_index, learned)
-        if rolled_back:
-            earlier = json.loads((before / "metrics.json").read_text("utf-8"))
+            earlier = json.loads((before / run_files.ROW).read_text("utf-8"))
             row |= {name: earlier[name] for name in OF_THE_MODEL}
     if rolled_back:
         prob_NC, predicted_N = predictions(before, data)
@@ -120,7 +113,7 @@ def learn_round(
         row["flip_rate"] = flip_rate(before, data, predicted_N)
         row["holdout"] = holdout_score.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
     row |= {"calibration_auroc": rollback.oof_auroc(oof_prob_EC, material.class_E), "rolled_back": rolled_back}
-    save_model(ctx, round_index, model, learned, row)
+    save_model(ctx, round_index, model, learned, row | {"num_expert": len(material.expert_E)})
     names = [data.findings[c] for c in predicted_N]
     write_predictions(ctx, data, round_index, names, dict(zip(data.findings, prob_NC.T, strict=True)))
     if adapter is not None:
@@ -128,11 +121,54 @@ def learn_round(
     return row
 
 
+def _write_pseudo_labels(
+    ctx: StageContext,
+    data: Dataset,
+    round_index: int,
+    material: Material,
+    learned: Learned,
+    oof_prob_EC: np.ndarray,
+    admitted_C: Sequence[bool],
+) -> bool:
+    """Write the round's pseudo-labels and out-of-fold probabilities, or carry over those of the round before.
+
+    Returns:
+        Whether the round was rolled back: its classifier is worse than the one before, beyond chance.
+    """
+    before, folder = ctx.round_folder(round_index - 1), ctx.round_folder(round_index)
+    ids = material.expert_E.image_id.to_pylist()
+    rolled_back = rollback.is_worse(
+        before,
+        ids,
+        oof_prob_EC,
+        material.class_E,
+        list(material.group_E),
+        data.findings,
+        ctx.config.pseudo.rollback_auroc,
+        ctx.rng("rollback", round_index),
+    )
+    if rolled_back:
+        admitted = [finding for finding, is_open in zip(data.findings, admitted_C, strict=True) if is_open]
+        rollback.carry_over(before, folder, ids, admitted)
+    else:
+        rollback.save_oof(folder, ids, oof_prob_EC, data.findings)
+        threshold_C = learned.acceptance.threshold_C
+        pseudo_labels.save(folder, learned.open_O, learned.decisions, threshold_C, data.findings)
+    return rolled_back
+
+
+def _remove_classifier(folder: Path) -> None:
+    """A round that learns nothing keeps nothing of an earlier attempt."""
+    for name in (PSEUDO.file, PREDICTIONS.file, run_files.OOF):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / run_files.MODEL, ignore_errors=True)
+
+
 def adapter_of(
     ctx: StageContext, data: Dataset, round_index: int, answered: Collection[str], folder: Path
 ) -> Adapter | None:
-    """What trains the network in this round; None where the backbone stays as it is."""
-    return Adapter(ctx, data.ids_N, folder / "network") if adapts(ctx, round_index, answered) else None
+    """The trainer of this round's networks; None where the backbone stays as it is."""
+    return Adapter(ctx, data.scans_N, folder / run_files.NETWORK_FITS) if adapts(ctx, round_index, answered) else None
 
 
 def adapts(ctx: StageContext, round_index: int, answered: Collection[str]) -> bool:
@@ -140,11 +176,9 @@ def adapts(ctx: StageContext, round_index: int, answered: Collection[str]) -> bo
     train = ctx.config.train
     if train.adapt == "head" or train.adapt_rounds == "all" or round_index >= ctx.config.rounds.num:
         return train.adapt != "head"
-    whole = whole_of(ctx.folder)
-    if whole is not None:  # a finding's part of a run: what is left to ask is the run's matter
-        pool = ctx.config.pool.model_copy(update={"finding": None})
-        ctx = replace(ctx, folder=whole, config=ctx.config.model_copy(update={"pool": pool}))
-        answered = verdicts.read_whole(label_table.read(whole))
+    if ctx.whole is not None:  # what is left to ask is the run's matter
+        ctx = ctx.whole
+        answered = verdicts.read_whole(label_table.read(ctx.folder))
     return not draw.selection_pool(ctx, set(answered)).candidate_N.any()
 
 
@@ -166,17 +200,19 @@ def timed(clock: dict[str, float], name: str) -> Iterator[None]:
 
 
 def _uniform(ctx: StageContext, round_index: int) -> set[str]:
-    found: set[str] = set()
+    """image_ids of the uniform slices of the queues so far."""
+    drawn: set[str] = set()
     for r in range(1, round_index + 1):
         queue = QUEUE.read(ctx.round_folder(r))
-        found |= set(queue.filter(pc.equal(queue["kind"], "uniform"))["image_id"].to_pylist())
+        drawn |= set(queue.filter(pc.equal(queue["kind"], "uniform"))["image_id"].to_pylist())
     if ctx.config.pool.finding is None or ctx.config.oracle:
-        return found
+        return drawn
     pool = POOL_LABELS.read(ctx.folder)  # drawn for another finding: this one was known, and is no sample of the open
-    return found - set(pool.filter(pc.is_valid(pool["label"]))["image_id"].to_pylist())
+    return drawn - set(pool.filter(pc.is_valid(pool["label"]))["image_id"].to_pylist())
 
 
 def classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier:
-    """The classifier of what was learned, at the configured operating point."""
-    weights_C = holdout_score.operating_weights(learned.prevalence_C, ctx.config.evaluate.operating_point)
-    return Classifier(learned.student, data.findings, learned.temperature, learned.prevalence_C, weights_C)
+    """The student as a classifier, at the configured operating point."""
+    prevalence_C = learned.acceptance.prevalence_C
+    weights_C = holdout_score.operating_weights(prevalence_C, ctx.config.evaluate.operating_point)
+    return Classifier(learned.student, data.findings, learned.temperature, prevalence_C, weights_C)

@@ -15,32 +15,30 @@ from pipeline.learn import self_training
 from pipeline.rounds import holdout_score
 from pipeline.rounds.learn_round import adapter_of, cannot_learn, classifier
 from pipeline.rounds.run_scans import Dataset
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.selection import draw
 from pipeline.selection.draw import Proposals
 
-FILE = "reference.jsonl"
 _Score = tuple[str | None, dict[str, Any] | None]
 
 
-def run(ctx: StageContext, drawn_in: StageContext | None = None) -> dict[str, Any]:
+def run(ctx: StageContext) -> dict[str, Any]:
     """Write `reference.jsonl`, one object a round like `metrics.jsonl`; nothing without an oracle.
 
-    Args:
-        ctx: The stage's context.
-        drawn_in: The whole run, where this is a finding's part of one: its scans are drawn, known or not.
+    For one finding of a run the scans of the whole run are drawn, whether the finding is known of them or not.
     """
-    path = ctx.folder / FILE
+    path = ctx.folder / run_files.REFERENCE
     if not (ctx.config.oracle and ctx.config.rounds.reference) or ctx.config.strategy.name == "random":
         path.unlink(missing_ok=True)
         return {"num_rounds": 0}
     data = Dataset.open(ctx)
     answers: dict[str, str | None] = {}
     rows: list[dict[str, Any]] = []
-    rounds = min(len(list((ctx.folder / "rounds").glob("*/metrics.json"))), ctx.config.rounds.num)
+    rounds = min(len(run_files.rounds_with(ctx.folder, run_files.ROW)), ctx.config.rounds.num)
     for round_index in range(1, rounds + 1):
         ctx.progress("reference", round_index - 1, rounds)
-        queue = draw.draw(drawn_in or ctx, round_index, set(answers), Proposals({}), strategy="random", holdout=[])
+        queue = draw.draw(ctx.whole or ctx, round_index, set(answers), Proposals({}), strategy="random", holdout=[])
         given = oracle.answer(queue["image_id"].to_pylist(), data.pool_labels, round_index)
         answers |= {answer.image_id: answer.finding for answer in given}
         learner, holdout = _score(ctx, data, answers, round_index)
@@ -53,15 +51,16 @@ def run(ctx: StageContext, drawn_in: StageContext | None = None) -> dict[str, An
 
 def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], round_index: int) -> _Score:
     """What the classifier learned from, and its scores; None and None before there is one."""
-    material, _ = data.material(Heard(answers, answers, {}), set(answers))
+    material = data.material(Heard(answers, answers, {}), set(answers))
     if cannot_learn(material.class_E, material.group_E):
         return None, None
     admitted = [ctx.config.pseudo.gate == "estimated"] * len(data.findings)
     rng = ctx.rng("learn-reference", round_index)
-    adapter = adapter_of(ctx, data, round_index, answers, ctx.folder / "reference" / "network")
+    fits = ctx.folder / run_files.REFERENCE_FITS
+    adapter = adapter_of(ctx, data, round_index, answers, fits / run_files.NETWORK_FITS)
     learned = self_training.learn(material, ctx.config, ctx.engine, len(data.findings), admitted, rng, adapter)
     if adapter is not None:
-        shutil.rmtree(ctx.folder / "reference")
+        shutil.rmtree(fits)
     model = classifier(ctx, data, learned)
     prob_NC = model.probabilities(learned.student_logit_NC)
     predicted_N = model.classes(prob_NC)

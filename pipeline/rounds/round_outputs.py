@@ -1,4 +1,4 @@
-"""What a round leaves on disk: predictions, pseudo-labels, the model, one row of metrics; and how it is published."""
+"""A round on disk: predictions, pseudo-labels, the model, one row of metrics; and how it is published."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,11 @@ from pipeline.labels import label_table
 from pipeline.learn.classifier import Classifier, preprocessing
 from pipeline.learn.head import Head
 from pipeline.learn.network import Trained
+from pipeline.learn.scan_rows import ScanRows
 from pipeline.learn.self_training import Learned
 from pipeline.measures.certify import Certificate
 from pipeline.rounds.run_scans import Dataset
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import principal_components
 
@@ -31,16 +33,23 @@ OF_THE_MODEL = (
 )
 
 
+def write_metrics(ctx: StageContext) -> int:
+    """Write `metrics.jsonl`, one line a finished round; returns how many there are."""
+    rows = run_files.finished_rows(ctx.folder, ctx.config.rounds.num)
+    write_text(ctx.folder / run_files.METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+    return len(rows)
+
+
 def publish(ctx: StageContext, data: Dataset, round_index: int) -> None:
     """Make this round the run's latest: its predictions, and its pseudo-labels in the label store."""
     folder = ctx.round_folder(round_index)
-    latest, own = ctx.folder / "predictions.parquet", folder / "predictions.parquet"
+    latest, own = ctx.folder / PREDICTIONS.file, folder / PREDICTIONS.file
     if not own.exists():
         latest.unlink(missing_ok=True)
     elif not latest.exists() or latest.read_bytes() != own.read_bytes():
         write_bytes(latest, own.read_bytes())
-    found = PSEUDO.read(folder) if (folder / "pseudo.parquet").exists() else PSEUDO.empty()
-    admitted = found.filter(found["admitted"])
+    pseudo = PSEUDO.read(folder) if (folder / PSEUDO.file).exists() else PSEUDO.empty()
+    admitted = pseudo.filter(pseudo["admitted"])
     index = {finding: i for i, finding in enumerate(data.findings)}
     label_table.replace_pseudo(
         ctx.folder,
@@ -54,7 +63,7 @@ def publish(ctx: StageContext, data: Dataset, round_index: int) -> None:
 
 def save_model(ctx: StageContext, round_index: int, model: Classifier, learned: Learned, row: dict[str, Any]) -> None:
     """Write the round's classifier and its card into `model/`."""
-    path = ctx.folder / "backbone.json"
+    path = run_files.path(ctx.folder, run_files.BACKBONE)
     card = {name: row[name] for name in ("num_expert", "num_pseudo", "rolled_back")}
     card |= {
         "round": round_index,
@@ -62,12 +71,12 @@ def save_model(ctx: StageContext, round_index: int, model: Classifier, learned: 
         "backbone": json.loads(path.read_text("utf-8")) if path.exists() else None,
         "preprocessing": preprocessing(ctx.config),
     }
-    folder = ctx.round_folder(round_index) / "model"
+    folder = ctx.round_folder(round_index) / run_files.MODEL
     if row["rolled_back"]:
-        before = ctx.round_folder(round_index - 1) / "model"
-        for name in ("model.safetensors", "model.onnx"):
+        before = ctx.round_folder(round_index - 1) / run_files.MODEL
+        for name in (run_files.MODEL_WEIGHTS, run_files.MODEL_ONNX):
             write_bytes(folder / name, (before / name).read_bytes())
-        write_text(folder / "card.json", json.dumps(json.loads((before / "card.json").read_text("utf-8")) | card))
+        write_text(folder / run_files.CARD, json.dumps(json.loads((before / run_files.CARD).read_text("utf-8")) | card))
     else:
         model.save(folder, card, principal_components.load_basis(ctx.folder))
     curves = {"teacher": _curves(learned.teacher), "student": _curves(learned.student)}
@@ -77,7 +86,7 @@ def save_model(ctx: StageContext, round_index: int, model: Classifier, learned: 
             "val_loss": None,
             "epoch_val_loss": learned.curves.val or None,
         }
-    write_text(folder / "training.json", json.dumps(curves))
+    write_text(folder / run_files.TRAINING, json.dumps(curves))
 
 
 def _curves(model: Head | Trained) -> dict[str, Any]:
@@ -85,20 +94,20 @@ def _curves(model: Head | Trained) -> dict[str, Any]:
 
 
 def pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Learned) -> dict[str, Any]:
-    """What is known of the round's pseudo-labels."""
-    found = PSEUDO.read(ctx.round_folder(round_index))
-    admitted = found.filter(found["admitted"])
+    """The fields of a round's row that speak of its pseudo-labels and of the model in use."""
+    pseudo, acceptance = PSEUDO.read(ctx.round_folder(round_index)), learned.acceptance
+    admitted = pseudo.filter(pseudo["admitted"])
     return {
         "learner": learned.learner,
         "network_gain": learned.network_gain,
         "num_pseudo": len(admitted),
-        "num_accepted": int(pc.sum(pc.equal(found["decision"], "accept")).as_py() or 0),
-        "pseudo_share": len(admitted) / max(len(found), 1),
+        "num_accepted": int(pc.sum(pc.equal(pseudo["decision"], "accept")).as_py() or 0),
+        "pseudo_share": len(admitted) / max(len(pseudo), 1),
         "pseudo_precision": _realised(ctx, data, admitted),
-        "pseudo_precision_estimated": learned.precision_estimated,
-        "threshold_prob": {f: float(t) for f, t in zip(data.findings, learned.threshold_C, strict=True)},
+        "pseudo_precision_estimated": acceptance.precision_estimated,
+        "threshold_prob": {f: float(t) for f, t in zip(data.findings, acceptance.threshold_C, strict=True)},
         "temperature": learned.temperature,
-        "prevalence": {f: float(p) for f, p in zip(data.findings, learned.prevalence_C, strict=True)},
+        "prevalence": {f: float(p) for f, p in zip(data.findings, acceptance.prevalence_C, strict=True)},
         "operating_point": ctx.config.evaluate.operating_point,
     }
 
@@ -114,15 +123,15 @@ def _realised(ctx: StageContext, data: Dataset, admitted: pa.Table) -> float | N
 
 def flip_rate(before: Path, data: Dataset, predicted_N: np.ndarray) -> float | None:
     """Share of the training pool whose class changed since the round before; None in the first."""
-    if not (before / "predictions.parquet").exists():
+    if not (before / PREDICTIONS.file).exists():
         return None
-    return float((predictions(before, data)[1] != predicted_N)[data.train_T].mean())
+    return float((predictions(before, data)[1] != predicted_N)[data.scans_N.positions(data.pool_T)].mean())
 
 
 def predictions(folder: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (N, C) and classes (N,) a round has left, in the order of the run's scans."""
     table = PREDICTIONS.read(folder)
-    table = table.take(pc.index_in(pa.array(data.ids_N, pa.string()), value_set=table["image_id"].combine_chunks()))
+    table = table.take(ScanRows.of(table["image_id"]).positions(data.scans_N))
     prob_NC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in data.findings])
     index = pc.index_in(table["predicted"], value_set=pa.array(data.findings, pa.string()))
     return prob_NC.astype(np.float64), np.asarray(index.to_numpy(), np.int64)
@@ -131,12 +140,21 @@ def predictions(folder: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def write_predictions(
     ctx: StageContext, data: Dataset, round_index: int, predicted_N: Sequence[str], prob_N: Mapping[str, np.ndarray]
 ) -> None:
-    """Write a round's `predictions.parquet`: what is said of every scan, and the probability of each finding."""
+    """Write a round's `predictions.parquet`.
+
+    Args:
+        ctx: The stage's context.
+        data: The run's scans; the arrays lie along `scans_N`.
+        round_index: From 1.
+        predicted_N: Class of each scan, or its line of findings.
+        prob_N: Probability of each finding, 0 to 1; NaN: it has no classifier yet.
+    """
+    ids_N = data.scans_N.image_id
     table = pa.table(
         {
-            "image_id": data.ids_N,
-            "split": [data.split[image_id] for image_id in data.ids_N],
-            "round": np.full(len(data.ids_N), round_index, np.int32),
+            "image_id": ids_N,
+            "split": [data.split[image_id] for image_id in ids_N.to_pylist()],
+            "round": np.full(len(ids_N), round_index, np.int32),
             "predicted": predicted_N,
         },
         schema=PREDICTIONS.schema,

@@ -14,12 +14,14 @@ from pipeline.labels import verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.labels.training_labels import Heard
 from pipeline.learn.material import Material
+from pipeline.learn.scan_rows import ScanRows
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import neighbor_graph, principal_components
-from pipeline.vectors.clusters import NEIGHBORS, train_ids
+from pipeline.vectors.clusters import train_ids
 from pipeline.vectors.matrix import Vectors
 
-# N scans with a vector, T of them in the training pool, E expert-labelled, P features
+# N scans with a vector, T of them in the training pool, E of those labelled by experts, P features
 
 
 @dataclass(frozen=True)
@@ -29,42 +31,42 @@ class Dataset:
     Attributes:
         folder: Run directory.
         findings: C classes.
-        split, group: Of every scan of the manifest.
-        ids_N: image_id of every scan with a vector.
-        train_T: Rows of the training pool among them.
-        pool_labels: What the pool itself says.
+        split: Of every scan of the manifest, by image_id: `train`, `holdout` or `excluded`.
+        group: Patient group of every scan of the manifest, by image_id.
+        scans_N: Every scan with a vector, in the order of the run's features.
+        pool_T: Those of the training pool, in the order of the neighbour graph.
+        pool_labels: The labels that came with the pool, see `POOL_LABELS`.
     """
 
     folder: Path
     findings: tuple[str, ...]
     split: dict[str, str]
     group: dict[str, str]
-    vectors: Vectors
-    ids_N: np.ndarray
-    train_T: np.ndarray
+    scans_N: ScanRows
+    pool_T: ScanRows
     pool_labels: pa.Table
 
     @classmethod
     def open(cls, ctx: StageContext) -> "Dataset":
         """Read the tables of the stages before."""
-        vectors = Vectors.open(ctx.folder)
-        splits = SPLIT_TABLE.read(ctx.folder)
+        scans_N = ScanRows.of(Vectors.open(ctx.folder).ids)
+        splits = run_files.read(ctx.folder, SPLIT_TABLE)
         ids = splits["image_id"].to_pylist()
+        train = ScanRows.of(train_ids(splits))
         return cls(
             folder=ctx.folder,
             findings=findings_of(ctx),
             split=dict(zip(ids, splits["split"].to_pylist(), strict=True)),
             group=dict(zip(ids, splits["group_id"].to_pylist(), strict=True)),
-            vectors=vectors,
-            ids_N=vectors.ids.to_numpy(zero_copy_only=False).astype(str),
-            train_T=vectors.positions(train_ids(splits)),
+            scans_N=scans_N,
+            pool_T=train.keep(train.among(scans_N)),
             pool_labels=POOL_LABELS.read(ctx.folder),
         )
 
     @cached_property
     def graph_TT(self) -> Any:
         """Neighbour graph of the training pool."""
-        return neighbor_graph.load(self.folder / NEIGHBORS)
+        return neighbor_graph.load(run_files.path(self.folder, run_files.NEIGHBORS))
 
     @cached_property
     def x_NP(self) -> np.ndarray:
@@ -80,20 +82,26 @@ class Dataset:
             if label is not None and self.split.get(image_id) == "train"
         ]
 
-    def material(self, heard: Heard, uniform: set[str]) -> tuple[Material, list[str]]:
-        """What a round learns from, and the ids of its expert-labelled training scans."""
-        known = {i: f for i, f in heard.training.items() if self.split.get(i) == "train"}
-        rejected = pa.array([i for i in heard.rejected if self.split.get(i) == "train"], pa.string())
-        ids, class_E = verdicts.class_array(known, self.findings)
-        has = self.vectors.has(pa.array(ids, pa.string())).to_numpy(zero_copy_only=False)
-        ids = [image_id for image_id, found in zip(ids, has, strict=True) if found]
+    def material(self, heard: Heard, uniform: set[str]) -> Material:
+        """What a round learns from: answers about scans of the training pool that have a vector.
+
+        Args:
+            heard: What experts have said so far.
+            uniform: image_ids drawn uniformly.
+        """
+        ids, class_E = verdicts.class_array(heard.training, self.findings)
+        answered = ScanRows.of(ids)
+        known = answered.among(self.pool_T)
+        expert_E = answered.keep(known)
+        rejected = ScanRows.of(heard.rejected)
         return Material(
             folder=self.folder,
-            train_T=self.train_T,
-            expert_E=self.vectors.positions(ids),
-            class_E=class_E[has],
-            group_E=[self.group[image_id] for image_id in ids],
-            uniform_E=np.array([image_id in uniform for image_id in ids], dtype=bool),
+            scans_N=self.scans_N,
+            pool_T=self.pool_T,
+            expert_E=expert_E,
+            class_E=class_E[known],
+            group_E=[self.group[image_id] for image_id in expert_E.image_id.to_pylist()],
+            uniform_E=np.array([image_id in uniform for image_id in expert_E.image_id.to_pylist()], dtype=bool),
             graph_TT=self.graph_TT,
-            rejected_R=self.vectors.positions(rejected),
-        ), ids
+            rejected_R=rejected.keep(rejected.among(self.pool_T)),
+        )

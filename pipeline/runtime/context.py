@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.contracts.config import Config
+from pipeline.runtime import run_files
 from pipeline.runtime.engine import Engine
 
 
@@ -17,19 +18,21 @@ def _quiet(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class StageContext:
-    """The hands and eyes of a stage; its inputs and outputs are tables in `folder`.
+    """What a stage works with: options, folder, engine, progress; its inputs and outputs are tables in `folder`.
 
     Attributes:
         config: The resolved configuration.
         folder: The run directory.
         engine: Where shards of work run.
         progress: Called with (what, done, total) as work goes on.
+        whole: The run, where this is one finding's part of it: its queue, its answers, its pool; None for the run.
     """
 
     config: Config
     folder: Path
     engine: Engine
     progress: Callable[[str, int, int], None] = _quiet
+    whole: "StageContext | None" = None
 
     def rng(self, stage: str, round_index: int = 0) -> np.random.Generator:
         """A generator of its own for each (seed, stage, round): no stage shifts another's numbers."""
@@ -38,7 +41,7 @@ class StageContext:
 
     def round_folder(self, round_index: int) -> Path:
         """`rounds/RR` of the run."""
-        return self.folder / "rounds" / f"{round_index:02d}"
+        return run_files.round_folder(self.folder, round_index)
 
 
 def cache_folder() -> Path:

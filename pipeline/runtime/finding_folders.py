@@ -5,7 +5,9 @@ import logging
 from pathlib import Path
 
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.tables import PREDICTIONS
 
+log = logging.getLogger(__name__)
 FOLDER, INDEX = "findings", "index.json"
 
 
@@ -24,10 +26,13 @@ def parts_in(folder: Path) -> dict[str, Path]:
 
 
 def whole_of(folder: Path) -> Path | None:
-    """The run that a finding's folder is part of; None for a run of its own."""
+    """The run that a finding's folder is part of, also of a finding it asks for no more; None for a run of its own."""
     folder = folder.absolute()
+    if folder.parent.name != FOLDER:
+        return None
     whole = folder.parent.parent
-    return whole if folder.parent.name == FOLDER and folder in parts_in(whole).values() else None
+    names = {part.name for part in parts_in(whole).values()} | {*known_names(whole).values()}
+    return whole if folder.name in names else None
 
 
 def refuse_part(folder: Path) -> None:
@@ -46,12 +51,9 @@ def refuse_part(folder: Path) -> None:
         )
 
 
-log = logging.getLogger(__name__)
-
-
 def has_classifier(finding: str, part: Path) -> bool:
     """Whether a finding's folder holds predictions; one that does not is named in the log."""
-    if (part / "predictions.parquet").exists():
+    if (part / PREDICTIONS.file).exists():
         return True
     log.warning("%s has no classifier yet and is left out", finding)
     return False

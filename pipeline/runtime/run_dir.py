@@ -20,10 +20,9 @@ from pipeline.contracts.errors import (
     RunBusy,
     RunDirError,
 )
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_files
 
 log = logging.getLogger(__name__)
-RESOLVED, STATUS, STAGES_FILE, LOCK = "resolved.yaml", "status.json", "stages.json", ".lock"
 PATIENCE_SECONDS = 1.0
 PACKAGES = (
     "ray",
@@ -41,7 +40,7 @@ PACKAGES = (
 
 def is_run(folder: Path) -> bool:
     """Whether the folder holds a run of ours."""
-    return (folder / RESOLVED).is_file()
+    return (folder / run_files.RESOLVED).is_file()
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -68,7 +67,7 @@ def names_inside(folder: Path) -> list[str]:
         RunDirError: it cannot be read.
     """
     try:
-        return sorted(path.name for path in folder.iterdir() if path.name != LOCK) if folder.exists() else []
+        return sorted(path.name for path in folder.iterdir() if path.name != run_files.LOCK) if folder.exists() else []
     except OSError as error:
         raise RunDirError(f"cannot be read ({error.strerror})", where=folder, fix="check its permissions") from error
 
@@ -88,7 +87,7 @@ def locked(folder: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator
     from filelock import FileLock, Timeout
 
     refuse_foreign(folder)
-    lock = FileLock(folder / LOCK, timeout=patience_seconds)
+    lock = FileLock(folder / run_files.LOCK, timeout=patience_seconds)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -117,27 +116,27 @@ def write_status(
 ) -> None:
     """Write `status.json`: running, waiting, done, blocked or failed."""
     entry = {"state": state, "stage": stage, "round": round_index, "message": message, "updated": _now()}
-    tables.write_text(folder / STATUS, json.dumps(entry))
+    tables.write_text(run_files.path(folder, run_files.STATUS), json.dumps(entry))
 
 
 def read_status(folder: Path) -> dict[str, Any]:
     """What `status.json` says; empty when there is none."""
-    return _read_json(folder / STATUS)
+    return _read_json(run_files.path(folder, run_files.STATUS))
 
 
 def write_config(folder: Path, resolved: Config) -> dict[str, bytes]:
     """Keep the configuration as given and as resolved, and what it ran on; returns the files of before."""
-    names = (RESOLVED, "config.yaml")
+    names = (run_files.RESOLVED, run_files.CONFIG)
     before = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
-    tables.write_text(folder / RESOLVED, config_file.dump(resolved))  # first: it makes the folder a run
-    tables.write_text(folder / "config.yaml", config_file.dump(resolved, only_given=True))
-    tables.write_text(folder / "env.json", json.dumps(environment(), indent=1))
+    tables.write_text(folder / run_files.RESOLVED, config_file.dump(resolved))  # first: it makes the folder a run
+    tables.write_text(folder / run_files.CONFIG, config_file.dump(resolved, only_given=True))
+    tables.write_text(folder / run_files.ENV, json.dumps(environment(), indent=1))
     return before
 
 
 def has_config(folder: Path, resolved: Config) -> bool:
     """Whether the folder was last written with this very configuration."""
-    path = folder / RESOLVED
+    path = folder / run_files.RESOLVED
     return path.is_file() and path.read_text("utf-8") == config_file.dump(resolved)
 
 
@@ -180,21 +179,26 @@ def file_hash(path: Path) -> str:
 
 def stage_records(folder: Path) -> dict[str, dict[str, Any]]:
     """What each finished stage left: fingerprint, seconds, counts."""
-    return {record["name"]: record for record in _read_json(folder / STAGES_FILE).get("stages", [])}
+    return {record["name"]: record for record in _read_json(run_files.path(folder, run_files.STAGES)).get("stages", [])}
 
 
 def record_stage(folder: Path, record: dict[str, Any]) -> None:
     """Add or replace the record of one stage."""
     records = stage_records(folder)
     records[record["name"]] = record
-    tables.write_text(folder / STAGES_FILE, json.dumps({"stages": list(records.values())}, indent=1))
+    _write_records(folder, records)
 
 
 def forget_stage(folder: Path, name: str) -> None:
     """Drop the record of a stage that is about to run."""
     records = stage_records(folder)
     if records.pop(name, None) is not None:
-        tables.write_text(folder / STAGES_FILE, json.dumps({"stages": list(records.values())}, indent=1))
+        _write_records(folder, records)
+
+
+def _write_records(folder: Path, records: Mapping[str, Any]) -> None:
+    text = json.dumps({"stages": list(records.values())}, indent=1)
+    tables.write_text(run_files.path(folder, run_files.STAGES), text)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -227,12 +231,12 @@ def _git_revision() -> str | None:
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Lines of `metrics.jsonl`."""
-    path = folder / "metrics.jsonl"
+    path = folder / run_files.METRICS
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
 def config_of(folder: Path) -> Config:
     """The resolved configuration of a run."""
-    if not run_dir.is_run(folder):
+    if not is_run(folder):
         raise RunDirError("is not a run directory", where=folder, fix="give the folder that --out named")
-    return config_file.load(folder / run_dir.RESOLVED)
+    return config_file.load(folder / run_files.RESOLVED)

@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.contracts.config import Config
 from pipeline.contracts.finding_line import leaves_open
 from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, SPLIT_TABLE
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.selection import strategies
 from pipeline.selection.strategies.base import Pick, SelectionPool
@@ -43,8 +45,8 @@ class Proposals:
 def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
     """The training pool, with the candidates that may be asked: unlabelled, one scan of each picture."""
     vectors = Vectors.open(ctx.folder)
-    splits = SPLIT_TABLE.read(ctx.folder)
-    duplicates = DUPLICATES.read(ctx.folder)
+    splits = run_files.read(ctx.folder, SPLIT_TABLE)
+    duplicates = run_files.read(ctx.folder, DUPLICATES)
     train = splits.filter(pc.and_(pc.equal(splits["split"], "train"), vectors.has(splits["image_id"])))
     ids = train["image_id"]
     position = pc.index_in(ids, value_set=duplicates["image_id"].combine_chunks())
@@ -100,24 +102,8 @@ def draw(
     pool = selection_pool(ctx, labelled)
     rng = ctx.rng(f"queue-{strategy}", round_index)
     budget = min(ctx.config.queue.budget - len(second_looks), int(pool.candidate_N.sum()))
-    num_uniform = budget if strategy == "random" else round(ctx.config.queue.uniform_share * budget)
-    uniform = _at_most_one_patient(pool, strategies.get("random"), num_uniform, [], rng)
-    proposed_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
-    settled = proposals.finding if proposals.settled is None else proposals.settled
-    settled_N = np.isin(pool.ids_N, np.array(list(settled) or [""]))
-    num_recheck = 0 if ctx.config.oracle else round(ctx.config.queue.recheck_share * budget)
-    proposed = replace(pool, candidate_N=pool.candidate_N & proposed_N)
-    blind = uniform + _at_most_one_patient(
-        proposed, strategies.get("random"), min(num_recheck, budget - num_uniform), uniform, rng
-    )
-    good = replace(pool, candidate_N=pool.candidate_N & ~_nearest_is(pool, rejected))
-    open_pool = replace(good, candidate_N=good.candidate_N & ~settled_N)
-    chosen: list[Pick] = []
-    for source in (open_pool, good, pool):  # when all that is open was asked: go on among the settled
-        left = budget - len(blind) - len(chosen)
-        chosen += _at_most_one_patient(source, strategies.get(strategy), left, blind + chosen, rng)
-    rows = [(pick, "uniform") for pick in uniform] + [(pick, "recheck") for pick in blind[len(uniform) :]]
-    rows += [(pick, "representative") for pick in chosen]
+    rows = _blind(pool, ctx.config, proposals, budget, strategy, rng)
+    rows += _representatives(pool, proposals, rejected, strategy, budget, [pick for pick, _ in rows], rng)
     rows += [(Pick(image_id), "holdout") for image_id in holdout]
     rows += [(Pick(image_id), kind) for image_id, kind in second_looks]
     rows = [rows[i] for i in rng.permutation(len(rows))]
@@ -141,6 +127,46 @@ def draw(
     )
 
 
+def _blind(
+    pool: SelectionPool,
+    config: Config,
+    proposals: Proposals,
+    budget: int,
+    strategy: str,
+    rng: np.random.Generator,
+) -> list[tuple[Pick, str]]:
+    """The slices that stay blind: uniform in the pool, and uniform among what was proposed, to check it again."""
+    num_uniform = budget if strategy == "random" else round(config.queue.uniform_share * budget)
+    num_recheck = 0 if config.oracle else round(config.queue.recheck_share * budget)
+    random = strategies.get("random")
+    uniform = _at_most_one_patient(pool, random, num_uniform, [], rng)
+    proposed_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
+    proposed = replace(pool, candidate_N=pool.candidate_N & proposed_N)
+    rechecks = _at_most_one_patient(proposed, random, min(num_recheck, budget - num_uniform), uniform, rng)
+    return [(pick, "uniform") for pick in uniform] + [(pick, "recheck") for pick in rechecks]
+
+
+def _representatives(
+    pool: SelectionPool,
+    proposals: Proposals,
+    rejected: Collection[str],
+    strategy: str,
+    budget: int,
+    taken: list[Pick],
+    rng: np.random.Generator,
+) -> list[tuple[Pick, str]]:
+    """What the strategy chooses with the rest of the budget: first among what is open and not beside rejected scans."""
+    settled = proposals.finding if proposals.settled is None else proposals.settled
+    settled_N = np.isin(pool.ids_N, np.array(list(settled) or [""]))
+    good = replace(pool, candidate_N=pool.candidate_N & ~_nearest_is(pool, rejected))
+    open_pool = replace(good, candidate_N=good.candidate_N & ~settled_N)
+    chosen: list[Pick] = []
+    for source in (open_pool, good, pool):  # when all that is open was asked: go on among the settled
+        left = budget - len(taken) - len(chosen)
+        chosen += _at_most_one_patient(source, strategies.get(strategy), left, taken + chosen, rng)
+    return [(pick, "representative") for pick in chosen]
+
+
 def holdout_request(ctx: StageContext, labelled: set[str]) -> list[str]:
     """Holdout scans to label when the pool brings too few labels for them: uniform by patient, one scan each.
 
@@ -148,7 +174,7 @@ def holdout_request(ctx: StageContext, labelled: set[str]) -> list[str]:
     independent finding open is none.
     """
     vectors = Vectors.open(ctx.folder)
-    splits = SPLIT_TABLE.read(ctx.folder)
+    splits = run_files.read(ctx.folder, SPLIT_TABLE)
     holdout = splits.filter(pc.and_(pc.equal(splits["split"], "holdout"), vectors.has(splits["image_id"])))
     truth = POOL_LABELS.read(ctx.folder)
     whole = [label for label in pc.unique(truth["label"]).to_pylist() if label is not None and not leaves_open(label)]

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.tables import CLUSTERS, SPLIT_TABLE
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import neighbor_graph, principal_components
 from pipeline.vectors.matrix import Vectors, unit_rows
 
 # N scans, D dimensions, K clusters
 
-NEIGHBORS = "neighbors.safetensors"
 log = logging.getLogger(__name__)
 
 
@@ -22,7 +22,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """Cluster the training pool, place every scan in its cluster, and link the training pool's neighbours."""
     vectors = Vectors.open(ctx.folder)
     config = ctx.config.cluster
-    train = vectors.positions(train_ids(SPLIT_TABLE.read(ctx.folder)))
+    train = vectors.positions(train_ids(run_files.read(ctx.folder, SPLIT_TABLE)))
     mean_D = np.asarray(vectors.emb_ND[train], dtype=np.float32).mean(0)
     unit_ND = unit_rows(vectors.emb_ND, mean_D)
     num_clusters = min(config.num_clusters or int(np.clip(np.sqrt(len(train) / 2), 8, 1000)), len(train))
@@ -51,7 +51,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         ),
     )
     index_NK, neighbor_cosine_NK = neighbor_graph.neighbors(unit_ND[train], ctx.config.pseudo.num_neighbors)
-    neighbor_graph.save(ctx.folder / NEIGHBORS, index_NK, neighbor_cosine_NK)
+    neighbor_graph.save(ctx.folder / run_files.NEIGHBORS, index_NK, neighbor_cosine_NK)
     sizes = np.bincount(cluster_N[train], minlength=num_clusters)
     return {"num_clusters": num_clusters, "largest": int(sizes.max()), "num_components": num_components}
 

@@ -17,10 +17,10 @@ from embeddings.store import EmbeddingStore
 from pipeline.contracts.config import BackboneConfig, Config
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE, write_parquet, write_text
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
-from pipeline.vectors.matrix import MATRIX, save_ids
+from pipeline.vectors.matrix import save_ids
 
-BROKEN = "embed_failures.parquet"
 log = logging.getLogger(__name__)
 
 
@@ -52,7 +52,7 @@ def backbone_of(ctx: StageContext) -> Backbone:
     """
     if ctx.config.pretrain.epochs == 0:
         return backbones.resolve(ctx.config.backbone)
-    folder = ctx.folder / backbones.PRETRAINED
+    folder = run_files.path(ctx.folder, run_files.PRETRAINED)
     if not (folder / backbones.CARD).is_file():
         raise InputError(
             "the backbone is to be pretrained, and has not been in this folder",
@@ -103,7 +103,7 @@ def embed(ctx: StageContext, job: Job, report: Callable[[int], None]) -> list[tu
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Embed what the store lacks, then gather `embeddings.npy` in manifest order."""
-    manifest = MANIFEST.read(ctx.folder)
+    manifest = run_files.read(ctx.folder, MANIFEST)
     scans = manifest.filter(pc.equal(manifest["status"], "ok"))
     job = prepare(ctx, list(zip(scans["sha256"].to_pylist(), scans["uri"].to_pylist(), strict=True)))
     _say_if_another_size(ctx, job.backbone)
@@ -122,7 +122,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if len(kept) == 0:
         raise InputError("no scan could be embedded", where="embed", fix=broken[0][1] if broken else None)
     write_parquet(
-        ctx.folder / BROKEN,
+        ctx.folder / run_files.NOT_EMBEDDED,
         pa.table(
             {
                 "sha256": pa.array([s for s, _ in broken], pa.string()),
@@ -130,13 +130,13 @@ def run(ctx: StageContext) -> dict[str, Any]:
             }
         ),
     )
-    emb_ND = job.store.gather(kept["sha256"].to_pylist(), ctx.folder / MATRIX)
+    emb_ND = job.store.gather(kept["sha256"].to_pylist(), ctx.folder / run_files.EMBEDDINGS)
     save_ids(ctx.folder, kept["image_id"])
     weights = job.backbone.weights_file
     card = asdict(job.backbone) | {"weights_file": weights.name if weights else None}
     card |= {"dim": emb_ND.shape[1], "size_px": ctx.config.preprocess.size_px}
     card |= {"num_holdout_seen": _num_holdout_seen(ctx, job.backbone, manifest)}
-    write_text(ctx.folder / "backbone.json", json.dumps(card))
+    write_text(ctx.folder / run_files.BACKBONE, json.dumps(card))
     return {
         "num_embedded": total - len(broken),
         "num_reused": len(kept) - (total - len(broken)),
@@ -148,9 +148,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _num_holdout_seen(ctx: StageContext, backbone: Backbone, manifest: pa.Table) -> int:
     """Scans of the sealed holdout that a pretraining elsewhere has looked at, without labels; said out loud."""
-    if not (ctx.folder / f"{SPLIT_TABLE.name}.parquet").exists():
+    if not run_files.path(ctx.folder, SPLIT_TABLE.file).exists():
         return 0
-    splits = SPLIT_TABLE.read(ctx.folder)
+    splits = run_files.read(ctx.folder, SPLIT_TABLE)
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"]
     sealed = manifest.filter(pc.is_in(manifest["image_id"], value_set=holdout.combine_chunks()))
     num = len(backbones.seen(backbone, sealed["sha256"].to_pylist()))

@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contracts.tables import write_parquet
+from pipeline.runtime import run_files
 
 # N scans, D dimensions
 
-MATRIX, IDS = "embeddings.npy", "embeddings.parquet"
 ROWS_AT_ONCE = 65_536
 
 
@@ -31,7 +31,8 @@ class Vectors:
     @classmethod
     def open(cls, folder: Path) -> "Vectors":
         """Map the matrix of a run."""
-        return cls(pq.read_table(folder / IDS)["image_id"], np.load(folder / MATRIX, mmap_mode="r"))
+        ids = pq.read_table(run_files.path(folder, run_files.EMBEDDED))["image_id"]
+        return cls(ids, np.load(run_files.path(folder, run_files.EMBEDDINGS), mmap_mode="r"))
 
     def positions(self, image_ids: pa.Array | pa.ChunkedArray | list[str]) -> np.ndarray:
         """Row of each id, int64; ids without a vector are left out, in the order given."""
@@ -46,7 +47,7 @@ class Vectors:
 
 def save_ids(folder: Path, image_ids: pa.Array | pa.ChunkedArray) -> None:
     """Name the rows of the matrix."""
-    write_parquet(folder / IDS, pa.table({"image_id": image_ids}))
+    write_parquet(folder / run_files.EMBEDDED, pa.table({"image_id": image_ids}))
 
 
 def unit_rows(emb_ND: np.ndarray, mean_D: np.ndarray | None = None) -> np.ndarray:

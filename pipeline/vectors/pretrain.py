@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embeddings import backbones
-from embeddings.backbones import CARD, PRETRAINED, Backbone
+from embeddings.backbones import CARD, Backbone
 from embeddings.pretrain import checkpoint, loop, pixel_matrix, ray_workers
 from embeddings.pretrain.task import Task
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, SPLIT_TABLE, write_text
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.runtime.engine import Engine, trainer_of, uses_gpu
 from pipeline.vectors import pretrain_probe
@@ -27,7 +28,6 @@ from pipeline.vectors.pretrain_watch import Watch
 
 log = logging.getLogger(__name__)
 
-RECORD = "pretrain.json"
 MAX_SMALL_SHARE = 0.05  # more scans than this that are smaller than the views: the views are too large for the pool
 
 
@@ -54,7 +54,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """
     options = ctx.config.pretrain
     if options.epochs == 0:
-        write_text(ctx.folder / RECORD, json.dumps({"epochs": 0}))
+        write_text(ctx.folder / run_files.PRETRAINING, json.dumps({"epochs": 0}))
         return {"epochs": 0}
     on_gpu = uses_gpu(ctx.engine, ctx.config.engine, options.num_workers, "pretrain.num_workers")
     chosen = _chosen(ctx)
@@ -79,7 +79,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "num_small": chosen.num_small,
         "num_broken": num_broken,
     }
-    write_text(ctx.folder / RECORD, json.dumps(counts | {"history": history, "card": card}, indent=1))
+    write_text(ctx.folder / run_files.PRETRAINING, json.dumps(counts | {"history": history, "card": card}, indent=1))
     seen = {key: history[-1][key] for key in ("loss", "spread", "rank", *pretrain_probe.NAMES) if key in history[-1]}
     return counts | seen
 
@@ -95,11 +95,11 @@ def backbone_of(config: Config) -> Backbone:
 
 
 def _chosen(ctx: StageContext) -> Chosen:
-    manifest = MANIFEST.read(ctx.folder)
+    manifest = run_files.read(ctx.folder, MANIFEST)
     usable = pc.equal(manifest["status"], "ok")
     open_ = usable
-    if (ctx.folder / f"{SPLIT_TABLE.name}.parquet").exists():  # the stage alone, without a split, takes every scan
-        splits = SPLIT_TABLE.read(ctx.folder)
+    if run_files.path(ctx.folder, SPLIT_TABLE.file).exists():  # the stage alone, without a split, takes every scan
+        splits = run_files.read(ctx.folder, SPLIT_TABLE)
         ours = splits.filter(pc.equal(splits["split"], "train"))["image_id"]
         open_ = pc.is_in(manifest["image_id"], value_set=ours.combine_chunks())
     num_sealed = pc.sum(pc.and_not(usable, open_)).as_py() or 0
@@ -145,7 +145,7 @@ def _task(ctx: StageContext, table: pa.Table, on_gpu: bool) -> Task:
         backbone=backbone_of(config),
         options=config.pretrain,
         seed=config.seed,
-        folder=ctx.folder / PRETRAINED,
+        folder=ctx.folder / run_files.PRETRAINED,
         use_gpu=on_gpu,
         num_threads=config.engine.threads_per_task,
     )
@@ -153,7 +153,7 @@ def _task(ctx: StageContext, table: pa.Table, on_gpu: bool) -> Task:
 
 def _decoded(ctx: StageContext, task: Task) -> tuple[Task, int]:
     """Decode what the cache lacks; the task without the scans that fail."""
-    scans = MANIFEST.read(ctx.folder).select(["sha256", "uri"]).to_pydict()
+    scans = run_files.read(ctx.folder, MANIFEST).select(["sha256", "uri"]).to_pydict()
     wanted = set(task.sha256)
     pairs = [pair for pair in zip(scans["sha256"], scans["uri"], strict=True) if pair[0] in wanted]
     config = ctx.config

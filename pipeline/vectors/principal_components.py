@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.contracts.tables import write_bytes
+from pipeline.runtime import run_files
 
 # N scans, D dimensions of the embedding, P principal components
 
-FEATURES, BASIS = "features.npy", "features.safetensors"
 RMS_NORM = 10.0  # centred embeddings are scaled to this root-mean-square norm, so that one l2 suits all backbones
 ROWS_AT_ONCE = 16_384
 SAMPLE = 50_000
@@ -45,21 +45,21 @@ def write(folder: Path, emb_ND: np.ndarray, train: np.ndarray, num_components: i
 
     mean_D, axes_DP, variance = principal_axes(emb_ND[train], num_components)
     basis_DP = (axes_DP * (RMS_NORM / np.sqrt(max(variance, 1e-12)))).astype(np.float32)
-    partial = folder / f".{FEATURES}.part"
+    partial = folder / f".{run_files.FEATURES}.part"
     out = np.lib.format.open_memmap(partial, "w+", np.float32, (len(emb_ND), basis_DP.shape[1]))
     for start in range(0, len(emb_ND), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         out[rows] = (np.asarray(emb_ND[rows], dtype=np.float32) - mean_D) @ basis_DP
     out.flush()
     del out
-    partial.replace(folder / FEATURES)
-    write_bytes(folder / BASIS, save({"mean_D": mean_D, "basis_DP": np.ascontiguousarray(basis_DP)}))
+    partial.replace(folder / run_files.FEATURES)
+    write_bytes(folder / run_files.BASIS, save({"mean_D": mean_D, "basis_DP": np.ascontiguousarray(basis_DP)}))
     return int(basis_DP.shape[1])
 
 
 def load(folder: Path) -> np.ndarray:
     """Features of all scans (N, P), memory-mapped, read-only."""
-    found: np.ndarray = np.load(folder / FEATURES, mmap_mode="r")
+    found: np.ndarray = np.load(run_files.path(folder, run_files.FEATURES), mmap_mode="r")
     return found
 
 
@@ -67,5 +67,5 @@ def load_basis(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Mean (D,) and scaled basis (D, P): feature = (embedding - mean) @ basis."""
     from safetensors.numpy import load_file
 
-    found = load_file(folder / BASIS)
+    found = load_file(run_files.path(folder, run_files.BASIS))
     return found["mean_D"], found["basis_DP"]

@@ -11,23 +11,20 @@ import subprocess
 import sys
 import urllib.parse
 
+import httpx2 as httpx
 import pytest
+from starlette import testclient
 from typer.testing import CliRunner
 
 from embeddings.decode import DecodeError
 from pipeline import cli
+from pipeline.annotate.page import markup, server
 from pipeline.annotate.page.backend import Task
+from pipeline.annotate.page.guard import public_origin
 from pipeline.contracts.errors import InputError
 from tests.support.browser import ROOT, TOKEN, Served, listening
 from tests.support.fake_page_session import FINDINGS, FakeDesk, draw, image_id
 from tests.support.waiting_run import waiting_run
-
-pytest.importorskip("uvicorn", reason="needs the extra `annotate`")
-httpx = pytest.importorskip("httpx2", reason="needs httpx2")
-testclient = pytest.importorskip("starlette.testclient")
-
-from pipeline.annotate.page import markup, server  # noqa: E402 - only where the extra is installed
-from pipeline.annotate.page.guard import public_origin  # noqa: E402
 
 BASE = "http://127.0.0.1:8017"
 COOKIE = "cxr-ssl-8017"

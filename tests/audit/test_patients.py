@@ -233,7 +233,6 @@ def test_a_picture_that_is_gone_is_no_error(crowd):
 
 
 @pytest.mark.real
-@pytest.mark.skipif("CXR_SSL_DATA" not in os.environ, reason="needs CXR_SSL_DATA")
 def test_numbers_that_two_series_share(tmp_path):
     """Kermany numbers its bacterial and its viral patients each from 1 on: one number, two children."""
     folder = Path(os.environ["CXR_SSL_DATA"]) / "kermany"

@@ -83,20 +83,21 @@ def _learn(ctx: StageContext, fold: Fold, seed: int, way: str) -> dict[str, Any]
     config: Config = ctx.config.model_copy(update={"train": train})
     ctx = StageContext(config, ctx.folder, SerialEngine())
     data = Dataset.open(ctx)
-    adapter = Adapter(ctx, data.ids_N, ctx.folder / way)
+    adapter = Adapter(ctx, data.scans_N, ctx.folder / way)
     adapter.prepare([fold])
     start = time.process_time()
     [(trained, _, curves)] = adapter.train([fold], seed)
     seconds = time.process_time() - start
     label = dict(zip(*(POOL_LABELS.read(ctx.folder)[name].to_pylist() for name in ("image_id", "label")), strict=True))
-    test_N = np.array([data.split[image_id] == "holdout" for image_id in data.ids_N])
-    truth_N = np.array([label[image_id] == "pneumonia" for image_id in data.ids_N])
+    ids_N = data.scans_N.image_id.to_pylist()
+    test_N = np.array([data.split[image_id] == "holdout" for image_id in ids_N])
+    truth_N = np.array([label[image_id] == "pneumonia" for image_id in ids_N])
     logit_NC = adapter.predict(trained)
     auroc = roc_auc_score(truth_N[test_N], (logit_NC[:, 1] - logit_NC[:, 0])[test_N])
     return {
         "auroc": float(auroc),
         "seconds_an_epoch": seconds / len(curves.loss),
-        "num_scans": len(fold.row_L),
+        "num_scans": len(fold.lesson.scans),
         "epochs": len(curves.loss),
     }
 

@@ -17,7 +17,7 @@ from pipeline.contracts import config_file
 from pipeline.contracts.tables import MANIFEST, QUEUE
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.journal import Journal
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_files
 from tests.bench import tables
 
 NUM_SCANS, NUM_PICTURES, SIDE_PX = 5000, 12, 2048
@@ -69,7 +69,7 @@ def _run(folder: Path):
     from tests.support.synthetic_run import synthetic_run
 
     run = synthetic_run(folder, num_scans=NUM_SCANS + 60, oracle=False, labelled=())
-    (folder / run_dir.RESOLVED).write_text(config_file.dump(run.ctx.config), "utf-8")
+    (folder / run_files.RESOLVED).write_text(config_file.dump(run.ctx.config), "utf-8")
     ids = run.ids("train")[:NUM_SCANS]
     blank = [None] * len(ids)
     QUEUE.write(

@@ -16,7 +16,7 @@ from pipeline.contracts import finding_line
 from pipeline.contracts.answers import REMARKS, reply_of, said
 from pipeline.contracts.finding_line import NONE, Independent
 from pipeline.labels.journal import Journal
-from tests.support.browser import TOKEN, chromium, listening, press, sit_down, wait_ready
+from tests.support.browser import TOKEN, listening, press, sit_down, wait_ready
 from tests.support.fake_page_session import FakeDesk, draw, image_id
 from tests.support.independent_run import FINDINGS, independent_run
 
@@ -24,12 +24,6 @@ BOUNCE_MS = 100  # a second press that comes sooner counts as a key that bounces
 EFFUSION_AND_NODULE = "effusion=1|mass=0|nodule=1"
 NOTHING = "effusion=0|mass=0|nodule=0"
 SCANS = Scans({image_id(i): [2] for i in range(6)}, frozenset(), frozenset(), 2, "run-1")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture
@@ -116,10 +110,12 @@ def test_a_press_goes_round_the_three_states_and_a_bounce_does_not(page, desk):
             seen.append(marked(page)[1])
         assert seen == [("false", "s"), ("true", "✓"), ("mixed", "?"), ("false", "s")]
         states_after = page.evaluate(
-            """() => {
+            """async () => {
+              const { element } = await import('/static/dom.js');
+              const { Marks } = await import('/static/marks.js');
               const { findings, none } = JSON.parse(document.getElementById('config').textContent);
-              const choices = findings.map((reply) => ({ reply, box: 'findings', button: cxr.element('button') }));
-              const marks = new cxr.Marks({ findings, none }, choices, () => {}), out = [];
+              const choices = findings.map((reply) => ({ reply, box: 'findings', button: element('button') }));
+              const marks = new Marks({ findings, none }, choices, () => {}), out = [];
               const presses = [['mass', 1000], ['mass', 1079], ['nodule', 1090], ['mass', 1100], ['mass', 1180]];
               for (const [finding, now] of presses) {
                 marks.turn('scan', finding, now);
@@ -265,9 +261,10 @@ def test_the_page_says_a_line_as_everybody_else_does(page, desk):
     with listening(desk) as base:
         sit_down(page, f"{base}/?token={TOKEN}", "Anna")
         told = page.evaluate(
-            """(replies) => {
+            """async (replies) => {
+              const { Marks } = await import('/static/marks.js');
               const config = JSON.parse(document.getElementById('config').textContent);
-              const marks = new cxr.Marks(config, [], () => {});
+              const marks = new Marks(config, [], () => {});
               return replies.map((reply) => {
                 marks.forget('scan');
                 marks.restore('scan', reply);

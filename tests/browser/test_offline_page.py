@@ -8,19 +8,14 @@ import re
 import pytest
 
 from pipeline.annotate.page.backend import Task
+from pipeline.annotate.page.modules import bundled
 from pipeline.annotate.page.offline import COLUMNS, offline_html
-from pipeline.contracts.answers import annotator_name
+from pipeline.contracts.answers import MAX_NAME, RESERVED, annotator_name
 from pipeline.contracts.errors import InputError
-from tests.support.browser import chromium, press, wait_ready
+from tests.support.browser import press, wait_ready
 from tests.support.fake_page_session import FINDINGS, draw, image_id
 
 NUM = 6
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 def write_bundle(folder, num=NUM, **more):
@@ -231,17 +226,19 @@ def test_names_are_taken_and_refused_as_the_server_does(page, tmp_path):
         except InputError:
             return None
 
-    page.goto(write_bundle(tmp_path, annotator=""))
+    script = f"{bundled('offline.js')}\nwindow.OfflineDesk = module_offline.OfflineDesk;"
+    (tmp_path / "desk.html").write_text(f'<!doctype html><script type="module">{script}</script>', "utf-8")
+    page.goto((tmp_path / "desk.html").as_uri())
     found = page.evaluate(
-        """async (names) => {
-          const config = JSON.parse(document.getElementById('config').textContent), out = [];
+        """async ([names, rules]) => {
+          const config = { annotator: '', names: rules, run: 'run-1', round: 2, tasks: [] }, out = [];
           for (const name of names) {
-            const desk = new cxr.Desk(config, () => {});
+            const desk = new OfflineDesk(config, () => {});
             out.push(await desk.enter(name).then(() => desk.annotator, () => null));
           }
           return out;
         }""",
-        NAMES,
+        [NAMES, {"reserved": RESERVED, "longest": MAX_NAME}],
     )
     assert found == [kept(name) for name in NAMES]
     assert found.count(None) > 20 and len(set(found)) > 12

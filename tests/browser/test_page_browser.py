@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline.contracts.answers import REMARKS
-from tests.support.browser import TOKEN, Served, chromium, listening, press, sit_down, wait_ready
+from tests.support.browser import TOKEN, Served, listening, press, sit_down, wait_ready
 from tests.support.fake_page_session import FINDINGS, FakeDesk, draw, image_id
 
 NUM = 50
@@ -21,12 +21,6 @@ KEYS = {
     "b": REMARKS[1],
     "n": REMARKS[2],
 }
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -375,10 +369,11 @@ def test_seconds_count_neither_hidden_time_nor_a_long_pause(page, folder):
     with listening(FakeDesk(folder, 2)) as base:
         sit_down(page, f"{base}/?token={TOKEN}", "Anna")
         spent = page.evaluate(
-            """() => {
+            """async () => {
+              const { Clock } = await import('/static/clock.js');
               let now = 0, hidden = false;
               Object.defineProperty(document, 'hidden', { get: () => hidden });
-              const clock = new cxr.Clock(() => now), out = [];
+              const clock = new Clock(() => now), out = [];
               const at = (seconds, kind) => { now = seconds * 1000; document.dispatchEvent(new Event(kind)); };
               const turn = (seconds, value) => { hidden = value; at(seconds, 'visibilitychange'); };
               clock.start(); now = 4000; out.push(clock.stop());
@@ -393,7 +388,7 @@ def test_seconds_count_neither_hidden_time_nor_a_long_pause(page, folder):
         assert spent == [4, 7, 5, 1]
 
 
-PUT = "([owner, item]) => new cxr.Outbox(owner).put(item)"
+PUT = "async ([owner, item]) => new (await import('/static/outbox.js')).Outbox(owner).put(item)"
 
 
 def waiting_item(i, reply, key):

@@ -6,16 +6,15 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2 as httpx
 import pytest
 
 from pipeline.annotate import worklist
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.journal import Journal
 from tests.support import waiting_run as waiting
-from tests.support.browser import ROOT, chromium, sit_down, wait_ready
+from tests.support.browser import ROOT, sit_down, wait_ready
 
-httpx = pytest.importorskip("httpx2", reason="needs httpx2")
-pytest.importorskip("uvicorn", reason="needs the extra `annotate`")
 NUM = 50
 KEYS = {"normal": "1", "pneumonia": "2"}
 
@@ -58,37 +57,37 @@ def annotate():
             one.kill()
 
 
-def test_fifty_scans_a_reload_an_undo_and_kill_9(tmp_path, annotate):
+def test_fifty_scans_a_reload_an_undo_and_kill_9(browser, tmp_path, annotate):
     run = waiting.waiting_run(
         tmp_path / "run", num_scans=140, queue__budget=46, queue__holdout_budget=4, queue__reread_share=0.0
     )
     server = annotate(run.folder)
-    with chromium() as browser:
-        page = browser.new_page()
+    page = browser.new_page()
 
-        def label(num, *, wrong=False):
-            for _ in range(num):
-                image_id = wait_ready(page)
-                right = run.truth[image_id]
-                page.keyboard.press(KEYS["normal" if right == "pneumonia" else "pneumonia"] if wrong else KEYS[right])
-                page.wait_for_function(
-                    "id => document.body.dataset.scan !== id || document.body.dataset.state === 'done'", arg=image_id
-                )
+    def label(num, *, wrong=False):
+        for _ in range(num):
+            image_id = wait_ready(page)
+            right = run.truth[image_id]
+            page.keyboard.press(KEYS["normal" if right == "pneumonia" else "pneumonia"] if wrong else KEYS[right])
+            page.wait_for_function(
+                "id => document.body.dataset.scan !== id || document.body.dataset.state === 'done'", arg=image_id
+            )
 
-        sit_down(page, server.start(), "Dr. Lee")
-        label(17)
-        page.reload()
-        label(8)
-        label(1, wrong=True)
-        page.keyboard.press("z")
-        page.wait_for_selector("#last:text-is('Taken back')")
-        label(5)
-        server.kill()
-        label(2)  # they wait in the browser
-        page.goto(server.start())
-        label(NUM - 32)
-        page.wait_for_selector("body[data-state=done]")
-        page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
+    sit_down(page, server.start(), "Dr. Lee")
+    label(17)
+    page.reload()
+    label(8)
+    label(1, wrong=True)
+    page.keyboard.press("z")
+    page.wait_for_selector("#last:text-is('Taken back')")
+    label(5)
+    server.kill()
+    label(2)  # they wait in the browser
+    page.goto(server.start())
+    label(NUM - 32)
+    page.wait_for_selector("body[data-state=done]")
+    page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
+    page.close()
     server.stop()
     asked = waiting.queue_ids(run.folder)
     found = verdicts.latest(label_table.read(run.folder))

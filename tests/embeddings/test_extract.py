@@ -16,6 +16,7 @@ from embeddings import backbones, extract
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.vectors import embed
@@ -133,7 +134,7 @@ def test_a_broken_scan_is_reported_and_left_out(tmp_path, shared, store, caplog)
     assert (counts["num_embedded"], counts["num_failed"]) == (2, 1)
     ids = MANIFEST.read(ctx.folder)["image_id"].to_pylist()
     assert Vectors.open(ctx.folder).ids.to_pylist() == [ids[0], ids[2]]
-    reasons = pq.read_table(ctx.folder / embed.BROKEN).to_pylist()
+    reasons = pq.read_table(ctx.folder / run_files.NOT_EMBEDDED).to_pylist()
     assert [r["sha256"] for r in reasons] == [MANIFEST.read(ctx.folder)["sha256"][1].as_py()]
     assert "DecodeError" in reasons[0]["reason"]
     assert "1 scans could not be embedded" in caplog.text

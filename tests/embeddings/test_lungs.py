@@ -143,7 +143,6 @@ def test_erased_scans_have_an_address_of_their_own(tmp_path):
 
 
 @pytest.mark.real
-@pytest.mark.skipif("CXR_SSL_DATA" not in os.environ, reason="needs real scans")
 @pytest.mark.parametrize("pool", ["kermany", "covid3"])
 def test_a_chest_is_found_on_real_scans(pool):
     manifest = Path(os.environ["CXR_SSL_DATA"]) / pool / "manifest.csv"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
@@ -21,12 +22,14 @@ from pipeline.contracts import config_file
 from pipeline.contracts.config import AugmentConfig, NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, SPLIT_TABLE
-from pipeline.learn import adapt, network, network_fits, rollback
+from pipeline.learn import adapt, network, network_fits, network_student, rollback
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.head import Head, Worker
+from pipeline.learn.lesson import Lesson, StoppingSet, pool_lesson
 from pipeline.learn.material import Material
 from pipeline.learn.network import Design
-from pipeline.learn.network_fits import Fold, Job
+from pipeline.learn.network_fits import Contents, Job
+from pipeline.learn.scan_rows import ScanRows
 from pipeline.rounds import learn_round, loop
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
@@ -38,32 +41,27 @@ from tests.support.tiny import call, picture
 # --- what a fold may see ----------------------------------------------------------------------------------------------
 
 
+def ids_of(scans):
+    return scans.image_id.to_pylist()
+
+
 @st.composite
 def situations(draw):
     """Material, a fold, gates and pseudo-labels in any combination."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     num, num_classes = draw(st.integers(12, 260)), draw(st.integers(2, 4))
-    train_T = np.sort(rng.choice(num, rng.integers(10, num + 1), replace=False))
-    num_expert = int(rng.integers(4, len(train_T) // 2 + 3))
-    shuffled = rng.permutation(train_T)
-    expert_E = shuffled[:num_expert]
-    rejected_R = shuffled[num_expert : num_expert + rng.integers(0, 4)]
+    scans_N = ScanRows.of(f"scan-{row}" for row in range(num))
+    pool = np.sort(rng.choice(num, rng.integers(10, num + 1), replace=False))
+    num_expert = int(rng.integers(4, len(pool) // 2 + 3))
+    expert, rejected, _ = np.split(rng.permutation(pool), [num_expert, num_expert + rng.integers(0, 4)])
+    pool_T, expert_E, rejected_R = (ScanRows.of(f"scan-{row}" for row in rows) for rows in (pool, expert, rejected))
     class_E = rng.integers(num_classes, size=num_expert)
-    material = Material(
-        Path("nowhere"),
-        train_T,
-        expert_E,
-        class_E,
-        [f"p{i}" for i in range(num_expert)],
-        np.zeros(num_expert, bool),
-        None,
-        rejected_R,
-    )
-    rows_E = rng.random(num_expert) < draw(st.sampled_from([0.5, 0.8, 1.0]))
-    rows_E[:3] = True
-    val = None
-    if draw(st.booleans()):
-        val = np.arange(rows_E.sum()) % 3 == 1
+    groups = [f"p{i}" for i in range(num_expert)]
+    uniform_E = np.zeros(num_expert, bool)
+    material = Material(Path("nowhere"), scans_N, pool_T, expert_E, class_E, groups, uniform_E, None, rejected_R)
+    learn_E = rng.random(num_expert) < draw(st.sampled_from([0.5, 0.8, 1.0]))
+    learn_E[:3] = True
+    stop_E = learn_E & (np.arange(num_expert) % 3 == 1) if draw(st.booleans()) else None
     options = config_file.load(
         None,
         {
@@ -72,50 +70,70 @@ def situations(draw):
             "train.max_rows": 100,
         },
     )
-    prob_TC = rng.dirichlet(np.ones(num_classes), len(train_T))
-    admitted_T = rng.random(len(train_T)) < draw(st.sampled_from([0.0, 0.3, 1.0]))
-    return material, rows_E, admitted_T, prob_TC, options, val
+    prob_TC = rng.dirichlet(np.ones(num_classes), len(pool_T))
+    admitted_T = rng.random(len(pool_T)) < draw(st.sampled_from([0.0, 0.3, 1.0]))
+    return material, learn_E, stop_E, prob_TC, admitted_T, options
 
 
 @settings(max_examples=200, deadline=None)
 @given(situations())
 def test_a_fold_never_sees_what_it_is_judged_on_nor_what_the_gate_keeps_out(situation):
-    material, rows_E, admitted_T, prob_TC, options, val = situation
+    material, learn_E, stop_E, prob_TC, admitted_T, options = situation
     num_classes = prob_TC.shape[1]
-    head = Head({"weight0": np.zeros((num_classes, 2)), "bias0": np.zeros(num_classes)})
-    sure_C = np.full(num_classes, 0.9)
-    fold = adapt.fold_of(head, prob_TC, material, rows_E, admitted_T, sure_C, options, 0, val)
-    learned, expert = set(fold.row_L.tolist()), material.expert_E[rows_E]
-    held_out = material.expert_E[~rows_E]
-    stopping = expert[val] if val is not None else expert[:0]
-    taught = set(expert.tolist()) - set(stopping.tolist())
-    assert len(learned) == len(fold.row_L) and learned <= set(material.train_T.tolist())
-    np.testing.assert_array_equal(fold.held_out, held_out)
-    assert not learned & set(held_out.tolist()) and not learned & set(material.rejected_R.tolist())
-    assert not learned & set(stopping.tolist())
-    assert taught <= learned
-    place = {int(row): t for t, row in enumerate(material.train_T)}
-    class_of = dict(zip(expert.tolist(), material.class_E[rows_E].tolist(), strict=True))
-    for row, target_C, is_open in zip(fold.row_L.tolist(), fold.target_LC, fold.open_L, strict=True):
-        if row in taught:
-            np.testing.assert_array_equal(target_C, np.eye(num_classes)[class_of[row]])
+    lesson = network_student.network_lesson(material, options, learn_E, stop_E, prob_TC, admitted_T, 0)
+    stops_E = np.zeros_like(learn_E) if stop_E is None else stop_E
+    learned, pool = ids_of(lesson.scans), ids_of(material.pool_T)
+    held_out, stopping = (set(ids_of(material.expert_E.keep(mask_E))) for mask_E in (~learn_E, stops_E))
+    taught, rejected = set(ids_of(material.expert_E.keep(learn_E & ~stops_E))), set(ids_of(material.rejected_R))
+    assert len(set(learned)) == len(learned) and learned == [i for i in pool if i in set(learned)]
+    assert not set(learned) & (held_out | rejected | stopping)
+    assert taught <= set(learned) and (lesson.weight_L == 1.0).all()
+    of_scan = {
+        image_id: (prob_C, admitted) for image_id, prob_C, admitted in zip(pool, prob_TC, admitted_T, strict=True)
+    }
+    class_of = dict(zip(ids_of(material.expert_E), material.class_E.tolist(), strict=True))
+    for image_id, target_C, is_open in zip(learned, lesson.target_LC, lesson.open_L, strict=True):
+        prob_C, admitted = of_scan[image_id]
+        if image_id in taught:
+            np.testing.assert_array_equal(target_C, np.eye(num_classes)[class_of[image_id]])
             assert not is_open
         else:
-            np.testing.assert_array_equal(target_C, prob_TC[place[row]])
-            assert is_open == (not admitted_T[place[row]])
+            np.testing.assert_array_equal(target_C, prob_C)
+            assert is_open == (not admitted)
     everything = options.pseudo.gate == "estimated" and options.pseudo.propagate > 0
-    closed = set(material.rejected_R.tolist()) | set(held_out.tolist()) | set(stopping.tolist())
-    allowed = set(material.train_T[admitted_T | everything].tolist()) - closed | taught
-    assert learned <= allowed
+    let_in = set(ids_of(material.pool_T.keep(admitted_T | everything)))
+    allowed = let_in - held_out - rejected - stopping | taught
+    assert set(learned) <= allowed
     if len(allowed) <= 100:
-        assert learned == allowed
+        assert set(learned) == allowed
     else:
         assert 100 <= len(learned) <= 100 + len(taught)
-    if val is not None:
-        rows, target_VC, weight_V = fold.val
-        np.testing.assert_array_equal(rows, stopping)
-        np.testing.assert_array_equal(target_VC.argmax(1), material.class_E[rows_E][val])
-        assert (weight_V > 0).all()
+    if stop_E is not None:
+        assert set(ids_of(lesson.stop.scans)) == stopping
+        np.testing.assert_array_equal(lesson.stop.target_VC.argmax(1), material.class_E[stop_E])
+        assert (lesson.stop.weight_V > 0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(situations())
+def test_student_and_network_learn_from_the_same_scans(situation):
+    """Where both take the open scans in, or both leave them out: whatever one of them may not see, neither sees."""
+    material, learn_E, stop_E, prob_TC, admitted_T, options = situation
+    whole_pool = options.pseudo.gate == "estimated" and options.pseudo.propagate > 0
+    of_network = network_student.network_lesson(material, options, learn_E, stop_E, prob_TC, admitted_T, 0)
+    of_student = pool_lesson(
+        material,
+        learn_E,
+        stop_E,
+        prob_TC[:, ::-1],
+        admitted_T,
+        open_weight=0.3 * whole_pool,
+        max_scans=options.train.max_rows,
+        seed=0,
+    )
+    assert ids_of(of_student.scans) == ids_of(of_network.scans)
+    np.testing.assert_array_equal(of_student.open_L, of_network.open_L)
+    np.testing.assert_array_equal(of_student.weight_L, np.where(of_student.open_L, 0.3, 1.0))
 
 
 @pytest.mark.parametrize(("num_scans", "epochs", "expected"), [(320, 1, 4), (5120, 1, 1), (5120, 3, 3), (10, 1, 40)])
@@ -142,25 +160,19 @@ def job_in(folder: Path, num_early=4, **changed) -> Job:
         activations.fill_shard(shard)
     rng = np.random.default_rng(0)
     head = Head({"weight0": rng.normal(size=(2, 256)).astype(np.float32) / 50, "bias0": np.zeros(2, np.float32)})
-    class_N = np.arange(12) % 2
-    fold = Fold(
-        head,
-        np.arange(6),
-        np.eye(2)[class_N[:6]],
-        np.zeros(6, bool),
-        np.full(2, 0.9),
-        np.arange(8, 12),
-        (np.array([6, 7]), np.eye(2)[class_N[6:8]], np.ones(2)),
-    )
+    target_NC = np.eye(2)[np.arange(12) % 2]
+    contents = [Contents(pa.array([sha for sha, _ in pool[part]])) for part in (slice(6), slice(6, 8), slice(8, 12))]
+    stop = StoppingSet(contents[1], target_NC[6:8], np.ones(2))
     config = NetworkConfig(epochs=4, batch_size=3, min_steps=1, num_views=2, ema=0.5, mixup=0.3)
     given = {
         "folder": folder / "fits",
         "name": "fold-0",
         "design": Design(backbone, num_early, SIZE_PX, head),
-        "sha256": tuple(sha for sha, _ in pool),
         "early": early,
         "root": folder / "cache",
-        "fold": fold,
+        "lesson": Lesson(contents[0], target_NC[:6], np.ones(6), np.zeros(6, bool), stop),
+        "sure_C": np.full(2, 0.9),
+        "held_out": contents[2],
         "config": config,
         "seed": 3,
         "use_gpu": None,
@@ -205,7 +217,7 @@ def test_a_fit_leaves_the_network_its_held_out_logits_and_its_curves(num_early, 
 
 
 def test_nothing_is_held_out_from_the_network_of_everything(job, tmp_path):
-    whole = replace(job, folder=tmp_path, name="all", fold=replace(job.fold, held_out=np.zeros(0, np.int64)))
+    whole = replace(job, folder=tmp_path, name="all", held_out=Contents(pa.array([], pa.string())))
     network_fits.fit(whole)
     assert network_fits.read(whole)[1].shape == (0, 2)
 
@@ -243,25 +255,26 @@ def test_a_state_of_another_fit_is_not_gone_on_from(job, tmp_path, monkeypatch):
 
 
 def test_whatever_decides_the_outcome_is_in_the_fingerprint(job, tmp_path):
-    fold = job.fold
-    moved = Head({name: array + 0.1 for name, array in fold.head.arrays.items()})
-    other_weights = replace(job.design, backbone=tiny_backbone.backbone(tmp_path, seed=5))
+    lesson, design = job.lesson, job.design
+    other_head = Head({name: array + 0.1 for name, array in design.head.arrays.items()})
+    other_scans = Contents(lesson.scans.sha256[::-1])
     variants = [
         job,
         replace(job, seed=9),
-        replace(job, sha256=job.sha256[::-1]),
-        replace(job, design=other_weights),
+        replace(job, design=replace(design, backbone=tiny_backbone.backbone(tmp_path, seed=5))),
+        replace(job, design=replace(design, num_early=3)),
+        replace(job, design=replace(design, size_px=64)),
+        replace(job, design=replace(design, head=other_head)),
         replace(job, config=job.config.model_copy(update={"lr": 1e-3})),
         replace(job, config=job.config.model_copy(update={"num_views": 3})),
-        replace(job, design=replace(job.design, num_early=3)),
-        replace(job, design=replace(job.design, size_px=64)),
-        replace(job, fold=replace(fold, head=moved)),
-        replace(job, fold=replace(fold, row_L=fold.row_L[::-1])),
-        replace(job, fold=replace(fold, target_LC=1 - fold.target_LC)),
-        replace(job, fold=replace(fold, val=None)),
-        replace(job, fold=replace(fold, open_L=~fold.open_L)),
-        replace(job, fold=replace(fold, sure_C=fold.sure_C / 2)),
-        replace(job, fold=replace(fold, held_out=fold.held_out[:2])),
+        replace(job, lesson=replace(lesson, scans=other_scans)),
+        replace(job, lesson=replace(lesson, target_LC=1 - lesson.target_LC)),
+        replace(job, lesson=replace(lesson, weight_L=lesson.weight_L / 2)),
+        replace(job, lesson=replace(lesson, open_L=~lesson.open_L)),
+        replace(job, lesson=replace(lesson, stop=None)),
+        replace(job, lesson=replace(lesson, stop=replace(lesson.stop, scans=job.held_out))),
+        replace(job, sure_C=job.sure_C / 2),
+        replace(job, held_out=Contents(job.held_out.sha256[:2])),
     ]
     assert len({network_fits.fingerprint(variant) for variant in variants}) == len(variants)
     same = replace(job, folder=tmp_path, num_threads=4)
@@ -281,7 +294,7 @@ def test_a_loss_that_is_not_finite_says_what_to_do_and_keeps_the_last_good_epoch
         InputError, match=r"network\.lr: the network cannot be trained: the loss is nan in epoch 3"
     ) as e:
         network_fits.fit(
-            replace(mine, fold=replace(mine.fold, val=None), config=mine.config.model_copy(update={"mixup": 0.0}))
+            replace(mine, lesson=replace(mine.lesson, stop=None), config=mine.config.model_copy(update={"mixup": 0.0}))
         )
     assert str(tmp_path) in str(e.value) and e.value.exit_code == 2
     state = torch.load(tmp_path / "fold-0.pt", weights_only=True)
@@ -289,7 +302,7 @@ def test_a_loss_that_is_not_finite_says_what_to_do_and_keeps_the_last_good_epoch
 
 
 def test_a_cache_that_was_emptied_is_an_error_that_counts(job, tmp_path):
-    with pytest.raises(KeyError, match="12 of 12 scans are not in the cache"):
+    with pytest.raises(KeyError, match="6 of 6 scans are not in the cache"):
         network_fits.learn(replace(job, root=tmp_path), Worker())
 
 
@@ -420,7 +433,7 @@ def test_a_run_of_the_same_seed_gives_the_same_network(two_rounds, copy_of):
 
 
 def test_a_finished_network_round_is_kept_on_resume(two_rounds, monkeypatch):
-    monkeypatch.setattr(learn_round.selftrain, "learn", lambda *_: pytest.fail("learned again"))
+    monkeypatch.setattr(learn_round.self_training, "learn", lambda *_: pytest.fail("learned again"))
     before = metrics(two_rounds)
     loop.run(two_rounds)
     assert metrics(two_rounds) == before

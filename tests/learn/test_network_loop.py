@@ -15,11 +15,13 @@ from pipeline.contracts.config import NetworkConfig
 from pipeline.learn import network_loop as module
 from pipeline.learn import network_losses
 from pipeline.learn.head import Worker
+from pipeline.learn.lesson import Lesson, StoppingSet
 from pipeline.learn.network import put
-from pipeline.learn.network_loop import Lesson, learn_network, logits_of
+from pipeline.learn.network_loop import logits_of
 
 NUM, NUM_CLASSES = 21, 3
 STILL = 1e-12  # a learning rate at which nothing moves
+SURE_C = np.full(NUM_CLASSES, 0.9)
 
 
 def rows_of(folder, array_NV):
@@ -34,13 +36,15 @@ def lesson_of(rows, class_N, **changed):
     num = len(class_N)
     given = {
         "scans": rows,
-        "row_N": np.arange(num),
-        "target_NC": np.eye(NUM_CLASSES)[class_N],
-        "weight_N": np.ones(num),
-        "open_N": np.zeros(num, bool),
-        "sure_C": np.full(NUM_CLASSES, 0.9),
+        "target_LC": np.eye(NUM_CLASSES)[class_N],
+        "weight_L": np.ones(num),
+        "open_L": np.zeros(num, bool),
     }
     return Lesson(**given | changed)
+
+
+def learn_network(build, lesson, options, seed, sure_C=SURE_C, **given):
+    return module.learn_network(build, lesson, options, seed, sure_C=sure_C, **given)
 
 
 @pytest.fixture
@@ -103,10 +107,10 @@ class Spy(nn.Module):
         return torch.cat([x for x, teaching in self.fed if teaching])
 
 
-def watch(lesson, config, seed=0):
+def watch(lesson, config, seed=0, **given):
     """A spy after training at a learning rate of nothing, and the loss of each epoch."""
     spy = Spy(lesson.scans.take(np.array([0]), np.array([0])).size)
-    _, curves = learn_network(lambda: spy, lesson, config.model_copy(update={"lr": STILL}), seed)
+    _, curves = learn_network(lambda: spy, lesson, config.model_copy(update={"lr": STILL}), seed, **given)
     return spy, curves.loss
 
 
@@ -149,7 +153,7 @@ def test_it_learns(blobs):
     arrays, curves = learn_network(Net, lesson_of(rows, class_N), config(epochs=15), 0)
     assert len(curves.loss) == 15 and curves.val == ()
     assert curves.loss[-1] < 0.5 * curves.loss[0]
-    found_NC = logits_of(Net, arrays, rows, np.arange(60), config(), None)
+    found_NC = logits_of(Net, arrays, rows, config(), None)
     assert found_NC.dtype == np.float32 and (found_NC.argmax(1) == class_N).mean() > 0.95
 
 
@@ -171,8 +175,9 @@ HARD = {
 @pytest.mark.parametrize("kind", HARD)
 def test_a_resumed_training_ends_bit_for_bit_as_if_nothing_had_happened(kind, blobs):
     rows, class_N = blobs
-    val = (np.arange(10), np.eye(NUM_CLASSES)[class_N[:10]], np.ones(10)) if kind == "stopping" else None
-    lesson = lesson_of(rows, class_N, open_N=class_N == 2, val=val)
+    first = rows.chosen(np.arange(10))
+    stop = StoppingSet(first, np.eye(NUM_CLASSES)[class_N[:10]], np.ones(10)) if kind == "stopping" else None
+    lesson = lesson_of(rows, class_N, open_L=class_N == 2, stop=stop)
     arrays, curves, states = recorded(lesson, config(**HARD[kind]))
     assert len(states) >= 3
     for state in states:
@@ -215,7 +220,7 @@ def together(size, lesson, options):
 def test_several_workers_take_the_steps_of_one(size, kind, marked):
     """21 scans in batches of 4: a share of some batches is empty for the fifth worker."""
     rows, class_N = marked
-    lesson = lesson_of(rows, class_N, open_N=np.arange(NUM) % 2 == 0)
+    lesson = lesson_of(rows, class_N, open_L=np.arange(NUM) % 2 == 0)
     options = config(batch_size=4, **HARD[kind])
     [(alone, its_curves)] = together(1, lesson, options)
     for arrays, curves in together(size, lesson, options):
@@ -248,11 +253,19 @@ def test_the_trace_has_a_point_for_each_tenth_of_an_epoch(marked):
         np.testing.assert_allclose(epochs.mean(1), curves.loss, rtol=0.15)
 
 
-def test_only_the_rows_of_the_lesson_are_seen(marked):
+def test_only_the_scans_of_the_lesson_are_seen(marked):
     rows, class_N = marked
     some = np.array([3, 17, 20])
-    spy, _ = watch(lesson_of(rows, class_N[some], row_N=some), config(epochs=3, mixup=1.0, consistency=1.0))
+    spy, _ = watch(lesson_of(rows.chosen(some), class_N[some]), config(epochs=3, mixup=1.0, consistency=1.0))
     assert set(torch.nonzero(torch.cat([x for x, _ in spy.fed])[:, :NUM])[:, 1].tolist()) == {3, 17, 20}
+
+
+def test_without_a_sure_probability_the_network_never_answers_itself(marked):
+    rows, class_N = marked
+    lesson = lesson_of(rows, class_N, open_L=np.ones(NUM, bool))
+    spy, loss = watch(lesson, config(epochs=2, consistency=1.0), sure_C=None)
+    plain, its_loss = watch(lesson, config(epochs=2))
+    assert loss == its_loss and len(spy.fed) == len(plain.fed)
 
 
 def test_a_loss_that_is_not_finite_stops_and_the_last_state_was_reported(marked):
@@ -272,7 +285,7 @@ def test_every_worker_stops_at_a_loss_that_is_not_finite(marked):
     rows, class_N = marked
     target_NC = np.eye(NUM_CLASSES)[class_N]
     target_NC[0] = np.nan  # one scan, in the share of one worker
-    found = together(2, lesson_of(rows, class_N, target_NC=target_NC), config())
+    found = together(2, lesson_of(rows, class_N, target_LC=target_NC), config())
     assert [type(error) for error in found] == [FloatingPointError, FloatingPointError]
 
 
@@ -305,7 +318,7 @@ def test_focal_and_smoothed_targets_reach_the_loss(marked):
 def test_weights_of_scans_count_relative_to_their_mean(marked):
     rows, class_N = marked
     weight_N = np.random.default_rng(0).uniform(0, 5, NUM)
-    spy, loss = watch(lesson_of(rows, class_N, weight_N=weight_N), config(epochs=1))
+    spy, loss = watch(lesson_of(rows, class_N, weight_L=weight_N), config(epochs=1))
     target_NC = np.eye(NUM_CLASSES)[class_N]
     assert loss[0] == pytest.approx(expected_loss(spy, target_NC, weight_N / weight_N.mean()), rel=1e-4)
 
@@ -354,7 +367,7 @@ def test_one_cached_view_is_no_scan(views, tmp_path, monkeypatch):
 def test_pixels_are_seen_in_a_fresh_view_each_time(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 1, 1, 16, 16), np.uint8)
     rows = rows_of(tmp_path, pixels)
-    spy, _ = watch(lesson_of(rows, np.arange(6) % 3, row_N=np.arange(6)), config(epochs=2))
+    spy, _ = watch(lesson_of(rows.chosen(np.arange(6)), np.arange(6) % 3), config(epochs=2))
     x = spy.marks().reshape(2, 6, 16, 16)
     assert x.min() >= 0 and x.max() <= 1
     plain = torch.from_numpy(pixels[:, 0, 0].astype(np.float32) / 255)
@@ -377,8 +390,8 @@ def test_an_open_scan_is_held_to_what_the_network_surely_says_of_the_plain_view(
     open_N = np.arange(NUM) % 3 != 0
     target_NC = np.full((NUM, NUM_CLASSES), 1 / NUM_CLASSES)
     sure_C = np.array([0.5, 0.7, 1.01])  # class 2 is never sure enough
-    lesson = lesson_of(rows, class_N, target_NC=target_NC, open_N=open_N, sure_C=sure_C)
-    spy, loss = watch(lesson, config(epochs=1, consistency=2.5))
+    lesson = lesson_of(rows, class_N, target_LC=target_NC, open_L=open_N)
+    spy, loss = watch(lesson, config(epochs=1, consistency=2.5), sure_C=sure_C)
     plain = torch.zeros(NUM, NUM + 2)
     plain[torch.arange(NUM), torch.arange(NUM)] = plain[:, NUM] = 1.0
     prob_NC = spy.linear(plain).detach().softmax(1).numpy()
@@ -416,21 +429,23 @@ def stopped(marked, **changed):
     """Scans to stop by that are labelled against what is learned: the first epoch is the best."""
     rows, class_N = marked
     val_class = (class_N[:6] + 1) % NUM_CLASSES
-    val = (np.arange(6), np.eye(NUM_CLASSES)[val_class], np.array([1.0, 2, 3, 4, 5, 6]))
-    return lesson_of(rows, class_N, val=val), val, config(epochs=9, lr=0.3, warmup_share=0.0, **changed)
+    weight_V = np.array([1.0, 2, 3, 4, 5, 6])
+    stop = StoppingSet(rows.chosen(np.arange(6)), np.eye(NUM_CLASSES)[val_class], weight_V)
+    return lesson_of(rows, class_N, stop=stop), stop, config(epochs=9, lr=0.3, warmup_share=0.0, **changed)
 
 
 def test_training_stops_in_time_and_keeps_the_best_epoch(marked):
-    lesson, (row, target, weight), options = stopped(marked, patience=2)
+    lesson, stop, options = stopped(marked, patience=2)
     arrays, curves, states = recorded(lesson, options, build=Spy)
     assert len(curves.val) == len(curves.loss) == 3
     assert curves.val[0] == min(curves.val)
     same(arrays, {name: tensor.numpy() for name, tensor in states[0]["net"].items()})
     spy = Spy()
     put(spy, arrays)
-    x = torch.from_numpy(lesson.scans.take(row, np.zeros(6, np.int64))).flatten(1)
-    loss_N = functional.cross_entropy(spy.linear(x).detach(), torch.from_numpy(target).float(), reduction="none")
-    assert curves.val[0] == pytest.approx(float((loss_N.numpy() * weight).sum() / weight.sum()), rel=1e-4)
+    x = torch.from_numpy(stop.scans.plain(np.arange(6))).flatten(1)
+    target_VC = torch.from_numpy(stop.target_VC).float()
+    loss_V = functional.cross_entropy(spy.linear(x).detach(), target_VC, reduction="none").numpy()
+    assert curves.val[0] == pytest.approx(np.average(loss_V, weights=stop.weight_V), rel=1e-4)
 
 
 def test_without_patience_all_epochs_run_and_the_best_is_kept(marked):
@@ -455,12 +470,12 @@ def test_mixed_precision_learns_nearly_the_same(marked):
     np.testing.assert_allclose(mixed[1].loss, exact[1].loss, rtol=0.05)
 
 
-def test_logits_are_of_plain_views_in_the_order_asked_for(marked):
+def test_logits_are_of_plain_views_in_the_order_of_the_scans(marked):
     rows, _ = marked
     spy = Spy()
     arrays = {name: tensor.numpy() for name, tensor in spy.state_dict().items()}
     asked = np.array([20, 0, 7, *range(15)])
-    found_NC = logits_of(Spy, arrays, rows, asked, config(batch_size=4), None)
+    found_NC = logits_of(Spy, arrays, rows.chosen(asked), config(batch_size=4), None)
     plain = torch.zeros(len(asked), NUM + 2)
     plain[torch.arange(len(asked)), torch.from_numpy(asked)] = plain[:, NUM] = 1.0
     np.testing.assert_allclose(found_NC, spy.linear(plain).detach().numpy(), atol=1e-5)

@@ -5,6 +5,7 @@ import pytest
 from pipeline.contracts.config import PseudoConfig
 from pipeline.contracts.tables import PSEUDO, QUEUE
 from pipeline.learn import pseudo_labels
+from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures.certify import checks_needed
 
 FINDINGS = ("normal", "pneumonia")
@@ -119,7 +120,7 @@ def test_a_gate_that_looks_every_round_needs_more(tmp_path):
 
 def test_what_is_saved(tmp_path):
     found = decide(binary(0.95, 0.65, 0.1), gate=(False, True))
-    pseudo_labels.save(tmp_path, np.array(["a", "b", "c"], dtype=object), found, np.array([0.9, 0.8]), FINDINGS)
+    pseudo_labels.save(tmp_path, ScanRows.of(["a", "b", "c"]), found, np.array([0.9, 0.8]), FINDINGS)
     rows = PSEUDO.read(tmp_path).to_pylist()
     assert [(r["image_id"], r["finding"], r["decision"], r["admitted"]) for r in rows] == [
         ("a", "normal", "accept", False),

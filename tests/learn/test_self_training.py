@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from pipeline.contracts.config import PseudoConfig
 from pipeline.labels.training_labels import Heard
 from pipeline.learn import head_fits, self_training
+from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.network_fits import NetworkFit
 from pipeline.learn.network_loop import Curves
 from pipeline.rounds.run_scans import Dataset
 from pipeline.vectors.matrix import Vectors
@@ -19,21 +22,34 @@ def material_of(run, num=60, truth=None):
     data = Dataset.open(run.ctx)
     truth = truth or run.truth
     answers = {i: truth[i] for i in run.ids("train")[:num]}
-    return data, *data.material(Heard(answers, answers, {}), set(list(answers)[: num // 3]))
+    return data, data.material(Heard(answers, answers, {}), set(list(answers)[: num // 3]))
+
+
+def ids_of(scans):
+    return scans.image_id.to_pylist()
+
+
+def rows_of(data, scans):
+    """Positions in the run's features, to look into arrays along them."""
+    return data.scans_N.positions(scans)
+
+
+def accepts(prevalence_C=(0.5, 0.5), threshold_C=(0.4, 0.4), admitted_C=(True, True)):
+    """A teacher whose temperature is 1."""
+    return Acceptance(1.0, np.array(prevalence_C), np.array(threshold_C), 1.0, admitted_C, PseudoConfig())
 
 
 def learn(run, ctx=None, num=60, admitted=(True, True), truth=None, seed=0):
-    data, material, _ = material_of(run, num, truth)
+    data, material = material_of(run, num, truth)
     found = self_training.learn(
         material, (ctx or run.ctx).config, run.ctx.engine, 2, admitted, np.random.default_rng(seed)
     )
     return data, material, found
 
 
-def accuracy(run, data, found, rows=None):
-    rows = data.train_T if rows is None else rows
-    truth_N = np.array([data.findings.index(run.truth[i]) for i in data.ids_N[rows]])
-    return (found.student_logit_NC[rows].argmax(1) == truth_N).mean()
+def accuracy(run, data, found):
+    truth_T = np.array([data.findings.index(run.truth[i]) for i in ids_of(data.pool_T)])
+    return (found.student_logit_NC[rows_of(data, data.pool_T)].argmax(1) == truth_T).mean()
 
 
 def test_learns_what_separates_the_classes(run):
@@ -42,18 +58,18 @@ def test_learns_what_separates_the_classes(run):
     assert found.student_logit_NC.shape == (300, 2) and found.oof_logit_EC.shape == (60, 2)
     np.testing.assert_allclose(found.student.logits(data.x_NP), found.student_logit_NC, atol=1e-4)
     assert (found.oof_logit_EC.argmax(1) == material.class_E).mean() > 0.9
-    assert found.prevalence_C.sum() == pytest.approx(1.0)
+    assert found.acceptance.prevalence_C.sum() == pytest.approx(1.0)
 
 
 def test_decisions_are_for_the_open_train_scans_alone(run):
     data, material, found = learn(run)
-    assert set(found.open_T) == set(data.train_T) - set(material.expert_E)
-    assert len(found.decisions.class_N) == len(found.open_T)
+    assert set(ids_of(found.open_O)) == set(ids_of(data.pool_T)) - set(ids_of(material.expert_E))
+    assert len(found.decisions.class_N) == len(found.open_O)
     assert found.decisions.accepted_N.sum() > 50
-    truth = [data.findings.index(run.truth[i]) for i in data.ids_N[found.open_T]]
+    truth = [data.findings.index(run.truth[i]) for i in ids_of(found.open_O)]
     right = (found.decisions.class_N == truth)[found.decisions.accepted_N].mean()
     assert right > 0.95
-    assert 0.9 < found.precision_estimated <= 1.0
+    assert 0.9 < found.acceptance.precision_estimated <= 1.0
 
 
 def test_out_of_fold_scores_never_saw_their_own_label(run):
@@ -63,40 +79,41 @@ def test_out_of_fold_scores_never_saw_their_own_label(run):
     _, material, found = learn(run, options(run, train__teacher_l2=0.01, train__student_l2=0.01), num=24, truth=noise)
     assert 0.2 < (found.oof_logit_EC.argmax(1) == material.class_E).mean() < 0.75
     assert found.decisions.accepted_N.sum() == 0
-    assert found.precision_estimated is None
+    assert found.acceptance.precision_estimated is None
 
 
 def test_patients_are_not_split_over_folds(run, monkeypatch):
-    _, material, _ = material_of(run)
+    _, material = material_of(run)
     seen = []
-    monkeypatch.setattr(head_fits, "fit_all", lambda engine, fits, tag: seen.append(fits) or _stop())
+    monkeypatch.setattr(self_training, "fit_all", lambda engine, fits, tag: seen.append(fits) or _stop())
 
     def _stop():
         raise StopIteration
 
     with pytest.raises(StopIteration):
         self_training.learn(material, run.ctx.config, run.ctx.engine, 2, (True, True), np.random.default_rng(0))
-    group = dict(zip(material.expert_E.tolist(), material.group_E, strict=True))
+    group = dict(zip(ids_of(material.expert_E), material.group_E, strict=True))
     for fit in seen[0][:-1]:
-        inside = {group[row] for row in fit.rows_N.tolist()}
-        outside = {group[row] for row in set(group) - set(fit.rows_N.tolist())}
+        learned = set(ids_of(fit.lesson.scans))
+        inside, outside = {group[i] for i in learned}, {group[i] for i in set(group) - learned}
         assert outside and not inside & outside
-    assert set(seen[0][-1].rows_N.tolist()) == set(group)
+    assert set(ids_of(seen[0][-1].lesson.scans)) == set(group)
 
 
 def test_a_student_never_uses_the_label_of_a_fold_it_is_judged_on(run):
     """Neither as expert target nor as a guess."""
-    _, material, _ = material_of(run)
-    rows_E = np.arange(60) >= 12
-    prob_NC = np.full((300, 2), 0.5)
-    fit = head_fits.student_fit(material, run.ctx.config, rows_E, prob_NC, np.array([0.4, 0.4]), (True, True), 1.0, 0)
-    assert not set(fit.rows_N.tolist()) & set(material.expert_E[~rows_E].tolist())
-    assert not set(fit.rows_N.tolist()) - set(material.train_T.tolist())
-    target = dict(zip(fit.rows_N.tolist(), fit.target_NC, strict=True))
-    for row, c in zip(material.expert_E[rows_E].tolist(), material.class_E[rows_E], strict=True):
-        assert target[row][c] == 1.0
-    mass_C = (fit.target_NC * fit.weight_N[:, None]).sum(0)
-    np.testing.assert_allclose(mass_C, rows_E.sum() / 2)  # balanced, and as heavy as the expert labels
+    _, material = material_of(run)
+    learn_E = np.arange(60) >= 12
+    prob_TC = np.full((len(material.pool_T), 2), 0.5)
+    lesson = head_fits.student_fit(material, run.ctx.config, learn_E, prob_TC, accepts(), 1.0, 0).lesson
+    learned = ids_of(lesson.scans)
+    assert not set(learned) & set(ids_of(material.expert_E.keep(~learn_E)))
+    assert not set(learned) - set(ids_of(material.pool_T))
+    target = dict(zip(learned, lesson.target_LC, strict=True))
+    for image_id, c in zip(ids_of(material.expert_E.keep(learn_E)), material.class_E[learn_E], strict=True):
+        assert target[image_id][c] == 1.0
+    mass_C = (lesson.target_LC * lesson.weight_L[:, None]).sum(0)
+    np.testing.assert_allclose(mass_C, learn_E.sum() / 2)  # balanced, and as heavy as the expert labels
 
 
 def test_a_closed_gate_learns_from_experts_alone(run):
@@ -121,19 +138,13 @@ def test_unlabelled_scans_help_when_labels_are_few(tmp_path):
 
 
 def test_the_largest_number_of_rows_keeps_every_expert_label(run):
-    _, material, _ = material_of(run)
-    fit = head_fits.student_fit(
-        material,
-        options(run, train__max_rows=100).config,
-        np.ones(60, bool),
-        np.full((300, 2), 0.5),
-        np.array([1.01, 1.01]),
-        (True, True),
-        1.0,
-        0,
-    )
-    assert 100 <= len(fit.rows_N) <= 160
-    assert set(material.expert_E.tolist()) <= set(fit.rows_N.tolist())
+    _, material = material_of(run)
+    config, learn_E = options(run, train__max_rows=100).config, np.ones(60, bool)
+    prob_TC = np.full((len(material.pool_T), 2), 0.5)
+    closed = accepts(threshold_C=(1.01, 1.01))
+    learned = ids_of(head_fits.student_fit(material, config, learn_E, prob_TC, closed, 1.0, 0).lesson.scans)
+    assert 100 <= len(learned) <= 160
+    assert set(ids_of(material.expert_E)) <= set(learned)
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
@@ -146,20 +157,19 @@ def test_the_seed_decides(run, head):
 
 def test_a_scan_that_experts_reject_gets_no_label_and_teaches_nothing(run):
     data, material, found = learn(run)
-    rejected = [str(i) for i in data.ids_N[found.open_T[:5]]]
+    rejected = ids_of(found.open_O)[:5]
     answers = dict.fromkeys(rejected) | {
-        str(i): data.findings[c] for i, c in zip(data.ids_N[material.expert_E], material.class_E, strict=True)
+        i: data.findings[c] for i, c in zip(ids_of(material.expert_E), material.class_E, strict=True)
     }
-    material, _ = data.material(Heard(answers, answers, dict.fromkeys(rejected, "bad quality")), set())
-    assert sorted(data.ids_N[material.rejected_R]) == sorted(rejected)
-    prob_NC = np.full((len(data.ids_N), 2), 0.5)
-    rows_E = np.ones(len(material.expert_E), bool)
-    fit = head_fits.student_fit(material, run.ctx.config, rows_E, prob_NC, np.array([0.4, 0.4]), (True, True), 1.0, 0)
-    assert not set(fit.rows_N.tolist()) & set(material.rejected_R.tolist())
+    material = data.material(Heard(answers, answers, dict.fromkeys(rejected, "bad quality")), set())
+    assert sorted(ids_of(material.rejected_R)) == sorted(rejected)
+    prob_TC = np.full((len(material.pool_T), 2), 0.5)
+    learn_E = np.ones(len(material.expert_E), bool)
+    fit = head_fits.student_fit(material, run.ctx.config, learn_E, prob_TC, accepts(), 1.0, 0)
+    assert not set(ids_of(fit.lesson.scans)) & set(rejected)
     config, engine, rng = run.ctx.config, run.ctx.engine, np.random.default_rng(0)
-    assert not set(self_training.learn(material, config, engine, 2, (True, True), rng).open_T) & set(
-        material.rejected_R
-    )
+    learned = self_training.learn(material, config, engine, 2, (True, True), rng)
+    assert not set(ids_of(learned.open_O)) & set(rejected)
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
@@ -178,12 +188,13 @@ class Network:
 class Pupil:
     """Stands for the adapter: keeps the lessons, and knows the given logits."""
 
-    def __init__(self, logit_NC):
-        self.logit_NC, self.folds = logit_NC, []
+    def __init__(self, data, logit_NC):
+        self.data, self.logit_NC, self.folds = data, logit_NC, []
 
     def train(self, folds, seed):
         self.folds = folds
-        return [(Network(), self.logit_NC[fold.held_out], Curves((0.5,), ())) for fold in folds]
+        curves = Curves((0.5,), ())
+        return [NetworkFit(Network(), self.logit_NC[rows_of(self.data, fold.held_out)], curves) for fold in folds]
 
     def predict(self, trained):
         return self.logit_NC
@@ -191,9 +202,9 @@ class Pupil:
 
 def adapted(run, right=1.0, ctx=None, admitted=(True, True), num=60):
     """A round whose network has logits of +-`right` on the truth, and the same round without it."""
-    data, material, _ = material_of(run, num)
-    truth_N = np.array([data.findings.index(run.truth[i]) for i in data.ids_N])
-    pupil = Pupil((right * (2.0 * np.eye(2)[truth_N] - 1.0)).astype(np.float32))
+    data, material = material_of(run, num)
+    truth_N = np.array([data.findings.index(run.truth[i]) for i in ids_of(data.scans_N)])
+    pupil = Pupil(data, (right * (2.0 * np.eye(2)[truth_N] - 1.0)).astype(np.float32))
     config = (ctx or run.ctx).config
     found, plain = (
         self_training.learn(material, config, run.ctx.engine, 2, admitted, np.random.default_rng(0), *given)
@@ -203,14 +214,15 @@ def adapted(run, right=1.0, ctx=None, admitted=(True, True), num=60):
 
 
 def test_a_network_takes_the_place_of_the_head(run):
-    _, material, pupil, found, plain = adapted(run)
+    data, material, pupil, found, plain = adapted(run)
     assert found.learner == f"{plain.learner}+network" and found.curves == Curves((0.5,), ())
     assert isinstance(found.student, Network)
     np.testing.assert_allclose(found.student_logit_NC, pupil.logit_NC + found.student.bias_C, atol=1e-6)
-    np.testing.assert_allclose(found.oof_logit_EC, found.student_logit_NC[material.expert_E], atol=1e-6)
+    np.testing.assert_allclose(found.oof_logit_EC, found.student_logit_NC[rows_of(data, material.expert_E)], atol=1e-6)
     assert found.temperature < plain.temperature  # it is never wrong, and is believed
-    for name in ("prevalence_C", "threshold_C", "open_T"):  # the teacher's and the gate's
-        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+    for name in ("prevalence_C", "threshold_C"):  # the teacher's and the gate's
+        np.testing.assert_array_equal(getattr(found.acceptance, name), getattr(plain.acceptance, name))
+    assert ids_of(found.open_O) == ids_of(plain.open_O)
 
 
 def test_a_network_that_is_worse_is_left_out_and_told(run, caplog):
@@ -227,26 +239,25 @@ def test_a_network_learns_in_the_folds_of_the_heads(run):
     _, material, pupil, _, _ = adapted(run)
     *folds, last = pupil.folds
     assert len(folds) == run.ctx.config.calibrate.num_folds and len(last.held_out) == 0
-    held_out = np.concatenate([fold.held_out for fold in folds])
-    assert sorted(held_out) == sorted(material.expert_E)  # each scan is judged once
-    group = dict(zip(material.expert_E.tolist(), material.group_E, strict=True))
+    held_out = [image_id for fold in folds for image_id in ids_of(fold.held_out)]
+    assert sorted(held_out) == sorted(ids_of(material.expert_E))  # each scan is judged once
+    group = dict(zip(ids_of(material.expert_E), material.group_E, strict=True))
     for fold in pupil.folds:
-        learned = set(fold.row_L.tolist())
-        assert not learned & set(fold.held_out.tolist())
-        outside = {group[row] for row in fold.held_out.tolist()}
-        assert not outside & {group[row] for row in learned & set(group)}
-        assert learned | set(fold.held_out.tolist()) == set(material.train_T.tolist())
+        learned, judged = set(ids_of(fold.lesson.scans)), set(ids_of(fold.held_out))
+        assert not learned & judged
+        assert not {group[i] for i in judged} & {group[i] for i in learned & set(group)}
+        assert learned | judged == set(ids_of(material.pool_T))
 
 
 def test_a_network_starts_from_what_its_targets_are(run):
     """The head it is given says of each scan's embedding what the scan's soft target says: its first step is small."""
-    _, material, pupil, _, _ = adapted(run)
+    data, material, pupil, _, _ = adapted(run)
     emb_ND = Vectors.open(run.folder).emb_ND.astype(np.float32)
     for fold in pupil.folds:
-        soft = ~np.isin(fold.row_L, material.expert_E)
-        assert soft.sum() > 100
-        prob_LC = softmax(fold.head.logits(emb_ND[fold.row_L[soft]]), axis=1)
-        np.testing.assert_allclose(prob_LC, fold.target_LC[soft], atol=0.01)
+        soft_L = ~fold.lesson.scans.among(material.expert_E)
+        assert soft_L.sum() > 100
+        prob_LC = softmax(fold.head.logits(emb_ND[rows_of(data, fold.lesson.scans)]), axis=1)
+        np.testing.assert_allclose(prob_LC[soft_L], fold.lesson.target_LC[soft_L], atol=0.01)
 
 
 @pytest.mark.parametrize("gate", ["certified", "off"])
@@ -254,27 +265,27 @@ def test_a_network_learns_from_no_scan_the_gate_keeps_out(run, gate):
     admitted = (True, False) if gate == "certified" else (False, False)
     _, material, pupil, found, _ = adapted(run, ctx=options(run, pseudo__gate=gate), admitted=admitted)
     for fold in pupil.folds:
-        taught = set(fold.row_L.tolist()) - set(material.expert_E.tolist())
-        assert not fold.open_L.any()
+        taught = set(ids_of(fold.lesson.scans)) - set(ids_of(material.expert_E))
+        assert not fold.lesson.open_L.any()
         assert (len(taught) > 20) == (gate == "certified")
-    proposed = found.open_T[found.decisions.admitted_N]
-    assert taught == set(proposed.tolist())  # those of the last network are those of the round
+    proposed = found.open_O.keep(found.decisions.admitted_N)
+    assert taught == set(ids_of(proposed))  # those of the last network are those of the round
     assert set(found.decisions.class_N[found.decisions.admitted_N].tolist()) <= {0}
 
 
 def test_the_scans_a_network_stops_by_are_of_other_patients(run):
     _, material, pupil, _, _ = adapted(run, ctx=options(run, network__patience=2))
-    group = dict(zip(material.expert_E.tolist(), material.group_E, strict=True))
+    group = dict(zip(ids_of(material.expert_E), material.group_E, strict=True))
     for fold in pupil.folds:
-        stopping = {group[row] for row in fold.val[0].tolist()}
-        assert stopping and not stopping & {group[row] for row in fold.row_L.tolist() if row in group}
-        assert not stopping & {group[row] for row in fold.held_out.tolist()}
-    assert all(fold.val is None for fold in adapted(run)[2].folds)
+        stopping = {group[i] for i in ids_of(fold.lesson.stop.scans)}
+        assert stopping and not stopping & {group[i] for i in ids_of(fold.lesson.scans) if i in group}
+        assert not stopping & {group[i] for i in ids_of(fold.held_out)}
+    assert all(fold.lesson.stop is None for fold in adapted(run)[2].folds)
 
 
 def test_thresholds_at_the_prevalence_are_ones_at_balanced_classes():
     prevalence_C, threshold_C = np.array([0.8, 0.15, 0.05]), np.array([0.9, 0.6, 1.01])
-    found_C = self_training._at_balanced(threshold_C, prevalence_C)
+    found_C = accepts(prevalence_C, threshold_C).balanced_threshold_C
     assert found_C[2] == 1.01  # a closed class stays closed
     for c in (0, 1):  # the class against the rest, the others alike
         other_C = (1 - found_C[c]) / 2 * np.ones(3)

@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import re
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -10,61 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import BAD_QUALITY, CANNOT_TELL, NOT_CXR, ORACLE, POOL, Answer
+from pipeline.contracts.config import Config
 from pipeline.contracts.tables import LABELS, PREDICTIONS, PSEUDO, QUEUE
-from pipeline.labels import label_table, reading_matrix, verdicts
-from pipeline.labels.training_labels import Heard
-from pipeline.per_finding import merge
+from pipeline.labels import label_table, reading_matrix, training_labels, verdicts
+from pipeline.per_finding import merge, rounds
 from pipeline.per_finding import parts as per_finding_parts
-from pipeline.per_finding.rounds import PartLoop
-from pipeline.rounds import loop
+from pipeline.rounds import question
+from pipeline.runtime import run_files
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.run_files import PREANNOTATED
-from tests.support.tiny import FAST, call, picture
-
-FINDINGS = ("effusion", "mass")
-SEVERAL = [*FAST, "--set", "pool.findings_are=independent", "--set", "pool.findings=[effusion, mass]"]
-NUM = 72
-
-
-def shows(i):
-    """What scan `i` shows: every combination, a patient alike."""
-    return {"effusion": i // 2 % 2, "mass": i // 4 % 2}
-
-
-def scan(i):
-    """Grey blocks; an effusion whitens the lower half, a mass the upper left quarter."""
-    grey = np.asarray(picture(i), np.int64) // 3
-    grey[32:] += 130 * shows(i)["effusion"]
-    grey[:32, :32] += 130 * shows(i)["mass"]
-    return Image.fromarray(grey.clip(0, 255).astype(np.uint8))
-
-
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    """Two scans a patient; of scans 8, 16, … the mass is not known."""
-    folder = tmp_path_factory.mktemp("pool")
-    rows = ["image_path,patient_id,effusion,mass"]
-    for i in range(NUM):
-        scan(i).save(folder / f"s{i:03d}.png")
-        known = "" if i % 8 == 0 else shows(i)["mass"]
-        rows.append(f"s{i:03d}.png,p{i // 2},{shows(i)['effusion']},{known}")
-    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(pool, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    done = call("run", "--pool", pool, *SEVERAL, "--oracle", "--rounds", 2, "--budget", 16, "--out", folder, "--json")
-    assert done.code == 0, done.err
-    return folder
-
-
-def rows_of(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+from tests.support.several_findings import FINDINGS, NUM, SEVERAL, answered, rows_of, scan, shows
+from tests.support.tiny import FAST, call
 
 
 def test_the_row_of_a_round_holds_every_finding_and_their_means(run):
@@ -117,7 +79,17 @@ def test_every_part_is_an_ordinary_run(run):
             assert (part / name).is_file(), name
         assert json.loads((part / "evaluation.json").read_text())["scope"]["findings"] == [f"no {finding}", finding]
     assert (run / "report" / "index.html").is_file()
-    assert (run / "findings" / "mass" / "embeddings.npy").is_symlink()  # not a copy of the matrix for each finding
+
+
+def test_what_no_finding_changes_lies_once_and_is_found(run):
+    part = run / "findings" / "mass"
+    for name in run_files.SHARED:
+        assert not (part / name).exists() and not (part / name).is_symlink(), name
+        assert run_files.path(part, name) == run / name
+    assert not [path for path in run.rglob("*") if path.is_symlink()]  # no object store has them
+    links = re.findall(r'href="(\.\./[^"#]+)', (part / "report" / "checklists.html").read_text())
+    assert "../../../manifest.parquet" in links and "../resolved.yaml" in links
+    assert all((part / "report" / link).exists() for link in links), links
 
 
 def test_resuming_changes_nothing(run, pool):
@@ -130,7 +102,7 @@ def test_resuming_changes_nothing(run, pool):
 
 
 def test_a_run_killed_between_two_findings_goes_on_as_if_nothing_had_happened(run, pool, tmp_path):
-    learn = loop.learn_round
+    learn = question.learn_round
 
     def dies(ctx, data, round_index, *rest):
         if (round_index, ctx.config.pool.finding) == (2, "mass"):
@@ -138,7 +110,7 @@ def test_a_run_killed_between_two_findings_goes_on_as_if_nothing_had_happened(ru
         return learn(ctx, data, round_index, *rest)
 
     go = ["run", "--pool", pool, *SEVERAL, "--oracle", "--rounds", 2, "--budget", 16, "--out", tmp_path / "run"]
-    with mock.patch.object(loop, "learn_round", dies):
+    with mock.patch.object(question, "learn_round", dies):
         assert call(*go).code == 1
     assert not (tmp_path / "run" / "rounds" / "02" / "metrics.json").exists()
     again = call(*go, "--resume")
@@ -169,21 +141,6 @@ def test_one_finding_by_itself_learns_as_two_classes_do(pool, tmp_path):
     for row in (*mine, *theirs):
         del row["seconds"], row["fingerprint"]
     assert mine == theirs
-
-
-def answered(folder, run, truth):
-    """The queue's CSV of the latest round, filled in by somebody who knows."""
-    path = max((run / "rounds").glob("*/queue.csv"))
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        table = list(csv.DictReader(stream))
-    for row in table:
-        row["label"] = truth(row["image_id"])
-    out = folder / f"filled-{path.parent.name}.csv"
-    with out.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
-    return out, {row["image_id"] for row in table}
 
 
 def test_people_read_all_findings_at_once(pool, tmp_path):
@@ -398,15 +355,34 @@ def test_whether_a_scan_is_any_good_the_readings_as_a_whole_decide(tmp_path):
     )
     LABELS.write(tmp_path, table)
     for finding in FINDINGS:
-        part = object.__new__(PartLoop)
-        part.whole = tmp_path
-        with mock.patch.object(loop.Loop, "heard", lambda _, r, f=finding: heard_of(table, f, r)):
-            assert [part.heard(r).rejected for r in (1, 2)] == [{"b": BAD_QUALITY}, dict.fromkeys("ab", BAD_QUALITY)]
+        part = part_of(tmp_path, finding)
+        per_finding_parts.write_labels(part.folder, table, finding)
+        with mock.patch.object(training_labels, "training_classes", lambda *_: {}):
+            heard = [rounds.heard(part, finding_line.question(finding), r).rejected for r in (1, 2)]
+        assert heard == [{"b": BAD_QUALITY}, dict.fromkeys("ab", BAD_QUALITY)]
 
 
-def heard_of(table, finding, round_index):
-    mine = per_finding_parts.project_labels(table, finding)
-    return Heard({}, {}, verdicts.rejections(mine, round_index))
+def test_labels_are_projected_only_when_the_table_has_changed(tmp_path):
+    asked = {finding: SimpleNamespace(ctx=part_of(tmp_path, finding)) for finding in FINDINGS}
+    learning = rounds.Findings(SimpleNamespace(folder=tmp_path), None, asked)
+    LABELS.write(tmp_path, answer_rows(Answer("a", "effusion=1|mass=0", "Ann", 1)))
+    with mock.patch.object(per_finding_parts, "write_labels", wraps=per_finding_parts.write_labels) as written:
+        learning._project()
+        learning._project()
+        assert written.call_count == len(FINDINGS)
+        LABELS.write(tmp_path, answer_rows(Answer("a", "effusion=1|mass=1", "Ann", 1)))
+        learning._project()
+        assert written.call_count == 2 * len(FINDINGS)
+    mass = label_table.read(tmp_path / "findings" / "mass")
+    assert verdicts.expert_classes(mass, finding_line.question("mass")) == {"a": "mass"}
+
+
+def part_of(folder, finding):
+    """The context of a finding's folder in a run that has come to its findings."""
+    index = {"findings": [{"finding": name, "folder": name} for name in FINDINGS]}
+    (folder / "findings" / finding).mkdir(parents=True, exist_ok=True)
+    (folder / "findings" / "index.json").write_text(json.dumps(index))
+    return StageContext(Config(), folder / "findings" / finding, SerialEngine())
 
 
 def test_who_was_not_asked_for_a_finding_has_not_left_it_open():

@@ -12,7 +12,7 @@ from pipeline.contracts.tables import LABELS, POOL_LABELS, SPLIT_TABLE
 from pipeline.per_finding import parts as per_finding_parts
 from pipeline.per_finding import report
 from pipeline.report.overview import gather, page
-from pipeline.runtime import finding_folders
+from pipeline.runtime import finding_folders, run_files
 from tests.support.report_runs import BUDGET, fake_run, table, write_audit
 from tests.support.report_text import HOSTILE, says_nothing_broken, stands_alone, table_under, words_of
 
@@ -37,8 +37,11 @@ def several_run(folder, findings=FINDINGS, num_rounds=NUM_ROUNDS):
     index = [{"finding": finding, "folder": name} for finding, name in names.items()]
     (folder / finding_folders.FOLDER / finding_folders.INDEX).write_text(json.dumps({"findings": index}))
     first = next(iter(parts.values()))
-    for name in ("manifest.parquet", "splits.parquet", "resolved.yaml", "env.json", "status.json", "stages.json"):
+    for name in ("resolved.yaml", "env.json"):
         shutil.copy(first / name, folder / name)
+    for part in parts.values():  # what no finding changes lies in the run alone
+        for path in [part / name for name in run_files.SHARED if (part / name).is_file()]:
+            path.replace(folder / path.name)
     shutil.copytree(first / "rounds", folder / "rounds")
     write_audit(folder, "caution")
     write_labels(folder, findings)

@@ -189,6 +189,7 @@ def test_useless_patient_regex(tmp_path, regex, message):
         opened(path, tmp_path, patient_regex=regex)
 
 
+@pytest.mark.objectstore
 def test_remote_folder_and_manifest(tmp_path):
     import fsspec
 
@@ -284,9 +285,7 @@ def test_many_rows_are_quick(tmp_path):
 
 @pytest.mark.real
 def test_real_manifests(tmp_path):
-    root = os.environ.get("CXR_SSL_DATA")
-    if not root:
-        pytest.skip("CXR_SSL_DATA is not set")
+    root = os.environ["CXR_SSL_DATA"]
     kermany, covid3 = opened(Path(root, "kermany"), tmp_path), opened(Path(root, "covid3"), tmp_path)
     assert (len(kermany.scans), kermany.has_split, kermany.has_patients) == (5856, True, True)
     assert (len(covid3.scans), covid3.has_split) == (1124, False)

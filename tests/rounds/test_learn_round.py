@@ -7,7 +7,6 @@ import pytest
 
 from pipeline.contracts.tables import PREDICTIONS, PSEUDO, QUEUE
 from pipeline.labels import label_table
-from pipeline.labels.holdout import ACCESS_LOG
 from pipeline.learn.classifier import Classifier
 from pipeline.measures.certify import Certificate
 from pipeline.rounds import learn_round, loop, round_outputs
@@ -108,7 +107,7 @@ def test_predictions_cover_every_scan_with_a_vector(finished):
 
 
 def test_every_read_of_the_holdout_is_logged(finished):
-    entries = [json.loads(line) for line in (finished.folder / ACCESS_LOG).read_text().splitlines()]
+    entries = [json.loads(line) for line in (finished.folder / run_files.HOLDOUT_READS).read_text().splitlines()]
     assert [(e["round"], e["num_scans"], e["reader"]) for e in entries] == [
         (1, 100, "evaluate"),
         (2, 100, "evaluate"),

@@ -8,7 +8,7 @@ from pipeline.contracts import config, config_file
 from pipeline.contracts.answers import ORACLE, POOL, Answer
 from pipeline.contracts.errors import RunDirError
 from pipeline.labels import label_table
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_dir, run_files
 from tests.support.people import say
 
 FINDINGS = ("normal", "sick")
@@ -71,7 +71,7 @@ def test_overwrite_empties_a_run_that_no_person_worked_in(run):
     (run / "rounds" / "01" / "queue.csv").write_text("image_id,rank,file,label\na,1,a.png,\n")
     label_table.add_answers(run, [Answer("a", "sick", POOL, 0), Answer("b", "sick", ORACLE, 1)], FINDINGS)
     claim.claim(run, resume=False, overwrite=True)
-    assert [path.name for path in run.iterdir()] == [run_dir.LOCK]
+    assert [path.name for path in run.iterdir()] == [run_files.LOCK]
     assert siblings(run) == []
 
 
@@ -93,12 +93,12 @@ def test_overwrite_moves_what_people_did_aside(run, work):
     work(run)
     before = {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
     claim.claim(run, resume=False, overwrite=True)
-    assert [path.name for path in run.iterdir()] == [run_dir.LOCK]
+    assert [path.name for path in run.iterdir()] == [run_files.LOCK]
     (name,) = siblings(run)
     assert name.startswith("run.before-")
     kept = run.parent / name
     after = {path.relative_to(kept): path.read_bytes() for path in kept.rglob("*") if path.is_file()}
-    assert after == {path: data for path, data in before.items() if path.name != run_dir.LOCK}
+    assert after == {path: data for path, data in before.items() if path.name != run_files.LOCK}
 
 
 def test_a_filled_queue_is_known_as_one():
@@ -107,7 +107,7 @@ def test_a_filled_queue_is_known_as_one():
 
 
 def test_a_run_that_failed_before_its_first_stage_starts_again(run):
-    (run / run_dir.STAGES_FILE).unlink()
+    (run / run_files.STAGES).unlink()
     claim.claim(run, resume=False, overwrite=False)
     assert not run_dir.is_run(run)
 

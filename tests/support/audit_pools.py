@@ -6,9 +6,10 @@ import pyarrow as pa
 from pipeline.audit.audited_pool import open_subject
 from pipeline.contracts import config_file
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
-from pipeline.vectors.matrix import MATRIX, save_ids
+from pipeline.vectors.matrix import save_ids
 
 
 def scan(number, **known):
@@ -104,7 +105,7 @@ def context(folder, rows, *, emb_ND=None, **overrides):
             ),
         )
     if emb_ND is not None:
-        np.save(folder / MATRIX, np.asarray(emb_ND, np.float16))
+        np.save(folder / run_files.EMBEDDINGS, np.asarray(emb_ND, np.float16))
         save_ids(folder, pa.array([row["image_id"] for row in rows if row["status"] == "ok"]))
     settings = {"pool.uri": "made-up", "engine.backend": "serial", "audit.num_bootstrap": 50} | overrides
     return StageContext(config_file.load(None, settings), folder, SerialEngine())

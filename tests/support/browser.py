@@ -1,13 +1,12 @@
 """A real browser for the labelling page, and servers: one in a thread, one in a process that can be killed."""
 
 import contextlib
-import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-import pytest
+from tests.support.groups import chromium_program
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (
@@ -22,13 +21,11 @@ TOKEN = "a-token-for-tests"
 
 @contextlib.contextmanager
 def chromium():
-    """Headless Chromium of the system; skips the test where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs a Chromium on the PATH")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+    """Headless Chromium of the system."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_program(), args=list(FLAGS))
         try:
             yield browser
         finally:
@@ -38,7 +35,8 @@ def chromium():
 @contextlib.contextmanager
 def listening(desk, **more):
     """The page on a free port, in a thread; gives its address."""
-    uvicorn = pytest.importorskip("uvicorn", reason="needs the extra `annotate`")
+    import uvicorn
+
     from pipeline.annotate.page import server
 
     sock = server._listen("127.0.0.1", 0)

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pipeline.contracts import config_file
 from pipeline.contracts.finding_line import Independent
 from pipeline.contracts.tables import QUEUE, write_text
-from pipeline.runtime import run_dir
+from pipeline.runtime import run_files
 from tests.support.synthetic_run import synthetic_run
 
 FINDINGS = Independent(("effusion", "mass", "nodule"))
@@ -18,7 +18,7 @@ def independent_run(folder, findings=FINDINGS, **options):
     """A queue of six scans of the training pool, none of them answered."""
     given = {"pool__findings": list(findings), "pool__findings_are": "independent", **options}
     run = synthetic_run(folder, num_scans=40, num_holdout=10, oracle=False, labelled=(), **given)
-    write_text(folder / run_dir.RESOLVED, config_file.dump(run.ctx.config))
+    write_text(folder / run_files.RESOLVED, config_file.dump(run.ctx.config))
     draw(folder, 1, run.ids("train")[:NUM])
     return run
 

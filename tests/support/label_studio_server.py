@@ -1,11 +1,10 @@
 """A real Label Studio server on loopback, and a sitting of two annotators in it.
 
-`python -m tests.support.label_studio_server` writes `exports/` anew, from a sitting of 12 scans, and
-`exports_several/`, from one about independent findings.
+`python -m tests.support.label_studio_server install` installs it; with `exports` it writes `exports/` anew, from a
+sitting of 12 scans, and `exports_several/`, from one about independent findings.
 """
 
 import contextlib
-import functools
 import http.cookiejar
 import json
 import os
@@ -32,6 +31,7 @@ from pipeline.contracts.finding_line import NONE, Independent
 from pipeline.runtime.context import cache_folder
 
 REQUIREMENT = "label-studio==1.23.2"
+LOCK = Path(__file__).with_name("label_studio.lock")
 EXPORTS = Path(__file__).parents[1] / "annotate" / "exports"
 EXPORTS_SEVERAL = Path(__file__).parents[1] / "annotate" / "exports_several"  # of independent findings
 FINDINGS = (
@@ -73,28 +73,30 @@ KINDS = ("JSON", "JSON_MIN", "CSV", "TSV")
 NUM_UNANSWERED = 4  # skipped, begun, submitted empty, never opened
 
 
-class UnavailableError(Exception):
-    """Label Studio cannot be had here."""
+def home() -> Path:
+    """Where Label Studio is installed: an environment of its own in the cache folder."""
+    return cache_folder().absolute() / REQUIREMENT.replace("==", "-")
 
 
-@functools.cache
+def is_installed() -> bool:
+    """Whether there is one to test against."""
+    return "CXR_SSL_LABEL_STUDIO" in os.environ or (home() / "complete").exists()
+
+
 def interpreter() -> Path:
-    """A Python with Label Studio: `CXR_SSL_LABEL_STUDIO`, else an environment in the cache folder, made once."""
-    chosen = os.environ.get("CXR_SSL_LABEL_STUDIO")
-    if chosen:
+    """A Python with Label Studio: `CXR_SSL_LABEL_STUDIO`, else that of `home`, made now where it is missing."""
+    if chosen := os.environ.get("CXR_SSL_LABEL_STUDIO"):
         return Path(chosen)
-    home = cache_folder().absolute() / REQUIREMENT.replace("==", "-")
-    python, done = home / "bin" / "python", home / "complete"
-    home.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{home}.lock"):
-        if not done.exists():
-            shutil.rmtree(home, ignore_errors=True)
-            steps = [sys.executable, "-m", "venv", home], [python, "-m", "pip", "install", "--no-input", REQUIREMENT]
-            for step in steps:
-                made = subprocess.run(step, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-                if made.returncode:
-                    raise UnavailableError(f"{REQUIREMENT} cannot be installed: {made.stderr.strip()[-300:]}")
-            done.touch()
+    python = home() / "bin" / "python"
+    home().parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{home()}.lock"):  # whoever is at it already is waited for
+        if not is_installed():
+            shutil.rmtree(home(), ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", home()], check=True)
+            # Versions are pinned and what is not imported is not compiled: half the time.
+            pinned = ["--quiet", "--no-input", "--no-deps", "--no-compile", "--requirement", LOCK]
+            subprocess.run([python, "-m", "pip", "install", *pinned], check=True)
+            (home() / "complete").touch()
     return python
 
 
@@ -331,7 +333,15 @@ def _await(server: Server, process: subprocess.Popen[bytes], log: Path, patience
     raise AssertionError(f"the server did not start: {log.read_text('utf-8', 'replace')[-2000:]}")
 
 
-if __name__ == "__main__":
+def main(work: str) -> None:
+    """Install Label Studio, or keep what it exports."""
+    if work == "install":
+        interpreter()
+        return
     with tempfile.TemporaryDirectory() as scratch, serve(Path(scratch)) as running:
         write_exports(sit(running, 12).texts, EXPORTS)
         write_exports(sit_with_several(running), EXPORTS_SEVERAL)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -15,10 +15,11 @@ from PIL import Image
 from pipeline.contracts import config as configs
 from pipeline.contracts import config_file
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE, write_text
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.vectors import clusters
-from pipeline.vectors.matrix import MATRIX, save_ids
+from pipeline.vectors.matrix import save_ids
 
 FINDINGS = ("normal", "pneumonia", "covid")
 
@@ -137,7 +138,7 @@ def synthetic_run(
             schema=SPLIT_TABLE.schema,
         ),
     )
-    np.save(folder / MATRIX, emb_ND[:num_scans].astype(np.float16))
+    np.save(folder / run_files.EMBEDDINGS, emb_ND[:num_scans].astype(np.float16))
     save_ids(folder, pa.array(ids[:num_scans]))
     write_text(folder / "backbone.json", json.dumps({"name": "gaussians", "dim": dim}))
     fast = {"oracle": oracle, "evaluate.num_bootstrap": 20, "train.max_epochs": 20, "engine.backend": "serial"}

@@ -12,7 +12,7 @@ from pipeline.contracts import config_file
 from pipeline.contracts.errors import WaitingForLabels
 from pipeline.contracts.tables import QUEUE, write_text
 from pipeline.rounds import loop
-from pipeline.runtime import run_dir, run_files
+from pipeline.runtime import run_files
 from tests.support.synthetic_run import synthetic_run
 
 FINDINGS = ("normal", "pneumonia")
@@ -23,7 +23,7 @@ SMALL = {"num_scans": 70, "num_holdout": 20, "queue__budget": 10, "queue__holdou
 def waiting_run(folder, **options):
     """No label anywhere: a queue of 10 scans of the training pool and 4 of the holdout, as files."""
     run = synthetic_run(folder, oracle=False, labelled=(), **{**SMALL, **options})
-    write_text(folder / run_dir.RESOLVED, config_file.dump(run.ctx.config))  # the commands take it for a run
+    write_text(folder / run_files.RESOLVED, config_file.dump(run.ctx.config))  # the commands take it for a run
     waits(run)
     return run
 

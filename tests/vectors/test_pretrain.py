@@ -18,6 +18,7 @@ from pipeline.contracts import config_file
 from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import CxrSslError, InputError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import RayEngine, SerialEngine, uses_gpu
 from pipeline.vectors import embed, pretrain, pretrain_probe, pretrain_watch
@@ -81,7 +82,7 @@ def test_no_epochs_no_work(tmp_path, monkeypatch):
     tasks = learnt(monkeypatch)
     ctx = context(tmp_path, make_pool(tmp_path / "pool"), **{"pretrain.epochs": 0, "engine.use_gpu": True})
     assert pretrain.run(ctx) == {"epochs": 0}
-    assert json.loads((ctx.folder / pretrain.RECORD).read_text()) == {"epochs": 0}
+    assert json.loads((ctx.folder / run_files.PRETRAINING).read_text()) == {"epochs": 0}
     assert tasks == [] and not (ctx.folder / "pretrain").exists()
 
 
@@ -190,7 +191,7 @@ def test_the_run_embeds_with_what_it_pretrained(tmp_path):
     card = json.loads((ctx.folder / "pretrain" / backbones.CARD).read_text())
     used = json.loads((ctx.folder / "backbone.json").read_text())
     assert used["weights_hash"] == card["weights_hash"] and used["name"] == NAME
-    record = json.loads((ctx.folder / pretrain.RECORD).read_text())
+    record = json.loads((ctx.folder / run_files.PRETRAINING).read_text())
     assert record["card"] == card and [row["epoch"] for row in record["history"]] == [0, 1]
 
 

@@ -12,7 +12,7 @@ from xml.sax.saxutils import quoteattr
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import CERTAINTIES, REMARKS
 from pipeline.contracts.errors import InputError
-from pipeline.contracts.finding_line import NONE, Independent
+from pipeline.contracts.finding_line import NONE, are_independent
 
 FINDING, CERTAINTY, IMAGE = "finding", "certainty", "image"  # names of the page's controls, and of JSON-MIN's columns
 _CLASS_KEYS, _REMARK_KEYS, _CERTAINTY_KEYS = "123456789", "cbn", "sd"  # Label Studio finds free keys for what is left
@@ -32,7 +32,7 @@ def labelling_config(findings: Sequence[str]) -> str:
     for finding in findings:
         if _NOT_XML.search(finding):
             raise InputError("holds a character that XML cannot", value=finding, where="pool.findings", fix="rename it")
-    several = isinstance(findings, Independent)
+    several = are_independent(findings)
     answers = [_choice(name, key) for name, key in _keyed(findings, _CLASS_KEYS)]
     answers += [_choice(NONE, _NONE_KEY, _BELOW)] if several else []
     answers += _group(REMARKS, _REMARK_KEYS)
@@ -134,7 +134,7 @@ def _prediction(image_id: str, reply: str, score: float, version: str, findings:
 
 def _chosen(reply: str, findings: Sequence[str]) -> list[str]:
     """The choices that say a reply; none when it does not tell of every finding, or names no class."""
-    if not isinstance(findings, Independent):
+    if not are_independent(findings):
         return [reply] if reply in findings else []
     line = finding_line.meant(reply, findings)
     values = {} if line is None else finding_line.read(line)

@@ -4,24 +4,22 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.annotate.page.modules import STATIC, asset, bundled, needed
 from pipeline.contracts.answers import REMARKS
-from pipeline.contracts.finding_line import NONE, Independent
+from pipeline.contracts.finding_line import NONE, are_independent
 
-STATIC = Path(__file__).parent / "static"
-SHARED_SCRIPTS = ("view.js", "clock.js", "outbox.js", "pictures.js", "help.js", "marks.js")
-ONLINE, OFFLINE = "online.js", "offline.js"
+ONLINE, OFFLINE = "start_online.js", "start_offline.js"
 LETTERS = dict(zip(REMARKS, "cbn", strict=True))  # the key of each remark
-TYPES = {"page.css": "text/css", **dict.fromkeys((*SHARED_SCRIPTS, ONLINE, "page.js"), "text/javascript")}
+TYPES = {"page.css": "text/css", **dict.fromkeys(needed(ONLINE), "text/javascript")}
 
 
 def offer(findings: Sequence[str]) -> dict[str, Any]:
     """The findings as the page's scripts know them."""
-    return {"findings": list(findings), "independent": isinstance(findings, Independent)}
+    return {"findings": list(findings), "independent": are_independent(findings)}
 
 
 def page_html(config: dict[str, Any], *, whole: bool = False) -> str:
@@ -31,15 +29,6 @@ def page_html(config: dict[str, Any], *, whole: bool = False) -> str:
         config: What the page's scripts need to know; `title` and what `offer` gives at least.
         whole: Carry scripts and style in the page, which then needs no server.
     """
-    scripts = [*SHARED_SCRIPTS, OFFLINE if whole else ONLINE, "page.js"]
-    texts = {name: asset(name) for name in [*scripts, "page.css"]} if whole else {}
-    policy = (
-        "default-src 'none'; img-src 'self' file: data:; base-uri 'none'; form-action 'none'; "
-        f"style-src {content_hash(texts['page.css'])}; "
-        f"script-src {' '.join(content_hash(texts[name]) for name in scripts)}"
-        if whole
-        else None
-    )
     return (
         _environment()
         .get_template("page.html.j2")
@@ -50,11 +39,20 @@ def page_html(config: dict[str, Any], *, whole: bool = False) -> str:
                 "remarks": [{"reply": reply, "key": key} for reply, key in LETTERS.items()],
                 "none": NONE,
             },
-            scripts=scripts,
-            texts=texts,
-            policy=policy,
+            whole=_whole_page() if whole else None,
+            served=needed(ONLINE),
         )
     )
+
+
+def _whole_page() -> dict[str, str]:
+    """What the page in a file carries, and the policy that admits this alone."""
+    style, script = asset("page.css"), bundled(OFFLINE)
+    policy = (
+        "default-src 'none'; img-src 'self' file: data:; base-uri 'none'; form-action 'none'; "
+        f"style-src {content_hash(style)}; script-src {content_hash(script)}"
+    )
+    return {"style": style, "script": script, "policy": policy}
 
 
 def locked_html() -> str:
@@ -70,12 +68,6 @@ def locked_style_hash() -> str:
 def onward_html() -> str:
     """A page that goes on to the labelling page by itself."""
     return _environment().get_template("onward.html.j2").render()
-
-
-@cache
-def asset(name: str) -> str:
-    """A script or style of the page."""
-    return (STATIC / name).read_text("utf-8")
 
 
 def content_hash(text: str) -> str:

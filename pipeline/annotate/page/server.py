@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from pipeline.annotate.page import markup
+from pipeline.annotate.page import markup, modules
 from pipeline.annotate.page.api import A, Api, Asked, AskedAnswer, AskedNext, AskedPriors, AskedUndo
 from pipeline.annotate.page.backend import Desk
 from pipeline.annotate.page.guard import ANY_ADDRESS, Guard, public_origin
@@ -55,7 +55,7 @@ def app(
         file = request.path_params["file"]
         if file not in markup.TYPES:
             raise HTTPException(404)
-        return Response(markup.asset(file), media_type=markup.TYPES[file])
+        return Response(modules.asset(file), media_type=markup.TYPES[file])
 
     async def picture(request: Request) -> Response:
         try:

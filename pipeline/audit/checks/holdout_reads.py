@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.audit.audited_pool import Subject
 from pipeline.audit.check import Check, Table
-from pipeline.labels.holdout import ACCESS_LOG
+from pipeline.runtime import run_files
 
 EVALUATIONS = ("evaluate", "evidence", "comparison")  # readers that score a model which people then may change
 
@@ -41,5 +41,5 @@ def check(subject: Subject) -> Check:
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Every logged read, oldest first."""
-    path = folder / ACCESS_LOG
+    path = folder / run_files.HOLDOUT_READS
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []

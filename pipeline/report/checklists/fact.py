@@ -1,10 +1,14 @@
 """What a machine can say to an item of a checklist, and where the reader can see it."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from pipeline.report.gather import RunData
+from pipeline.runtime import run_files
 
-REPORT, AUDIT, CARD = "index.html", "audit.html", "model_card.md"
+REPORT, AUDIT, CARD = (
+    PurePosixPath(page).name for page in (run_files.REPORT, run_files.AUDIT_PAGE, run_files.MODEL_CARD)
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,16 @@ class Fact:
 def see(section: str, words: str) -> tuple[str, str]:
     """A link to a section of the report."""
     return words, f"{REPORT}#{section}"
+
+
+def file(run: RunData, name: str) -> tuple[str, str]:
+    """A link to a file of the run."""
+    return name, run_files.href(run.folder, name)
+
+
+def settings(run: RunData) -> tuple[str, str]:
+    """A link to the run's options."""
+    return file(run, run_files.RESOLVED)
 
 
 def see_check(run: RunData, check_id: str) -> tuple[tuple[str, str], ...]:

@@ -1,11 +1,10 @@
 """Facts about the data: where scans come from, who is on which side, what is missing."""
 
+from pipeline.contracts.tables import LABELS, MANIFEST, SPLIT_TABLE
 from pipeline.pages.wording import count, decimal, interval, known, percent, plural, words
-from pipeline.report.checklists.fact import REPORT, Fact, said_by, see, see_check
+from pipeline.report.checklists.fact import AUDIT, REPORT, Fact, file, said_by, see, see_check, settings
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import labelled_by, methods, split_rule
-
-MANIFEST = ("manifest.parquet", "../manifest.parquet")
 
 
 def _paragraph(run: RunData, name: str) -> str | None:
@@ -15,13 +14,13 @@ def _paragraph(run: RunData, name: str) -> str | None:
 def data_sources(run: RunData) -> Fact | None:
     """The pool, its files and patients."""
     text = _paragraph(run, "Data")
-    return Fact(text, (see("flow", "data flow"), MANIFEST)) if text else None
+    return Fact(text, (see("flow", "data flow"), file(run, MANIFEST.file))) if text else None
 
 
 def sources(run: RunData) -> Fact | None:
     """How many sources, and their names."""
     found = run.flow.get("sources")
-    return Fact(f"{plural(len(found), 'source')}: {words(found[:8])}.", (MANIFEST,)) if found else None
+    return Fact(f"{plural(len(found), 'source')}: {words(found[:8])}.", (file(run, MANIFEST.file),)) if found else None
 
 
 def exclusions(run: RunData) -> Fact | None:
@@ -34,7 +33,7 @@ def exclusions(run: RunData) -> Fact | None:
     text = f"{plural(number, 'file was', 'files were')} left out by the software" + (
         f": {reasons}." if reasons else "."
     )
-    return Fact(text, (see("flow", "data flow"), MANIFEST))
+    return Fact(text, (see("flow", "data flow"), file(run, MANIFEST.file)))
 
 
 def flow(run: RunData) -> Fact | None:
@@ -57,7 +56,7 @@ def preprocessing(run: RunData) -> Fact | None:
         "Grey levels by the range of the file’s type, colour to luminance, orientation applied; the whole scan "
         f"squashed to {size}×{size} px, nothing cropped. The same steps for every scan, patient and source."
     )
-    return Fact(text, (see("methods", "methods"), ("resolved.yaml", "../resolved.yaml")))
+    return Fact(text, (see("methods", "methods"), settings(run)))
 
 
 def preparation(run: RunData) -> Fact | None:
@@ -66,7 +65,7 @@ def preparation(run: RunData) -> Fact | None:
     if steps is None:
         return None
     audited = f" The pool was audited with {plural(len(run.audit.checks), 'check')}." if run.audit else ""
-    return Fact(steps.text + audited, (*steps.links, *((("audit", "audit.html"),) if run.audit else ())))
+    return Fact(steps.text + audited, (*steps.links, *((("audit", AUDIT),) if run.audit else ())))
 
 
 def subsets(run: RunData) -> Fact | None:
@@ -86,7 +85,7 @@ def deidentification(run: RunData) -> Fact | None:
         "Patient ids are kept as salted hashes only, and pictures in the report carry no metadata of their files. "
         "File names are kept as they are, so they must not name a patient."
     )
-    return Fact(text, (MANIFEST,))
+    return Fact(text, (file(run, MANIFEST.file),))
 
 
 def missing(run: RunData) -> Fact | None:
@@ -121,7 +120,7 @@ def _was(number: int) -> str:
 def acquisition(run: RunData) -> Fact | None:
     """Views, where the pool names them."""
     views = [f"{name}: {_listed(side['view'], side)}" for name, side in _named(run) if side.get("view")]
-    return Fact(f"Views, {'; '.join(views)}.", (MANIFEST,)) if views else None
+    return Fact(f"Views, {'; '.join(views)}.", (file(run, MANIFEST.file),)) if views else None
 
 
 def _named(run: RunData) -> list[tuple[str, Row]]:
@@ -159,13 +158,13 @@ def coverage(run: RunData) -> Fact | None:
     bare = [row for row in run.audit.slices if row.get("num_scans") and row.get("num_labelled") == 0]
     named = words(f"{row.get('by')} {row.get('slice')}".replace("_", " ") for row in bare[:4])
     text = f"{plural(len(run.audit.slices), 'sub-population')} counted; {count(len(bare))} without any label"
-    return Fact(f"{text}{f' ({named})' if bare else ''}.", (("audit: slices", "audit.html#slices"),))
+    return Fact(f"{text}{f' ({named})' if bare else ''}.", (("audit: slices", f"{AUDIT}#slices"),))
 
 
 def partition(run: RunData) -> Fact | None:
     """How scans came to a side, with numbers."""
     text = _paragraph(run, "Splits")
-    return Fact(text, (see("methods", "methods"), ("splits.parquet", "../splits.parquet"))) if text else None
+    return Fact(text, (see("methods", "methods"), file(run, SPLIT_TABLE.file))) if text else None
 
 
 def disjoint(run: RunData) -> Fact | None:
@@ -199,7 +198,7 @@ def reference_standard(run: RunData) -> Fact | None:
         return None
     return Fact(
         f"One of {plural(len(run.findings), 'finding')} a scan: {words(run.findings)}; labels {labelled_by(run)}.",
-        (("labels.parquet", "../labels.parquet"),),
+        (file(run, LABELS.file),),
     )
 
 

@@ -1,12 +1,11 @@
 """Facts about the model: what it is, how it was trained, what it puts out, how it can be had."""
 
 from pipeline.pages.wording import count, known, plural, words
-from pipeline.report.checklists.fact import CARD, Fact, see
+from pipeline.report.checklists.fact import CARD, Fact, file, see, settings
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import adapted, methods
 from pipeline.report.methods import software as versions
-
-CONFIG = ("resolved.yaml", "../resolved.yaml")
+from pipeline.runtime import run_files
 
 
 def _text(run: RunData, *names: str) -> str:
@@ -21,8 +20,8 @@ def _train(run: RunData) -> Row:
 def _model_folder(run: RunData) -> tuple[tuple[str, str], ...]:
     if not run.last or not known(run.last.get("round")):
         return ()
-    place = f"rounds/{run.last['round']:02d}/model"
-    return ((place, f"../{place}/"),)
+    place, address = file(run, f"{run_files.round_name(run.last['round'])}/{run_files.MODEL}")
+    return ((place, f"{address}/"),)
 
 
 def technology(run: RunData) -> Fact | None:
@@ -43,7 +42,7 @@ def model(run: RunData) -> Fact | None:
 def software(run: RunData) -> Fact | None:
     """Versions."""
     text = versions(run)
-    return Fact(text, (("env.json", "../env.json"), see("settings", "settings"))) if text else None
+    return Fact(text, (file(run, run_files.ENV), see("settings", "settings"))) if text else None
 
 
 def initial_weights(run: RunData) -> Fact | None:
@@ -56,13 +55,13 @@ def initial_weights(run: RunData) -> Fact | None:
         else " The head starts from random weights drawn from the run’s seed."
     )
     network = " The adapted network starts from these weights and the student’s head." if adapted(run) else ""
-    return Fact(f"Backbone: {run.backbone['origin']}.{head}{network}", (("backbone.json", "../backbone.json"),))
+    return Fact(f"Backbone: {run.backbone['origin']}.{head}{network}", (file(run, run_files.BACKBONE),))
 
 
 def training(run: RunData) -> Fact | None:
     """Selection, learning, calibration."""
     text = _text(run, "Selection and labels", "Learning", "Calibration")
-    return Fact(text, (see("training", "training"), CONFIG)) if text else None
+    return Fact(text, (see("training", "training"), settings(run))) if text else None
 
 
 def final_model(run: RunData) -> Fact | None:
@@ -87,7 +86,8 @@ def predictors(run: RunData) -> Fact | None:
     if not run.backbone:
         return None
     return Fact(
-        "The only input is the scan itself; age, sex, source and file metadata are not given to the model.", (CONFIG,)
+        "The only input is the scan itself; age, sex, source and file metadata are not given to the model.",
+        (settings(run),),
     )
 
 
@@ -120,7 +120,7 @@ def predictor_handling(run: RunData) -> Fact | None:
     text = (
         f"{count(run.backbone['dim'])} continuous features, centred, scaled as a whole, and rotated to at most {axes} "
     )
-    return Fact(text + "principal components; nothing is cut into categories.", (CONFIG,))
+    return Fact(text + "principal components; nothing is cut into categories.", (settings(run),))
 
 
 def overfitting(run: RunData) -> Fact | None:
@@ -133,7 +133,7 @@ def overfitting(run: RunData) -> Fact | None:
         f"An L2 penalty (teacher {train.get('teacher_l2')}, student {train.get('student_l2')}); thresholds and "
         f"calibration from {folds} patient-grouped folds, out of fold; performance from a holdout that took no part."
     )
-    return Fact(text, (see("training", "training"), CONFIG))
+    return Fact(text, (see("training", "training"), settings(run)))
 
 
 def imbalance(run: RunData) -> Fact | None:
@@ -152,7 +152,10 @@ def output(run: RunData) -> Fact | None:
     text = _text(run, "Calibration")
     if not text:
         return None
-    return Fact(f"A probability for each finding and one answer. {text}", (see("pseudo", "thresholds"), CONFIG))
+    return Fact(
+        f"A probability for each finding and one answer. {text}",
+        (see("pseudo", "thresholds"), settings(run)),
+    )
 
 
 def prediction(run: RunData) -> Fact | None:
@@ -179,7 +182,7 @@ def protocol(run: RunData) -> Fact | None:
     if not run.config:
         return None
     text = "Every option of the run is in resolved.yaml, every number of every round in metrics.jsonl."
-    return Fact(text, (CONFIG, ("metrics.jsonl", "../metrics.jsonl"), ("model card", CARD)))
+    return Fact(text, (settings(run), file(run, run_files.METRICS), ("model card", CARD)))
 
 
 def code(run: RunData) -> Fact | None:
@@ -188,7 +191,10 @@ def code(run: RunData) -> Fact | None:
     if not found.get("cxr_ssl"):
         return None
     git = f", revision {found['git']}" if found.get("git") else ""
-    return Fact(f"cxr-ssl {found['cxr_ssl']}{git}; the run can be repeated from resolved.yaml and its seed.", (CONFIG,))
+    return Fact(
+        f"cxr-ssl {found['cxr_ssl']}{git}; the run can be repeated from resolved.yaml and its seed.",
+        (settings(run),),
+    )
 
 
 def availability(run: RunData) -> Fact | None:

@@ -12,7 +12,6 @@ from pipeline.audit import page_data
 from pipeline.contracts import finding_line
 from pipeline.contracts.tables import LABELS, SPLIT_TABLE
 from pipeline.labels import label_table, verdicts
-from pipeline.labels.agreement_report import AGREEMENT
 from pipeline.report import gather
 from pipeline.report.cautions import cautions
 from pipeline.report.gather import Row
@@ -29,26 +28,26 @@ def read(folder: Path, folders: Mapping[str, Path]) -> Overview:
         folder: The run directory.
         folders: Finding to the folder of its own.
     """
-    table = LABELS.read(folder) if (folder / "labels.parquet").is_file() else LABELS.empty()
+    table = LABELS.read(folder) if (folder / LABELS.file).is_file() else LABELS.empty()
     experts = table.filter(pc.equal(table["origin"], "expert"))["image_id"]
     read_ids = set(pc.unique(experts).to_pylist())
     train_ids = _train(folder)
-    rounds = sorted(_lines(folder / "metrics.jsonl"), key=lambda row: row["round"])
+    rounds = sorted(_lines(folder / run_files.METRICS), key=lambda row: row["round"])
     latest = (rounds[-1].get("findings") or {}) if rounds else {}
     seen = read_ids if train_ids is None else read_ids & train_ids
-    text = (folder / "resolved.yaml").read_text("utf-8") if (folder / "resolved.yaml").is_file() else ""
+    text = (folder / run_files.RESOLVED).read_text("utf-8") if (folder / run_files.RESOLVED).is_file() else ""
     config = YAML(typ="safe", pure=True).load(text) or {}
     return Overview(
         folder=folder,
         parts=[_part(finding, place, latest.get(finding) or {}, seen) for finding, place in folders.items()],
         config=config,
         config_text=text,
-        env=_json(folder / "env.json"),
-        status=_json(folder / "status.json"),
+        env=_json(folder / run_files.ENV),
+        status=_json(folder / run_files.STATUS),
         rounds=rounds,
-        stages=_json(folder / "stages.json").get("stages", []),
-        audit=page_data.read(folder) if (folder / page_data.AUDIT_FILE).is_file() else None,
-        annotators=_json(folder / AGREEMENT),
+        stages=_json(folder / run_files.STAGES).get("stages", []),
+        audit=page_data.read(folder) if (folder / run_files.AUDIT).is_file() else None,
+        annotators=_json(folder / run_files.AGREEMENT),
         num_read=len(seen),
         asked=_asked(folder, oracle=bool(config.get("oracle"))),
     )
@@ -80,7 +79,7 @@ def _part(finding: str, folder: Path, row: Row, read_ids: set[str]) -> Part:
 
 def _experts(folder: Path, finding: str, read_ids: set[str]) -> tuple[frozenset[str], frozenset[str]]:
     """Scans of `read_ids` with the finding and without it, by the majority of the experts."""
-    if not (folder / "labels.parquet").is_file():
+    if not (folder / LABELS.file).is_file():
         return frozenset(), frozenset()
     absent, present = finding_line.question(finding)
     classes = verdicts.expert_classes(LABELS.read(folder), (absent, present))
@@ -89,9 +88,9 @@ def _experts(folder: Path, finding: str, read_ids: set[str]) -> tuple[frozenset[
 
 
 def _train(folder: Path) -> set[str] | None:
-    if not (folder / "splits.parquet").is_file():
+    if not (folder / SPLIT_TABLE.file).is_file():
         return None
-    table = SPLIT_TABLE.read(folder)
+    table = run_files.read(folder, SPLIT_TABLE)
     return set(table.filter(pc.equal(table["split"], "train"))["image_id"].to_pylist())
 
 

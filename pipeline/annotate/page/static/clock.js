@@ -1,42 +1,42 @@
-"use strict";
 // Seconds spent on a scan: not while the tab is hidden, and no pause of more than five minutes.
-(() => {
-  const LONGEST_PAUSE_MS = 5 * 60 * 1000;
 
-  class Clock {
-    constructor(now = () => performance.now()) {
-      this.now = now;
-      this.spent = 0;
-      this.since = null; // no scan is shown
-      this.hidden = document.hidden;
-      for (const kind of ["pointermove", "pointerdown", "keydown", "wheel"]) {
-        document.addEventListener(kind, () => this.#tick(), { passive: true, capture: true });
-      }
-      document.addEventListener("visibilitychange", () => {
-        if (document.hidden) this.#tick();
-        this.hidden = document.hidden;
-        if (this.since !== null) this.since = this.now();
-      });
-    }
+const LONGEST_PAUSE_MS = 5 * 60 * 1000;
 
-    start() {
-      this.spent = 0;
-      this.since = this.now();
-    }
+/** Runs from `start` to `stop`. */
+export class Clock {
+  #spent = 0;
+  /** @type {number | null} */
+  #since = null; // no scan is shown
+  #hidden = document.hidden;
 
-    stop() {
-      this.#tick();
-      this.since = null;
-      return Math.round(this.spent) / 1000;
+  /** @param {() => number} now in ms */
+  constructor(now = () => performance.now()) {
+    this.now = now;
+    for (const kind of ["pointermove", "pointerdown", "keydown", "wheel"]) {
+      document.addEventListener(kind, () => this.#tick(), { passive: true, capture: true });
     }
-
-    #tick() {
-      if (this.since === null || this.hidden) return;
-      const pause = this.now() - this.since;
-      if (pause <= LONGEST_PAUSE_MS) this.spent += pause;
-      this.since = this.now();
-    }
+    document.addEventListener("visibilitychange", () => {
+      if (document.hidden) this.#tick();
+      this.#hidden = document.hidden;
+      if (this.#since !== null) this.#since = this.now();
+    });
   }
 
-  window.cxr.Clock = Clock;
-})();
+  start() {
+    this.#spent = 0;
+    this.#since = this.now();
+  }
+
+  stop() {
+    this.#tick();
+    this.#since = null;
+    return Math.round(this.#spent) / 1000;
+  }
+
+  #tick() {
+    if (this.#since === null || this.#hidden) return;
+    const pause = this.now() - this.#since;
+    if (pause <= LONGEST_PAUSE_MS) this.#spent += pause;
+    this.#since = this.now();
+  }
+}

@@ -1,44 +1,61 @@
-"use strict";
 // The overview of all keys.
-(() => {
-  const element = (tag, text, attributes = {}) => {
-    const made = document.createElement(tag);
-    if (text) made.textContent = text;
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    return made;
-  };
 
-  function fillRows(box, pairs) {
-    const rows = pairs.map(([key, text]) => {
-      const term = element("dt");
-      term.append(key.length === 1 ? element("kbd", key) : key);
-      return [term, element("dd", text)];
-    });
-    document.getElementById(box).replaceChildren(...rows.flat());
-  }
+import { byId, element } from "./dom.js";
 
-  function fillHelp(choices, { priors, several }) {
-    const row = ({ key, reply }) => [key.toUpperCase(), reply];
-    const [marked, whole] = [choices.filter(({ key, box }) => key && box === "findings"), choices.filter(({ key, box }) => key && box !== "findings")];
-    fillRows("help-answers", [
-      ...marked.map(row),
-      ...(several ? [["again", "unknown (?), and once more: absent"], ["X", "clear the marks"], ["Enter", "save what is marked, and go on"]] : []),
-      ...whole.map(row),
-      ["U", "unsure, for the next answer"],
-      ["Z", "take back the last answer; also Backspace"],
-    ]);
-    fillRows("help-view", [
-      ["left drag", "window (sideways), level (up and down)"],
-      ["wheel, pinch", "zoom at the pointer"],
-      ["right drag", "move the scan; also space and drag, or two fingers"],
-      ["double click", "fit the scan"],
-      ["I", "invert"],
-      ["R", "reset the view"],
-      ...(priors ? [["P", "other scans of the patient, where there are any; ← → for the next"]] : []),
-      ["W", "why this scan? (not while you read blind)"],
-      ["?", "this help"],
-    ]);
-  }
+/** @import { Choice } from "./types" */
+/** @typedef {[key: string, text: string]} Row */
 
-  Object.assign(window.cxr, { element, fillHelp });
-})();
+/** @type {Row[]} */
+const MARKING = [
+  ["again", "unknown (?), and once more: absent"],
+  ["X", "clear the marks"],
+  ["Enter", "save what is marked, and go on"],
+];
+/** @type {Row[]} */
+const ALWAYS = [
+  ["U", "unsure, for the next answer"],
+  ["Z", "take back the last answer; also Backspace"],
+];
+/** @type {Row[]} */
+const LOOKING = [
+  ["left drag", "window (sideways), level (up and down)"],
+  ["wheel, pinch", "zoom at the pointer"],
+  ["right drag", "move the scan; also space and drag, or two fingers"],
+  ["double click", "fit the scan"],
+  ["I", "invert"],
+  ["R", "reset the view"],
+];
+/** @type {Row} */
+const PRIORS = ["P", "other scans of the patient, where there are any; ← → for the next"];
+/** @type {Row[]} */
+const LAST = [
+  ["W", "why this scan? (not while you read blind)"],
+  ["?", "this help"],
+];
+
+/**
+ * @param {string} box
+ * @param {Row[]} rows
+ */
+function fillRows(box, rows) {
+  const cells = rows.flatMap(([key, text]) => {
+    const term = element("dt");
+    term.append(key.length === 1 ? element("kbd", key) : key);
+    return [term, element("dd", text)];
+  });
+  byId(box).replaceChildren(...cells);
+}
+
+/**
+ * @param {Choice[]} choices
+ * @param {{ priors: boolean, several: boolean }} has whether there are other scans of a patient, and several findings
+ */
+export function fillHelp(choices, { priors, several }) {
+  /** @param {Choice} choice @returns {Row} */
+  const row = ({ key, reply }) => [key.toUpperCase(), reply];
+  const keyed = choices.filter(({ key }) => key);
+  const marked = keyed.filter(({ box }) => box === "findings");
+  const whole = keyed.filter(({ box }) => box !== "findings");
+  fillRows("help-answers", [...marked.map(row), ...(several ? MARKING : []), ...whole.map(row), ...ALWAYS]);
+  fillRows("help-view", [...LOOKING, ...(priors ? [PRIORS] : []), ...LAST]);
+}

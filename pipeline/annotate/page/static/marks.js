@@ -1,120 +1,171 @@
-"use strict";
 // What is marked of scans that may show several findings: of each it is absent, present or unknown.
-(() => {
-  const SIGNS = { absent: "0", present: "1", unknown: "?" };
-  const STATES = Object.keys(SIGNS); // a button goes through them in this order, and round again
-  const BOUNCE_MS = 80; // a key that bounces would say "unknown" where "present" was meant
 
-  const PRESSED = { absent: "false", present: "true", unknown: "mixed" };
-  const GLYPHS = { absent: "", present: "✓", unknown: "?" };
-  const HOW = "Mark what you see; press again for unknown (?).";
-  const $ = (id) => document.getElementById(id);
+import { byId, element } from "./dom.js";
+import { readLine, STATES, said, writeLine } from "./presence.js";
 
-  class Marks {
-    // `choices` are all the page's answers; `none` says that there is no finding; `say` tells those who listen.
-    constructor({ findings, none }, choices, say) {
-      Object.assign(this, { findings, none, say });
-      this.buttons = new Map(choices.filter(({ box }) => box === "findings").map(({ reply, button }) => [reply, button]));
-      for (const button of this.buttons.values()) button.append(cxr.element("i", "", { "aria-hidden": "true" }));
-      $("whole").append($("record"));
-      $("whole").hidden = $("marking").hidden = false;
-      this.scans = new Map(); // image_id -> finding -> state; what is not in it is absent
-      this.turned = { finding: null, at: 0 };
+/** @import { Choice } from "./types" */
+/** @import { State } from "./presence.js" */
+
+const PRESSED = { absent: "false", present: "true", unknown: "mixed" };
+const GLYPHS = { absent: "", present: "✓", unknown: "?" };
+const BOUNCE_MS = 80; // a key that bounces would say "unknown" where "present" was meant
+const HOW = "Mark what you see; press again for unknown (?).";
+
+/** The marks of the scans at hand, and the buttons that set them. */
+export class Marks {
+  /** @type {Map<string, { button: HTMLButtonElement, glyph: HTMLElement }>} */
+  #buttons = new Map();
+  /**
+   * Of each scan its findings; what is not in it is absent.
+   * @type {Map<string, Map<string, State>>}
+   */
+  #scans = new Map();
+  /** @type {{ finding: string | null, at: number }} */
+  #turned = { finding: null, at: 0 };
+
+  /**
+   * @param {{ findings: string[], none: string }} config `none` says that there is no finding
+   * @param {Choice[]} choices all the page's answers
+   * @param {(text: string) => void} say tells those who listen
+   */
+  constructor({ findings, none }, choices, say) {
+    this.findings = findings;
+    this.none = none;
+    this.say = say;
+    for (const { reply, button, box } of choices) {
+      if (box !== "findings") continue;
+      const glyph = element("i", "", { "aria-hidden": "true" });
+      button.append(glyph);
+      this.#buttons.set(reply, { button, glyph });
     }
-
-    of(imageId, finding) {
-      return this.scans.get(imageId)?.get(finding) ?? "absent";
-    }
-
-    // Whether anything but absence is marked.
-    some(imageId) {
-      return this.findings.some((finding) => this.of(imageId, finding) !== "absent");
-    }
-
-    // Puts a finding into its next state.
-    turn(imageId, finding, now = performance.now()) {
-      const before = this.turned;
-      this.turned = { finding, at: now };
-      if (before.finding === finding && now - before.at < BOUNCE_MS) return;
-      const next = STATES[(STATES.indexOf(this.of(imageId, finding)) + 1) % STATES.length];
-      if (!this.scans.has(imageId)) this.scans.set(imageId, new Map());
-      this.scans.get(imageId).set(finding, next);
-      this.show(imageId);
-      this.buttons.get(finding).scrollIntoView({ block: "nearest" });
-      this.say(`${finding}: ${next}.`);
-    }
-
-    forget(imageId) {
-      this.scans.delete(imageId);
-      this.turned.finding = null;
-    }
-
-    clear(imageId) {
-      this.forget(imageId);
-      this.show(imageId);
-      this.say("Marks cleared.");
-    }
-
-    // Whether an answer to the whole scan may be given; it would contradict what is marked.
-    allows(imageId, reply) {
-      if (!this.some(imageId)) return true;
-      this.#hint(`Marked: ${this.said(this.line(imageId))}. Clear that first (X) to answer “${reply}”.`, true);
-      return false;
-    }
-
-    // Whether there is anything to save. That nothing is marked says nothing: it may not have been looked for yet.
-    complete(imageId) {
-      if (this.some(imageId)) return true;
-      this.#hint(`Nothing is marked. If the scan shows none of these, say so: “${this.none}” (0).`, true);
-      return false;
-    }
-
-    // Shows what is marked of a scan.
-    show(imageId) {
-      this.#hint(this.some(imageId) ? `Marked: ${this.said(this.line(imageId))}.` : HOW);
-      for (const [finding, button] of this.buttons) {
-        const state = this.of(imageId, finding);
-        button.setAttribute("aria-pressed", PRESSED[state]);
-        button.setAttribute("aria-label", `${finding}: ${state}`);
-        button.lastChild.textContent = GLYPHS[state];
-      }
-      $("record").classList.toggle("main", this.some(imageId));
-      $("clear").classList.toggle("away", !this.some(imageId));
-    }
-
-    // The marks as the line that the server keeps (`finding_line.write`).
-    line(imageId) {
-      return this.findings.map((finding) => `${finding}=${SIGNS[this.of(imageId, finding)]}`).join("|");
-    }
-
-    // The marks of an answer that was taken back, as they were.
-    restore(imageId, reply) {
-      const values = this.#read(reply);
-      if (values) this.scans.set(imageId, values);
-    }
-
-    // A reply as people read it (`finding_line.said`).
-    said(reply) {
-      const values = this.#read(reply);
-      if (!values) return reply;
-      const those = (state) => [...values].filter(([, known]) => known === state).map(([finding]) => finding);
-      const [there, open] = [those("present"), those("unknown")];
-      if (open.length === values.size) return "unknown";
-      const head = there.join(", ") || (open.length ? "nothing else" : this.none);
-      return open.length ? `${head}; ${open.join(", ")} unknown` : head;
-    }
-
-    #hint(text, isProblem = false) {
-      $("hint").textContent = text;
-      $("hint").classList.toggle("problem", isProblem);
-      if (isProblem) this.say(text);
-    }
-
-    #read(reply) {
-      const parts = reply.split("|").map((part) => [part.slice(0, -2), STATES.find((state) => part.endsWith(`=${SIGNS[state]}`))]);
-      return parts.every(([finding, state]) => state && this.findings.includes(finding)) ? new Map(parts) : null;
-    }
+    byId("whole").append(byId("record"));
+    byId("whole").hidden = byId("marking").hidden = false;
   }
 
-  window.cxr.Marks = Marks;
-})();
+  /**
+   * @param {string} imageId
+   * @param {string} finding
+   */
+  of(imageId, finding) {
+    return this.#scans.get(imageId)?.get(finding) ?? "absent";
+  }
+
+  /**
+   * Whether anything but absence is marked.
+   * @param {string} imageId
+   */
+  some(imageId) {
+    return this.findings.some((finding) => this.of(imageId, finding) !== "absent");
+  }
+
+  /**
+   * Puts a finding into its next state.
+   * @param {string} imageId
+   * @param {string} finding
+   * @param {number} now
+   */
+  turn(imageId, finding, now = performance.now()) {
+    const before = this.#turned;
+    this.#turned = { finding, at: now };
+    if (before.finding === finding && now - before.at < BOUNCE_MS) return;
+    // A button goes through the states in their order, and round again.
+    const next = STATES[(STATES.indexOf(this.of(imageId, finding)) + 1) % STATES.length] ?? "absent";
+    const scan = this.#scans.get(imageId) ?? new Map();
+    this.#scans.set(imageId, scan.set(finding, next));
+    this.show(imageId);
+    this.#buttons.get(finding)?.button.scrollIntoView({ block: "nearest" });
+    this.say(`${finding}: ${next}.`);
+  }
+
+  /** @param {string} imageId */
+  forget(imageId) {
+    this.#scans.delete(imageId);
+    this.#turned.finding = null;
+  }
+
+  /** @param {string} imageId */
+  clear(imageId) {
+    this.forget(imageId);
+    this.show(imageId);
+    this.say("Marks cleared.");
+  }
+
+  /**
+   * Whether an answer to the whole scan may be given; it would contradict what is marked.
+   * @param {string} imageId
+   * @param {string} reply
+   */
+  allows(imageId, reply) {
+    if (!this.some(imageId)) return true;
+    this.#warn(`Marked: ${this.said(this.line(imageId))}. Clear that first (X) to answer “${reply}”.`);
+    return false;
+  }
+
+  /**
+   * Whether there is anything to save. That nothing is marked says nothing: it may not have been looked for yet.
+   * @param {string} imageId
+   */
+  complete(imageId) {
+    if (this.some(imageId)) return true;
+    this.#warn(`Nothing is marked. If the scan shows none of these, say so: “${this.none}” (0).`);
+    return false;
+  }
+
+  /**
+   * Shows what is marked of a scan.
+   * @param {string} imageId
+   */
+  show(imageId) {
+    const some = this.some(imageId);
+    this.#hint(some ? `Marked: ${this.said(this.line(imageId))}.` : HOW);
+    for (const [finding, { button, glyph }] of this.#buttons) {
+      const state = this.of(imageId, finding);
+      button.setAttribute("aria-pressed", PRESSED[state]);
+      button.setAttribute("aria-label", `${finding}: ${state}`);
+      glyph.textContent = GLYPHS[state];
+    }
+    byId("record").classList.toggle("main", some);
+    byId("clear").classList.toggle("away", !some);
+  }
+
+  /**
+   * The marks as the line that the server keeps.
+   * @param {string} imageId
+   */
+  line(imageId) {
+    return writeLine(this.findings, (finding) => this.of(imageId, finding));
+  }
+
+  /**
+   * The marks of an answer that was taken back, as they were.
+   * @param {string} imageId
+   * @param {string} reply
+   */
+  restore(imageId, reply) {
+    const values = readLine(reply, this.findings);
+    if (values) this.#scans.set(imageId, values);
+  }
+
+  /**
+   * A reply as people read it.
+   * @param {string} reply
+   */
+  said(reply) {
+    return said(reply, this.findings, this.none);
+  }
+
+  /** @param {string} text */
+  #warn(text) {
+    this.#hint(text, true);
+    this.say(text);
+  }
+
+  /**
+   * @param {string} text
+   * @param {boolean} isProblem
+   */
+  #hint(text, isProblem = false) {
+    byId("hint").textContent = text;
+    byId("hint").classList.toggle("problem", isProblem);
+  }
+}

@@ -1,151 +1,174 @@
-"use strict";
 // The desk in a file: answers stay in this browser until they are saved as a CSV file.
-(() => {
-  const quoted = (value) => {
-    let text = value === null || value === undefined ? "" : String(value);
-    if (/^[=+\-@\t\r]/.test(text)) text = `'${text}`; // a spreadsheet would run it as a formula
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-  };
-  const median = (values) => {
-    const sorted = [...values].sort((a, b) => a - b);
-    return sorted.length ? (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2 : null;
-  };
 
-  const SIGNS = " ._@'’+:/-";
+import { saveTable } from "./csv.js";
+import { nameOf } from "./names.js";
+import { device, Outbox } from "./outbox.js";
 
-  // A name as the server would keep it (`answers.annotator_name`); throws when it would refuse it.
-  function nameOf(text, { reserved, longest }) {
-    const name = text.normalize("NFC").split(/[\t-\r\x1c-\x1f\x85\p{Z}]+/u).filter(Boolean).join(" ");
-    const fits = [...name].every((one) => /[\p{L}\p{N}\p{Mn}]/u.test(one) || SIGNS.includes(one));
-    if (!fits || [...name].length > longest || !/^[\p{L}\p{N}]/u.test(name)) {
-      throw new Error(`This is no annotator's name. Use 1 to ${longest} letters, digits, blanks or . _ @ ' + : / -, beginning with a letter or digit.`);
-    }
-    if (reserved.includes(name.toLowerCase())) throw new Error("This name is reserved for what is not a person. Use your own name.");
-    return name;
+/** @import { Certainty, FileConfig, Row, SavingDesk, Task } from "./types" */
+
+/** @param {number[]} values */
+function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const [low, high] = [sorted[(sorted.length - 1) >> 1], sorted[sorted.length >> 1]];
+  return low === undefined || high === undefined ? null : (low + high) / 2;
+}
+
+/**
+ * Scans from the file's folder, answers to this browser.
+ * @implements {SavingDesk}
+ */
+export class OfflineDesk {
+  kind = /** @type {const} */ ("file");
+  /** @type {string | null} */
+  annotator = null;
+  waiting = 0;
+  canDismiss = false;
+  #owner = "";
+  #reader = ""; // stays when another window takes over
+  /** @type {Outbox<Row>} */
+  #box = new Outbox(""); // of nobody as long as nobody has sat down
+  /** @type {Map<string, { key: string, row: Row }>} */
+  #entries = new Map();
+
+  /**
+   * @param {FileConfig} config
+   * @param {() => void} changed
+   */
+  constructor(config, changed) {
+    this.config = config;
+    this.changed = changed;
+    this.question = { title: config.title, findings: config.findings };
+    this.givenName = config.annotator;
+    // Each file asks anew: whoever read another one on this machine need not be the one who reads this.
+    this.nameKey = `annotator|${config.run}|${config.round}`;
   }
 
-  class Desk {
-    constructor(config, changed) {
-      Object.assign(this, { config, changed, annotator: null, reader: "", box: null, entries: new Map(), lock: "" });
-      this.question = { title: config.title, findings: config.findings };
-    }
-
-    get rows() {
-      return [...this.entries.values()].map(([, row]) => row);
-    }
-
-    // Each name has answers of its own in this browser; `ann` and `Ann` are one person, as where the file is taken in.
-    async enter(name) {
-      this.annotator = this.reader = this.config.annotator || nameOf(name, this.config.names);
-      this.owner = `${this.config.run}|${this.config.round}|${this.reader.toLowerCase()}`;
-      this.lock = `cxr-ssl|${this.owner}`;
-      this.box = new cxr.Outbox(this.owner);
-      this.#look();
-    }
-
-    async flush() {}
-
-    async tasks(num, shown) {
-      this.#look();
-      const busy = new Set(shown);
-      const open = this.config.tasks.filter((task) => !this.entries.has(task.image_id) && !busy.has(task.image_id));
-      return open.slice(0, num);
-    }
-
-    answer(task, reply, certainty, seconds) {
-      const { image_id, number } = task;
-      const row = { image_id, rank: number, file: `images/${image_id}.png`, label: reply, certainty, seconds, labelled_at: new Date().toISOString() };
-      const before = this.entries.get(image_id); // given in another window meanwhile
-      this.entries.delete(image_id);
-      this.entries.set(image_id, [this.box.put(row), row]);
-      if (before) this.box.drop(before[0]);
-      this.changed();
-    }
-
-    async undo() {
-      this.#look();
-      const latest = [...this.entries.keys()].at(-1);
-      if (!latest) return null;
-      const [key, row] = this.entries.get(latest);
-      this.box.drop(key);
-      this.entries.delete(latest);
-      this.changed();
-      const task = this.config.tasks.find(({ image_id }) => image_id === latest);
-      return task ? { ...task, reply: row.label } : null;
-    }
-
-    get waiting() {
-      return 0;
-    }
-
-    get canDismiss() {
-      return false;
-    }
-
-    get unsaved() {
-      return this.entries.size > 0 && cxr.device.get(`saved|${this.owner}`) !== this.#state();
-    }
-
-    // Another window that took over has all that this browser keeps.
-    get atRisk() {
-      return this.unsaved && Boolean(this.annotator || this.box.fragile);
-    }
-
-    save() {
-      this.#look();
-      const { columns, round, run } = this.config;
-      const annotator = this.reader;
-      const rows = [...this.rows].sort((a, b) => a.rank - b.rank);
-      const lines = rows.map((row) => columns.map((name) => quoted({ ...row, annotator, round, run }[name])).join(","));
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(new Blob([[columns.join(","), ...lines].join("\n") + "\n"], { type: "text/csv" }));
-      link.download = "answers.csv";
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-      cxr.device.set(`saved|${this.owner}`, this.#state());
-      this.changed();
-    }
-
-    progress() {
-      const [done, total] = [this.entries.size, this.config.tasks.length];
-      const seconds = this.rows.map((row) => row.seconds).filter((value) => value !== null);
-      return { done, left: total - done, team_done: done, team_total: total, seconds_per_scan: median(seconds) };
-    }
-
-    notice() {
-      return this.box?.fragile ? "This browser keeps nothing when it is closed: save your answers before you leave." : "";
-    }
-
-    async priors() {
-      return [];
-    }
-
-    src(imageId) {
-      return `images/${imageId}.png`;
-    }
-
-    async pictureProblem() {
-      return null;
-    }
-
-    // All her answers in this browser: where windows cannot lock each other out, another may have added some.
-    #look() {
-      this.box.refresh();
-      this.entries = new Map();
-      for (const [key, row] of [...this.box.items]) {
-        const before = this.entries.get(row.image_id);
-        if (before) this.box.drop(before[0]); // the later answer to a scan stands
-        this.entries.delete(row.image_id);
-        this.entries.set(row.image_id, [key, row]);
-      }
-    }
-
-    // Another text after every answer and every undo.
-    #state() {
-      return `${this.box.last}|${this.entries.size}`;
-    }
+  get lock() {
+    return this.#owner && `cxr-ssl|${this.#owner}`;
   }
 
-  window.cxr.Desk = Desk;
-  window.cxr.inFile = true;
-})();
+  /**
+   * Each name has answers of its own in this browser; `ann` and `Ann` are one person, as where the file is taken in.
+   * @param {string} name
+   */
+  async enter(name) {
+    this.#reader = this.annotator = this.config.annotator || nameOf(name, this.config.names);
+    this.#owner = `${this.config.run}|${this.config.round}|${this.#reader.toLowerCase()}`;
+    this.#box = new Outbox(this.#owner);
+    this.#look();
+    return this.#reader;
+  }
+
+  /**
+   * @param {number} num
+   * @param {string[]} shown
+   */
+  async tasks(num, shown) {
+    this.#look();
+    const busy = new Set(shown);
+    const open = this.config.tasks.filter(({ image_id }) => !this.#entries.has(image_id) && !busy.has(image_id));
+    return open.slice(0, num);
+  }
+
+  /**
+   * @param {Task} task
+   * @param {string} reply
+   * @param {Certainty} certainty
+   * @param {number} seconds
+   */
+  answer({ image_id, number }, reply, certainty, seconds) {
+    const [file, labelled_at] = [`images/${image_id}.png`, new Date().toISOString()];
+    const row = { image_id, rank: number, file, label: reply, certainty, seconds, labelled_at };
+    this.#enterRow(this.#box.put(row), row);
+    this.changed();
+  }
+
+  async undo() {
+    this.#look();
+    const latest = [...this.#entries.values()].at(-1);
+    if (!latest) return null;
+    const { image_id, label } = latest.row;
+    this.#box.drop(latest.key);
+    this.#entries.delete(image_id);
+    this.changed();
+    const task = this.config.tasks.find((one) => one.image_id === image_id);
+    return task ? { ...task, reply: label } : null;
+  }
+
+  dismiss() {}
+
+  get unsaved() {
+    return this.#entries.size > 0 && device.get(`saved|${this.#owner}`) !== this.#state();
+  }
+
+  // Another window that took over has all that this browser keeps.
+  get atRisk() {
+    return this.unsaved && Boolean(this.annotator || this.#box.fragile);
+  }
+
+  save() {
+    this.#look();
+    const { columns, round, run } = this.config;
+    const rows = this.#rows.sort((a, b) => a.rank - b.rank);
+    const origin = { annotator: this.#reader, round, run };
+    saveTable(
+      "answers.csv",
+      columns,
+      rows.map((row) => ({ ...row, ...origin })),
+    );
+    device.set(`saved|${this.#owner}`, this.#state());
+    this.changed();
+  }
+
+  progress() {
+    const [done, total] = [this.#entries.size, this.config.tasks.length];
+    const seconds = this.#rows.map((row) => row.seconds).filter((value) => value !== null);
+    return { done, left: total - done, team_done: done, team_total: total, seconds_per_scan: median(seconds) };
+  }
+
+  notice() {
+    return this.#box.fragile ? "This browser keeps nothing when it is closed: save your answers before you leave." : "";
+  }
+
+  /** @returns {Promise<string[]>} */
+  async priors() {
+    return [];
+  }
+
+  /** @param {string} imageId */
+  src(imageId) {
+    return `images/${imageId}.png`;
+  }
+
+  async pictureProblem() {
+    return null;
+  }
+
+  get #rows() {
+    return [...this.#entries.values()].map(({ row }) => row);
+  }
+
+  // All her answers in this browser: where windows cannot lock each other out, another may have added some.
+  #look() {
+    this.#box.refresh();
+    this.#entries = new Map();
+    for (const [key, row] of [...this.#box.items]) this.#enterRow(key, row);
+  }
+
+  /**
+   * The later answer to a scan stands; an earlier one may come from another window.
+   * @param {string} key
+   * @param {Row} row
+   */
+  #enterRow(key, row) {
+    const before = this.#entries.get(row.image_id);
+    this.#entries.delete(row.image_id);
+    this.#entries.set(row.image_id, { key, row });
+    if (before) this.#box.drop(before.key);
+  }
+
+  // Another text after every answer and every undo.
+  #state() {
+    return `${this.#box.last}|${this.#entries.size}`;
+  }
+}

@@ -1,56 +1,80 @@
-"use strict";
 // Pictures ahead of the reader, held in memory alone: the next ones decoded, those after them on their way.
-(() => {
-  const NUM_DECODED = 3;
-  const FIRST_WAIT_MS = 1000, LONGEST_WAIT_MS = 10000;
 
-  class Pictures {
-    // `late` hears of a picture that did not come.
-    constructor(desk, late) {
-      Object.assign(this, { desk, late });
-      this.decoded = new Map(); // image_id -> promise of an <img>, or of null where there is none
-      this.warm = new Map(); // image_id -> <img> on its way
-      this.problems = new Map(); // image_id -> why it does not come; it is asked for again
+/** @import { Desk } from "./types" */
+
+const NUM_DECODED = 3;
+const FIRST_WAIT_MS = 1000;
+const LONGEST_WAIT_MS = 10000;
+
+/** The pictures wanted next. */
+export class Pictures {
+  /**
+   * Of each scan its picture, or null where there is none.
+   * @type {Map<string, Promise<HTMLImageElement | null>>}
+   */
+  #decoded = new Map();
+  /**
+   * Pictures on their way.
+   * @type {Map<string, HTMLImageElement>}
+   */
+  #warm = new Map();
+  /**
+   * Why a scan's picture does not come; it is asked for again.
+   * @type {Map<string, string>}
+   */
+  problems = new Map();
+
+  /**
+   * @param {Pick<Desk, "src" | "pictureProblem">} desk
+   * @param {(imageId: string) => void} late hears of a picture that did not come
+   */
+  constructor(desk, late) {
+    this.desk = desk;
+    this.late = late;
+  }
+
+  /**
+   * Of all pictures, these are wanted next; others are let go.
+   * @param {{ image_id: string }[]} tasks
+   */
+  keep(tasks) {
+    const wanted = new Set(tasks.map((task) => task.image_id));
+    for (const held of [this.#decoded, this.#warm, this.problems]) {
+      for (const id of held.keys()) if (!wanted.has(id)) held.delete(id);
     }
-
-    // Of all pictures, these are wanted next; others are let go.
-    keep(tasks) {
-      const wanted = new Set(tasks.map((task) => task.image_id));
-      for (const held of [this.decoded, this.warm, this.problems]) {
-        for (const id of held.keys()) if (!wanted.has(id)) held.delete(id);
-      }
-      for (const task of tasks.slice(0, NUM_DECODED)) this.of(task);
-      for (const { image_id } of tasks.slice(NUM_DECODED)) {
-        if (this.warm.has(image_id) || this.decoded.has(image_id)) continue;
-        this.warm.set(image_id, new Image());
-        this.warm.get(image_id).src = this.desk.src(image_id);
-      }
-    }
-
-    of({ image_id }) {
-      if (!this.decoded.has(image_id)) this.decoded.set(image_id, this.#load(image_id));
-      return this.decoded.get(image_id);
-    }
-
-    async #load(id) {
-      for (let wait = FIRST_WAIT_MS; ; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
-        const image = this.warm.get(id) ?? new Image();
-        this.warm.delete(id);
-        image.src ||= this.desk.src(id);
-        try {
-          await image.decode();
-          this.problems.delete(id);
-          return image;
-        } catch {
-          const problem = await this.desk.pictureProblem(id);
-          if (problem === null) return null;
-          this.problems.set(id, problem);
-          this.late(id);
-          await new Promise((resolve) => setTimeout(resolve, wait));
-        }
-      }
+    for (const { image_id } of tasks.slice(0, NUM_DECODED)) this.of(image_id);
+    for (const { image_id } of tasks.slice(NUM_DECODED)) {
+      if (this.#warm.has(image_id) || this.#decoded.has(image_id)) continue;
+      const image = new Image();
+      this.#warm.set(image_id, image);
+      image.src = this.desk.src(image_id);
     }
   }
 
-  window.cxr.Pictures = Pictures;
-})();
+  /** @param {string} id */
+  of(id) {
+    const coming = this.#decoded.get(id) ?? this.#load(id);
+    this.#decoded.set(id, coming);
+    return coming;
+  }
+
+  /** @param {string} id */
+  async #load(id) {
+    for (let wait = FIRST_WAIT_MS; ; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
+      const image = this.#warm.get(id) ?? new Image();
+      this.#warm.delete(id);
+      image.src ||= this.desk.src(id);
+      try {
+        await image.decode();
+        this.problems.delete(id);
+        return image;
+      } catch {
+        const problem = await this.desk.pictureProblem(id);
+        if (problem === null) return null;
+        this.problems.set(id, problem);
+        this.late(id);
+        await new Promise((resolve) => setTimeout(resolve, wait));
+      }
+    }
+  }
+}

@@ -1,0 +1,117 @@
+// From a key or a click to an answer, and back.
+
+import { buttonOf, byId, say } from "./dom.js";
+import { messageOf } from "./words.js";
+
+/** @import { Marks } from "./marks.js" */
+/** @import { Scans } from "./scans.js" */
+/** @import { Stage } from "./stage.js" */
+/** @import { Choice, Desk, Task } from "./types" */
+
+const FLASH_MS = 160;
+
+/** What the reader says of the scan on the screen. */
+export class Answering {
+  #unsure = false;
+
+  /**
+   * @param {Desk} desk
+   * @param {Stage} stage
+   * @param {Scans} scans
+   * @param {Marks | null} marks null: one class a scan
+   * @param {(reply: string) => string} inWords
+   * @param {() => void} changed
+   */
+  constructor(desk, stage, scans, marks, inWords, changed) {
+    this.desk = desk;
+    this.stage = stage;
+    this.scans = scans;
+    this.marks = marks;
+    this.inWords = inWords;
+    this.changed = changed;
+  }
+
+  /**
+   * Of independent findings a press marks one; any other answer speaks of the whole scan.
+   * @param {Choice} choice
+   * @param {boolean} doubtful
+   */
+  choose(choice, doubtful) {
+    const [task, { marks }] = [this.scans.answerable, this];
+    if (!task) return;
+    const { image_id: id } = task;
+    if (!marks) this.#answer(task, choice, choice.reply, doubtful);
+    else if (choice.box === "findings") {
+      marks.turn(id, choice.reply);
+      if (doubtful) this.#setUnsure(true);
+    } else if (marks.allows(id, choice.reply)) {
+      this.#answer(task, choice, choice.box === "whole" ? marks.line(id) : choice.reply, doubtful);
+    }
+  }
+
+  /** @param {boolean} doubtful */
+  record(doubtful) {
+    const [task, { marks }] = [this.scans.answerable, this];
+    if (!task || !marks?.complete(task.image_id)) return;
+    this.#answer(task, { box: "findings", button: buttonOf("record") }, marks.line(task.image_id), doubtful);
+  }
+
+  async undo() {
+    const button = buttonOf("undo");
+    if (!this.desk.annotator || button.disabled) return;
+    button.disabled = true; // one at a time
+    try {
+      const task = await this.desk.undo();
+      if (task) this.#takenBack(task);
+      else byId("last").textContent = "Nothing to take back";
+    } catch (problem) {
+      byId("last").textContent = messageOf(problem);
+    }
+    button.disabled = false;
+    this.changed();
+  }
+
+  clearMarks() {
+    const task = this.scans.answerable;
+    if (task) this.marks?.clear(task.image_id);
+  }
+
+  toggleUnsure() {
+    this.#setUnsure(!this.#unsure);
+  }
+
+  /**
+   * @param {Task} task
+   * @param {Pick<Choice, "box" | "button">} choice
+   * @param {string} reply
+   * @param {boolean} doubtful
+   */
+  #answer(task, { box, button }, reply, doubtful) {
+    const doubt = doubtful || this.#unsure;
+    const seconds = this.stage.stopClock();
+    this.desk.answer(task, reply, doubt ? "unsure" : box === "remarks" ? null : "sure", seconds);
+    this.marks?.forget(task.image_id);
+    this.#setUnsure(false);
+    button.classList.add("chosen");
+    setTimeout(() => button.classList.remove("chosen"), FLASH_MS);
+    const said = `${this.inWords(reply)}${doubt ? ", unsure" : ""}`;
+    byId("last").textContent = `Last: ${said}`;
+    say(`Recorded ${said}.`);
+    this.scans.next();
+  }
+
+  /** @param {Task} task */
+  #takenBack(task) {
+    if (task.reply) this.marks?.restore(task.image_id, task.reply);
+    const text = this.marks && task.reply ? `Taken back: ${this.inWords(task.reply)}` : "Taken back";
+    byId("last").textContent = text;
+    say(`${text}.`);
+    this.scans.putBack(task);
+  }
+
+  /** @param {boolean} value */
+  #setUnsure(value) {
+    this.#unsure = value;
+    byId("unsure").setAttribute("aria-pressed", String(value));
+  }
+}

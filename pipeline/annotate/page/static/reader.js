@@ -1,0 +1,103 @@
+// Who reads, and in which window.
+
+import { buttonOf, byId, dialogOf, ofKind } from "./dom.js";
+import { device } from "./outbox.js";
+import { messageOf } from "./words.js";
+
+/** @import { Scans } from "./scans.js" */
+/** @import { Desk } from "./types" */
+
+/** The person before the page. */
+export class Reader {
+  /** @type {Set<string>} */
+  #claimed = new Set();
+  #dialog = dialogOf("enter");
+  #name = ofKind(HTMLInputElement, "name");
+
+  /**
+   * @param {Desk} desk
+   * @param {Scans} scans
+   */
+  constructor(desk, scans) {
+    this.desk = desk;
+    this.scans = scans;
+    byId("enter-form").addEventListener("submit", (event) => this.#submit(event));
+    this.#dialog.addEventListener("cancel", (event) => {
+      if (!desk.annotator) event.preventDefault();
+    });
+    byId("enter-cancel").addEventListener("click", () => this.#dialog.close());
+    byId("change").addEventListener("click", () => this.#ask());
+    byId("change").hidden = Boolean(desk.givenName);
+  }
+
+  /** Sits down whom the page knows; asks where it knows nobody. */
+  async start() {
+    const name = this.desk.givenName || device.get(this.desk.nameKey);
+    if (!name) return this.#ask();
+    try {
+      await this.#sitDown(name);
+    } catch (problem) {
+      this.#ask(messageOf(problem));
+    }
+  }
+
+  /** @param {string} given */
+  async #sitDown(given) {
+    const name = await this.desk.enter(given);
+    device.set(this.desk.nameKey, name);
+    byId("annotator").textContent = name;
+    await this.#claim();
+    byId("last").textContent = "";
+    await this.scans.restart();
+  }
+
+  #ask(mistake = "") {
+    this.#name.value = this.desk.annotator ?? device.get(this.desk.nameKey) ?? "";
+    byId("enter-error").textContent = mistake;
+    byId("enter-cancel").hidden = !this.desk.annotator;
+    if (!this.#dialog.open) this.#dialog.showModal();
+    this.#name.select();
+  }
+
+  /** @param {SubmitEvent} event */
+  async #submit(event) {
+    event.preventDefault();
+    buttonOf("enter-go").disabled = true;
+    try {
+      const name = this.#name.value;
+      if (name.trim() && name !== this.desk.annotator) await this.#sitDown(name);
+      this.#dialog.close();
+      byId("stage").focus({ preventScroll: true });
+    } catch (problem) {
+      byId("enter-error").textContent = messageOf(problem);
+    }
+    buttonOf("enter-go").disabled = false;
+  }
+
+  // One window at a time has the list: two would show the same scans.
+  async #claim() {
+    const { lock } = this.desk;
+    if (!navigator.locks || this.#claimed.has(lock)) return;
+    /** @type {Promise<void>} */
+    const claimed = new Promise((resolve) => {
+      const untilClosed = () => {
+        this.#claimed.add(lock);
+        resolve();
+        return new Promise(() => {});
+      };
+      navigator.locks.request(lock, { steal: true }, untilClosed).catch((reason) => {
+        this.#claimed.delete(lock);
+        resolve();
+        if (reason.name === "AbortError") this.#takenOver(lock);
+      });
+    });
+    await claimed;
+  }
+
+  /** @param {string} lock which another window has now */
+  #takenOver(lock) {
+    if (!this.desk.annotator || this.desk.lock !== lock) return;
+    const line = "One window at a time shows your scans. Nothing is lost.";
+    this.scans.halt("aside", "Reading goes on in another window", line, "Read here");
+  }
+}

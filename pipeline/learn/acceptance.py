@@ -1,0 +1,80 @@
+"""From the teacher's logits to pseudo-labels: the few numbers that turn scores into decisions, fitted out of fold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.contracts.config import PseudoConfig
+from pipeline.learn import pseudo_labels
+from pipeline.learn.lesson import balanced_weights
+from pipeline.learn.material import Material
+from pipeline.learn.pseudo_labels import Decisions
+from pipeline.measures import calibrate, certify
+
+# N scans, E labelled by experts, C findings
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """How the teacher's logits become pseudo-labels; fitted on its out-of-fold logits of the expert-labelled scans.
+
+    Attributes:
+        temperature: Of the logits, > 0.
+        prevalence_C: Share of each class in the pool; sums to 1.
+        threshold_C: Probability at that prevalence from which on a pseudo-label is accepted; above 1: never.
+        precision_estimated: Share of right ones among the expert-labelled scans the thresholds accept out of fold,
+            0 to 1; None: they accept none.
+        admitted_C: Whether the gate lets the class into training.
+        config: Cap and queue of the decisions.
+    """
+
+    temperature: float
+    prevalence_C: np.ndarray
+    threshold_C: np.ndarray
+    precision_estimated: float | None
+    admitted_C: Sequence[bool]
+    config: PseudoConfig
+
+    @classmethod
+    def fit(
+        cls, oof_logit_EC: np.ndarray, material: Material, admitted_C: Sequence[bool], config: PseudoConfig
+    ) -> "Acceptance":
+        """Temperature at balanced classes, prevalence from the uniform slice, thresholds that keep the promise."""
+        num_classes = oof_logit_EC.shape[1]
+        prevalence_C = material.prevalence(num_classes)
+        temperature = calibrate.fit_temperature(
+            oof_logit_EC, material.class_E, balanced_weights(material.class_E, num_classes)
+        )
+        prob_EC = calibrate.at_prevalence(oof_logit_EC, temperature, prevalence_C)
+        weight_E = _pool_weights(material.class_E, prevalence_C)
+        threshold_C = certify.estimate_thresholds(prob_EC, material.class_E, weight_E, promise=config.precision)
+        precision = certify.estimated_precision(prob_EC, material.class_E, weight_E, threshold_C)
+        return cls(temperature, prevalence_C, threshold_C, precision, admitted_C, config)
+
+    def probabilities(self, logit_NC: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities (N, C) at the pool's prevalence."""
+        return calibrate.at_prevalence(logit_NC, self.temperature, self.prevalence_C)
+
+    def decide(self, prob_NC: np.ndarray) -> Decisions:
+        """What becomes of scans with these probabilities at the pool's prevalence."""
+        return pseudo_labels.decide(prob_NC, self.threshold_C, self.config, self.admitted_C)
+
+    def at_balanced_classes(self, prob_NC: np.ndarray) -> np.ndarray:
+        """Probabilities (N, C) at the pool's prevalence as ones at balanced classes."""
+        balanced_C = np.full(len(self.prevalence_C), 1.0 / len(self.prevalence_C))
+        return calibrate.shift_prior(prob_NC, self.prevalence_C, balanced_C)
+
+    @property
+    def balanced_threshold_C(self) -> np.ndarray:
+        """The thresholds as ones on probabilities at balanced classes, each class against the rest."""
+        odds_C = self.threshold_C / np.maximum(1.0 - self.threshold_C, 1e-12)
+        odds_C = odds_C * (1.0 - self.prevalence_C) / self.prevalence_C / (len(self.prevalence_C) - 1)
+        return np.where(self.threshold_C > 1.0, self.threshold_C, odds_C / (1.0 + odds_C))
+
+
+def _pool_weights(class_E: np.ndarray, prevalence_C: np.ndarray) -> np.ndarray:
+    """Weights (E,) that bring the chosen labels' class frequencies to the pool's prevalence."""
+    frequency_C = np.bincount(class_E, minlength=len(prevalence_C)) / len(class_E)
+    weight_C = np.divide(prevalence_C, frequency_C, out=np.zeros_like(prevalence_C), where=frequency_C > 0)
+    return np.asarray(weight_C[class_E])

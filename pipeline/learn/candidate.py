@@ -1,0 +1,65 @@
+"""One way to learn, with its out-of-fold logits: what is compared, calibrated, and chosen from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.learn import rollback
+from pipeline.learn.head import Head
+from pipeline.learn.head_fits import FittedHead
+from pipeline.learn.lesson import balanced_weights
+from pipeline.learn.material import Material
+from pipeline.learn.network import Trained
+from pipeline.measures import calibrate
+
+# N scans with a vector, E labelled by experts, C findings
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A classifier that learned from everything, and the out-of-fold logits that judge it.
+
+    Attributes:
+        name: What it learned from.
+        model: The head or network.
+        logit_NC: Its logits of every scan with a vector, float32.
+        oof_logit_EC: Logits of each expert-labelled scan by the fit that did not see its patient, float32.
+        of_folds: The heads of the folds, in their order; none for a network, whose folds are gone by then.
+    """
+
+    name: str
+    model: Head | Trained
+    logit_NC: np.ndarray
+    oof_logit_EC: np.ndarray
+    of_folds: Sequence[FittedHead] = ()
+
+    @classmethod
+    def of_heads(cls, name: str, fitted: Sequence[FittedHead], material: Material, fold_E: np.ndarray) -> "Candidate":
+        """From a head for each fold, and last the one that learned from everything."""
+        *of_folds, (head, logit_NC) = fitted
+        oof_EC = np.empty((len(fold_E), logit_NC.shape[1]), np.float32)
+        for fold, fit in zip(np.unique(fold_E), of_folds, strict=True):
+            oof_EC[fold_E == fold] = material.of_experts(fit.logit_NC)[fold_E == fold]
+        return cls(name, head, logit_NC, oof_EC, of_folds)
+
+    @property
+    def heads(self) -> list[FittedHead]:
+        """Its heads of the folds and, last, the one on everything."""
+        assert isinstance(self.model, Head), "a network has no heads of its folds"
+        return [*self.of_folds, FittedHead(self.model, self.logit_NC)]
+
+    def calibration(self, class_E: np.ndarray) -> tuple[float, np.ndarray]:
+        """Temperature, and bias (C,) of the logits before it, that calibrate at balanced classes."""
+        oof_EC = self.oof_logit_EC
+        weight_E = balanced_weights(class_E, oof_EC.shape[1])
+        temperature = calibrate.fit_temperature(oof_EC, class_E, weight_E)
+        return temperature, temperature * calibrate.fit_bias(oof_EC / temperature, class_E, weight_E)
+
+
+def auroc_drop(
+    before_EC: np.ndarray, after_EC: np.ndarray, material: Material, allowed: float, rng: np.random.Generator
+) -> tuple[float, bool]:
+    """How far out-of-fold AUROC falls from one candidate's logits to another's, see `rollback.auroc_drop`."""
+    prob_before_EC, prob_after_EC = (calibrate.apply_temperature(logit_EC, 1.0) for logit_EC in (before_EC, after_EC))
+    return rollback.auroc_drop(prob_before_EC, prob_after_EC, material.class_E, list(material.group_E), allowed, rng)

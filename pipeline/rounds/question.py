@@ -1,0 +1,133 @@
+"""One question of a run, learned round after round: which of C classes a scan shows.
+
+A run of exclusive classes is one question; a run of independent findings is one for each of them. What a question
+learns from comes in as `hear`, so that it need not know whose answers they are.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contracts.tables import PSEUDO, QUEUE, write_text
+from pipeline.labels import agreement_report, label_table, training_labels
+from pipeline.labels.training_labels import Heard
+from pipeline.rounds import learn_round as rounds_learn_round
+from pipeline.rounds import round_outputs
+from pipeline.rounds.learn_round import learn_round
+from pipeline.rounds.run_scans import Dataset
+from pipeline.runtime import run_dir, run_files
+from pipeline.runtime.context import StageContext
+from pipeline.selection.draw import Proposals
+
+log = logging.getLogger(__name__)
+Hear = Callable[[StageContext, tuple[str, ...], int], Heard]
+
+
+def hear(ctx: StageContext, findings: tuple[str, ...], round_index: int) -> Heard:
+    """What the experts have said up to a round, by the label table in the folder."""
+    return training_labels.hear(ctx.folder, label_table.read(ctx.folder), findings, round_index)
+
+
+class Question:
+    """What the rounds learn, and what they tell the next queue; see `loop.Learning`.
+
+    Args:
+        ctx: The stage's context.
+        data: The run's scans.
+        hear: What the experts have said, by context, classes and round.
+        of_what: What the log adds to a round's number, such as `, effusion`.
+    """
+
+    def __init__(self, ctx: StageContext, data: Dataset, hear: Hear = hear, of_what: str = "") -> None:
+        self.ctx, self.data, self.of_what = ctx, data, of_what
+        self._hear = hear
+
+    def learn(self, round_index: int, clock: dict[str, float]) -> None:
+        """Learn from what the label table says up to a round, unless that was done before; leaves `metrics.json`."""
+        heard = self.heard(round_index)
+        fingerprint = self._fingerprint(round_index, heard)
+        path = self.ctx.round_folder(round_index) / run_files.ROW
+        if path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint:
+            log.info("round %d%s: finished before, kept", round_index, self.of_what)
+            return
+        path.unlink(missing_ok=True)  # until the new row is written, the round counts as not finished
+        row = learn_round(self.ctx, self.data, round_index, heard, clock)
+        seconds = {name: round(value, 3) for name, value in clock.items()}
+        write_text(path, json.dumps({"round": round_index, **row, "seconds": seconds, "fingerprint": fingerprint}))
+        tell(round_index, self.of_what, row)
+
+    def publish(self) -> None:
+        """Make the last finished round the run's: metrics, predictions, pseudo-labels; and say who labelled."""
+        num_finished = round_outputs.write_metrics(self.ctx)
+        if num_finished:
+            round_outputs.publish(self.ctx, self.data, num_finished)
+        agreement_report.save_summary(self.ctx.folder, label_table.read(self.ctx.folder), self.data.findings)
+
+    def heard(self, round_index: int) -> Heard:
+        """What the experts have said up to a round."""
+        return self._hear(self.ctx, self.data.findings, round_index)
+
+    def proposals(self, round_index: int) -> Proposals:
+        """Accepted pseudo-labels of a round; none before it has learned."""
+        folder = self.ctx.round_folder(round_index)
+        if not (folder / PSEUDO.file).exists():
+            return Proposals({})
+        table = PSEUDO.read(folder)
+        accepted = table.filter(pc.equal(table["decision"], "accept"))
+        return Proposals(dict(zip(accepted["image_id"].to_pylist(), accepted["finding"].to_pylist(), strict=True)))
+
+    def second_looks(self, round_index: int, num: int) -> list[tuple[str, str]]:
+        """Answered scans that deserve another look, each with its kind; see `training_labels.second_looks`."""
+        asked = run_files.kinds(self.ctx.folder, round_index)
+        table = label_table.read(self.ctx.folder)
+        return training_labels.second_looks(self.ctx.folder, table, self.data.findings, num, asked)
+
+    def keep(self, round_index: int, queue: pa.Table) -> None:
+        """Write a queue that was drawn; from now on it stays."""
+        QUEUE.write(self.ctx.round_folder(round_index), queue)
+
+    def _fingerprint(self, round_index: int, heard: Heard) -> str:
+        config = self.ctx.config
+        before = run_dir.stage_records(self.ctx.folder)
+        earlier = self.ctx.round_folder(round_index - 1) / run_files.ROW
+        return run_dir.fingerprint(
+            {
+                "config": {
+                    name: getattr(config, name).model_dump()
+                    for name in ("train", "network", "calibrate", "pseudo", "evaluate")
+                },
+                "seed": config.seed,
+                "adapts": rounds_learn_round.adapts(self.ctx, round_index, heard.answers),
+                "looks": config.rounds.num if config.pseudo.gate == "certified" else 1,
+                "answers": heard.answers,
+                "consensus": {i: c for i, c in heard.training.items() if c != heard.answers[i]},
+                "rejected": heard.rejected,
+                "inputs": before.get("clusters", {}).get("fingerprint"),
+                "before": json.loads(earlier.read_text("utf-8")).get("fingerprint") if earlier.exists() else None,
+            }
+        )
+
+
+def tell(round_index: int, of_what: str, row: dict[str, Any]) -> None:
+    """Log a round in one line."""
+
+    def show(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
+    holdout = row["holdout"] or {}
+    log.info(
+        "round %d%s: %d expert labels, %d pseudo-labels (precision estimated %s, certified at least %s); "
+        "holdout AUROC %s, accuracy %s",
+        round_index,
+        of_what,
+        row["num_expert"],
+        row["num_pseudo"],
+        show(row["pseudo_precision_estimated"]),
+        show(row["pseudo_precision_certified"]),
+        show(holdout.get("auroc")),
+        show(holdout.get("accuracy")),
+    )

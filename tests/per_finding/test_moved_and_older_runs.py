@@ -1,0 +1,142 @@
+"""A run goes on wherever it was moved to, and where version 0.1 left it."""
+
+import json
+import os
+import shutil
+from unittest import mock
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import stages
+from pipeline.labels import label_table
+from pipeline.runtime import run_files
+from tests.support.several_findings import FINDINGS, NUM, SEVERAL, answered, rows_of, shows
+from tests.support.tiny import FAST, call, make_pool
+
+OF_ROUND_2 = ("rounds/02/queue.parquet", "findings/mass/rounds/02/queue.parquet")
+
+
+def experts(folder):
+    """What experts have said, as the label table has it."""
+    table = label_table.read(folder)
+    rows = table.filter(pc.equal(table["origin"], "expert")).to_pylist()
+    return [(row["image_id"], row["finding"], row["annotator"], row["round"], row["reply"]) for row in rows]
+
+
+def moved(run, folder):
+    """The run at another path, and nowhere else."""
+    shutil.copytree(run, folder.with_name("left"), symlinks=True)
+    shutil.copytree(folder.with_name("left"), folder, symlinks=True)
+    shutil.rmtree(folder.with_name("left"))
+    return folder
+
+
+def as_0_1_left_it(run):
+    """Link what the findings share into their folders, as 0.1 did, also what is not there."""
+    for finding in FINDINGS:
+        for name in run_files.SHARED:
+            (run / "findings" / finding / name).symlink_to(os.path.relpath(run / name, run / "findings" / finding))
+    return run
+
+
+def without_times(rows):
+    """Rows of metrics without what differs from one run of the same thing to the next."""
+    left_out = ("seconds", "fingerprint")
+    return [
+        {k: v for k, v in row.items() if k not in (*left_out, "findings")}
+        | {"findings": without_times(row.get("findings", {}).values())}
+        for row in rows
+    ]
+
+
+def test_a_moved_run_of_findings_goes_on(run, pool, tmp_path):
+    here = moved(run, tmp_path / "elsewhere" / "run")
+    labels, queues = experts(here), [(here / name).read_bytes() for name in OF_ROUND_2]
+    part = here / "findings" / "mass"
+    for command in (
+        ["report", here],
+        ["report", part],
+        ["evaluate", here],
+        ["evaluate", part],
+        ["evaluate", part, "--against", run / "findings" / "mass"],
+        ["run", "--out", here, "--resume", "--rounds", 3, *SEVERAL, "--pool", pool, "--oracle", "--budget", 16],
+    ):
+        done = call(*command)
+        assert done.code == 0, done.err
+    assert "round 2, mass: finished before, kept" in done.err
+    assert rows_of(here)[:2] == rows_of(run) and len(rows_of(here)) == 3
+    assert experts(here)[: len(labels)] == labels
+    assert [(here / name).read_bytes() for name in OF_ROUND_2] == queues
+
+
+def test_a_moved_run_of_classes_goes_on(tmp_path):
+    make_pool(tmp_path / "pool", 60)
+    go = ["run", "--pool", tmp_path / "pool", *FAST, "--oracle", "--budget", 12]
+    assert call(*go, "--rounds", 1, "--out", tmp_path / "run").code == 0
+    rows = rows_of(tmp_path / "run")
+    here = moved(tmp_path / "run", tmp_path / "elsewhere" / "run")
+    shutil.rmtree(tmp_path / "run")
+    for command in (["report", here], ["evaluate", here], [*go, "--rounds", 2, "--out", here, "--resume"]):
+        done = call(*command)
+        assert done.code == 0, done.err
+    assert "round 1: finished before, kept" in done.err
+    assert rows_of(here)[:1] == rows and len(rows_of(here)) == 2
+
+
+def test_a_run_of_0_1_is_reported_and_evaluated_as_it_is(run, tmp_path):
+    here = as_0_1_left_it(moved(run, tmp_path / "elsewhere" / "run"))
+    for command in (["report", here], ["report", here / "findings" / "mass"], ["evaluate", here]):
+        done = call(*command)
+        assert done.code == 0, done.err
+
+
+def test_a_run_of_0_1_goes_on_with_its_queues_and_labels(run, pool, tmp_path):
+    """Every stage repeats, because the version is another one; what people have seen and said stays."""
+    here = as_0_1_left_it(moved(run, tmp_path / "elsewhere" / "run"))
+    labels, queues = experts(here), [(here / name).read_bytes() for name in OF_ROUND_2]
+    (here / "rounds" / "02" / "metrics.json").unlink()  # half-way through its rounds
+    with mock.patch.object(stages, "__version__", "0.2.0"):
+        done = call("run", "--out", here, "--resume")
+    assert done.code == 0, done.err
+    assert "finished before, kept" not in done.err
+    assert not [path for path in here.rglob("*") if path.is_symlink()]
+    assert experts(here) == labels
+    assert [(here / name).read_bytes() for name in OF_ROUND_2] == queues
+    assert without_times(rows_of(here)) == without_times(rows_of(run))
+    assert pq.read_table(here / "predictions.parquet").equals(pq.read_table(run / "predictions.parquet"))
+
+
+def test_what_people_said_in_0_1_stays(pool, tmp_path):
+    """A first queue was read, a second one in part, when the version changed."""
+    rows = [f"{pool / f's{i:03d}.png'},p{i // 2},," for i in range(NUM)]
+    (tmp_path / "blank.csv").write_text("image_path,patient_id,effusion,mass\n" + "\n".join(rows) + "\n")
+    begun = tmp_path / "begun"
+    go = ["run", *SEVERAL, "--rounds", 2, "--budget", 16, "--set", "queue.holdout_budget=8"]
+    assert call(*go, "--pool", tmp_path / "blank.csv", "--out", begun).code == 3
+    path_of = dict(pq.read_table(begun / "manifest.parquet", columns=["image_id", "path"]).to_pandas().values)
+
+    def truth(image_id):
+        there = [finding for finding, value in shows(int(path_of[image_id][-7:-4])).items() if value]
+        return "|".join(there) or "no finding"
+
+    filled, _ = answered(tmp_path, begun, truth)
+    assert call("labels", "import", begun, filled, "--annotator", "Lee").code == 0
+    assert call(*go, "--out", begun, "--resume").code == 3
+    second, asked = answered(tmp_path, begun, lambda i: truth(i) if i in list(path_of)[:30] else "")
+    assert call("labels", "import", begun, second, "--annotator", "Lee").code == 0
+    here = as_0_1_left_it(moved(begun, tmp_path / "elsewhere" / "run"))
+    labels, journal = experts(here), (here / "answers.jsonl").read_bytes()
+    queue = json.loads((here / "rounds" / "02" / "queue.json").read_text())
+    with mock.patch.object(stages, "__version__", "0.2.0"):
+        waits = call("run", "--out", here, "--resume")
+        assert waits.code == 3, waits.err
+        assert "finished before, kept" not in waits.err
+        assert experts(here) == labels and (here / "answers.jsonl").read_bytes() == journal
+        assert json.loads((here / "rounds" / "02" / "queue.json").read_text()) == queue
+        rest, again = answered(tmp_path, here, truth)
+        assert again == asked
+        assert call("labels", "import", here, rest, "--annotator", "Lee").code == 0
+        done = call("run", "--out", here, "--resume")
+    assert done.code == 0, done.err
+    assert set(labels) <= set(experts(here)) and (here / "answers.jsonl").read_bytes().startswith(journal)
