@@ -21,8 +21,8 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, write_text
 from pipeline.evidence.stage import Scored, detailed
 from pipeline.labels.classes import positive_among
-from pipeline.learn import predict_scans
 from pipeline.learn.classifier import Classifier
+from pipeline.learn.network import predict_scans
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.stages import READ_WITHOUT_SPLIT

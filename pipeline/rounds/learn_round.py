@@ -18,9 +18,9 @@ from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.training_labels import Heard
 from pipeline.learn import pseudo_labels, rollback, self_training
-from pipeline.learn.adapt import Adapter
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.material import Material
+from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.self_training import Learned
 from pipeline.rounds import holdout_score
 from pipeline.rounds.round_outputs import (

@@ -14,7 +14,7 @@ from pipeline.labels import label_table
 from pipeline.labels.classes import positive_among
 from pipeline.learn.classifier import Classifier, preprocessing
 from pipeline.learn.head import Head
-from pipeline.learn.network import Trained
+from pipeline.learn.network.design import Trained
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.learn.self_training import Learned
 from pipeline.measures.certify import Certificate

@@ -342,7 +342,7 @@ class TestTogether:
         labels.export_queue(desk.folder, Wish(("Ann", "Bob"), ("csv",)))
         desk = sit(template, desk.folder)
         share = {
-            name: {i for i, who in module.shares.holders(desk.folder, 1).items() if name in who}
+            name: {i for i, who in module.assignments.holders(desk.folder, 1).items() if name in who}
             for name in ("Ann", "Bob")
         }
         order = ids(desk.next("Ann", 16, []))
