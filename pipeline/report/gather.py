@@ -130,7 +130,7 @@ class RunData:
             return HoldoutMetrics.from_json(row) if row else None
         except ValueError as error:
             fix = "run the last round again with this version"
-            raise ContractError(str(error), where=self.folder / "metrics.jsonl", fix=fix) from error
+            raise ContractError(str(error), where=self.folder / run_files.METRICS, fix=fix) from error
 
     @property
     def finding(self) -> str | None:
