@@ -129,8 +129,9 @@ class RunData:
         try:
             return HoldoutMetrics.from_json(row) if row else None
         except ValueError as error:
-            fix = "run the last round again with this version"
-            raise ContractError(str(error), where=self.folder / run_files.METRICS, fix=fix) from error
+            what = f"{error}; version {self.env.get('cxr_ssl', 'unknown')} of cxr-ssl wrote it"
+            fix = f"cxr-ssl run --out {run_files.home(self.folder)} --resume; queues and labels stay as they are"
+            raise ContractError(what, where=self.folder / run_files.METRICS, fix=fix) from error
 
     @property
     def finding(self) -> str | None:
