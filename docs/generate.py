@@ -63,11 +63,17 @@ def options() -> str:
 
     rows = list(option_rows())
     lines = [
-        "# Options", "", MADE.format("the schema of the configuration"), "",
+        "# Options",
+        "",
+        MADE.format("the schema of the configuration"),
+        "",
         "An option is set in a YAML file (`--config`), or on the command line: `--set section.option=value`.",
         "`cxr-ssl config show` prints all of them, `cxr-ssl config check FILE` finds every mistake of a file.",
-        "", "## Of the whole run", "", *_option_table([row for row in rows if "." not in row[0]]),
-    ]  # fmt: skip
+        "",
+        "## Of the whole run",
+        "",
+        *_option_table([row for row in rows if "." not in row[0]]),
+    ]
     for name, field in Config.model_fields.items():
         mine = [row for row in rows if row[0].startswith(f"{name}.")]
         if mine:
@@ -138,17 +144,28 @@ def commands() -> str:
     """The page of all commands."""
     found = list(command_list())
     lines = [
-        "# Commands", "", MADE.format("the command line itself"), "",
-        "| command | what it does |", "| --- | --- |",
+        "# Commands",
+        "",
+        MADE.format("the command line itself"),
+        "",
+        "| command | what it does |",
+        "| --- | --- |",
         *(f"| [`cxr-ssl {name}`](#{_anchor(name)}) | {_cell(_first_line(command.help))} |" for name, command in found),
-        "", "How a command ends: [exit codes](exit-codes.md).",
-    ]  # fmt: skip
+        "",
+        "How a command ends: [exit codes](exit-codes.md).",
+    ]
     for name, command in found:
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         chosen = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
         usage = " ".join(["cxr-ssl", name, *("[OPTIONS]" if chosen else "",), *map(_usage, arguments)])
-        lines += ["", f"## {name} {{ #{_anchor(name)} }}", "", f"`{' '.join(usage.split())}`", "",
-                  inspect.cleandoc(command.help or "")]  # fmt: skip
+        lines += [
+            "",
+            f"## {name} {{ #{_anchor(name)} }}",
+            "",
+            f"`{' '.join(usage.split())}`",
+            "",
+            inspect.cleandoc(command.help or ""),
+        ]
         if command.params:
             lines += ["", "| | | default |", "| --- | --- | --- |"]
             lines += [_parameter(p) for p in (*arguments, *chosen)]
@@ -218,9 +235,12 @@ def tables() -> str:
 
     notes = _column_notes(contracts)
     lines = [
-        "# Columns of the tables", "", MADE.format("the contracts in `pipeline/contracts/tables.py`"), "",
+        "# Columns of the tables",
+        "",
+        MADE.format("the contracts in `pipeline/contracts/tables.py`"),
+        "",
         "Every table is checked against its contract when it is written and when it is read.",
-    ]  # fmt: skip
+    ]
     for contract in contracts.CONTRACTS:
         allowed = dict(contract.values)
         lines += ["", f"## {contract.name}.parquet {{ #{contract.name} }}", ""]
@@ -273,8 +293,13 @@ def modules() -> str:
         if said:
             room = path.parent.relative_to(ROOT).as_posix()
             rooms.setdefault(room, []).append(f"| `{path.name}` | {_cell(said.splitlines()[0])} |")
-    lines = ["# Modules", "", MADE.format("the first line of every module"), "",
-             "In which order to read them is on the [code map](../code-map.md)."]  # fmt: skip
+    lines = [
+        "# Modules",
+        "",
+        MADE.format("the first line of every module"),
+        "",
+        "In which order to read them is on the [code map](../code-map.md).",
+    ]
     for room, rows in rooms.items():
         lines += ["", f"## {room}/", "", "| module | what it is |", "| --- | --- |", *rows]
     return "\n".join(lines) + "\n"

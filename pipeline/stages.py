@@ -17,7 +17,7 @@ from pipeline import __version__
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import CLUSTERS, DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
 from pipeline.labels.classes import check_labels
-from pipeline.learn import adapt
+from pipeline.learn.network import adapter
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 
@@ -146,7 +146,7 @@ def run_stages(ctx: StageContext, names: tuple[str, ...] | None = None) -> dict[
         before = records[stage.name]["fingerprint"]
         if stage.name == "manifest" and names is None:
             check_labels(ctx)  # before hours of embedding
-            adapt.check(ctx)
+            adapter.check(ctx)
     return records
 
 

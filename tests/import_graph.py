@@ -11,9 +11,28 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("embeddings", "pipeline", "jobs")
 # The rooms in reading order: one may import only those above it.
 ROOMS = (
-    "contracts", "measures", "runtime", "embeddings", "pages", "pool", "vectors", "labels", "selection", "annotate",
-    "learn", "audit", "stages", "rounds", "evidence", "report", "baselines", "per_finding", "commands", "cli", "jobs",
-)  # fmt: skip
+    "contracts",
+    "measures",
+    "runtime",
+    "embeddings",
+    "pages",
+    "pool",
+    "vectors",
+    "labels",
+    "selection",
+    "annotate",
+    "learn",
+    "audit",
+    "stages",
+    "rounds",
+    "evidence",
+    "report",
+    "baselines",
+    "per_finding",
+    "commands",
+    "cli",
+    "jobs",
+)
 
 
 def module_of(path: Path) -> str:

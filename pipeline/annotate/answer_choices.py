@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 
 from pipeline.contracts.answers import REMARKS, reply_of
-from pipeline.contracts.finding_line import NONE, NONE_NAMES, are_independent, plain, separators
+from pipeline.contracts.finding_line import NONE, are_independent, plain, separators
+from pipeline.contracts.healthy_class import is_negative
 
 MAX_SHOWN = 80
 
@@ -22,7 +23,7 @@ def offered(findings: Sequence[str]) -> list[str]:
 
 def wrong(text: str, findings: Sequence[str]) -> str | None:
     """What keeps a text from being an answer, with what was probably meant; None when it is one."""
-    if not are_independent(findings) or reply_of(text, ()) is not None or plain(text) in NONE_NAMES:
+    if not are_independent(findings) or reply_of(text, ()) is not None or is_negative(text):
         return None if reply_of(text, findings) is not None else _strange(text, [*findings, *REMARKS])
     parts = _parts(text, findings)
     if len(parts) == 1 and reply_of(text, findings) is None:
@@ -44,7 +45,7 @@ def wrong(text: str, findings: Sequence[str]) -> str | None:
 
 def says_all(text: str) -> bool:
     """Whether a text is said of the whole scan: a remark, or that there is no finding."""
-    return reply_of(text, ()) is not None or plain(text) in NONE_NAMES
+    return reply_of(text, ()) is not None or is_negative(text)
 
 
 def _strange(text: str, names: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import CLUSTERS, DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
 from pipeline.labels import label_table, verdicts
+from pipeline.labels.holdout import sealed_classes
 from pipeline.pool.splits import refuse_unknown_names, uses_own_split
 from pipeline.pool.vocabulary import HOLDOUT_NAMES, VALIDATION_NAMES
 from pipeline.runtime import run_files
@@ -40,7 +41,7 @@ class Subject:
         num_files: Rows of the manifest, broken ones too.
         reason_counts: Why files are quarantined, and how many.
         rejected_counts: Why experts hold scans to be no good, and how many.
-        label_N: The experts' label, else the pool's; None unknown.
+        label_N: The experts' label, else the pool's; of sealed scans see `holdout.sealed_classes`; None unknown.
         answered_N: Whether an expert (or a pool that is not an oracle's) has labelled it for training.
         side_N: train, val or test: the pool's own split before any repair, else the run's; None without one.
         drawn: The split was drawn by us, by group.
@@ -142,14 +143,14 @@ class Subject:
 
     @cached_property
     def findings(self) -> tuple[str, ...]:
-        """The classes that have a label, in a fixed order with a normal one first."""
-        from pipeline.contracts.finding_line import normal_first
+        """The classes that have a label, in a fixed order with a healthy one first."""
+        from pipeline.contracts.healthy_class import healthy_first
         from pipeline.labels.classes import asked_for
 
         found = {label for label in self.label_N if label is not None}
         if self.config.pool.finding is not None:
             return tuple(name for name in asked_for(self.config.pool) if name in found)
-        return normal_first(sorted(found))
+        return healthy_first(sorted(found), self.config.pool.positive)
 
     @cached_property
     def labelled(self) -> NDArray[np.int64]:
@@ -254,7 +255,7 @@ def open_subject(ctx: StageContext) -> Subject:
     if own:
         refuse_unknown_names(truth["pool_split"])
     reasons = pc.value_counts(manifest["reason"].drop_null()).to_pylist()
-    label_N, answered_N = _labels(ctx, scans, truth)
+    label_N, answered_N = _labels(ctx, scans, truth, split_N)
     return Subject(
         ctx=ctx,
         scans=scans,
@@ -286,18 +287,20 @@ def _objects(column: pa.ChunkedArray) -> Names:
     return np.array(column.to_pylist(), dtype=object) if len(column) else np.empty(0, dtype=object)
 
 
-def _labels(ctx: StageContext, scans: pa.Table, truth: pa.Table) -> tuple[Names, NDArray[np.bool_]]:
+def _labels(ctx: StageContext, scans: pa.Table, truth: pa.Table, split_N: Names) -> tuple[Names, NDArray[np.bool_]]:
+    """Label of each scan, and whether it was given for training; of sealed scans as `evaluate` takes them."""
     ids = scans["image_id"].to_pylist()
     label_N = _objects(truth["label"])
     given_N = np.array([False if ctx.config.oracle else label is not None for label in label_N], dtype=np.bool_)
     table = label_table.read(ctx.folder)
-    findings = tuple(sorted(set(table["finding"].to_pylist())))
-    expert = verdicts.expert_classes(table, findings) if findings else {}
+    findings = tuple(sorted({*table["finding"].to_pylist(), *label_N} - {None}))
+    expert = verdicts.expert_classes(table, findings)
+    of_pool = {i: label for i, label, split in zip(ids, label_N, split_N, strict=True) if split == "holdout"}
+    sealed = sealed_classes(of_pool, table, findings)
     for i, image_id in enumerate(ids):
         answer = expert.get(image_id)
-        if answer is not None:
-            given_N[i] = True
-            label_N[i] = answer
+        given_N[i] |= answer is not None
+        label_N[i] = sealed[image_id] if image_id in sealed else answer or label_N[i]
     return label_N, given_N
 
 

@@ -14,6 +14,7 @@ from pipeline.audit import overrides
 from pipeline.audit.check import judged
 from pipeline.contracts.errors import AuditBlocked
 from pipeline.contracts.tables import write_text
+from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
@@ -197,17 +198,20 @@ def _of_the_run(folder: Path) -> list[dict[str, Any]]:
     """The run's own model on its holdout, to stand beside the probes."""
     path = folder / run_files.METRICS
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    holdout = (json.loads(lines[-1]).get("holdout") if lines else None) or {}
+    row = json.loads(lines[-1]).get("holdout") if lines else None
+    if row is None:
+        return []
+    scores = HoldoutMetrics.from_json(row)
     return [
         {
             "finding": finding,
             "probe": "run",
-            "auroc": row["auroc"],
-            "auroc_ci95": row["auroc_ci95"],
-            "num_positive": row["num_positive"],
-            "num_scans": holdout["num_scans"],
-            "num_groups": holdout["num_groups"],
+            "auroc": of_class.auroc,
+            "auroc_ci95": of_class.auroc_ci95,
+            "num_positive": of_class.num_positive,
+            "num_scans": scores.num_scans,
+            "num_groups": scores.num_groups,
         }
-        for finding, row in (holdout.get("per_class") or {}).items()
-        if row["auroc"] is not None
+        for finding, of_class in scores.per_class.items()
+        if of_class.auroc is not None
     ]

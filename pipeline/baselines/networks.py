@@ -10,11 +10,11 @@ import numpy as np
 from embeddings.activations import Early
 from pipeline.contracts.config import NetworkConfig
 from pipeline.contracts.errors import InputError
-from pipeline.learn import network
 from pipeline.learn.head import Head
 from pipeline.learn.lesson import Lesson, StoppingSet
-from pipeline.learn.network import Design
-from pipeline.learn.network_loop import Curves, learn_network, logits_of
+from pipeline.learn.network import design as network_design
+from pipeline.learn.network.design import Design
+from pipeline.learn.network.training_loop import Curves, learn_network, logits_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,7 +112,7 @@ def fit(job: Fit) -> tuple[np.ndarray, Curves, float]:
     )
 
     def build() -> "nn.Module":
-        return conv_net(job.design.num_classes) if isinstance(job.design, Plain) else network.late(job.design)
+        return conv_net(job.design.num_classes) if isinstance(job.design, Plain) else network_design.late(job.design)
 
     try:
         arrays, curves = learn_network(build, lesson, job.config, job.seed, use_gpu=job.use_gpu)

@@ -81,7 +81,7 @@ def figures(
 
 
 def _scores(prob_NC: Floats, class_N: NDArray[np.int64]) -> Scores:
-    return Scores(prob_NC, prob_NC.argmax(1).astype(np.int64), class_N)
+    return Scores(prob_NC, prob_NC.argmax(1).astype(np.int64), class_N, positive=None)
 
 
 def _names(findings: Sequence[str]) -> dict[str, str]:

@@ -20,8 +20,8 @@ from pipeline.baselines.networks import Fit, Plain
 from pipeline.baselines.reconstruction import FINDINGS, Draw
 from pipeline.contracts.config import Config, NetworkConfig
 from pipeline.contracts.tables import write_text
-from pipeline.learn import adapt
-from pipeline.learn.network import Design
+from pipeline.learn.network import adapter
+from pipeline.learn.network.design import Design
 from pipeline.runtime import run_dir
 from pipeline.runtime.context import StageContext, cache_folder
 
@@ -45,7 +45,7 @@ def train_all(scans: Material, draws: Sequence[Draw]) -> dict[str, tuple[list[ND
     ctx, root = scans.ctx, cache_folder() / "scans"
     designs = _designs(scans)
     for _, early in designs.values():
-        adapt.fill(ctx, early, root, list(zip(scans.sha256, scans.uris, strict=True)))
+        adapter.fill(ctx, early, root, list(zip(scans.sha256, scans.uris, strict=True)))
     jobs = {
         (name, seed): _fit(scans, draw, name, seed, *made, root)
         for seed, draw in enumerate(draws)
@@ -64,7 +64,7 @@ def _designs(scans: Material) -> dict[str, tuple[Plain | Design, Early]]:
     """The networks before they learn, the longest to train first, and what each of them sees."""
     config = scans.ctx.config
     backbone = backbones.resolve(config.backbone)
-    num_stages = adapt.count_stages(scans.ctx, backbone)
+    num_stages = adapter.count_stages(scans.ctx, backbone)
     head = networks.new_head(scans.emb_ND.shape[1], len(FINDINGS))
     out: dict[str, tuple[Plain | Design, Early]] = {}
     for name, num_early in ((FULL, 0), (PARTIAL, num_stages - RECIPES[PARTIAL].last_stages), (CONVNET, 0)):

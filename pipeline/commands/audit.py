@@ -11,6 +11,7 @@ from pipeline.commands import request as commands_request
 from pipeline.commands.request import Request
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
+from pipeline.labels import classes
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import make_engine
@@ -42,6 +43,7 @@ def audit_pool(request: Request) -> dict[str, Any]:
                 ctx = StageContext(config, out, engine, progress)
                 if not is_run:
                     _read(ctx)
+                    classes.check_positive(ctx)
                 _audit(ctx, is_run=is_run)
             finally:
                 engine.close()

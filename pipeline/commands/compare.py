@@ -33,6 +33,13 @@ def compared(ctx: StageContext, other: Path) -> dict[str, Any]:
             where=other,
             fix="compare runs with the same findings",
         )
+    if ours.positive != theirs.positive:
+        raise InputError(
+            "the other run counts another class as the finding",
+            value=theirs.name_of_positive,
+            where=other,
+            fix=f"give both the same pool.positive; here it is {ours.name_of_positive}",
+        )
     ours, theirs = _on_common_scans(ours, other, theirs)
     for folder in (ctx.folder, other):
         labels_holdout.log_read(folder, "comparison", None, len(ours.ids_S))
@@ -44,6 +51,7 @@ def compared(ctx: StageContext, other: Path) -> dict[str, Any]:
         ours.class_S,
         ours.findings,
         ours.group_S,
+        positive=ours.positive,
         num_bootstrap=ctx.config.evaluate.num_bootstrap,
         rng=ctx.rng("comparison"),
     )

@@ -5,11 +5,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from pipeline import report
 from pipeline.commands.compare import compared
 from pipeline.commands.external_test import external
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
-from pipeline.per_finding import evidence, report
+from pipeline.per_finding import evidence
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine, make_engine

@@ -19,10 +19,10 @@ from embeddings.backbones import Backbone
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, write_bytes, write_text
-from pipeline.learn import network
 from pipeline.learn.classifier import Classifier, preprocessing
 from pipeline.learn.head import Head
-from pipeline.learn.network import Design
+from pipeline.learn.network import design as network_design
+from pipeline.learn.network.design import Design
 from pipeline.runtime import finding_folders, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
@@ -135,8 +135,8 @@ def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[st
     if isinstance(model.model, Head):
         assert model.mean_D is not None
         assert model.basis_DP is not None
-        head = network.first_head(model.head, model.mean_D, model.basis_DP, 1.0)
-        whole: nn.Module = nn.Sequential(backbones.build(backbone), network.head_module(head))
+        head = network_design.first_head(model.head, model.mean_D, model.basis_DP, 1.0)
+        whole: nn.Module = nn.Sequential(backbones.build(backbone), network_design.head_module(head))
     else:
         from safetensors.torch import load_file
 
@@ -144,16 +144,16 @@ def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[st
         found = card["network"]
         empty = Head({name: np.zeros(shape, np.float32) for name, shape in found["head"].items()})
         design = Design(backbone, found["num_early"], config.preprocess.size_px, empty)
-        whole = nn.Sequential(*network_stages.stages(backbone)[: design.num_early], network.late(design))
+        whole = nn.Sequential(*network_stages.stages(backbone)[: design.num_early], network_design.late(design))
         whole.load_state_dict(load_file(model.model.with_name(run_files.MODEL_WEIGHTS)))
-    return network.calibrated(whole, model.temperature, model.prevalence_C)
+    return network_design.calibrated(whole, model.temperature, model.prevalence_C)
 
 
 def _write_model(module: "nn.Module", size_px: int, findings: tuple[str, ...], out: Path) -> None:
     from safetensors.numpy import save
 
-    network.write(module, size_px, out / run_files.MODEL_ONNX, findings)
-    arrays = {name: np.ascontiguousarray(value) for name, value in network.take(module).items()}
+    network_design.write(module, size_px, out / run_files.MODEL_ONNX, findings)
+    arrays = {name: np.ascontiguousarray(value) for name, value in network_design.take(module).items()}
     write_bytes(out / run_files.MODEL_WEIGHTS, save(arrays))
 
 

@@ -20,8 +20,9 @@ from pipeline.contracts.config import KNOWN_COLUMNS, Config
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, write_text
 from pipeline.evidence.stage import Scored, detailed
-from pipeline.learn import predict_scans
+from pipeline.labels.classes import positive_among
 from pipeline.learn.classifier import Classifier
+from pipeline.learn.network import predict_scans
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.stages import READ_WITHOUT_SPLIT
@@ -58,6 +59,7 @@ def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:
     plain: dict[str, Any] = {
         "pool.uri": pool,
         "pool.findings": None,
+        "pool.positive": None,
         "oracle": False,
         "splits.holdout_source": None,
     }
@@ -86,7 +88,7 @@ def _tested(ctx: StageContext, there: StageContext, pool: str) -> dict[str, Any]
     stage.write(folder, audited)
     subject = open_subject(there)
     seen = already_seen(ctx, folder)
-    scored, left_out, num_other = _scored_there(ctx.folder, there, subject, seen)
+    scored, left_out, num_other = _scored_there(ctx, there, subject, seen)
     scope = {
         "kind": "external",
         "pool": pool,
@@ -124,8 +126,9 @@ def _usable(folder: Path) -> pa.Table:
     return manifest.filter(pc.equal(manifest["status"], "ok"))
 
 
-def _scored_there(home: Path, there: StageContext, subject: Any, seen: Seen) -> tuple[Scored, int, int]:
+def _scored_there(ctx: StageContext, there: StageContext, subject: Any, seen: Seen) -> tuple[Scored, int, int]:
     """The labelled scans of a pool as the run's model sees them; how many it knew or cannot name."""
+    home = ctx.folder
     model = Classifier.load(run_files.round_folder(home, run_files.last_round(home) or 0) / run_files.MODEL)
     _same_input(home, there)
     index = {finding: c for c, finding in enumerate(model.findings)}
@@ -143,6 +146,7 @@ def _scored_there(home: Path, there: StageContext, subject: Any, seen: Seen) -> 
     prob_SC = model.probabilities(logit_SC)
     scored = Scored(
         findings=model.findings,
+        positive=positive_among(ctx.config.pool, model.findings),
         ids_S=[str(subject.image_id_N[row]) for row in rows],
         group_S=[str(subject.group_N[row]) for row in rows],
         class_S=np.array([index[subject.label_N[row]] for row in rows], dtype=np.int64),

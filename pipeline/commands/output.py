@@ -111,6 +111,7 @@ def evaluation(found: dict[str, Any]) -> None:
     else:
         overall, scope = found["overall"], found["scope"]
         say(f"{scope['kind']}: {scope['num_scans']} scans of {scope['num_groups']} groups")
+        say(f"the finding is {scope['positive']}" if scope["positive"] else "means over all classes")
         for name in ("auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1"):
             say(f"{name:<18} {_number(overall[name])}{_between(overall[f'{name}_ci95'])}")
         if "audit" in found:

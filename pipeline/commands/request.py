@@ -87,7 +87,7 @@ def _changed(before: Any, now: Any, name: str) -> tuple[str, str, Any] | None:
 
 def quickstart() -> Path:
     """The configuration of a run without --config and --pool."""
-    return Path(__file__).parent.parent / "configs" / "quickstart.yaml"
+    return Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 
 def _out_folder(request: Request) -> Path:

@@ -51,6 +51,11 @@ class PoolConfig(Section):
         None,
         description="Of independent findings the one this run is about; a run sets it in its folders findings/NAME.",
     )
+    positive: str | None = Field(
+        None,
+        description="Of two classes the finding, which sensitivity, specificity and AUPRC are of. null: the "
+        "one that is not called healthy (normal, no finding, none, negative, control, no X, non-X).",
+    )
     max_pixels: int = Field(
         100_000_000, ge=1, description="A scan with more pixels is quarantined before it is decoded."
     )
@@ -74,6 +79,8 @@ class PoolConfig(Section):
             raise ValueError("finding: only one of independent findings can be chosen; set findings_are: independent")
         if self.finding is not None and self.findings is not None and self.finding not in self.findings:
             raise ValueError(f"finding: {self.finding!r} is not among findings")
+        if self.positive is not None and independent:
+            raise ValueError("positive: of independent findings each is asked for by itself; leave it out")
         return self
 
 

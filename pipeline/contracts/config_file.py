@@ -150,6 +150,8 @@ def _explain(item: Any, where: dict[str, str]) -> str:
         message = f"{message[0].lower()}{message[1:]}"
         if not isinstance(item["input"], dict):
             message += f" (got {item['input']!r})"
+        if item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
+            message += f"; as a text it is written in quotes: {json.dumps(json.dumps(item['input']))}"
     return f"{place} {dotted}: {message}".strip()
 
 

@@ -10,8 +10,9 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+from pipeline.contracts.healthy_class import is_negative
+
 NONE = "no finding"
-NONE_NAMES = frozenset({"no finding", "no findings", "no_finding", "none", "normal", "nothing", "healthy", "negative"})
 UNKNOWN = float("nan")
 RESERVED = "|;="  # what separates findings in a line of text
 _SIGNS = {1.0: "1", 0.0: "0"}
@@ -56,7 +57,7 @@ def meant(text: str, findings: Sequence[str]) -> str | None:
         findings: The C names.
     """
     names = {plain(finding): finding for finding in findings}
-    if plain(text) in NONE_NAMES:
+    if is_negative(text):
         return write(dict.fromkeys(findings, 0.0), findings)
     parts = [plain(part) for part in re.split(separators(findings), text) if part.strip()]
     full = all("=" in part for part in parts)
@@ -122,11 +123,3 @@ def plain(text: str) -> str:
 def _full(part: str) -> tuple[str, str]:
     name, _, sign = part.rpartition("=")
     return name.strip(), sign.strip()
-
-
-NORMAL_NAMES = ("normal", "no finding", "no_finding", "healthy", "negative")
-
-
-def normal_first(findings: Sequence[str]) -> tuple[str, ...]:
-    """The classes with those that mean "nothing found" before the others."""
-    return tuple(sorted(findings, key=lambda finding: finding.casefold() not in NORMAL_NAMES))

@@ -31,6 +31,7 @@ def calibration(
     findings: Sequence[str],
     group_of_N: Ints,
     *,
+    positive: int | None,
     num_bootstrap: int,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
@@ -42,15 +43,16 @@ def calibration(
     Args:
         prob_NC: Probabilities, (N, C); clipped to 1e-6 from 0 and 1.
         truth_N: Class index, (N,).
-        findings: C names; of two only the last is listed, of more each against the rest.
+        findings: C names.
         group_of_N: Patient-group number 0..K-1, (N,).
+        positive: Index of the class that is listed; None: each against the rest.
         num_bootstrap: Replicates; 0 leaves the intervals None.
         rng: Draws the replicates, the same for all findings.
     """
 
     def measure(weight_BN: Floats) -> dict[str, Floats]:
         out = {}
-        for c in listed(findings):
+        for c in listed(len(findings), positive):
             fitted = fit(prob_NC[:, c], truth_N == c, weight_BN)
             out[f"slope:{c}"], out[f"intercept:{c}"] = fitted
         return out
@@ -58,7 +60,7 @@ def calibration(
     value = measure(np.ones((1, len(truth_N))))
     value_B = bootstrap.replicates(measure, group_of_N, num_bootstrap, rng)
     rows = []
-    for c in listed(findings):
+    for c in listed(len(findings), positive):
         rarer = min(bootstrap.num_in_group(group_of_N, side_N) for side_N in (truth_N == c, truth_N != c))
         row: dict[str, Any] = {"finding": findings[c]}
         for name in ("slope", "intercept"):

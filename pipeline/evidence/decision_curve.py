@@ -27,6 +27,7 @@ def decision_curve(
     findings: Sequence[str],
     group_of_N: Ints,
     *,
+    positive: int | None,
     num_bootstrap: int,
     rng: np.random.Generator,
     prevalence: float | None = None,
@@ -36,8 +37,9 @@ def decision_curve(
     Args:
         prob_NC: Probabilities, (N, C); a finding is called where its probability is at least the threshold.
         truth_N: Class index, (N,).
-        findings: C names; of two only the last is listed, of more each against the rest.
+        findings: C names.
         group_of_N: Patient-group number 0..K-1, (N,).
+        positive: Index of the class that is listed; None: each against the rest.
         num_bootstrap: Replicates; 0 leaves the intervals None.
         rng: Draws the replicates, the same for all findings.
         prevalence: Net benefit where the finding has this share instead of the scans' own; the
@@ -48,7 +50,7 @@ def decision_curve(
     """
     if prevalence is not None and not 0 < prevalence < 1:
         raise ValueError(f"a prevalence must be inside (0, 1), not {prevalence}")
-    columns = listed(findings)
+    columns = listed(len(findings), positive)
 
     def measure(weight_BN: Floats) -> dict[str, Floats]:
         return {str(c): net_benefit(prob_NC[:, c], truth_N == c, weight_BN, prevalence) for c in columns}

@@ -29,22 +29,24 @@ def full(
     groups_N: Sequence[Hashable],
     slices: Mapping[str, Sequence[str | None]],
     *,
+    positive: int | None,
     prevalences: Sequence[float],
     num_bootstrap: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """Everything about one model on one set of scans, JSON-able, None where undefined.
 
-    Of two findings the tables list the positive one, the last; of more, each against the rest. The first
-    part is drawn first: with the same `rng` it is `holdout_metrics.evaluate` to the bit.
+    The tables list the positive class, or, where there is none, each against the rest. The first part is drawn
+    first: with the same `rng` it is `holdout_metrics.evaluate` to the bit.
 
     Args:
         prob_NC: Calibrated probabilities, rows sum to 1, (N, C).
         predicted_N: Class index at the model's operating point, (N,).
         truth_N: Class index, (N,).
-        findings: C names, the positive one last.
+        findings: C names.
         groups_N: Patient-group ids, (N,).
         slices: What is sliced by to each scan's slice, (N,).
+        positive: Index of the class that is the finding; None where no single one is.
         prevalences: Deployment prevalences for PPV and NPV, inside (0, 1).
         num_bootstrap: Replicates; 0 leaves the intervals None.
         rng: The only randomness.
@@ -57,16 +59,16 @@ def full(
         ValueError: As `holdout_metrics.evaluate`; on a prevalence outside (0, 1), or slices that are not one per scan.
     """
     overall = holdout_metrics.evaluate(
-        prob_NC, predicted_N, truth_N, findings, groups_N, num_bootstrap=num_bootstrap, rng=rng
+        prob_NC, predicted_N, truth_N, findings, groups_N, positive=positive, num_bootstrap=num_bootstrap, rng=rng
     )
-    prob_NC, predicted_N, truth_N = holdout_metrics.checked(prob_NC, predicted_N, truth_N, findings)
+    prob_NC, predicted_N, truth_N = holdout_metrics.checked(prob_NC, predicted_N, truth_N, findings, positive)
     group_of_N = group_index(groups_N)
-    draw: dict[str, Any] = {"num_bootstrap": num_bootstrap, "rng": rng}
+    draw: dict[str, Any] = {"positive": positive, "num_bootstrap": num_bootstrap, "rng": rng}
     points = operating_points(prob_NC, predicted_N, truth_N, findings, group_of_N, **draw)
     return {
-        "overall": overall,
+        "overall": overall.to_json(),
         "operating_points": points,
-        "predictive_values": predictive_values(points, overall["prevalence"], prevalences),
+        "predictive_values": predictive_values(points, overall.prevalence, prevalences),
         "calibration": calibration(prob_NC, truth_N, findings, group_of_N, **draw),
         "decision_curve": decision_curve(prob_NC, truth_N, findings, group_of_N, **draw),
         "slices": slice_table(prob_NC, predicted_N, truth_N, findings, group_of_N, slices, **draw),

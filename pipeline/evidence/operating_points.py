@@ -31,6 +31,7 @@ def operating_points(
     findings: Sequence[str],
     group_of_N: Ints,
     *,
+    positive: int | None,
     num_bootstrap: int,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
@@ -40,8 +41,9 @@ def operating_points(
         prob_NC: Probabilities, (N, C).
         predicted_N: Class index at the model's operating point, (N,).
         truth_N: Class index, (N,).
-        findings: C names; of two only the last is listed, of more each against the rest.
+        findings: C names.
         group_of_N: Patient-group number 0..K-1, (N,).
+        positive: Index of the class that is listed; None: each against the rest.
         num_bootstrap: Replicates; 0 leaves the intervals None.
         rng: Draws the replicates, the same for all findings.
 
@@ -50,7 +52,7 @@ def operating_points(
         "specificity_ci95"}`; target is `"specificity 0.90"` and the like, or `"model"`, whose call is not one
         threshold (None). `threshold_prob` is None too where the target allows no call at all.
     """
-    tables = {c: _Targets(prob_NC[:, c], predicted_N == c, truth_N == c) for c in listed(findings)}
+    tables = {c: _Targets(prob_NC[:, c], predicted_N == c, truth_N == c) for c in listed(len(findings), positive)}
 
     def measure(weight_BN: Floats) -> dict[str, Floats]:
         return {f"{c}:{k}": v for c, t in tables.items() for k, v in t.measure(weight_BN).items()}

@@ -3,14 +3,14 @@
 Shapes: N scans, C findings, B weight vectors.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.measures import bootstrap
-from pipeline.measures.bootstrap import Floats, Ints
+from pipeline.measures.bootstrap import Floats
 from pipeline.measures.delong import delong
 from pipeline.measures.folds import group_index
 from pipeline.measures.holdout_metrics import checked
@@ -29,6 +29,7 @@ def compare(
     findings: Sequence[str],
     groups_N: Sequence[Hashable],
     *,
+    positive: int | None,
     num_bootstrap: int,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
@@ -40,8 +41,9 @@ def compare(
         prob_second_NC: The second model's, on the same scans in the same order, (N, C).
         predicted_second_N: The second model's, (N,).
         truth_N: Class index, (N,).
-        findings: C names, the positive one last.
+        findings: C names.
         groups_N: Patient-group ids, (N,).
+        positive: Index of the class that the metrics are of; None where they are of all.
         num_bootstrap: Replicates; 0 leaves intervals and p None.
         rng: Draws them; both models are measured on the same draw.
 
@@ -55,24 +57,16 @@ def compare(
     Raises:
         ValueError: As `holdout_metrics.evaluate`, for either model.
     """
-    first = Scores(*checked(prob_first_NC, predicted_first_N, truth_N, findings))
-    second = Scores(*checked(prob_second_NC, predicted_second_N, truth_N, findings))
-    if len(groups_N) != len(first.truth_N):
-        raise ValueError(f"{len(first.truth_N)} scans but {len(groups_N)} groups")
+    first_arrays = checked(prob_first_NC, predicted_first_N, truth_N, findings, positive)
+    second_arrays = checked(prob_second_NC, predicted_second_N, truth_N, findings, positive)
+    class_N = first_arrays[-1]
+    if len(groups_N) != len(class_N):
+        raise ValueError(f"{len(class_N)} scans but {len(groups_N)} groups")
     group_of_N = group_index(groups_N)
-    num_groups = int(group_of_N.max()) + 1
-    probabilities = [np.asarray(p, np.float64) for p in (prob_first_NC, prob_second_NC)]
-    square_2N = [_square(p, first.truth_N) for p in probabilities]
-
-    def measure(weight_BN: Floats) -> dict[str, Floats]:
-        out: dict[str, Floats] = {}
-        for side, scores, square_N in zip(("first", "second"), (first, second), square_2N, strict=True):
-            values = scores.measure(weight_BN) | {"brier": weight_BN @ square_N / weight_BN.sum(axis=1)}
-            out |= {f"{name}:{side}": values[name] for name in METRICS}
-        return out
-
+    measure = _both_measured((Scores(*first_arrays, positive), Scores(*second_arrays, positive)))
     value = {k: float(v[0]) for k, v in measure(np.ones((1, len(group_of_N)))).items()}
     value_B = bootstrap.replicates(measure, group_of_N, num_bootstrap, rng)
+    num_groups = int(group_of_N.max()) + 1
     rows = [_row(name, value, value_B, num_groups) for name in METRICS]
     for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
         row["p_holm"] = adjusted
@@ -81,11 +75,24 @@ def compare(
         "num_groups": num_groups,
         "metrics": rows,
         "delong": [
-            {"finding": findings[c]}
-            | delong(probabilities[0][:, c], probabilities[1][:, c], first.truth_N == c, group_of_N)
-            for c in listed(findings)
+            {"finding": findings[c]} | delong(first_arrays[0][:, c], second_arrays[0][:, c], class_N == c, group_of_N)
+            for c in listed(len(findings), positive)
         ],
     }
+
+
+def _both_measured(both: tuple[Scores, Scores]) -> Callable[[Floats], dict[str, Floats]]:
+    """The headline metrics of two models under the same weights, `auroc:first` and so on to (B,)."""
+
+    def measure(weight_BN: Floats) -> dict[str, Floats]:
+        out: dict[str, Floats] = {}
+        for side, scores in zip(("first", "second"), both, strict=True):
+            brier_B = weight_BN @ scores.brier_N / weight_BN.sum(axis=1)
+            values = scores.measure(weight_BN) | {"brier": brier_B}
+            out |= {f"{name}:{side}": values[name] for name in METRICS}
+        return out
+
+    return measure
 
 
 def _row(
@@ -102,9 +109,3 @@ def _row(
         "difference_ci95": bootstrap.percentile_interval(difference_B, num_groups) if defined else None,
         "p_value": bootstrap.two_sided_p(difference_B, num_groups) if defined else None,
     }
-
-
-def _square(prob_NC: Floats, truth_N: Ints) -> Floats:
-    """The Brier score of each scan, as `holdout_metrics.evaluate` has it."""
-    square_NC = np.square(prob_NC - np.eye(prob_NC.shape[1])[truth_N])
-    return np.asarray(square_NC[:, 1] if prob_NC.shape[1] == 2 else square_NC.sum(axis=1))

@@ -18,7 +18,7 @@ from pipeline.audit.audited_pool import Subject, named, open_subject
 from pipeline.audit.checks import unlabelled_slices
 from pipeline.contracts.tables import PREDICTIONS, write_text
 from pipeline.labels import holdout as labels_holdout
-from pipeline.labels.classes import findings_of
+from pipeline.labels.classes import findings_of, positive_among
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.run_files import last_round
@@ -31,17 +31,24 @@ class Scored:
     Attributes:
         ids_S: image_id of each.
         group_S: Patient group.
+        positive: Index of the class that is the finding; None where no single one is.
         class_S: Index of the true class.
         prob_SC: Calibrated probabilities.
         predicted_S: Class at the operating point.
     """
 
     findings: tuple[str, ...]
+    positive: int | None
     ids_S: list[str]
     group_S: list[str]
     class_S: NDArray[np.int64]
     prob_SC: NDArray[np.float64]
     predicted_S: NDArray[np.int64]
+
+    @property
+    def name_of_positive(self) -> str | None:
+        """The class that is the finding."""
+        return None if self.positive is None else self.findings[self.positive]
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -75,6 +82,7 @@ def holdout(ctx: StageContext) -> Scored | None:
     index = {finding: c for c, finding in enumerate(findings)}
     return Scored(
         findings=findings,
+        positive=positive_among(ctx.config.pool, findings),
         ids_S=[ids[i] for i in kept],
         group_S=[group_N[i] for i in kept],
         class_S=class_N[kept],
@@ -95,12 +103,18 @@ def detailed(ctx: StageContext, scored: Scored, subject: Subject, scope: dict[st
         scored.findings,
         scored.group_S,
         _slices(subject, scored.ids_S),
+        positive=scored.positive,
         prevalences=config.prevalences,
         num_bootstrap=config.num_bootstrap,
         rng=ctx.rng("evaluate", scope["round"]),  # so the round's own intervals come out again
     )
-    sizes = {"num_scans": len(scored.ids_S), "num_groups": len(set(scored.group_S)), "findings": list(scored.findings)}
-    return {"scope": scope | sizes, **found}
+    of_what = {
+        "num_scans": len(scored.ids_S),
+        "num_groups": len(set(scored.group_S)),
+        "findings": list(scored.findings),
+        "positive": scored.name_of_positive,
+    }
+    return {"scope": scope | of_what, **found}
 
 
 def _slices(subject: Subject, ids_S: list[str]) -> Mapping[str, list[str]]:

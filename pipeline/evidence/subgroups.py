@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contracts.finding_line import NORMAL_NAMES
+from pipeline.contracts.healthy_class import healthy_among
 from pipeline.measures import bootstrap
 from pipeline.measures.bootstrap import Floats, Ints
 from pipeline.measures.holdout_metrics import values_and_intervals
@@ -40,6 +40,7 @@ def slice_table(
     group_of_N: Ints,
     slices: Mapping[str, Sequence[str | None]],
     *,
+    positive: int | None,
     num_bootstrap: int,
     rng: np.random.Generator,
     min_scans: int = MIN_SCANS,
@@ -53,6 +54,7 @@ def slice_table(
         findings: C names.
         group_of_N: Patient-group number 0..K-1, (N,).
         slices: What is sliced by (`"sex"`) to each scan's slice, (N,); None, NaN or "" is `"unknown"`.
+        positive: Index of the class that is the finding; None where no single one is.
         num_bootstrap: Replicates of the intervals; 0 leaves them None.
         rng: Draws replicates and shuffles.
         min_scans: Smaller slices get their counts and values, no interval and no p.
@@ -60,9 +62,9 @@ def slice_table(
     Returns:
         `{"by", "slice", "num_scans", "num_groups", "num_positive", "auroc", "auroc_ci95", "accuracy",
         "accuracy_ci95", "balanced_accuracy", "balanced_accuracy_ci95", "difference", "difference_ci95",
-        "p_value", "p_holm", "reason"}`. `num_positive` counts cases, scans of any finding but the normal
-        one. `difference` is the accuracy inside minus that outside; its interval puts both sides' together
-        as if they were independent. AUROC and balanced accuracy are None where a finding is missing.
+        "p_value", "p_holm", "reason"}`. `num_positive` counts cases: scans of the positive class, else of
+        any class but a healthy one. `difference` is the accuracy inside minus that outside; its interval puts both
+        sides' together as if they were independent. AUROC and balanced accuracy are None where a finding is missing.
         `p_holm` is Holm's over all slices tested; `reason` says why one was not, else None.
 
     Raises:
@@ -70,18 +72,12 @@ def slice_table(
 
     Source: Newcombe 1998, method 10 (difference); Holm 1979.
     """
-    marks: list[tuple[str, str, NDArray[np.bool_]]] = []
-    for by, names in slices.items():
-        if len(names) != len(truth_N):
-            raise ValueError(f"{len(truth_N)} scans but {len(names)} values of {by!r}")
-        name_N = np.array(
-            [UNKNOWN if name is None or name != name or name == "" else str(name) for name in names], object
-        )
-        marks += [(by, name, name_N == name) for name in sorted(set(name_N))]
+    marks = _marks(slices, len(truth_N))
     sample = _Sample(prob_NC, predicted_N, truth_N, group_of_N)
+    cases = _cases(findings, positive)
     rows = [
         {"by": by, "slice": name}
-        | _row(sample.part(inside_N), sample.part(~inside_N), findings, num_bootstrap, rng, min_scans)
+        | _row(sample.part(inside_N), sample.part(~inside_N), positive, cases, num_bootstrap, rng, min_scans)
         for by, name, inside_N in marks
     ]
     correct_N = (predicted_N == truth_N).astype(np.float64)
@@ -91,6 +87,19 @@ def slice_table(
     for row, adjusted in zip(rows, holm([row["p_value"] for row in rows]), strict=True):
         row["p_holm"] = adjusted
     return rows
+
+
+def _marks(slices: Mapping[str, Sequence[str | None]], num_scans: int) -> list[tuple[str, str, NDArray[np.bool_]]]:
+    """What is sliced by, the slice's name and which scans are in it, (N,), of every slice."""
+    marks: list[tuple[str, str, NDArray[np.bool_]]] = []
+    for by, names in slices.items():
+        if len(names) != num_scans:
+            raise ValueError(f"{num_scans} scans but {len(names)} values of {by!r}")
+        name_N = np.array(
+            [UNKNOWN if name is None or name != name or name == "" else str(name) for name in names], object
+        )
+        marks += [(by, name, name_N == name) for name in sorted(set(name_N))]
+    return marks
 
 
 def permutation_p(
@@ -174,7 +183,13 @@ class _Sample(NamedTuple):
 
 
 def _row(
-    inside: _Sample, outside: _Sample, findings: Sequence[str], num_bootstrap: int, rng: np.random.Generator, least: int
+    inside: _Sample,
+    outside: _Sample,
+    positive: int | None,
+    cases: Sequence[int],
+    num_bootstrap: int,
+    rng: np.random.Generator,
+    least: int,
 ) -> dict[str, Any]:
     num_scans, num_groups = len(inside.truth_N), int(inside.group_of_N.max()) + 1
     reason: str | None
@@ -184,12 +199,12 @@ def _row(
         reason = "one patient only"
     else:
         reason = None if len(outside.truth_N) else "no scan outside the slice"
-    scores = Scores(inside.prob_NC, inside.predicted_N, inside.truth_N)
+    scores = Scores(inside.prob_NC, inside.predicted_N, inside.truth_N, positive)
     value, interval = values_and_intervals(scores, inside.group_of_N, num_bootstrap, rng)
-    num_positive = int((~np.isin(inside.truth_N, _normal(findings))).sum())
+    num_positive = int(np.isin(inside.truth_N, cases).sum())
     row: dict[str, Any] = {"num_scans": num_scans, "num_groups": num_groups, "num_positive": num_positive}
     for metric in _METRICS:
-        defined = metric == "accuracy" or len(scores.present) == len(findings)
+        defined = metric == "accuracy" or len(scores.present) == scores.num_classes
         row[metric] = number(value[metric]) if defined else None
         row[f"{metric}_ci95"] = interval.get(metric) if defined else None
     row |= {"difference": None, "difference_ci95": None, "p_value": None, "p_holm": None, "reason": reason}
@@ -211,6 +226,7 @@ def _difference_interval(
     return [float(low), float(high)]
 
 
-def _normal(findings: Sequence[str]) -> list[int]:
-    named = [c for c, finding in enumerate(findings) if finding.casefold() in NORMAL_NAMES]
-    return named or ([0] if len(findings) == 2 else [])
+def _cases(findings: Sequence[str], positive: int | None) -> list[int]:
+    """Indices of the classes whose scans count as cases."""
+    healthy = healthy_among(findings)
+    return [c for c, finding in enumerate(findings) if finding not in healthy] if positive is None else [positive]

@@ -1,31 +1,74 @@
-"""The classes of a run, checked as soon as the pool has been read."""
+"""The classes of a run, and which of them is the finding: checked as soon as the pool has been read."""
+
+import logging
+from collections.abc import Sequence
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import reply_of
 from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
-from pipeline.contracts.finding_line import normal_first
+from pipeline.contracts.healthy_class import healthy_among, healthy_first, is_negative, positive_of
 from pipeline.contracts.tables import POOL_LABELS
 from pipeline.labels import label_table
 from pipeline.measures.certify import POOLED
 from pipeline.runtime.context import StageContext
 
+log = logging.getLogger(__name__)
+
 
 def check_labels(ctx: StageContext) -> None:
-    """Refuse a pool that cannot name its classes, or an oracle with nothing to reveal.
+    """Refuse a pool that cannot name its classes or its finding, or an oracle with nothing to reveal.
 
     Raises:
         InputError: saying what is missing.
     """
-    label_table.check_people(ctx.folder, findings_of(ctx))
+    findings = findings_of(ctx)
+    label_table.check_people(ctx.folder, findings)
+    _say(findings, positive_among(ctx.config.pool, findings))
     if ctx.config.oracle and POOL_LABELS.read(ctx.folder)["label"].null_count == len(POOL_LABELS.read(ctx.folder)):
         raise InputError(
             "the pool has no labels to reveal", where="oracle", fix="leave --oracle out, and label the queue"
         )
 
 
+def positive_among(pool: PoolConfig, findings: Sequence[str]) -> int | None:
+    """Index of the class that is the finding: its sensitivity is the run's; None of three and more classes.
+
+    Args:
+        pool: The options.
+        findings: The classes, as `findings_of` has them; of independent findings each is the finding of its own run.
+
+    Raises:
+        InputError: the names leave it open, or `pool.positive` is none of them.
+    """
+    if finding_line.are_independent(findings):
+        return None
+    name = pool.finding if pool.finding is not None else positive_of(findings, pool.positive)
+    return None if name is None else findings.index(name)
+
+
+def check_positive(ctx: StageContext) -> None:
+    """Refuse a `pool.positive` that the pool does not have, where nothing else is asked of its classes.
+
+    Raises:
+        InputError: naming it.
+    """
+    pool = ctx.config.pool
+    names = pool.findings or sorted(set(POOL_LABELS.read(ctx.folder)["label"].to_pylist()) - {None})
+    if pool.positive is not None and names and tuple(names) != (pool.positive,):
+        positive_of(names, pool.positive)
+
+
+def _say(findings: Sequence[str], positive: int | None) -> None:
+    if positive is not None:
+        log.info("classes: %s; the finding is %s", ", ".join(findings), findings[positive])
+    elif not finding_line.are_independent(findings):
+        healthy = ", ".join(healthy_among(findings)) or "none"
+        log.info("classes: %s; healthy: %s; sensitivity is the mean over all", ", ".join(findings), healthy)
+
+
 def findings_of(ctx: StageContext) -> tuple[str, ...]:
-    """The classes: as configured, else the pool's labels in sorted order with a normal class first.
+    """The classes: as configured, else the pool's labels in sorted order with a healthy class first.
 
     Independent findings come as `finding_line.Independent`; in the folder of one of them, as the two classes of its
     question.
@@ -59,7 +102,7 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
             where="pool.findings",
             fix="name the classes, e.g. --set 'pool.findings=[normal, pneumonia]'",
         )
-    return _safe(normal_first(found))
+    return _safe(healthy_first(found, pool.positive))
 
 
 def asked_for(pool: PoolConfig) -> tuple[str, ...]:
@@ -90,7 +133,7 @@ def _independent(given: tuple[str, ...] | None, lines: list[str]) -> finding_lin
         raise InputError(
             "two findings differ in case or blanks alone", value=twice, where="pool.findings", fix="rename one of them"
         )
-    empty = [name for name in names if name.casefold() in finding_line.NONE_NAMES]
+    empty = [name for name in names if is_negative(name)]
     if empty:
         raise InputError(
             "this says that there is no finding; scans without one need no name",

@@ -2,9 +2,11 @@
 
 import datetime as dt
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.tables import POOL_LABELS, SPLIT_TABLE
@@ -15,24 +17,40 @@ from pipeline.runtime import run_files
 
 
 def holdout_truth(folder: Path, findings: tuple[str, ...]) -> tuple[list[str], np.ndarray, list[str]]:
-    """Ids, class and patient group of every holdout scan of known class: by the pool's label, else by experts.
-
-    A scan that experts hold to be no good tests nothing, whatever the pool says of it.
-    """
+    """Ids, class and patient group of every holdout scan of known class; see `sealed_classes`."""
     splits = run_files.read(folder, SPLIT_TABLE)
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))
-    truth = POOL_LABELS.read(folder)
-    known = dict(zip(truth["image_id"].to_pylist(), truth["label"].to_pylist(), strict=True))
-    table = label_table.read(folder)
-    expert, rejected = verdicts.expert_classes(table, findings), verdicts.rejections(table)
-    classes = {
-        image_id: known.get(image_id) if known.get(image_id) in findings else expert.get(image_id)
-        for image_id in holdout["image_id"].to_pylist()
-        if image_id not in rejected
-    }
-    group = dict(zip(holdout["image_id"].to_pylist(), holdout["group_id"].to_pylist(), strict=True))
+    sealed = holdout["image_id"].to_pylist()
+    pool = POOL_LABELS.read(folder)
+    of_pool = dict(zip(pool["image_id"].to_pylist(), pool["label"].to_pylist(), strict=True))
+    classes = sealed_classes({i: of_pool.get(i) for i in sealed}, label_table.read(folder), findings)
+    group = dict(zip(sealed, holdout["group_id"].to_pylist(), strict=True))
     ids, class_N = verdicts.class_array(classes, findings)
     return ids, class_N, [group[image_id] for image_id in ids]
+
+
+def sealed_classes(
+    of_pool: Mapping[str, str | None], table: pa.Table, findings: Sequence[str]
+) -> dict[str, str | None]:
+    """What each sealed scan shows, None unknown: the pool's own label, else what experts say.
+
+    In training a person beats the pool. Here it is the other way round: what the pool knew before anybody in this run
+    looked at a scan is the reference that the model is tested against, and must not move with the run. A scan that
+    experts hold to be no good tests nothing, whatever the pool says of it.
+
+    Args:
+        of_pool: The sealed scans, each with the pool's label.
+        table: The label table.
+        findings: C classes.
+
+    Raises:
+        InputError: experts have named other classes.
+    """
+    expert, rejected = verdicts.expert_classes(table, findings), verdicts.rejections(table)
+    return {
+        image_id: None if image_id in rejected else label if label in findings else expert.get(image_id)
+        for image_id, label in of_pool.items()
+    }
 
 
 def log_read(folder: Path, reader: str, round_index: int | None, num_scans: int | None) -> None:

@@ -10,7 +10,7 @@ from pipeline.learn.head import Head
 from pipeline.learn.head_fits import FittedHead
 from pipeline.learn.lesson import balanced_weights
 from pipeline.learn.material import Material
-from pipeline.learn.network import Trained
+from pipeline.learn.network.design import Trained
 from pipeline.measures import calibrate
 
 # N scans with a vector, E labelled by experts, C findings

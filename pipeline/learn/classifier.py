@@ -12,9 +12,9 @@ import numpy as np
 
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import write_bytes, write_text
-from pipeline.learn import network
 from pipeline.learn.head import Head
-from pipeline.learn.network import Trained
+from pipeline.learn.network import design as network_design
+from pipeline.learn.network.design import Trained
 from pipeline.measures.calibrate import at_prevalence
 from pipeline.runtime import run_files
 
@@ -72,8 +72,8 @@ class Classifier:
         from safetensors.numpy import save
 
         if isinstance(self.model, Trained):
-            arrays = network.take(network.whole(self.model))
-            network.export(
+            arrays = network_design.take(network_design.whole(self.model))
+            network_design.export(
                 self.model, folder / run_files.MODEL_ONNX, self.temperature, self.prevalence_C, self.findings
             )
         else:

@@ -16,9 +16,9 @@ import numpy as np
 from pipeline.contracts.config import TrainConfig
 from pipeline.contracts.errors import CxrSslError, EngineError, InputError
 from pipeline.contracts.tables import write_text
-from pipeline.learn import network_fits
 from pipeline.learn.head import Head, Problem, Worker, train_loop
-from pipeline.learn.network_fits import Job, fingerprint
+from pipeline.learn.network import fits
+from pipeline.learn.network.fits import Job, fingerprint
 from pipeline.runtime.engine import set_threads
 
 CHECKPOINT, HEAD = "state.pt", "head.safetensors"
@@ -43,7 +43,7 @@ def fit(problem: Problem, config: TrainConfig, seed: int, storage: Path, name: s
 
 
 def fit_network(job: Job, num_workers: int) -> None:
-    """Train one network on several workers; its files are those of `network_fits.fit`.
+    """Train one network on several workers; its files are those of `network.fits.fit`.
 
     Raises:
         InputError: when the loss is not finite.
@@ -135,13 +135,13 @@ def network_loop(settings: dict[str, Any]) -> None:
     worker = _worker(state)
     job: Job = ray.get(settings["job"])
     try:
-        arrays, curves = network_fits.learn(job, worker)
+        arrays, curves = fits.learn(job, worker)
     except CxrSslError as error:  # the user's to mend: the same again would fail again
         if worker.rank == 0:
             write_text(_failure(job), str(error))
         return
     if worker.rank == 0:
-        network_fits.write(job, arrays, curves)
+        fits.write(job, arrays, curves)
     train.report({"epoch": len(curves.loss), "loss": curves.loss[-1]})
 
 

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.contracts.config import Config
-from pipeline.learn import network_student
 from pipeline.learn.acceptance import Acceptance
-from pipeline.learn.adapt import Adapter
 from pipeline.learn.candidate import Candidate, auroc_drop
 from pipeline.learn.head import Head
 from pipeline.learn.head_fits import HeadFit, fit_all, student_fit, teacher_fit
 from pipeline.learn.lesson import learn_masks
 from pipeline.learn.material import Material
-from pipeline.learn.network import Trained
-from pipeline.learn.network_loop import Curves
+from pipeline.learn.network import student as network_student
+from pipeline.learn.network.adapter import Adapter
+from pipeline.learn.network.design import Trained
+from pipeline.learn.network.training_loop import Curves
 from pipeline.learn.pseudo_labels import Decisions
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import folds as measures_folds

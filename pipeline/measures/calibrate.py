@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from pipeline.measures import calibrate
-
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -249,4 +247,4 @@ def check_same_length(values: NDArray[Any], num_scans: int, name: str) -> None:
 def at_prevalence(logit_NC: np.ndarray, temperature: float, prevalence_C: np.ndarray) -> np.ndarray:
     """Calibrated probabilities at the pool's prevalence; the heads are trained with balanced classes."""
     balanced_C = np.full(len(prevalence_C), 1.0 / len(prevalence_C))
-    return calibrate.shift_prior(calibrate.apply_temperature(logit_NC, temperature), balanced_C, prevalence_C)
+    return shift_prior(apply_temperature(logit_NC, temperature), balanced_C, prevalence_C)

@@ -238,7 +238,7 @@ def _share(value_S: Floats, group_S: NDArray[Any]) -> _Share | None:
     if num_groups < 2:
         return None
     mean = float(value_S.mean())
-    residual_K = np.bincount(group_of_S, value_S - mean)
+    residual_K = np.bincount(group_of_S, value_S - mean).astype(np.float64)
     variance = float(np.square(residual_K).sum()) / len(value_S) ** 2 * num_groups / (num_groups - 1)
     size = mean * (1 - mean) / variance if variance > bootstrap.NO_VARIANCE else float(num_groups)
     low, high = bootstrap.wilson(mean, size, float(stats.t.ppf(0.975, num_groups - 1)))

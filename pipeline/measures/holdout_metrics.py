@@ -7,7 +7,6 @@ rules of `measures/bootstrap.py`. Undefined is NaN inside, None outside.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,19 +14,10 @@ from numpy.typing import ArrayLike
 from pipeline.measures import bootstrap
 from pipeline.measures.bootstrap import Floats, Ints
 from pipeline.measures.folds import group_index
+from pipeline.measures.holdout_record import ClassMetrics, HoldoutMetrics, Interval
 from pipeline.measures.weighted_metrics import Scores, number
 
 NUM_ECE_BINS = 15
-
-_WITH_INTERVAL = (
-    "auroc",
-    "auprc",
-    "accuracy",
-    "balanced_accuracy",
-    "sensitivity",
-    "specificity",
-    "f1",
-)
 
 
 def evaluate(
@@ -37,19 +27,20 @@ def evaluate(
     findings: Sequence[str],
     groups_N: Sequence[Hashable],
     *,
+    positive: int | None,
     num_bootstrap: int,
     rng: np.random.Generator,
     confidence: float = 0.95,
-) -> dict[str, Any]:
-    """All metrics of one set of scans as a JSON-able dict; None where undefined.
+) -> HoldoutMetrics:
+    """All metrics of one set of scans; None where undefined.
 
-    Two findings: `auroc`, `auprc`, `sensitivity`, `specificity` and `f1` are those of the positive
-    finding, the last one. More findings: one-vs-rest, the plain mean over the classes the truth holds.
-    A class the truth lacks has None for its own values and no part in a mean. `balanced_accuracy` is the
-    mean recall of the classes present. `auprc` is the average precision (no interpolation).
+    With a positive class `auroc`, `auprc`, `sensitivity`, `specificity` and `f1` are its own, and `positive` names
+    it. Without: one-vs-rest, the plain mean over the classes the truth holds. A class the truth lacks has None for
+    its own values and no part in a mean. `balanced_accuracy` is the mean recall of the classes present. `auprc` is
+    the average precision (no interpolation).
 
-    `brier` is, for two findings, the mean of `(p - y)^2` of the positive one (0..1); for more, the mean
-    over scans of the sum over classes (0..2). `ece`: see `expected_calibration_error`.
+    `brier` is, with a positive class, the mean of `(p - y)^2` of it (0..1); else the mean over scans of the sum over
+    classes (0..2). `ece`: see `expected_calibration_error`.
 
     Intervals: `bootstrap.ranking_interval` for `auroc` and `auprc`, `bootstrap.share_interval` for the rest,
     over redrawn patient groups. A replicate in which the metric is
@@ -61,8 +52,9 @@ def evaluate(
         prob_NC: Probabilities, rows sum to 1, (N, C).
         predicted_N: Class index chosen at the operating point, (N,).
         truth_N: Class index, (N,).
-        findings: C names, the positive one last.
+        findings: C names.
         groups_N: Patient-group ids, (N,).
+        positive: Index of the class that the headline is of; None where it is of all of them.
         num_bootstrap: Replicates; 0 leaves every interval None.
         rng: Draws the replicates; the only randomness.
         confidence: Of the two-sided intervals, inside (0, 1).
@@ -70,34 +62,57 @@ def evaluate(
     Raises:
         ValueError: On no scans, shapes that do not match, values out of range, or a scan without a group.
     """
-    prob_NC, predicted_N, truth_N = checked(prob_NC, predicted_N, truth_N, findings)
+    prob_NC, predicted_N, truth_N = checked(prob_NC, predicted_N, truth_N, findings, positive)
     if len(groups_N) != len(truth_N):
         raise ValueError(f"{len(truth_N)} scans but {len(groups_N)} groups")
     if num_bootstrap < 0 or not 0.0 < confidence < 1.0:
         raise ValueError(f"cannot draw {num_bootstrap} replicates at confidence {confidence}")
     group_of_N = group_index(groups_N)
-    num_groups = int(group_of_N.max()) + 1
-    scores = Scores(prob_NC, predicted_N, truth_N)
+    scores = Scores(prob_NC, predicted_N, truth_N, positive)
     value, interval = values_and_intervals(scores, group_of_N, num_bootstrap, rng, confidence)
+    return _recorded(scores, prob_NC, findings, int(group_of_N.max()) + 1, value, interval)
 
-    count_C = np.bincount(truth_N, minlength=len(findings))
-    result: dict[str, Any] = {}
-    for name in _WITH_INTERVAL:
-        result[name], result[f"{name}_ci95"] = number(value[name]), interval.get(name)
-    correct_N = prob_NC.argmax(axis=1) == truth_N
-    result["ece"] = expected_calibration_error(prob_NC.max(axis=1), correct_N)
-    result["brier"] = _brier(prob_NC, truth_N)
-    result["confusion"] = scores.confusion_CC.tolist()
-    result["num_scans"], result["num_groups"] = len(truth_N), num_groups
-    result["prevalence"] = {f: float(n / len(truth_N)) for f, n in zip(findings, count_C, strict=True)}
-    result["majority_accuracy"] = float(count_C.max() / len(truth_N))
-    result["per_class"] = {f: _class_report(c, scores.confusion_CC, value, interval) for c, f in enumerate(findings)}
-    return result
+
+def _recorded(
+    scores: Scores,
+    prob_NC: Floats,
+    findings: Sequence[str],
+    num_groups: int,
+    value: Mapping[str, float],
+    interval: Mapping[str, Interval],
+) -> HoldoutMetrics:
+    num_scans = len(scores.truth_N)
+    count_C = np.bincount(scores.truth_N, minlength=len(findings))
+    return HoldoutMetrics(
+        auroc=number(value["auroc"]),
+        auroc_ci95=interval.get("auroc"),
+        auprc=number(value["auprc"]),
+        auprc_ci95=interval.get("auprc"),
+        accuracy=number(value["accuracy"]),
+        accuracy_ci95=interval.get("accuracy"),
+        balanced_accuracy=number(value["balanced_accuracy"]),
+        balanced_accuracy_ci95=interval.get("balanced_accuracy"),
+        sensitivity=number(value["sensitivity"]),
+        sensitivity_ci95=interval.get("sensitivity"),
+        specificity=number(value["specificity"]),
+        specificity_ci95=interval.get("specificity"),
+        f1=number(value["f1"]),
+        f1_ci95=interval.get("f1"),
+        ece=expected_calibration_error(prob_NC.max(axis=1), prob_NC.argmax(axis=1) == scores.truth_N),
+        brier=float(scores.brier_N.mean()),
+        confusion=scores.confusion_CC.tolist(),
+        num_scans=num_scans,
+        num_groups=num_groups,
+        prevalence={f: float(n / num_scans) for f, n in zip(findings, count_C, strict=True)},
+        majority_accuracy=float(count_C.max() / num_scans),
+        positive=None if scores.positive is None else findings[scores.positive],
+        per_class={f: _class_metrics(c, scores.confusion_CC, value, interval) for c, f in enumerate(findings)},
+    )
 
 
 def values_and_intervals(
     scores: Scores, group_of_N: Ints, num_bootstrap: int, rng: np.random.Generator, confidence: float = 0.95
-) -> tuple[dict[str, float], dict[str, list[float] | None]]:
+) -> tuple[dict[str, float], dict[str, Interval]]:
     """Every metric of `scores`, NaN where undefined, and its interval over redrawn groups, None likewise."""
     value = {k: float(v[0]) for k, v in scores.measure(np.ones((1, len(group_of_N)))).items()}
     informed = scores.informed(group_of_N)
@@ -147,30 +162,29 @@ def reliability(prob_N: ArrayLike, correct_N: ArrayLike, num_bins: int = 10) -> 
     ]
 
 
-def _class_report(
-    c: int, confusion_CC: Ints, value: Mapping[str, float], interval: Mapping[str, list[float] | None]
-) -> dict[str, Any]:
+def _class_metrics(
+    c: int, confusion_CC: Ints, value: Mapping[str, float], interval: Mapping[str, Interval]
+) -> ClassMetrics:
     tp = int(confusion_CC[c, c])
     fn, fp = int(confusion_CC[c].sum()) - tp, int(confusion_CC[:, c].sum()) - tp
-    return {
-        "auroc": number(value.get(f"auroc:{c}")),
-        "auroc_ci95": interval.get(f"auroc:{c}"),
-        **{k: number(value.get(f"{k}:{c}")) for k in ("auprc", "sensitivity", "specificity", "precision", "f1")},
-        "tp": tp,
-        "fp": fp,
-        "tn": int(confusion_CC.sum()) - tp - fn - fp,
-        "fn": fn,
-        "num_positive": tp + fn,
-    }
-
-
-def _brier(prob_NC: Floats, truth_N: Ints) -> float:
-    square_NC = np.square(prob_NC - np.eye(prob_NC.shape[1])[truth_N])
-    return float(square_NC[:, 1].mean() if prob_NC.shape[1] == 2 else square_NC.sum(axis=1).mean())
+    return ClassMetrics(
+        auroc=number(value.get(f"auroc:{c}")),
+        auroc_ci95=interval.get(f"auroc:{c}"),
+        auprc=number(value.get(f"auprc:{c}")),
+        sensitivity=number(value.get(f"sensitivity:{c}")),
+        specificity=number(value.get(f"specificity:{c}")),
+        precision=number(value.get(f"precision:{c}")),
+        f1=number(value.get(f"f1:{c}")),
+        tp=tp,
+        fp=fp,
+        tn=int(confusion_CC.sum()) - tp - fn - fp,
+        fn=fn,
+        num_positive=tp + fn,
+    )
 
 
 def checked(
-    prob_NC: ArrayLike, predicted_N: ArrayLike, truth_N: ArrayLike, findings: Sequence[str]
+    prob_NC: ArrayLike, predicted_N: ArrayLike, truth_N: ArrayLike, findings: Sequence[str], positive: int | None
 ) -> tuple[Floats, Ints, Ints]:
     """The arrays as float64 and int64, refused where they cannot be what they are said to be.
 
@@ -180,6 +194,8 @@ def checked(
     prob, predicted, truth = np.asarray(prob_NC, np.float64), np.asarray(predicted_N), np.asarray(truth_N)
     if len(findings) < 2 or len(set(findings)) != len(findings):
         raise ValueError(f"at least two different findings are needed, not {list(findings)}")
+    if positive is not None and not 0 <= positive < len(findings):
+        raise ValueError(f"the positive class must be 0..{len(findings) - 1}, not {positive}")
     if prob.shape != (len(truth), len(findings)) or predicted.shape != truth.shape or truth.ndim != 1:
         raise ValueError(
             f"shapes do not match: probabilities {prob.shape}, predicted {predicted.shape}, "

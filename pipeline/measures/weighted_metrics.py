@@ -6,7 +6,7 @@ So a value and its interval never come from two definitions, and all replicates 
 operation. Undefined is NaN.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -37,11 +37,22 @@ class Informed(NamedTuple):
 
 
 class Scores:
-    """What does not change between replicates, and the metrics as a function of the weights."""
+    """What does not change between replicates, and the metrics as a function of the weights.
 
-    def __init__(self, prob_NC: Floats, predicted_N: Ints, truth_N: Ints) -> None:
+    Args:
+        prob_NC: Probabilities, (N, C).
+        predicted_N: Class index at the operating point, (N,).
+        truth_N: Class index, (N,).
+        positive: The class that `brier_N`, `auroc`, `auprc`, `sensitivity`, `specificity` and `f1` are of; None: the
+            mean over the classes the truth holds.
+    """
+
+    def __init__(self, prob_NC: Floats, predicted_N: Ints, truth_N: Ints, positive: int | None) -> None:
         num_scans, self.num_classes = prob_NC.shape
+        self.positive = positive
         self.truth_N, self.predicted_N = truth_N, predicted_N
+        square_NC = np.square(prob_NC - np.eye(self.num_classes)[truth_N])
+        self.brier_N = np.asarray(square_NC.sum(axis=1) if positive is None else square_NC[:, positive])
         self.present = [c for c in range(self.num_classes) if (truth_N == c).any()]
         self.rank_orders = {c: RankOrder(prob_NC[:, c], truth_N == c) for c in self.present}
         self.cell_NX = np.zeros((num_scans, self.num_classes**2))
@@ -86,15 +97,15 @@ class Scores:
             out[f"auroc:{c}"] = out[f"auprc:{c}"] = rarer
         everyone = Informed(num_groups, num_groups - 1)
         for name in ("auroc", "auprc", "sensitivity", "specificity", "f1"):
-            of_class = (1,) if self.num_classes == 2 else self.present
+            of_class = self.present if self.positive is None else (self.positive,)
             out[name] = min((out.get(f"{name}:{c}", everyone) for c in of_class), default=everyone)
         out["accuracy"] = everyone
         out["balanced_accuracy"] = min((out[f"sensitivity:{c}"] for c in self.present), default=everyone)
         return out
 
     def _headline(self, name: str, out: Mapping[str, Floats], num_replicates: int) -> Floats:
-        if self.num_classes == 2:
-            return out.get(f"{name}:1", np.full(num_replicates, np.nan))
+        if self.positive is not None:
+            return out.get(f"{name}:{self.positive}", np.full(num_replicates, np.nan))
         return np.asarray(np.mean([out[f"{name}:{c}"] for c in self.present], axis=0))
 
 
@@ -139,6 +150,6 @@ def number(value: float | None) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
 
 
-def listed(findings: Sequence[str]) -> list[int]:
-    """Findings that one-vs-rest tables list: of two the positive, the last one; else all."""
-    return [1] if len(findings) == 2 else list(range(len(findings)))
+def listed(num_classes: int, positive: int | None) -> list[int]:
+    """Classes that one-vs-rest tables list: the positive one; all where there is none."""
+    return list(range(num_classes)) if positive is None else [positive]

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable
 
 MISSING = "–"
-_NEGATIVE = re.compile(r"^(normal|healthy|negative|none|no[ _-]?(acute[ _-]?)?findings?)$", re.IGNORECASE)
 
 
 def known(value: object) -> bool:
@@ -109,11 +108,6 @@ def words(items: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     rows = list(items)
     return rows[0] if len(rows) == 1 else f"{', '.join(rows[:-1])} and {rows[-1]}" if rows else ""
-
-
-def is_negative(finding: str) -> bool:
-    """Whether a class's name says that nothing was found."""
-    return bool(_NEGATIVE.match(finding.strip()))
 
 
 def place(uri: object) -> str:

@@ -5,10 +5,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.runtime import run_dir
 
 Row = dict[str, Any]
-MEANS = ("auroc", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
 RANK = {"ok": 0, "warn": 1, "block": 2}
 LOWER_IS_WORSE = ("class-imbalance", "too-few-cases")
 MAX_QUOTED = 3  # findings whose message a merged check repeats
@@ -62,15 +62,20 @@ def _by_count(rows: list[Row], name: str) -> float | None:
 
 
 def _holdout(rows: Mapping[str, Row]) -> Row | None:
-    scored = {finding: row["holdout"] for finding, row in rows.items() if row["holdout"]}
+    scored = {f: HoldoutMetrics.from_json(row["holdout"]) for f, row in rows.items() if row["holdout"]}
     if not scored:
         return None
-    found: Row = {name: mean(one.get(name) for one in scored.values()) for name in MEANS}
-    return found | {
-        "num_scans": max(one["num_scans"] for one in scored.values()),
-        "num_groups": max(one["num_groups"] for one in scored.values()),
+    every = list(scored.values())
+    return {
+        "auroc": mean(metrics.auroc for metrics in every),
+        "accuracy": mean(metrics.accuracy for metrics in every),
+        "balanced_accuracy": mean(metrics.balanced_accuracy for metrics in every),
+        "sensitivity": mean(metrics.sensitivity for metrics in every),
+        "specificity": mean(metrics.specificity for metrics in every),
+        "num_scans": max(metrics.num_scans for metrics in every),
+        "num_groups": max(metrics.num_groups for metrics in every),
         "num_findings": len(scored),
-        "per_class": {finding: one["per_class"][finding] for finding, one in scored.items()},
+        "per_class": {finding: metrics.to_json()["per_class"][finding] for finding, metrics in scored.items()},
     }
 
 

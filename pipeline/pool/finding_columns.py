@@ -20,6 +20,7 @@ from pipeline.contracts import finding_line
 from pipeline.contracts.answers import CANNOT_TELL, REJECTIONS, reply_of
 from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.healthy_class import is_negative
 from pipeline.pool import vocabulary
 
 _log = logging.getLogger(__name__)
@@ -214,7 +215,7 @@ def _named(texts: Iterable[str], findings: Sequence[str]) -> list[str]:
         if reply_of(text, ()) is None:  # what is said of the whole scan is no finding
             for part in re.split(finding_line.separators(findings), text):
                 name = " ".join(re.sub(r"=[01?]$", "", part).strip().removeprefix("?").split())
-                if name and finding_line.plain(name) not in finding_line.NONE_NAMES:
+                if name and not is_negative(name):
                     names.setdefault(finding_line.plain(name), name)
     return sorted(names.values())
 

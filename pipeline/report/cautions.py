@@ -1,5 +1,6 @@
 """What limits the result, found in the run's own data and said in plain sentences."""
 
+from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.pages.wording import count, decimal, known, of_100, percent, plural, words
 from pipeline.report.gather import Row, RunData, measured
 
@@ -45,8 +46,8 @@ def _shared(row: Row) -> str:
     return words([*parts, f"it has {plural(copies, 'copy', 'copies')} of a scan in common"] if copies else parts)
 
 
-def _about_course(run: RunData, scores: Row) -> list[str]:
-    found, ours = [], scores.get("auroc")
+def _about_course(run: RunData, scores: HoldoutMetrics) -> list[str]:
+    found, ours = [], scores.auroc
     if ours is None or not known(ours):
         return []
     best, best_auroc = max(measured(run.rounds, "holdout", "auroc"), key=lambda pair: pair[1])
@@ -95,20 +96,16 @@ def _about_pool(run: RunData) -> list[str]:
     return found
 
 
-def _about_scores(run: RunData, scores: Row) -> list[str]:
+def _about_scores(run: RunData, scores: HoldoutMetrics) -> list[str]:
     found = []
-    small = {
-        f: row["num_positive"] for f, row in (scores.get("per_class") or {}).items() if known(row.get("num_positive"))
-    }
-    small = {f: number for f, number in small.items() if number < SMALL_CLASS}
+    small = {f: row.num_positive for f, row in scores.per_class.items() if row.num_positive < SMALL_CLASS}
     if small:
         parts = words(f"{count(number)} with {finding}" for finding, number in small.items())
         found.append(f"The holdout is small: only {parts}. Read the intervals, not only the numbers.")
-    majority, ci = scores.get("majority_accuracy"), scores.get("accuracy_ci95")
-    if known(majority) and ci and ci[0] <= majority:
+    if scores.accuracy_ci95 and scores.accuracy_ci95[0] <= scores.majority_accuracy:
         found.append("Accuracy is not clearly better than always giving the commonest answer.")
     pool = (run.last or {}).get("prevalence") or {}
-    gaps = {f: (pool[f], p) for f, p in (scores.get("prevalence") or {}).items() if known(pool.get(f))}
+    gaps = {f: (pool[f], p) for f, p in scores.prevalence.items() if known(pool.get(f))}
     wide = {f: pair for f, pair in gaps.items() if abs(pair[0] - pair[1]) > WIDE_PREVALENCE_GAP}
     if wide:
         finding, (in_pool, in_holdout) = max(wide.items(), key=lambda item: (abs(item[1][0] - item[1][1]), item[0]))
@@ -116,9 +113,9 @@ def _about_scores(run: RunData, scores: Row) -> list[str]:
             f"Holdout and training pool differ: {finding} makes up {percent(in_holdout, 0)} of the holdout "
             f"and an estimated {percent(in_pool, 0)} of the training pool."
         )
-    if known(scores.get("ece")) and scores["ece"] > LARGE_ECE:
+    if scores.ece > LARGE_ECE:
         found.append(
-            f"The model's confidence is off by {of_100(scores['ece'])} percentage points on average: "
+            f"The model's confidence is off by {of_100(scores.ece)} percentage points on average: "
             "use its scores to rank scans, not as a risk."
         )
     return found

@@ -12,9 +12,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from pipeline.measures.holdout_record import ClassMetrics
 from pipeline.pages.svg_chart import ACCENT, GOOD, INK, REFERENCE, SQUARE, WIDE, color, dot, render, unit_square
 from pipeline.pages.wording import known
-from pipeline.report.gather import Holdout, Row, RunData, measured
+from pipeline.report.gather import Holdout, RunData, measured
 
 
 def learning_curve(run: RunData, key: str, label: str) -> str | None:
@@ -81,9 +82,9 @@ def roc(run: RunData) -> str | None:
         for i, finding, hit_N, prob_N in cases:
             false_alarm, sensitivity, _ = roc_curve(hit_N, prob_N)
             axes.plot(false_alarm, sensitivity, color=color(i), label=finding)
-            row = _class_row(run, finding)
-            if known(row.get("specificity")) and known(row.get("sensitivity")):
-                dot(axes, 1 - row["specificity"], row["sensitivity"], i)
+            row = _class_metrics(run, finding)
+            if row and row.specificity is not None and row.sensitivity is not None:
+                dot(axes, 1 - row.specificity, row.sensitivity, i)
         unit_square(axes, "false alarms (1 − specificity)", "found (sensitivity)")
 
     return _curve(run, "roc", draw)
@@ -97,9 +98,9 @@ def precision_recall(run: RunData) -> str | None:
             precision, sensitivity, _ = precision_recall_curve(hit_N, prob_N)
             axes.axhline(hit_N.mean(), color=color(i), linewidth=1, linestyle=(0, (3, 2)), alpha=0.6)
             axes.plot(sensitivity, precision, color=color(i), label=finding, drawstyle="steps-post")
-            row = _class_row(run, finding)
-            if known(row.get("precision")) and known(row.get("sensitivity")):
-                dot(axes, row["sensitivity"], row["precision"], i)
+            row = _class_metrics(run, finding)
+            if row and row.precision is not None and row.sensitivity is not None:
+                dot(axes, row.sensitivity, row.precision, i)
         unit_square(axes, "found (sensitivity)", "right when it says so (precision)")
 
     return _curve(run, "pr", draw)
@@ -124,9 +125,8 @@ def _curve(run: RunData, name: str, draw: Callable[[Axes, list[Any]], None]) -> 
     return render(name, SQUARE, lambda axes: draw(axes, cases)) if cases else None
 
 
-def _class_row(run: RunData, finding: str) -> Row:
-    row: Row = ((run.scores or {}).get("per_class") or {}).get(finding) or {}
-    return row
+def _class_metrics(run: RunData, finding: str) -> ClassMetrics | None:
+    return run.scores.per_class.get(finding) if run.scores else None
 
 
 def pseudo_counts(run: RunData) -> str | None:

@@ -165,10 +165,9 @@ def _training(run: RunData) -> list[Box]:
 
 def _sealed(run: RunData) -> list[Box]:
     steps = [Box("sealed holdout", run.flow["holdout"], [_patients_of(run, "holdout")], "sealed")]
-    scores = run.scores or {}
-    if scores:
-        notes = [plural(scores.get("num_groups"), "group")]
-        steps.append(Box("holdout scored", scores.get("num_scans"), notes, "sealed"))
+    if run.scores:
+        notes = [plural(run.scores.num_groups, "group")]
+        steps.append(Box("holdout scored", run.scores.num_scans, notes, "sealed"))
     if run.holdout:
         steps.append(Box("mistakes", len(run.mistakes), [], "sealed"))
     for name, content in run.external.items():

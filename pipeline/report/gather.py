@@ -18,9 +18,11 @@ from ruamel.yaml import YAML
 from pipeline.audit import page_data
 from pipeline.audit.page_data import AuditData
 from pipeline.contracts import tables as contracts_tables
-from pipeline.contracts.errors import RunDirError
+from pipeline.contracts.errors import ContractError, RunDirError
 from pipeline.labels import verdicts
-from pipeline.pages.wording import is_negative, known
+from pipeline.labels.holdout import sealed_classes
+from pipeline.measures.holdout_record import HoldoutMetrics
+from pipeline.pages.wording import known
 from pipeline.report import counts
 from pipeline.runtime import run_files
 from pipeline.runtime.finding_folders import whole_of
@@ -117,9 +119,18 @@ class RunData:
         return self.rounds[-1] if self.rounds else None
 
     @property
-    def scores(self) -> Row | None:
-        """The last round's holdout metrics."""
-        return (self.last or {}).get("holdout")
+    def scores(self) -> HoldoutMetrics | None:
+        """The last round's holdout metrics.
+
+        Raises:
+            ContractError: `metrics.jsonl` lacks one of them.
+        """
+        row = (self.last or {}).get("holdout")
+        try:
+            return HoldoutMetrics.from_json(row) if row else None
+        except ValueError as error:
+            fix = "run the last round again with this version"
+            raise ContractError(str(error), where=self.folder / "metrics.jsonl", fix=fix) from error
 
     @property
     def finding(self) -> str | None:
@@ -134,20 +145,8 @@ class RunData:
 
     @property
     def positive(self) -> str | None:
-        """The finding a two-class run is about: the one whose sensitivity the run reports."""
-        if len(self.findings) != 2:
-            return None
-        scores = self.scores or {}
-        overall, per_class = scores.get("sensitivity"), scores.get("per_class") or {}
-        same = [f for f in self.findings if overall is not None and _at(per_class, f, "sensitivity") == overall]
-        if len(same) == 1:
-            return same[0]
-        named = [f for f in self.findings if not is_negative(f)]
-        return named[-1] if named else self.findings[-1]
-
-
-def _at(per_class: Row, finding: str, key: str) -> Any:
-    return (per_class.get(finding) or {}).get(key)
+        """The finding a two-class run is about: the one whose sensitivity the last round reports."""
+        return self.scores.positive if self.scores else None
 
 
 def gather(folder: Path) -> RunData:
@@ -267,15 +266,13 @@ def _holdout(tables: dict[str, pa.Table], findings: tuple[str, ...]) -> Holdout 
     predictions = tables["predictions"]
     rows = predictions.filter(pc.equal(predictions["split"], "holdout")).sort_by("image_id")
     ids = rows["image_id"].to_pylist()
+    if not ids:
+        return None
     pool = tables["pool_labels"]
-    truth = {
-        image_id: label
-        for image_id, label in zip(pool["image_id"].to_pylist(), pool["label"].to_pylist(), strict=True)
-        if label
-    }
-    truth = {**_answers(tables["labels"], findings), **truth} if len(ids) else {}
-    rejected = verdicts.rejections(tables["labels"])
-    keep = [i for i, image_id in enumerate(ids) if truth.get(image_id) in findings and image_id not in rejected]
+    of_pool = dict(zip(pool["image_id"].to_pylist(), pool["label"].to_pylist(), strict=True))
+    known_or_not = sealed_classes({i: of_pool.get(i) for i in ids}, tables["labels"], findings)
+    truth = {image_id: label for image_id, label in known_or_not.items() if label is not None}
+    keep = [i for i, image_id in enumerate(ids) if image_id in truth]
     if not keep:
         return None
     prob_CN = [np.asarray(rows[f"prob_{finding}"].to_numpy(), dtype=np.float64)[keep] for finding in findings]

@@ -229,8 +229,8 @@ def _evaluation(run: RunData) -> str:
         f"{name} ({plural((c.get('scope') or {}).get('num_scans'), 'scan')})" for name, c in run.external.items()
     ]
     return _join(
-        f"The model of the last round was scored on {plural(scores.get('num_scans'), 'holdout scan')} in "
-        f"{plural(scores.get('num_groups'), 'group')}. Intervals are 95% score intervals "
+        f"The model of the last round was scored on {plural(scores.num_scans, 'holdout scan')} in "
+        f"{plural(scores.num_groups, 'group')}. Intervals are 95% score intervals "
         "(Wilson; logit for AUROC and AUPRC) on the variance of "
         f"{plural(replicates, 'bootstrap draw')} of whole patient groups.",
         f"Also reported: {words(parts)}." if parts else "",

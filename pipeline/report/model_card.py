@@ -2,6 +2,7 @@
 
 import re
 
+from pipeline.measures.holdout_record import Interval
 from pipeline.pages.wording import (
     MISSING,
     count,
@@ -34,7 +35,7 @@ def model_card(run: RunData) -> str:
         "## Out of scope",
         _out_of_scope(run),
         "## Findings",
-        "\n".join(f"- {_plain(finding)}" for finding in run.findings) or "None recorded yet.",
+        _findings(run),
         "## Data",
         _data(run),
         "## Labels",
@@ -48,6 +49,13 @@ def model_card(run: RunData) -> str:
         _made(run),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _findings(run: RunData) -> str:
+    if not run.findings:
+        return "None recorded yet."
+    marks = {run.positive: " (the finding that sensitivity and specificity are of)"}
+    return "\n".join(f"- {_plain(finding)}{marks.get(finding, '')}" for finding in run.findings)
 
 
 def _plain(text: str) -> str:
@@ -121,12 +129,15 @@ def _performance(run: RunData) -> str:
     overall = _table(
         ["metric", "value", "95% interval"],
         [
-            ["AUROC", decimal(scores.get("auroc")), interval(scores.get("auroc_ci95"))],
-            ["AUPRC", decimal(scores.get("auprc")), MISSING],
-            *(_share(scores, key) for key in ("accuracy", "balanced_accuracy", "sensitivity", "specificity")),
-            ["F1", decimal(scores.get("f1")), interval(scores.get("f1_ci95"))],
-            ["Calibration error (ECE)", decimal(scores.get("ece")), MISSING],
-            ["Brier score", decimal(scores.get("brier")), MISSING],
+            ["AUROC", decimal(scores.auroc), interval(scores.auroc_ci95)],
+            ["AUPRC", decimal(scores.auprc), MISSING],
+            ["Accuracy", *_share(scores.accuracy, scores.accuracy_ci95)],
+            ["Balanced accuracy", *_share(scores.balanced_accuracy, scores.balanced_accuracy_ci95)],
+            ["Sensitivity", *_share(scores.sensitivity, scores.sensitivity_ci95)],
+            ["Specificity", *_share(scores.specificity, scores.specificity_ci95)],
+            ["F1", decimal(scores.f1), interval(scores.f1_ci95)],
+            ["Calibration error (ECE)", decimal(scores.ece), MISSING],
+            ["Brier score", decimal(scores.brier), MISSING],
         ],
     )
     per_class = _table(
@@ -134,15 +145,15 @@ def _performance(run: RunData) -> str:
         [
             [
                 _plain(finding),
-                count(row.get("num_positive")),
-                decimal(row.get("auroc")),
-                interval(row.get("auroc_ci95")),
-                *(percent(row.get(key)) for key in ("sensitivity", "specificity", "precision")),
+                count(row.num_positive),
+                decimal(row.auroc),
+                interval(row.auroc_ci95),
+                *(percent(share) for share in (row.sensitivity, row.specificity, row.precision)),
             ]
-            for finding, row in (scores.get("per_class") or {}).items()
+            for finding, row in scores.per_class.items()
         ],
     )
-    size = f"{plural(scores.get('num_scans'), 'scan')} in {plural(scores.get('num_groups'), 'group')}."
+    size = f"{plural(scores.num_scans, 'scan')} in {plural(scores.num_groups, 'group')}."
     return f"{size}\n\n{overall}\n\n{per_class}"
 
 
@@ -186,12 +197,8 @@ def _external(name: str, overall: Row) -> list[str]:
     return [_plain(name), count(overall.get("num_scans")), auroc, percent(overall.get("accuracy"))]
 
 
-def _share(scores: Row, key: str) -> list[str]:
-    return [
-        key.replace("_", " ").capitalize(),
-        percent(scores.get(key)),
-        interval(scores.get(f"{key}_ci95"), as_percent=True),
-    ]
+def _share(value: float | None, pair: Interval) -> list[str]:
+    return [percent(value), interval(pair, as_percent=True)]
 
 
 def _made(run: RunData) -> str:

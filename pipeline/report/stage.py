@@ -120,18 +120,19 @@ def _figures(data: RunData) -> dict[str, Markup | None]:
 
 def _confusion(data: RunData) -> list[dict[str, Any]] | None:
     """Rows of the confusion matrix with the share of each cell; none where it contradicts the counts."""
-    scores = data.scores or {}
-    matrix, per_class = scores.get("confusion"), scores.get("per_class") or {}
-    if not isinstance(matrix, list) or [len(row) for row in matrix] != [len(data.findings)] * len(data.findings):
+    if data.scores is None:
+        return None
+    matrix, per_class = data.scores.confusion, data.scores.per_class
+    if [len(row) for row in matrix] != [len(data.findings)] * len(data.findings):
         return None
     rows: list[dict[str, Any]] = []
-    for finding, cells in zip(data.findings, matrix, strict=True):
-        total = sum(cells)
-        if (per_class.get(finding) or {}).get("num_positive", total) != total:
+    for finding, counts in zip(data.findings, matrix, strict=True):
+        total = sum(counts)
+        if finding in per_class and per_class[finding].num_positive != total:
             return None
         cells = [
             {"count": n, "share": n / total if total else 0.0, "hit": f == finding, "finding": f}
-            for f, n in zip(data.findings, cells, strict=True)
+            for f, n in zip(data.findings, counts, strict=True)
         ]
         rows.append({"finding": finding, "total": total, "right": matrix[len(rows)][len(rows)], "cells": cells})
     return rows

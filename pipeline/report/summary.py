@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+from pipeline.contracts.healthy_class import healthy_among
+from pipeline.measures.holdout_record import HoldoutMetrics, Interval
 from pipeline.pages.wording import (
+    MISSING,
     count,
     decimal,
     floor_percent,
     interval,
-    is_negative,
     known,
     of_100,
     percent,
@@ -62,7 +64,7 @@ def title(run: RunData) -> str:
         return f"{head}: the sealed holdout has no scores yet"
     what = run.positive or f"{len(run.findings)} findings"
     labels = plural(last.get("num_expert"), "expert label")
-    return f"AUROC {decimal(scores.get('auroc'))} for {what} from {labels}"
+    return f"AUROC {decimal(scores.auroc)} for {what} from {labels}"
 
 
 def sentences(run: RunData) -> list[str]:
@@ -77,15 +79,24 @@ def sentences(run: RunData) -> list[str]:
             *([_waiting(run)] if run.status.get("state") == "waiting" else []),
         ]
     what = f"finds {run.positive}" if run.positive else f"tells {words(run.findings)} apart"
-    ci = scores.get("auroc_ci95")
+    ci = scores.auroc_ci95
     return [
         f"With {plural(last.get('num_expert'), 'expert label')} among "
         f"{plural(run.flow.get('train'), 'training scan')}, the model {what} with an AUROC of "
-        + decimal(scores.get("auroc"))
+        + decimal(scores.auroc)
         + (f" (95% interval {interval(ci)})" if ci else "")
-        + f" on {plural(scores.get('num_scans'), 'sealed holdout scan')} {_whose(run, scores)}.",
+        + f" on {plural(scores.num_scans, 'sealed holdout scan')} {_whose(run, scores)}.",
         _operating_point(run, scores),
+        of_what(run),
     ]
+
+
+def of_what(run: RunData) -> str:
+    """Which class counts as the finding, and what of it is said; of several classes, that the numbers are means."""
+    if run.positive is None:
+        return "Sensitivity, specificity, AUROC, AUPRC and F1 are means over all classes, each against the others."
+    others = words(f for f in run.findings if f != run.positive)
+    return f"Sensitivity, specificity, AUPRC and F1 are of {run.positive}: it is the finding, {others} its absence."
 
 
 def _waiting(run: RunData) -> str:
@@ -99,56 +110,58 @@ def _waiting(run: RunData) -> str:
     )
 
 
-def _whose(run: RunData, scores: Row) -> str:
+def _whose(run: RunData, scores: HoldoutMetrics) -> str:
     patients = run.flow.get("holdout_patients")
-    if patients is not None and run.flow.get("holdout") == scores.get("num_scans"):
+    if patients is not None and run.flow.get("holdout") == scores.num_scans:
         return f"of {plural(patients, 'patient')}"
-    return f"in {plural(scores.get('num_groups'), 'group')} kept apart from the training scans"
+    return f"in {plural(scores.num_groups, 'group')} kept apart from the training scans"
 
 
-def _operating_point(run: RunData, scores: Row) -> str:
-    per_class = scores.get("per_class") or {}
-    about = [run.positive] if run.positive else [f for f in run.findings if f in per_class and not is_negative(f)]
+def _operating_point(run: RunData, scores: HoldoutMetrics) -> str:
+    per_class = scores.per_class
+    healthy = healthy_among(run.findings)
+    about = [run.positive] if run.positive else [f for f in run.findings if f in per_class and f not in healthy]
     parts = []
     for finding in about:
         row = per_class.get(finding)
-        if row and known(row.get("sensitivity")):
-            parts.append(_share_of(row, "sensitivity", "tp", "fn", f"scans with {finding}"))
+        if row and row.sensitivity is not None:
+            parts.append(_share_of(row.sensitivity, row.tp, row.fn, f"scans with {finding}"))
     if not parts:
         return ""
     text = f"At the operating point it finds {words(parts)}"
-    if run.positive and known((per_class.get(run.positive) or {}).get("specificity")):
-        row = per_class[run.positive]
-        text += f" and clears {_share_of(row, 'specificity', 'tn', 'fp', 'scans without it')}"
+    row = per_class.get(run.positive) if run.positive else None
+    if row and row.specificity is not None:
+        text += f" and clears {_share_of(row.specificity, row.tn, row.fp, 'scans without it')}"
     return text + "."
 
 
-def _share_of(row: Row, key: str, hit: str, miss: str, what: str) -> str:
+def _share_of(share: float, num_right: int, num_wrong: int, what: str) -> str:
     """`94 of 100 scans with it (231 of 246 here)`; of fewer than 100 scans the plain counts."""
-    if not (known(row.get(hit)) and known(row.get(miss))):
-        return f"{of_100(row[key])} of 100 {what}"
-    total = row[hit] + row[miss]
+    total = num_right + num_wrong
     if total < 100:
-        return f"{count(row[hit])} of {count(total)} {what} ({percent(row[key], 0)})"
-    return f"{of_100(row[key])} of 100 {what} ({count(row[hit])} of {count(total)} here)"
+        return f"{count(num_right)} of {count(total)} {what} ({percent(share, 0)})"
+    return f"{of_100(share)} of 100 {what} ({count(num_right)} of {count(total)} here)"
 
 
 def tiles(run: RunData) -> list[Tile]:
     """The key numbers, most important first."""
-    last, scores = run.last or {}, run.scores or {}
-    expert, train = last.get("num_expert"), run.flow.get("train")
+    expert, train = (run.last or {}).get("num_expert"), run.flow.get("train")
     share = (
         f"{percent(expert / train)} of {plural(train, 'training scan')}" if expert and train else "in the training pool"
     )
-    auroc_note = "no holdout scores yet"
-    if scores:
-        pair = scores.get("auroc_ci95")
-        auroc_note = f"95% interval {interval(pair)}" if pair else "too few patients for an interval"
+    return [Tile("Expert labels", count(expert), share), *_score_tiles(run, run.scores)]
+
+
+def _score_tiles(run: RunData, scores: HoldoutMetrics | None) -> list[Tile]:
+    if scores is None:
+        unscored = [Tile(name, MISSING, "no holdout scores yet") for name in ("AUROC", "Accuracy")]
+        return [*unscored, Tile("Balanced accuracy", MISSING, _ci(None))]
+    pair = scores.auroc_ci95
+    auroc_note = f"95% interval {interval(pair)}" if pair else "too few patients for an interval"
     return [
-        Tile("Expert labels", count(expert), share),
-        Tile("AUROC", decimal(scores.get("auroc")), auroc_note + _macro(run)),
-        Tile("Accuracy", percent(scores.get("accuracy")), _baseline(scores)),
-        Tile("Balanced accuracy", percent(scores.get("balanced_accuracy")), _ci(scores, "balanced_accuracy")),
+        Tile("AUROC", decimal(scores.auroc), auroc_note + _macro(run)),
+        Tile("Accuracy", percent(scores.accuracy), _baseline(scores)),
+        Tile("Balanced accuracy", percent(scores.balanced_accuracy), _ci(scores.balanced_accuracy_ci95)),
     ]
 
 
@@ -156,20 +169,14 @@ def _macro(run: RunData) -> str:
     return "; mean over the findings" if run.scores and run.positive is None else ""
 
 
-def _ci(scores: Row, key: str) -> str:
-    pair = scores.get(f"{key}_ci95")
+def _ci(pair: Interval) -> str:
     return f"95% interval {interval(pair, as_percent=True)}" if pair else "every class counts the same"
 
 
-def _baseline(scores: Row) -> str:
-    if not known(scores.get("majority_accuracy")):
-        return _ci(scores, "accuracy") if scores else "no holdout scores yet"
-    always = max(
-        scores.get("prevalence") or {"the commonest class": 0.0},
-        key=lambda f: (scores.get("prevalence") or {}).get(f, 0.0),
-    )
-    majority = percent(scores["majority_accuracy"])
-    return f"{_ci(scores, 'accuracy')}; always answering “{always}” scores {majority}"
+def _baseline(scores: HoldoutMetrics) -> str:
+    always = max(scores.prevalence, key=lambda f: scores.prevalence[f])
+    majority = percent(scores.majority_accuracy)
+    return f"{_ci(scores.accuracy_ci95)}; always answering “{always}” scores {majority}"
 
 
 def precisions(run: RunData) -> list[Precision]:
@@ -237,7 +244,7 @@ def against_random(run: RunData) -> str:
         return "This run draws its scans at random itself, so there is nothing to compare."
     if not same:
         return "No random draw on the same budget was run, so what choosing the scans gained is not known."
-    ours, theirs = run.scores.get("auroc"), same[-1]["holdout"].get("auroc")
+    ours, theirs = run.scores.auroc, same[-1]["holdout"].get("auroc")
     if not (known(ours) and known(theirs)):
         return ""
     return (

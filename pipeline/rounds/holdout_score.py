@@ -1,12 +1,12 @@
 """Score the sealed holdout at the end of a round."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 
+from pipeline.labels.classes import positive_among
 from pipeline.labels.holdout import holdout_truth, log_read
 from pipeline.measures import holdout_metrics
+from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.runtime.context import StageContext
 from pipeline.vectors.matrix import Vectors
 
@@ -18,7 +18,7 @@ def evaluate(
     predicted_N: np.ndarray,
     findings: tuple[str, ...],
     reader: str = "evaluate",
-) -> dict[str, Any] | None:
+) -> HoldoutMetrics | None:
     """Metrics of the holdout with patient-cluster bootstrap intervals; None where no holdout label is known.
 
     Args:
@@ -42,6 +42,7 @@ def evaluate(
         class_N[has],
         findings,
         [group for group, kept in zip(group_N, has, strict=True) if kept],
+        positive=positive_among(ctx.config.pool, findings),
         num_bootstrap=ctx.config.evaluate.num_bootstrap,
         rng=ctx.rng("evaluate", round_index),
     )

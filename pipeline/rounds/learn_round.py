@@ -18,9 +18,9 @@ from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.training_labels import Heard
 from pipeline.learn import pseudo_labels, rollback, self_training
-from pipeline.learn.adapt import Adapter
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.material import Material
+from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.self_training import Learned
 from pipeline.rounds import holdout_score
 from pipeline.rounds.round_outputs import (
@@ -111,7 +111,8 @@ def _learn(
         predicted_N = model.classes(prob_NC)
     with timed(clock, "evaluate"):
         row["flip_rate"] = flip_rate(before, data, predicted_N)
-        row["holdout"] = holdout_score.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
+        scores = holdout_score.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
+        row["holdout"] = None if scores is None else scores.to_json()
     row |= {"calibration_auroc": rollback.oof_auroc(oof_prob_EC, material.class_E), "rolled_back": rolled_back}
     save_model(ctx, round_index, model, learned, row | {"num_expert": len(material.expert_E)})
     names = [data.findings[c] for c in predicted_N]

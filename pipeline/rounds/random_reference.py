@@ -12,6 +12,7 @@ from pipeline.annotate import oracle
 from pipeline.contracts.tables import write_text
 from pipeline.labels.training_labels import Heard
 from pipeline.learn import self_training
+from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.rounds import holdout_score
 from pipeline.rounds.learn_round import adapter_of, cannot_learn, classifier
 from pipeline.rounds.run_scans import Dataset
@@ -20,7 +21,7 @@ from pipeline.runtime.context import StageContext
 from pipeline.selection import draw
 from pipeline.selection.draw import Proposals
 
-_Score = tuple[str | None, dict[str, Any] | None]
+_Score = tuple[str | None, HoldoutMetrics | None]
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -41,7 +42,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         queue = draw.draw(ctx.whole or ctx, round_index, set(answers), Proposals({}), strategy="random", holdout=[])
         given = oracle.answer(queue["image_id"].to_pylist(), data.pool_labels, round_index)
         answers |= {answer.image_id: answer.finding for answer in given}
-        learner, holdout = _score(ctx, data, answers, round_index)
+        learner, scores = _score(ctx, data, answers, round_index)
+        holdout = None if scores is None else scores.to_json()
         num_expert = sum(answer is not None for answer in answers.values())
         rows.append({"round": round_index, "num_expert": num_expert, "learner": learner, "holdout": holdout})
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.tables import PREDICTIONS, PSEUDO, write_bytes, write_text
 from pipeline.labels import label_table
+from pipeline.labels.classes import positive_among
 from pipeline.learn.classifier import Classifier, preprocessing
 from pipeline.learn.head import Head
-from pipeline.learn.network import Trained
+from pipeline.learn.network.design import Trained
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.learn.self_training import Learned
 from pipeline.measures.certify import Certificate
@@ -64,10 +65,12 @@ def publish(ctx: StageContext, data: Dataset, round_index: int) -> None:
 def save_model(ctx: StageContext, round_index: int, model: Classifier, learned: Learned, row: dict[str, Any]) -> None:
     """Write the round's classifier and its card into `model/`."""
     path = run_files.path(ctx.folder, run_files.BACKBONE)
+    positive = positive_among(ctx.config.pool, model.findings)
     card = {name: row[name] for name in ("num_expert", "num_pseudo", "rolled_back")}
     card |= {
         "round": round_index,
         "learner": row["learner"],
+        "positive": None if positive is None else model.findings[positive],
         "backbone": json.loads(path.read_text("utf-8")) if path.exists() else None,
         "preprocessing": preprocessing(ctx.config),
     }

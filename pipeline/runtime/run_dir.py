@@ -16,10 +16,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.contracts import config_file, tables
 from pipeline.contracts.config import Config
-from pipeline.contracts.errors import (
-    RunBusy,
-    RunDirError,
-)
+from pipeline.contracts.errors import RunBusy, RunDirError
 from pipeline.runtime import run_files
 
 log = logging.getLogger(__name__)

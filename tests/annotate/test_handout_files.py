@@ -240,7 +240,7 @@ class TestShares:
         names = ("Ann", "ann/x", "ann-x", "ann x", "Jörg", "a..", "x@y.z", "李", "A" * 64, "a:b", "a+b", "a'b")
         slugs = [handout_files.slug(name) for name in names]
         assert len({s.casefold() for s in slugs}) == len(names)
-        assert not [s for s in slugs if "/" in s or "\\" in s or ":" in s or s.startswith(".") or s in (".", "..")]
+        assert not [s for s in slugs if "/" in s or "\\" in s or ":" in s or s.startswith(".")]
 
 
 def listed(readers, again=(), spoken=None):

@@ -425,7 +425,7 @@ class TestIntoARun:
         taken(folder, one)
         send(one, [reading(ids[1], "normal")], folder)
         taken(folder, one)
-        kept = list((folder / labels.IMPORTS).iterdir())
+        kept = list((folder / run_files.IMPORTS).iterdir())
         assert sorted(path.read_bytes() for path in kept) == sorted([data, one.read_bytes()])
         assert all(path.name.endswith("-answers.csv") for path in kept)
 
@@ -481,7 +481,7 @@ class TestIntoARun:
             answer = call("labels", "import", folder, tmp_path / name)
             assert (answer.code, answer.out) == (2, ""), (name, answer.err)
             assert answer.message.startswith("error: ") and "internal" not in answer.err
-        assert not (folder / "answers.jsonl").exists() and not (folder / labels.IMPORTS).exists()
+        assert not (folder / "answers.jsonl").exists() and not (folder / run_files.IMPORTS).exists()
 
     def test_a_large_file_is_refused_before_it_is_hashed(self, folder, tmp_path, monkeypatch):
         large = tmp_path / "large.csv"

@@ -141,14 +141,22 @@ own.then((value) => {
 @pytest.mark.parametrize(
     "text",
     [
-        "export default class {}", "export let value = 1;", "export { one };", 'export * from "./words.js";',
-        'import "./words.js";', 'import all from "./words.js";', 'import * as all from "./words.js";',
-        'import { one } from "https://example.org/one.js";', 'import { one } from "../one.js";',
-        "const lazy = () => import('./words.js');", "const here = import.meta.url;", "const end = '</script>';",
+        "export default class {}",
+        "export let value = 1;",
+        "export { one };",
+        'export * from "./words.js";',
+        'import "./words.js";',
+        'import all from "./words.js";',
+        'import * as all from "./words.js";',
+        'import { one } from "https://example.org/one.js";',
+        'import { one } from "../one.js";',
+        "const lazy = () => import('./words.js');",
+        "const here = import.meta.url;",
+        "const end = '</script>';",
         "const start = '<!--';",
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_cannot_be_put_together_is_refused(write, text):
     write(words="export const one = 1;\n", top=f"const before = 1;\n{text}\n")
     with pytest.raises(ValueError, match="cannot stand in a page's script"):

@@ -129,12 +129,12 @@ class TestAnswers:
     def test_a_repeated_key_changes_nothing(self, desk):
         one, other = ids(desk.next("Ann", 2, []))
         give(desk, "Ann", one, key="key-1")
-        before = (desk.folder / journal_module.FILE).read_bytes()
+        before = (desk.folder / run_files.ANSWERS).read_bytes()
         give(desk, "Ann", one, key="key-1")
         for strange in ((other, "normal"), (one, "pneumonia")):
             with pytest.raises(InputError, match="another answer came under this key"):
                 give(desk, "Ann", *strange, key="key-1")
-        assert (desk.folder / journal_module.FILE).read_bytes() == before
+        assert (desk.folder / run_files.ANSWERS).read_bytes() == before
 
     def test_a_changed_mind_is_a_correction(self, desk):
         (one,) = ids(desk.next("Ann", 1, []))
@@ -152,7 +152,7 @@ class TestAnswers:
             give(desk, "Ann", one, wrong)
         with pytest.raises(InputError, match="is no answer"):
             give(desk, "Ann", one, certainty="quite")
-        assert standing(desk) == [] and not (desk.folder / journal_module.FILE).exists()
+        assert standing(desk) == [] and not (desk.folder / run_files.ANSWERS).exists()
 
     def test_a_scan_nobody_asked_for_is_refused(self, template, desk):
         queue = set(waiting.queue_ids(desk.folder))
@@ -342,7 +342,7 @@ class TestTogether:
         labels.export_queue(desk.folder, Wish(("Ann", "Bob"), ("csv",)))
         desk = sit(template, desk.folder)
         share = {
-            name: {i for i, who in module.shares.holders(desk.folder, 1).items() if name in who}
+            name: {i for i, who in module.assignments.holders(desk.folder, 1).items() if name in who}
             for name in ("Ann", "Bob")
         }
         order = ids(desk.next("Ann", 16, []))
@@ -547,7 +547,7 @@ def test_a_run_without_a_queue_has_no_desk(template, tmp_path):
 
 def test_a_spoilt_journal_is_loud(desk):
     work(desk, "Ann", 1)
-    with (desk.folder / journal_module.FILE).open("ab") as stream:
+    with (desk.folder / run_files.ANSWERS).open("ab") as stream:
         stream.write(b"garbage\n")
     for _ in range(2):
         with pytest.raises(RunDirError, match="is no event"):

@@ -14,6 +14,7 @@ from embeddings import backbones, decode, extract, lungs
 from pipeline.audit import off_lung_features
 from pipeline.contracts import config_file
 from pipeline.contracts.tables import MANIFEST
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 
@@ -201,7 +202,7 @@ def test_a_second_audit_reads_no_file(audit, tmp_path):
     again, ctx = audit(*FILES, where=tmp_path / "gone")
     assert (ctx.engine.looked, ctx.engine.embedded) == (0, 0)
     assert same(first, again)
-    assert sorted(path.name for path in ctx.folder.iterdir()) == [off_lung_features.FILE]
+    assert sorted(path.name for path in ctx.folder.iterdir()) == [run_files.PIXELS]
 
 
 def test_what_is_new_is_looked_at_and_the_rest_kept(audit):
@@ -210,7 +211,7 @@ def test_what_is_new_is_looked_at_and_the_rest_kept(audit):
     assert (ctx.engine.looked, ctx.engine.embedded) == (2, 2)
     whole, other = audit(*FILES, folder="other")
     assert same(grown, whole)
-    assert (ctx.folder / off_lung_features.FILE).read_bytes() == (other.folder / off_lung_features.FILE).read_bytes()
+    assert (ctx.folder / run_files.PIXELS).read_bytes() == (other.folder / run_files.PIXELS).read_bytes()
     part, ctx = audit(FILES[4], FILES[0])
     np.testing.assert_array_equal(part.meta_NM, whole.meta_NM[[4, 0]])
     assert ctx.engine.looked == 0
@@ -230,7 +231,7 @@ def test_facts_made_in_another_way_are_made_again(audit, harm, monkeypatch):
     if harm == "version":
         monkeypatch.setattr(off_lung_features, "_VERSION", 99)
     if harm == "truncated":
-        path = ctx.folder / off_lung_features.FILE
+        path = ctx.folder / run_files.PIXELS
         path.write_bytes(path.read_bytes()[:200])
     again, ctx = audit(*FILES, **overrides)
     assert ctx.engine.looked == 4

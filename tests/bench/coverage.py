@@ -114,7 +114,9 @@ def cells(
 def intervals(sample: Sample, cut: float, rng: np.random.Generator) -> dict[tuple[str, str], list[float] | None]:
     """(metric, rule) to its interval: the project's, the plain percentiles of patients, and of scans."""
     prob_N = expit(sample.score_N)
-    scores = Scores(np.stack([1 - prob_N, prob_N], 1), (sample.score_N >= cut).astype(np.int64), sample.truth_N)
+    scores = Scores(
+        np.stack([1 - prob_N, prob_N], 1), (sample.score_N >= cut).astype(np.int64), sample.truth_N, positive=1
+    )
     value = {k: float(v[0]) for k, v in scores.measure(np.ones((1, len(prob_N)))).items()}
     out: dict[tuple[str, str], list[float] | None] = {}
     units = {"patients": sample.group_of_N, "scans": np.arange(len(prob_N))}
@@ -200,6 +202,7 @@ def paired_error(num_patients: int, num_simulations: int, rng: np.random.Generat
             sample.truth_N,
             ["a", "b"],
             sample.group_of_N.tolist(),
+            positive=1,
             num_bootstrap=NUM_BOOTSTRAP,
             rng=rng,
         )

@@ -21,8 +21,8 @@ from sklearn.metrics import roc_auc_score
 from pipeline.commands import request, run
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import POOL_LABELS
-from pipeline.learn.adapt import Adapter
-from pipeline.learn.network_fits import Fold
+from pipeline.learn.network.adapter import Adapter
+from pipeline.learn.network.fits import Fold
 from pipeline.rounds import learn_round
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime.context import StageContext

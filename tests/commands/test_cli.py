@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 import pipeline.rounds.loop
-from pipeline.commands import status
+from pipeline.commands import request, status
 from pipeline.contracts import config_file, tables
 from tests.support.tiny import FAST, Answer, bomb, call, make_pool, picture
 
@@ -165,7 +165,7 @@ def test_not_one_scan_can_be_read(tmp_path, pool):
     ("row", "words"),
     [
         (lambda i: ("normal", f"p{i}"), ["one class only", "'normal'", "pool.findings"]),
-        (lambda i: (("a", "b")[i % 2], "one"), ["holdout would be empty", "1 groups", "more patients"]),
+        (lambda i: (("normal", "b")[i % 2], "one"), ["holdout would be empty", "1 groups", "more patients"]),
     ],
     ids=["one class", "one patient"],
 )
@@ -441,3 +441,7 @@ def test_help_answers_without_the_heavy_libraries(module):
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert "--help" in answer.stdout
+
+
+def test_a_run_without_a_configuration_has_the_quickstart():
+    assert request.quickstart().is_file()

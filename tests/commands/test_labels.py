@@ -382,7 +382,7 @@ def test_names_of_files_that_cannot_be_written_down(run, tmp_path):
         path = tmp_path / os.fsdecode(name)
         table(path, [reading(ids[n], "normal")], run.folder)
         assert labels.import_labels(run.folder, [path], Who())["num_new"] == 1
-    assert len(list((run.folder / labels.IMPORTS).iterdir())) == 2
+    assert len(list((run.folder / run_files.IMPORTS).iterdir())) == 2
 
 
 def test_who_else_is_needed_is_said(tmp_path):

@@ -157,3 +157,9 @@ def test_our_own_files_have_no_mistakes(path):
 
 def test_the_schema_file_is_up_to_date():
     assert json.loads((CONFIGS / "schema.json").read_text("utf-8")) == config_file.schema()
+
+
+def test_a_number_where_a_text_belongs_is_told_how_to_be_written():
+    message = mistakes(None, {"pool.findings": [0, 1], "pool.positive": True})
+    assert "(got 0)" in message[0] and message[0].endswith('in quotes: "0"')
+    assert any('"true"' in line for line in message)

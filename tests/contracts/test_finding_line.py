@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import reply_of
+from pipeline.contracts.healthy_class import is_negative
 
 quick = settings(max_examples=150, deadline=None, derandomize=True)
 VALUE = st.sampled_from([1.0, 0.0, finding_line.UNKNOWN])
@@ -18,7 +19,7 @@ def plain(text):
 def fit(name):
     """Whether a run accepts the name of a finding (`pipeline/labels/classes.py` refuses the others)."""
     free = not set(name) & set(finding_line.RESERVED) and not name.startswith("?") and name == " ".join(name.split())
-    return free and plain(name) not in finding_line.NONE_NAMES and reply_of(name, ()) is None and bool(plain(name))
+    return free and not is_negative(name) and reply_of(name, ()) is None and bool(plain(name))
 
 
 NAME = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12).filter(fit)

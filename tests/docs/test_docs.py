@@ -46,9 +46,16 @@ TAKES_OPTIONS = ("run", "audit", "embed", "pretrain")
 A_FILE = re.compile(r"(?:\.\./|\w+/)*[\w.-]+\.(?:parquet|jsonl|json|html|npy|safetensors|onnx|csv|md|yaml|log)")
 # Files that the code reads, that lie in the cache, or that are gone when a command has ended.
 NOT_LEFT = {
-    "answers.csv", "manifest.csv", "quickstart.yaml", "phantom-pool.json", "bench-embeddings.npy", "audit_pixels.npy",
-    "failure.json", "head.safetensors", "whole.onnx",
-}  # fmt: skip
+    "answers.csv",
+    "manifest.csv",
+    "quickstart.yaml",
+    "phantom-pool.json",
+    "bench-embeddings.npy",
+    "audit_pixels.npy",
+    "failure.json",
+    "head.safetensors",
+    "whole.onnx",
+}
 
 each_page = pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
 

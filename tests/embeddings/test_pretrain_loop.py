@@ -159,7 +159,7 @@ def test_every_scan_is_seen_at_most_once_an_epoch_and_workers_share_them(tmp_pat
     seen = []
     original = loop.pixel_matrix.take
     monkeypatch.setattr(
-        loop.pixels, "take", lambda rows, found: (seen.extend(found.tolist()), original(rows, found))[1]
+        loop.pixel_matrix, "take", lambda rows, found: (seen.extend(found.tolist()), original(rows, found))[1]
     )
     for rank in range(2):
         assert len(list(loop.Training(job, Worker(rank, 2))._batches(1))) == 2

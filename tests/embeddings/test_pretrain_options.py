@@ -12,7 +12,7 @@ from embeddings.pretrain import loop, masking, methods
 from embeddings.pretrain.task import Worker
 from embeddings.scan_cache import ScanCache
 from pipeline.contracts.config import AugmentConfig, BackboneConfig, NetworkConfig
-from pipeline.learn import network_loop
+from pipeline.learn.network import training_loop
 from pipeline.vectors import pretrain
 from tests.support.tiny_pretraining import NAME, S, options, task
 
@@ -103,7 +103,7 @@ def test_network_weight_decay_shrinks_what_nothing_speaks_for(tmp_path):
     names = [str(i) for i in range(6)]
     cache = ScanCache(tmp_path, "toy")
     cache.write(names, np.zeros((6, 1, 3, 1, 1), np.float16))
-    lesson = network_loop.Lesson(
+    lesson = training_loop.Lesson(
         scans=cache.rows(names),
         row_N=np.arange(6),
         target_NC=np.eye(2)[np.arange(6) % 2],
@@ -114,7 +114,7 @@ def test_network_weight_decay_shrinks_what_nothing_speaks_for(tmp_path):
     norms = []
     for decay in (0.0, 0.2, 0.8):
         config = NetworkConfig(weight_decay=decay, epochs=3, lr=0.1, warmup_share=0.0)
-        arrays, _ = network_loop.learn_network(black_box, lesson, config, 0, use_gpu=False)
+        arrays, _ = training_loop.learn_network(black_box, lesson, config, 0, use_gpu=False)
         norms.append(float(np.linalg.norm(arrays["1.weight"])))
     assert norms[0] > 1.05 * norms[1] > 1.05**2 * norms[2]
 

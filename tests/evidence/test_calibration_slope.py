@@ -55,6 +55,7 @@ def test_what_is_known_is_recovered():
         truth_N,
         ["normal", "a"],
         np.arange(20_000) // 2,
+        positive=1,
         num_bootstrap=30,
         rng=np.random.default_rng(0),
     )[0]
@@ -78,7 +79,13 @@ def test_what_is_known_is_recovered():
 def test_no_slope_where_none_is_finite(prob_N, slope, intercept):
     prob_NC = np.stack([1 - np.array(prob_N), prob_N], 1)
     row = calibration(
-        prob_NC, np.array([0, 0, 1, 1]), ["n", "a"], np.arange(4), num_bootstrap=200, rng=np.random.default_rng(0)
+        prob_NC,
+        np.array([0, 0, 1, 1]),
+        ["n", "a"],
+        np.arange(4),
+        positive=1,
+        num_bootstrap=200,
+        rng=np.random.default_rng(0),
     )[0]
     assert (row["slope"] is not None) == (slope is not None)
     assert (row["intercept"] is not None) == (intercept is not None) and row["intercept_ci95"] is not None
@@ -88,7 +95,13 @@ def test_no_slope_where_none_is_finite(prob_N, slope, intercept):
 def test_one_class_alone_has_no_calibration():
     prob_NC = np.full((4, 3), 1 / 3)
     rows = calibration(
-        prob_NC, np.zeros(4, int), list("abc"), np.arange(4), num_bootstrap=20, rng=np.random.default_rng(0)
+        prob_NC,
+        np.zeros(4, int),
+        list("abc"),
+        np.arange(4),
+        positive=None,
+        num_bootstrap=20,
+        rng=np.random.default_rng(0),
     )
     assert [row["finding"] for row in rows] == ["a", "b", "c"]
     assert all(row[k] is None for row in rows for k in row if k != "finding")

@@ -23,7 +23,16 @@ def draw(num_scans, num_classes=2, seed=0, *, ties=False):
 def points_of(args, num_bootstrap=0, findings=("normal", "a"), seed=0):
     prob_NC, predicted_N, truth_N, group_of_N = args
     rng = np.random.default_rng(seed)
-    rows = operating_points(prob_NC, predicted_N, truth_N, findings, group_of_N, num_bootstrap=num_bootstrap, rng=rng)
+    rows = operating_points(
+        prob_NC,
+        predicted_N,
+        truth_N,
+        findings,
+        group_of_N,
+        positive=1 if len(findings) == 2 else None,
+        num_bootstrap=num_bootstrap,
+        rng=rng,
+    )
     json.dumps(rows, allow_nan=False)
     return rows
 
@@ -186,7 +195,9 @@ def test_net_benefit_by_hand_and_under_weights():
         for r, t in enumerate(THRESHOLDS_R):
             (_, fp), (_, tp) = sk.confusion_matrix(truth_N, prob_NC[:, 1] >= t, sample_weight=weight_N, labels=[0, 1])
             assert got[b, r] == pytest.approx((tp - fp * t / (1 - t)) / weight_N.sum(), abs=1e-9)
-    curve = decision_curve(prob_NC, truth_N, ["n", "a"], group_of_N, num_bootstrap=100, rng=np.random.default_rng(0))
+    curve = decision_curve(
+        prob_NC, truth_N, ["n", "a"], group_of_N, positive=1, num_bootstrap=100, rng=np.random.default_rng(0)
+    )
     assert [c["finding"] for c in curve] == ["a"]
     points = curve[0]["points"]
     assert [p["threshold"] for p in points] == pytest.approx(np.arange(1, 100) / 100)
@@ -207,5 +218,12 @@ def test_net_benefit_at_another_prevalence_is_that_of_a_pool_with_it():
     assert np.isnan(net_benefit(prob_NC[:, 1], np.zeros(400), np.ones((1, 400)), 0.1)).all()
     with pytest.raises(ValueError, match="prevalence"):
         decision_curve(
-            prob_NC, truth_N, ["n", "a"], truth_N, num_bootstrap=0, rng=np.random.default_rng(0), prevalence=1.0
+            prob_NC,
+            truth_N,
+            ["n", "a"],
+            truth_N,
+            positive=1,
+            num_bootstrap=0,
+            rng=np.random.default_rng(0),
+            prevalence=1.0,
         )

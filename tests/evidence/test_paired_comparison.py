@@ -38,7 +38,18 @@ def draw(num_scans=150, num_classes=2, seed=0, blur=0.5, *, ties=False):
 
 def run(probs, truth_N, findings, groups, num_bootstrap=100, seed=0):
     (a, b), rng = probs, np.random.default_rng(seed)
-    got = compare(a, a.argmax(1), b, b.argmax(1), truth_N, findings, groups, num_bootstrap=num_bootstrap, rng=rng)
+    got = compare(
+        a,
+        a.argmax(1),
+        b,
+        b.argmax(1),
+        truth_N,
+        findings,
+        groups,
+        positive=1 if len(findings) == 2 else None,
+        num_bootstrap=num_bootstrap,
+        rng=rng,
+    )
     json.dumps(got, allow_nan=False)
     assert [row["metric"] for row in got["metrics"]] == list(METRICS)
     return got
@@ -50,10 +61,17 @@ def test_both_sides_are_the_published_metrics(num_classes):
     got = run(probs, truth_N, findings, groups)
     for side, prob_NC in zip(("first", "second"), probs, strict=True):
         want = evaluate(
-            prob_NC, prob_NC.argmax(1), truth_N, findings, groups, num_bootstrap=0, rng=np.random.default_rng(0)
+            prob_NC,
+            prob_NC.argmax(1),
+            truth_N,
+            findings,
+            groups,
+            positive=1 if len(findings) == 2 else None,
+            num_bootstrap=0,
+            rng=np.random.default_rng(0),
         )
         for row in got["metrics"]:
-            assert row[side] == pytest.approx(want[row["metric"]], abs=1e-12)
+            assert row[side] == pytest.approx(getattr(want, row["metric"]), abs=1e-12)
             assert row["difference"] == pytest.approx(row["second"] - row["first"])
     p = [row["p_value"] for row in got["metrics"]]
     assert [row["p_holm"] for row in got["metrics"]] == pytest.approx(multipletests(p, method="holm")[1], abs=1e-12)
@@ -77,9 +95,16 @@ def test_replicates_are_paired():
         assert got[name]["p_value"] == pytest.approx(bootstrap.two_sided_p(difference_B, 30), abs=1e-9)
     # Paired: far narrower than two intervals side by side.
     alone = evaluate(
-        probs[0], probs[0].argmax(1), truth_N, findings, groups, num_bootstrap=120, rng=np.random.default_rng(4)
+        probs[0],
+        probs[0].argmax(1),
+        truth_N,
+        findings,
+        groups,
+        positive=1 if len(findings) == 2 else None,
+        num_bootstrap=120,
+        rng=np.random.default_rng(4),
     )
-    assert np.ptp(got["auroc"]["difference_ci95"]) < np.ptp(alone["auroc_ci95"])
+    assert np.ptp(got["auroc"]["difference_ci95"]) < np.ptp(alone.auroc_ci95)
 
 
 def test_a_model_does_not_differ_from_itself_and_does_from_noise():

@@ -16,6 +16,7 @@ from pipeline.contracts.tables import LABELS
 from pipeline.labels import journal as module
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.journal import Journal
+from pipeline.runtime import run_files
 
 FINDINGS = ("normal", "covid")
 WHEN = dt.datetime(2026, 3, 1, 10, 0, 0, 123000, tzinfo=dt.UTC)
@@ -55,11 +56,11 @@ def test_an_empty_run_has_an_empty_journal_and_reading_makes_no_file(tmp_path):
 
 def test_an_answer_of_a_known_key_changes_nothing(tmp_path):
     write(tmp_path, [said("a", key="k1"), said("b", key="k1"), said("c", key="k2")])
-    before = (tmp_path / module.FILE).read_bytes()
+    before = (tmp_path / run_files.ANSWERS).read_bytes()
     journal = Journal.open(tmp_path)
     with journal.writing():
         assert journal.add(journal.batches["1"], [said("z", key="k2")]) == 0
-    assert (tmp_path / module.FILE).read_bytes() == before
+    assert (tmp_path / run_files.ANSWERS).read_bytes() == before
     assert standing(tmp_path) == ["a", "c"]
 
 
@@ -150,13 +151,13 @@ def full_after(num_bytes):
 @pytest.mark.parametrize("num_bytes", [0, 10, 150, 400])
 def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path, monkeypatch, num_bytes):
     write(tmp_path, [said("a")])
-    before = (tmp_path / module.FILE).read_bytes()
+    before = (tmp_path / run_files.ANSWERS).read_bytes()
     journal = Journal.open(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(module, "_write_all", full_after(num_bytes))
         with pytest.raises(OSError, match="No space left"), journal.writing():
             journal.add(journal.begin("import", hashes=["00ff"]), [said("b"), said("c")])
-    assert (tmp_path / module.FILE).read_bytes() == before
+    assert (tmp_path / run_files.ANSWERS).read_bytes() == before
     assert not journal.imported("00ff") and len(journal.batches) == 1
     with journal.writing():
         assert journal.add(journal.begin("import", hashes=["00ff"]), [said("b"), said("c")]) == 2
@@ -165,7 +166,7 @@ def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path, monkeypatch, num_byt
 
 def test_a_last_line_torn_by_a_crash_is_dropped_and_said(tmp_path, caplog):
     write(tmp_path, [said("a")])
-    path = tmp_path / module.FILE
+    path = tmp_path / run_files.ANSWERS
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"event": "answer", "batch": "1", "image_id": "nev')
     assert standing(tmp_path) == ["a"]
@@ -178,7 +179,7 @@ def test_a_last_line_torn_by_a_crash_is_dropped_and_said(tmp_path, caplog):
 def test_a_crash_inside_an_import_takes_all_of_it_or_nothing(tmp_path):
     """Else the file would count as imported, and the answers that were not written would never come in."""
     write(tmp_path, [said("old")])
-    path = tmp_path / module.FILE
+    path = tmp_path / run_files.ANSWERS
     before = path.read_bytes()
     write(tmp_path, [said(f"{i}") for i in range(5)], hashes=["00ff"])
     whole = path.read_bytes()
@@ -208,7 +209,7 @@ def test_garbage_in_the_middle_is_loud_and_loses_nothing(tmp_path, line):
     write(tmp_path, [said("a")])
     write(tmp_path, [said("b")])
     label_table.settle(tmp_path, FINDINGS)
-    table, path = (tmp_path / "labels.parquet").read_bytes(), tmp_path / module.FILE
+    table, path = (tmp_path / "labels.parquet").read_bytes(), tmp_path / run_files.ANSWERS
     lines = path.read_bytes().splitlines(keepends=True)
     spoilt = lines[0] + line + b"\n" + b"".join(lines[1:])
     path.write_bytes(spoilt)
@@ -224,8 +225,8 @@ def test_garbage_in_the_middle_is_loud_and_loses_nothing(tmp_path, line):
 def test_garbage_is_told_with_the_same_line_however_often_it_is_met(tmp_path):
     write(tmp_path, [said("a")])
     journal = Journal.open(tmp_path)
-    num_lines = len((tmp_path / module.FILE).read_bytes().splitlines())
-    with (tmp_path / module.FILE).open("ab") as stream:
+    num_lines = len((tmp_path / run_files.ANSWERS).read_bytes().splitlines())
+    with (tmp_path / run_files.ANSWERS).open("ab") as stream:
         stream.write(json.dumps({"event": "undo", "batch": "9", "time": WHEN.isoformat()}).encode() + b"\ngarbage\n")
     for _ in range(3):
         with pytest.raises(RunDirError, match=f"line {num_lines + 2} is no event"):
@@ -235,7 +236,7 @@ def test_garbage_is_told_with_the_same_line_however_often_it_is_met(tmp_path):
 def test_a_journal_that_lost_lines_is_noticed(tmp_path):
     write(tmp_path, [said("a")])
     journal = write(tmp_path, [said("b")])
-    path = tmp_path / module.FILE
+    path = tmp_path / run_files.ANSWERS
     path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
     with pytest.raises(RunDirError, match="is shorter than it was"):
         journal.refresh()

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 from scipy.special import softmax
 
-from pipeline.learn import network
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.head import Head
-from pipeline.learn.network import Design, Trained
+from pipeline.learn.network import design as network_design
+from pipeline.learn.network.design import Design, Trained
 from tests.support import tiny_backbone
 
 FINDINGS = ("normal", "pneumonia", "covid")
@@ -69,7 +69,7 @@ def test_a_network_is_saved_as_what_takes_scans(tmp_path):
     rng = np.random.default_rng(0)
     head = Head({"weight0": rng.normal(size=(3, 256)).astype(np.float32), "bias0": np.zeros(3, np.float32)})
     design = Design(tiny_backbone.backbone(tmp_path), 4, 32, head)
-    trained = Trained(design, network.take(network.late(design)))
+    trained = Trained(design, network_design.take(network_design.late(design)))
     prevalence_C = np.array([0.7, 0.2, 0.1])
     model = Classifier(trained, FINDINGS, 1.7, prevalence_C, prevalence_C)
     folder = tmp_path / "model"
@@ -83,7 +83,7 @@ def test_a_network_is_saved_as_what_takes_scans(tmp_path):
     session = ort.InferenceSession(str(found.model), providers=["CPUExecutionProvider"])
     logit_NC, prob_NC = session.run(["logit", "probability"], {"scan": scan})
     np.testing.assert_allclose(prob_NC, found.probabilities(logit_NC), atol=1e-5)
-    whole = network.whole(trained)
+    whole = network_design.whole(trained)
     for parameter in whole.parameters():
         parameter.data.zero_()
     whole.load_state_dict(load_file(folder / "model.safetensors"))  # nothing is missing in the file

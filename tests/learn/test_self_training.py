@@ -6,8 +6,8 @@ from pipeline.contracts.config import PseudoConfig
 from pipeline.labels.training_labels import Heard
 from pipeline.learn import head_fits, self_training
 from pipeline.learn.acceptance import Acceptance
-from pipeline.learn.network_fits import NetworkFit
-from pipeline.learn.network_loop import Curves
+from pipeline.learn.network.fits import NetworkFit
+from pipeline.learn.network.training_loop import Curves
 from pipeline.rounds.run_scans import Dataset
 from pipeline.vectors.matrix import Vectors
 from tests.support.synthetic_run import options, synthetic_run

@@ -10,6 +10,7 @@ from sklearn import metrics as sk
 from pipeline.measures import bootstrap
 from pipeline.measures.folds import group_index
 from pipeline.measures.holdout_metrics import evaluate, expected_calibration_error, reliability
+from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.measures.weighted_metrics import Scores
 
 KEYS = [
@@ -34,6 +35,7 @@ KEYS = [
     "num_groups",
     "prevalence",
     "majority_accuracy",
+    "positive",
     "per_class",
 ]
 CLASS_KEYS = {
@@ -66,7 +68,10 @@ def draw(num_scans, num_classes, seed=0, *, ties=False):
 
 def run(prob_NC, predicted_N, truth_N, findings, groups, num_bootstrap=0, seed=0, **more):
     rng = np.random.default_rng(seed)
+    more = {"positive": 1 if len(findings) == 2 else None} | more
     result = evaluate(prob_NC, predicted_N, truth_N, findings, groups, num_bootstrap=num_bootstrap, rng=rng, **more)
+    assert HoldoutMetrics.from_json(json.loads(json.dumps(result.to_json()))) == result
+    result = result.to_json()
     assert list(result) == KEYS
     assert all(set(v) == CLASS_KEYS for v in result["per_class"].values())
     json.dumps(result, allow_nan=False)
@@ -124,7 +129,7 @@ def test_weighted_replicates_agree_with_scikit_learn(num_classes):
     prob_NC, predicted_N, truth_N, _, _ = draw(120, num_classes, ties=True)
     weight_BN = np.random.default_rng(1).integers(0, 4, (5, 120)).astype(float)
     weight_BN[4] = np.random.default_rng(2).random(120)
-    got = Scores(prob_NC, predicted_N, truth_N).measure(weight_BN)
+    got = Scores(prob_NC, predicted_N, truth_N, positive=None).measure(weight_BN)
     for b, w in enumerate(weight_BN):
         for c in range(num_classes):
             y, score, called = truth_N == c, prob_NC[:, c], predicted_N == c
@@ -179,7 +184,7 @@ def test_intervals_do_not_depend_on_chunks_or_row_order(monkeypatch):
 def test_bootstrap_matches_drawing_patients_row_by_row():
     """The slow way: copy the rows of the drawn patients and ask scikit-learn."""
     prob_NC, predicted_N, truth_N, findings, groups = draw(80, 2, seed=3)
-    scores, group_of_N = Scores(prob_NC, predicted_N, truth_N), group_index(groups)
+    scores, group_of_N = Scores(prob_NC, predicted_N, truth_N, positive=1), group_index(groups)
     quick = bootstrap.replicates(scores.measure, group_of_N, 300, np.random.default_rng(9))["auroc"]
     names, rng, slow = sorted(set(groups)), np.random.default_rng(9), []
     for counts_K in rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=300):
@@ -287,6 +292,7 @@ def test_reliability_bins_hold_equal_mass():
         ({"groups_N": ["p"]}, "4 scans but 1 groups"),
         ({"groups_N": ["p", None, "q", "r"]}, "patient group"),
         ({"confidence": 1.0}, "confidence 1.0"),
+        ({"positive": 2}, "must be 0..1, not 2"),
         ({"num_bootstrap": -1}, "-1 replicates"),
     ],
 )
@@ -297,6 +303,7 @@ def test_bad_input_is_named(change, message):
         "truth_N": [0, 1, 0, 1],
         "findings": ["a", "b"],
         "groups_N": list("pqrs"),
+        "positive": 1,
         "num_bootstrap": 2,
     }
     with pytest.raises(ValueError, match=message):
@@ -305,4 +312,4 @@ def test_bad_input_is_named(change, message):
 
 def test_no_scans_are_refused():
     with pytest.raises(ValueError, match="no scans"):
-        evaluate(np.empty((0, 2)), [], [], ["a", "b"], [], num_bootstrap=0, rng=np.random.default_rng(0))
+        evaluate(np.empty((0, 2)), [], [], ["a", "b"], [], positive=1, num_bootstrap=0, rng=np.random.default_rng(0))

@@ -7,6 +7,7 @@ from unittest import mock
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
 
 from pipeline import stages
 from pipeline.labels import label_table
@@ -24,12 +25,13 @@ def experts(folder):
     return [(row["image_id"], row["finding"], row["annotator"], row["round"], row["reply"]) for row in rows]
 
 
-def moved(run, folder):
-    """The run at another path, and nowhere else."""
-    shutil.copytree(run, folder.with_name("left"), symlinks=True)
-    shutil.copytree(folder.with_name("left"), folder, symlinks=True)
-    shutil.rmtree(folder.with_name("left"))
-    return folder
+@pytest.fixture
+def elsewhere(run, tmp_path):
+    """The finished run at another path; nothing lies where it was made."""
+    shutil.copytree(run, tmp_path / "elsewhere" / "run", symlinks=True)
+    aside = run.rename(run.with_name("aside"))
+    yield tmp_path / "elsewhere" / "run"
+    aside.rename(run)
 
 
 def as_0_1_left_it(run):
@@ -50,8 +52,8 @@ def without_times(rows):
     ]
 
 
-def test_a_moved_run_of_findings_goes_on(run, pool, tmp_path):
-    here = moved(run, tmp_path / "elsewhere" / "run")
+def test_a_moved_run_of_findings_goes_on(elsewhere, pool, tmp_path):
+    here, other = elsewhere, shutil.copytree(elsewhere, tmp_path / "other")
     labels, queues = experts(here), [(here / name).read_bytes() for name in OF_ROUND_2]
     part = here / "findings" / "mass"
     for command in (
@@ -59,13 +61,13 @@ def test_a_moved_run_of_findings_goes_on(run, pool, tmp_path):
         ["report", part],
         ["evaluate", here],
         ["evaluate", part],
-        ["evaluate", part, "--against", run / "findings" / "mass"],
+        ["evaluate", part, "--against", other / "findings" / "mass"],
         ["run", "--out", here, "--resume", "--rounds", 3, *SEVERAL, "--pool", pool, "--oracle", "--budget", 16],
     ):
         done = call(*command)
         assert done.code == 0, done.err
     assert "round 2, mass: finished before, kept" in done.err
-    assert rows_of(here)[:2] == rows_of(run) and len(rows_of(here)) == 3
+    assert rows_of(here)[:2] == rows_of(other) and len(rows_of(here)) == 3
     assert experts(here)[: len(labels)] == labels
     assert [(here / name).read_bytes() for name in OF_ROUND_2] == queues
 
@@ -75,7 +77,7 @@ def test_a_moved_run_of_classes_goes_on(tmp_path):
     go = ["run", "--pool", tmp_path / "pool", *FAST, "--oracle", "--budget", 12]
     assert call(*go, "--rounds", 1, "--out", tmp_path / "run").code == 0
     rows = rows_of(tmp_path / "run")
-    here = moved(tmp_path / "run", tmp_path / "elsewhere" / "run")
+    here = shutil.copytree(tmp_path / "run", tmp_path / "elsewhere" / "run")
     shutil.rmtree(tmp_path / "run")
     for command in (["report", here], ["evaluate", here], [*go, "--rounds", 2, "--out", here, "--resume"]):
         done = call(*command)
@@ -84,17 +86,14 @@ def test_a_moved_run_of_classes_goes_on(tmp_path):
     assert rows_of(here)[:1] == rows and len(rows_of(here)) == 2
 
 
-def test_a_run_of_0_1_is_reported_and_evaluated_as_it_is(run, tmp_path):
-    here = as_0_1_left_it(moved(run, tmp_path / "elsewhere" / "run"))
-    for command in (["report", here], ["report", here / "findings" / "mass"], ["evaluate", here]):
+def test_a_run_of_0_1_goes_on_with_its_queues_and_labels(elsewhere):
+    """Every stage repeats, because the version is another one; what people have seen and said stays."""
+    here = as_0_1_left_it(elsewhere)
+    labels, queues = experts(here), [(here / name).read_bytes() for name in OF_ROUND_2]
+    rows, predictions = rows_of(here), pq.read_table(here / "predictions.parquet")
+    for command in (["report", here], ["evaluate", here / "findings" / "mass"]):  # as it is
         done = call(*command)
         assert done.code == 0, done.err
-
-
-def test_a_run_of_0_1_goes_on_with_its_queues_and_labels(run, pool, tmp_path):
-    """Every stage repeats, because the version is another one; what people have seen and said stays."""
-    here = as_0_1_left_it(moved(run, tmp_path / "elsewhere" / "run"))
-    labels, queues = experts(here), [(here / name).read_bytes() for name in OF_ROUND_2]
     (here / "rounds" / "02" / "metrics.json").unlink()  # half-way through its rounds
     with mock.patch.object(stages, "__version__", "0.2.0"):
         done = call("run", "--out", here, "--resume")
@@ -103,8 +102,8 @@ def test_a_run_of_0_1_goes_on_with_its_queues_and_labels(run, pool, tmp_path):
     assert not [path for path in here.rglob("*") if path.is_symlink()]
     assert experts(here) == labels
     assert [(here / name).read_bytes() for name in OF_ROUND_2] == queues
-    assert without_times(rows_of(here)) == without_times(rows_of(run))
-    assert pq.read_table(here / "predictions.parquet").equals(pq.read_table(run / "predictions.parquet"))
+    assert without_times(rows_of(here)) == without_times(rows)
+    assert pq.read_table(here / "predictions.parquet").equals(predictions)
 
 
 def test_what_people_said_in_0_1_stays(pool, tmp_path):
@@ -125,7 +124,8 @@ def test_what_people_said_in_0_1_stays(pool, tmp_path):
     assert call(*go, "--out", begun, "--resume").code == 3
     second, asked = answered(tmp_path, begun, lambda i: truth(i) if i in list(path_of)[:30] else "")
     assert call("labels", "import", begun, second, "--annotator", "Lee").code == 0
-    here = as_0_1_left_it(moved(begun, tmp_path / "elsewhere" / "run"))
+    here = as_0_1_left_it(shutil.copytree(begun, tmp_path / "elsewhere" / "run"))
+    shutil.rmtree(begun)
     labels, journal = experts(here), (here / "answers.jsonl").read_bytes()
     queue = json.loads((here / "rounds" / "02" / "queue.json").read_text())
     with mock.patch.object(stages, "__version__", "0.2.0"):

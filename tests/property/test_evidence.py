@@ -30,6 +30,7 @@ def test_full_is_always_json_and_every_interval_holds_its_value(num_classes, num
         [f"f{c}" for c in range(num_classes)],
         [f"p{i}" for i in rng.integers(0, num_groups, num_scans)],
         {"by": rng.choice(["x", "y"], num_scans).tolist()},
+        positive=1 if num_classes == 2 else None,
         prevalences=(0.05,),
         num_bootstrap=20,
         rng=rng,

@@ -11,7 +11,8 @@ from pipeline.annotate.import_files import Who
 from pipeline.commands import labels
 from pipeline.contracts.answers import REMARKS
 from pipeline.labels import label_table
-from pipeline.labels.journal import FILE, Journal
+from pipeline.labels.journal import Journal
+from pipeline.runtime import run_files
 from tests.support import waiting_run as waiting
 from tests.support.waiting_run import FINDINGS, ROUTES, WHEN, reading, send
 
@@ -34,7 +35,7 @@ def place(template, tmp_path_factory):
         folder = base / name
         if not folder.exists():
             shutil.copytree(template, folder)
-        for path in (FILE, "labels.parquet"):
+        for path in (run_files.ANSWERS, "labels.parquet"):
             (folder / path).unlink(missing_ok=True)
         return folder
 

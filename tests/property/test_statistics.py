@@ -37,7 +37,9 @@ def test_evaluate_is_always_json_and_every_value_a_share(num_classes, num_scans,
     truth_N, predicted_N = rng.integers(0, num_classes, (2, num_scans))
     groups = [f"p{i}" for i in rng.integers(0, 6, num_scans)]
     names = [f"f{c}" for c in range(num_classes)]
-    got = evaluate(prob_NC, predicted_N, truth_N, names, groups, num_bootstrap=30, rng=rng)
+    got = evaluate(
+        prob_NC, predicted_N, truth_N, names, groups, positive=1 if len(names) == 2 else None, num_bootstrap=30, rng=rng
+    ).to_json()
     json.dumps(got, allow_nan=False)
     assert np.array(got["confusion"]).sum() == num_scans
     for name in (

@@ -5,9 +5,10 @@ import pytest
 
 from pipeline.contracts.config import TrainConfig
 from pipeline.contracts.errors import InputError
-from pipeline.learn import network_fits, ray_train
+from pipeline.learn import ray_train
 from pipeline.learn.head import Problem, train_loop
-from tests.learn.test_adapt import job_in
+from pipeline.learn.network import fits
+from tests.learn.network.test_adapter import job_in
 
 
 @pytest.mark.ray
@@ -31,10 +32,10 @@ def test_two_workers_of_ray_train_give_the_head_of_one(ray_session, tmp_path):
 
 
 def networks_agree(one, other):
-    for name, array in network_fits.read(one)[0].arrays.items():
-        np.testing.assert_allclose(array, network_fits.read(other)[0].arrays[name], atol=2e-4, err_msg=name)
-    np.testing.assert_allclose(network_fits.read(one)[1], network_fits.read(other)[1], atol=2e-3)
-    np.testing.assert_allclose(network_fits.read(one)[2].loss, network_fits.read(other)[2].loss, rtol=1e-3)
+    for name, array in fits.read(one)[0].arrays.items():
+        np.testing.assert_allclose(array, fits.read(other)[0].arrays[name], atol=2e-4, err_msg=name)
+    np.testing.assert_allclose(fits.read(one)[1], fits.read(other)[1], atol=2e-3)
+    np.testing.assert_allclose(fits.read(one)[2].loss, fits.read(other)[2].loss, rtol=1e-3)
 
 
 @pytest.mark.ray
@@ -42,9 +43,9 @@ def networks_agree(one, other):
 def test_two_workers_of_ray_train_give_the_network_of_one(ray_session, tmp_path):
     alone = job_in(tmp_path)
     together = replace(alone, folder=tmp_path / "together")
-    network_fits.fit(alone)
+    fits.fit(alone)
     ray_train.fit_network(together, 2)
-    assert network_fits.finished(together)
+    assert fits.finished(together)
     networks_agree(together, alone)
     assert not list((together.folder / "ray_train").iterdir())  # checkpoints are for the killed
 
@@ -61,9 +62,10 @@ def test_a_killed_worker_of_ray_train_goes_on_from_the_last_epoch(ray_session, t
         import os
         from pathlib import Path
 
-        from pipeline.learn import network_loop, ray_train
+        from pipeline.learn import ray_train
+        from pipeline.learn.network import training_loop
 
-        order = network_loop._Run._order
+        order = training_loop._Run._order
 
         def killed_in_the_third(self, rng):
             epoch = len(self.loss) + 1
@@ -74,16 +76,16 @@ def test_a_killed_worker_of_ray_train_goes_on_from_the_last_epoch(ray_session, t
                 os._exit(1)
             return order(self, rng)
 
-        network_loop._Run._order = killed_in_the_third
+        training_loop._Run._order = killed_in_the_third
         ray_train.network_loop(settings)
 
     monkeypatch.setattr(ray_train, "network_loop", loop)
     ray_train.fit_network(killed, 2)
     # Not from the beginning, but from the last epoch that was kept: the second where Ray Train had no time to keep it.
     assert (tmp_path / "epochs-1").read_text() in ("1 2 3 3 4 ", "1 2 3 2 3 4 ")
-    for name, array in network_fits.read(killed)[0].arrays.items():
-        np.testing.assert_array_equal(array, network_fits.read(undisturbed)[0].arrays[name], err_msg=name)
-    assert network_fits.read(killed)[2] == network_fits.read(undisturbed)[2]
+    for name, array in fits.read(killed)[0].arrays.items():
+        np.testing.assert_array_equal(array, fits.read(undisturbed)[0].arrays[name], err_msg=name)
+    assert fits.read(killed)[2] == fits.read(undisturbed)[2]
 
 
 @pytest.mark.ray
@@ -95,12 +97,13 @@ def test_a_loss_that_is_not_finite_is_the_users_error_also_on_workers(ray_sessio
     def loop(settings):
         from pathlib import Path
 
-        from pipeline.learn import network_loop, ray_train
+        from pipeline.learn import ray_train
+        from pipeline.learn.network import training_loop
 
         with Path(attempts).open("a") as stream:
             stream.write("x")
-        step = network_loop._Run._step
-        network_loop._Run._step = lambda self, batch, rng: step(self, batch, rng) * float("nan")
+        step = training_loop._Run._step
+        training_loop._Run._step = lambda self, batch, rng: step(self, batch, rng) * float("nan")
         ray_train.network_loop(settings)
 
     monkeypatch.setattr(ray_train, "network_loop", loop)
@@ -113,16 +116,16 @@ def test_a_loss_that_is_not_finite_is_the_users_error_also_on_workers(ray_sessio
 def test_a_killed_task_goes_on_from_the_last_epoch(ray_session, tmp_path):
     undisturbed = job_in(tmp_path)
     killed = replace(undisturbed, folder=tmp_path / "killed")
-    network_fits.fit(undisturbed)
+    fits.fit(undisturbed)
     notes = str(tmp_path / "saved")
 
     def dies_after_two_epochs(job):
         import os
         from pathlib import Path
 
-        from pipeline.learn import network_fits
+        from pipeline.learn.network import fits
 
-        save = network_fits._save_state
+        save = fits._save_state
 
         def save_and_die(path, state):
             save(path, state)
@@ -131,14 +134,14 @@ def test_a_killed_task_goes_on_from_the_last_epoch(ray_session, tmp_path):
             if Path(notes).read_text() == "1 2 ":
                 os._exit(1)
 
-        network_fits._save_state = save_and_die
+        fits._save_state = save_and_die
         try:
-            network_fits.fit(job)
+            fits.fit(job)
         finally:
-            network_fits._save_state = save
+            fits._save_state = save
 
     list(ray_session.map_shards(dies_after_two_epochs, [killed]))
     assert (tmp_path / "saved").read_text() == "1 2 3 4 "
-    for name, array in network_fits.read(killed)[0].arrays.items():
+    for name, array in fits.read(killed)[0].arrays.items():
         # not to the bit: a task has one thread, this process may have more
-        np.testing.assert_allclose(array, network_fits.read(undisturbed)[0].arrays[name], atol=2e-4, err_msg=name)
+        np.testing.assert_allclose(array, fits.read(undisturbed)[0].arrays[name], atol=2e-4, err_msg=name)

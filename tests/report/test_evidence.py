@@ -169,7 +169,7 @@ def test_the_diagram_counts_what_the_tables_hold(folder):
     assert count["files found"] == 200
     assert count["readable scans"] + count["set aside"] == 200
     assert count["training pool"] + count["sealed holdout"] == count["readable scans"]
-    assert count["holdout scored"] == run.scores["num_scans"]
+    assert count["holdout scored"] == run.scores.num_scans
     assert count["mistakes"] == len(run.mistakes)
     assert count["external test"] == 85
 
@@ -242,7 +242,7 @@ def test_a_filled_item_states_the_runs_numbers(folder):
     claim, tripod, probast = checklists.fill(gather(folder))
     answers = {a.number: a for c in (claim,) for _, rows in c.sections for a in rows}
     scores = gather(folder).scores
-    assert f"AUROC {scores['auroc']:.3f} (" in answers["37"].fact.text and answers["37"].status == "filled"
+    assert f"AUROC {scores.auroc:.3f} (" in answers["37"].fact.text and answers["37"].status == "filled"
     assert "other-hospital: AUROC 0.701 (0.620–0.780)" in answers["33"].fact.text
     assert answers["44"].status == "author" and answers["44"].fact is None
     assert answers["16"].fact.text == "No expert took part: labels were looked up in the pool."

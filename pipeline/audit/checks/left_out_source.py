@@ -139,10 +139,11 @@ def _auroc(
         code_S,
         findings,
         list(subject.group_N[rows]),
+        positive=1 if len(findings) == 2 else None,  # of two classes either has the same AUROC
         num_bootstrap=subject.config.audit.num_bootstrap,
         rng=subject.rng("external/interval"),
     )
-    return found["auroc"], found["auroc_ci95"]
+    return found.auroc, found.auroc_ci95
 
 
 def _why_not(subject: Subject, found: list[LeftOut]) -> str:

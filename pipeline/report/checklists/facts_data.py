@@ -108,7 +108,7 @@ def test_missing(run: RunData) -> Fact | None:
     scores, sealed = run.scores, run.flow.get("holdout")
     if not scores or sealed is None:
         return None
-    without = sealed - (scores.get("num_scans") or 0)
+    without = sealed - scores.num_scans
     text = f"{plural(without, 'holdout scan')} of {count(sealed)} had no usable answer and {_was(without)} not scored."
     return Fact(text, (see("flow", "data flow"),))
 

@@ -71,7 +71,7 @@ def internal_test(run: RunData) -> Fact | None:
     """The sealed holdout."""
     if not run.scores:
         return None
-    size = f"{plural(run.scores.get('num_scans'), 'scan')} in {plural(run.scores.get('num_groups'), 'group')}"
+    size = f"{plural(run.scores.num_scans, 'scan')} in {plural(run.scores.num_groups, 'group')}"
     return Fact(f"A sealed holdout of {size}; no score is on training scans.", (see("findings", "by finding"),))
 
 
@@ -100,20 +100,21 @@ def performance(run: RunData) -> Fact | None:
     if not scores:
         return None
     shares = [
-        f"{key.replace('_', ' ')} {percent(scores.get(key))} ({interval(scores.get(f'{key}_ci95'), as_percent=True)})"
-        for key in ("accuracy", "balanced_accuracy")
+        f"accuracy {percent(scores.accuracy)} ({interval(scores.accuracy_ci95, as_percent=True)})",
+        f"balanced accuracy {percent(scores.balanced_accuracy)} "
+        f"({interval(scores.balanced_accuracy_ci95, as_percent=True)})",
     ]
     slices = (run.evaluation or {}).get("slices") or []
     more = f" {plural(len(slices), 'sub-population')} in the table." if slices else ""
-    text = f"AUROC {_auroc(scores)}; {'; '.join(shares)}.{more}"
+    text = f"AUROC {decimal(scores.auroc)} ({interval(scores.auroc_ci95)}); {'; '.join(shares)}.{more}"
     return Fact(text, (see("findings", "by finding"), see("evaluation", "in detail")))
 
 
 def accuracy(run: RunData) -> Fact | None:
     """Sensitivity and specificity of each finding."""
-    rows = (run.scores or {}).get("per_class") or {}
+    rows = run.scores.per_class if run.scores else {}
     said = [
-        f"{finding}: sensitivity {percent(row.get('sensitivity'))}, specificity {percent(row.get('specificity'))}"
+        f"{finding}: sensitivity {percent(row.sensitivity)}, specificity {percent(row.specificity)}"
         for finding, row in rows.items()
         if run.positive in (None, finding)
     ]
@@ -139,9 +140,9 @@ def test_size(run: RunData) -> Fact | None:
     scores = run.scores
     if not scores:
         return None
-    rows = scores.get("per_class") or {}
-    positives = words(f"{count(row.get('num_positive'))} {finding}" for finding, row in rows.items())
-    text = f"{plural(scores.get('num_scans'), 'scan')} in {plural(scores.get('num_groups'), 'group')}: {positives}."
+    rows = scores.per_class
+    positives = words(f"{count(row.num_positive)} {finding}" for finding, row in rows.items())
+    text = f"{plural(scores.num_scans, 'scan')} in {plural(scores.num_groups, 'group')}: {positives}."
     return Fact(f"{text} {said_by(run, 'too-few-cases')}".strip(), see_check(run, "too-few-cases"))
 
 
@@ -149,7 +150,7 @@ def study_size(run: RunData) -> Fact | None:
     """Labels and scans to learn from, scans to test on."""
     if not run.last:
         return None
-    tested = f"; {plural(run.scores.get('num_scans'), 'scan')} to test on" if run.scores else ""
+    tested = f"; {plural(run.scores.num_scans, 'scan')} to test on" if run.scores else ""
     text = f"{plural(run.last.get('num_expert'), 'expert label')} to learn from{tested}."
     links = see_check(run, "too-few-cases") or (see("learning", "learning curve"),)
     return Fact(f"{text} {said_by(run, 'too-few-cases')}".strip(), links)

@@ -22,13 +22,15 @@ from pipeline.contracts import config_file
 from pipeline.contracts.config import AugmentConfig, NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, SPLIT_TABLE
-from pipeline.learn import adapt, network, network_fits, network_student, rollback
+from pipeline.learn import rollback
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.head import Head, Worker
 from pipeline.learn.lesson import Lesson, StoppingSet, pool_lesson
 from pipeline.learn.material import Material
-from pipeline.learn.network import Design
-from pipeline.learn.network_fits import Contents, Job
+from pipeline.learn.network import adapter, fits, student
+from pipeline.learn.network import design as network_design
+from pipeline.learn.network.design import Design
+from pipeline.learn.network.fits import Contents, Job
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.rounds import learn_round, loop
 from pipeline.runtime.context import StageContext
@@ -80,7 +82,7 @@ def situations(draw):
 def test_a_fold_never_sees_what_it_is_judged_on_nor_what_the_gate_keeps_out(situation):
     material, learn_E, stop_E, prob_TC, admitted_T, options = situation
     num_classes = prob_TC.shape[1]
-    lesson = network_student.network_lesson(material, options, learn_E, stop_E, prob_TC, admitted_T, 0)
+    lesson = student.network_lesson(material, options, learn_E, stop_E, prob_TC, admitted_T, 0)
     stops_E = np.zeros_like(learn_E) if stop_E is None else stop_E
     learned, pool = ids_of(lesson.scans), ids_of(material.pool_T)
     held_out, stopping = (set(ids_of(material.expert_E.keep(mask_E))) for mask_E in (~learn_E, stops_E))
@@ -120,7 +122,7 @@ def test_student_and_network_learn_from_the_same_scans(situation):
     """Where both take the open scans in, or both leave them out: whatever one of them may not see, neither sees."""
     material, learn_E, stop_E, prob_TC, admitted_T, options = situation
     whole_pool = options.pseudo.gate == "estimated" and options.pseudo.propagate > 0
-    of_network = network_student.network_lesson(material, options, learn_E, stop_E, prob_TC, admitted_T, 0)
+    of_network = student.network_lesson(material, options, learn_E, stop_E, prob_TC, admitted_T, 0)
     of_student = pool_lesson(
         material,
         learn_E,
@@ -139,7 +141,7 @@ def test_student_and_network_learn_from_the_same_scans(situation):
 @pytest.mark.parametrize(("num_scans", "epochs", "expected"), [(320, 1, 4), (5120, 1, 1), (5120, 3, 3), (10, 1, 40)])
 def test_a_small_pool_is_passed_over_more_often(num_scans, epochs, expected):
     options = NetworkConfig(batch_size=32, min_steps=40, epochs=epochs)
-    assert adapt.long_enough(options, num_scans) == options.model_copy(update={"epochs": expected})
+    assert adapter.long_enough(options, num_scans) == options.model_copy(update={"epochs": expected})
 
 
 # --- one fit ----------------------------------------------------------------------------------------------------------
@@ -201,10 +203,10 @@ def assert_same(one, other):
 @pytest.mark.parametrize("num_early", [0, 4])
 def test_a_fit_leaves_the_network_its_held_out_logits_and_its_curves(num_early, tmp_path):
     mine = job_in(tmp_path, num_early)
-    assert not network_fits.finished(mine)
-    network_fits.fit(mine)
-    assert network_fits.finished(mine)
-    trained, logit_HC, curves = network_fits.read(mine)
+    assert not fits.finished(mine)
+    fits.fit(mine)
+    assert fits.finished(mine)
+    trained, logit_HC, curves = fits.read(mine)
     assert sorted(path.name for path in mine.folder.iterdir()) == ["fold-0.json", "fold-0.safetensors"]
     assert len(curves.loss) == len(curves.val) == 4 and logit_HC.shape == (4, 2)
     scans = [
@@ -212,20 +214,20 @@ def test_a_fit_leaves_the_network_its_held_out_logits_and_its_curves(num_early, 
         for i in range(8, 12)
     ]
     with torch.inference_mode():
-        expected_HC = network.whole(trained)(torch.from_numpy(np.stack(scans))).numpy()
+        expected_HC = network_design.whole(trained)(torch.from_numpy(np.stack(scans))).numpy()
     np.testing.assert_allclose(logit_HC, expected_HC, atol=0.01)  # the cache holds half precision or 8 bits
 
 
 def test_nothing_is_held_out_from_the_network_of_everything(job, tmp_path):
     whole = replace(job, folder=tmp_path, name="all", held_out=Contents(pa.array([], pa.string())))
-    network_fits.fit(whole)
-    assert network_fits.read(whole)[1].shape == (0, 2)
+    fits.fit(whole)
+    assert fits.read(whole)[1].shape == (0, 2)
 
 
 def test_a_fit_that_was_killed_goes_on_from_its_last_epoch(job, tmp_path, monkeypatch):
     undisturbed, killed = fresh(job, tmp_path / "one"), fresh(job, tmp_path / "other")
-    network_fits.fit(undisturbed)
-    save, saved = network_fits._save_state, []
+    fits.fit(undisturbed)
+    save, saved = fits._save_state, []
 
     def dies_after_two_epochs(path, state):
         save(path, state)
@@ -233,24 +235,24 @@ def test_a_fit_that_was_killed_goes_on_from_its_last_epoch(job, tmp_path, monkey
         if saved == [1, 2]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(network_fits, "_save_state", dies_after_two_epochs)
+    monkeypatch.setattr(fits, "_save_state", dies_after_two_epochs)
     with pytest.raises(KeyboardInterrupt):
-        network_fits.fit(killed)
-    assert [path.name for path in killed.folder.iterdir()] == ["fold-0.pt"] and not network_fits.finished(killed)
-    network_fits.fit(killed)
+        fits.fit(killed)
+    assert [path.name for path in killed.folder.iterdir()] == ["fold-0.pt"] and not fits.finished(killed)
+    fits.fit(killed)
     assert saved == [1, 2, 3, 4]
-    assert_same(network_fits.read(killed), network_fits.read(undisturbed))
+    assert_same(fits.read(killed), fits.read(undisturbed))
 
 
 def test_a_state_of_another_fit_is_not_gone_on_from(job, tmp_path, monkeypatch):
-    monkeypatch.setattr(network_fits, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(fits, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        network_fits.fit(fresh(job, tmp_path))
+        fits.fit(fresh(job, tmp_path))
     states = []
-    monkeypatch.setattr(network_fits, "learn", lambda job, worker: states.append(worker.state) or (None, None))
+    monkeypatch.setattr(fits, "learn", lambda job, worker: states.append(worker.state) or (None, None))
     for other in (replace(job, folder=tmp_path), replace(job, folder=tmp_path, seed=4)):
         with pytest.raises(KeyboardInterrupt):
-            network_fits.fit(other)
+            fits.fit(other)
     assert states[0] is not None and states[1] is None
 
 
@@ -276,24 +278,24 @@ def test_whatever_decides_the_outcome_is_in_the_fingerprint(job, tmp_path):
         replace(job, sure_C=job.sure_C / 2),
         replace(job, held_out=Contents(job.held_out.sha256[:2])),
     ]
-    assert len({network_fits.fingerprint(variant) for variant in variants}) == len(variants)
+    assert len({fits.fingerprint(variant) for variant in variants}) == len(variants)
     same = replace(job, folder=tmp_path, num_threads=4)
-    assert network_fits.fingerprint(same) == network_fits.fingerprint(job)
+    assert fits.fingerprint(same) == fits.fingerprint(job)
 
 
 def test_a_loss_that_is_not_finite_says_what_to_do_and_keeps_the_last_good_epoch(job, tmp_path, monkeypatch):
-    mine, late = fresh(job, tmp_path), network.late
+    mine, late = fresh(job, tmp_path), network_design.late
 
     def breaks(design):
         module, calls = late(design), []
         module.register_forward_hook(lambda *args: calls.append(1) or (args[2] * np.nan if len(calls) > 5 else None))
         return module
 
-    monkeypatch.setattr(network, "late", breaks)
+    monkeypatch.setattr(network_design, "late", breaks)
     with pytest.raises(
         InputError, match=r"network\.lr: the network cannot be trained: the loss is nan in epoch 3"
     ) as e:
-        network_fits.fit(
+        fits.fit(
             replace(mine, lesson=replace(mine.lesson, stop=None), config=mine.config.model_copy(update={"mixup": 0.0}))
         )
     assert str(tmp_path) in str(e.value) and e.value.exit_code == 2
@@ -303,7 +305,7 @@ def test_a_loss_that_is_not_finite_says_what_to_do_and_keeps_the_last_good_epoch
 
 def test_a_cache_that_was_emptied_is_an_error_that_counts(job, tmp_path):
     with pytest.raises(KeyError, match="6 of 6 scans are not in the cache"):
-        network_fits.learn(replace(job, root=tmp_path), Worker())
+        fits.learn(replace(job, root=tmp_path), Worker())
 
 
 # --- before hours of work ---------------------------------------------------------------------------------------------
@@ -318,17 +320,17 @@ def context(tmp_path, **changed):
 @pytest.mark.parametrize("way", ["partial", "full"])
 def test_a_backbone_that_is_no_chain_is_refused_without_its_weights(way, tmp_path):
     with pytest.raises(InputError, match="cannot be cut into stages"):
-        adapt.check(context(tmp_path, train__adapt=way, backbone__name="timm:vit_tiny_patch16_224"))
-    adapt.check(context(tmp_path, train__adapt="head", backbone__name="timm:vit_tiny_patch16_224"))
+        adapter.check(context(tmp_path, train__adapt=way, backbone__name="timm:vit_tiny_patch16_224"))
+    adapter.check(context(tmp_path, train__adapt="head", backbone__name="timm:vit_tiny_patch16_224"))
 
 
 def test_more_last_stages_than_the_network_has_are_refused(tmp_path):
     given = {"backbone__name": tiny_backbone.NAME, "network__last_stages": 7}
     with pytest.raises(InputError, match="timm:test_efficientnet has 7 stages, so at most 6") as caught:
-        adapt.check(context(tmp_path, train__adapt="partial", **given))
+        adapter.check(context(tmp_path, train__adapt="partial", **given))
     assert caught.value.where == "network.last_stages"
-    adapt.check(context(tmp_path, train__adapt="full", **given))
-    adapt.check(context(tmp_path, train__adapt="partial", **given | {"network__last_stages": 6}))
+    adapter.check(context(tmp_path, train__adapt="full", **given))
+    adapter.check(context(tmp_path, train__adapt="partial", **given | {"network__last_stages": 6}))
 
 
 # --- in a round -------------------------------------------------------------------------------------------------------
@@ -465,7 +467,7 @@ def test_a_round_after_which_nothing_is_left_to_ask_is_the_last(copy_of):
 def test_finished_fits_are_kept_when_the_driver_dies_between_two(copy_of, monkeypatch):
     undisturbed, killed = copy_of("one"), copy_of("other")
     loop.run(undisturbed)
-    fit, done = network_fits.fit, []
+    fit, done = fits.fit, []
 
     def dies_at_the_third(job):
         if len(done) == 2 and "dead" not in done:
@@ -474,7 +476,7 @@ def test_finished_fits_are_kept_when_the_driver_dies_between_two(copy_of, monkey
         fit(job)
         done.append(job.name)
 
-    monkeypatch.setattr(adapt, "fit", dies_at_the_third)
+    monkeypatch.setattr(adapter, "fit", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         loop.run(killed)
     assert done == ["fold-0", "fold-1", "dead"]
@@ -484,7 +486,7 @@ def test_finished_fits_are_kept_when_the_driver_dies_between_two(copy_of, monkey
 
 
 def test_activations_are_computed_once_for_all_rounds_and_runs(copy_of, monkeypatch):
-    monkeypatch.setattr(adapt.activations, "fill_shard", lambda shard: pytest.fail("computed again"))
+    monkeypatch.setattr(adapter.activations, "fill_shard", lambda shard: pytest.fail("computed again"))
     with pytest.raises(pytest.fail.Exception, match="computed again"):  # of another number of views, to begin with
         loop.run(copy_of("views", network__num_views=3))
     loop.run(copy_of("same"))

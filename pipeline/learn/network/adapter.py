@@ -21,10 +21,11 @@ from embeddings.activations import Early
 from pipeline.contracts.config import Config, NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST
-from pipeline.learn import network, predict_scans
 from pipeline.learn.head import Head
-from pipeline.learn.network import Design, Trained
-from pipeline.learn.network_fits import Contents, Fold, Job, NetworkFit, finished, fit, read
+from pipeline.learn.network import design as network_design
+from pipeline.learn.network import predict_scans
+from pipeline.learn.network.design import Design, Trained
+from pipeline.learn.network.fits import Contents, Fold, Job, NetworkFit, finished, fit, read
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
@@ -203,8 +204,8 @@ def long_enough(config: NetworkConfig, num_scans: int) -> NetworkConfig:
 
 def _export(request: tuple[Trained, Path]) -> None:
     trained, path = request
-    num_classes = len(network.last_bias(trained.arrays))
-    network.export(trained, path, 1.0, np.full(num_classes, 1.0 / num_classes))
+    num_classes = len(network_design.last_bias(trained.arrays))
+    network_design.export(trained, path, 1.0, np.full(num_classes, 1.0 / num_classes))
 
 
 def _num_stages(backbone: backbones.Backbone) -> int:

@@ -16,10 +16,10 @@ from embeddings import augment
 from embeddings.scan_cache import Rows
 from embeddings.torch_training import autocast, decayed, grad_scaler, pick_device, warm_cosine
 from pipeline.contracts.config import NetworkConfig
-from pipeline.learn import network_losses
 from pipeline.learn.head import Worker
 from pipeline.learn.lesson import Lesson
-from pipeline.learn.network import Arrays, put, take
+from pipeline.learn.network import losses
+from pipeline.learn.network.design import Arrays, put, take
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -99,9 +99,9 @@ class _Run:
         self.net = build().to(device, memory_format=torch.channels_last)
         self.average: Any = _copy(self.net) if config.ema else None
         weight_L = lesson.weight_L
-        self.target_LC = network_losses.smoothed(lesson.target_LC, config.label_smoothing)
+        self.target_LC = losses.smoothed(lesson.target_LC, config.label_smoothing)
         if config.balance == "weights":
-            weight_L = network_losses.balanced(lesson.target_LC, weight_L)
+            weight_L = losses.balanced(lesson.target_LC, weight_L)
         self.weight_L = weight_L / weight_L.mean()
         self.steps_an_epoch = max(1, math.ceil(len(lesson.scans) / config.batch_size))
         self.optimizer = torch.optim.AdamW(decayed(self.net.named_parameters(), config.weight_decay), lr=config.lr)
@@ -149,7 +149,7 @@ class _Run:
         num = len(self.lesson.scans)
         if self.config.balance != "sampling":
             return rng.permutation(num)
-        share_L = network_losses.balanced(self.lesson.target_LC, self.lesson.weight_L)
+        share_L = losses.balanced(self.lesson.target_LC, self.lesson.weight_L)
         return rng.choice(num, num, p=share_L / share_L.sum())
 
     def _step(self, batch_B: np.ndarray, rng: np.random.Generator) -> float:
@@ -181,14 +181,12 @@ class _Run:
             if mix < 1.0:
                 x = mix * x + (1.0 - mix) * self._views(other, seed + 1)
                 logit = self.net(x).float()
-                first = network_losses.cross_entropy(logit, target, self.config.focal_gamma) * weight
-                second = network_losses.cross_entropy(
-                    logit, self._tensor(self.target_LC[other]), self.config.focal_gamma
-                )
+                first = losses.cross_entropy(logit, target, self.config.focal_gamma) * weight
+                second = losses.cross_entropy(logit, self._tensor(self.target_LC[other]), self.config.focal_gamma)
                 loss = (mix * first + (1.0 - mix) * second * self._weight(other)).sum() / num
             else:
                 logit = self.net(x).float()
-                loss = (network_losses.cross_entropy(logit, target, self.config.focal_gamma) * weight).sum() / num
+                loss = (losses.cross_entropy(logit, target, self.config.focal_gamma) * weight).sum() / num
         self.scaler.scale(loss).backward()
         return loss.detach()
 
@@ -247,7 +245,7 @@ class _Run:
             return
         stop = self.lesson.stop
         logit_VC = logits(net, stop.scans, self.device, self.config)
-        loss_V = network_losses.cross_entropy(self._tensor(logit_VC), self._tensor(stop.target_VC)).cpu().numpy()
+        loss_V = losses.cross_entropy(self._tensor(logit_VC), self._tensor(stop.target_VC)).cpu().numpy()
         self.val.append(float((loss_V * stop.weight_V).sum() / stop.weight_V.sum()))
         if self.val[-1] < self.best_val:
             self.best, self.best_val, self.patience = take(net), self.val[-1], self.config.patience

@@ -18,11 +18,11 @@ from embeddings.scan_cache import Rows
 from pipeline.contracts.config import NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_bytes, write_text
-from pipeline.learn import network
 from pipeline.learn.head import Head, Worker
 from pipeline.learn.lesson import Lesson
-from pipeline.learn.network import Design, Trained
-from pipeline.learn.network_loop import Curves, learn_network, logits_of
+from pipeline.learn.network import design as network_design
+from pipeline.learn.network.design import Design, Trained
+from pipeline.learn.network.training_loop import Curves, learn_network, logits_of
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_dir
 
@@ -92,7 +92,7 @@ class Job:
 
     def build(self) -> "nn.Module":
         """The part of the network that learns, with its first weights."""
-        return network.late(self.design)
+        return network_design.late(self.design)
 
     def cached(self, scans: Contents) -> Rows:
         """Their activations or pixels.
@@ -123,7 +123,7 @@ def fit(job: Job) -> None:
     checkpoint.unlink(missing_ok=True)
 
 
-def learn(job: Job, worker: Worker) -> tuple[network.Arrays, Curves]:
+def learn(job: Job, worker: Worker) -> tuple[network_design.Arrays, Curves]:
     """Train one network, alone or as one of several workers.
 
     Raises:
@@ -143,7 +143,7 @@ def learn(job: Job, worker: Worker) -> tuple[network.Arrays, Curves]:
         ) from error
 
 
-def write(job: Job, arrays: network.Arrays, curves: Curves) -> None:
+def write(job: Job, arrays: network_design.Arrays, curves: Curves) -> None:
     """Write what `read` reads: the network, then its held-out logits and curves with the fit's fingerprint."""
     from safetensors.numpy import save
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.contracts.config import Config
-from pipeline.learn import network
 from pipeline.learn.acceptance import Acceptance
-from pipeline.learn.adapt import Adapter
 from pipeline.learn.candidate import Candidate, auroc_drop
 from pipeline.learn.head_fits import FittedHead
 from pipeline.learn.lesson import Lesson, learn_masks, pool_lesson, stopping_mask
 from pipeline.learn.material import Material
-from pipeline.learn.network_fits import Fold
-from pipeline.learn.network_loop import Curves
+from pipeline.learn.network import design
+from pipeline.learn.network.adapter import Adapter
+from pipeline.learn.network.fits import Fold
+from pipeline.learn.network.training_loop import Curves
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import calibrate
 from pipeline.vectors import principal_components
@@ -98,7 +98,7 @@ def _fold(
     admitted_T = _admitted(material, acceptance, teacher)
     basis = principal_components.load_basis(material.folder)
     return Fold(
-        network.first_head(student.head.shifted(bias_C), *basis, temperature),
+        design.first_head(student.head.shifted(bias_C), *basis, temperature),
         network_lesson(material, config, learn_E, stop_E, prob_TC, admitted_T, seed),
         acceptance.balanced_threshold_C,
         material.expert_E.keep(~learn_E),

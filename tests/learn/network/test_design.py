@@ -6,9 +6,9 @@ from scipy.special import softmax
 from torch import nn
 
 from embeddings import backbones, network_stages
-from pipeline.learn import network
 from pipeline.learn.head import Head
-from pipeline.learn.network import Design, Trained
+from pipeline.learn.network import design as network_design
+from pipeline.learn.network.design import Design, Trained
 from tests.support import tiny_backbone
 
 SIZE_PX, NUM_EARLY, NUM_CLASSES, DIM = 32, 4, 3, 256
@@ -32,7 +32,7 @@ def head_of(kind="linear", dim=DIM, seed=0):
 def trained(backbone, kind="linear", num_early=NUM_EARLY):
     """A network whose weights are not those it started from."""
     design = Design(backbone, num_early, SIZE_PX, head_of(kind))
-    arrays = network.take(network.late(design))
+    arrays = network_design.take(network_design.late(design))
     rng = np.random.default_rng(1)
     moved = {name: (a + 0.02 * rng.normal(size=a.shape)).astype(a.dtype) if a.ndim else a for name, a in arrays.items()}
     return Trained(design, moved)
@@ -51,7 +51,7 @@ def embeddings(backbone):
 @pytest.mark.parametrize("num_early", [0, NUM_EARLY])
 def test_before_it_learns_a_network_is_the_backbone_and_the_head(kind, num_early, backbone):
     design = Design(backbone, num_early, SIZE_PX, head_of(kind))
-    late = network.late(design)
+    late = network_design.late(design)
     early = nn.Sequential(*network_stages.stages(backbone)[:num_early])
     with torch.inference_mode():
         found_NC = late.eval()(early(scans())).numpy()
@@ -64,7 +64,7 @@ def test_a_head_on_features_becomes_one_on_embeddings(kind):
     emb_ND, mean_D, basis_DP = rng.normal(size=(9, 20)), rng.normal(size=20), rng.normal(size=(20, 5))
     head = head_of(kind, dim=5)
     expected_NC = head.logits((emb_ND - mean_D) @ basis_DP) / 1.7
-    found = network.first_head(head, mean_D, basis_DP, 1.7)
+    found = network_design.first_head(head, mean_D, basis_DP, 1.7)
     np.testing.assert_allclose(found.logits(emb_ND), expected_NC, atol=1e-4)
     same(head.arrays, head_of(kind, dim=5).arrays)  # the one it was made of stays as it was
 
@@ -77,12 +77,14 @@ def same(one, other):
 
 def test_the_whole_network_is_early_stages_and_what_learned(backbone):
     found = trained(backbone)
-    late = network.late(found.design)
-    network.put(late, found.arrays)
+    late = network_design.late(found.design)
+    network_design.put(late, found.arrays)
     with torch.inference_mode():
         expected = late.eval()(nn.Sequential(*network_stages.stages(backbone)[:NUM_EARLY])(scans()))
-        torch.testing.assert_close(network.whole(found)(scans()), expected)
-        before = network.late(found.design).eval()(nn.Sequential(*network_stages.stages(backbone)[:NUM_EARLY])(scans()))
+        torch.testing.assert_close(network_design.whole(found)(scans()), expected)
+        before = network_design.late(found.design).eval()(
+            nn.Sequential(*network_stages.stages(backbone)[:NUM_EARLY])(scans())
+        )
     assert (expected - before).abs().max() > 0.01
 
 
@@ -91,37 +93,37 @@ def test_a_bias_is_added_to_the_logits(kind, backbone):
     found = trained(backbone, kind)
     bias_C = np.array([0.5, -1.0, 2.0])
     with torch.inference_mode():
-        before, after = (network.whole(t)(scans()).numpy() for t in (found, found.shifted(bias_C)))
+        before, after = (network_design.whole(t)(scans()).numpy() for t in (found, found.shifted(bias_C)))
     np.testing.assert_allclose(after, before + bias_C, atol=1e-5)
     np.testing.assert_allclose(
-        network.last_bias(found.shifted(bias_C).arrays), network.last_bias(found.arrays) + bias_C
+        network_design.last_bias(found.shifted(bias_C).arrays), network_design.last_bias(found.arrays) + bias_C
     )
 
 
 def test_arrays_and_module_share_no_memory(backbone):
     design = Design(backbone, NUM_EARLY, SIZE_PX, head_of())
-    module = network.late(design)
-    arrays = network.take(module)
+    module = network_design.late(design)
+    arrays = network_design.take(module)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(1.0)
-    assert not np.allclose(arrays["head.0.bias"], network.take(module)["head.0.bias"])
-    network.put(module, arrays)
-    same(network.take(module), arrays)
+    assert not np.allclose(arrays["head.0.bias"], network_design.take(module)["head.0.bias"])
+    network_design.put(module, arrays)
+    same(network_design.take(module), arrays)
     same(design.head.arrays, head_of().arrays)  # nor with the head it started from
 
 
 def test_arrays_of_another_network_are_refused(backbone):
     arrays = trained(backbone).arrays
     with pytest.raises(RuntimeError, match="Missing key"):
-        network.put(network.late(Design(backbone, NUM_EARLY - 1, SIZE_PX, head_of())), arrays)
+        network_design.put(network_design.late(Design(backbone, NUM_EARLY - 1, SIZE_PX, head_of())), arrays)
 
 
 def test_norms_keep_the_statistics_of_the_pretraining(tmp_path):
     """The stem of this network keeps its batch norm; training must not touch it, and the head trains as ever."""
     backbone = tiny_backbone.backbone(tmp_path, "timm:test_resnet")
     dim = embeddings(backbone).shape[1]
-    late = network.late(Design(backbone, 0, SIZE_PX, head_of(dim=dim))).train()
+    late = network_design.late(Design(backbone, 0, SIZE_PX, head_of(dim=dim))).train()
     norms = [m for m in late.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms and late.training and late.head.training and not any(m.training for m in norms)
     before = norms[0].running_mean.clone()
@@ -132,10 +134,10 @@ def test_norms_keep_the_statistics_of_the_pretraining(tmp_path):
 @pytest.mark.parametrize("num_early", [0, NUM_EARLY])
 def test_the_exported_network_takes_scans_and_gives_calibrated_probabilities(num_early, backbone, tmp_path):
     found, prevalence_C = trained(backbone, num_early=num_early), np.array([0.7, 0.25, 0.05])
-    network.export(found, tmp_path / "model.onnx", 1.6, prevalence_C)
+    network_design.export(found, tmp_path / "model.onnx", 1.6, prevalence_C)
     session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
-        expected_NC = network.whole(found)(scans()).numpy()
+        expected_NC = network_design.whole(found)(scans()).numpy()
     for num in (1, 3):
         logit, probability = session.run(["logit", "probability"], {"scan": scans().numpy()[:num]})
         np.testing.assert_allclose(logit, expected_NC[:num], atol=1e-4)
@@ -143,7 +145,7 @@ def test_the_exported_network_takes_scans_and_gives_calibrated_probabilities(num
 
 
 def test_a_class_nobody_has_seen_in_the_pool_has_no_probability(backbone, tmp_path):
-    network.export(trained(backbone), tmp_path / "model.onnx", 1.0, np.array([0.5, 0.5, 0.0]))
+    network_design.export(trained(backbone), tmp_path / "model.onnx", 1.0, np.array([0.5, 0.5, 0.0]))
     session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     probability = session.run(["probability"], {"scan": scans().numpy()})[0]
     assert np.isfinite(probability).all() and probability[:, 2].max() < 1e-6

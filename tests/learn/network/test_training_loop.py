@@ -12,12 +12,12 @@ from torch.nn import functional
 
 from embeddings.scan_cache import ScanCache
 from pipeline.contracts.config import NetworkConfig
-from pipeline.learn import network_loop as module
-from pipeline.learn import network_losses
 from pipeline.learn.head import Worker
 from pipeline.learn.lesson import Lesson, StoppingSet
-from pipeline.learn.network import put
-from pipeline.learn.network_loop import logits_of
+from pipeline.learn.network import losses
+from pipeline.learn.network import training_loop as module
+from pipeline.learn.network.design import put
+from pipeline.learn.network.training_loop import logits_of
 
 NUM, NUM_CLASSES = 21, 3
 STILL = 1e-12  # a learning rate at which nothing moves
@@ -312,7 +312,7 @@ def test_focal_and_smoothed_targets_reach_the_loss(marked):
     rows, class_N = marked
     target_NC = np.eye(NUM_CLASSES)[class_N]
     spy, loss = watch(lesson_of(rows, class_N), config(epochs=1, label_smoothing=0.3, focal_gamma=2.0))
-    assert loss[0] == pytest.approx(expected_loss(spy, network_losses.smoothed(target_NC, 0.3), gamma=2.0), rel=1e-4)
+    assert loss[0] == pytest.approx(expected_loss(spy, losses.smoothed(target_NC, 0.3), gamma=2.0), rel=1e-4)
 
 
 def test_weights_of_scans_count_relative_to_their_mean(marked):

@@ -1,0 +1,106 @@
+"""The metrics of one set of scans as records; in JSON (`metrics.jsonl`, `evaluation.json`) a field is a key.
+
+An interval is `[low, high]`; a value or an interval that is not defined is None.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+Interval = list[float] | None
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class against all others; counts of scans are at the operating point.
+
+    Attributes:
+        num_positive: Scans of the class.
+    """
+
+    auroc: float | None
+    auroc_ci95: Interval
+    auprc: float | None
+    sensitivity: float | None
+    specificity: float | None
+    precision: float | None
+    f1: float | None
+    tp: int
+    fp: int
+    tn: int
+    fn: int
+    num_positive: int
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """What `to_json` of the whole wrote of a class.
+
+        Raises:
+            ValueError: a key is missing.
+        """
+        return cls(**values_of(cls, row))
+
+
+@dataclass(frozen=True)
+class HoldoutMetrics:
+    """What `holdout_metrics.evaluate` measures, and how each is defined, is said there.
+
+    Attributes:
+        confusion: Scans by true class (rows) and class called, (C, C).
+        prevalence: Share of the scans of each class.
+        majority_accuracy: Accuracy of always calling the commonest class.
+        positive: The class that `auroc`, `auprc`, `sensitivity`, `specificity`, `f1` and `brier` are of; None: they
+            are of all classes.
+    """
+
+    auroc: float | None
+    auroc_ci95: Interval
+    auprc: float | None
+    auprc_ci95: Interval
+    accuracy: float | None
+    accuracy_ci95: Interval
+    balanced_accuracy: float | None
+    balanced_accuracy_ci95: Interval
+    sensitivity: float | None
+    sensitivity_ci95: Interval
+    specificity: float | None
+    specificity_ci95: Interval
+    f1: float | None
+    f1_ci95: Interval
+    ece: float
+    brier: float
+    confusion: list[list[int]]
+    num_scans: int
+    num_groups: int
+    prevalence: dict[str, float]
+    majority_accuracy: float
+    positive: str | None
+    per_class: dict[str, ClassMetrics]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, the fields in their order."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Self:
+        """What `to_json` wrote.
+
+        Raises:
+            ValueError: a key is missing.
+        """
+        values = values_of(cls, row)
+        per_class = {finding: ClassMetrics.from_json(one) for finding, one in values["per_class"].items()}
+        return cls(**values | {"per_class": per_class})
+
+
+def values_of(record: type, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a row the values of a record's fields, by name.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    names = [field.name for field in fields(record)]
+    missing = [name for name in names if name not in row]
+    if missing:
+        raise ValueError(f"{record.__name__} without {', '.join(missing)}")
+    return {name: row[name] for name in names}
