@@ -126,7 +126,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
         "facts": facts,
         "checks": [check.to_json() for check in checks],
         "shortcuts": probes.to_json(),
-        "external": [one.to_json() for one in left_out],
+        "external": [tested.to_json() for tested in left_out],
         "slices": unlabelled_slices.coverage(subject),
     }
     return judged(audit, overrides.read(ctx.folder))

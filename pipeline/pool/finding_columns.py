@@ -159,8 +159,8 @@ def _left_out(named: Sequence[str], findings: Sequence[str], asked: str | None) 
     Raises:
         InputError: one that is asked for is not named, and one of these looks like it.
     """
-    given = {finding_line.plain(finding) for finding in findings}
-    outside = [name for name in named if finding_line.plain(name) not in given]
+    named_columns = {finding_line.plain(finding) for finding in findings}
+    outside = [name for name in named if finding_line.plain(name) not in named_columns]
     for finding in (findings if asked is None else (asked,)) if outside else ():
         near = None if finding_line.plain(finding) in map(finding_line.plain, named) else _near(finding, outside)
         if near:

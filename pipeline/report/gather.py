@@ -311,10 +311,10 @@ class _Describe:
         place = self._rows("clusters", wanted, ["cluster", "x", "y"])
         predictions = self.tables["predictions"]
         probs = [c for c in predictions.column_names if c.startswith("prob_")]
-        said = self._rows("predictions", wanted, ["predicted", *probs])
+        prediction_rows = self._rows("predictions", wanted, ["predicted", *probs])
         out = []
         for image_id in ids:
-            row = said.get(image_id, {})
+            row = prediction_rows.get(image_id, {})
             predicted = row.get("predicted")
             out.append(
                 Scan(
