@@ -132,7 +132,7 @@ def seen(backbone: Backbone, sha256: Sequence[str]) -> list[str]:
         return []
     known = np.load(path)
     asked = np.array([int(sha[:16], 16) for sha in sha256], np.uint64)
-    return [sha for sha, found in zip(sha256, np.isin(asked, known), strict=True) if found]
+    return [sha for sha, is_known in zip(sha256, np.isin(asked, known), strict=True) if is_known]
 
 
 def build(backbone: Backbone) -> Any:
@@ -227,14 +227,14 @@ def _of_folder(folder: Path, config: BackboneConfig) -> Backbone:
             f"the card cannot be read: {type(error).__name__} {error}", where=folder / CARD, fix="pretrain again"
         ) from error
     _family(name)
-    found = file_hash(path) if path.is_file() else "absent"
-    if found != expected:
+    weights_hash = file_hash(path) if path.is_file() else "absent"
+    if weights_hash != expected:
         raise InputError(
-            f"the weights are not those of the card: hash {found}, the card says {expected} ({name})",
+            f"the weights are not those of the card: hash {weights_hash}, the card says {expected} ({name})",
             where=path,
             fix="put back the file that was written with the card, or pretrain again",
         )
-    return Backbone(name, path, found, origin, licence, normalisation, size_px)
+    return Backbone(name, path, weights_hash, origin, licence, normalisation, size_px)
 
 
 def _refuse_channels(backbone: Backbone, num_channels: int) -> None:
@@ -302,10 +302,10 @@ def _download(family: str, model: str) -> str:
     if family == "timm":
         import timm
 
-        found = timm.get_pretrained_cfg(model)
-        if found is not None and found.hf_hub_id:
-            return f"model.safetensors of {found.hf_hub_id} (Hugging Face)"
-        return str(found.url) if found is not None and found.url else "the weights"
+        pretrained_config = timm.get_pretrained_cfg(model)
+        if pretrained_config is not None and pretrained_config.hf_hub_id:
+            return f"model.safetensors of {pretrained_config.hf_hub_id} (Hugging Face)"
+        return str(pretrained_config.url) if pretrained_config is not None and pretrained_config.url else "the weights"
     from torchvision import models
 
     known = model in models.list_models()
@@ -344,9 +344,13 @@ def _load(body: Any, backbone: Backbone) -> None:
     missing = sorted(set(own) - set(state))
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
     for key in wrong:
-        ours, theirs = own[key].shape, state[key].shape
-        if len(ours) == len(theirs) == 4 and ours[1] == 3 and (ours[0], *ours[2:]) == (theirs[0], *theirs[2:]):
-            _refuse_channels(backbone, theirs[1])
+        shape, expected_shape = own[key].shape, state[key].shape
+        if (
+            len(shape) == len(expected_shape) == 4
+            and shape[1] == 3
+            and (shape[0], *shape[2:]) == (expected_shape[0], *expected_shape[2:])
+        ):
+            _refuse_channels(backbone, expected_shape[1])
     if missing or wrong:
         raise _foreign(
             backbone,

@@ -33,16 +33,16 @@ def stages(backbone: Backbone) -> "list[nn.Module]":
 
     grey = backbones.build(backbone)
     probe = torch.rand(1, 1, PROBE_PX, PROBE_PX, generator=torch.Generator().manual_seed(0))
-    found = _parts(grey.body)
-    if found is not None:
+    parts = _parts(grey.body)
+    if parts is not None:
         with torch.inference_mode():
             expected = grey(probe)
-        found = [_first(grey, found[0]), *found[1:-1], _last(found[-1])]
-        if _same(found, probe, expected):
-            for stage in found:
+        parts = [_first(grey, parts[0]), *parts[1:-1], _last(parts[-1])]
+        if _same(parts, probe, expected):
+            for stage in parts:
                 _fold_norms(stage)
-            if _same(found, probe, expected):
-                return found
+            if _same(parts, probe, expected):
+                return parts
     raise InputError(
         "this network cannot be cut into stages",
         value=backbone.name,
@@ -107,13 +107,13 @@ def _last(stage: Any) -> "nn.Module":
     return nn.Sequential(stage, nn.Flatten(1))
 
 
-def _same(found: "list[nn.Module]", probe: Any, expected: Any) -> bool:
+def _same(chain: "list[nn.Module]", probe: Any, expected: Any) -> bool:
     import torch
     from torch import nn
 
     try:
         with torch.inference_mode():
-            out = nn.Sequential(*found).eval()(probe)
+            out = nn.Sequential(*chain).eval()(probe)
     except (RuntimeError, TypeError, NotImplementedError):
         return False
     return out.shape == expected.shape and bool(((out - expected).abs() <= TOLERANCE * (1 + expected.abs())).all())

@@ -73,9 +73,9 @@ class ScanCache:
         parts: list[Path] = []
         asked = set(sha256)
         for index in self._indexes():
-            found = {sha: row for row, sha in enumerate(json.loads(index.read_text("utf-8"))) if sha in asked}
-            if found:
-                place |= {sha: (len(parts), row) for sha, row in found.items()}
+            row_of = {sha: row for row, sha in enumerate(json.loads(index.read_text("utf-8"))) if sha in asked}
+            if row_of:
+                place |= {sha: (len(parts), row) for sha, row in row_of.items()}
                 parts.append(index.with_suffix(".npy"))
         missing = sum(sha not in place for sha in sha256)
         if missing:
@@ -130,5 +130,5 @@ class Rows:
 @lru_cache(maxsize=MOST_OPEN)
 def _mapped(path: Path) -> np.ndarray:
     """A part, mapped into memory; the least used ones are closed again."""
-    found: np.ndarray = np.load(path, mmap_mode="r")
-    return found
+    array: np.ndarray = np.load(path, mmap_mode="r")
+    return array

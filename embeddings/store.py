@@ -68,8 +68,8 @@ class EmbeddingStore:
         out.flush()
         del out
         partial.replace(path)
-        found: np.ndarray = np.load(path, mmap_mode="r")
-        return found
+        shard_ND: np.ndarray = np.load(path, mmap_mode="r")
+        return shard_ND
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))

@@ -32,8 +32,8 @@ def autocast(device: "torch.device", precision: str) -> AbstractContextManager[A
     import torch
 
     wanted = precision == "amp" or (precision == "auto" and device.type == "cuda")
-    found: AbstractContextManager[Any] = torch.autocast(device.type, dtype=half_type(device), enabled=wanted)
-    return found
+    context: AbstractContextManager[Any] = torch.autocast(device.type, dtype=half_type(device), enabled=wanted)
+    return context
 
 
 def half_type(device: "torch.device") -> Any:

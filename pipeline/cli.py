@@ -77,7 +77,7 @@ def run(
     from pipeline.commands import request as commands_request
     from pipeline.commands import run as commands_run
 
-    given = {
+    options = {
         "pool.uri": pool,
         "rounds.num": rounds,
         "queue.budget": budget,
@@ -87,7 +87,7 @@ def run(
     }
     request = commands_request.Request(
         config_file=config,
-        overrides=_overrides(given, set_),
+        overrides=_overrides(options, set_),
         out=out,
         resume=resume,
         overwrite=overwrite,
@@ -173,14 +173,14 @@ def audit(
     from pipeline.commands import audit as commands_audit
     from pipeline.commands import request as commands_request
 
-    given = {"pool.uri": pool, "audit.strict": True if strict else None}
+    options = {"pool.uri": pool, "audit.strict": True if strict else None}
     request = commands_request.Request(
-        config_file=config, overrides=_overrides(given, set_), out=out, quiet=quiet, accept=_accepted(accept, because)
+        config_file=config, overrides=_overrides(options, set_), out=out, quiet=quiet, accept=_accepted(accept, because)
     )
-    found = commands_audit.audit_pool(request)
-    _answer(found, as_json, output.audit)
-    if found["blocking"]:
-        output.complain(blocked_message(found), "blocked")
+    result = commands_audit.audit_pool(request)
+    _answer(result, as_json, output.audit)
+    if result["blocking"]:
+        output.complain(blocked_message(result), "blocked")
         raise typer.Exit(AuditBlocked.exit_code)
 
 
@@ -200,8 +200,8 @@ def evaluate(
 
     if pool is not None and against is not None:
         raise InputError("--pool and --against are two questions", fix="ask them one after the other")
-    given = _overrides({"evaluate.prevalences": prevalence or None}, set_)
-    _answer(commands_evaluate.evaluate(folder, pool, against, given), as_json, output.evaluation)
+    options = _overrides({"evaluate.prevalences": prevalence or None}, set_)
+    _answer(commands_evaluate.evaluate(folder, pool, against, options), as_json, output.evaluation)
 
 
 @app.command()
@@ -217,7 +217,7 @@ def report(folder: RunArgument, as_json: JsonOption = False) -> None:
     """Write the report of a run again."""
     from pipeline.commands import run as commands_run
 
-    _answer(commands_run.rebuild_report(folder), as_json, lambda found: output.say(f"report: {found['report']}"))
+    _answer(commands_run.rebuild_report(folder), as_json, lambda result: output.say(f"report: {result['report']}"))
 
 
 @app.command("export")
@@ -284,8 +284,8 @@ def labels_import(
     if wrong:
         raise InputError("is no account", value=wrong[0], where="--account", fix="write NUMBER=NAME or E-MAIL=NAME")
     who = Who(annotator, {number: name for number, _, name in pairs})
-    found = labels.import_labels(folder, files, who, skip_mistakes=skip_mistakes)
-    _answer(found, as_json, output.imported)
+    result = labels.import_labels(folder, files, who, skip_mistakes=skip_mistakes)
+    _answer(result, as_json, output.imported)
 
 
 @labels_app.command("log")
@@ -308,7 +308,9 @@ def labels_undo(
     _answer(
         labels.undo(folder, batch),
         as_json,
-        lambda found: output.say(f"batch {found['batch']} ({found['kind']}): {found['num_undone']} answers taken back"),
+        lambda result: output.say(
+            f"batch {result['batch']} ({result['kind']}): {result['num_undone']} answers taken back"
+        ),
     )
 
 
@@ -327,11 +329,11 @@ def annotate(
     """Serve the labelling page of a run's queue; open the printed link. Ctrl-C stops it, nothing is lost."""
     from pipeline.commands import labels
 
-    def tell(link: str) -> None:
+    def show_link(link: str) -> None:
         output.say(f"label here, Ctrl-C stops it: {link}")
         sys.stdout.flush()
 
-    labels.annotate(folder, host=host, port=port, url=url, blind=not show_why, ready=tell)
+    labels.annotate(folder, host=host, port=port, url=url, blind=not show_why, ready=show_link)
 
 
 @config_app.command("show")
@@ -426,11 +428,11 @@ def main() -> None:
         raise SystemExit(_complain_of_crash(error)) from None
 
 
-def _overrides(given: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
+def _overrides(options: dict[str, Any], pairs: list[str] | None) -> dict[str, Any]:
     from pipeline.contracts.config_file import parse_override
 
-    found = {key: value for key, value in given.items() if value is not None}
-    return found | dict(parse_override(text) for text in pairs or [])
+    overrides = {key: value for key, value in options.items() if value is not None}
+    return overrides | dict(parse_override(text) for text in pairs or [])
 
 
 def _accepted(accept: list[str] | None, because: str | None) -> Any:
@@ -439,11 +441,11 @@ def _accepted(accept: list[str] | None, because: str | None) -> Any:
     return tuple(overrides.parse(accept, because))
 
 
-def _answer(found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+def _answer(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
     if as_json:
-        output.say(json.dumps(found))
+        output.say(json.dumps(result))
     else:
-        show(found)
+        show(result)
 
 
 def _answer_failure(state: str, message: str) -> None:

@@ -236,8 +236,8 @@ def function(name: str, config: Config) -> Callable[[StageContext], dict[str, An
     """What a stage runs: of independent findings some run something else."""
     stage = next(stage for stage in STAGES if stage.name == name)
     module = stage.of_several if stage.of_several and config.pool.asks_several else stage.module
-    found: Callable[[StageContext], dict[str, Any]] = importlib.import_module(module).run
-    return found
+    stage_function: Callable[[StageContext], dict[str, Any]] = importlib.import_module(module).run
+    return stage_function
 
 
 READ = ("manifest", "duplicates", "splits", "embed", "clusters")

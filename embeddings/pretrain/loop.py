@@ -114,19 +114,19 @@ class Training:
         options, task = self.task.options, self.task
         torch.manual_seed(_seed(task.seed, "epoch", epoch, self.worker.rank))
         batch_norms.train_mode(self.method, frozen=self.frozen_norms)
-        start = said = time.monotonic()
+        start = last_report = time.monotonic()
         stream = self._batches(epoch)
         losses, first = [], (epoch - 1) * task.num_updates
         for update in range(task.num_updates):
             num = min(options.accumulate, task.num_batches - update * options.accumulate)
             losses.append(self._update(stream, num, first + update))
-            if self.worker.rank == 0 and time.monotonic() - said >= PROGRESS_EVERY_SECONDS:
-                said = time.monotonic()
-                self._tell(first + update + 1)
+            if self.worker.rank == 0 and time.monotonic() - last_report >= PROGRESS_EVERY_SECONDS:
+                last_report = time.monotonic()
+                self._report_progress(first + update + 1)
         batch_norms.average(self.method, self.worker)
         seconds = time.monotonic() - start
         num_scans = task.num_batches * options.batch_size * self.worker.size
-        self._tell(first + task.num_updates)
+        self._report_progress(first + task.num_updates)
         return {
             "epoch": epoch,
             "loss": round(float(np.mean(losses)), 5),
@@ -142,9 +142,9 @@ class Training:
             return {}
         network = self.method.networks[self.method.exported]
         emb_ND = monitor.embed(network, self.rows, position_N, self.device)
-        found: dict[str, Any] = monitor.look(emb_ND)
-        found["collapse"] = monitor.warning(found)
-        return found | (self.task.probe(emb_ND) if self.task.probe else {})
+        health: dict[str, Any] = monitor.look(emb_ND)
+        health["collapse"] = monitor.warning(health)
+        return health | (self.task.probe(emb_ND) if self.task.probe else {})
 
     def export(self, history: list[dict[str, Any]]) -> dict[str, Any]:
         """Write the backbone and its card; the checkpoint has served."""
@@ -217,7 +217,7 @@ class Training:
         made = [augment.views(scan, self.task.options.augment, generator) for _ in range(self.method.num_views)]
         return tuple(view.contiguous(memory_format=torch.channels_last) for view in made)
 
-    def _tell(self, num_updates: int) -> None:
+    def _report_progress(self, num_updates: int) -> None:
         if self.worker.rank == 0:
             total = self.task.options.epochs * self.task.num_updates
             num_scans = self.task.num_batches * self.task.options.batch_size * self.worker.size

@@ -155,8 +155,8 @@ def _moco(backbone: Any, options: PretrainConfig, setting: _Setting) -> Method:
     networks = _with_slow({"backbone": backbone, "head": head}) | {"criterion": criterion}
     slow = nn.Sequential(networks["slow_backbone"], networks["slow_head"])
 
-    def loss(one: "Tensor", other: "Tensor") -> "Tensor":
-        return criterion(head(backbone(one)).float(), _untracked(slow, other))
+    def loss(view: "Tensor", other: "Tensor") -> "Tensor":
+        return criterion(head(backbone(view)).float(), _untracked(slow, other))
 
     return Method(nn.ModuleDict(networks), 2, loss, _pairs(networks), momentum=lambda share: options.momentum)
 
@@ -173,9 +173,9 @@ def _byol(backbone: Any, options: PretrainConfig, setting: _Setting) -> Method:
     slow = nn.Sequential(networks["slow_backbone"], networks["slow_head"])
     criterion = NegativeCosineSimilarity()
 
-    def loss(one: "Tensor", other: "Tensor") -> "Tensor":
-        said = predictor(head(backbone(torch.cat([one, other])))).float()
-        return criterion(said, _untracked(slow, torch.cat([other, one])))
+    def loss(view: "Tensor", other: "Tensor") -> "Tensor":
+        predicted = predictor(head(backbone(torch.cat([view, other])))).float()
+        return criterion(predicted, _untracked(slow, torch.cat([other, view])))
 
     pairs = _pairs(networks)
     return Method(nn.ModuleDict(networks | {"predictor": predictor}), 2, loss, pairs, momentum=_rising(options))
@@ -204,10 +204,10 @@ def _dino(backbone: Any, options: PretrainConfig, setting: _Setting) -> Method:
     criterion = DINOLoss(num_prototypes)
     slow = nn.Sequential(networks["slow_backbone"], slow_head)
 
-    def loss(one: "Tensor", other: "Tensor") -> "Tensor":
-        both = torch.cat([one, other])
-        taught, said = _untracked(slow, both).chunk(2), head(backbone(both)).float().chunk(2)
-        return criterion(list(taught), list(said))
+    def loss(view: "Tensor", other: "Tensor") -> "Tensor":
+        both = torch.cat([view, other])
+        taught, predicted = _untracked(slow, both).chunk(2), head(backbone(both)).float().chunk(2)
+        return criterion(list(taught), list(predicted))
 
     return Method(
         nn.ModuleDict(networks | {"criterion": criterion}), 2, loss, _pairs(networks), "slow_backbone", _rising(options)
@@ -225,8 +225,8 @@ def _compare(backbone: Any, head: Any, criterion: Any) -> "Callable[[Tensor, Ten
     """Both views go through the network in one batch, so that its batch norms see one distribution."""
     import torch
 
-    def loss(one: "Tensor", other: "Tensor") -> "Tensor":
-        return criterion(*head(backbone(torch.cat([one, other]))).float().chunk(2))
+    def loss(view: "Tensor", other: "Tensor") -> "Tensor":
+        return criterion(*head(backbone(torch.cat([view, other]))).float().chunk(2))
 
     return loss
 

@@ -36,12 +36,12 @@ def look(emb_ND: np.ndarray) -> dict[str, float]:
     return {"spread": round(spread, 4), "rank": round(float(np.exp(entropy)), 2)}
 
 
-def warning(found: dict[str, float]) -> str | None:
+def warning(health: dict[str, float]) -> str | None:
     """What to say of a network that has collapsed, or is about to."""
-    if found["spread"] >= MIN_SPREAD and found["rank"] >= MIN_RANK:
+    if health["spread"] >= MIN_SPREAD and health["rank"] >= MIN_RANK:
         return None
     return (
-        f"the embeddings collapse (spread {found['spread']:.3f}, rank {found['rank']:.1f}): all scans look alike to "
+        f"the embeddings collapse (spread {health['spread']:.3f}, rank {health['rank']:.1f}): all scans look alike to "
         "the network; lower pretrain.lr, or take another pretrain.method"
     )
 

@@ -47,9 +47,9 @@ def train(task: Task) -> None:
         ) from error
     failure = task.folder / FAILURE
     if failure.exists():
-        found = json.loads(failure.read_text("utf-8"))
-        kind = InputError if found["input"] else CxrSslError
-        raise kind(found["message"])
+        failed = json.loads(failure.read_text("utf-8"))
+        kind = InputError if failed["input"] else CxrSslError
+        raise kind(failed["message"])
 
 
 def work(settings: dict[str, Any]) -> None:
@@ -75,5 +75,5 @@ def work(settings: dict[str, Any]) -> None:
         loop.train(task, worker)
     except CxrSslError as error:  # another try would fail alike: all workers stop, and the driver hears why
         if worker.rank == 0:
-            found = {"message": str(error), "input": isinstance(error, InputError)}
-            write_text(task.folder / FAILURE, json.dumps(found))
+            report = {"message": str(error), "input": isinstance(error, InputError)}
+            write_text(task.folder / FAILURE, json.dumps(report))

@@ -106,31 +106,31 @@ def hand_out(
     if round_index is None:
         raise InputError("has no queue yet", where=folder, fix=f"draw one: cxr-ssl run --out {folder} --resume")
     code = run_files.run_code(folder) or ""
-    found = worklist.open_worklist(folder, round_index, answers)
+    open_work = worklist.open_worklist(folder, round_index, answers)
     round_folder = run_files.round_folder(folder, round_index)
     names = wish.names or ("",)
-    open_ = found.open()
+    open_ = open_work.open()
     if not wish.names and not open_:
         log.warning("every scan of this queue is answered; it is written as it was asked")
-    lists: assignments.Handed = {"": [ask.image_id for ask in open_ or found.asks]}
+    lists: assignments.Handed = {"": [ask.image_id for ask in open_ or open_work.asks]}
     if wish.names:
         before = {} if wish.reassign else assignments.assignments(folder, round_index)
         lists = assignments.assign(
-            found, names, before, lambda name: worklist.rereads(folder, answers, name, round_index), reread_share
+            open_work, names, before, lambda name: worklist.rereads(folder, answers, name, round_index), reread_share
         )
-        names = tuple(_busy(lists, names, found))
-        lists = {name: mine for name, mine in lists.items() if mine}
+        names = tuple(_busy(lists, names, open_work))
+        lists = {name: assigned for name, assigned in lists.items() if assigned}
         write_text(round_folder / run_files.ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
     uris, _ = uris_and_priors(folder, {image_id for name in names for image_id in lists[name]})
-    shown = predictions(folder, found, code, findings) if wish.preannotate else {}
+    shown = predictions(folder, open_work, code, findings) if wish.preannotate else {}
     if shown:
         write_text(round_folder / run_files.PREANNOTATED, json.dumps(sorted(shown)))
     files: dict[str, list[str]] = {}
     for name in names:
         own = round_folder / run_files.ANNOTATORS / slug(name) if name else round_folder
         origin = Origin(name, round_index, code)
-        given = Handout(own, rows_of(own, lists[name]), origin, findings, wish.images_url, shown)
-        files[name] = [str(path) for path in write_files(given, wish.formats, uris, max_pixels)]
+        handout = Handout(own, rows_of(own, lists[name]), origin, findings, wish.images_url, shown)
+        files[name] = [str(path) for path in write_files(handout, wish.formats, uris, max_pixels)]
     return {"round": round_index, "run": code, "files": files, "num_scans": {name: len(lists[name]) for name in names}}
 
 
@@ -139,32 +139,32 @@ def rows_of(folder: Path, image_ids: Sequence[str]) -> tuple[Row, ...]:
     return tuple(Row(i, rank, _picture_path(folder, i)) for rank, i in enumerate(image_ids, start=1))
 
 
-def write_files(given: Handout, formats: Sequence[str], uris: Mapping[str, str], max_pixels: int) -> list[Path]:
+def write_files(handout: Handout, formats: Sequence[str], uris: Mapping[str, str], max_pixels: int) -> list[Path]:
     """Write a handout's pictures and files; a queue.csv that somebody has filled is left alone."""
     from pipeline.annotate.contact_sheet import queue_html
 
-    for row in given.rows:
-        write_picture(given.pictures / f"{row.image_id}.png", uris[row.image_id], max_pixels)
+    for row in handout.rows:
+        write_picture(handout.pictures / f"{row.image_id}.png", uris[row.image_id], max_pixels)
     made = []
     if "csv" in formats:
-        made.append(_write_table(given))
+        made.append(_write_table(handout))
     if "labelstudio" in formats:
-        made += _write_label_studio(given)
+        made += _write_label_studio(handout)
     if "html" in formats:
-        path = given.folder / run_files.QUEUE_PAGE
-        scans = [row._asdict() | {"file": str(given.pictures / f"{row.image_id}.png")} for row in given.rows]
-        write_text(path, queue_html(scans, findings=given.findings, origin=given.origin))
+        path = handout.folder / run_files.QUEUE_PAGE
+        scans = [row._asdict() | {"file": str(handout.pictures / f"{row.image_id}.png")} for row in handout.rows]
+        write_text(path, queue_html(scans, findings=handout.findings, origin=handout.origin))
         made.append(path)
     if "bundle" in formats:
-        path = given.folder / "bundle.zip"
-        zip_bundle.write_bundle(path, given.rows, given.pictures, given.findings, given.origin)
+        path = handout.folder / "bundle.zip"
+        zip_bundle.write_bundle(path, handout.rows, handout.pictures, handout.findings, handout.origin)
         made.append(path)
     return made
 
 
-def _write_table(given: Handout) -> Path:
+def _write_table(handout: Handout) -> Path:
     """Write `queue.csv`; where somebody has filled one it stays, and what it lacks goes to `queue.new.csv`."""
-    path, rows = given.folder / run_files.QUEUE_TABLE, given.rows
+    path, rows = handout.folder / run_files.QUEUE_TABLE, handout.rows
     filled = path.read_text("utf-8-sig", errors="replace") if path.exists() else ""
     if filled and queue_csv.is_filled(path.name, filled):
         rows = tuple(row for row in rows if row.image_id not in filled)
@@ -172,35 +172,37 @@ def _write_table(given: Handout) -> Path:
             return path
         log.warning("%s is filled and stays as it is; what it lacks is in queue.new.csv beside it", path)
         path = path.with_name("queue.new.csv")
-    write_text(path, queue_csv.write_csv(rows, given.findings, given.origin))
+    write_text(path, queue_csv.write_csv(rows, handout.findings, handout.origin))
     return path
 
 
-def predictions(folder: Path, found: Worklist, code: str, findings: Sequence[str]) -> dict[str, tuple[str, float, str]]:
+def predictions(
+    folder: Path, open_work: Worklist, code: str, findings: Sequence[str]
+) -> dict[str, tuple[str, float, str]]:
     """What the model of the round before says of the scans that need not be read blind.
 
     Only representatives are shown with it: whatever measures (the uniform slice, re-checks, the holdout) or settles
     (disputes, doubts) is read blind, always.
     """
-    before = found.round_index - 1
+    before = open_work.round_index - 1
     path = run_files.round_folder(folder, before)
     if not (path / PREDICTIONS.file).exists():
         return {}
     table = PREDICTIONS.read(path)
-    shown = pa.array([ask.image_id for ask in found.asks if ask.kind == "representative"], pa.string())
+    shown = pa.array([ask.image_id for ask in open_work.asks if ask.kind == "representative"], pa.string())
     rows = table.filter(pc.is_in(table["image_id"], value_set=shown)).to_pylist()
     version = f"{code}-round-{before}"
-    told: dict[str, tuple[str, float, str]] = {}
+    prediction_of: dict[str, tuple[str, float, str]] = {}
     for row in rows:
         score = _score(row, findings)
         if score is not None:
-            told[row["image_id"]] = (row["predicted"], score, version)
-    if len(told) < len(rows):
-        without = len(rows) - len(told)
+            prediction_of[row["image_id"]] = (row["predicted"], score, version)
+    if len(prediction_of) < len(rows):
+        without = len(rows) - len(prediction_of)
         log.warning(
             "no answer of the model is shown with %d of %d scans: it cannot tell every finding", without, len(rows)
         )
-    return told
+    return prediction_of
 
 
 def _score(row: Mapping[str, Any], findings: Sequence[str]) -> float | None:
@@ -210,11 +212,11 @@ def _score(row: Mapping[str, Any], findings: Sequence[str]) -> float | None:
     """
     if not are_independent(findings):
         return float(row[f"prob_{row['predicted']}"])
-    said = finding_line.read(row["predicted"])
-    if any(math.isnan(value) for value in said.values()):
+    state_of = finding_line.read(row["predicted"])
+    if any(math.isnan(value) for value in state_of.values()):
         return None
-    prob = {finding: float(row[f"prob_{finding}"]) for finding in said}
-    return min(prob[finding] if value else 1.0 - prob[finding] for finding, value in said.items())
+    prob = {finding: float(row[f"prob_{finding}"]) for finding in state_of}
+    return min(prob[finding] if value else 1.0 - prob[finding] for finding, value in state_of.items())
 
 
 def slug(name: str) -> str:
@@ -223,7 +225,7 @@ def slug(name: str) -> str:
     return safe if safe == name and not name.startswith(".") else f"{safe}-{run_files.digest(name)[:6]}"
 
 
-def _busy(lists: assignments.Handed, names: Sequence[str], found: Worklist) -> list[str]:
+def _busy(lists: assignments.Handed, names: Sequence[str], open_work: Worklist) -> list[str]:
     """The names something is left for; the others are told of.
 
     Raises:
@@ -235,8 +237,8 @@ def _busy(lists: assignments.Handed, names: Sequence[str], found: Worklist) -> l
         log.warning("nothing is left for %s", idle)
     if busy:
         return busy
-    open_ = found.open()
-    read = [ask for ask in open_ if set(names) <= found.readers.get(ask.image_id, set())]
+    open_ = open_work.open()
+    read = [ask for ask in open_ if set(names) <= open_work.readers.get(ask.image_id, set())]
     if not open_:
         what, fix = "", "every scan of this queue is answered; go on with cxr-ssl run --resume"
     elif len(read) == len(open_):
@@ -248,37 +250,37 @@ def _busy(lists: assignments.Handed, names: Sequence[str], found: Worklist) -> l
     raise InputError(f"nothing is left for {idle}{what}", where="queue export", fix=fix)
 
 
-def _write_label_studio(given: Handout) -> list[Path]:
-    url = given.images_url
-    served = given.pictures.relative_to(_round_folder_of(given.folder).parent.parent.parent).as_posix()
+def _write_label_studio(handout: Handout) -> list[Path]:
+    url = handout.images_url
+    served = handout.pictures.relative_to(_round_folder_of(handout.folder).parent.parent.parent).as_posix()
     if url is not None and not url.startswith(("http://", "https://")):
-        _copy_pictures(given, url)
+        _copy_pictures(handout, url)
     tasks = label_studio_tasks.tasks(
-        [(row.image_id, row.rank) for row in given.rows],
+        [(row.image_id, row.rank) for row in handout.rows],
         lambda image_id: (
             f"{url.rstrip('/')}/{image_id}.png"
             if url
             else label_studio_tasks.local_files_url(f"{served}/{image_id}.png")
         ),
-        run=given.origin.run,
-        round_index=given.origin.round_index,
-        annotator=given.origin.annotator or None,
-        findings=given.findings,
-        predictions=given.predictions or None,
+        run=handout.origin.run,
+        round_index=handout.origin.round_index,
+        annotator=handout.origin.annotator or None,
+        findings=handout.findings,
+        predictions=handout.predictions or None,
     )
-    path, config = given.folder / "queue.labelstudio.json", given.folder / "queue.labelstudio.xml"
+    path, config = handout.folder / "queue.labelstudio.json", handout.folder / "queue.labelstudio.xml"
     write_text(path, label_studio_tasks.task_json(tasks))
-    write_text(config, label_studio_tasks.labelling_config(given.findings))
+    write_text(config, label_studio_tasks.labelling_config(handout.findings))
     return [path, config]
 
 
-def _copy_pictures(given: Handout, images_url: str) -> None:
+def _copy_pictures(handout: Handout, images_url: str) -> None:
     """Copy the pictures to an object store, where Label Studio reads them by its own credentials."""
     try:
         files, root = fsspec.core.url_to_fs(images_url)
         files.makedirs(root, exist_ok=True)
-        for row in given.rows:
-            files.put_file(str(given.pictures / f"{row.image_id}.png"), f"{root.rstrip('/')}/{row.image_id}.png")
+        for row in handout.rows:
+            files.put_file(str(handout.pictures / f"{row.image_id}.png"), f"{root.rstrip('/')}/{row.image_id}.png")
     except (OSError, ImportError, ValueError) as error:
         raise InputError(
             f"pictures cannot be copied there ({error})",

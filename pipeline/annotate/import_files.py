@@ -96,30 +96,30 @@ def harvest(
     Raises:
         InputError: when a file as a whole cannot be used.
     """
-    found = Harvest()
+    harvested = Harvest()
     first: dict[tuple[str, str, int], tuple[str, Answer]] = {}
     for path in files:
-        rows, is_export = _rows(path, found, several=are_independent(findings))
+        rows, is_export = _rows(path, harvested, several=are_independent(findings))
         _refuse_other_run(path, rows, scans)
-        given = _accounts(path, rows, who) if is_export else _names(path, rows, who.annotator)
-        names = {reader: spelling(name) for reader, name in given.items()}
+        name_of = _accounts(path, rows, who) if is_export else _names(path, rows, who.annotator)
+        names = {reader: spelling(name) for reader, name in name_of.items()}
         for row in rows:
-            _take(row, names.get(row.reader, DEFAULT_NAME), scans, findings, found, first)
-    found.counts["mistake"] = len(found.mistakes)
-    return found
+            _take(row, names.get(row.reader, DEFAULT_NAME), scans, findings, harvested, first)
+    harvested.counts["mistake"] = len(harvested.mistakes)
+    return harvested
 
 
-def refuse(found: Harvest, where: str, findings: Sequence[str]) -> None:
+def refuse(harvested: Harvest, where: str, findings: Sequence[str]) -> None:
     """Refuse files with rows that cannot be used, all of them shown.
 
     Raises:
         InputError: when there is any.
     """
-    if found.mistakes:
-        more = len(found.mistakes) - SHOWN
-        shown = "\n".join(found.mistakes[:SHOWN]) + (f"\n… and {more} more" if more > 0 else "")
+    if harvested.mistakes:
+        more = len(harvested.mistakes) - SHOWN
+        shown = "\n".join(harvested.mistakes[:SHOWN]) + (f"\n… and {more} more" if more > 0 else "")
         raise InputError(
-            f"{len(found.mistakes)} rows cannot be used, so nothing of the file was taken:\n{shown}",
+            f"{len(harvested.mistakes)} rows cannot be used, so nothing of the file was taken:\n{shown}",
             where=where,
             fix=f"answers are {', '.join(answer_choices.offered(findings))}; mend the rows and import the file again, "
             "or take the others alone with --skip-mistakes",
@@ -132,10 +132,10 @@ def news(answers: Sequence[Answer], journal: Journal) -> tuple[list[Answer], Cou
     Asked again in another round, the same answer is a new one: that is how agreement with oneself is measured.
     """
     standing: dict[tuple[str, str, int], Answer] = {}
-    said: set[tuple[str, str, int, str, str | None]] = set()
-    for answer in (one.answer for one in journal.active()):
+    recorded: set[tuple[str, str, int, str, str | None]] = set()
+    for answer in (entry.answer for entry in journal.active()):
         standing[_asked_of(answer)] = answer
-        said.add((*_asked_of(answer), answer.reply, answer.certainty))
+        recorded.add((*_asked_of(answer), answer.reply, answer.certainty))
     counts: Counter[str] = Counter()
     fresh = []
     for answer in answers:
@@ -145,7 +145,7 @@ def news(answers: Sequence[Answer], journal: Journal) -> tuple[list[Answer], Cou
             counts["known"] += 1
         elif known and both_timed and answer.time < known.time:  # type: ignore[operator]
             counts["older"] += 1  # an export from before a correction
-        elif known and not both_timed and (*_asked_of(answer), answer.reply, answer.certainty) in said:
+        elif known and not both_timed and (*_asked_of(answer), answer.reply, answer.certainty) in recorded:
             counts["older"] += 1  # she said so once, and something else since; a file without times cannot say more
         else:
             counts["changed" if known else "new"] += 1
@@ -162,15 +162,15 @@ def _take(
     name: str,
     scans: Scans,
     findings: Sequence[str],
-    found: Harvest,
+    harvested: Harvest,
     first: dict[tuple[str, str, int], tuple[str, Answer]],
 ) -> None:
     if not row.reply.strip():
-        found.counts["blank"] += 1
+        harvested.counts["blank"] += 1
         return
     mistake = _mistake(row, scans, findings)
     if mistake:
-        found.mistakes.append(f"{row.where}: {mistake}")
+        harvested.mistakes.append(f"{row.where}: {mistake}")
         return
     reply = reply_of(row.reply, findings)
     assert reply is not None
@@ -179,16 +179,16 @@ def _take(
     answer = Answer(row.image_id, reply, name, round_index, row.time, certainty, row.seconds)
     where, before = first.setdefault((row.image_id, name, round_index), (row.where, answer))
     if before is answer:
-        found.answers.append(answer)
+        harvested.answers.append(answer)
     elif (before.reply, before.certainty) == (answer.reply, answer.certainty):
-        found.counts["repeated"] += 1
+        harvested.counts["repeated"] += 1
     elif before.time and answer.time and before.time != answer.time:  # an older and a newer export
-        found.counts["superseded"] += 1
+        harvested.counts["superseded"] += 1
         if answer.time > before.time:
-            found.answers[found.answers.index(before)] = answer
+            harvested.answers[harvested.answers.index(before)] = answer
             first[row.image_id, name, round_index] = (row.where, answer)
     else:
-        found.mistakes.append(f"{row.where}: {row.image_id!r} has another answer by {name} in {where}")
+        harvested.mistakes.append(f"{row.where}: {row.image_id!r} has another answer by {name} in {where}")
 
 
 def _mistake(row: Filled, scans: Scans, findings: Sequence[str]) -> str | None:
@@ -254,7 +254,7 @@ def _refuse_other_run(path: Path, rows: Sequence[Filled], scans: Scans) -> None:
         )
 
 
-def _rows(path: Path, found: Harvest, *, several: bool) -> tuple[list[Filled], bool]:
+def _rows(path: Path, harvested: Harvest, *, several: bool) -> tuple[list[Filled], bool]:
     """The rows of a file, and whether it is an export of Label Studio, whose readers are accounts."""
     data = _bytes(path)
     if data[:4] == b"PK\x03\x04":
@@ -266,9 +266,9 @@ def _rows(path: Path, found: Harvest, *, several: bool) -> tuple[list[Filled], b
         export = exports.read_csv(path.name, text, several=several)
     else:
         return queue_csv.read_csv(path.name, text), False
-    found.counts["skipped"] += export.num_skipped
-    found.counts["superseded"] += export.num_superseded
-    found.mistakes += export.mistakes
+    harvested.counts["skipped"] += export.num_skipped
+    harvested.counts["superseded"] += export.num_superseded
+    harvested.mistakes += export.mistakes
     return list(export.rows), True
 
 

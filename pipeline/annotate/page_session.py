@@ -136,13 +136,13 @@ class Desk:
             )
         with self._lock, self._journal.writing():
             self._catch_up()
-            if key in self._journal.given:
-                self._refuse_other(self._journal.given[key].answer, annotator, image_id, meant)
+            if key in self._journal.entries:
+                self._refuse_other(self._journal.entries[key].answer, annotator, image_id, meant)
                 return
             round_index = self._round_of(annotator, image_id)
-            said = Answer(image_id, meant, annotator, round_index, now(), certainty, seconds, key)
+            answer = Answer(image_id, meant, annotator, round_index, now(), certainty, seconds, key)
             batch = self._batch(annotator)
-            self._journal.add(batch, [said])
+            self._journal.add(batch, [answer])
             self._batches[annotator] = batch  # not before it is written: others may begin one of the same number
             self._catch_up()
         self._settler.wake()
@@ -167,20 +167,20 @@ class Desk:
                 self._journal.retract(known, key)
                 self._open_round(self._list.round_index)
                 self._settler.wake()
-            before = self._journal.given[known].answer
+            before = self._journal.entries[known].answer
             self._reserve([before.image_id], annotator, time.monotonic())
             return replace(self._task(before.image_id, len(self._sitting(annotator).done) + 1), reply=before.reply)
 
     def _to_take_back(self, annotator: str, of: str | None) -> str | None:
-        mine = [one for one in self._journal.given.values() if one.answer.annotator == annotator]
+        own_entries = [entry for entry in self._journal.entries.values() if entry.answer.annotator == annotator]
         if of is not None:
-            return next((one.key for one in mine if one.key == of), None)
+            return next((entry.key for entry in own_entries if entry.key == of), None)
         at_page = [
-            one.key
-            for one in mine
-            if self._journal.stands(one)
-            and one.answer.round_index == self._list.round_index
-            and self._journal.batches[one.batch].kind == "page"
+            entry.key
+            for entry in own_entries
+            if self._journal.stands(entry)
+            and entry.answer.round_index == self._list.round_index
+            and self._journal.batches[entry.batch].kind == "page"
         ]
         return at_page[-1] if at_page else None
 
@@ -220,30 +220,30 @@ class Desk:
         self._settler.close()
 
     def _latest(self) -> int:
-        found = run_files.latest_round(self.folder)
-        if found is None:
+        round_index = run_files.latest_round(self.folder)
+        if round_index is None:
             raise RunDirError(
                 "has no queue yet", where=self.folder, fix=f"draw one first: cxr-ssl run --out {self.folder} --resume"
             )
-        return found
+        return round_index
 
     def _open_round(self, round_index: int) -> None:
-        answers = [one.answer for one in self._journal.active()]
+        answers = [entry.answer for entry in self._journal.active()]
         self._asked = run_files.asked(self.folder)
         of_pool = label_table.answers_of_pool(self.folder, self._asked, round_index)
         self._list = worklist.open_worklist(self.folder, round_index, [*of_pool, *answers])
         self._assigned = assignments.holders(self.folder, round_index)
         self._uris, self._priors = uris_and_priors(self.folder, set(self._asked))
         self._sittings: dict[str, Sitting] = {}
-        self._num_heard, self._num_gone = len(self._journal.given), self._gone()
+        self._num_heard, self._num_gone = len(self._journal.entries), self._gone()
 
     def _catch_up(self) -> None:
         """Take in what was said since the last look, here or by another process, and a new queue."""
         self._journal.refresh()
-        if len(self._journal.given) > self._num_heard:
-            for one in list(self._journal.given.values())[self._num_heard :]:
-                self._hear(one.answer)
-            self._num_heard = len(self._journal.given)
+        if len(self._journal.entries) > self._num_heard:
+            for entry in list(self._journal.entries.values())[self._num_heard :]:
+                self._hear(entry.answer)
+            self._num_heard = len(self._journal.entries)
         latest = self._latest()
         if latest != self._list.round_index or self._num_gone != self._gone():
             self._open_round(latest)
@@ -258,7 +258,7 @@ class Desk:
 
     def _sitting(self, annotator: str) -> Sitting:
         if annotator not in self._sittings:
-            answers = [one.answer for one in self._journal.active() if one.answer.annotator == annotator]
+            answers = [entry.answer for entry in self._journal.active() if entry.answer.annotator == annotator]
             again = worklist.rereads(self.folder, answers, annotator, self._list.round_index)
             sitting = Sitting(sorted(self._list.asks, key=lambda ask: self._turn(ask, annotator)), again)
             for answer in answers:
@@ -285,15 +285,15 @@ class Desk:
 
     def _available(self, sitting: Sitting, annotator: str, held: Sequence[str], moment: float) -> list[Ask]:
         """What she can read now: not on her screen, and not on so many others' that nothing is left of it."""
-        found = []
+        available = []
         for ask in sitting.asks:
             if ask.image_id not in held and self._list.lacks(ask, annotator):
                 done = {annotator, *self._list.readers.get(ask.image_id, ())}
                 screens = self._reserved.get(ask.image_id, {})
                 elsewhere = [who for who, at in screens.items() if who not in done and moment - at < RESERVED_SECONDS]
                 if self._list.missing(ask) > len(elsewhere):
-                    found.append(ask)
-        return found
+                    available.append(ask)
+        return available
 
     def _reserve(self, image_ids: Sequence[str], annotator: str, moment: float) -> None:
         for image_id in image_ids:

@@ -33,9 +33,9 @@ def uris_and_priors(folder: Path, asked: set[str]) -> tuple[dict[str, str], dict
     """Where each asked scan and each other scan of its patient is read from, and those others for each."""
     manifest = run_files.read(folder, MANIFEST).select(["image_id", "uri", "patient_id", "status"])
     manifest = manifest.filter(pc.equal(manifest["status"], "ok"))
-    mine = pc.is_in(manifest["image_id"], value_set=pa.array(sorted(asked), pa.string()))
-    patients = pc.drop_null(pc.unique(manifest.filter(mine)["patient_id"]))
-    kin = manifest.filter(pc.or_(mine, pc.is_in(manifest["patient_id"], value_set=patients))).to_pylist()
+    is_asked = pc.is_in(manifest["image_id"], value_set=pa.array(sorted(asked), pa.string()))
+    patients = pc.drop_null(pc.unique(manifest.filter(is_asked)["patient_id"]))
+    kin = manifest.filter(pc.or_(is_asked, pc.is_in(manifest["patient_id"], value_set=patients))).to_pylist()
     by_patient: dict[str, list[str]] = {}
     for row in kin:
         if row["patient_id"] is not None:

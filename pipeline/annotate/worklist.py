@@ -86,7 +86,7 @@ class Worklist:
         begun = [self.readers[ask.image_id] for ask in self.open() if self.readers.get(ask.image_id)]
         return len(begun), sorted(set.intersection(*begun)) if begun else []
 
-    def said(self) -> str:
+    def summary(self) -> str:
         """What it waits for, in a sentence without its end; empty when it waits for nothing."""
         open_ = self.open()
         if not open_:
@@ -126,10 +126,10 @@ def open_worklist(folder: Path, round_index: int, answers: Iterable[Answer], *, 
     """
     round_folder = run_files.round_folder(folder, round_index)
     asks = _asks(round_folder, 1 if oracle else None)
-    found = Worklist(round_index, asks, {}, {})
+    open_work = Worklist(round_index, asks, {}, {})
     for answer in answers:
-        found.hear(answer)
-    return found
+        open_work.hear(answer)
+    return open_work
 
 
 def rereads(folder: Path, answers: Iterable[Answer], annotator: str, round_index: int) -> list[str]:
@@ -191,6 +191,6 @@ def _double_read(image_ids: Sequence[str], share: float) -> set[str]:
 def _options(round_folder: Path) -> dict[str, Any]:
     """The queue options it was drawn with."""
     path = round_folder / run_files.QUEUE_OPTIONS
-    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    options: dict[str, Any] = found.get("queue", {})
+    content = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    options: dict[str, Any] = content.get("queue", {})
     return options

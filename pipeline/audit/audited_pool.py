@@ -147,10 +147,10 @@ class Subject:
         from pipeline.contracts.healthy_class import healthy_first
         from pipeline.labels.classes import asked_for
 
-        found = {label for label in self.label_N if label is not None}
+        labels = {label for label in self.label_N if label is not None}
         if self.config.pool.finding is not None:
-            return tuple(name for name in asked_for(self.config.pool) if name in found)
-        return healthy_first(sorted(found), self.config.pool.positive)
+            return tuple(name for name in asked_for(self.config.pool) if name in labels)
+        return healthy_first(sorted(labels), self.config.pool.positive)
 
     @cached_property
     def labelled(self) -> NDArray[np.int64]:

@@ -94,29 +94,29 @@ class Override:
         return self.check in ("all", check_id)
 
 
-def judged(found: dict[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:
+def judged(audit: dict[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:
     """An audit with its verdict, its checks in order, and what has been accepted by now.
 
     The verdict is invalid where a check blocks, overridden or not; caution where one warns; else valid. `blocking`
     are the checks that stop the work: they block, or warn under `strict`, and nobody has accepted them.
 
     Args:
-        found: At least `strict` and `checks`, as `Check.to_json` gives them.
+        audit: At least `strict` and `checks`, as `Check.to_json` gives them.
         overrides: All that were written down, oldest first.
     """
     place = {check_id: i for i, check_id in enumerate(TITLES)}
     checks = []
-    for check in sorted(found["checks"], key=lambda one: place[one["id"]]):
+    for check in sorted(audit["checks"], key=lambda row: place[row["id"]]):
         words = [override.because for override in overrides if override.covers(check["id"])]
         checks.append(check | {"accepted": words[-1] if words and check["severity"] != "ok" else None})
     severities = {check["severity"] for check in checks}
     verdict: Verdict = "invalid" if "block" in severities else "caution" if "warn" in severities else "valid"
-    stops = ("block", "warn") if found["strict"] else ("block",)
+    stops = ("block", "warn") if audit["strict"] else ("block",)
     blocking = [check["id"] for check in checks if check["severity"] in stops and check["accepted"] is None]
     words_given = [asdict(override) for override in overrides]
     return (
         {"verdict": verdict}
-        | found
+        | audit
         | {
             "verdict": verdict,
             "blocking": blocking,
@@ -131,6 +131,6 @@ def counted(num: int, noun: str) -> str:
     return f"{num} {noun}" if num == 1 else f"{num} {noun}s"
 
 
-def are(things: Sized) -> str:
+def are(items: Sized) -> str:
     """`is` of one thing, else `are`."""
-    return "is" if len(things) == 1 else "are"
+    return "is" if len(items) == 1 else "are"

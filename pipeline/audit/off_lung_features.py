@@ -179,25 +179,25 @@ def _facts(
     starts = range(0, len(uris), _SHARD_SIZE)
     cut = partial(Shard, max_pixels=ctx.config.pool.max_pixels, size_px=ctx.config.preprocess.size_px)
     shards = [cut(tuple(uris[start : start + _SHARD_SIZE])) for start in starts]
-    found: dict[str, Floats] = {}
+    facts: dict[str, Floats] = {}
     broken: dict[str, str] = {}
     done = 0
     for index, (fact_NM, reasons) in ctx.engine.map_shards(look, shards):
         content = sha256[starts[index] : starts[index] + len(reasons)]
-        found |= {sha: row for sha, row, reason in zip(content, fact_NM, reasons, strict=True) if reason is None}
+        facts |= {sha: row for sha, row, reason in zip(content, fact_NM, reasons, strict=True) if reason is None}
         broken |= {sha: reason for sha, reason in zip(content, reasons, strict=True) if reason is not None}
         done += len(reasons)
         ctx.progress("audit", done, total)
-    return found, broken
+    return facts, broken
 
 
 def _vectors(ctx: StageContext, job: embed.Job, sha256: list[str], ok_N: NDArray[np.bool_]) -> Floats:
     if not ok_N.any():
         return np.empty((len(sha256), 0), np.float32)
     path = ctx.folder / _MATRIX
-    found_ND = job.store.gather([sha for sha, ok in zip(sha256, ok_N, strict=True) if ok], path)
-    emb_ND = np.full((len(sha256), found_ND.shape[1]), np.nan, np.float32)
-    emb_ND[ok_N] = found_ND
+    stored_ND = job.store.gather([sha for sha, ok in zip(sha256, ok_N, strict=True) if ok], path)
+    emb_ND = np.full((len(sha256), stored_ND.shape[1]), np.nan, np.float32)
+    emb_ND[ok_N] = stored_ND
     path.unlink()
     return emb_ND
 

@@ -62,7 +62,7 @@ def _reason(because: str | None) -> str:
 def add(folder: Path, new: list[Override]) -> None:
     """Append to the run's overrides; an earlier word is never taken back."""
     if new:
-        rows = [vars(one) for one in (*read(folder), *new)]
+        rows = [vars(override) for override in (*read(folder), *new)]
         write_text(run_files.path(folder, run_files.OVERRIDES), json.dumps(rows, indent=1, ensure_ascii=False))
 
 

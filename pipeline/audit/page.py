@@ -124,7 +124,7 @@ def _slices(rows: list[Row]) -> list[dict[str, Any]]:
         keep = group
         if len(group) > MAX_SLICES:
             worst = sorted(group, key=lambda r: (_gap(r), -(r.get("num_scans") or 0)))[:MAX_SLICES]
-            keep = [row for row in group if any(row is one for one in worst)]
+            keep = [row for row in group if any(row is other for other in worst)]
         unlabelled = [row for row in group if row.get("num_scans") and row.get("num_labelled") == 0]
         out.append({"by": by, "rows": keep, "left_out": len(group) - len(keep), "num_unlabelled": len(unlabelled)})
     return out

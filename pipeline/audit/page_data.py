@@ -95,7 +95,7 @@ class AuditData:
         """Why the verdict is what it is, in one or two sentences."""
         unchecked = len(self.of("unchecked"))
         rest = (
-            f" {plural(unchecked, 'check')} could not be made: the pool lacks what {_it(unchecked)}."
+            f" {plural(unchecked, 'check')} could not be made: the pool lacks what {_it_or_them(unchecked)}."
             if unchecked
             else ""
         )
@@ -120,12 +120,12 @@ class AuditData:
         return "Nothing that the audit can see speaks against the numbers; what it cannot see, it cannot vouch for."
 
 
-def _it(number: int) -> str:
+def _it_or_them(number: int) -> str:
     return "it needs" if number == 1 else "they need"
 
 
-def _head(number: int, one: str, many: str) -> str:
-    return f"{plural(number, 'check')} {one if number == 1 else many}"
+def _head(number: int, single: str, many: str) -> str:
+    return f"{plural(number, 'check')} {single if number == 1 else many}"
 
 
 def _titles(checks: list[CheckRow]) -> str:

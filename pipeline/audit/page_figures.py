@@ -23,13 +23,13 @@ _ROW_INCHES = 0.235
 def shortcut_groups(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     """The rows that were measured, by finding, each in the order of `PROBES`."""
     place = {probe: i for i, probe in enumerate(PROBES)}
-    found: dict[str, list[Row]] = {}
+    rows_of: dict[str, list[Row]] = {}
     for row in rows:
         if known(row.get("auroc")):
-            found.setdefault(str(row.get("finding") or "all findings"), []).append(row)
+            rows_of.setdefault(str(row.get("finding") or "all findings"), []).append(row)
     return [
         (name, sorted(group, key=lambda row: place.get(str(row.get("probe")), len(place))))
-        for name, group in found.items()
+        for name, group in rows_of.items()
     ]
 
 
@@ -80,7 +80,7 @@ def _line(axes: Axes, row: Row, y: float) -> tuple[float, ...]:
 
 def warnings_of(rows: Sequence[Row]) -> list[str]:
     """One sentence for each finding where a shortcut does as well as what reads the scan."""
-    said = []
+    warnings = []
     for name, group in shortcut_groups(rows):
         reads = [row for row in group if row.get("probe") in _READS_THE_SCAN]
         others = [row for row in group if row.get("probe") not in _READS_THE_SCAN]
@@ -91,9 +91,9 @@ def warnings_of(rows: Sequence[Row]) -> list[str]:
         floor = ends[0] if ends and known(ends[0]) else model["auroc"]
         if best["auroc"] >= floor:
             probe = PROBES.get(str(best.get("probe")), str(best.get("probe")))
-            said.append(
+            warnings.append(
                 f"{name}: {probe} reaches an AUROC of {decimal(best['auroc'])}, where "
                 f"{_READS_THE_SCAN[model['probe']]} reaches {decimal(model['auroc'])}. "
                 "Such a score does not show that the lungs were read."
             )
-    return said
+    return warnings

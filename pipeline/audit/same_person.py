@@ -67,7 +67,7 @@ class Judgement:
     unable: str | None = None
 
     @property
-    def told(self) -> bool:
+    def can_tell(self) -> bool:
         """Whether the pictures can tell people apart here, and there are ids enough for a share."""
         return self.unable is None and len(self.patient_I) >= MIN_IDS
 
@@ -76,7 +76,7 @@ class Judgement:
         return self.patient_I[:0] if self.unable else self.patient_I[self._posterior_odds() <= 1 / _SURE_ODDS]
 
     def _posterior_odds(self) -> NDArray[np.float64]:
-        prior = min(max(self.share, 0.01), 0.99) if self.told else 0.5
+        prior = min(max(self.share, 0.01), 0.99) if self.can_tell else 0.5
         odds_I: NDArray[np.float64] = self.odds_I * prior / (1 - prior)
         return odds_I
 

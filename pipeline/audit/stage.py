@@ -31,14 +31,14 @@ def run(ctx: StageContext) -> dict[str, Any]:
     Raises:
         AuditBlocked: a check blocks and nobody has accepted it.
     """
-    found = examine(ctx, POOL)
-    publish(ctx, found)
-    return counts(found)
+    audit = examine(ctx, POOL)
+    publish(ctx, audit)
+    return counts(audit)
 
 
-def counts(found: dict[str, Any]) -> dict[str, int]:
+def counts(audit: dict[str, Any]) -> dict[str, int]:
     """How many checks are ok, warn and block."""
-    return {name: sum(check["severity"] == name for check in found["checks"]) for name in ("ok", "warn", "block")}
+    return {name: sum(check["severity"] == name for check in audit["checks"]) for name in ("ok", "warn", "block")}
 
 
 def recheck(ctx: StageContext) -> None:
@@ -65,17 +65,17 @@ def conclude(ctx: StageContext) -> None:
     from pipeline.audit.check import TITLES
     from pipeline.audit.checks import holdout_reads, unlabelled_slices
 
-    found = examine(ctx, FINAL) if _has_new_labels(ctx) else read(ctx.folder)
-    if found is None:
+    audit = examine(ctx, FINAL) if _has_new_labels(ctx) else read(ctx.folder)
+    if audit is None:
         return
     subject = open_subject(ctx)
     fresh = holdout_reads.check(subject).to_json()
-    found["checks"] = [fresh if check["id"] == fresh["id"] else check for check in found["checks"]]
-    assert len(found["checks"]) == len(TITLES)
-    found["slices"] = unlabelled_slices.coverage(subject)
-    found["shortcuts"] = [row for row in found["shortcuts"] if row["probe"] != "run"] + _of_the_run(ctx.folder)
-    found["phase"] = FINAL
-    write(ctx.folder, judged(found, overrides.read(ctx.folder)))
+    audit["checks"] = [fresh if check["id"] == fresh["id"] else check for check in audit["checks"]]
+    assert len(audit["checks"]) == len(TITLES)
+    audit["slices"] = unlabelled_slices.coverage(subject)
+    audit["shortcuts"] = [row for row in audit["shortcuts"] if row["probe"] != "run"] + _of_the_run(ctx.folder)
+    audit["phase"] = FINAL
+    write(ctx.folder, judged(audit, overrides.read(ctx.folder)))
 
 
 def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
@@ -120,16 +120,16 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
         "lung_mask_quality": probes.quality,
         "labels_hash": subject.labels_hash(),
     }
-    found = {
+    audit = {
         "phase": phase,
         "strict": ctx.config.audit.strict,
         "facts": facts,
         "checks": [check.to_json() for check in checks],
         "shortcuts": probes.to_json(),
-        "external": [one.to_json() for one in left_out],
+        "external": [tested.to_json() for tested in left_out],
         "slices": unlabelled_slices.coverage(subject),
     }
-    return judged(found, overrides.read(ctx.folder))
+    return judged(audit, overrides.read(ctx.folder))
 
 
 def _split_of(subject: "Subject") -> str:
@@ -146,8 +146,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     path = folder / run_files.AUDIT
     if not path.exists():
         return None
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return found
+    audit: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return audit
 
 
 def _has_new_labels(ctx: StageContext) -> bool:
@@ -160,37 +160,37 @@ def _has_new_labels(ctx: StageContext) -> bool:
     return bool(open_subject(ctx).labels_hash() != before["facts"].get("labels_hash"))
 
 
-def publish(ctx: StageContext, found: dict[str, Any]) -> None:
+def publish(ctx: StageContext, audit: dict[str, Any]) -> None:
     """Write an audit and say what it found.
 
     Raises:
         AuditBlocked: a check blocks and nobody has accepted it.
     """
-    write(ctx.folder, found)
-    say: Callable[..., None] = log.info if found["verdict"] == "valid" else log.warning
-    say("audit: %s", found["verdict"])
-    for check in found["checks"]:
+    write(ctx.folder, audit)
+    log_at: Callable[..., None] = log.info if audit["verdict"] == "valid" else log.warning
+    log_at("audit: %s", audit["verdict"])
+    for check in audit["checks"]:
         if check["severity"] != "ok":
             accepted = f" [accepted: {check['accepted']}]" if check["accepted"] else ""
             log.warning("audit: %s %s: %s%s", check["severity"], check["id"], check["message"], accepted)
-    if found["blocking"]:
-        raise AuditBlocked(blocked_message(found), where=ctx.folder / run_files.AUDIT_PAGE)
+    if audit["blocking"]:
+        raise AuditBlocked(blocked_message(audit), where=ctx.folder / run_files.AUDIT_PAGE)
 
 
-def blocked_message(found: dict[str, Any]) -> str:
+def blocked_message(audit: dict[str, Any]) -> str:
     """What blocks, and the two ways out."""
-    by_id = {check["id"]: check for check in found["checks"]}
-    lines = [f"the audit blocks ({', '.join(found['blocking'])}): this would not be evidence"]
-    lines += [f"  {name}: {by_id[name]['message']} {by_id[name]['fix']}" for name in found["blocking"]]
+    by_id = {check["id"]: check for check in audit["checks"]}
+    lines = [f"the audit blocks ({', '.join(audit['blocking'])}): this would not be evidence"]
+    lines += [f"  {name}: {by_id[name]['message']} {by_id[name]['fix']}" for name in audit["blocking"]]
     lines.append('  to go on all the same, say why in writing: --accept CHECK --because "…" (printed in every report)')
     return "\n".join(lines)
 
 
-def write(folder: Path, found: dict[str, Any]) -> None:
+def write(folder: Path, audit: dict[str, Any]) -> None:
     """Write `audit.json` and its page."""
     from pipeline.audit import page
 
-    write_text(folder / run_files.AUDIT, json.dumps(found, indent=1, ensure_ascii=False))
+    write_text(folder / run_files.AUDIT, json.dumps(audit, indent=1, ensure_ascii=False))
     page.build(folder)
 
 

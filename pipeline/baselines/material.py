@@ -76,8 +76,8 @@ class Material:
 
     def vgg16(self, weights: Path) -> np.ndarray:
         """Embeddings (N, 512) of VGG16, its last feature map averaged."""
-        given = {"backbone.name": VGG16, "backbone.weights": str(weights), "preprocess.size_px": VGG16_PX}
-        config = config_file.load(self.ctx.folder / run_files.RESOLVED, given)
+        options = {"backbone.name": VGG16, "backbone.weights": str(weights), "preprocess.size_px": VGG16_PX}
+        config = config_file.load(self.ctx.folder / run_files.RESOLVED, options)
         ctx = replace(self.ctx, config=config)
         job = embed.prepare(ctx, list(zip(self.sha256, self.uris, strict=True)))
         total = job.num_scans
@@ -92,10 +92,10 @@ class Material:
 
 def load(ctx: StageContext) -> Material:
     """What the audit's stages have left; a scan that could not be embedded is left out."""
-    found = scans_of(ctx)
-    rows = np.flatnonzero(np.asarray(Vectors.open(ctx.folder).has(found.scans["image_id"])))
+    scans = scans_of(ctx)
+    rows = np.flatnonzero(np.asarray(Vectors.open(ctx.folder).has(scans.scans["image_id"])))
     return replace(
-        found, scans=found.scans.take(pa.array(rows)), class_N=found.class_N[rows], group_N=found.group_N[rows]
+        scans, scans=scans.scans.take(pa.array(rows)), class_N=scans.class_N[rows], group_N=scans.group_N[rows]
     )
 
 
@@ -112,16 +112,16 @@ def scans_of(ctx: StageContext) -> Material:
     return Material(ctx, table, class_N, group_N)
 
 
-def find_vgg16(given: Path | None) -> Path | None:
+def find_vgg16(wanted: Path | None) -> Path | None:
     """The file of VGG16's ImageNet weights: the one given, else where torch keeps what it downloads; None without.
 
     Raises:
         InputError: the file given is not there.
     """
-    if given is not None:
-        if not given.is_file():
-            raise InputError("no such weights file", value=str(given), where="--vgg16", fix=f"give {VGG16_FILE}")
-        return given
+    if wanted is not None:
+        if not wanted.is_file():
+            raise InputError("no such weights file", value=str(wanted), where="--vgg16", fix=f"give {VGG16_FILE}")
+        return wanted
     path = vgg16_place()
     return path if path.is_file() else None
 

@@ -78,8 +78,8 @@ def write_set(covid: str, kermany: str, folder: Path) -> Path:
 def _covid(uri: str) -> pa.Table:
     scans = open_pool(PoolConfig(uri=uri), cache_folder()).scans
     label = pc.utf8_lower(scans["label"])
-    found = scans.filter(pc.fill_null(pc.starts_with(label, "covid"), False))
-    if not len(found):
+    covid = scans.filter(pc.fill_null(pc.starts_with(label, "covid"), False))
+    if not len(covid):
         known = sorted(pc.unique(scans["label"]).drop_null().to_pylist())
         raise InputError(
             "no scan of this pool is labelled covid",
@@ -87,7 +87,7 @@ def _covid(uri: str) -> pa.Table:
             where="--covid",
             fix="give a manifest with image_path, label and patient_id, such as covid3/manifest.csv",
         )
-    return _rows(found, "covid", [COVID] * len(found), found["patient_id"].to_pylist(), "--covid")
+    return _rows(covid, "covid", [COVID] * len(covid), covid["patient_id"].to_pylist(), "--covid")
 
 
 def _kermany(uri: str) -> pa.Table:
@@ -106,8 +106,8 @@ def _kermany(uri: str) -> pa.Table:
         )
     scans = scans.take(pa.array(kept))
     own = scans["patient_id"].to_pylist()
-    told = [_patient(path) for path in scans["path"].to_pylist()]
-    patients = [mine or read for mine, read in zip(own, told, strict=True)]
+    from_name = [_patient(path) for path in scans["path"].to_pylist()]
+    patients = [own_id or read for own_id, read in zip(own, from_name, strict=True)]
     return _rows(scans, "kermany", [finding[i] for i in kept], patients, "--kermany")
 
 
@@ -176,12 +176,12 @@ def taken(class_N: Ints, group_N: Ints, quota_C: Ints, rng: np.random.Generator)
     """
     for _ in range(NUM_TRIES):  # an order may leave a place for one scan and patients with two
         rows = _whole_groups(class_N, group_N, quota_C, rng)
-        found_C = np.bincount(class_N[rows], minlength=len(quota_C))
-        if (found_C == quota_C).all():
+        count_C = np.bincount(class_N[rows], minlength=len(quota_C))
+        if (count_C == quota_C).all():
             return rows
     raise InputError(
         f"too few scans: {quota_C.tolist()} of each class are wanted and whole patients make up "
-        f"{found_C.tolist()} of {np.bincount(class_N, minlength=len(quota_C)).tolist()}",
+        f"{count_C.tolist()} of {np.bincount(class_N, minlength=len(quota_C)).tolist()}",
         where="bench reference",
         fix="give larger pools",
     )

@@ -90,12 +90,12 @@ def _tables(result: dict[str, Any], write: Callable[[dict[str, Any]], str]) -> l
         (
             f"Three classes, {num} test scans of each, {_draws(result['num_seeds'])}; {verdict}",
             ["", *[text for _, text in THREE]],
-            three + [[*_quoted(one), "–", "–", "–"] for one in result["published"]],
+            three + [[*_quoted(figure), "–", "–", "–"] for figure in result["published"]],
         ),
         (
             f"25 COVID and 25 normal scans, {ten} of the 50 to test, {_draws(small['num_draws'])}; {verdict}",
             ["", *[text for _, text in TWO], "accuracy, all other scans"],
-            two + [[*_quoted(one), "–"] for one in result["small_published"]],
+            two + [[*_quoted(figure), "–"] for figure in result["small_published"]],
         ),
     ]
 
@@ -109,20 +109,20 @@ def _per_class(result: dict[str, Any]) -> Table:
     return "Every class against the rest", ["", "class", "sensitivity", "specificity", "AUROC"], rows
 
 
-def _quoted(one: dict[str, Any]) -> list[str]:
+def _quoted(figure: dict[str, Any]) -> list[str]:
     """A published figure as the first cells of a row."""
-    values = [one[name] for name in ("accuracy", "sensitivity", "specificity")]
-    return [f"quoted: {one['model']}", *["–" if value is None else f"{value:.3f}" for value in values]]
+    values = [figure[name] for name in ("accuracy", "sensitivity", "specificity")]
+    return [f"quoted: {figure['model']}", *["–" if value is None else f"{value:.3f}" for value in values]]
 
 
 def _audit_lines(audit: dict[str, Any], kinds: tuple[str, ...]) -> list[str]:
-    return [f"{kind}: {one['id']}: {one['message']}" for kind in kinds for one in audit[kind]]
+    return [f"{kind}: {check['id']}: {check['message']}" for kind in kinds for check in audit[kind]]
 
 
 def _notes(result: dict[str, Any]) -> list[str]:
     parts = "; ".join(
-        f"{one['finding']} {one['num_scans']} scans of {one['num_groups']} patients from {', '.join(one['sources'])}"
-        for one in result["set"]
+        f"{row['finding']} {row['num_scans']} scans of {row['num_groups']} patients from {', '.join(row['sources'])}"
+        for row in result["set"]
     )
     size, quoted = result["size_px"], [*result["published"], *result["small_published"]]
     notes = [
@@ -134,7 +134,7 @@ def _notes(result: dict[str, Any]) -> list[str]:
         "No picture: width, height, aspect, mean grey, contrast and border grey of the file; the row of three goes "
         "without the first three, which betray whoever resized the copies by origin.",
         "Lungs erased: the outline of what is erased follows the lungs, so this row is not pure background.",
-        *[f"Quoted, {one['model']}: {one['measured_on']}; {one['standing']}." for one in quoted],
+        *[f"Quoted, {origin['model']}: {origin['measured_on']}; {origin['standing']}." for origin in quoted],
     ]
     if result["vgg16"] is None:
         notes.append(
@@ -171,19 +171,19 @@ def _command(result: dict[str, Any]) -> str:
     return f"cxr-ssl bench reference {pools} --seeds {result['num_seeds']} --out FOLDER"
 
 
-def _short(found: dict[str, Any]) -> str:
+def _short(figure: dict[str, Any]) -> str:
     """`0.958`."""
-    return "–" if found["value"] is None else f"{found['value']:.3f}"
+    return "–" if figure["value"] is None else f"{figure['value']:.3f}"
 
 
-def _long(found: dict[str, Any]) -> str:
+def _long(figure: dict[str, Any]) -> str:
     """`0.958 (0.907 to 0.982) ± 0.012`."""
-    if found["value"] is None:
+    if figure["value"] is None:
         return "–"
-    text = f"{found['value']:.3f}"
-    if found["ci95"] is not None:
-        text += f" ({found['ci95'][0]:.3f} to {found['ci95'][1]:.3f})"
-    return text + (f" ± {found['sd']:.3f}" if found["sd"] is not None else "")
+    text = f"{figure['value']:.3f}"
+    if figure["ci95"] is not None:
+        text += f" ({figure['ci95'][0]:.3f} to {figure['ci95'][1]:.3f})"
+    return text + (f" ± {figure['sd']:.3f}" if figure["sd"] is not None else "")
 
 
 def _line(cells: list[str]) -> str:

@@ -47,29 +47,31 @@ def figures(
         rng: Of the replicates.
         num_bootstrap: Replicates; 0: no interval.
     """
-    scores = [_scores(one.prob_TC, one.class_T) for one in draws]
-    stop_D = np.cumsum([len(one.class_T) for one in draws])
-    parts = [slice(stop - len(one.class_T), stop) for one, stop in zip(draws, stop_D.tolist(), strict=True)]
-    group_N = group_index([group for one in draws for group in one.group_T])
+    scores = [_scores(draw.prob_TC, draw.class_T) for draw in draws]
+    stop_D = np.cumsum([len(draw.class_T) for draw in draws])
+    parts = [slice(stop - len(draw.class_T), stop) for draw, stop in zip(draws, stop_D.tolist(), strict=True)]
+    group_N = group_index([group for draw in draws for group in draw.group_T])
 
     def each(weight_BN: Floats) -> list[dict[str, Floats]]:
-        return [one.measure(weight_BN[:, part]) for one, part in zip(scores, parts, strict=True)]
+        return [score.measure(weight_BN[:, part]) for score, part in zip(scores, parts, strict=True)]
 
     def mean(weight_BN: Floats) -> dict[str, Floats]:
-        found = each(weight_BN)
-        return {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
+        of_draws = each(weight_BN)
+        return {name: np.mean([of_draw[name] for of_draw in of_draws], axis=0) for name in of_draws[0]}
 
     single = each(np.ones((1, len(group_N))))
     replicate_B = bootstrap.replicates(mean, group_N, num_bootstrap, rng)
-    together = _scores(np.concatenate([one.prob_TC for one in draws]), np.concatenate([one.class_T for one in draws]))
+    together = _scores(
+        np.concatenate([draw.prob_TC for draw in draws]), np.concatenate([draw.class_T for draw in draws])
+    )
     informed = together.informed(group_N)
     out: dict[str, Any] = {}
-    for ours, theirs in _names(findings).items():
-        value_D = np.array([float(one[theirs][0]) for one in single])
+    for own_name, published_name in _names(findings).items():
+        value_D = np.array([float(draw[published_name][0]) for draw in single])
         value = float(value_D.mean())
-        out[ours] = {
+        out[own_name] = {
             "value": number(value),
-            "ci95": informed[theirs].interval(value, replicate_B[theirs]) if replicate_B else None,
+            "ci95": informed[published_name].interval(value, replicate_B[published_name]) if replicate_B else None,
             "sd": float(value_D.std(ddof=1)) if len(value_D) > 1 else None,
             "draws": value_D.tolist(),
         }

@@ -51,10 +51,10 @@ def train_all(scans: Material, draws: Sequence[Draw]) -> dict[str, tuple[list[ND
         for seed, draw in enumerate(draws)
         for name, made in designs.items()
     }
-    found = dict(_run(ctx, jobs))
+    fits = dict(_run(ctx, jobs))
     out = {}
     for name in designs:
-        logits, curves, seconds = zip(*(found[name, seed] for seed in range(len(draws))), strict=True)
+        logits, curves, seconds = zip(*(fits[name, seed] for seed in range(len(draws))), strict=True)
         probs = [np.asarray(softmax(np.asarray(logit_TC, np.float64), axis=1)) for logit_TC in logits]
         out[name] = (probs, {"seconds": float(np.mean(seconds)), "num_epochs": [len(curve) for curve in curves]})
     return out

@@ -47,10 +47,10 @@ def audit_pool(request: Request) -> dict[str, Any]:
                 _audit(ctx, is_run=is_run)
             finally:
                 engine.close()
-        found = stage.read(out) or {}
+        result = stage.read(out) or {}
         if not is_run:
-            run_dir.write_status(out, "blocked" if found["blocking"] else "done", "audit")
-    return found | {"out": str(out), "report": str(out / run_files.AUDIT_PAGE)}
+            run_dir.write_status(out, "blocked" if result["blocking"] else "done", "audit")
+    return result | {"out": str(out), "report": str(out / run_files.AUDIT_PAGE)}
 
 
 def _audit(ctx: StageContext, *, is_run: bool) -> None:
@@ -74,8 +74,8 @@ def _of_a_run(request: Request, folder: Path) -> tuple[Path, Config]:
     if request.out is not None:
         raise InputError("a run is audited in its own folder", where="--out", fix="leave --out away")
     refuse_part(folder)
-    given = {key: value for key, value in request.overrides.items() if key != "pool.uri"}
-    return folder, commands_request.load_config(replace(request, overrides=given, resume=True, out=folder), folder)
+    options = {key: value for key, value in request.overrides.items() if key != "pool.uri"}
+    return folder, commands_request.load_config(replace(request, overrides=options, resume=True, out=folder), folder)
 
 
 def _of_a_pool(request: Request, uri: str) -> tuple[Path, Config]:
@@ -93,8 +93,8 @@ def _of_a_pool(request: Request, uri: str) -> tuple[Path, Config]:
     return out, commands_request.load_config(replace(request, resume=False), out)
 
 
-def _same_pool(one: str, other: str) -> bool:
-    return one == other or Path(one).resolve() == Path(other).resolve()
+def _same_pool(uri: str, other: str) -> bool:
+    return uri == other or Path(uri).resolve() == Path(other).resolve()
 
 
 def _read(ctx: StageContext) -> None:

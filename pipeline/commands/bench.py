@@ -67,14 +67,14 @@ def reference(request: Request) -> dict[str, Any]:
         run_dir.refuse_foreign(request.out.absolute())
     pool = reconstruction.write_set(covid, kermany, cache_folder() / "bench")
     folder = (request.out or pool.with_suffix("")).absolute()
-    ours = {"pool.uri": str(pool), "pool.findings": list(FINDINGS)}
-    given = {"audit.max_scans": MAX_AUDITED} | request.overrides | ours
-    found = audit.audit_pool(commands_request.Request(overrides=given, out=folder, quiet=request.quiet))
+    fixed = {"pool.uri": str(pool), "pool.findings": list(FINDINGS)}
+    options = {"audit.max_scans": MAX_AUDITED} | request.overrides | fixed
+    audited = audit.audit_pool(commands_request.Request(overrides=options, out=folder, quiet=request.quiet))
     config = run_dir.config_of(folder)
     engine = make_engine(config.engine)
     with run_dir.locked(folder), Progress(quiet=request.quiet) as progress:
         try:
-            result = _measure(StageContext(config, folder, engine, progress), request, weights) | _judged(found)
+            result = _measure(StageContext(config, folder, engine, progress), request, weights) | _judged(audited)
         finally:
             engine.close()
         result |= {"out": None if request.out is None else str(folder)}
@@ -99,16 +99,16 @@ def _pools(request: Request) -> tuple[str, str]:
     return request.covid, request.kermany
 
 
-def _judged(found: dict[str, Any]) -> dict[str, Any]:
-    def told(severity: str) -> list[dict[str, Any]]:
-        return [{k: c[k] for k in ("id", "title", "message")} for c in found["checks"] if c["severity"] == severity]
+def _judged(audited: dict[str, Any]) -> dict[str, Any]:
+    def checks_of(severity: str) -> list[dict[str, Any]]:
+        return [{k: c[k] for k in ("id", "title", "message")} for c in audited["checks"] if c["severity"] == severity]
 
     return {
         "audit": {
-            "verdict": found["verdict"],
-            "blocks": told("block"),
-            "warns": told("warn"),
-            "report": found["report"],
+            "verdict": audited["verdict"],
+            "blocks": checks_of("block"),
+            "warns": checks_of("warn"),
+            "report": audited["report"],
         }
     }
 
@@ -182,4 +182,4 @@ def _without_training(scans: Material, draws: Sequence[Draw], emb: dict[str, np.
         probs[name] = [
             heads.facts_alone(fact_NM, scans.class_N, rows, d.test) for rows, d in zip(learned, draws, strict=True)
         ]
-    return {name: _scored(scans, draws, found, name) for name, found in probs.items()}
+    return {name: _scored(scans, draws, prob_of_draw, name) for name, prob_of_draw in probs.items()}

@@ -22,36 +22,36 @@ def compared(ctx: StageContext, other: Path) -> dict[str, Any]:
     from pipeline.evidence import full
 
     theirs_ctx = StageContext(run_dir.config_of(other), other, SerialEngine())
-    ours, theirs = holdout(ctx), holdout(theirs_ctx)
-    if ours is None or theirs is None:
-        lacking = ctx.folder if ours is None else other
+    first, second = holdout(ctx), holdout(theirs_ctx)
+    if first is None or second is None:
+        lacking = ctx.folder if first is None else other
         raise InputError("has no scored holdout", where=lacking, fix="finish a round of it first")
-    if ours.findings != theirs.findings:
+    if first.findings != second.findings:
         raise InputError(
-            f"the runs tell other classes apart: {', '.join(ours.findings)} here",
-            value=list(theirs.findings),
+            f"the runs tell other classes apart: {', '.join(first.findings)} here",
+            value=list(second.findings),
             where=other,
             fix="compare runs with the same findings",
         )
-    if ours.positive != theirs.positive:
+    if first.positive != second.positive:
         raise InputError(
             "the other run counts another class as the finding",
-            value=theirs.name_of_positive,
+            value=second.name_of_positive,
             where=other,
-            fix=f"give both the same pool.positive; here it is {ours.name_of_positive}",
+            fix=f"give both the same pool.positive; here it is {first.name_of_positive}",
         )
-    ours, theirs = _on_common_scans(ours, other, theirs)
+    first, second = _on_common_scans(first, other, second)
     for folder in (ctx.folder, other):
-        labels_holdout.log_read(folder, "comparison", None, len(ours.ids_S))
-    found = full.compare(
-        ours.prob_SC,
-        ours.predicted_S,
-        theirs.prob_SC,
-        theirs.predicted_S,
-        ours.class_S,
-        ours.findings,
-        ours.group_S,
-        positive=ours.positive,
+        labels_holdout.log_read(folder, "comparison", None, len(first.ids_S))
+    comparison = full.compare(
+        first.prob_SC,
+        first.predicted_S,
+        second.prob_SC,
+        second.predicted_S,
+        first.class_S,
+        first.findings,
+        first.group_S,
+        positive=first.positive,
         num_bootstrap=ctx.config.evaluate.num_bootstrap,
         rng=ctx.rng("comparison"),
     )
@@ -59,8 +59,8 @@ def compared(ctx: StageContext, other: Path) -> dict[str, Any]:
     names = [path.name for path in runs]
     if names[0] == names[1]:
         names = [f"{path.parent.name}/{path.name}" for path in runs]
-    found |= {"a": names[0], "b": names[1]}
-    found["metrics"] = [
+    comparison |= {"a": names[0], "b": names[1]}
+    comparison["metrics"] = [
         {
             "metric": row["metric"],
             "a": row["first"],
@@ -70,35 +70,38 @@ def compared(ctx: StageContext, other: Path) -> dict[str, Any]:
             "p_value": row["p_value"],
             "p_holm": row["p_holm"],
         }
-        for row in found["metrics"]
+        for row in comparison["metrics"]
     ]
-    write_text(ctx.folder / run_files.COMPARISON, json.dumps(found, indent=1))
-    return found
+    write_text(ctx.folder / run_files.COMPARISON, json.dumps(comparison, indent=1))
+    return comparison
 
 
-def _on_common_scans(ours: Scored, other: Path, theirs: Scored) -> tuple[Scored, Scored]:
+def _on_common_scans(first: Scored, other: Path, second: Scored) -> tuple[Scored, Scored]:
     """Both, on the scans sealed in both runs, in one order.
 
     Raises:
         InputError: there are none, or the two disagree on a truth.
     """
-    place = {image_id: i for i, image_id in enumerate(theirs.ids_S)}
-    mine = [i for i, image_id in enumerate(ours.ids_S) if image_id in place]
-    yours = [place[ours.ids_S[i]] for i in mine]
-    if not mine:
+    place = {image_id: i for i, image_id in enumerate(second.ids_S)}
+    shared_rows = [i for i, image_id in enumerate(first.ids_S) if image_id in place]
+    yours = [place[first.ids_S[i]] for i in shared_rows]
+    if not shared_rows:
         raise InputError("the holdouts share no scan", where=other, fix="compare runs on the same pool and split")
-    if len(mine) < max(len(ours.ids_S), len(theirs.ids_S)):
+    if len(shared_rows) < max(len(first.ids_S), len(second.ids_S)):
         log.warning(
-            "compared on the %d scans of both holdouts (%d and %d)", len(mine), len(ours.ids_S), len(theirs.ids_S)
+            "compared on the %d scans of both holdouts (%d and %d)",
+            len(shared_rows),
+            len(first.ids_S),
+            len(second.ids_S),
         )
-    ours, theirs = _taken(ours, mine), _taken(theirs, yours)
-    if (ours.class_S != theirs.class_S).any():
+    first, second = _taken(first, shared_rows), _taken(second, yours)
+    if (first.class_S != second.class_S).any():
         raise InputError(
-            f"the runs disagree on the truth of {int((ours.class_S != theirs.class_S).sum())} scans",
+            f"the runs disagree on the truth of {int((first.class_S != second.class_S).sum())} scans",
             where=other,
             fix="use the same labels for both",
         )
-    return ours, theirs
+    return first, second
 
 
 def _taken(scored: Scored, rows: list[int]) -> Scored:

@@ -26,8 +26,8 @@ def examine() -> list[dict[str, Any]]:
     ]
 
 
-def _row(check: str, ok: bool, found: str, advice: str = "") -> dict[str, Any]:
-    return {"check": check, "ok": ok, "found": found, "advice": "" if ok else advice}
+def _row(check: str, ok: bool, state: str, advice: str = "") -> dict[str, Any]:
+    return {"check": check, "ok": ok, "found": state, "advice": "" if ok else advice}
 
 
 def _python() -> dict[str, Any]:

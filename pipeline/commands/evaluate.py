@@ -49,23 +49,23 @@ def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: di
             fix=f"compare runs that ask for {', '.join(parts)}",
         )
     with run_dir.locked(folder):
-        found, why = {}, None
+        results, why = {}, None
         for finding, part in parts.items():
             if has_classifier(finding, part):
                 try:
-                    found[finding] = evaluate_run(part, pool, others.get(finding), overrides)
+                    results[finding] = evaluate_run(part, pool, others.get(finding), overrides)
                 except InputError as error:
                     why = error
                     log.warning("%s is left out: %s", finding, error)
-        if why is not None and not found:
+        if why is not None and not results:
             raise why
-        if not found:
+        if not results:
             raise InputError(
                 "no finding has a classifier yet", where=folder, fix="go on with `cxr-ssl run --resume` first"
             )
         evidence.summarise(StageContext(config_of(folder), folder, SerialEngine()))
         page = report.build(folder)
-    return {"findings": found, "report": str(page)}
+    return {"findings": results, "report": str(page)}
 
 
 def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -88,14 +88,14 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
             engine = make_engine(config.engine)
             try:
                 with Progress(quiet=True) as progress:
-                    found = external(StageContext(config, folder, engine, progress), pool, overrides)
+                    evaluation = external(StageContext(config, folder, engine, progress), pool, overrides)
             finally:
                 engine.close()
         else:
             ctx = StageContext(config, folder, SerialEngine())
-            found = compared(ctx, against) if against is not None else _own(ctx)
+            evaluation = compared(ctx, against) if against is not None else _own(ctx)
         report.build(folder)
-    return found | {"report": str(folder / run_files.REPORT)}
+    return evaluation | {"report": str(folder / run_files.REPORT)}
 
 
 def _own(ctx: StageContext) -> dict[str, Any]:
@@ -107,5 +107,5 @@ def _own(ctx: StageContext) -> dict[str, Any]:
         raise InputError(
             "no label of the holdout is known", where=ctx.folder, fix="import the labels the first queue asked for"
         )
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return found
+    evaluation: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return evaluation

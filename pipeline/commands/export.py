@@ -141,9 +141,9 @@ def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[st
         from safetensors.torch import load_file
 
         assert isinstance(model.model, Path)
-        found = card["network"]
-        empty = Head({name: np.zeros(shape, np.float32) for name, shape in found["head"].items()})
-        design = Design(backbone, found["num_early"], config.preprocess.size_px, empty)
+        network_card = card["network"]
+        empty = Head({name: np.zeros(shape, np.float32) for name, shape in network_card["head"].items()})
+        design = Design(backbone, network_card["num_early"], config.preprocess.size_px, empty)
         whole = nn.Sequential(*network_stages.stages(backbone)[: design.num_early], network_design.late(design))
         whole.load_state_dict(load_file(model.model.with_name(run_files.MODEL_WEIGHTS)))
     return network_design.calibrated(whole, model.temperature, model.prevalence_C)
@@ -173,15 +173,15 @@ def _checked(run: Path, config: Config, module: "nn.Module", model: Classifier, 
     with torch.inference_mode():
         torch_NC = np.concatenate([module(torch.from_numpy(scan))[1].numpy() for scan in scans])
     run_NC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in model.findings])
-    found = _Check(len(scans), float(np.abs(onnx_NC - torch_NC).max()), float(np.abs(onnx_NC - run_NC).max()))
-    if found.onnx_against_torch > TOLERANCE_TORCH or found.onnx_against_run > TOLERANCE_RUN:
+    check = _Check(len(scans), float(np.abs(onnx_NC - torch_NC).max()), float(np.abs(onnx_NC - run_NC).max()))
+    if check.onnx_against_torch > TOLERANCE_TORCH or check.onnx_against_run > TOLERANCE_RUN:
         raise InputError(
             "the exported model does not give the probabilities of the run",
-            value=str(found),
+            value=str(check),
             where=str(run),
             fix="run `cxr-ssl run --resume` again to renew the predictions; if it stays, this is a mistake of cxr-ssl",
         )
-    return found
+    return check
 
 
 _EXAMPLE = '''"""Apply the exported model to scans: python example.py SCAN.png ..."""

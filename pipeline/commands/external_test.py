@@ -95,7 +95,7 @@ def _tested(ctx: StageContext, there: StageContext, pool: str) -> dict[str, Any]
         "round": run_files.last_round(ctx.folder),
         "read": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
-    found = detailed(ctx, scored, subject, scope) | {
+    evaluation = detailed(ctx, scored, subject, scope) | {
         "audit": {
             "num_shared_patients": seen.num_shared_patients,
             "num_copies": seen.num_copies,
@@ -104,19 +104,19 @@ def _tested(ctx: StageContext, there: StageContext, pool: str) -> dict[str, Any]
             "verdict": audited["verdict"],
         }
     }
-    write_text(folder / run_files.EVALUATION, json.dumps(found, indent=1))
-    return found
+    write_text(folder / run_files.EVALUATION, json.dumps(evaluation, indent=1))
+    return evaluation
 
 
 def already_seen(ctx: StageContext, there: Path) -> Seen:
     """Scans of a pool whose patient or picture is also in the run: an external test is of what it has never seen."""
     from pipeline.pool.duplicates import near_links_between
 
-    ours, theirs = _usable(ctx.folder), _usable(there)
-    patients = ours["patient_id"].drop_null().combine_chunks()
-    shared = theirs.filter(pc.is_in(theirs["patient_id"], value_set=patients))
-    near = near_links_between(ours, theirs, ctx.engine, ctx.config.duplicates, ctx.config.pool.max_pixels)
-    copies = {theirs["image_id"][int(row)].as_py() for row in near}
+    own_scans, other_scans = _usable(ctx.folder), _usable(there)
+    patients = own_scans["patient_id"].drop_null().combine_chunks()
+    shared = other_scans.filter(pc.is_in(other_scans["patient_id"], value_set=patients))
+    near = near_links_between(own_scans, other_scans, ctx.engine, ctx.config.duplicates, ctx.config.pool.max_pixels)
+    copies = {other_scans["image_id"][int(row)].as_py() for row in near}
     num_patients = len(pc.unique(shared["patient_id"]))
     return Seen(num_patients, len(copies), frozenset(copies | set(shared["image_id"].to_pylist())))
 
@@ -159,12 +159,12 @@ def _scored_there(ctx: StageContext, there: StageContext, subject: Any, seen: Se
 def _same_input(home: Path, there: StageContext) -> None:
     """Refuse to score a model on what another backbone, or another size, makes of the scans."""
     cards = (run_files.path(folder, run_files.BACKBONE) for folder in (home, there.folder))
-    ours, theirs = (json.loads(card.read_text("utf-8")) for card in cards)
+    own_card, other_card = (json.loads(card.read_text("utf-8")) for card in cards)
     for key, where in (("weights_hash", "backbone"), ("size_px", "preprocess.size_px")):
-        if ours[key] != theirs[key]:
+        if own_card[key] != other_card[key]:
             raise InputError(
-                f"the run's model was made for another input: {key} {ours[key]}, here it is {theirs[key]}",
-                value=str(theirs[key]),
+                f"the run's model was made for another input: {key} {own_card[key]}, here it is {other_card[key]}",
+                value=str(other_card[key]),
                 where=where,
                 fix="leave these options to the run's own configuration",
             )

@@ -39,7 +39,7 @@ def export_queue(folder: Path, wish: Wish) -> dict[str, Any]:
             "is no format", value=unknown[0], where="--format", fix=f"choose of {', '.join(handout_files.FORMATS)}"
         )
     answers = label_table.answers_of_pool(folder, run_files.asked(folder), run_files.latest_round(folder) or 0)
-    answers += [one.answer for one in Journal.open(folder).active()]
+    answers += [entry.answer for entry in Journal.open(folder).active()]
     share = config.queue.reread_share
     return handout_files.hand_out(
         folder, findings, answers, wish, max_pixels=config.pool.max_pixels, reread_share=share
@@ -71,13 +71,13 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
     with run_dir.locked(folder):
         journal = Journal.open(folder)
         num_seen = sum(map(journal.imported, digests))
-        found = import_files.harvest(files, _scans(folder), findings, who, journal.spelling)
+        harvested = import_files.harvest(files, _scans(folder), findings, who, journal.spelling)
         if not skip_mistakes:
-            import_files.refuse(found, "labels import", findings)
-        if who.annotator is None and any(answer.annotator == import_files.DEFAULT_NAME for answer in found.answers):
+            import_files.refuse(harvested, "labels import", findings)
+        if who.annotator is None and any(answer.annotator == import_files.DEFAULT_NAME for answer in harvested.answers):
             log.warning("the files do not say who gave these labels; they count as those of one person, %r", "expert")
         with journal.writing():
-            fresh, counts = import_files.news(found.answers, journal)
+            fresh, counts = import_files.news(harvested.answers, journal)
             for path, digest in zip(files, digests, strict=True):
                 _keep(folder, path, digest)
             batch = journal.begin("import", files=[_clean(path.name) for path in files], hashes=digests)
@@ -87,12 +87,12 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
     return {
         "num_new": len(fresh),
         "num_changed": counts["changed"],
-        "num_known": counts["known"] + found.counts["repeated"],
-        "num_older": counts["older"] + found.counts["superseded"],
-        "num_blank": found.counts["blank"],
-        "num_skipped": found.counts["skipped"],
-        "num_mistakes": found.counts["mistake"],
-        "mistakes": found.mistakes,
+        "num_known": counts["known"] + harvested.counts["repeated"],
+        "num_older": counts["older"] + harvested.counts["superseded"],
+        "num_blank": harvested.counts["blank"],
+        "num_skipped": harvested.counts["skipped"],
+        "num_mistakes": harvested.counts["mistake"],
+        "mistakes": harvested.mistakes,
         "num_files_known": num_seen,
         "num_disagreements": len(disagreed),
         "batch": batch.name if fresh else None,
@@ -104,19 +104,19 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
     """Every import and every sitting at the page: what it brought, and whether it stands."""
     opened(folder)
     journal = Journal.open(folder)
-    given: dict[str, list[str]] = {name: [] for name in journal.batches}
+    scans_of: dict[str, list[str]] = {name: [] for name in journal.batches}
     standing: Counter[str] = Counter()
-    for one in journal.given.values():
-        given[one.batch].append(one.answer.annotator)
-        standing[one.batch] += journal.stands(one)
+    for entry in journal.entries.values():
+        scans_of[entry.batch].append(entry.answer.annotator)
+        standing[entry.batch] += journal.stands(entry)
     return [
         {
             "batch": batch.name,
             "kind": batch.kind,
             "time": batch.time.isoformat(timespec="seconds"),
             "files": list(batch.files),
-            "annotators": sorted(set(given[batch.name])),
-            "num_answers": len(given[batch.name]),
+            "annotators": sorted(set(scans_of[batch.name])),
+            "num_answers": len(scans_of[batch.name]),
             "num_standing": standing[batch.name],
             "undone": journal.undone[batch.name].isoformat(timespec="seconds")
             if batch.name in journal.undone
@@ -137,7 +137,7 @@ def undo(folder: Path, name: str | None = None) -> dict[str, Any]:
         journal = Journal.open(folder)
         with journal.writing():
             batch = _batch_to_undo(journal, name)
-            gone = [one for one in journal.active() if one.batch == batch.name]
+            gone = [entry for entry in journal.active() if entry.batch == batch.name]
             journal.undo(batch.name)
         _settled(folder, findings)
     return {"batch": batch.name, "kind": batch.kind, "files": list(batch.files), "num_undone": len(gone)}
@@ -225,7 +225,7 @@ def _clean(name: str) -> str:
 
 
 def _batch_to_undo(journal: Journal, name: str | None) -> Batch:
-    active = {one.batch for one in journal.active()}
+    active = {entry.batch for entry in journal.active()}
     standing = [batch for batch in journal.batches.values() if batch.name in active]
     if name is None and standing:
         return standing[-1]

@@ -20,35 +20,35 @@ def complain(text: str, kind: str) -> None:
         typer.echo(rest.rstrip("\n"), err=True)
 
 
-def pretrained(found: dict[str, Any]) -> None:
+def pretrained(result: dict[str, Any]) -> None:
     """The backbone that was written."""
-    card = found["card"]
-    say(f"backbone: {found['backbone']}")
+    card = result["card"]
+    say(f"backbone: {result['backbone']}")
     say(f"  {card['architecture']}, {card['method']}, {card['epochs']} epochs on {card['num_scans']} scans")
-    say(f"  use it: --set backbone.name={found['out']}")
+    say(f"  use it: --set backbone.name={result['out']}")
 
 
-def exported(found: dict[str, Any]) -> None:
+def exported(result: dict[str, Any]) -> None:
     """The model that was written, and how it was checked."""
-    for one in found.get("findings", {}).values():
-        exported(one)
-    if "findings" in found:
+    for part in result.get("findings", {}).values():
+        exported(part)
+    if "findings" in result:
         return
-    check = found["check"]
-    say(f"{found['out']}: round {found['round']}, from scan to probability")
+    check = result["check"]
+    say(f"{result['out']}: round {result['round']}, from scan to probability")
     say(
         f"  largest difference of a probability on {check['num_scans']} scans: ONNX against torch "
         f"{check['onnx_against_torch']:.1e}, ONNX against the run {check['onnx_against_run']:.1e}"
     )
 
 
-def run(found: dict[str, Any]) -> None:
+def run(result: dict[str, Any]) -> None:
     """The rounds of a run as a table."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console() if sys.stdout.isatty() else Console(width=110)
-    if found["metrics"]:
+    if result["metrics"]:
         table = Table(
             "round",
             "expert labels",
@@ -59,7 +59,7 @@ def run(found: dict[str, Any]) -> None:
             "accuracy",
             title_justify="left",
         )
-        for row in found["metrics"]:
+        for row in result["metrics"]:
             holdout = row.get("holdout") or {}
             table.add_row(
                 str(row["round"]),
@@ -77,80 +77,80 @@ def run(found: dict[str, Any]) -> None:
             style="dim",
         )
     for name in ("report", "out"):
-        if found.get(name):
-            console.print(f"{name}: {found[name]}", highlight=False, soft_wrap=True)
+        if result.get(name):
+            console.print(f"{name}: {result[name]}", highlight=False, soft_wrap=True)
 
 
-def audit(found: dict[str, Any]) -> None:
+def audit(result: dict[str, Any]) -> None:
     """The verdict and what led to it."""
     marks = {"ok": "ok   ", "warn": "warn ", "block": "BLOCK"}
-    for check in found["checks"]:
+    for check in result["checks"]:
         mark = marks[check["severity"]] if check["checked"] else "–    "
         say(f"{mark} {check['id']:<28} {check['message']}")
         if check["accepted"]:
             say(f"{'':<34} accepted: {check['accepted']}")
-    say(f"verdict: {found['verdict']}")
-    say(f"report: {found['report']}")
+    say(f"verdict: {result['verdict']}")
+    say(f"report: {result['report']}")
 
 
-def evaluation(found: dict[str, Any]) -> None:
+def evaluation(result: dict[str, Any]) -> None:
     """The evidence in short."""
-    if "findings" in found:
-        for finding, one in found["findings"].items():
+    if "findings" in result:
+        for finding, part in result["findings"].items():
             say(f"— {finding}")
-            evaluation(one)
-        say(f"all findings: {found['report']}")
+            evaluation(part)
+        say(f"all findings: {result['report']}")
         return
-    if "metrics" in found:
-        say(f"{found['a']} against {found['b']} on {found['num_scans']} scans of {found['num_groups']} groups")
-        for row in found["metrics"]:
+    if "metrics" in result:
+        say(f"{result['a']} against {result['b']} on {result['num_scans']} scans of {result['num_groups']} groups")
+        for row in result["metrics"]:
             say(
                 f"{row['metric']:<18} {_number(row['a'])}  {_number(row['b'])}  difference {_number(row['difference'])}"
                 f"{_between(row['ci95'])}, p {_number(row['p_value'])} (Holm {_number(row['p_holm'])})"
             )
     else:
-        overall, scope = found["overall"], found["scope"]
+        overall, scope = result["overall"], result["scope"]
         say(f"{scope['kind']}: {scope['num_scans']} scans of {scope['num_groups']} groups")
         say(f"the finding is {scope['positive']}" if scope["positive"] else "means over all classes")
         for name in ("auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1"):
             say(f"{name:<18} {_number(overall[name])}{_between(overall[f'{name}_ci95'])}")
-        if "audit" in found:
-            known = found["audit"]
+        if "audit" in result:
+            known = result["audit"]
             say(
                 f"left out because the run knows them: {known['num_left_out']} scans "
                 f"({known['num_copies']} copies, {known['num_shared_patients']} patients); "
                 f"of other classes: {known['num_other_classes']}; the pool's own audit: {known['verdict']}"
             )
-    say(f"report: {found['report']}")
+    say(f"report: {result['report']}")
 
 
 def _between(interval: list[float] | None) -> str:
     return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
-def plan(found: dict[str, Any]) -> None:
+def plan(result: dict[str, Any]) -> None:
     """What a run would do."""
-    for row in found["stages"]:
+    for row in result["stages"]:
         counts = ", ".join(f"{key} {value}" for key, value in row["counts"].items())
         say(
             f"{row['stage']:<11} {'reuse' if row['reuse'] else 'check' if row['always'] else 'run':<6} {row['purpose']}"
             + (f" (last: {counts})" if counts else "")
         )
-    say(f"pool: {found['num_scans']} scans, {found['num_labelled']} labelled; out: {found['out']}")
+    say(f"pool: {result['num_scans']} scans, {result['num_labelled']} labelled; out: {result['out']}")
 
 
-def exported_queue(found: dict[str, Any]) -> None:
+def exported_queue(result: dict[str, Any]) -> None:
     """The files that were written."""
-    for name, paths in found["files"].items():
-        say(f"{name or 'anybody'}: {found['num_scans'][name]} scans of round {found['round']}")
+    for name, paths in result["files"].items():
+        say(f"{name or 'anybody'}: {result['num_scans'][name]} scans of round {result['round']}")
         for path in paths:
             say(f"  {path}")
-    say(f"then: cxr-ssl labels import {found['out']} FILE")
+    say(f"then: cxr-ssl labels import {result['out']} FILE")
 
 
-def imported(found: dict[str, Any]) -> None:
+def imported(result: dict[str, Any]) -> None:
     """What came in."""
-    for mistake in found["mistakes"]:
+    for mistake in result["mistakes"]:
         complain(mistake, "left out")
     parts = (
         ("num_new", "new answers", True),
@@ -163,63 +163,64 @@ def imported(found: dict[str, Any]) -> None:
         ("num_files_known", "files imported before", False),
         ("num_disagreements", "scans in dispute", True),
     )
-    say(", ".join(f"{found[name]} {text}" for name, text, always in parts if always or found[name]))
-    if found["batch"]:
-        say(f"batch {found['batch']}; take it back with: cxr-ssl labels undo {found['out']} {found['batch']}")
+    say(", ".join(f"{result[name]} {text}" for name, text, always in parts if always or result[name]))
+    if result["batch"]:
+        say(f"batch {result['batch']}; take it back with: cxr-ssl labels undo {result['out']} {result['batch']}")
 
 
-def log(found: dict[str, Any]) -> None:
+def log(result: dict[str, Any]) -> None:
     """The imports so far."""
-    for row in found["batches"]:
+    for row in result["batches"]:
         what = ", ".join(row["files"]) or row["kind"]
         state = f"undone {row['undone']}" if row["undone"] else f"{row['num_standing']} of {row['num_answers']} stand"
         say(
             f"{row['batch']:>4}  {row['time']}  {row['kind']:<7} {', '.join(row['annotators']) or '–'}: {what}; {state}"
         )
-    if not found["batches"]:
+    if not result["batches"]:
         say("no labels have come in yet")
 
 
-def status(found: dict[str, Any]) -> None:
+def status(result: dict[str, Any]) -> None:
     """How far a run came."""
-    say(f"state: {found['state']}" + (f", stage {found['stage']}" if found.get("stage") else ""))
-    say(f"rounds finished: {found['rounds_finished']} of {found['rounds']}; expert labels: {found['num_expert']}")
-    told = found["labels"]
-    if told["num_asked"]:
-        say(f"round {told['round']}: {told['num_asked']} scans asked, {told['num_asked'] - told['num_open']} answered")
-    for row in told["annotators"]:
+    say(f"state: {result['state']}" + (f", stage {result['stage']}" if result.get("stage") else ""))
+    say(f"rounds finished: {result['rounds_finished']} of {result['rounds']}; expert labels: {result['num_expert']}")
+    labels = result["labels"]
+    if labels["num_asked"]:
+        num_answered = labels["num_asked"] - labels["num_open"]
+        say(f"round {labels['round']}: {labels['num_asked']} scans asked, {num_answered} answered")
+    for row in labels["annotators"]:
         pace = "" if row["seconds_per_scan"] is None else f", {row['seconds_per_scan']:g} s a scan"
         aside = "".join(f", {row[f'num_{kind}']} {kind}" for kind in ("rejected", "unsure") if row[f"num_{kind}"])
         say(f"  {row['annotator']}: {row['num_answers']} answers, {row['num_round']} of this round{aside}{pace}")
-    agreement(told["agreement"])
-    for finding, one in told.get("agreement_of", {}).items():
-        if one is not None and (one["share"]["num_scans"] or one["intra"]):
+    agreement(labels["agreement"])
+    for finding, part in labels.get("agreement_of", {}).items():
+        if part is not None and (part["share"]["num_scans"] or part["intra"]):
             say(f"{finding}:")
-            agreement(one)
-    if found.get("waiting"):
-        say(found["waiting"])
+            agreement(part)
+    if result.get("waiting"):
+        say(result["waiting"])
 
 
-def agreement(found: dict[str, Any] | None) -> None:
+def agreement(result: dict[str, Any] | None) -> None:
     """How far annotators agree."""
-    if found is None:
+    if result is None:
         return
-    if found["share"]["num_scans"]:
+    if result["share"]["num_scans"]:
         measures = (("agree on", "share"), ("Fleiss' kappa", "fleiss"), ("Krippendorff's alpha", "krippendorff"))
-        shown = [f"{text} {_number(found[key]['value'])}{_between(found[key]['ci95'])}" for text, key in measures]
-        say(f"{found['share']['num_scans']} scans read twice or more: {', '.join(shown)}")
-    for row in found["intra"]:
+        shown = [f"{text} {_number(result[key]['value'])}{_between(result[key]['ci95'])}" for text, key in measures]
+        say(f"{result['share']['num_scans']} scans read twice or more: {', '.join(shown)}")
+    for row in result["intra"]:
         say(f"  {row['annotator']} read again: {_number(row['share']['value'])}{_between(row['share']['ci95'])}")
-    for row in found["suspects"]:
+    for row in result["suspects"]:
         say(
             f"  {row['annotator']} stands out: of {row['num_scans']} scans agrees with others on "
             f"{row['agreement']:.3f}, they with each other on {row['others']:.3f}"
         )
 
 
-def doctor(found: dict[str, Any]) -> None:
+def doctor(result: dict[str, Any]) -> None:
     """What this machine has."""
-    for row in found["checks"]:
+    for row in result["checks"]:
         say(
             f"{'ok ' if row['ok'] else 'NO '} {row['check']:<17} {row['found']}"
             + (f"; {row['advice']}" if row["advice"] else "")

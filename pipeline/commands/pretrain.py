@@ -22,7 +22,7 @@ def pretrain_pool(request: Request) -> dict[str, Any]:
     if config.pretrain.epochs == 0:
         log.info("pretrain.epochs is not set: %d epochs", DEFAULT_EPOCHS)
         request = replace(request, overrides=request.overrides | {"pretrain.epochs": DEFAULT_EPOCHS})
-    found = commands_run.execute(replace(request, stages=("manifest", "duplicates", "splits", "pretrain")))
+    result = commands_run.execute(replace(request, stages=("manifest", "duplicates", "splits", "pretrain")))
     backbone = out / run_files.PRETRAINED
     card = json.loads((backbone / CARD).read_text("utf-8"))
-    return {key: found[key] for key in ("out", "state", "stages")} | {"backbone": str(backbone), "card": card}
+    return {key: result[key] for key in ("out", "state", "stages")} | {"backbone": str(backbone), "card": card}

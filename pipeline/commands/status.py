@@ -28,18 +28,18 @@ def status(folder: Path) -> dict[str, Any]:
         "waiting","labels"}; `labels` tells of people's answers, see `of_labels`.
     """
     config = config_of(folder)
-    found = run_dir.read_status(folder)
+    state = run_dir.read_status(folder)
     table = label_table.read(folder)
-    told = of_labels(folder, config)
+    label_counts = of_labels(folder, config)
     parts = finding_folders.parts_in(folder)
     disputed = per_finding_parts.disagreements(table, list(parts)) if parts else verdicts.disagreements(table)
-    return found | {
+    return state | {
         "rounds": config.rounds.num,
         "rounds_finished": len(read_metrics(folder)),
-        "num_expert": len({image_id for image_id, _ in verdicts.latest(table)} | told.pop("image_ids")),
+        "num_expert": len({image_id for image_id, _ in verdicts.latest(table)} | label_counts.pop("image_ids")),
         "num_disagreements": len(disputed),
-        "waiting": _waiting(folder, found, told),
-        "labels": told | _agreement(folder, table, config, parts),
+        "waiting": _waiting(folder, state, label_counts),
+        "labels": label_counts | _agreement(folder, table, config, parts),
     }
 
 
@@ -69,7 +69,7 @@ def of_labels(folder: Path, config: Config) -> dict[str, Any]:
     """
     standing = Journal.open(folder).active()
     round_index = run_files.latest_round(folder)
-    told: dict[str, Any] = {
+    label_counts: dict[str, Any] = {
         "round": round_index,
         "num_asked": 0,
         "num_open": 0,
@@ -78,24 +78,24 @@ def of_labels(folder: Path, config: Config) -> dict[str, Any]:
     }
     if round_index is not None:
         table = label_table.read(folder)
-        given = verdicts.answers(table, run_files.asked(folder), round_index)
-        answers = [*given, *(one.answer for one in standing)]
-        found = worklist.open_worklist(folder, round_index, answers, oracle=config.oracle)
-        told |= {
-            "num_asked": len(found.asks),
-            "num_open": len(found.open()),
-            "num_readings_open": sum(found.missing(ask) for ask in found.open()),
-            "waits_for": found.said(),
+        table_answers = verdicts.answers(table, run_files.asked(folder), round_index)
+        answers = [*table_answers, *(entry.answer for entry in standing)]
+        open_work = worklist.open_worklist(folder, round_index, answers, oracle=config.oracle)
+        label_counts |= {
+            "num_asked": len(open_work.asks),
+            "num_open": len(open_work.open()),
+            "num_readings_open": sum(open_work.missing(ask) for ask in open_work.open()),
+            "waits_for": open_work.summary(),
         }
-    told["annotators"] = agreement_report.annotators(folder)
-    told["image_ids"] = {one.answer.image_id for one in standing}
-    return told
+    label_counts["annotators"] = agreement_report.annotators(folder)
+    label_counts["image_ids"] = {entry.answer.image_id for entry in standing}
+    return label_counts
 
 
-def _waiting(folder: Path, found: dict[str, Any], told: dict[str, Any]) -> str | None:
+def _waiting(folder: Path, state: dict[str, Any], label_counts: dict[str, Any]) -> str | None:
     """What the run waits for now, labels given since its last stop taken into account."""
-    if found.get("state") != "waiting":
-        return found.get("message")
-    if told["waits_for"]:
-        return f"{told['waits_for']}\n{worklist.how_to_answer(folder, told['round'])}"
+    if state.get("state") != "waiting":
+        return state.get("message")
+    if label_counts["waits_for"]:
+        return f"{label_counts['waits_for']}\n{worklist.how_to_answer(folder, label_counts['round'])}"
     return f"every label is there: cxr-ssl run --out {folder} --resume"

@@ -58,10 +58,10 @@ def reply_of(text: str, findings: Sequence[str]) -> str | None:
     return finding_line.meant(text, findings) if several and known is None else known
 
 
-def said(reply: str, findings: Sequence[str]) -> str:
+def in_words(reply: str, findings: Sequence[str]) -> str:
     """A reply as people read it."""
     if finding_line.are_independent(findings) and reply not in REMARKS:
-        return finding_line.said(reply)
+        return finding_line.in_words(reply)
     return reply
 
 

@@ -88,7 +88,7 @@ def leaves_open(reply: str) -> bool:
     return bool(named(reply)) and any(math.isnan(value) for value in read(reply).values())
 
 
-def said(reply: str) -> str:
+def in_words(reply: str) -> str:
     """A line for people: `effusion, mass`, `no finding`, `effusion; mass unknown`."""
     values = read(reply)
     there = [finding for finding, value in values.items() if value == 1.0]

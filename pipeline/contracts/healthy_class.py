@@ -56,30 +56,30 @@ def healthy_first(findings: Sequence[str], positive: str | None = None) -> tuple
     return tuple(sorted(findings, key=lambda finding: finding not in healthy))
 
 
-def positive_of(findings: Sequence[str], given: str | None) -> str | None:
+def positive_of(findings: Sequence[str], configured: str | None) -> str | None:
     """The class that sensitivity is of: as given, else of two the one that is not healthy; None of three and more.
 
     Args:
         findings: The classes of a run.
-        given: The option `pool.positive`.
+        configured: The option `pool.positive`.
 
     Raises:
         InputError: the class given is none of these, or is one of three and more; it is not given, and the names of
             two classes leave open which is the finding; two of three and more say that nothing was found.
     """
-    if given is not None and given not in findings:
-        near = difflib.get_close_matches(_words(given), [_words(finding) for finding in findings], n=1)
+    if configured is not None and configured not in findings:
+        near = difflib.get_close_matches(_words(configured), [_words(finding) for finding in findings], n=1)
         meant = [finding for finding in findings if near and _words(finding) == near[0]]
         hint = f"did you mean {meant[0]!r}? " if meant else ""
         raise InputError(
             "names no class of this pool",
-            value=given,
+            value=configured,
             where="pool.positive",
             fix=f"{hint}there are {', '.join(map(repr, findings))}",
         )
     if len(findings) == 2:
-        return given if given is not None else _other_than_healthy(findings)
-    _refuse_of_many(findings, given)
+        return configured if configured is not None else _other_than_healthy(findings)
+    _refuse_of_many(findings, configured)
     return None
 
 
@@ -96,11 +96,11 @@ def _other_than_healthy(findings: Sequence[str]) -> str:
     )
 
 
-def _refuse_of_many(findings: Sequence[str], given: str | None) -> None:
-    if given is not None:
+def _refuse_of_many(findings: Sequence[str], configured: str | None) -> None:
+    if configured is not None:
         raise InputError(
             f"is of two classes; of {len(findings)} every one is measured against the rest, and the means are over all",
-            value=given,
+            value=configured,
             where="pool.positive",
             fix="leave it out, or make it a question of two classes in the pool's labels",
         )

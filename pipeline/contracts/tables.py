@@ -64,9 +64,9 @@ class Contract:
             if not field.nullable and column.null_count:
                 raise ContractError(f"column {field.name} has {column.null_count} nulls", where=where)
         for name, allowed in self.values:
-            found = set(pc.unique(table.column(name)).to_pylist()) - {None}
-            if found - set(allowed):
-                raise ContractError(f"column {name} holds {sorted(found - set(allowed))}", where=where)
+            values = set(pc.unique(table.column(name)).to_pylist()) - {None}
+            if values - set(allowed):
+                raise ContractError(f"column {name} holds {sorted(values - set(allowed))}", where=where)
         if self.key and len(table.group_by(list(self.key)).aggregate([])) != len(table):
             raise ContractError(f"rows repeat on {self.key}", where=where)
         return table.select([*self.schema.names, *extra])

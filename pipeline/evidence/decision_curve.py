@@ -55,12 +55,12 @@ def decision_curve(
     def measure(weight_BN: Floats) -> dict[str, Floats]:
         return {str(c): net_benefit(prob_NC[:, c], truth_N == c, weight_BN, prevalence) for c in columns}
 
-    one = np.ones((1, len(truth_N)))
-    value, value_BR = measure(one), bootstrap.replicates(measure, group_of_N, num_bootstrap, rng)
+    ones_1N = np.ones((1, len(truth_N)))
+    value, value_BR = measure(ones_1N), bootstrap.replicates(measure, group_of_N, num_bootstrap, rng)
     num_groups = int(group_of_N.max()) + 1
     curves = []
     for c in columns:
-        everybody_R = net_benefit(np.ones(len(truth_N)), truth_N == c, one, prevalence)[0]
+        everybody_R = net_benefit(np.ones(len(truth_N)), truth_N == c, ones_1N, prevalence)[0]
         points = []
         for r, threshold in enumerate(THRESHOLDS_R):
             replicates_B = value_BR[str(c)][:, r] if value_BR else np.empty(0)

@@ -81,8 +81,8 @@ class _Targets:
         self.positive_N, self.called_N = positive_N, called_N
         self.order = RankOrder(score_N, positive_N)
         # Calls of each target at its threshold on all scans, for the quantity that is held.
-        one = np.ones((1, len(score_N)))
-        index = {k: int(i[0]) for k, (_, _, i) in self._chosen(one).items()}
+        ones_1N = np.ones((1, len(score_N)))
+        index = {k: int(i[0]) for k, (_, _, i) in self._chosen(ones_1N).items()}
         self.threshold: dict[str, float | None] = {
             target: float(self.order.score_T[i - 1]) if i else None for target, i in index.items()
         }

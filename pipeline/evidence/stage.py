@@ -62,8 +62,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         scope = {"kind": "holdout", "pool": ctx.config.pool.uri, "round": last_round(ctx.folder)}
         write_text(path, json.dumps(detailed(ctx, scored, open_subject(ctx), scope), indent=1))
     stage.conclude(ctx)
-    found = stage.read(ctx.folder) or {}
-    return {"num_scored": len(scored.ids_S) if scored else 0, "verdict": found.get("verdict")}
+    audit = stage.read(ctx.folder) or {}
+    return {"num_scored": len(scored.ids_S) if scored else 0, "verdict": audit.get("verdict")}
 
 
 def holdout(ctx: StageContext) -> Scored | None:
@@ -96,7 +96,7 @@ def detailed(ctx: StageContext, scored: Scored, subject: Subject, scope: dict[st
     from pipeline.evidence import full
 
     config = ctx.config.evaluate
-    found = full.full(
+    evaluation = full.full(
         scored.prob_SC,
         scored.predicted_S,
         scored.class_S,
@@ -114,7 +114,7 @@ def detailed(ctx: StageContext, scored: Scored, subject: Subject, scope: dict[st
         "findings": list(scored.findings),
         "positive": scored.name_of_positive,
     }
-    return {"scope": scope | of_what, **found}
+    return {"scope": scope | of_what, **evaluation}
 
 
 def _slices(subject: Subject, ids_S: list[str]) -> Mapping[str, list[str]]:

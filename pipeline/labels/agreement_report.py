@@ -14,7 +14,7 @@ import pyarrow as pa
 from pipeline.contracts.answers import REJECTIONS
 from pipeline.contracts.tables import write_text
 from pipeline.labels import verdicts
-from pipeline.labels.journal import Given, Journal
+from pipeline.labels.journal import Journal, JournalEntry
 from pipeline.labels.reading_matrix import (
     Readings,
     group_of_scans,
@@ -41,23 +41,25 @@ def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_boo
         "gap_ci95","num_scans"}], both shares over the scans she and two others read; "quality": {annotator: CROWDLAB's,
         0..1}, empty where it had too little to go by}.
     """
-    found = of_people(folder, table, findings)
-    if not found.ids_N:
+    readings = of_people(folder, table, findings)
+    if not readings.ids_N:
         return None
-    group_N = group_of_scans(folder, found.ids_N)
+    group_N = group_of_scans(folder, readings.ids_N)
     rng = np.random.default_rng(0)  # the draws of an interval; the same answers give the same one
-    every = agreement.overall(found.first_NM, group_N, len(findings), num_bootstrap, rng)
-    pairs = [{"annotators": [found.annotators[a], found.annotators[b]]} | _two(t) for (a, b), t in every.pairs.items()]
-    suspects = consensus.suspect_annotators(found.first_NM, group_N)
+    every = agreement.overall(readings.first_NM, group_N, len(findings), num_bootstrap, rng)
+    pairs = [
+        {"annotators": [readings.annotators[a], readings.annotators[b]]} | _two(t) for (a, b), t in every.pairs.items()
+    ]
+    suspects = consensus.suspect_annotators(readings.first_NM, group_N)
     return {
-        "num_annotators": len(found.annotators),
+        "num_annotators": len(readings.annotators),
         "share": asdict(every.share),
         "fleiss": asdict(every.fleiss),
         "krippendorff": asdict(every.krippendorff),
         "pairs": [pair for pair in pairs if pair["share"]["num_scans"]],
         "intra": _intra(folder, table, findings, num_bootstrap),
-        "suspects": [asdict(s) | {"annotator": found.annotators[s.annotator]} for s in suspects],
-        "quality": _quality(folder, found, findings),
+        "suspects": [asdict(s) | {"annotator": readings.annotators[s.annotator]} for s in suspects],
+        "quality": _quality(folder, readings, findings),
     }
 
 
@@ -68,7 +70,7 @@ def annotators(folder: Path) -> list[dict[str, Any]]:
         [{"annotator","num_answers","num_round" of the latest queue,"num_rejected","num_unsure","seconds_per_scan"}].
     """
     standing, round_index = Journal.open(folder).active(), run_files.latest_round(folder)
-    names = sorted({one.answer.annotator for one in standing})
+    names = sorted({entry.answer.annotator for entry in standing})
     return [_annotator(name, standing, round_index) for name in names]
 
 
@@ -87,7 +89,7 @@ def save_counts(
     doubts: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Write `agreement.json` from what is known already; of independent findings the parts tell how far they agree."""
-    found = {
+    counts = {
         "annotators": annotators(folder),
         "num_disagreements": num_disagreements,
         "rejections": dict(sorted(Counter(verdicts.rejections(table).values()).items())),
@@ -95,34 +97,34 @@ def save_counts(
         "doubts": list(doubts),
         **_seeing(folder),
     }
-    write_text(folder / run_files.AGREEMENT, json.dumps(found, indent=1, ensure_ascii=False))
+    write_text(folder / run_files.AGREEMENT, json.dumps(counts, indent=1, ensure_ascii=False))
 
 
 def _seeing(folder: Path) -> dict[str, int]:
     """Answers given by somebody who could see why the scan was chosen, and scans handed out with the model's answer."""
     journal = Journal.open(folder)
     return {
-        "num_not_blind": sum(not journal.batches[one.batch].blind for one in journal.active()),
+        "num_not_blind": sum(not journal.batches[entry.batch].blind for entry in journal.active()),
         "num_preannotated": len(run_files.shown_with_answer(folder)),
     }
 
 
-def _quality(folder: Path, found: Readings, findings: Sequence[str]) -> dict[str, float]:
-    train_N = is_train(folder, found.ids_N)
-    prob_NC = latest_probabilities(folder, last_learnt_round(folder), found.ids_N, findings)
-    quality_M = consensus.consensus(found.first_NM[train_N], prob_NC[train_N]).annotator_quality_M
-    return {name: float(q) for name, q in zip(found.annotators, quality_M, strict=True) if np.isfinite(q)}
+def _quality(folder: Path, readings: Readings, findings: Sequence[str]) -> dict[str, float]:
+    train_N = is_train(folder, readings.ids_N)
+    prob_NC = latest_probabilities(folder, last_learnt_round(folder), readings.ids_N, findings)
+    quality_M = consensus.consensus(readings.first_NM[train_N], prob_NC[train_N]).annotator_quality_M
+    return {name: float(q) for name, q in zip(readings.annotators, quality_M, strict=True) if np.isfinite(q)}
 
 
-def _annotator(name: str, standing: list[Given], round_index: int | None) -> dict[str, Any]:
-    mine = [one.answer for one in standing if one.answer.annotator == name]
-    seconds = [answer.seconds for answer in mine if answer.seconds is not None]
+def _annotator(name: str, standing: list[JournalEntry], round_index: int | None) -> dict[str, Any]:
+    own_answers = [entry.answer for entry in standing if entry.answer.annotator == name]
+    seconds = [answer.seconds for answer in own_answers if answer.seconds is not None]
     return {
         "annotator": name,
-        "num_answers": len(mine),
-        "num_round": sum(answer.round_index == round_index for answer in mine),
-        "num_rejected": sum(answer.reply in REJECTIONS for answer in mine),
-        "num_unsure": sum(answer.certainty == "unsure" for answer in mine),
+        "num_answers": len(own_answers),
+        "num_round": sum(answer.round_index == round_index for answer in own_answers),
+        "num_rejected": sum(answer.reply in REJECTIONS for answer in own_answers),
+        "num_unsure": sum(answer.certainty == "unsure" for answer in own_answers),
         "seconds_per_scan": round(median(seconds), 1) if seconds else None,
     }
 
@@ -138,7 +140,7 @@ def _intra(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap
     index = {finding: c for c, finding in enumerate(findings)}
     if not names:
         return []
-    found = agreement.intra(
+    agreed = agreement.intra(
         [index.get(reply, -1) for reply in both["first"]],
         [index.get(reply, -1) for reply in both["last"]],
         [names.index(name) for name in both["annotator"]],
@@ -147,7 +149,7 @@ def _intra(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap
         num_bootstrap,
         np.random.default_rng(0),
     )
-    return [{"annotator": names[who]} | _two(two) for who, two in found.items()]
+    return [{"annotator": names[who]} | _two(two) for who, two in agreed.items()]
 
 
 def _two(two: TwoReaders) -> dict[str, Any]:

@@ -77,14 +77,14 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
         InputError: when there are fewer than two, or the pool holds labels outside the configured ones.
     """
     pool = ctx.config.pool
-    found = sorted(set(POOL_LABELS.read(ctx.folder)["label"].to_pylist()) - {None})
+    pool_classes = sorted(set(POOL_LABELS.read(ctx.folder)["label"].to_pylist()) - {None})
     if pool.finding is not None:
         return finding_line.question(pool.finding)
     if pool.findings_are == "independent":
-        return _independent(pool.findings, found)
-    given = pool.findings
-    if given is not None:
-        stray = sorted(set(found) - set(given))
+        return _independent(pool.findings, pool_classes)
+    configured = pool.findings
+    if configured is not None:
+        stray = sorted(set(pool_classes) - set(configured))
         if stray:
             raise InputError(
                 "the pool holds labels outside pool.findings",
@@ -92,17 +92,17 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
                 where="pool.findings",
                 fix="add them there",
             )
-        return _safe(given)
-    if len(found) < 2:
+        return _safe(configured)
+    if len(pool_classes) < 2:
         raise InputError(
             "one class only, there is nothing to tell apart"
-            if found
+            if pool_classes
             else "the pool has no labels that name the classes",
-            value=found[0] if found else None,
+            value=pool_classes[0] if pool_classes else None,
             where="pool.findings",
             fix="name the classes, e.g. --set 'pool.findings=[normal, pneumonia]'",
         )
-    return _safe(healthy_first(found, pool.positive))
+    return _safe(healthy_first(pool_classes, pool.positive))
 
 
 def asked_for(pool: PoolConfig) -> tuple[str, ...]:
@@ -110,9 +110,9 @@ def asked_for(pool: PoolConfig) -> tuple[str, ...]:
     return finding_line.question(pool.finding) if pool.finding is not None else pool.findings or ()
 
 
-def _independent(given: tuple[str, ...] | None, lines: list[str]) -> finding_line.Independent:
+def _independent(configured: tuple[str, ...] | None, lines: list[str]) -> finding_line.Independent:
     """The findings: as configured, else those that the pool's lines name (every line names all of them)."""
-    names = given or (tuple(finding_line.read(lines[0])) if lines else ())
+    names = configured or (tuple(finding_line.read(lines[0])) if lines else ())
     if not names:
         raise InputError(
             "the pool has no labels that name the findings",

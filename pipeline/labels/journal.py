@@ -48,7 +48,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Given:
+class JournalEntry:
     """An answer as the journal holds it."""
 
     key: str
@@ -71,7 +71,7 @@ class Journal:
 
     folder: Path
     batches: dict[str, Batch] = field(default_factory=dict)
-    given: dict[str, Given] = field(default_factory=dict)
+    entries: dict[str, JournalEntry] = field(default_factory=dict)
     retracted: set[str] = field(default_factory=set)
     undone: dict[str, dt.datetime] = field(default_factory=dict)
     requests: dict[str, str] = field(default_factory=dict)
@@ -112,13 +112,13 @@ class Journal:
         self._offset += len(whole)
         return bool(whole)
 
-    def active(self) -> list[Given]:
+    def active(self) -> list[JournalEntry]:
         """Answers that stand: not retracted, their batch not undone; in the order of arrival."""
-        return [one for one in self.given.values() if self.stands(one)]
+        return [entry for entry in self.entries.values() if self.stands(entry)]
 
-    def stands(self, one: Given) -> bool:
+    def stands(self, entry: JournalEntry) -> bool:
         """Whether an answer was neither retracted nor undone with its batch."""
-        return one.key not in self.retracted and one.batch not in self.undone
+        return entry.key not in self.retracted and entry.batch not in self.undone
 
     def imported(self, digest: str) -> bool:
         """Whether a file of this hash came in before, and that import stands."""
@@ -126,7 +126,7 @@ class Journal:
 
     def spelling(self, annotator: str) -> str:
         """The name as she spelt it first: `ann` and `Ann` are one person."""
-        known = {one.answer.annotator.casefold(): one.answer.annotator for one in reversed(self.given.values())}
+        known = {entry.answer.annotator.casefold(): entry.answer.annotator for entry in reversed(self.entries.values())}
         return known.get(annotator.casefold(), annotator)
 
     @contextmanager
@@ -162,13 +162,13 @@ class Journal:
         Raises:
             OSError: when the disk is full; then nothing was added.
         """
-        fresh: dict[str, Given] = {}
+        fresh: dict[str, JournalEntry] = {}
         for answer in answers:
-            key = answer.key or f"{batch.name}.{len(self.given) + len(fresh) + 1}"
-            if key not in self.given:
-                fresh.setdefault(key, Given(key, answer, batch.name))
+            key = answer.key or f"{batch.name}.{len(self.entries) + len(fresh) + 1}"
+            if key not in self.entries:
+                fresh.setdefault(key, JournalEntry(key, answer, batch.name))
         events = [] if batch.name in self.batches else [_batch_event(batch)]
-        self._append([*events, *(_answer_event(one) for one in fresh.values())])
+        self._append([*events, *(_answer_event(entry) for entry in fresh.values())])
         return len(fresh)
 
     def retract(self, key: str, request: str | None = None) -> None:
@@ -202,8 +202,8 @@ class Journal:
 
     def _take(self, line: bytes, number: int) -> None:
         try:
-            found = json.loads(line)
-            for event in found if isinstance(found, list) else [found]:
+            content = json.loads(line)
+            for event in content if isinstance(content, list) else [content]:
                 self._hear(event)
         except (ValueError, KeyError, TypeError) as error:
             raise RunDirError(
@@ -217,7 +217,7 @@ class Journal:
             case "batch":
                 self.batches[event["batch"]] = _batch(event)
             case "answer":
-                self.given.setdefault(event["key"], _given(event))
+                self.entries.setdefault(event["key"], _entry(event))
             case "retract":
                 self.retracted.add(event["key"])
                 if event["request"]:
@@ -248,8 +248,8 @@ def _moment(text: str | None) -> dt.datetime | None:
 
 
 def _batch_event(batch: Batch) -> dict[str, Any]:
-    found = asdict(batch)
-    return {"event": "batch", "batch": found.pop("name")} | found | {"time": _text(batch.time)}
+    event = asdict(batch)
+    return {"event": "batch", "batch": event.pop("name")} | event | {"time": _text(batch.time)}
 
 
 def _batch(event: dict[str, Any]) -> Batch:
@@ -258,12 +258,12 @@ def _batch(event: dict[str, Any]) -> Batch:
     return Batch(event["batch"], event["kind"], time, files, hashes, event.get("blind", True))
 
 
-def _answer_event(one: Given) -> dict[str, Any]:
-    answer = asdict(one.answer) | {"time": _text(one.answer.time)}
-    return {"event": "answer", "batch": one.batch} | answer | {"key": one.key}
+def _answer_event(entry: JournalEntry) -> dict[str, Any]:
+    answer = asdict(entry.answer) | {"time": _text(entry.answer.time)}
+    return {"event": "answer", "batch": entry.batch} | answer | {"key": entry.key}
 
 
-def _given(event: dict[str, Any]) -> Given:
+def _entry(event: dict[str, Any]) -> JournalEntry:
     names = ("image_id", "reply", "annotator", "round_index", "certainty", "seconds", "key")
     answer = Answer(**{name: event[name] for name in names}, time=_moment(event["time"]))
-    return Given(event["key"], answer, event["batch"])
+    return JournalEntry(event["key"], answer, event["batch"])

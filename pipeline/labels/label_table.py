@@ -44,13 +44,13 @@ def add_answers(folder: Path, answers: Sequence[Answer], findings: Sequence[str]
         How many answers were new.
     """
     table = read(folder)
-    given = latest(table)
+    latest_replies = latest(table)
     first = int(pc.max(table["answer"]).as_py() or 0) + 1 if len(table) else 1
     fresh = []
     for answer in answers:
         key = (answer.image_id, answer.annotator)
-        if given.get(key) != answer.reply:
-            given[key] = answer.reply
+        if latest_replies.get(key) != answer.reply:
+            latest_replies[key] = answer.reply
             fresh.append(answer)
     if fresh:
         rows = _rows(((answer, first + i) for i, answer in enumerate(fresh)), findings)
@@ -142,7 +142,7 @@ def check_people(folder: Path, findings: Sequence[str]) -> None:
     Raises:
         InputError: naming the answers that would be lost.
     """
-    replies = {one.answer.reply for one in Journal.open(folder).active()} - {*REMARKS}
+    replies = {entry.answer.reply for entry in Journal.open(folder).active()} - {*REMARKS}
     refuse_strange(_named(replies, findings), findings)
 
 
@@ -153,7 +153,7 @@ def check_table(table: pa.Table, findings: Sequence[str]) -> None:
 
 def _people_of(journal: Journal, findings: Sequence[str]) -> pa.Table:
     """Rows of the answers that stand, in an order that does not depend on how they came."""
-    answers = [one.answer for one in journal.active()]
+    answers = [entry.answer for entry in journal.active()]
     refuse_strange(_named({answer.reply for answer in answers} - {*REMARKS}, findings), findings)
     answers.sort(key=lambda answer: (answer.image_id, answer.annotator, answer.round_index))  # stable: later is later
     number: Counter[tuple[str, str]] = Counter()
@@ -205,7 +205,7 @@ def _named(replies: set[str], findings: Sequence[str]) -> set[str]:
 def _adopted(folder: Path, table: pa.Table) -> Journal:
     """The journal, after it has taken in answers of people that only the table knows (of an older version)."""
     journal = Journal.open(folder)
-    if journal.given or not len(people := people_rows(table)):
+    if journal.entries or not len(people := people_rows(table)):
         return journal
     columns = ["image_id", "annotator", "answer", "reply", "certainty", "round", "time"]
     frame = people.select(columns).to_pandas().drop_duplicates(["image_id", "annotator", "answer"])
@@ -214,7 +214,7 @@ def _adopted(folder: Path, table: pa.Table) -> Journal:
         for row in frame.sort_values("answer", kind="stable").itertuples()
     ]
     with journal.writing():
-        if not journal.given:
+        if not journal.entries:
             journal.add(journal.begin("adopted"), answers)
     return journal
 
@@ -223,10 +223,12 @@ def _refuse_loss(journal: Journal, table: pa.Table) -> None:
     """Refuse a journal that lacks answers the table was made of: it was shortened, or is another run's."""
     frame = people_rows(table).select(["image_id", "annotator", "round", "reply"]).to_pandas()
     had = set(frame.itertuples(index=False, name=None))
-    given = {(a.image_id, a.annotator, a.round_index, a.reply) for a in (one.answer for one in journal.given.values())}
-    if had - given:
+    recorded = {
+        (a.image_id, a.annotator, a.round_index, a.reply) for a in (entry.answer for entry in journal.entries.values())
+    }
+    if had - recorded:
         raise RunDirError(
-            f"lacks {len(had - given)} answers that labels.parquet was made of, so nothing was changed",
+            f"lacks {len(had - recorded)} answers that labels.parquet was made of, so nothing was changed",
             where=journal.path,
             fix="bring it back from a backup; without one, move it away, and the answers of the table are taken over",
         )
@@ -302,17 +304,20 @@ def _beaten(table: pa.Table) -> pa.ChunkedArray:
     lines = pa.array([reply for reply, findings in named.items() if findings], pa.string())
     is_line = pc.is_in(expert["reply"], value_set=lines)
     whole = pc.unique(expert.filter(pc.invert(is_line))["image_id"])
-    one = expert.filter(is_line)
+    of_findings = expert.filter(is_line)
     pairs = [f"{reply}\0{finding}" for reply, findings in named.items() for finding in findings]
     asked = pc.is_in(
-        pc.binary_join_element_wise(one["reply"], one["finding"], "\0"), value_set=pa.array(pairs, pa.string())
+        pc.binary_join_element_wise(of_findings["reply"], of_findings["finding"], "\0"),
+        value_set=pa.array(pairs, pa.string()),
     )
-    spoken = pc.or_(pc.invert(pc.is_nan(one["value"])), pc.and_(asked, of_a_person(one)))
-    said = pc.unique(_scan_and_finding(one.filter(spoken)))
-    given_way = pc.or_(pc.is_in(table["image_id"], value_set=whole), pc.is_in(_scan_and_finding(table), value_set=said))
+    spoken = pc.or_(pc.invert(pc.is_nan(of_findings["value"])), pc.and_(asked, of_a_person(of_findings)))
+    answered = pc.unique(_scan_and_finding(of_findings.filter(spoken)))
+    given_way = pc.or_(
+        pc.is_in(table["image_id"], value_set=whole), pc.is_in(_scan_and_finding(table), value_set=answered)
+    )
     return pc.and_(given_way, pc.equal(table["origin"], "pseudo"))
 
 
-def _same(one: pa.Table, other: pa.Table) -> bool:
+def _same(table: pa.Table, other: pa.Table) -> bool:
     """Whether two tables say the same; `value` follows from the other columns, and NaN is not equal to itself."""
-    return bool(one.drop_columns(["value"]).combine_chunks().equals(other.drop_columns(["value"]).combine_chunks()))
+    return bool(table.drop_columns(["value"]).combine_chunks().equals(other.drop_columns(["value"]).combine_chunks()))

@@ -24,7 +24,7 @@ MAX_DOUBTS = 20  # labels worth a second look that are listed; the first ones ar
 
 
 @dataclass(frozen=True)
-class Heard:
+class ExpertLabels:
     """What the experts have said so far, as a round takes it.
 
     Attributes:
@@ -38,11 +38,11 @@ class Heard:
     rejected: dict[str, str]
 
 
-def hear(folder: Path, table: pa.Table, findings: Sequence[str], round_index: int) -> Heard:
+def expert_labels(folder: Path, table: pa.Table, findings: Sequence[str], round_index: int) -> ExpertLabels:
     """What the label table says up to a round."""
     answers = verdicts.expert_classes(table, findings, round_index)
     training = training_classes(folder, table, answers, findings, round_index)
-    return Heard(answers, training, verdicts.rejections(table, round_index))
+    return ExpertLabels(answers, training, verdicts.rejections(table, round_index))
 
 
 def training_classes(
@@ -60,14 +60,14 @@ def training_classes(
         findings: C classes.
         round_index: The round that learns; the model of the round before is asked.
     """
-    found = of_people(folder, table, findings, round_index)
-    differ_N = np.array([len(set(row[row >= 0].tolist())) > 1 for row in found.latest_NM], dtype=bool)
+    readings = of_people(folder, table, findings, round_index)
+    differ_N = np.array([len(set(row[row >= 0].tolist())) > 1 for row in readings.latest_NM], dtype=bool)
     if not differ_N.any():
         return dict(answers)
-    prob_NC = latest_probabilities(folder, round_index - 1, found.ids_N, findings)
-    train_N = is_train(folder, found.ids_N)
-    settled = consensus.consensus(found.latest_NM[train_N], prob_NC[train_N])
-    ids = [image_id for image_id, train in zip(found.ids_N, train_N, strict=True) if train]
+    prob_NC = latest_probabilities(folder, round_index - 1, readings.ids_N, findings)
+    train_N = is_train(folder, readings.ids_N)
+    settled = consensus.consensus(readings.latest_NM[train_N], prob_NC[train_N])
+    ids = [image_id for image_id, train in zip(readings.ids_N, train_N, strict=True) if train]
     blind = {image_id for image_id, _, kind in run_files.asks_of(folder) if kind in BLIND_CHECKS}
     out, left_out = dict(answers), blind | set(verdicts.rejections(table, round_index))
     for image_id, c, how in zip(ids, settled.class_N, settled.how_N, strict=True):

@@ -36,7 +36,9 @@ def rejections(table: pa.Table, up_to_round: int | None = None) -> dict[str, str
 
 def disagreements(table: pa.Table, up_to_round: int | None = None) -> list[str]:
     """Scans on which the annotators' latest answers are split evenly; they count as not answered in training."""
-    return [image_id for image_id, found in votes(table, up_to_round).items() if found and _majority(found) is None]
+    return [
+        image_id for image_id, classes in votes(table, up_to_round).items() if classes and _majority(classes) is None
+    ]
 
 
 def votes(table: pa.Table, up_to_round: int | None = None) -> dict[str, list[str]]:
@@ -47,14 +49,14 @@ def votes(table: pa.Table, up_to_round: int | None = None) -> dict[str, list[str
     expert = table.filter(pc.equal(table["origin"], "expert"))
     if up_to_round is not None:
         expert = expert.filter(pc.less_equal(expert["round"], up_to_round))
-    given = latest(expert)
-    by_people = {image_id for image_id, annotator in given if annotator != POOL}
-    found: dict[str, list[str]] = {}
-    for (image_id, annotator), reply in given.items():
-        heard = found.setdefault(image_id, [])
+    latest_replies = latest(expert)
+    by_people = {image_id for image_id, annotator in latest_replies if annotator != POOL}
+    votes_of: dict[str, list[str]] = {}
+    for (image_id, annotator), reply in latest_replies.items():
+        scan_votes = votes_of.setdefault(image_id, [])
         if reply != CANNOT_TELL and (annotator != POOL or image_id not in by_people):
-            heard.append(reply)
-    return found
+            scan_votes.append(reply)
+    return votes_of
 
 
 def answers(table: pa.Table, image_ids: Collection[str], up_to_round: int) -> list[Answer]:
@@ -62,14 +64,18 @@ def answers(table: pa.Table, image_ids: Collection[str], up_to_round: int) -> li
 
     A label of the pool that leaves a finding open is no answer: the scan may still be asked for.
     """
-    mine = pc.is_in(table["image_id"], value_set=pa.array(list(image_ids), pa.string()))
+    is_asked = pc.is_in(table["image_id"], value_set=pa.array(list(image_ids), pa.string()))
     expert = pc.and_(pc.equal(table["origin"], "expert"), pc.less_equal(table["round"], up_to_round))
     columns = ["image_id", "reply", "annotator", "round", "answer"]
-    frame = table.filter(pc.and_(mine, expert)).select(columns).to_pandas()
+    frame = table.filter(pc.and_(is_asked, expert)).select(columns).to_pandas()
     rows = frame.drop_duplicates(["image_id", "annotator", "answer"])
-    found = [Answer(*row[:4]) for row in rows.itertuples(index=False, name=None)]
-    said = latest(table)
-    return [one for one in found if one.annotator != POOL or not finding_line.leaves_open(said[one.image_id, POOL])]
+    all_answers = [Answer(*row[:4]) for row in rows.itertuples(index=False, name=None)]
+    latest_replies = latest(table)
+    return [
+        answer
+        for answer in all_answers
+        if answer.annotator != POOL or not finding_line.leaves_open(latest_replies[answer.image_id, POOL])
+    ]
 
 
 def read_whole(table: pa.Table) -> set[str]:
@@ -101,13 +107,13 @@ def class_array(classes: Mapping[str, str | None], findings: Sequence[str]) -> t
 
 
 def _verdicts(table: pa.Table, up_to_round: int | None) -> dict[str, str | None]:
-    return {image_id: _majority(found) for image_id, found in votes(table, up_to_round).items()}
+    return {image_id: _majority(classes) for image_id, classes in votes(table, up_to_round).items()}
 
 
-def _majority(found: Sequence[str]) -> str | None:
+def _majority(classes: Sequence[str]) -> str | None:
     """What most say: first whether the scan is any good, then which class, or why not; None on an even split."""
-    rejected = [reply for reply in found if reply in REJECTIONS]
-    named = [reply for reply in found if reply not in REJECTIONS]
+    rejected = [reply for reply in classes if reply in REJECTIONS]
+    named = [reply for reply in classes if reply not in REJECTIONS]
     if len(rejected) > len(named):
         return max(REJECTIONS, key=rejected.count)
     ranked = Counter(named).most_common(2)

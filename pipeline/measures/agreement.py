@@ -97,9 +97,9 @@ def overall(
     sums = _Sums.of(_panel_sums(count_NC[shared_N]), group_N[shared_N], num_bootstrap, rng)
     num_readings = int(count_NC[shared_N].sum())
     panel = {SHARE: _panel_share, FLEISS: _fleiss, KRIPPENDORFF: _krippendorff}
-    found = {kind: sums.agreement(kind, ratio, num_readings) for kind, ratio in panel.items()}
+    agreed = {kind: sums.agreement(kind, ratio, num_readings) for kind, ratio in panel.items()}
     pairs = pairwise(rating_NM, group_N, num_classes, num_bootstrap, rng)
-    return Overall(found[SHARE], found[FLEISS], found[KRIPPENDORFF], pairs)
+    return Overall(agreed[SHARE], agreed[FLEISS], agreed[KRIPPENDORFF], pairs)
 
 
 def pairwise(
@@ -179,8 +179,8 @@ class _Sums:
         def measure(weight_BK: Floats) -> dict[str, Floats]:
             return {"sums": weight_BK @ part_KF}
 
-        found = bootstrap.replicates(measure, np.arange(num_groups), num_bootstrap, rng)
-        sum_BF = found.get("sums", np.zeros((0, part_NF.shape[1])))
+        replicates = bootstrap.replicates(measure, np.arange(num_groups), num_bootstrap, rng)
+        sum_BF = replicates.get("sums", np.zeros((0, part_NF.shape[1])))
         return cls(part_NF.sum(axis=0), sum_BF, len(part_NF), num_groups)
 
     def agreement(self, kind: str, ratio: Ratio, num_readings: int) -> Agreement:
@@ -197,8 +197,8 @@ class _Sums:
 
     def _interval(self, observed: float, chance: float, value_B: Floats) -> list[float] | None:
         observed_B = chance + (1 - chance) * value_B
-        found = bootstrap.share_interval(observed, observed_B, self.num_groups, self.num_groups - 1)
-        return None if found is None else [(end - chance) / (1 - chance) for end in found]
+        interval = bootstrap.share_interval(observed, observed_B, self.num_groups, self.num_groups - 1)
+        return None if interval is None else [(end - chance) / (1 - chance) for end in interval]
 
 
 def _two_readers(

@@ -63,8 +63,8 @@ def fit_temperature(logit_NC: ArrayLike, truth_N: ArrayLike, weight_N: ArrayLike
     grid = np.log(np.geomspace(SEARCH_BOUNDS[0], SEARCH_BOUNDS[1], 41))
     best = int(np.argmin([loss(x) for x in grid]))
     bracket = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
-    found = minimize_scalar(loss, bounds=bracket, method="bounded", options={"xatol": 1e-7})
-    return float(np.clip(np.exp(found.x), *TEMPERATURE_BOUNDS))
+    optimum = minimize_scalar(loss, bounds=bracket, method="bounded", options={"xatol": 1e-7})
+    return float(np.clip(np.exp(optimum.x), *TEMPERATURE_BOUNDS))
 
 
 def apply_temperature(logit_NC: ArrayLike, temperature: float) -> Floats:
@@ -111,9 +111,9 @@ def fit_bias(logit_NC: ArrayLike, truth_N: ArrayLike, weight_N: ArrayLike | None
         nll = -float(weight_N @ (target_NC * log_prob_NC).sum(axis=1))
         return nll + 0.5 * float(free @ free) / BIAS_SD**2, slope_C[seen_C] + free / BIAS_SD**2
 
-    found = minimize(loss, np.zeros(seen_C.sum()), jac=True, method="L-BFGS-B", options={"gtol": 1e-8})
+    optimum = minimize(loss, np.zeros(seen_C.sum()), jac=True, method="L-BFGS-B", options={"gtol": 1e-8})
     bias_C = np.zeros(num_classes)
-    bias_C[seen_C] = found.x
+    bias_C[seen_C] = optimum.x
     return np.asarray(bias_C - bias_C.mean())
 
 

@@ -153,7 +153,7 @@ def label_issues(class_N: ArrayLike, prob_NC: ArrayLike, max_issues: int) -> Lab
     label_N = label_N1[:, 0]
     row_S = np.flatnonzero((label_N >= 0) & np.isfinite(prob_NC).all(axis=1))
     named_P, prob_SP = _named_classes(label_N1[row_S], prob_NC[row_S])
-    found = np.zeros(0, np.int64)
+    issue_rows = np.zeros(0, np.int64)
     if len(named_P) > 1:
         from cleanlab.filter import find_label_issues
 
@@ -166,14 +166,14 @@ def label_issues(class_N: ArrayLike, prob_NC: ArrayLike, max_issues: int) -> Lab
             min_examples_per_class=MIN_OF_CLASS,
             n_jobs=1,
         )
-        found = row_S[ranked[: max(max_issues, 0)]]
-    prob_IC = prob_NC[found]
+        issue_rows = row_S[ranked[: max(max_issues, 0)]]
+    prob_IC = prob_NC[issue_rows]
     return LabelIssues(
-        row_I=found.astype(np.int64),
-        class_I=label_N[found],
+        row_I=issue_rows.astype(np.int64),
+        class_I=label_N[issue_rows],
         model_class_I=prob_IC.argmax(axis=1),
         model_prob_I=prob_IC.max(axis=1, initial=0),
-        label_prob_I=prob_IC[np.arange(len(found)), label_N[found]],
+        label_prob_I=prob_IC[np.arange(len(issue_rows)), label_N[issue_rows]],
     )
 
 
@@ -238,7 +238,7 @@ def _share(value_S: Floats, group_S: NDArray[Any]) -> _Share | None:
     if num_groups < 2:
         return None
     mean = float(value_S.mean())
-    residual_K = np.bincount(group_of_S, value_S - mean).astype(np.float64)
+    residual_K = np.asarray(np.bincount(group_of_S, value_S - mean), np.float64)
     variance = float(np.square(residual_K).sum()) / len(value_S) ** 2 * num_groups / (num_groups - 1)
     size = mean * (1 - mean) / variance if variance > bootstrap.NO_VARIANCE else float(num_groups)
     low, high = bootstrap.wilson(mean, size, float(stats.t.ppf(0.975, num_groups - 1)))
@@ -272,7 +272,7 @@ def _crowdlab(rating_NM: Ints, prob_NC: Floats) -> tuple[Floats, Floats]:
     column_Q = np.flatnonzero((rating_SM >= 0).any(axis=0))
     rating_SQ = rating_SM[:, column_Q]
     place_SQ = np.where(rating_SQ >= 0, np.searchsorted(named_P, rating_SQ), np.nan)
-    found = _quietly(
+    consensus = _quietly(
         get_label_quality_multiannotator,
         place_SQ,
         prob_SP,
@@ -281,10 +281,10 @@ def _crowdlab(rating_NM: Ints, prob_NC: Floats) -> tuple[Floats, Floats]:
         verbose=False,
     )
     # Of the combined probabilities, cleanlab gives out those of the labels given: all that may be chosen.
-    detail_SQ = found["detailed_label_quality"].to_numpy(np.float64)
+    detail_SQ = consensus["detailed_label_quality"].to_numpy(np.float64)
     scan_L, reader_L = np.nonzero(rating_SQ >= 0)
     weighed_NC[row_S[scan_L], rating_SQ[scan_L, reader_L]] = detail_SQ[scan_L, reader_L]
-    quality_M[column_Q] = found["annotator_stats"]["annotator_quality"].sort_index().to_numpy(np.float64)
+    quality_M[column_Q] = consensus["annotator_stats"]["annotator_quality"].sort_index().to_numpy(np.float64)
     return weighed_NC, quality_M
 
 

@@ -89,7 +89,7 @@ class HoldoutMetrics:
             ValueError: a key is missing.
         """
         values = values_of(cls, row)
-        per_class = {finding: ClassMetrics.from_json(one) for finding, one in values["per_class"].items()}
+        per_class = {finding: ClassMetrics.from_json(of_class) for finding, of_class in values["per_class"].items()}
         return cls(**values | {"per_class": per_class})
 
 

@@ -57,11 +57,11 @@ def thumbnails(
         max_pixels: Scans with more pixels are not decoded.
         progress: Called with (done, total).
     """
-    found: dict[str, str] = {}
+    picture_of: dict[str, str] = {}
     for done, (image_id, uri) in enumerate(uris.items(), start=1):
         picture = thumbnail(uri, side_px=side_px, max_pixels=max_pixels)
         if picture is not None:
-            found[image_id] = picture
+            picture_of[image_id] = picture
         if progress is not None:
             progress(done, len(uris))
-    return found
+    return picture_of

@@ -99,9 +99,9 @@ def short(image_id: str) -> str:
     return image_id[:8]
 
 
-def plural(number: float | None, one: str, many: str | None = None) -> str:
+def plural(number: float | None, singular: str, many: str | None = None) -> str:
     """`1 scan`, `2 scans`."""
-    return f"{count(number)} {one if number == 1 else many or one + 's'}"
+    return f"{count(number)} {singular if number == 1 else many or singular + 's'}"
 
 
 def words(items: Iterable[str]) -> str:

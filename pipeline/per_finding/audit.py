@@ -16,25 +16,25 @@ def run(ctx: StageContext) -> dict[str, Any]:
     Raises:
         AuditBlocked: a check of one of them blocks and nobody has accepted it.
     """
-    found = examine(ctx, stage.POOL)
-    stage.publish(ctx, found)
-    return stage.counts(found)
+    merged = examine(ctx, stage.POOL)
+    stage.publish(ctx, merged)
+    return stage.counts(merged)
 
 
 def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
     """Audit every finding, write each in its folder, and return what holds for all."""
-    found = {}
+    audits = {}
     parts = per_finding_parts.parts_of(ctx)
     for number, (finding, part) in enumerate(parts.items()):
         ctx.progress("audit of findings", number, len(parts))
-        found[finding] = stage.examine(part, phase)
-        stage.write(part.folder, found[finding])
-    return judged(merged_audit(found), overrides.read(ctx.folder))
+        audits[finding] = stage.examine(part, phase)
+        stage.write(part.folder, audits[finding])
+    return judged(merged_audit(audits), overrides.read(ctx.folder))
 
 
 def conclude(ctx: StageContext) -> None:
     """Bring the run's audit up to date with those of its findings."""
     parts = finding_folders.parts_in(ctx.folder)
-    found = {finding: one for finding, part in parts.items() if (one := stage.read(part)) is not None}
-    if found:
-        stage.write(ctx.folder, judged(merged_audit(found), overrides.read(ctx.folder)))
+    audits = {finding: audit for finding, part in parts.items() if (audit := stage.read(part)) is not None}
+    if audits:
+        stage.write(ctx.folder, judged(merged_audit(audits), overrides.read(ctx.folder)))

@@ -23,20 +23,20 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def summarise(ctx: StageContext) -> None:
     """Write the run's `evaluation.json`: each finding's main numbers and where the rest is; none without a score."""
-    found = {}
+    summaries = {}
     for finding, part in finding_folders.parts_in(ctx.folder).items():
         path = part / run_files.EVALUATION
         if path.exists():
-            one = json.loads(path.read_text("utf-8"))
-            found[finding] = {
+            evaluation = json.loads(path.read_text("utf-8"))
+            summaries[finding] = {
                 "folder": f"{finding_folders.FOLDER}/{part.name}",
-                "scope": one["scope"],
-                "overall": one["overall"],
+                "scope": evaluation["scope"],
+                "overall": evaluation["overall"],
             }
     path = ctx.folder / run_files.EVALUATION
-    if not found:
+    if not summaries:
         path.unlink(missing_ok=True)
         return
     round_index = run_files.last_round(ctx.folder)
-    scope = {"kind": "holdout", "pool": ctx.config.pool.uri, "round": round_index, "findings": list(found)}
-    write_text(path, json.dumps({"scope": scope, "findings": found}, indent=1))
+    scope = {"kind": "holdout", "pool": ctx.config.pool.uri, "round": round_index, "findings": list(summaries)}
+    write_text(path, json.dumps({"scope": scope, "findings": summaries}, indent=1))

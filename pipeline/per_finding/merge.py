@@ -87,27 +87,29 @@ def _added(clocks: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return total
 
 
-def merged_audit(found: Mapping[str, Row]) -> Row:
+def merged_audit(audits: Mapping[str, Row]) -> Row:
     """One audit for all findings: every check once, at its worst.
 
     Args:
-        found: The audit of each finding, as `audit.examine` returns it.
+        audits: The audit of each finding, as `audit.examine` returns it.
     """
-    first = next(iter(found.values()))
+    first = next(iter(audits.values()))
     checks: dict[str, dict[str, Row]] = {}
-    for finding, one in found.items():
-        for check in one["checks"]:
+    for finding, audit in audits.items():
+        for check in audit["checks"]:
             checks.setdefault(check["id"], {})[finding] = check
     facts = first["facts"] | {
-        "classes": {finding: one["facts"]["classes"].get(finding, 0) for finding, one in found.items()},
-        "num_labelled": max(one["facts"]["num_labelled"] for one in found.values()),
-        "labels_hash": run_dir.fingerprint({finding: one["facts"]["labels_hash"] for finding, one in found.items()}),
+        "classes": {finding: audit["facts"]["classes"].get(finding, 0) for finding, audit in audits.items()},
+        "num_labelled": max(audit["facts"]["num_labelled"] for audit in audits.values()),
+        "labels_hash": run_dir.fingerprint(
+            {finding: audit["facts"]["labels_hash"] for finding, audit in audits.items()}
+        ),
     }
     return first | {
         "facts": facts,
         "checks": [_worst(of) for of in checks.values()],
-        "shortcuts": _distinct(row for one in found.values() for row in one["shortcuts"]),
-        "external": _distinct(row for one in found.values() for row in one["external"]),
+        "shortcuts": _distinct(row for audit in audits.values() for row in audit["shortcuts"]),
+        "external": _distinct(row for audit in audits.values() for row in audit["external"]),
     }
 
 

@@ -23,7 +23,7 @@ from pipeline.runtime.finding_folders import FOLDER, INDEX, known_names
 
 def parts_of(ctx: StageContext) -> dict[str, StageContext]:
     """The context of each finding's folder, made or brought up to date."""
-    found = {}
+    contexts = {}
     names = _names(findings_of(ctx), known_names(ctx.folder))
     for finding, name in names.items():
         pool = ctx.config.pool.model_copy(update={"finding": finding})
@@ -35,11 +35,11 @@ def parts_of(ctx: StageContext) -> dict[str, StageContext]:
             run_dir.write_config(part.folder, config)
         _copy_environment(ctx.folder, part.folder)
         _write_pool_labels(ctx.folder, part.folder, finding)
-        found[finding] = part
-    rows = [{"finding": finding, "folder": part.folder.name} for finding, part in found.items()]
+        contexts[finding] = part
+    rows = [{"finding": finding, "folder": part.folder.name} for finding, part in contexts.items()]
     index = {"findings": rows, "names": known_names(ctx.folder) | names}
     write_text(ctx.folder / FOLDER / INDEX, json.dumps(index, indent=1, ensure_ascii=False))
-    return found
+    return contexts
 
 
 def project_labels(table: pa.Table, finding: str) -> pa.Table:
@@ -91,9 +91,9 @@ def _write_pool_labels(folder: Path, part: Path, finding: str) -> None:
     lines = pc.unique(table["label"]).drop_null()
     classes = pa.array([finding_line.class_of(line, finding) for line in lines.to_pylist()], pa.string())
     label = classes.take(pc.index_in(table["label"], value_set=lines).combine_chunks())
-    mine = _with(table, POOL_LABELS, "label", label)
-    if not (part / POOL_LABELS.file).exists() or not POOL_LABELS.read(part).equals(mine):
-        POOL_LABELS.write(part, mine)
+    of_finding = _with(table, POOL_LABELS, "label", label)
+    if not (part / POOL_LABELS.file).exists() or not POOL_LABELS.read(part).equals(of_finding):
+        POOL_LABELS.write(part, of_finding)
 
 
 def _with(table: pa.Table, contract: Contract, name: str, values: Any) -> pa.Table:

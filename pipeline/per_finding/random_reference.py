@@ -9,5 +9,5 @@ from pipeline.runtime.context import StageContext
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Write `reference.jsonl` in every finding's folder; nothing without an oracle."""
-    found = [random_reference.run(part)["num_rounds"] for part in parts.parts_of(ctx).values()]
-    return {"num_rounds": max(found)}
+    num_rounds = [random_reference.run(part)["num_rounds"] for part in parts.parts_of(ctx).values()]
+    return {"num_rounds": max(num_rounds)}

@@ -54,10 +54,10 @@ def _overview(folder: Path) -> Path:
         raise RunDirError(
             "the findings of this run have no folders yet", where=folder, fix="go on with `cxr-ssl run --resume`"
         )
-    found = gather.read(folder, folders)
+    overview = gather.read(folder, folders)
     page = folder / run_files.REPORT
-    write_text(folder / run_files.MODEL_CARD, model_card.card(found))
-    write_text(page, overview_page.html(found))
-    if found.audit is not None:  # again: it has a page to lead back to now
-        audit_page.build(folder, max_pixels=(found.config.get("pool") or {}).get("max_pixels") or MAX_PIXELS)
+    write_text(folder / run_files.MODEL_CARD, model_card.card(overview))
+    write_text(page, overview_page.html(overview))
+    if overview.audit is not None:  # again: it has a page to lead back to now
+        audit_page.build(folder, max_pixels=(overview.config.get("pool") or {}).get("max_pixels") or MAX_PIXELS)
     return page

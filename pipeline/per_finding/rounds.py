@@ -15,12 +15,12 @@ from pipeline.contracts import finding_line
 from pipeline.contracts.errors import AuditBlocked
 from pipeline.contracts.tables import LABELS, PREDICTIONS, QUEUE, write_bytes, write_text
 from pipeline.labels import agreement_report, label_table, verdicts
-from pipeline.labels.training_labels import Heard
+from pipeline.labels.training_labels import ExpertLabels
 from pipeline.per_finding import audit as audits
 from pipeline.per_finding import parts
 from pipeline.per_finding.merge import merged_row
 from pipeline.rounds import loop, question, round_outputs
-from pipeline.rounds.question import Question, tell
+from pipeline.rounds.question import Question, log_round
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
@@ -39,7 +39,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """
     data = Dataset.open(ctx)
     questions = {
-        finding: Question(part, Dataset.open(part), heard, of_what=f", {finding}")
+        finding: Question(part, Dataset.open(part), expert_labels, of_what=f", {finding}")
         for finding, part in parts.parts_of(ctx).items()
     }
     learning = Findings(ctx, data, questions)
@@ -47,9 +47,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     return loop.run_rounds(ctx, data, learning)
 
 
-def heard(part: StageContext, findings: tuple[str, ...], round_index: int) -> Heard:
+def expert_labels(part: StageContext, findings: tuple[str, ...], round_index: int) -> ExpertLabels:
     """What the experts have said of one finding; whether a scan is any good their readings as a whole decide."""
-    of_finding = question.hear(part, findings, round_index)
+    of_finding = question.expert_labels(part, findings, round_index)
     rejected = verdicts.rejections(label_table.read(run_files.home(part.folder)), round_index)
     return replace(of_finding, rejected={i: why for i, why in of_finding.rejected.items() if i in rejected})
 
@@ -107,7 +107,7 @@ class Findings:
         else:
             seconds = {name: round(value, 3) for name, value in clock.items()} | row["seconds"]
             write_text(path, json.dumps(row | {"seconds": seconds}))
-            tell(round_index, ", mean of the findings", row)
+            log_round(round_index, ", mean of the findings", row)
 
     def _learn_one(self, finding: str, asked: Question, round_index: int) -> None:
         """Learn one finding.
@@ -184,8 +184,8 @@ class Findings:
     def _num_read(self, round_index: int) -> int:
         """Training scans of which experts have said something about a finding."""
         table = label_table.read(self.ctx.folder)
-        said = pc.and_(pc.equal(table["origin"], "expert"), pc.invert(pc.is_nan(table["value"])))
-        known = table.filter(pc.and_(said, pc.less_equal(table["round"], round_index)))
+        is_known = pc.and_(pc.equal(table["origin"], "expert"), pc.invert(pc.is_nan(table["value"])))
+        known = table.filter(pc.and_(is_known, pc.less_equal(table["round"], round_index)))
         read = set(pc.unique(known["image_id"]).to_pylist()) - set(verdicts.rejections(table, round_index))
         return sum(self.data.split.get(image_id) == "train" for image_id in read)
 
@@ -193,7 +193,7 @@ class Findings:
         """The round's predictions of all findings side by side; NaN of one that has no classifier yet."""
         ids = self.data.scans_N.image_id
         prob_N = {finding: np.full(len(ids), np.nan, np.float32) for finding in self.questions}
-        said_N = {finding: np.full(len(ids), finding_line.UNKNOWN) for finding in self.questions}
+        state_N = {finding: np.full(len(ids), finding_line.UNKNOWN) for finding in self.questions}
         for finding, asked in self.questions.items():
             folder = asked.ctx.round_folder(round_index)
             if not (folder / PREDICTIONS.file).exists():
@@ -201,11 +201,11 @@ class Findings:
             table = PREDICTIONS.read(folder)
             table = table.take(pc.index_in(ids, value_set=table["image_id"].combine_chunks()))
             prob_N[finding] = table[f"prob_{finding}"].to_numpy()
-            said_N[finding] = pc.equal(table["predicted"], finding).to_numpy(zero_copy_only=False).astype(np.float64)
+            state_N[finding] = pc.equal(table["predicted"], finding).to_numpy(zero_copy_only=False).astype(np.float64)
         findings = tuple(self.questions)
         lines = [
             finding_line.write(dict(zip(findings, of_scan, strict=True)), findings)
-            for of_scan in zip(*said_N.values(), strict=True)
+            for of_scan in zip(*state_N.values(), strict=True)
         ]
         round_outputs.write_predictions(self.ctx, self.data, round_index, lines, prob_N)
 

@@ -78,21 +78,26 @@ def near_links(ctx: StageContext, manifest: pa.Table, firsts: Ints) -> tuple[tup
     firsts = firsts[np.asarray(pc.is_valid(manifest["picture_hash"].take(pa.array(firsts))))]
     # By content, so that the same scans give the same pairs whatever their order in the pool.
     firsts = firsts[np.asarray(pc.sort_indices(manifest["sha256"].take(pa.array(firsts))))]
-    config, found = ctx.config, manifest.take(pa.array(firsts))
+    config, firsts_table = ctx.config, manifest.take(pa.array(firsts))
     num_threads = 1 if config.engine.backend == "serial" else config.engine.num_cpus or os.cpu_count() or 1
     pairs = hash_pairs.within(
-        hash_bytes(found["picture_hash"]), config.duplicates.max_bits, num_threads=min(num_threads, _MAX_THREADS)
+        hash_bytes(firsts_table["picture_hash"]), config.duplicates.max_bits, num_threads=min(num_threads, _MAX_THREADS)
     )
     same_P = _confirmed(
-        pairs, (found["uri"], found["uri"]), ctx.engine, config.duplicates, config.pool.max_pixels, ctx.progress
+        pairs,
+        (firsts_table["uri"], firsts_table["uri"]),
+        ctx.engine,
+        config.duplicates,
+        config.pool.max_pixels,
+        ctx.progress,
     )
     confirmed = pairs.keep(same_P)
     return (firsts[confirmed.left_P], firsts[confirmed.right_P]), len(pairs)
 
 
 def near_links_between(
-    ours: pa.Table,
-    theirs: pa.Table,
+    own: pa.Table,
+    other: pa.Table,
     engine: Engine,
     config: DuplicatesConfig | None = None,
     max_pixels: int = PoolConfig().max_pixels,
@@ -102,8 +107,8 @@ def near_links_between(
     Takes N x M steps: pools up to about 100,000 scans each.
     """
     pairs, _ = near_pairs_between(
-        (hash_bytes(ours["picture_hash"]), ours["uri"]),
-        (hash_bytes(theirs["picture_hash"]), theirs["uri"]),
+        (hash_bytes(own["picture_hash"]), own["uri"]),
+        (hash_bytes(other["picture_hash"]), other["uri"]),
         engine,
         config or DuplicatesConfig(),
         max_pixels,
@@ -112,8 +117,8 @@ def near_links_between(
 
 
 def near_pairs_between(
-    ours: tuple[Bytes, pa.ChunkedArray],
-    theirs: tuple[Bytes, pa.ChunkedArray],
+    own: tuple[Bytes, pa.ChunkedArray],
+    other: tuple[Bytes, pa.ChunkedArray],
     engine: Engine,
     config: DuplicatesConfig,
     max_pixels: int,
@@ -121,14 +126,14 @@ def near_pairs_between(
     """Confirmed pairs between two pools, and how many were looked at.
 
     Args:
-        ours: Picture hashes (N, 64) and where the scans are read from.
-        theirs: The same of the other pool, (M, 64).
+        own: Picture hashes (N, 64) and where the scans are read from.
+        other: The same of the other pool, (M, 64).
         engine: Where the pixels are compared.
         config: When two scans count as the same picture.
         max_pixels: A scan with more pixels is not read and matches nothing.
     """
-    pairs = hash_pairs.between(ours[0], theirs[0], config.max_bits)
-    return pairs.keep(_confirmed(pairs, (ours[1], theirs[1]), engine, config, max_pixels)), len(pairs)
+    pairs = hash_pairs.between(own[0], other[0], config.max_bits)
+    return pairs.keep(_confirmed(pairs, (own[1], other[1]), engine, config, max_pixels)), len(pairs)
 
 
 def patient_links(manifest: pa.Table) -> tuple[Ints, Ints]:

@@ -126,10 +126,10 @@ def _from_columns(own: Mapping[str, pa.ChunkedArray], config: PoolConfig, refuse
     # One run of bytes a scan: few distinct ones, however many the scans.
     data = pa.py_buffer(np.stack(signs_CN, axis=1).tobytes())
     rows = pa.FixedSizeBinaryArray.from_buffers(pa.binary(len(own)), len(signs_CN[0]), [None, data])
-    found = rows.dictionary_encode()
-    lines = [_line(dict(zip(own, row.decode(), strict=True)), tuple(own)) for row in found.dictionary.to_pylist()]
+    encoded = rows.dictionary_encode()
+    lines = [_line(dict(zip(own, row.decode(), strict=True)), tuple(own)) for row in encoded.dictionary.to_pylist()]
     meant = pa.array([_asked(line, config.finding) for line in lines], pa.string())
-    return pa.chunked_array([pc.take(meant, found.indices)])
+    return pa.chunked_array([pc.take(meant, encoded.indices)])
 
 
 def _line(signs: Mapping[str, str], findings: Sequence[str]) -> str:
@@ -159,8 +159,8 @@ def _left_out(named: Sequence[str], findings: Sequence[str], asked: str | None) 
     Raises:
         InputError: one that is asked for is not named, and one of these looks like it.
     """
-    given = {finding_line.plain(finding) for finding in findings}
-    outside = [name for name in named if finding_line.plain(name) not in given]
+    named_columns = {finding_line.plain(finding) for finding in findings}
+    outside = [name for name in named if finding_line.plain(name) not in named_columns]
     for finding in (findings if asked is None else (asked,)) if outside else ():
         near = None if finding_line.plain(finding) in map(finding_line.plain, named) else _near(finding, outside)
         if near:
@@ -253,7 +253,11 @@ def _that_look_like_findings(read: Read, names: Sequence[str]) -> list[str]:
         return []
     table, signs = read(names), pa.array([*SIGNS])
     values = {name: pc.unique(pc.utf8_lower(table[name])).drop_null() for name in names}
-    return [name for name, found in values.items() if len(found) and pc.all(pc.is_in(found, signs)).as_py()]
+    return [
+        name
+        for name, column_values in values.items()
+        if len(column_values) and pc.all(pc.is_in(column_values, signs)).as_py()
+    ]
 
 
 def _refuse_missing(uri: str, missing: Sequence[str], header: Sequence[str], config: PoolConfig) -> NoReturn:
@@ -271,7 +275,7 @@ def _refuse_missing(uri: str, missing: Sequence[str], header: Sequence[str], con
 
 
 def _near(name: str, names: Sequence[str]) -> str | None:
-    plain = {finding_line.plain(one): one for one in names}
+    plain = {finding_line.plain(candidate): candidate for candidate in names}
     close = difflib.get_close_matches(finding_line.plain(name), plain, n=1, cutoff=0.5)
     return plain[close[0]] if close else None
 

@@ -63,9 +63,9 @@ def within(hash_NB: Bytes, max_bits: int, *, num_threads: int = 1) -> Pairs:
     """
     if len(hash_NB) > EXACT_UP_TO:
         return sampled_within(hash_NB, max_bits, num_threads=num_threads)
-    found = _exact(hash_NB, hash_NB, max_bits, same_pool=True)
-    left_P, right_P = np.minimum(found.left_P, found.right_P), np.maximum(found.left_P, found.right_P)
-    return _nearest(_distinct([Pairs(left_P, right_P, found.bits_P)]))
+    pairs = _exact(hash_NB, hash_NB, max_bits, same_pool=True)
+    left_P, right_P = np.minimum(pairs.left_P, pairs.right_P), np.maximum(pairs.left_P, pairs.right_P)
+    return _nearest(_distinct([Pairs(left_P, right_P, pairs.bits_P)]))
 
 
 def between(hash_NB: Bytes, hash_MB: Bytes, max_bits: int) -> Pairs:
@@ -88,14 +88,14 @@ def sampled_within(hash_NB: Bytes, max_bits: int, *, num_threads: int = 1) -> Pa
     row_RW = _rows(hash_NB)
     rng = np.random.default_rng(_SEED)
     shift = np.uint64(max(0, _KEY_BITS - _key_length(len(row_RW))))
-    found = _distinct([])
+    pairs = _distinct([])
     with ThreadPoolExecutor(num_threads) as threads:
         for _ in range(_NUM_SHUFFLES):
             order = 1 + rng.permutation(NUM_BITS)[: _KEYS_A_SHUFFLE * _KEY_BITS]
             key_TR = _keys(hash_NB, order)
             parts = threads.map(lambda key_R: _neighbours(row_RW, key_R, shift, max_bits), key_TR)
-            found = _nearest(_distinct([found, *parts]))
-    return found
+            pairs = _nearest(_distinct([pairs, *parts]))
+    return pairs
 
 
 def _key_length(num_rows: int) -> int:

@@ -141,8 +141,8 @@ def _stamps(uris: Sequence[str]) -> list[str | None]:
     stamps: list[str | None] = []
     for uri in uris:
         try:
-            found = Path(uri).stat()
-            stamps.append(f"{uri}|{found.st_size}|{found.st_mtime_ns}")
+            file_stat = Path(uri).stat()
+            stamps.append(f"{uri}|{file_stat.st_size}|{file_stat.st_mtime_ns}")
         except (OSError, ValueError):
             stamps.append(None)
     return stamps

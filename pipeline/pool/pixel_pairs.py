@@ -57,8 +57,8 @@ def detail_correlation(a_PSS: Bytes, b_PSS: Bytes) -> Floats:
         warp_PK = _aligned(*soft, warp_PK, num_steps)
         if side == SIDE_PX:
             warps = (warp_PK, _refined(*soft, warp_PK))
-            found = [_correlation(own_PSS, other_PSS, fit_PK, _FINE_DETAIL_PX) for fit_PK in warps]
-            correlation_P[place_P] = np.maximum(*found)
+            correlations = [_correlation(own_PSS, other_PSS, fit_PK, _FINE_DETAIL_PX) for fit_PK in warps]
+            correlation_P[place_P] = np.maximum(*correlations)
             break
         close_P = _correlation(own_PSS, other_PSS, warp_PK, _COARSE_DETAIL_PX) >= least
         place_P, warp_PK = place_P[close_P], warp_PK[close_P]

@@ -178,7 +178,7 @@ def _local_files(root: Path) -> list[str]:
             f"the folder cannot be read: {error.strerror}", where=error.filename, fix="check its permissions"
         )
 
-    found: list[str] = []
+    paths: list[str] = []
     seen = {os.path.realpath(root)}
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         kept = []
@@ -189,8 +189,8 @@ def _local_files(root: Path) -> list[str]:
                 kept.append(name)
         folders[:] = kept
         prefix = Path(folder).relative_to(root).as_posix()
-        found += files if prefix == "." else [f"{prefix}/{name}" for name in files]
-    return found
+        paths += files if prefix == "." else [f"{prefix}/{name}" for name in files]
+    return paths
 
 
 def _from_remote(uri: str, kind: str, config: PoolConfig) -> Pool:

@@ -241,8 +241,8 @@ def _hashes(keys: list[str] | list[int], salt: str) -> NDArray[np.uint64]:
 
 
 def _counted(table: pa.Table, own: bool) -> dict[str, int]:
-    found = {row["values"]: row["counts"] for row in pc.value_counts(table["split"]).to_pylist()}
-    counts = {f"num_{side}": found.get(side, 0) for side in ("train", "holdout", "excluded")}
+    count_of = {row["values"]: row["counts"] for row in pc.value_counts(table["split"]).to_pylist()}
+    counts = {f"num_{side}": count_of.get(side, 0) for side in ("train", "holdout", "excluded")}
     for side in ("train", "holdout"):
         if counts[f"num_{side}"]:
             continue

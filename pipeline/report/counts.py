@@ -91,11 +91,11 @@ def _characteristics(rows: pa.Table) -> Row:
 def _shares(rows: pa.Table, column: str) -> list[tuple[str, int]]:
     """Values and how many scans have them, the commonest first; rare ones are one row, unknown ones the last."""
     counted = pc.value_counts(rows[column]).to_pylist()
-    found = {row["values"]: row["counts"] for row in counted if row["values"] not in (None, "unknown")}
-    if not found:
+    count_of = {row["values"]: row["counts"] for row in counted if row["values"] not in (None, "unknown")}
+    if not count_of:
         return []
-    ranked = sorted(found.items(), key=lambda pair: (-pair[1], pair[0]))
+    ranked = sorted(count_of.items(), key=lambda pair: (-pair[1], pair[0]))
     out, rest = ranked[:_NAMED], sum(number for _, number in ranked[_NAMED:])
     out += [(f"{len(ranked) - _NAMED} others", rest)] if rest else []
-    unknown = len(rows) - sum(found.values())
+    unknown = len(rows) - sum(count_of.values())
     return [*out, ("not known", unknown)] if unknown else out

@@ -15,12 +15,12 @@ _LOWEST = -0.05  # treating all falls without limit; what matters happens above
 
 def decision_curves(run: RunData) -> list[tuple[str, str]]:
     """Finding and drawing of each decision curve; of two classes one, as the run is about it."""
-    found = []
+    charts = []
     for index, row in enumerate((run.evaluation or {}).get("decision_curve") or []):
         finding, points = str(row.get("finding")), _points(row)
         if len(points) > 1 and run.positive in (None, finding):
-            found.append((finding, _draw(f"net-benefit-{index}", points)))
-    return found[:MAX_CURVES]
+            charts.append((finding, _draw(f"net-benefit-{index}", points)))
+    return charts[:MAX_CURVES]
 
 
 def _points(row: Row) -> list[Row]:

@@ -20,14 +20,14 @@ from pipeline.report.gather import Holdout, RunData, measured
 
 def learning_curve(run: RunData, key: str, label: str) -> str | None:
     """A holdout metric over the number of expert labels, with its interval and the random reference."""
-    ours, random = measured(run.rounds, "holdout", key), measured(run.reference, "holdout", key)
-    if not ours:
+    own, random = measured(run.rounds, "holdout", key), measured(run.reference, "holdout", key)
+    if not own:
         return None
 
     def draw(axes: Axes) -> None:
-        x = [row["num_expert"] for row, _ in ours]
-        if all(row["holdout"].get(f"{key}_ci95") for row, _ in ours):
-            low, high = zip(*(row["holdout"][f"{key}_ci95"] for row, _ in ours), strict=True)
+        x = [row["num_expert"] for row, _ in own]
+        if all(row["holdout"].get(f"{key}_ci95") for row, _ in own):
+            low, high = zip(*(row["holdout"][f"{key}_ci95"] for row, _ in own), strict=True)
             axes.fill_between(x, low, high, color=ACCENT, alpha=0.14, linewidth=0, label="95% interval")
         if random:
             axes.plot(
@@ -39,8 +39,8 @@ def learning_curve(run: RunData, key: str, label: str) -> str | None:
                 markersize=3,
                 label="random choice",
             )
-        axes.plot(x, [value for _, value in ours], color=ACCENT, marker="o", markersize=4.5, label="this run")
-        rolled = [(row["num_expert"], value) for row, value in ours if row.get("rolled_back")]
+        axes.plot(x, [value for _, value in own], color=ACCENT, marker="o", markersize=4.5, label="this run")
+        rolled = [(row["num_expert"], value) for row, value in own if row.get("rolled_back")]
         if rolled:
             axes.plot(
                 *zip(*rolled, strict=True),
@@ -113,8 +113,8 @@ def reliability(run: RunData) -> str | None:
         axes.plot([0, 1], [0, 1], color=REFERENCE, linewidth=1, linestyle=(0, (3, 2)))
         for i, finding, hit_N, prob_N in cases:
             bins = min(10, max(3, len(hit_N) // 40))  # of a small holdout fewer, or they show noise
-            seen, said = calibration_curve(hit_N, prob_N, n_bins=bins, strategy="quantile")
-            axes.plot(said, seen, color=color(i), marker="o", markersize=4, label=finding)
+            seen, predicted = calibration_curve(hit_N, prob_N, n_bins=bins, strategy="quantile")
+            axes.plot(predicted, seen, color=color(i), marker="o", markersize=4, label=finding)
         unit_square(axes, "probability the model gives", "share that has it")
 
     return _curve(run, "reliability", draw)

@@ -45,7 +45,7 @@ class Box:
         return [first, first + _VALUE, *(first + _VALUE + 2 + _LINE * (i + 1) for i in range(len(self.lines)))]
 
     @property
-    def said(self) -> str:
+    def in_words(self) -> str:
         """For readers who hear the drawing."""
         return f"{self.what} {count(self.value)}" + "".join(f", {note}" for note in self.notes if note)
 
@@ -59,9 +59,9 @@ class Diagram:
     height: float
 
     @property
-    def said(self) -> str:
+    def in_words(self) -> str:
         """Every count, in the order of the flow."""
-        return "; ".join(box.said for box in self.boxes) + "."
+        return "; ".join(box.in_words for box in self.boxes) + "."
 
 
 def diagram(run: RunData) -> Diagram | None:

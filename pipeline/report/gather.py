@@ -136,8 +136,8 @@ class RunData:
     @property
     def finding(self) -> str | None:
         """The one of several findings that this run is about."""
-        found: str | None = (self.config.get("pool") or {}).get("finding")
-        return found
+        name: str | None = (self.config.get("pool") or {}).get("finding")
+        return name
 
     @property
     def is_part(self) -> bool:
@@ -176,8 +176,8 @@ def gather(folder: Path) -> RunData:
         if holdout is None
         else [
             i
-            for i, truth, said in zip(holdout.image_ids, holdout.truth_N, holdout.predicted_N, strict=True)
-            if truth != said
+            for i, truth, predicted in zip(holdout.image_ids, holdout.truth_N, holdout.predicted_N, strict=True)
+            if truth != predicted
         ]
     )
     queued = {number: describe.scans(rows["image_id"].to_pylist()) for number, rows in queues.items()}
@@ -240,8 +240,8 @@ def _queue_tables(folder: Path) -> dict[int, pa.Table]:
 
 def _external(folder: Path) -> dict[str, Row]:
     """Name of every other pool the run was tested on, and what came of it."""
-    found = sorted((folder / run_files.EXTERNAL).glob(f"*/{run_files.EVALUATION}"))
-    return {path.parent.name: _json(path) for path in found}
+    paths = sorted((folder / run_files.EXTERNAL).glob(f"*/{run_files.EVALUATION}"))
+    return {path.parent.name: _json(path) for path in paths}
 
 
 def _training(folder: Path) -> dict[int, Row]:
@@ -260,7 +260,7 @@ def _findings(predictions: pa.Table, rounds: list[Row]) -> tuple[str, ...]:
 def _answers(table: pa.Table, findings: tuple[str, ...]) -> dict[str, str]:
     """Image id to what the experts said, as the rounds count it: the majority of their latest answers."""
     names = findings or tuple(sorted(set(table["finding"].to_pylist())))
-    return {i: found or CANNOT_TELL for i, found in verdicts.expert_classes(table, names).items()}
+    return {i: expert_class or CANNOT_TELL for i, expert_class in verdicts.expert_classes(table, names).items()}
 
 
 def _holdout(tables: dict[str, pa.Table], findings: tuple[str, ...]) -> Holdout | None:
@@ -312,10 +312,10 @@ class _Describe:
         place = self._rows("clusters", wanted, ["cluster", "x", "y"])
         predictions = self.tables["predictions"]
         probs = [c for c in predictions.column_names if c.startswith("prob_")]
-        said = self._rows("predictions", wanted, ["predicted", *probs])
+        prediction_rows = self._rows("predictions", wanted, ["predicted", *probs])
         out = []
         for image_id in ids:
-            row = said.get(image_id, {})
+            row = prediction_rows.get(image_id, {})
             predicted = row.get("predicted")
             out.append(
                 Scan(
@@ -334,8 +334,8 @@ class _Describe:
 
     def _rows(self, name: str, wanted: pa.Array, columns: list[str]) -> dict[str, Row]:
         table = self.tables[name]
-        found = table.filter(pc.is_in(table["image_id"], wanted)).select(["image_id", *columns])
-        return {row.pop("image_id"): row for row in found.to_pylist()}
+        rows = table.filter(pc.is_in(table["image_id"], wanted)).select(["image_id", *columns])
+        return {row.pop("image_id"): row for row in rows.to_pylist()}
 
 
 def _map_ids(clusters: pa.Table, always: list[str]) -> list[str]:

@@ -29,9 +29,9 @@ class Reader:
 
 def readers(run: RunData) -> list[Reader]:
     """One row a reader, in the order they first read."""
-    found: dict[str, list[Row]] = {}
+    reads_of: dict[str, list[Row]] = {}
     for row in run.access:
-        found.setdefault(str(row.get("reader") or "not named"), []).append(row)
+        reads_of.setdefault(str(row.get("reader") or "not named"), []).append(row)
     return [
         Reader(
             name=name,
@@ -41,7 +41,7 @@ def readers(run: RunData) -> list[Reader]:
             first=str(rows[0].get("time") or ""),
             last=str(rows[-1].get("time") or ""),
         )
-        for name, rows in found.items()
+        for name, rows in reads_of.items()
     ]
 
 

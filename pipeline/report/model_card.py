@@ -159,22 +159,22 @@ def _performance(run: RunData) -> str:
 
 def _detail(run: RunData) -> list[str]:
     """Calibration, sub-populations and external tests, each where it was measured."""
-    found = run.evaluation or {}
+    evaluation = run.evaluation or {}
     parts: list[str] = []
-    if found.get("calibration"):
+    if evaluation.get("calibration"):
         rows = [
             [
                 _plain(str(row.get("finding"))),
                 f"{decimal(row.get('slope'), 2)} ({interval(row.get('slope_ci95'), digits=2)})",
                 f"{signed(row.get('intercept'), 2)} ({signed_interval(row.get('intercept_ci95'), 2)})",
             ]
-            for row in found["calibration"]
+            for row in evaluation["calibration"]
         ]
         note = "Slope 1 and intercept 0 are perfect. Below 1: too sure. Below 0: it says the finding too often."
         parts += ["## Calibration", f"{note}\n\n{_table(['finding', 'slope (95%)', 'intercept (95%)'], rows)}"]
-    if found.get("slices"):
+    if evaluation.get("slices"):
         head = ["slice", "scans", "AUROC (95%)", "accuracy", "against the rest", "p, Holm"]
-        parts += ["## By sub-population", _table(head, [_slice(row) for row in found["slices"]])]
+        parts += ["## By sub-population", _table(head, [_slice(row) for row in evaluation["slices"]])]
     if run.external:
         rows = [_external(name, content.get("overall") or {}) for name, content in run.external.items()]
         parts += ["## External tests", _table(["pool", "scans", "AUROC (95%)", "accuracy"], rows)]

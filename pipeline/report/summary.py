@@ -229,9 +229,9 @@ def _certificate_note(pooled: Row) -> str:
 
 def certificates(run: RunData) -> list[Certificate]:
     """One per finding, then the pooled one."""
-    found = dict((run.last or {}).get("certificates") or {})
-    pooled = found.pop("pooled", None)
-    rows = [Certificate(finding, row) for finding, row in found.items() if row]
+    by_class = dict((run.last or {}).get("certificates") or {})
+    pooled = by_class.pop("pooled", None)
+    rows = [Certificate(finding, row) for finding, row in by_class.items() if row]
     return [*rows, Certificate("all together", pooled)] if pooled else rows
 
 
@@ -244,12 +244,12 @@ def against_random(run: RunData) -> str:
         return "This run draws its scans at random itself, so there is nothing to compare."
     if not same:
         return "No random draw on the same budget was run, so what choosing the scans gained is not known."
-    ours, theirs = run.scores.auroc, same[-1]["holdout"].get("auroc")
-    if not (known(ours) and known(theirs)):
+    auroc, random_auroc = run.scores.auroc, same[-1]["holdout"].get("auroc")
+    if not (known(auroc) and known(random_auroc)):
         return ""
     return (
         f"On the same budget{_of_labels(run, same[-1])}, scans drawn at random reach "
-        f"an AUROC of {decimal(theirs)} against {decimal(ours)} here. That is one run of each: a difference "
+        f"an AUROC of {decimal(random_auroc)} against {decimal(auroc)} here. That is one run of each: a difference "
         "smaller than the interval may be luck."
     )
 

@@ -32,11 +32,11 @@ def evaluate(
     ids, class_N, group_N = holdout_truth(ctx.folder, findings)
     vectors = Vectors.open(ctx.folder)
     has = vectors.has(pa.array(ids, pa.string())).to_numpy(zero_copy_only=False)
-    ids = [image_id for image_id, found in zip(ids, has, strict=True) if found]
+    ids = [image_id for image_id, has_vector in zip(ids, has, strict=True) if has_vector]
     if not ids:
         return None
     rows = vectors.positions(ids)
-    found = holdout_metrics.evaluate(
+    has_vector = holdout_metrics.evaluate(
         prob_NC[rows],
         predicted_N[rows],
         class_N[has],
@@ -47,7 +47,7 @@ def evaluate(
         rng=ctx.rng("evaluate", round_index),
     )
     log_read(ctx.folder, reader, round_index, len(ids))
-    return found
+    return has_vector
 
 
 def operating_weights(prevalence_C: np.ndarray, kind: str) -> np.ndarray:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipeline.audit import stage
 from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE
 from pipeline.labels import label_table, verdicts
-from pipeline.labels.training_labels import Heard
+from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import pseudo_labels, rollback, self_training
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.material import Material
@@ -47,7 +47,7 @@ def learn_round(
     ctx: StageContext,
     data: Dataset,
     round_index: int,
-    heard: Heard,
+    expert: ExpertLabels,
     clock: dict[str, float],
 ) -> dict[str, Any]:
     """Learn from the answers so far, write the round's files, and return its row of metrics.
@@ -56,13 +56,13 @@ def learn_round(
         ctx: The stage's context.
         data: The run's scans.
         round_index: From 1.
-        heard: What experts have said up to this round.
+        expert: What experts have said up to this round.
         clock: Seconds of each step are added here.
     """
     config = ctx.config
-    material = data.material(heard, _uniform(ctx, round_index))
+    material = data.material(expert, _uniform(ctx, round_index))
     certificates = pseudo_labels.certificates(
-        ctx.folder, heard.answers, data.findings, config.pseudo, round_index, config.rounds.num, data.group
+        ctx.folder, expert.answers, data.findings, config.pseudo, round_index, config.rounds.num, data.group
     )
     row: dict[str, Any] = {
         "num_expert": len(material.expert_E),
@@ -78,7 +78,7 @@ def learn_round(
     with timed(clock, "audit"):
         stage.recheck(ctx)
     admitted_C = pseudo_labels.open_classes(config.pseudo.gate, data.findings, certificates)
-    return row | _learn(ctx, data, round_index, material, heard, admitted_C, clock)
+    return row | _learn(ctx, data, round_index, material, expert, admitted_C, clock)
 
 
 def _learn(
@@ -86,7 +86,7 @@ def _learn(
     data: Dataset,
     round_index: int,
     material: Material,
-    heard: Heard,
+    expert: ExpertLabels,
     admitted_C: Sequence[bool],
     clock: dict[str, float],
 ) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _learn(
     before, folder = ctx.round_folder(round_index - 1), ctx.round_folder(round_index)
     with timed(clock, "train"):
         rng = ctx.rng("learn", round_index)
-        adapter = adapter_of(ctx, data, round_index, heard.answers, folder)
+        adapter = adapter_of(ctx, data, round_index, expert.answers, folder)
         learned = self_training.learn(material, ctx.config, ctx.engine, len(data.findings), admitted_C, rng, adapter)
         model = classifier(ctx, data, learned)
         oof_prob_EC = model.probabilities(learned.oof_logit_EC)

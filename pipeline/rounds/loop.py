@@ -128,8 +128,8 @@ class _Loop:
         ids = queue.sort_by("rank")["image_id"].to_pylist()
         uris, _ = uris_and_priors(self.ctx.folder, set(ids))
         origin = Origin("", round_index, run_files.run_code(self.ctx.folder) or "")
-        given = Handout(folder, handout_files.rows_of(folder, ids), origin, self.data.findings)
-        handout_files.write_files(given, ("csv", "labelstudio", "html"), uris, self.ctx.config.pool.max_pixels)
+        handout = Handout(folder, handout_files.rows_of(folder, ids), origin, self.data.findings)
+        handout_files.write_files(handout, ("csv", "labelstudio", "html"), uris, self.ctx.config.pool.max_pixels)
 
     def _draw(self, round_index: int) -> pa.Table:
         label_table.settle(self.ctx.folder, self.data.findings)
@@ -170,14 +170,14 @@ class _Loop:
             WaitingForLabels: when the queue is not answered.
         """
         if self.ctx.config.oracle:
-            given = oracle.answer(queue["image_id"].to_pylist(), self.data.pool_labels, round_index)
-            label_table.add_answers(self.ctx.folder, given, self.data.findings)
+            answers = oracle.answer(queue["image_id"].to_pylist(), self.data.pool_labels, round_index)
+            label_table.add_answers(self.ctx.folder, answers, self.data.findings)
         label_table.settle(self.ctx.folder, self.data.findings)
         if len(queue):
             self._wait_for_labels(round_index, label_table.read(self.ctx.folder))
 
     def _wait_for_labels(self, round_index: int, table: pa.Table) -> None:
-        given = verdicts.answers(table, run_files.asked(self.ctx.folder), round_index)
-        found = worklist.open_worklist(self.ctx.folder, round_index, given, oracle=self.ctx.config.oracle)
-        if found.open():
-            raise WaitingForLabels(f"{found.said()}\n{worklist.how_to_answer(self.ctx.folder, round_index)}")
+        answers = verdicts.answers(table, run_files.asked(self.ctx.folder), round_index)
+        open_work = worklist.open_worklist(self.ctx.folder, round_index, answers, oracle=self.ctx.config.oracle)
+        if open_work.open():
+            raise WaitingForLabels(f"{open_work.summary()}\n{worklist.how_to_answer(self.ctx.folder, round_index)}")

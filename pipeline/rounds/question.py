@@ -1,7 +1,7 @@
 """One question of a run, learned round after round: which of C classes a scan shows.
 
 A run of exclusive classes is one question; a run of independent findings is one for each of them. What a question
-learns from comes in as `hear`, so that it need not know whose answers they are.
+learns from comes in as `read_labels`, so that it need not know whose answers they are.
 """
 
 import json
@@ -14,22 +14,21 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.tables import PSEUDO, QUEUE, write_text
 from pipeline.labels import agreement_report, label_table, training_labels
-from pipeline.labels.training_labels import Heard
-from pipeline.rounds import learn_round as rounds_learn_round
+from pipeline.labels.training_labels import ExpertLabels
 from pipeline.rounds import round_outputs
-from pipeline.rounds.learn_round import learn_round
+from pipeline.rounds.learn_round import adapts, learn_round
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.selection.draw import Proposals
 
 log = logging.getLogger(__name__)
-Hear = Callable[[StageContext, tuple[str, ...], int], Heard]
+ReadLabels = Callable[[StageContext, tuple[str, ...], int], ExpertLabels]
 
 
-def hear(ctx: StageContext, findings: tuple[str, ...], round_index: int) -> Heard:
+def expert_labels(ctx: StageContext, findings: tuple[str, ...], round_index: int) -> ExpertLabels:
     """What the experts have said up to a round, by the label table in the folder."""
-    return training_labels.hear(ctx.folder, label_table.read(ctx.folder), findings, round_index)
+    return training_labels.expert_labels(ctx.folder, label_table.read(ctx.folder), findings, round_index)
 
 
 class Question:
@@ -38,27 +37,29 @@ class Question:
     Args:
         ctx: The stage's context.
         data: The run's scans.
-        hear: What the experts have said, by context, classes and round.
+        read_labels: What the experts have said, by context, classes and round.
         of_what: What the log adds to a round's number, such as `, effusion`.
     """
 
-    def __init__(self, ctx: StageContext, data: Dataset, hear: Hear = hear, of_what: str = "") -> None:
+    def __init__(
+        self, ctx: StageContext, data: Dataset, read_labels: ReadLabels = expert_labels, of_what: str = ""
+    ) -> None:
         self.ctx, self.data, self.of_what = ctx, data, of_what
-        self._hear = hear
+        self._read_labels = read_labels
 
     def learn(self, round_index: int, clock: dict[str, float]) -> None:
         """Learn from what the label table says up to a round, unless that was done before; leaves `metrics.json`."""
-        heard = self.heard(round_index)
-        fingerprint = self._fingerprint(round_index, heard)
+        expert = self.expert_labels(round_index)
+        fingerprint = self._fingerprint(round_index, expert)
         path = self.ctx.round_folder(round_index) / run_files.ROW
         if path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint:
             log.info("round %d%s: finished before, kept", round_index, self.of_what)
             return
         path.unlink(missing_ok=True)  # until the new row is written, the round counts as not finished
-        row = learn_round(self.ctx, self.data, round_index, heard, clock)
+        row = learn_round(self.ctx, self.data, round_index, expert, clock)
         seconds = {name: round(value, 3) for name, value in clock.items()}
         write_text(path, json.dumps({"round": round_index, **row, "seconds": seconds, "fingerprint": fingerprint}))
-        tell(round_index, self.of_what, row)
+        log_round(round_index, self.of_what, row)
 
     def publish(self) -> None:
         """Make the last finished round the run's: metrics, predictions, pseudo-labels; and say who labelled."""
@@ -67,9 +68,9 @@ class Question:
             round_outputs.publish(self.ctx, self.data, num_finished)
         agreement_report.save_summary(self.ctx.folder, label_table.read(self.ctx.folder), self.data.findings)
 
-    def heard(self, round_index: int) -> Heard:
+    def expert_labels(self, round_index: int) -> ExpertLabels:
         """What the experts have said up to a round."""
-        return self._hear(self.ctx, self.data.findings, round_index)
+        return self._read_labels(self.ctx, self.data.findings, round_index)
 
     def proposals(self, round_index: int) -> Proposals:
         """Accepted pseudo-labels of a round; none before it has learned."""
@@ -90,7 +91,7 @@ class Question:
         """Write a queue that was drawn; from now on it stays."""
         QUEUE.write(self.ctx.round_folder(round_index), queue)
 
-    def _fingerprint(self, round_index: int, heard: Heard) -> str:
+    def _fingerprint(self, round_index: int, expert: ExpertLabels) -> str:
         config = self.ctx.config
         before = run_dir.stage_records(self.ctx.folder)
         earlier = self.ctx.round_folder(round_index - 1) / run_files.ROW
@@ -101,18 +102,18 @@ class Question:
                     for name in ("train", "network", "calibrate", "pseudo", "evaluate")
                 },
                 "seed": config.seed,
-                "adapts": rounds_learn_round.adapts(self.ctx, round_index, heard.answers),
+                "adapts": adapts(self.ctx, round_index, expert.answers),
                 "looks": config.rounds.num if config.pseudo.gate == "certified" else 1,
-                "answers": heard.answers,
-                "consensus": {i: c for i, c in heard.training.items() if c != heard.answers[i]},
-                "rejected": heard.rejected,
+                "answers": expert.answers,
+                "consensus": {i: c for i, c in expert.training.items() if c != expert.answers[i]},
+                "rejected": expert.rejected,
                 "inputs": before.get("clusters", {}).get("fingerprint"),
                 "before": json.loads(earlier.read_text("utf-8")).get("fingerprint") if earlier.exists() else None,
             }
         )
 
 
-def tell(round_index: int, of_what: str, row: dict[str, Any]) -> None:
+def log_round(round_index: int, of_what: str, row: dict[str, Any]) -> None:
     """Log a round in one line."""
 
     def show(value: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.annotate import oracle
 from pipeline.contracts.tables import write_text
-from pipeline.labels.training_labels import Heard
+from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import self_training
 from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.rounds import holdout_score
@@ -40,8 +40,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     for round_index in range(1, rounds + 1):
         ctx.progress("reference", round_index - 1, rounds)
         queue = draw.draw(ctx.whole or ctx, round_index, set(answers), Proposals({}), strategy="random", holdout=[])
-        given = oracle.answer(queue["image_id"].to_pylist(), data.pool_labels, round_index)
-        answers |= {answer.image_id: answer.finding for answer in given}
+        revealed = oracle.answer(queue["image_id"].to_pylist(), data.pool_labels, round_index)
+        answers |= {answer.image_id: answer.finding for answer in revealed}
         learner, scores = _score(ctx, data, answers, round_index)
         holdout = None if scores is None else scores.to_json()
         num_expert = sum(answer is not None for answer in answers.values())
@@ -53,7 +53,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], round_index: int) -> _Score:
     """What the classifier learned from, and its scores; None and None before there is one."""
-    material = data.material(Heard(answers, answers, {}), set(answers))
+    material = data.material(ExpertLabels(answers, answers, {}), set(answers))
     if cannot_learn(material.class_E, material.group_E):
         return None, None
     admitted = [ctx.config.pseudo.gate == "estimated"] * len(data.findings)

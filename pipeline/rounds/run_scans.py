@@ -12,7 +12,7 @@ from pipeline.contracts.answers import POOL, Answer
 from pipeline.contracts.tables import POOL_LABELS, SPLIT_TABLE
 from pipeline.labels import verdicts
 from pipeline.labels.classes import findings_of
-from pipeline.labels.training_labels import Heard
+from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn.material import Material
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_files
@@ -82,18 +82,18 @@ class Dataset:
             if label is not None and self.split.get(image_id) == "train"
         ]
 
-    def material(self, heard: Heard, uniform: set[str]) -> Material:
+    def material(self, expert: ExpertLabels, uniform: set[str]) -> Material:
         """What a round learns from: answers about scans of the training pool that have a vector.
 
         Args:
-            heard: What experts have said so far.
+            expert: What experts have said so far.
             uniform: image_ids drawn uniformly.
         """
-        ids, class_E = verdicts.class_array(heard.training, self.findings)
+        ids, class_E = verdicts.class_array(expert.training, self.findings)
         answered = ScanRows.of(ids)
         known = answered.among(self.pool_T)
         expert_E = answered.keep(known)
-        rejected = ScanRows.of(heard.rejected)
+        rejected = ScanRows.of(expert.rejected)
         return Material(
             folder=self.folder,
             scans_N=self.scans_N,

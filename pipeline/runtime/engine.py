@@ -247,12 +247,12 @@ def _asks_for_gpu(config: EngineConfig) -> bool:
     return bool(config.use_gpu) or config.num_gpus_per_task > 0
 
 
-def _check_gpus(config: EngineConfig, found: float) -> None:
-    if config.use_gpu and found == 0:
+def _check_gpus(config: EngineConfig, num_gpus: float) -> None:
+    if config.use_gpu and num_gpus == 0:
         raise no_gpu()
-    if config.num_gpus_per_task > found:
+    if config.num_gpus_per_task > num_gpus:
         raise InputError(
-            f"a task asks for {config.num_gpus_per_task:g} GPUs and there are {found:g}",
+            f"a task asks for {config.num_gpus_per_task:g} GPUs and there are {num_gpus:g}",
             where="engine.num_gpus_per_task",
             fix="set it to 0, or run on a machine with GPUs",
         )

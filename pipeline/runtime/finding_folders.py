@@ -14,8 +14,8 @@ FOLDER, INDEX = "findings", "index.json"
 def known_names(folder: Path) -> dict[str, str]:
     """Every finding this run has ever asked for, with the name of its folder, which is never another's."""
     path = folder / FOLDER / INDEX
-    found: dict[str, str] = json.loads(path.read_text("utf-8")).get("names", {}) if path.exists() else {}
-    return found
+    names: dict[str, str] = json.loads(path.read_text("utf-8")).get("names", {}) if path.exists() else {}
+    return names
 
 
 def parts_in(folder: Path) -> dict[str, Path]:

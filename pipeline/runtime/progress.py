@@ -45,7 +45,7 @@ class Progress:
         self._quiet = quiet
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
-        self._said: dict[str, tuple[float, float]] = {}
+        self._last_line: dict[str, tuple[float, float]] = {}
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty() and not self._quiet:
@@ -82,13 +82,13 @@ class Progress:
         if self._quiet or total == 0:
             return
         now = time.monotonic()
-        start, said = self._said.setdefault(what, (now, now))
+        start, last_line = self._last_line.setdefault(what, (now, now))
         rate = f"{done / (now - start):.1f}/s" if done and now > start else ""
         if self._bars is not None:
             if what not in self._tasks:
                 self._tasks[what] = self._bars.add_task(what, total=total, rate="")
             self._bars.update(self._tasks[what], completed=done, total=total, rate=rate)
-        elif now - said >= LINE_EVERY_SECONDS and done < total:
-            self._said[what] = (start, now)
+        elif now - last_line >= LINE_EVERY_SECONDS and done < total:
+            self._last_line[what] = (start, now)
             left = (total - done) * (now - start) / max(done, 1)
             log.info("%s: %d of %d (%s, about %d s left)", what, done, total, rate, left)

@@ -202,10 +202,10 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise RunDirError(f"is not JSON ({error})", where=path, fix="delete it and go on with --resume") from error
-    return found
+    return content
 
 
 def _now() -> str:
@@ -214,7 +214,7 @@ def _now() -> str:
 
 def _git_revision() -> str | None:
     try:
-        found = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
             capture_output=True,
             text=True,
@@ -223,7 +223,7 @@ def _git_revision() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None
+    return result.stdout.strip() or None
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -37,8 +37,8 @@ class Vectors:
     def positions(self, image_ids: pa.Array | pa.ChunkedArray | list[str]) -> np.ndarray:
         """Row of each id, int64; ids without a vector are left out, in the order given."""
         wanted = image_ids if isinstance(image_ids, pa.Array | pa.ChunkedArray) else pa.array(image_ids, pa.string())
-        found = pc.index_in(wanted, value_set=self.ids.combine_chunks())
-        return np.asarray(found.drop_null().to_numpy(), dtype=np.int64)
+        index = pc.index_in(wanted, value_set=self.ids.combine_chunks())
+        return np.asarray(index.drop_null().to_numpy(), dtype=np.int64)
 
     def has(self, image_ids: pa.Array | pa.ChunkedArray) -> pa.Array:
         """Whether each id has a vector."""

@@ -43,12 +43,12 @@ def neighbors(unit_ND: np.ndarray, num_neighbors: int) -> tuple[np.ndarray, np.n
     if faiss.get_num_gpus() > 0:
         index = faiss.index_cpu_to_all_gpus(index)
     index.add(unit_ND)
-    cosine, found = index.search(unit_ND, wanted + 1)
+    cosine, neighbor_index = index.search(unit_ND, wanted + 1)
     out_index = np.full((num, wanted), -1, np.int32)
     out_cosine = np.full((num, wanted), -1.0, np.float32)
-    other = found != np.arange(num)[:, None]
+    other = neighbor_index != np.arange(num)[:, None]
     other[other.all(1), -1] = False  # a scan with exact copies may miss itself: drop its last neighbour
-    out_index[:] = found[other].reshape(num, wanted)
+    out_index[:] = neighbor_index[other].reshape(num, wanted)
     out_cosine[:] = cosine[other].reshape(num, wanted)
     return out_index, out_cosine
 

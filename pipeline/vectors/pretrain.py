@@ -100,8 +100,8 @@ def _chosen(ctx: StageContext) -> Chosen:
     open_ = usable
     if run_files.path(ctx.folder, SPLIT_TABLE.file).exists():  # the stage alone, without a split, takes every scan
         splits = run_files.read(ctx.folder, SPLIT_TABLE)
-        ours = splits.filter(pc.equal(splits["split"], "train"))["image_id"]
-        open_ = pc.is_in(manifest["image_id"], value_set=ours.combine_chunks())
+        train_ids = splits.filter(pc.equal(splits["split"], "train"))["image_id"]
+        open_ = pc.is_in(manifest["image_id"], value_set=train_ids.combine_chunks())
     num_sealed = pc.sum(pc.and_not(usable, open_)).as_py() or 0
     if num_sealed:
         log.info("%d scans of the holdout, its patients and its copies are left out", num_sealed)
@@ -185,8 +185,8 @@ def _with_looks(ctx: StageContext, task: Task, table: pa.Table) -> Task:
 
 
 def _labels(ctx: StageContext) -> dict[str, str]:
-    found = POOL_LABELS.read(ctx.folder)
-    pairs = zip(found["image_id"].to_pylist(), found["label"].to_pylist(), strict=True)
+    table = POOL_LABELS.read(ctx.folder)
+    pairs = zip(table["image_id"].to_pylist(), table["label"].to_pylist(), strict=True)
     return {image_id: label for image_id, label in pairs if label is not None}
 
 

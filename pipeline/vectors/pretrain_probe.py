@@ -35,14 +35,14 @@ class Probe:
 
         centred_MD = emb_MD - emb_MD.mean(axis=0)
         scale = 10.0 / max(float(np.sqrt((centred_MD**2).sum(axis=1).mean())), 1e-12)
-        found = {}
+        scores = {}
         for name, model, x_MD in (
             (NAMES[0], KNeighborsClassifier(NUM_NEIGHBORS, metric="cosine"), emb_MD),
             (NAMES[1], LogisticRegression(C=C, max_iter=500), centred_MD * scale),
         ):
             prob_MC = cross_val_predict(model, x_MD, self.class_M, cv=self.folds(), method="predict_proba")
-            found[name] = round(_auroc(self.class_M, prob_MC), 4)
-        return found
+            scores[name] = round(_auroc(self.class_M, prob_MC), 4)
+        return scores
 
     def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Scans to learn from and to test on, by patient."""

@@ -46,9 +46,9 @@ class Watch:
             self._look()
 
     def _look(self) -> None:
-        found = self._json(PROGRESS)
-        if found:
-            self._progress("pretrain", found["done"], found["total"])
+        progress = self._json(PROGRESS)
+        if progress:
+            self._progress("pretrain", progress["done"], progress["total"])
         records = self._records()
         for record in records[self._said :]:
             log.info("%s", line(record, self._epochs))
@@ -62,10 +62,10 @@ class Watch:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = json.loads((self._folder / name).read_text("utf-8"))
+            content: dict[str, Any] = json.loads((self._folder / name).read_text("utf-8"))
         except FileNotFoundError:
             return {}
-        return found
+        return content
 
 
 def line(record: dict[str, Any], epochs: int) -> str:

@@ -59,13 +59,13 @@ def write(folder: Path, emb_ND: np.ndarray, train: np.ndarray, num_components: i
 
 def load(folder: Path) -> np.ndarray:
     """Features of all scans (N, P), memory-mapped, read-only."""
-    found: np.ndarray = np.load(run_files.path(folder, run_files.FEATURES), mmap_mode="r")
-    return found
+    x_NP: np.ndarray = np.load(run_files.path(folder, run_files.FEATURES), mmap_mode="r")
+    return x_NP
 
 
 def load_basis(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Mean (D,) and scaled basis (D, P): feature = (embedding - mean) @ basis."""
     from safetensors.numpy import load_file
 
-    found = load_file(run_files.path(folder, run_files.BASIS))
-    return found["mean_D"], found["basis_DP"]
+    tensors = load_file(run_files.path(folder, run_files.BASIS))
+    return tensors["mean_D"], tensors["basis_DP"]

@@ -401,7 +401,7 @@ class TestIntoARun:
         bad = as_csv(tmp_path / "bad.csv", [reading(ids[1], "normal"), reading(ids[2], "nromal")], "")
         with pytest.raises(InputError, match=r"bad\.csv:3: unknown finding 'nromal'"):
             taken(folder, good, bad)
-        assert table_bytes(folder) is None and Journal.open(folder).given == {}
+        assert table_bytes(folder) is None and Journal.open(folder).entries == {}
         found = taken(folder, good, bad, skip_mistakes=True)
         assert (found["num_new"], found["num_mistakes"]) == (2, 1)
         assert found["mistakes"] == ["bad.csv:3: unknown finding 'nromal'; did you mean 'normal'?"]
@@ -442,7 +442,7 @@ class TestIntoARun:
         assert (
             answer.code == 1 and "No space left on device" in answer.message and "make room" in answer.message.lower()
         )
-        assert Journal.open(folder).given == {} and table_bytes(folder) is None
+        assert Journal.open(folder).entries == {} and table_bytes(folder) is None
         assert taken(folder, path)["num_new"] == len(ids)
         assert Journal.open(folder).imported(next(iter(Journal.open(folder).batches.values())).hashes[0])
 
@@ -465,7 +465,7 @@ class TestIntoARun:
             with pytest.raises(RunBusy, match="another process is working in this run"):
                 taken(folder, path)
             assert call("labels", "import", folder, path).code == 2
-        assert Journal.open(folder).given == {} and table_bytes(folder) is None
+        assert Journal.open(folder).entries == {} and table_bytes(folder) is None
         assert taken(folder, path)["num_new"] == 1
         assert verdicts.latest(label_table.read(folder)) == {(ids[0], "Ann"): "normal"}
 

@@ -180,8 +180,8 @@ def test_an_ask_of_the_first_kind_is_no_second_look():
 
 def test_it_says_what_it_waits_for(tmp_path):
     draw(tmp_path, 1, ["uniform"] * 4, readers_per_scan=2)
-    assert open_worklist(tmp_path, 1, []).said() == "round 1 waits for 8 of 8 labels"
+    assert open_worklist(tmp_path, 1, []).summary() == "round 1 waits for 8 of 8 labels"
     read = [said(f"s{i:02d}", "ann") for i in range(4)]
-    found = open_worklist(tmp_path, 1, read).said()
+    found = open_worklist(tmp_path, 1, read).summary()
     assert found == "round 1 waits for 4 of 8 labels; 4 scans need another reader than ann"
-    assert open_worklist(tmp_path, 1, [*read, *(said(f"s{i:02d}", "bob") for i in range(4))]).said() == ""
+    assert open_worklist(tmp_path, 1, [*read, *(said(f"s{i:02d}", "bob") for i in range(4))]).summary() == ""

@@ -13,7 +13,7 @@ from pipeline.annotate.page.offline import offline_html
 from pipeline.annotate.page_session import Desk
 from pipeline.annotate.queue_csv import Origin
 from pipeline.contracts import finding_line
-from pipeline.contracts.answers import REMARKS, reply_of, said
+from pipeline.contracts.answers import REMARKS, in_words, reply_of
 from pipeline.contracts.finding_line import NONE, Independent
 from pipeline.labels.journal import Journal
 from tests.support.browser import TOKEN, listening, press, sit_down, wait_ready
@@ -273,7 +273,7 @@ def test_the_page_says_a_line_as_everybody_else_does(page, desk):
             }""",
             replies,
         )
-    assert [words for words, _ in told] == [*(said(line, FINDINGS) for line in lines), *replies[len(lines) :]]
+    assert [words for words, _ in told] == [*(in_words(line, FINDINGS) for line in lines), *replies[len(lines) :]]
     assert [line for _, line in told] == [*lines, *[NOTHING] * 5]
 
 

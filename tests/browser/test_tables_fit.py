@@ -8,6 +8,8 @@ from tests.per_finding.test_report import several_run
 from tests.support.browser import chromium
 from tests.support.report_runs import fake_run, write_audit, write_evaluation
 
+pytestmark = pytest.mark.browser
+
 WIDTHS_PX = (390, 1024, 1440)
 PAPER_PX = 688  # A4 less the margins that the style sheet sets
 

@@ -130,7 +130,7 @@ def test_five_annotators_at_once(tmp_path, annotate):
     server.stop()
     assert len(given) == len({image_id for image_id, _ in given}) == 1000  # nobody was given another's scan
     assert verdicts.latest(label_table.read(run.folder)) == given
-    assert len(Journal.open(run.folder).given) == 1000
+    assert len(Journal.open(run.folder).entries) == 1000
     found = worklist.open_worklist(run.folder, 1, [one.answer for one in Journal.open(run.folder).active()])
     assert found.open() == []
 

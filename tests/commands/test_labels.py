@@ -88,7 +88,7 @@ class TestLogAndUndo:
         for wrong, why in (("2", "was undone before"), ("9", "no such import"), ("x", "no such import")):
             refused = call("labels", "undo", folder, wrong)
             assert (refused.code, refused.out) == (2, "") and why in refused.message
-        assert len(Journal.open(folder).given) == 10  # on record, all of them
+        assert len(Journal.open(folder).entries) == 10  # on record, all of them
 
     def test_the_latest_is_undone_when_none_is_named(self, run, tmp_path):
         queue = waiting.queue_ids(run.folder)

@@ -101,7 +101,7 @@ def test_one_finding_is_a_question_of_two_classes(case):
 @given(said())
 def test_people_are_told_what_is_there_and_what_is_unknown(case):
     findings, values = case
-    text = finding_line.said(finding_line.write(values, findings))
+    text = finding_line.in_words(finding_line.write(values, findings))
     known = {name: value for name, value in values.items() if not math.isnan(value)}
     if not known:
         assert text == "unknown"
@@ -122,7 +122,7 @@ def test_people_are_told_what_is_there_and_what_is_unknown(case):
     ],
 )
 def test_a_line_for_people(values, text):
-    assert finding_line.said(finding_line.write(values, ("effusion", "mass", "nodule"))) == text
+    assert finding_line.in_words(finding_line.write(values, ("effusion", "mass", "nodule"))) == text
 
 
 @pytest.mark.parametrize("text", ["", "effusion", "effusion=2", "effusion=", "=1", "effusion=1|", "no finding"])

@@ -73,7 +73,7 @@ def test_retract_and_undo_keep_the_answers_on_record(tmp_path):
         journal.undo("2")
     found = Journal.open(tmp_path)
     assert standing(tmp_path) == ["b"]
-    assert list(found.given) == ["k1", "k2", "k3"]
+    assert list(found.entries) == ["k1", "k2", "k3"]
     assert (found.requests, set(found.undone)) == ({"wish-1": "k1"}, {"2"})
     assert not found.imported("00ff")  # so that the file may come again
     with journal.writing():
@@ -328,7 +328,7 @@ def test_adopted_answers_can_be_added_to_and_undone(tmp_path):
         journal.undo("1")
     label_table.settle(tmp_path, FINDINGS)
     assert set(verdicts.latest(label_table.read(tmp_path))) == {("pooled", "pool"), ("c", "ann")}
-    assert len(journal.given) == 4  # on record
+    assert len(journal.entries) == 4  # on record
 
 
 def test_the_table_follows_the_journal_even_when_all_is_undone(tmp_path):

@@ -82,7 +82,7 @@ class TestTraining:
         ids = run.ids("train")[:60]
         both_read(run, ids, wrong_bob=ids[:8])
         model(run, ids)
-        heard = training_labels.hear(run.folder, label_table.read(run.folder), FINDINGS, 2)
+        heard = training_labels.expert_labels(run.folder, label_table.read(run.folder), FINDINGS, 2)
         assert [heard.answers[i] for i in ids[:8]] == [None] * 8
         assert [heard.training[i] for i in ids[:8]] == [run.truth[i] for i in ids[:8]]
 
@@ -102,7 +102,7 @@ class TestTraining:
         both_read(run, ids, wrong_bob=ids[:8])
         say(run.folder, [Answer(ids[0], BAD_QUALITY, name, 1) for name in ("Cleo", "Dan", "Eve")], FINDINGS)
         model(run, ids)
-        heard = training_labels.hear(run.folder, label_table.read(run.folder), FINDINGS, 2)
+        heard = training_labels.expert_labels(run.folder, label_table.read(run.folder), FINDINGS, 2)
         assert heard.rejected == {ids[0]: BAD_QUALITY}
         assert heard.answers[ids[0]] is None and heard.training[ids[0]] is None
         assert heard.training[ids[1]] == run.truth[ids[1]]

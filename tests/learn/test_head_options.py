@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.labels.training_labels import Heard
+from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import head_fits
 from pipeline.rounds import learn_round
 from pipeline.rounds.run_scans import Dataset
@@ -19,7 +19,7 @@ def student(run, **changed):
     """The fit of the student on 40 expert labels, nothing admitted."""
     config = options(run, **changed).config
     answers = {i: run.truth[i] for i in run.ids("train")[:40]}
-    material, _ = Dataset.open(run.ctx).material(Heard(answers, answers, {}), set())
+    material, _ = Dataset.open(run.ctx).material(ExpertLabels(answers, answers, {}), set())
     prob_NC = np.full((200, 2), 0.5)
     return head_fits.student_fit(
         material, config, np.ones(40, bool), prob_NC, np.array([2.0, 2.0]), (False, False), 1.0, 0

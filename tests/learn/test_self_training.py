@@ -3,7 +3,7 @@ import pytest
 from scipy.special import softmax
 
 from pipeline.contracts.config import PseudoConfig
-from pipeline.labels.training_labels import Heard
+from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import head_fits, self_training
 from pipeline.learn.acceptance import Acceptance
 from pipeline.learn.network.fits import NetworkFit
@@ -22,7 +22,7 @@ def material_of(run, num=60, truth=None):
     data = Dataset.open(run.ctx)
     truth = truth or run.truth
     answers = {i: truth[i] for i in run.ids("train")[:num]}
-    return data, data.material(Heard(answers, answers, {}), set(list(answers)[: num // 3]))
+    return data, data.material(ExpertLabels(answers, answers, {}), set(list(answers)[: num // 3]))
 
 
 def ids_of(scans):
@@ -161,7 +161,7 @@ def test_a_scan_that_experts_reject_gets_no_label_and_teaches_nothing(run):
     answers = dict.fromkeys(rejected) | {
         i: data.findings[c] for i, c in zip(ids_of(material.expert_E), material.class_E, strict=True)
     }
-    material = data.material(Heard(answers, answers, dict.fromkeys(rejected, "bad quality")), set())
+    material = data.material(ExpertLabels(answers, answers, dict.fromkeys(rejected, "bad quality")), set())
     assert sorted(ids_of(material.rejected_R)) == sorted(rejected)
     prob_TC = np.full((len(material.pool_T), 2), 0.5)
     learn_E = np.ones(len(material.expert_E), bool)

@@ -358,7 +358,7 @@ def test_whether_a_scan_is_any_good_the_readings_as_a_whole_decide(tmp_path):
         part = part_of(tmp_path, finding)
         per_finding_parts.write_labels(part.folder, table, finding)
         with mock.patch.object(training_labels, "training_classes", lambda *_: {}):
-            heard = [rounds.heard(part, finding_line.question(finding), r).rejected for r in (1, 2)]
+            heard = [rounds.expert_labels(part, finding_line.question(finding), r).rejected for r in (1, 2)]
         assert heard == [{"b": BAD_QUALITY}, dict.fromkeys("ab", BAD_QUALITY)]
 
 

@@ -126,11 +126,11 @@ class _Reading:
         try:
             if not isinstance(item, dict):
                 raise _Mistake("is no task")
-            found = self._annotations(where, item) if "annotations" in item else [self._flat(where, item)]
+            filled_rows = self._annotations(where, item) if "annotations" in item else [self._flat(where, item)]
         except _Mistake as mistake:
             self.mistakes.append(f"{where}: {mistake}")
             return
-        for version in found:
+        for version in filled_rows:
             self.versions.setdefault(_whose(version), []).append(version)
 
     def exported(self) -> Exported:
@@ -147,7 +147,7 @@ class _Reading:
 
     def _annotations(self, where: str, item: dict[str, Any]) -> list[_Version]:
         scan = _scan(where, _is(dict, item.get("data"), "data"))
-        found = []
+        filled_rows = []
         for annotation in _is(list, item["annotations"], "annotations"):
             _is(dict, annotation, "annotations")
             if annotation.get("was_cancelled"):
@@ -158,9 +158,9 @@ class _Reading:
             row = row._replace(reply=self._answer(_chosen(results, FINDING), FINDING))
             row = row._replace(certainty=_single(_chosen(results, CERTAINTY), CERTAINTY))
             self.is_unnamed |= bool(results)
-            found.append(_Version(_task(item, where), _whole(annotation.get("id"), "id") or 0, row))
+            filled_rows.append(_Version(_task(item, where), _whole(annotation.get("id"), "id") or 0, row))
         self.num_drafts += len(_is(list, item.get("drafts") or [], "drafts"))
-        return found if item["annotations"] else [_Version(_task(item, where), 0, scan)]
+        return filled_rows if item["annotations"] else [_Version(_task(item, where), 0, scan)]
 
     def _flat(self, where: str, item: dict[str, Any]) -> _Version:
         number = _whole(item.get("annotation_id"), "annotation_id")

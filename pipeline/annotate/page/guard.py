@@ -89,8 +89,10 @@ class Guard:
         headers = {"Content-Security-Policy": f"default-src 'none'; style-src {markup.locked_style_hash()}"}
         return HTMLResponse(markup.locked_html(), 401, headers=headers)
 
-    def _is_token(self, given: str | None) -> bool:
-        return given is not None and hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self.token.encode())
+    def _is_token(self, candidate: str | None) -> bool:
+        return candidate is not None and hmac.compare_digest(
+            candidate.encode("utf-8", "surrogatepass"), self.token.encode()
+        )
 
     def _is_ours(self, host: str) -> bool:
         name = _bare_name(host)

@@ -37,8 +37,8 @@ def needed(entry: str, inside: tuple[str, ...] = ()) -> tuple[str, ...]:
     if entry in inside:
         raise ValueError(f"modules import each other: {' -> '.join([*inside, entry])}")
     names = [f"{name}.js" for _, name in IMPORT.findall(asset(entry))]
-    found = [one for name in names for one in needed(name, (*inside, entry))]
-    return tuple(dict.fromkeys([*found, entry]))
+    scripts = [script for name in names for script in needed(name, (*inside, entry))]
+    return tuple(dict.fromkeys([*scripts, entry]))
 
 
 @cache

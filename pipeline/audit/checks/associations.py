@@ -42,18 +42,22 @@ def associations(subject: Subject, column: str, values_N: Names) -> list[Associa
     whose values are unknown where those of others are known. Empty where there is nothing to compare.
     """
     rows = subject.labelled
-    told = rows[known(values_N[rows])]
-    found = _one_against_the_rest(subject, column, values_N, told)
-    alone = {one.finding for one in found if one.exclusive}
-    found += [one for one in _pairs(subject, column, values_N, told) if not alone & {one.finding, one.against}]
+    known_rows = rows[known(values_N[rows])]
+    by_class = _one_against_the_rest(subject, column, values_N, known_rows)
+    alone = {association.finding for association in by_class if association.exclusive}
+    by_class += [
+        association
+        for association in _pairs(subject, column, values_N, known_rows)
+        if not alone & {association.finding, association.against}
+    ]
     known_N = np.where(known(values_N), "known", "unknown").astype(object)
     unknown = _one_against_the_rest(subject, column, known_N, rows)
-    found += [
-        replace(one, missing=True)
-        for one in unknown
-        if _mostly_unknown(subject, one.finding, known_N) and one.exclusive
+    by_class += [
+        replace(association, missing=True)
+        for association in unknown
+        if _mostly_unknown(subject, association.finding, known_N) and association.exclusive
     ]
-    return sorted(found, key=strongest_first)
+    return sorted(by_class, key=strongest_first)
 
 
 def _one_against_the_rest(subject: Subject, column: str, values_N: Names, rows: NDArray[np.int64]) -> list[Association]:
@@ -70,12 +74,14 @@ def _one_against_the_rest(subject: Subject, column: str, values_N: Names, rows: 
 def _pairs(subject: Subject, column: str, values_N: Names, rows: NDArray[np.int64]) -> list[Association]:
     """Pairs of classes with no value in common: nothing can tell them apart but the place."""
     categories, count_CV = _counts(subject, values_N, rows)
-    found = []
+    of_pairs = []
     for c, d in combinations(range(len(subject.findings)), 2):
-        one = _association(column, subject.findings[d], subject.findings[c], categories, count_CV[d], count_CV[c])
-        if one.exclusive:
-            found.append(replace(one, against=subject.findings[c]))
-    return found
+        association = _association(
+            column, subject.findings[d], subject.findings[c], categories, count_CV[d], count_CV[c]
+        )
+        if association.exclusive:
+            of_pairs.append(replace(association, against=subject.findings[c]))
+    return of_pairs
 
 
 def _counts(subject: Subject, values_N: Names, rows: NDArray[np.int64]) -> tuple[list[str], NDArray[np.float64]]:
@@ -134,6 +140,6 @@ def _mostly(who: str, count_V: NDArray[np.float64], categories: list[str]) -> st
     return f"{who}: {', '.join(parts)}"
 
 
-def strongest_first(one: Association) -> tuple[bool, bool, float]:
+def strongest_first(association: Association) -> tuple[bool, bool, float]:
     """Sort key: known before missing, exclusive before shared, then by the strength of the association."""
-    return one.missing, not one.exclusive, -round(one.cramers_v, 6)
+    return association.missing, not association.exclusive, -round(association.cramers_v, 6)

@@ -24,7 +24,7 @@ def _quarantined(subject: Subject) -> Check:
     limit = subject.config.audit.warn_quarantined_share
     common = "; ".join(f"{count} × {reason}" for reason, count in _most(subject.reason_counts)[:3])
     rejected = _most(subject.rejected_counts)
-    said = "; ".join(f"{count} × {reason}" for reason, count in rejected)
+    reasons = "; ".join(f"{count} × {reason}" for reason, count in rejected)
     rows = [*_most(subject.reason_counts), *((f"{reason}, say experts", count) for reason, count in rejected)]
     return Check(
         "quarantined-scans",
@@ -34,7 +34,7 @@ def _quarantined(subject: Subject) -> Check:
             if num
             else f"All {subject.num_files} files can be read."
         )
-        + (f" Experts set more scans aside: {said}." if said else ""),
+        + (f" Experts set more scans aside: {reasons}." if reasons else ""),
         why="Files that drop out are seldom a fair sample: one scanner, one class or one night may be missing.",
         fix="Export them again, or say in the paper what was left out and why.",
         count=num,
@@ -134,13 +134,13 @@ def _too_few(subject: Subject) -> Check:
             few.append(finding)
     least = min(patients for _, _, patients, _, _ in rows)
     missing, blocks = _missing_sides(subject, [row[0] for row in rows])
-    told_apart = sum(patients >= _BLOCK_PATIENTS for _, _, patients, _, _ in rows)
-    blocks |= told_apart < 2 and _mostly_labelled(subject, np.ones(len(subject), dtype=np.bool_))
+    num_testable = sum(patients >= _BLOCK_PATIENTS for _, _, patients, _, _ in rows)
+    blocks |= num_testable < 2 and _mostly_labelled(subject, np.ones(len(subject), dtype=np.bool_))
     severity: Severity = "block" if blocks else "warn" if few or missing else "ok"
     return Check(
         "too-few-cases",
         severity,
-        " ".join([*missing, *_said(rows, few, limit), *_auroc_words(subject)]),
+        " ".join([*missing, *_sentences(rows, few, limit), *_auroc_words(subject)]),
         why,
         fix,
         count=len(few) + len(missing),
@@ -158,27 +158,27 @@ def _missing_sides(subject: Subject, findings: list[str]) -> tuple[list[str], bo
     """
     if not known(subject.side_N).any():
         return [], False
-    found, both, blocks = [], set(findings), False
+    messages, both, blocks = [], set(findings), False
     for word, side_N in (
         ("training", np.isin(subject.side_N.astype(str), ("train", "val"))),
         ("test", subject.side_N == "test"),
     ):
         if not side_N.any():
-            found.append(f"No scan is in {word}.")
+            messages.append(f"No scan is in {word}.")
             blocks = True
         elif _mostly_labelled(subject, side_N):
             absent = [finding for finding in findings if not (side_N & (subject.label_N == finding)).any()]
             both -= set(absent)
             if absent:
-                found.append(f"No {word} scan is labelled {_listed(absent, ' or ')}.")
-    return found, blocks or len(both) < 2
+                messages.append(f"No {word} scan is labelled {_listed(absent, ' or ')}.")
+    return messages, blocks or len(both) < 2
 
 
 def _mostly_labelled(subject: Subject, of_N: NDArray[np.bool_]) -> bool:
     return bool(np.mean([label is not None for label in subject.label_N[of_N]]) >= 0.5)
 
 
-def _said(rows: list[tuple[str, int, int, int, float | None]], few: list[str], limit: int) -> list[str]:
+def _sentences(rows: list[tuple[str, int, int, int, float | None]], few: list[str], limit: int) -> list[str]:
     short = [f"{name} ({counted(scans, 'scan')} of {patients})" for name, scans, patients, _, _ in rows if name in few]
     sealed = [
         f"{num} {name} in the test set: the sensitivity can be known to ± {points:.0f} points"

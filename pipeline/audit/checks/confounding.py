@@ -36,7 +36,7 @@ def predictors(subject: Subject, rows: NDArray[np.int64]) -> tuple[NDArray[np.in
     So a probe on them never learns from a blank: that nothing is known of a class is said by the associations.
     """
     asked: list[NDArray[np.float64]] = []
-    told_R = np.ones(len(rows), dtype=np.bool_)
+    is_known_R = np.ones(len(rows), dtype=np.bool_)
     age_R = subject.age_N[rows].astype(np.float64)
     for known_R, columns in (
         (np.isfinite(age_R), [age_R]),
@@ -46,9 +46,9 @@ def predictors(subject: Subject, rows: NDArray[np.int64]) -> tuple[NDArray[np.in
         ),
     ):
         if known_R.mean() >= _MOSTLY_KNOWN:
-            told_R &= known_R
+            is_known_R &= known_R
             asked += columns
-    return rows[told_R], np.stack(asked, axis=1)[told_R] if asked else np.empty((int(told_R.sum()), 0))
+    return rows[is_known_R], np.stack(asked, axis=1)[is_known_R] if asked else np.empty((int(is_known_R.sum()), 0))
 
 
 def _one_hot(values_R: Names) -> list[NDArray[np.float64]]:
@@ -63,12 +63,12 @@ def source_predictable(subject: Subject) -> Check:
     if not subject.has_emb_N.any():
         return Check("source-predictable", "ok", "Not checked: there are no embeddings.", why, fix, checked=False)
     columns = dict(zip(_PREDICTED, (subject.source_N, subject.age_band_N, subject.sex_N, subject.view_N), strict=True))
-    found: dict[str, dict[str, Score]] = {}
+    score_of: dict[str, dict[str, Score]] = {}
     for name, values_N in columns.items():
         rows = subject.sample(np.flatnonzero(known(values_N) & subject.has_emb_N), f"predict/{name}")
         if len(set(values_N[rows])) < 2:
             continue
-        found[name] = probes.probe(
+        score_of[name] = probes.probe(
             subject.components(rows),
             values_N[rows],
             subject.group_N[rows],
@@ -81,11 +81,11 @@ def source_predictable(subject: Subject) -> Check:
         ("what", "value", "AUROC", "95% from", "to", "scans"),
         tuple(
             (name, value, s.auroc, *(s.auroc_ci95 or (None, None)), s.num_positive)
-            for name, scores in found.items()
+            for name, scores in score_of.items()
             for value, s in scores.items()
         ),
     )
-    sources = found.get("source", {})
+    sources = score_of.get("source", {})
     if not sources:
         num = len(set(subject.source_N[known(subject.source_N)]))
         few = f"fewer than two of {num} sources have {probes.MIN_GROUPS} patients or more"
@@ -115,16 +115,16 @@ def _source(subject: Subject) -> Check:
         return Check(check_id, "ok", "Not checked: fewer than two classes are labelled.", why, fix, checked=False)
     if not known(subject.source_N).any():
         return Check(check_id, "ok", "Not checked: no source is known.", why, fix, checked=False)
-    found = associations(subject, "source", subject.source_N)
-    if not found:
+    associated = associations(subject, "source", subject.source_N)
+    if not associated:
         only = sorted(set(subject.source_N[subject.labelled][known(subject.source_N[subject.labelled])]))
         message = f"All labelled scans come from one source ({', '.join(only) or 'unknown'})."
         return Check(check_id, "ok", message, why, fix, value=0.0)
     information = mutual_information(subject, subject.source_N)
-    severity, over = _severity(subject, found, frozenset())
-    strongest = next((one for one in found if _over(subject, one)), found[0])
+    severity, over = _severity(subject, associated, frozenset())
+    strongest = next((association for association in associated if _over(subject, association)), associated[0])
     message = (
-        f"{_told(strongest)} The source carries {information:.0%} of the information in the label."
+        f"{_in_words(strongest)} The source carries {information:.0%} of the information in the label."
         if severity != "ok"
         else f"Source and label go together with Cramér's V {strongest.cramers_v:.2f} at most ({strongest.finding})."
     )
@@ -153,11 +153,15 @@ def _population(subject: Subject, scores: dict[str, Score]) -> Check:
     if not any(known(values_N).any() for values_N in columns.values()):
         message = "Not checked: no age, sex, view or population is known."
         return Check(check_id, "ok", message, why, fix, checked=False)
-    found = [one for name, values_N in columns.items() for one in associations(subject, name, values_N)]
-    found.sort(key=strongest_first)
+    associated = [
+        association for name, values_N in columns.items() for association in associations(subject, name, values_N)
+    ]
+    associated.sort(key=strongest_first)
     elsewhere = associations(subject, "source", subject.source_N)
-    of_their_own = frozenset(one.finding for one in elsewhere if one.exclusive and not one.missing)
-    severity, over = _severity(subject, found, of_their_own)
+    of_their_own = frozenset(
+        association.finding for association in elsewhere if association.exclusive and not association.missing
+    )
+    severity, over = _severity(subject, associated, of_their_own)
     audit = subject.config.audit
     best = max(scores.values(), key=lambda s: s.lower, default=None)
     if best is not None and best.lower >= audit.block_shortcut_auroc:
@@ -167,17 +171,28 @@ def _population(subject: Subject, scores: dict[str, Score]) -> Check:
     return Check(
         check_id,
         severity,
-        _said_of_population(subject, found, scores, severity, of_their_own),
+        _population_message(subject, associated, scores, severity, of_their_own),
         why,
         fix,
         count=max(len(over), int(severity != "ok")),
-        value=next((one for one in found if _over(subject, one)), found[0]).cramers_v if found else 0.0,
+        value=next((association for association in associated if _over(subject, association)), associated[0]).cramers_v
+        if associated
+        else 0.0,
         threshold=_limit(subject, severity),
         table=Table(
             ("class", "by", "Cramér's V", "exclusive", "where"),
-            tuple((one.finding, one.column, one.cramers_v, one.exclusive, one.words) for one in found[:12]),
+            tuple(
+                (
+                    association.finding,
+                    association.column,
+                    association.cramers_v,
+                    association.exclusive,
+                    association.words,
+                )
+                for association in associated[:12]
+            ),
         )
-        if found
+        if associated
         else None,
     )
 
@@ -192,25 +207,25 @@ def columns_of(subject: Subject) -> dict[str, Names]:
     }
 
 
-def _said_of_population(
+def _population_message(
     subject: Subject,
-    found: list[Association],
+    associated: list[Association],
     scores: dict[str, Score],
     severity: Severity,
     of_their_own: frozenset[str],
 ) -> str:
     text = ""
-    if severity != "ok" and found:
-        worst = [one for one in found if _over(subject, one)][:3] or found[:1]
-        text = " ".join(_told(one) for one in worst)
+    if severity != "ok" and associated:
+        worst = [association for association in associated if _over(subject, association)][:3] or associated[:1]
+        text = " ".join(_in_words(association) for association in worst)
         if worst[0].missing and worst[0].finding in of_their_own:
             text += f" And {worst[0].finding} comes from a source of its own."
         text += _adults_and_children(subject, worst[0].finding)
-    elif found:
-        text = f"Age, sex, view and population go with the label with Cramér's V {found[0].cramers_v:.2f} at most."
+    elif associated:
+        text = f"Age, sex, view and population go with the label with Cramér's V {associated[0].cramers_v:.2f} at most."
     else:
-        told = [name for name, values_N in columns_of(subject).items() if known(values_N).any()]
-        text = f"All scans are alike in what is known ({', '.join(told)})."
+        recorded = [name for name, values_N in columns_of(subject).items() if known(values_N).any()]
+        text = f"All scans are alike in what is known ({', '.join(recorded)})."
     if scores:
         place = subject.findings.index
         finding, strongest = max(scores.items(), key=lambda item: (round(item[1].fair[0], 3), place(item[0])))
@@ -227,10 +242,10 @@ def _adults_and_children(subject: Subject, finding: str) -> str:
     if None not in sides and sides[0] != sides[1]:
         return " These are adults against children."
     if sides.count(None) == 1:
-        unknown, told = (finding, "the others") if sides[0] is None else ("the others", finding)
+        unknown, with_ages = (finding, "the others") if sides[0] is None else ("the others", finding)
         if sides[0] or sides[1]:
-            return f" The age of {unknown} is not known, {told} are mostly adults."
-        return f" The age of {unknown} is not known, {told} are children: adults may stand against children here."
+            return f" The age of {unknown} is not known, {with_ages} are mostly adults."
+        return f" The age of {unknown} is not known, {with_ages} are children: adults may stand against children here."
     return ""
 
 
@@ -248,21 +263,27 @@ def _grown_up(subject: Subject, rows: NDArray[np.int64]) -> bool | None:
     return True if "adult" in common else None
 
 
-def _severity(subject: Subject, found: list[Association], of_their_own: frozenset[str]) -> tuple[Severity, list[str]]:
+def _severity(
+    subject: Subject, associated: list[Association], of_their_own: frozenset[str]
+) -> tuple[Severity, list[str]]:
     """How bad it is, and for which classes.
 
     Args:
         subject: The pool.
-        found: Associations.
+        associated: Associations.
         of_their_own: Classes from a source of their own; where nothing is known of such a class but of the others,
             nothing speaks for its being of the same people.
     """
     limit = subject.config.audit.block_association
-    over = [one.finding for one in found if _over(subject, one)]
+    over = [association.finding for association in associated if _over(subject, association)]
     blocks = any(
-        one.p_value < MAX_P
-        and (one.finding in of_their_own if one.missing else one.exclusive or one.cramers_v >= limit)
-        for one in found
+        association.p_value < MAX_P
+        and (
+            association.finding in of_their_own
+            if association.missing
+            else association.exclusive or association.cramers_v >= limit
+        )
+        for association in associated
     )
     return "block" if blocks else "warn" if over else "ok", list(dict.fromkeys(over))
 
@@ -272,18 +293,22 @@ def _limit(subject: Subject, severity: Severity) -> float:
     return audit.block_association if severity == "block" else audit.warn_association
 
 
-def _over(subject: Subject, one: Association) -> bool:
-    return one.p_value < MAX_P and (one.exclusive or one.cramers_v > subject.config.audit.warn_association)
+def _over(subject: Subject, association: Association) -> bool:
+    return association.p_value < MAX_P and (
+        association.exclusive or association.cramers_v > subject.config.audit.warn_association
+    )
 
 
-def _told(one: Association) -> str:
-    if one.missing:
-        return f"The {one.column} of {one.finding} is not known, that of other classes is: it cannot be compared."
-    if one.against is not None:
-        return f"{one.finding} shares no {one.column} with {one.against} ({one.words})."
-    how = "shares no" if one.exclusive else "differs in"
-    tail = " with any other class" if one.exclusive else " from the other classes"
-    return f"{one.finding} {how} {one.column}{tail} ({one.words}; Cramér's V {one.cramers_v:.2f})."
+def _in_words(association: Association) -> str:
+    if association.missing:
+        which = f"{association.column} of {association.finding}"
+        return f"The {which} is not known, that of other classes is: it cannot be compared."
+    if association.against is not None:
+        return f"{association.finding} shares no {association.column} with {association.against} ({association.words})."
+    how = "shares no" if association.exclusive else "differs in"
+    tail = " with any other class" if association.exclusive else " from the other classes"
+    strength = f"{association.words}; Cramér's V {association.cramers_v:.2f}"
+    return f"{association.finding} {how} {association.column}{tail} ({strength})."
 
 
 def _crosstab(subject: Subject, values_N: Names) -> Table:

@@ -29,10 +29,10 @@ def check(subject: Subject) -> list[Check]:
 
 def copied_pictures(subject: Subject) -> Groups:
     """Scans that show one picture, exact and near copies together."""
-    found: dict[str, list[int]] = defaultdict(list)
+    rows_of: dict[str, list[int]] = defaultdict(list)
     for row, canonical in enumerate(subject.canonical_N):
-        found[canonical].append(row)
-    return [np.array(rows) for rows in found.values() if len(rows) > 1]
+        rows_of[canonical].append(row)
+    return [np.array(rows) for rows in rows_of.values() if len(rows) > 1]
 
 
 def _repeated(subject: Subject, groups: Groups, kind: str) -> Check:
@@ -67,8 +67,12 @@ def _across_splits(subject: Subject, groups: Groups) -> Check:
         return Check("duplicates-across-splits", "ok", "Not checked: the pool has no split.", why, fix, checked=False)
     sides = [_distinct(subject.side_N[rows]) for rows in groups]
     # Validation is learnt from as well: models are chosen by it.
-    leaking = [rows for rows, found in zip(groups, sides, strict=True) if "test" in found and len(found) > 1]
-    beside = [rows for rows, found in zip(groups, sides, strict=True) if {"train", "val"} <= found]
+    leaking = [
+        rows
+        for rows, sides_of_group in zip(groups, sides, strict=True)
+        if "test" in sides_of_group and len(sides_of_group) > 1
+    ]
+    beside = [rows for rows, sides_of_group in zip(groups, sides, strict=True) if {"train", "val"} <= sides_of_group]
     tests = [row for rows in leaking for row in rows if subject.side_N[row] == "test"]
     num_test = int((subject.side_N == "test").sum())
     if leaking:
@@ -105,20 +109,20 @@ def _across_patients(subject: Subject, groups: Groups) -> Check:
     fix = "Correct the ids at their origin; the patients concerned are kept together as one group."
     if not known(subject.patient_N).any():
         return Check("duplicates-across-patients", "ok", "Not checked: no patient is known.", why, fix, checked=False)
-    found = _differing(subject.patient_N, groups)
-    rows = [row for group in found for row in group]
+    differing = _differing(subject.patient_N, groups)
+    rows = [row for group in differing for row in group]
     return Check(
         "duplicates-across-patients",
-        "warn" if found else "ok",
-        f"{counted(len(found), 'picture')} under more than one patient, {counted(len(rows), 'scan')}."
-        if found
+        "warn" if differing else "ok",
+        f"{counted(len(differing), 'picture')} under more than one patient, {counted(len(rows), 'scan')}."
+        if differing
         else "No picture appears under more than one patient.",
         why,
         fix,
-        count=len(found),
-        value=float(len(found)),
+        count=len(differing),
+        value=float(len(differing)),
         threshold=0.0,
-        evidence=_pictures(subject, found, lambda row: f"patient {str(subject.patient_N[row] or '?')[:8]}"),
+        evidence=_pictures(subject, differing, lambda row: f"patient {str(subject.patient_N[row] or '?')[:8]}"),
     )
 
 
@@ -132,14 +136,14 @@ def _label_conflict(subject: Subject, groups: Groups) -> Check:
     visits = [rows for rows in differing if _may_be_visits(subject, rows)]
     alike = [rows for rows in groups if _may_be_visits(subject, rows)]
     doubtful = len(visits) <= audit.warn_conflict_share * len(alike)
-    found = [rows for rows in differing if not (doubtful and _may_be_visits(subject, rows))]
-    rows = [row for group in found for row in group]
+    conflicting = [rows for rows in differing if not (doubtful and _may_be_visits(subject, rows))]
+    rows = [row for group in conflicting for row in group]
     share = len(rows) / len(subject.labelled)
     blocks = share > audit.block_conflict_share
     message = (
-        f"{len(found)} of {counted(len(groups), 'copied picture')} with different labels, "
+        f"{len(conflicting)} of {counted(len(groups), 'copied picture')} with different labels, "
         f"{counted(len(rows), 'scan')} ({share:.1%} of the labelled)."
-        if found
+        if conflicting
         else "No copied picture carries different labels."
     )
     if doubtful and visits:
@@ -153,14 +157,14 @@ def _label_conflict(subject: Subject, groups: Groups) -> Check:
         message += f" {who} with scans of several classes ({together}); illness may change."
     return Check(
         "label-conflict",
-        "block" if blocks else "warn" if found else "ok",
+        "block" if blocks else "warn" if conflicting else "ok",
         message,
         why,
         fix,
-        count=len(found),
+        count=len(conflicting),
         value=share,
         threshold=audit.block_conflict_share if blocks else 0.0,
-        evidence=_pictures(subject, found, lambda row: str(subject.label_N[row])),
+        evidence=_pictures(subject, conflicting, lambda row: str(subject.label_N[row])),
         table=Table(("classes", "patients"), tuple((" + ".join(names), num) for names, num in classes.items()))
         if classes
         else None,
@@ -176,12 +180,12 @@ def _may_be_visits(subject: Subject, rows: NDArray[np.int64]) -> bool:
 
 def classes_of_patients(subject: Subject) -> dict[tuple[str, ...], int]:
     """Patients with scans of more than one class, counted by the classes, most frequent first."""
-    found: dict[str, set[str]] = defaultdict(set)
+    classes_of: dict[str, set[str]] = defaultdict(set)
     for patient, label in zip(subject.patient_N, subject.label_N, strict=True):
         if patient is not None and label is not None:
-            found[patient].add(label)
+            classes_of[patient].add(label)
     counts: dict[tuple[str, ...], int] = defaultdict(int)
-    for labels in found.values():
+    for labels in classes_of.values():
         if len(labels) > 1:
             counts[tuple(sorted(labels))] += 1
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

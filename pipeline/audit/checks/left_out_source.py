@@ -54,33 +54,33 @@ def leave_one_source_out(subject: Subject) -> list[LeftOut]:
     return [_left_out(subject, rows, source) for source in sources]
 
 
-def check(subject: Subject, found: list[LeftOut]) -> Check:
+def check(subject: Subject, left_out: list[LeftOut]) -> Check:
     """Whether a test on another source was possible, and what it said."""
     why = "A model that was tested only where it was trained has failed elsewhere again and again."
     limit = subject.config.audit.warn_external_drop
-    tested = [one for one in found if one.auroc is not None]
+    tested = [source for source in left_out if source.auroc is not None]
     if not tested:
         return Check(
             "no-external-test",
             "warn",
-            f"No test on another source is possible: {_why_not(subject, found)}.",
+            f"No test on another source is possible: {_why_not(subject, left_out)}.",
             why,
             "Bring scans of the same classes from a second source, or test with `cxr-ssl evaluate RUN --pool OTHER`.",
-            count=len(found),
+            count=len(left_out),
             threshold=limit,
         )
-    drops = [(one.within or 0.0) - (one.auroc or 0.0) for one in tested]
+    drops = [(source.within or 0.0) - (source.auroc or 0.0) for source in tested]
     worst = tested[int(np.argmax(drops))]
     text = f"Trained without {worst.source} and tested on it: AUROC "
     text += probes.with_interval(worst.auroc or 0.0, worst.auroc_ci95)
     if worst.within is not None:
         text += f", against {worst.within:.3f} when it may learn from {worst.source} too"
-    refused = [f"{one.source} ({one.reason})" for one in found if one.auroc is None][:_MAX_SAID]
+    refused = [f"{source.source} ({source.reason})" for source in left_out if source.auroc is None][:_MAX_SAID]
     if refused:
         text += f". Not possible for {', '.join(refused)}"
     return Check(
         "no-external-test",
-        "warn" if any(_falls(one, limit) for one in tested) else "ok",
+        "warn" if any(_falls(source, limit) for source in tested) else "ok",
         f"{text}.",
         why,
         "Where the drop is large, the numbers on the pool's own holdout do not hold elsewhere; add sources.",
@@ -90,11 +90,11 @@ def check(subject: Subject, found: list[LeftOut]) -> Check:
     )
 
 
-def _falls(one: LeftOut, limit: float) -> bool:
+def _falls(left_out: LeftOut, limit: float) -> bool:
     """Whether it loses more than the limit there, and more than chance."""
-    if one.auroc is None or one.within is None or one.auroc_ci95 is None:
+    if left_out.auroc is None or left_out.within is None or left_out.auroc_ci95 is None:
         return False
-    return one.within - one.auroc > limit and one.auroc_ci95[1] < one.within
+    return left_out.within - left_out.auroc > limit and left_out.auroc_ci95[1] < left_out.within
 
 
 def _left_out(subject: Subject, rows: NDArray[np.int64], source: str) -> LeftOut:
@@ -133,7 +133,7 @@ def _auroc(
     findings: list[str],
 ) -> tuple[float | None, list[float] | None]:
     prob_SC = prob_SC / prob_SC.sum(axis=1, keepdims=True)
-    found = evaluate(
+    scores = evaluate(
         prob_SC,
         prob_SC.argmax(axis=1),
         code_S,
@@ -143,16 +143,16 @@ def _auroc(
         num_bootstrap=subject.config.audit.num_bootstrap,
         rng=subject.rng("external/interval"),
     )
-    return found.auroc, found.auroc_ci95
+    return scores.auroc, scores.auroc_ci95
 
 
-def _why_not(subject: Subject, found: list[LeftOut]) -> str:
+def _why_not(subject: Subject, left_out: list[LeftOut]) -> str:
     if len(subject.labelled) == 0:
         return "no label is known"
     if not known(subject.source_N).any():
         return "no source is known"
-    if found:
-        rest = f"; and {len(found) - _MAX_SAID} more" if len(found) > _MAX_SAID else ""
-        return "; ".join(f"{one.source} {one.reason}" for one in found[:_MAX_SAID]) + rest
+    if left_out:
+        rest = f"; and {len(left_out) - _MAX_SAID} more" if len(left_out) > _MAX_SAID else ""
+        return "; ".join(f"{source.source} {source.reason}" for source in left_out[:_MAX_SAID]) + rest
     sources = sorted(set(subject.source_N[subject.labelled][known(subject.source_N[subject.labelled])]))
     return f"all labelled scans come from one source ({', '.join(sources) or 'unknown'})"

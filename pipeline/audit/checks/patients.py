@@ -51,10 +51,10 @@ def across_splits(subject: Subject, people: People | None = None) -> Check:
         return Check("patient-across-splits", "ok", message, _LEAK_WHY, _LEAK_FIX, checked=False)
     sides = _values(subject, subject.side_N, _without_copies(subject))
     leaking = {patient for patient, names in sides.items() if "test" in names and len(names) > 1}
-    found = _leak(subject, people or look_at(subject), leaking) if leaking else _no_leak(subject, sides)
+    check = _leak(subject, people or look_at(subject), leaking) if leaking else _no_leak(subject, sides)
     unknown = int((~known_N).sum())
     rest = f" {unknown} scans of unknown patient cannot be checked." if unknown else ""
-    return replace(found, message=found.message + rest)
+    return replace(check, message=check.message + rest)
 
 
 def _without_copies(subject: Subject) -> NDArray[np.int64]:
@@ -179,7 +179,7 @@ def suspect_groups(subject: Subject, people: People) -> list[tuple[str, Judgemen
     large = {name: mask_P for name, mask_P in masks.items() if _num_ids(people, mask_P) >= MIN_IDS}
     level = 1 - 2 * _ERROR / max(len(large), 1)
     judged = {name: people.judge(mask_P, name=name, level=level) for name, mask_P in large.items()}
-    return [(name, one) for name, one in judged.items() if one.told and one.low >= _MOST]
+    return [(name, judgement) for name, judgement in judged.items() if judgement.can_tell and judgement.low >= _MOST]
 
 
 def _judge_shared(subject: Subject, people: People | None, leaking: set[str]) -> Judgement | None:
@@ -205,7 +205,7 @@ def _people_words(subject: Subject, leaking: set[str], judged: Judgement | None)
     """What is known of the people behind shared ids, and whether nearly all are cleared as naming collisions."""
     by_metadata = len(leaking & set(metadata_conflicts(subject)))
     extra = f" {by_metadata} of them have two sexes, two sources or ages far apart." if by_metadata else ""
-    if judged is None or not judged.told:
+    if judged is None or not judged.can_tell:
         reason = judged.unable if judged and judged.unable else "too few pictures to compare"
         return f"The pictures cannot tell whether they are one person each: {reason}.{extra}", False
     num = len(leaking)
@@ -240,8 +240,8 @@ def _collision_words(
 ) -> str:
     parts = []
     if num_metadata:
-        said = [text for texts in reasons.values() for text in texts if not text.startswith(_BY_PICTURES)]
-        kinds = Counter(text[: text.index(" (")] if " (" in text else "ages far apart" for text in said)
+        texts_of_ids = [text for texts in reasons.values() for text in texts if not text.startswith(_BY_PICTURES)]
+        kinds = Counter(text[: text.index(" (")] if " (" in text else "ages far apart" for text in texts_of_ids)
         list_ = ", ".join(f"{kind} {num}" for kind, num in sorted(kinds.items()))
         parts.append(f"{num_metadata} patient ids hold several people by what is known of them ({list_}).")
     for name, judged in groups:
@@ -270,11 +270,11 @@ def _values(
 ) -> dict[str, set[str]]:
     """The known values of each known patient."""
     known_N = known(values_N) & known(subject.patient_N)
-    found: dict[str, set[str]] = defaultdict(set)
+    values_of: dict[str, set[str]] = defaultdict(set)
     for row in np.flatnonzero(known_N) if rows is None else rows:
         if known_N[row]:
-            found[subject.patient_N[row]].add(values_N[row])
-    return found
+            values_of[subject.patient_N[row]].add(values_N[row])
+    return values_of
 
 
 def _num_ids(people: People, mask_P: NDArray[np.bool_]) -> int:

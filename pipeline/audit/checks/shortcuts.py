@@ -42,7 +42,7 @@ class Shortcuts:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Rows of `shortcuts` in `audit.json`."""
-        return [s.to_json(finding, name) for name, found in self.scores.items() for finding, s in found.items()]
+        return [s.to_json(finding, name) for name, score_of in self.scores.items() for finding, s in score_of.items()]
 
 
 def measure(subject: Subject) -> Shortcuts:
@@ -58,15 +58,15 @@ def measure(subject: Subject) -> Shortcuts:
         return Shortcuts(why_not=f"fewer than two classes have {probes.MIN_GROUPS} patients or more")
     scores[LUNGS_MASKED] = _ask(subject, rows, probes.components(facts.masked_emb_ND[facts.ok_N]), "linear")
     scores[METADATA] = _ask(subject, rows, facts.meta_NM[facts.ok_N], "trees")
-    told, x_RM = predictors(subject, rows)
+    is_known_R, x_RM = predictors(subject, rows)
     if x_RM.shape[1]:
-        scores[POPULATION] = _ask(subject, told, x_RM, "trees")
+        scores[POPULATION] = _ask(subject, is_known_R, x_RM, "trees")
     return Shortcuts(scores, _quality(facts), len(rows))
 
 
-def check(subject: Subject, found: Shortcuts) -> list[Check]:
+def check(subject: Subject, shortcuts: Shortcuts) -> list[Check]:
     """All checks of this family."""
-    return [_metadata(subject, found), _lungs_masked(subject, found)]
+    return [_metadata(subject, shortcuts), _lungs_masked(subject, shortcuts)]
 
 
 def _ask(subject: Subject, rows: NDArray[np.int64], x_RM: NDArray[Any], kind: Kind) -> dict[str, Score]:
@@ -81,11 +81,11 @@ def _ask(subject: Subject, rows: NDArray[np.int64], x_RM: NDArray[Any], kind: Ki
     )
 
 
-def _metadata(subject: Subject, found: Shortcuts) -> Check:
+def _metadata(subject: Subject, shortcuts: Shortcuts) -> Check:
     audit = subject.config.audit
     return _judged(
         subject,
-        found,
+        shortcuts,
         METADATA,
         "metadata-predicts-label",
         "From size, format, border and grey levels alone, without the picture,",
@@ -95,10 +95,10 @@ def _metadata(subject: Subject, found: Shortcuts) -> Check:
     )
 
 
-def _lungs_masked(subject: Subject, found: Shortcuts) -> Check:
+def _lungs_masked(subject: Subject, shortcuts: Shortcuts) -> Check:
     return _judged(
         subject,
-        found,
+        shortcuts,
         LUNGS_MASKED,
         "lungs-masked-predicts-label",
         "With the lungs erased",
@@ -111,7 +111,7 @@ def _lungs_masked(subject: Subject, found: Shortcuts) -> Check:
 
 def _judged(
     subject: Subject,
-    found: Shortcuts,
+    shortcuts: Shortcuts,
     name: str,
     check_id: str,
     how: str,
@@ -120,9 +120,9 @@ def _judged(
     fix: str,
     block_from: float | None,
 ) -> Check:
-    scores, model = found.of(name), found.of(MODEL)
+    scores, model = shortcuts.of(name), shortcuts.of(MODEL)
     if not scores:
-        return Check(check_id, "ok", f"Not checked: {found.why_not}.", why, fix, checked=False)
+        return Check(check_id, "ok", f"Not checked: {shortcuts.why_not}.", why, fix, checked=False)
     warn_from = subject.config.audit.warn_shortcut_auroc
     over = [finding for finding, s in scores.items() if s.lower > warn_from]
     blocks = [finding for finding, s in scores.items() if block_from is not None and s.lower >= block_from]
@@ -133,7 +133,7 @@ def _judged(
     if finding in model:
         whole = model[finding]
         message += f"; with the whole scan {probes.with_interval(whole.auroc, whole.auroc_ci95)}"
-    message += f" ({found.num_scans} scans, patient-grouped; the lower end counts)."
+    message += f" ({shortcuts.num_scans} scans, patient-grouped; the lower end counts)."
     if worst.within is not None and abs(worst.within - worst.auroc) > 0.02:
         message += f" Compared within each source it is {worst.within:.3f}."
     rows = np.flatnonzero(np.isin(subject.label_N, over))[:12]
@@ -147,14 +147,14 @@ def _judged(
         value=worst.lower,  # what is held against the limit: chance alone must not accuse
         threshold=block_from if blocks else warn_from,
         evidence=subject.evidence(rows, [str(subject.label_N[row]) for row in rows]),
-        table=_table(found, name),
+        table=_table(shortcuts, name),
     )
 
 
-def _table(found: Shortcuts, name: str) -> Table:
+def _table(shortcuts: Shortcuts, name: str) -> Table:
     rows = []
-    for finding, s in found.of(name).items():
-        whole = found.of(MODEL).get(finding)
+    for finding, s in shortcuts.of(name).items():
+        whole = shortcuts.of(MODEL).get(finding)
         interval = s.auroc_ci95 or (None, None)
         rows.append((finding, s.num_positive, s.auroc, *interval, s.within, whole.auroc if whole else None))
     return Table(

@@ -11,7 +11,7 @@ MAX_SLICES = 60  # of one column
 
 def columns(subject: Subject) -> dict[str, Names]:
     """The columns that cut the pool into slices, without those that are unknown throughout."""
-    found = {
+    columns_of = {
         "source": subject.source_N,
         "population": subject.population_N,
         "age band": subject.age_band_N,
@@ -19,7 +19,7 @@ def columns(subject: Subject) -> dict[str, Names]:
         "view": subject.view_N,
         "cluster": subject.cluster_N,
     }
-    return {name: values_N for name, values_N in found.items() if known(values_N).any()}
+    return {name: values_N for name, values_N in columns_of.items() if known(values_N).any()}
 
 
 def coverage(subject: Subject) -> list[dict[str, Any]]:

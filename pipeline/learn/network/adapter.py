@@ -32,7 +32,7 @@ from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.runtime.engine import trainer_of, uses_gpu
 from pipeline.vectors.embed import backbone_of
 
-# N scans with a vector, T of them in the training pool, E expert-labelled, C findings
+# N scans with a vector, H of them held out, C findings
 
 log = logging.getLogger(__name__)
 

@@ -21,13 +21,13 @@ _AND = "+"
 
 def shares(spec: PhantomSpec) -> dict[str, float]:
     """Return each combination's part of the patients; the parts add up to 1."""
-    found = {}
+    share_of = {}
     for has in itertools.product((False, True), repeat=len(spec.independent)):
         names = [finding for finding, there in zip(spec.independent, has, strict=True) if there]
         parts = [spec.prevalences[finding] for finding in spec.independent]
         key = _AND.join(names) or NORMAL
-        found[key] = math.prod(part if there else 1 - part for part, there in zip(parts, has, strict=True))
-    return found
+        share_of[key] = math.prod(part if there else 1 - part for part, there in zip(parts, has, strict=True))
+    return share_of
 
 
 def evolve(

@@ -193,9 +193,9 @@ def _resize_fault(spec: PhantomSpec, scan: PhantomScan) -> PhantomScan:
     size_px = round(spec.size_px * TAMPERED_SIZE)
     zoom = size_px / spec.size_px
     opacities = []
-    for one in scan.opacities:
-        left, top, right, bottom = one.box_px
-        opacities.append(replace(one, box_px=(left * zoom, top * zoom, right * zoom, bottom * zoom)))
+    for opacity in scan.opacities:
+        left, top, right, bottom = opacity.box_px
+        opacities.append(replace(opacity, box_px=(left * zoom, top * zoom, right * zoom, bottom * zoom)))
     tamper = replace(scan.tamper, size_px=size_px, border_px=TAMPERED_BORDER_PX)
     return replace(scan, tamper=tamper, opacities=tuple(opacities))
 

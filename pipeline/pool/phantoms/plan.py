@@ -91,10 +91,10 @@ def _deal_patients(spec: PhantomSpec) -> list[Patient]:
         for sex, view, num_scans, split, age in zip(*columns, strict=True):
             number = len(patients)
             person = Person(number, int(rng.integers(2**31)), str(sex), int(age))
-            one = Patient(person, finding, source, str(view), int(num_scans), None)
+            patient = Patient(person, finding, source, str(view), int(num_scans), None)
             if spec.has_split:
-                one = replace(one, split=str(split))
-            patients.append(planted.skew_patient(spec, one, rng))
+                patient = replace(patient, split=str(split))
+            patients.append(planted.skew_patient(spec, patient, rng))
     return patients
 
 
@@ -262,8 +262,8 @@ def _near_copy(scan: PhantomScan, spec: PhantomSpec, rng: np.random.Generator) -
     old_px = scan.tamper.size_px or spec.size_px
     zoom = round(old_px * edit.resize) / (old_px * (1 - 2 * edit.crop))
     boxes = [
-        replace(one, box_px=_moved(one.box_px, edit.crop * old_px, zoom, round(old_px * edit.resize)))
-        for one in scan.opacities
+        replace(opacity, box_px=_moved(opacity.box_px, edit.crop * old_px, zoom, round(old_px * edit.resize)))
+        for opacity in scan.opacities
     ]
     return replace(scan, edit=edit, opacities=tuple(boxes))
 

@@ -75,12 +75,12 @@ def manifest_text(scans: list[PhantomScan], spec: PhantomSpec) -> str:
     table.writerow([*header, SPLIT_COLUMN] if spec.has_split else header)
     for scan in scans:
         age = "" if scan.age_years is None else scan.age_years
-        row = [scan.image_path, *_said(scan, spec), scan.patient_id, scan.source, age, scan.sex, scan.view]
+        row = [scan.image_path, *_manifest_row(scan, spec), scan.patient_id, scan.source, age, scan.sex, scan.view]
         table.writerow([*row, scan.official_split] if spec.has_split else row)
     return text.getvalue()
 
 
-def _said(scan: PhantomScan, spec: PhantomSpec) -> list[str]:
+def _manifest_row(scan: PhantomScan, spec: PhantomSpec) -> list[str]:
     if not spec.independent:
         return [scan.label]
     values = finding_line.read(scan.label)

@@ -81,9 +81,9 @@ def _answer(item: dict[str, str], run: RunData) -> Answer:
 def filler(name: str) -> Callable[[RunData], Fact | None]:
     """The function behind a `fact:` of a checklist; a name that does not exist is our own mistake."""
     for module in (facts_data, facts_model, facts_results):
-        found: Callable[[RunData], Fact | None] | None = getattr(module, name, None)
-        if found is not None and found.__module__ == module.__name__:
-            return found
+        function: Callable[[RunData], Fact | None] | None = getattr(module, name, None)
+        if function is not None and function.__module__ == module.__name__:
+            return function
     raise AssertionError(f"no fact is called {name}")
 
 

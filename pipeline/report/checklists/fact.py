@@ -48,7 +48,7 @@ def see_check(run: RunData, check_id: str) -> tuple[tuple[str, str], ...]:
     return ((f"audit: {check_id}", f"{AUDIT}#check-{check_id}"),)
 
 
-def said_by(run: RunData, *check_ids: str) -> str:
+def audit_words(run: RunData, *check_ids: str) -> str:
     """The messages of those checks that were made."""
-    found = [run.audit.check(check_id) for check_id in check_ids] if run.audit else []
-    return " ".join(check.message for check in found if check is not None and check.message)
+    checks = [run.audit.check(check_id) for check_id in check_ids] if run.audit else []
+    return " ".join(check.message for check in checks if check is not None and check.message)

@@ -2,7 +2,7 @@
 
 from pipeline.contracts.tables import LABELS, MANIFEST, SPLIT_TABLE
 from pipeline.pages.wording import count, decimal, interval, known, percent, plural, words
-from pipeline.report.checklists.fact import AUDIT, REPORT, Fact, file, said_by, see, see_check, settings
+from pipeline.report.checklists.fact import AUDIT, REPORT, Fact, audit_words, file, see, see_check, settings
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import labelled_by, methods, split_rule
 
@@ -19,8 +19,12 @@ def data_sources(run: RunData) -> Fact | None:
 
 def sources(run: RunData) -> Fact | None:
     """How many sources, and their names."""
-    found = run.flow.get("sources")
-    return Fact(f"{plural(len(found), 'source')}: {words(found[:8])}.", (file(run, MANIFEST.file),)) if found else None
+    source_counts = run.flow.get("sources")
+    return (
+        Fact(f"{plural(len(source_counts), 'source')}: {words(source_counts[:8])}.", (file(run, MANIFEST.file),))
+        if source_counts
+        else None
+    )
 
 
 def exclusions(run: RunData) -> Fact | None:
@@ -137,9 +141,9 @@ def characteristics(run: RunData) -> Fact | None:
     parts = []
     for name, side in _named(run):
         ages = side["age_quartiles_years"]
-        said = [f"median age {ages[1]:.0f}"] if ages else []
-        said += [f"{key} {_listed(side[key], side)}" for key in ("sex", "view", "source") if side[key]]
-        parts.append(f"{name} ({plural(side['num_scans'], 'scan')}): {'; '.join(said) or 'nothing known'}")
+        texts = [f"median age {ages[1]:.0f}"] if ages else []
+        texts += [f"{key} {_listed(side[key], side)}" for key in ("sex", "view", "source") if side[key]]
+        parts.append(f"{name} ({plural(side['num_scans'], 'scan')}): {'; '.join(texts) or 'nothing known'}")
     if not parts or not any(side["age_quartiles_years"] or side["sex"] or side["source"] for _, side in _named(run)):
         return None
     return Fact(". ".join(parts) + ".", ((("who is on each side"), f"{REPORT}#flow"),))
@@ -178,7 +182,7 @@ def disjoint(run: RunData) -> Fact | None:
     ids = ("patient-across-splits", "duplicates-across-splits")
     return Fact(
         f"By patient, with exact and near copies joined: {plural(run.flow['groups'], 'group')}."
-        f"{limit} {said_by(run, *ids)}",
+        f"{limit} {audit_words(run, *ids)}",
         tuple(link for check_id in ids for link in see_check(run, check_id)) or (see("flow", "data flow"),),
     )
 
@@ -212,15 +216,15 @@ def annotators(run: RunData) -> Fact | None:
 
 def reader_agreement(run: RunData) -> Fact | None:
     """Agreement between annotators, and of each with herself, where scans were read twice."""
-    found = run.annotators.get("agreement") or {}
+    agreed = run.annotators.get("agreement") or {}
     parts = []
-    if (found.get("share") or {}).get("num_scans"):
-        share, alpha = found["share"], found["krippendorff"]
+    if (agreed.get("share") or {}).get("num_scans"):
+        share, alpha = agreed["share"], agreed["krippendorff"]
         parts.append(
             f"{plural(share['num_scans'], 'scan')} read by two annotators or more: two readings agree on "
             f"{percent(share['value'])}; Krippendorff’s alpha {decimal(alpha['value'])} ({interval(alpha['ci95'])})"
         )
-    again = [row["share"] for row in found.get("intra") or [] if row["share"]["num_scans"]]
+    again = [row["share"] for row in agreed.get("intra") or [] if row["share"]["num_scans"]]
     if again:
         same = sum(share["value"] * share["num_scans"] for share in again if share["value"] is not None)
         total = sum(share["num_scans"] for share in again)
@@ -251,7 +255,7 @@ def blinding(run: RunData) -> Fact | None:
 
 def label_consistency(run: RunData) -> Fact | None:
     """Copies whose labels differ."""
-    text = said_by(run, "label-conflict")
+    text = audit_words(run, "label-conflict")
     return Fact(text, see_check(run, "label-conflict")) if text else None
 
 

@@ -9,8 +9,8 @@ from pipeline.runtime import run_files
 
 
 def _text(run: RunData, *names: str) -> str:
-    found = dict(methods(run))
-    return " ".join(found[name] for name in names if name in found)
+    text_of = dict(methods(run))
+    return " ".join(text_of[name] for name in names if name in text_of)
 
 
 def _train(run: RunData) -> Row:
@@ -187,12 +187,12 @@ def protocol(run: RunData) -> Fact | None:
 
 def code(run: RunData) -> Fact | None:
     """The software and its revision."""
-    found = run.env.get("versions") or run.env
-    if not found.get("cxr_ssl"):
+    versions = run.env.get("versions") or run.env
+    if not versions.get("cxr_ssl"):
         return None
-    git = f", revision {found['git']}" if found.get("git") else ""
+    git = f", revision {versions['git']}" if versions.get("git") else ""
     return Fact(
-        f"cxr-ssl {found['cxr_ssl']}{git}; the run can be repeated from resolved.yaml and its seed.",
+        f"cxr-ssl {versions['cxr_ssl']}{git}; the run can be repeated from resolved.yaml and its seed.",
         (settings(run),),
     )
 

@@ -4,7 +4,7 @@ from pipeline.audit.page_figures import PROBES
 from pipeline.pages.wording import count, decimal, interval, known, percent, plural, words
 from pipeline.report import summary
 from pipeline.report.cautions import cautions
-from pipeline.report.checklists.fact import AUDIT, Fact, said_by, see, see_check
+from pipeline.report.checklists.fact import AUDIT, Fact, audit_words, see, see_check
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import methods
 
@@ -39,17 +39,17 @@ def uncertainty(run: RunData) -> Fact | None:
 
 def robustness(run: RunData) -> Fact | None:
     """Sub-populations, shortcuts, other sources, the random draw."""
-    found = []
+    sentences = []
     if (run.evaluation or {}).get("slices"):
-        found.append(plural(len((run.evaluation or {})["slices"]), "sub-population"))
+        sentences.append(plural(len((run.evaluation or {})["slices"]), "sub-population"))
     if run.audit and run.audit.shortcuts:
-        found.append("classifiers that do not see the lungs")
+        sentences.append("classifiers that do not see the lungs")
     if run.audit and run.audit.external:
-        found.append("one source left out at a time")
+        sentences.append("one source left out at a time")
     if run.reference:
-        found.append("a random choice of scans on the same budget")
+        sentences.append("a random choice of scans on the same budget")
     links = (see("evaluation", "in detail"), *((f"audit: {part}", f"{AUDIT}#{part}") for part in _parts(run)))
-    return Fact(f"Compared with or tested on: {words(found)}.", links) if found else None
+    return Fact(f"Compared with or tested on: {words(sentences)}.", links) if sentences else None
 
 
 def _parts(run: RunData) -> list[str]:
@@ -62,8 +62,8 @@ def explainability(run: RunData) -> Fact | None:
     masked = [row for row in rows if row.get("probe") == "lungs-masked" and known(row.get("auroc"))]
     if not masked:
         return None
-    said = words(f"{decimal(row['auroc'])} for {row.get('finding')}" for row in masked[:4])
-    text = f"No saliency maps were made. With the {PROBES['lungs-masked']} a classifier reaches an AUROC of {said}."
+    aurocs = words(f"{decimal(row['auroc'])} for {row.get('finding')}" for row in masked[:4])
+    text = f"No saliency maps were made. With the {PROBES['lungs-masked']} a classifier reaches an AUROC of {aurocs}."
     return Fact(text, (("audit: shortcuts", f"{AUDIT}#shortcuts"),))
 
 
@@ -82,12 +82,12 @@ def external_test(run: RunData) -> Fact | None:
         return Fact(f"{'; '.join(parts)}.", (see("evaluation", "external tests"),))
     scored = [row for row in (run.audit.external if run.audit else []) if known(row.get("auroc"))]
     if scored:
-        said = "; ".join(f"{row.get('source')} {_auroc(row)}" for row in scored[:4])
-        text = f"No separate external set. One source left out at a time: AUROC {said}."
+        aurocs = "; ".join(f"{row.get('source')} {_auroc(row)}" for row in scored[:4])
+        text = f"No separate external set. One source left out at a time: AUROC {aurocs}."
         return Fact(text, (("audit: other sources", f"{AUDIT}#external"),))
     if not run.scores:
         return None
-    return Fact(f"None was made. {said_by(run, 'no-external-test')}".strip(), see_check(run, "no-external-test"))
+    return Fact(f"None was made. {audit_words(run, 'no-external-test')}".strip(), see_check(run, "no-external-test"))
 
 
 def _auroc(row: Row) -> str:
@@ -113,13 +113,15 @@ def performance(run: RunData) -> Fact | None:
 def accuracy(run: RunData) -> Fact | None:
     """Sensitivity and specificity of each finding."""
     rows = run.scores.per_class if run.scores else {}
-    said = [
+    sentences = [
         f"{finding}: sensitivity {percent(row.sensitivity)}, specificity {percent(row.specificity)}"
         for finding, row in rows.items()
         if run.positive in (None, finding)
     ]
     return (
-        Fact(f"{'; '.join(said)}.", (see("findings", "by finding"), see("evaluation", "in detail"))) if said else None
+        Fact(f"{'; '.join(sentences)}.", (see("findings", "by finding"), see("evaluation", "in detail")))
+        if sentences
+        else None
     )
 
 
@@ -143,7 +145,7 @@ def test_size(run: RunData) -> Fact | None:
     rows = scores.per_class
     positives = words(f"{count(row.num_positive)} {finding}" for finding, row in rows.items())
     text = f"{plural(scores.num_scans, 'scan')} in {plural(scores.num_groups, 'group')}: {positives}."
-    return Fact(f"{text} {said_by(run, 'too-few-cases')}".strip(), see_check(run, "too-few-cases"))
+    return Fact(f"{text} {audit_words(run, 'too-few-cases')}".strip(), see_check(run, "too-few-cases"))
 
 
 def study_size(run: RunData) -> Fact | None:
@@ -153,7 +155,7 @@ def study_size(run: RunData) -> Fact | None:
     tested = f"; {plural(run.scores.num_scans, 'scan')} to test on" if run.scores else ""
     text = f"{plural(run.last.get('num_expert'), 'expert label')} to learn from{tested}."
     links = see_check(run, "too-few-cases") or (see("learning", "learning curve"),)
-    return Fact(f"{text} {said_by(run, 'too-few-cases')}".strip(), links)
+    return Fact(f"{text} {audit_words(run, 'too-few-cases')}".strip(), links)
 
 
 def numbers(run: RunData) -> Fact | None:
@@ -170,12 +172,12 @@ def clusters(run: RunData) -> Fact | None:
     """Performance by source."""
     rows = [r for r in (run.evaluation or {}).get("slices") or [] if r.get("by") == "source" and known(r.get("auroc"))]
     if rows:
-        said = "; ".join(f"{row.get('slice')} {_auroc(row)}" for row in rows[:6])
-        return Fact(f"AUROC by source: {said}.", (see("evaluation", "in detail"),))
+        aurocs = "; ".join(f"{row.get('slice')} {_auroc(row)}" for row in rows[:6])
+        return Fact(f"AUROC by source: {aurocs}.", (see("evaluation", "in detail"),))
     scored = [row for row in (run.audit.external if run.audit else []) if known(row.get("auroc"))]
     if scored:
-        said = "; ".join(f"{row.get('source')} {_auroc(row)}" for row in scored[:6])
-        return Fact(f"AUROC on each source left out: {said}.", (("audit: other sources", f"{AUDIT}#external"),))
+        aurocs = "; ".join(f"{row.get('source')} {_auroc(row)}" for row in scored[:6])
+        return Fact(f"AUROC on each source left out: {aurocs}.", (("audit: other sources", f"{AUDIT}#external"),))
     if len(run.flow.get("sources") or []) == 1:
         return Fact("One source: differences between clusters cannot be measured.", (see("flow", "data flow"),))
     return None
@@ -219,5 +221,5 @@ def failures(run: RunData) -> Fact | None:
 
 def limitations(run: RunData) -> Fact | None:
     """The cautions of the report."""
-    found = cautions(run)
-    return Fact(f"{plural(len(found), 'limit')} found by machine: {' '.join(found)}", (see("result", "cautions"),))
+    texts = cautions(run)
+    return Fact(f"{plural(len(texts), 'limit')} found by machine: {' '.join(texts)}", (see("result", "cautions"),))

@@ -93,8 +93,8 @@ class Part:
             return f"not scored: {'no' if not self.num_with else 'every'} holdout scan shows it"
         sides = {"with it": self.num_with, "without it": self.num_without}
         few = [f"{count(number)} {side}" for side, number in sides.items() if number < FEW]
-        said = [f"of holdout scans only {' and '.join(few)}: too few to judge by"] if few else []
-        return "; ".join([*said, "last round rolled back"] if self.row.get("rolled_back") else said)
+        remarks = [f"of holdout scans only {' and '.join(few)}: too few to judge by"] if few else []
+        return "; ".join([*remarks, "last round rolled back"] if self.row.get("rolled_back") else remarks)
 
     def _why_none(self) -> str:
         if not self.present and not self.absent:
@@ -178,8 +178,12 @@ class Overview:
 def own_scores(row: Row, finding: str) -> Row:
     """A finding's own holdout numbers in a row of its metrics; empty where it was not scored."""
     scores = row.get("holdout") or {}
-    found: Row = (scores.get("per_class") or {}).get(finding) or {}
-    return found | {key: scores.get(key) for key in ("sensitivity_ci95", "specificity_ci95")} if found else {}
+    class_scores: Row = (scores.get("per_class") or {}).get(finding) or {}
+    return (
+        class_scores | {key: scores.get(key) for key in ("sensitivity_ci95", "specificity_ci95")}
+        if class_scores
+        else {}
+    )
 
 
 def _sum(row: Row, *keys: str) -> int | None:

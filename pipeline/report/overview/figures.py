@@ -15,16 +15,16 @@ _NAME_LENGTH = 24  # letters of a finding's name; a longer one would push the do
 GUESSING = 0.5
 
 
-def dots(found: Overview) -> str | None:
+def dots(overview: Overview) -> str | None:
     """AUROC of each finding with its interval, the weakest on top; hollow where too few scans say so."""
-    parts = found.scored
+    parts = overview.scored
     if not parts:
         return None
 
     def draw(axes: Axes) -> None:
         axes.axvline(GUESSING, color=REFERENCE, linewidth=1, linestyle=(0, (3, 2)))
-        if known(found.scores.get("auroc")) and len(parts) > 1:
-            axes.axvline(found.scores["auroc"], color=INK, linewidth=0.8)
+        if known(overview.scores.get("auroc")) and len(parts) > 1:
+            axes.axvline(overview.scores["auroc"], color=INK, linewidth=0.8)
         for place, part in enumerate(parts):
             ends = part.scores.get("auroc_ci95") or []
             if len(ends) == 2 and all(known(end) for end in ends):
@@ -50,24 +50,24 @@ def _lowest(parts: list[Part]) -> list[float]:
     return [*(part.auroc for part in parts if part.auroc is not None), *(end for end in ends if known(end))]
 
 
-def mean_curve(found: Overview) -> str | None:
+def mean_curve(overview: Overview) -> str | None:
     """The mean AUROC over the scans read, each finding as a thin line, and the mean of scans drawn at random."""
-    ours = [row for row in found.rounds if known((row.get("holdout") or {}).get("auroc"))]
-    if not ours:
+    scored = [row for row in overview.rounds if known((row.get("holdout") or {}).get("auroc"))]
+    if not scored:
         return None
-    random = [row for row in random_means(found) if row["is_same"]]
+    random = [row for row in random_means(overview) if row["is_same"]]
 
     def draw(axes: Axes) -> None:
-        for part in found.parts if len(found.parts) > 1 else ():
-            course = [(row["num_expert"], _auroc(row, part.finding)) for row in ours]
+        for part in overview.parts if len(overview.parts) > 1 else ():
+            course = [(row["num_expert"], _auroc(row, part.finding)) for row in scored]
             _line(axes, course, color=MUTED, linewidth=0.9, alpha=0.55)
         if random:
             look: dict[str, Any] = {"color": REFERENCE, "linestyle": (0, (3, 2)), "marker": "o", "markersize": 3}
             _line(axes, [(row["num_expert"], row["auroc"]) for row in random], label="random choice, mean", **look)
-        mean = [(row["num_expert"], row["holdout"]["auroc"]) for row in ours]
+        mean = [(row["num_expert"], row["holdout"]["auroc"]) for row in scored]
         _line(axes, mean, color=ACCENT, marker="o", markersize=4.5, label="this run, mean")
         axes.set(xlabel="scans read by experts", ylabel="AUROC on the holdout")
-        axes.set_xticks(sorted({row["num_expert"] for row in ours}))
+        axes.set_xticks(sorted({row["num_expert"] for row in scored}))
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))
         axes.grid(visible=False, axis="x")
         axes.legend(loc="lower right", reverse=True)
@@ -81,7 +81,7 @@ def _line(axes: Axes, points: list[tuple[int, Any]], **look: Any) -> None:
         axes.plot(*zip(*there, strict=True), **look)
 
 
-def random_means(found: Overview) -> list[Row]:
+def random_means(overview: Overview) -> list[Row]:
     """What scans drawn at random gave, round by round, over the findings that both they and this run scored.
 
     Returns:
@@ -90,16 +90,16 @@ def random_means(found: Overview) -> list[Row]:
     """
     random: dict[str, dict[int, Any]] = {
         part.finding: {row["round"]: (row.get("holdout") or {}).get("auroc") for row in part.reference}
-        for part in found.parts
+        for part in overview.parts
     }
     rows = []
-    for row in found.rounds:
-        mine = {part.finding: v for part in found.parts if known(v := _auroc(row, part.finding))}
-        drawn = {finding: course.get(row["round"]) for finding, course in random.items() if finding in mine}
-        theirs = {finding: float(value) for finding, value in drawn.items() if value is not None and known(value)}
-        if theirs:
-            means = {"auroc": fmean(theirs.values()), "ours": fmean(mine[finding] for finding in theirs)}
-            about = {"num_findings": len(theirs), "is_same": len(theirs) == len(mine)}
+    for row in overview.rounds:
+        own = {part.finding: v for part in overview.parts if known(v := _auroc(row, part.finding))}
+        drawn = {finding: course.get(row["round"]) for finding, course in random.items() if finding in own}
+        at_random = {finding: float(value) for finding, value in drawn.items() if value is not None and known(value)}
+        if at_random:
+            means = {"auroc": fmean(at_random.values()), "ours": fmean(own[finding] for finding in at_random)}
+            about = {"num_findings": len(at_random), "is_same": len(at_random) == len(own)}
             rows.append({"round": row["round"], "num_expert": row["num_expert"]} | means | about)
     return rows
 

@@ -83,8 +83,10 @@ def _experts(folder: Path, finding: str, read_ids: set[str]) -> tuple[frozenset[
         return frozenset(), frozenset()
     absent, present = finding_line.question(finding)
     classes = verdicts.expert_classes(LABELS.read(folder), (absent, present))
-    said = {name: frozenset(i for i, c in classes.items() if c == name and i in read_ids) for name in (absent, present)}
-    return said[present], said[absent]
+    ids_of = {
+        name: frozenset(i for i, c in classes.items() if c == name and i in read_ids) for name in (absent, present)
+    }
+    return ids_of[present], ids_of[absent]
 
 
 def _train(folder: Path) -> set[str] | None:
@@ -99,14 +101,14 @@ def _asked(folder: Path, *, oracle: bool) -> tuple[int, int, int] | None:
     round_index = run_files.latest_round(folder)
     if round_index is None:
         return None
-    given = verdicts.answers(label_table.read(folder), run_files.asked(folder), round_index)
-    found = worklist.open_worklist(folder, round_index, given, oracle=oracle)
-    return round_index, len(found.asks), len(found.open())
+    answers = verdicts.answers(label_table.read(folder), run_files.asked(folder), round_index)
+    open_work = worklist.open_worklist(folder, round_index, answers, oracle=oracle)
+    return round_index, len(open_work.asks), len(open_work.open())
 
 
 def _json(path: Path) -> Row:
-    found: Row = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    return found
+    content: Row = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return content
 
 
 def _lines(path: Path) -> Iterable[Row]:

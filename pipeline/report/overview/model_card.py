@@ -13,22 +13,22 @@ _OWN = ("Audit", "Labels", "Performance on the sealed holdout", "Calibration", "
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
-def card(found: Overview) -> str:
+def card(overview: Overview) -> str:
     """The card as Markdown; every number is the run's own."""
-    shared = sections(model_card(found.as_run))
+    shared = sections(model_card(overview.as_run))
     parts = [
-        f"# Model card: {_plain(found.folder.resolve().name)}",
-        " ".join(_plain(text) for text in sentences(found)),
+        f"# Model card: {_plain(overview.folder.resolve().name)}",
+        " ".join(_plain(text) for text in sentences(overview)),
         *(f"## {name}\n\n{shared[name]}" for name in _SHARED),
         "## Out of scope",
-        _out_of_scope(found),
+        _out_of_scope(overview),
         "## Findings",
-        _findings(found),
+        _findings(overview),
         "## Limits",
-        "\n".join(f"- {_plain(text)}" for text in cautions(found)),
+        "\n".join(f"- {_plain(text)}" for text in cautions(overview)),
         "## How it was made",
-        _made(found),
-        *(_section(found, part) for part in found.parts),
+        _made(overview),
+        *(_section(overview, part) for part in overview.parts),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -39,11 +39,11 @@ def sections(text: str) -> dict[str, str]:
     return {name: body.strip() for name, body in zip(pieces[::2], pieces[1::2], strict=True)}
 
 
-def _section(found: Overview, part: Part) -> str:
+def _section(overview: Overview, part: Part) -> str:
     """What the finding's own card says of it alone, one level down."""
-    own, common = sections(part.card), cautions(found)
+    own, common = sections(part.card), cautions(overview)
     if "Audit" in own:
-        own["Audit"] = own["Audit"].replace("`audit.html`", f"`{page_of(found, part)}/audit.html`")
+        own["Audit"] = own["Audit"].replace("`audit.html`", f"`{page_of(overview, part)}/audit.html`")
     limits = [f"- {_plain(text)}" for text in part.cautions if text not in common]
     bodies = [f"### {name}\n\n{own[name]}" for name in _OWN if name in own]
     remark = [f"**{_plain(part.remark)}.**"] if part.remark else []
@@ -51,17 +51,17 @@ def _section(found: Overview, part: Part) -> str:
     return "\n\n".join([f"## Finding: {_plain(part.finding)}", *remark, *bodies, *own_limits])
 
 
-def _out_of_scope(found: Overview) -> str:
+def _out_of_scope(overview: Overview) -> str:
     lines = ["Diagnosis, triage or any decision about a patient."]
-    if found.audit is not None and found.audit.verdict == "invalid":
+    if overview.audit is not None and overview.audit.verdict == "invalid":
         lines.append("Any claim about performance: the audit's verdict is “invalid”.")
-    lines.append(f"Findings other than {words(part.finding for part in found.parts)}.")
+    lines.append(f"Findings other than {words(part.finding for part in overview.parts)}.")
     lines.append("“No finding” as a statement about a scan: it means none of these.")
     lines.append("Other places, devices or populations, until tested there.")
     return "\n".join(f"- {_plain(line)}" for line in lines)
 
 
-def _findings(found: Overview) -> str:
+def _findings(overview: Overview) -> str:
     head = [
         "finding",
         "experts: present",
@@ -78,7 +78,7 @@ def _findings(found: Overview) -> str:
         "audit",
         "classifier",
     ]
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *map(_row, found.ranked)]
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *map(_row, overview.ranked)]
     note = (
         "Each finding is a question of its own, with a classifier and a cut-off of its own. The intervals hold for "
         "each finding by itself, not for all at once, and no comparison between findings is corrected for their number."
@@ -101,13 +101,13 @@ def _row(part: Part) -> list[str]:
     ]
 
 
-def _made(found: Overview) -> str:
-    backbone = (found.config.get("backbone") or {}).get("name", MISSING)
-    strategy = (found.config.get("strategy") or {}).get("name", MISSING)
+def _made(overview: Overview) -> str:
+    backbone = (overview.config.get("backbone") or {}).get("name", MISSING)
+    strategy = (overview.config.get("strategy") or {}).get("name", MISSING)
     lines = [
         f"Backbone: {backbone}",
         f"Queue strategy: {strategy}; one queue asks for all findings at once",
-        software(found.as_run) or f"Seed: {found.config.get('seed', MISSING)}",
+        software(overview.as_run) or f"Seed: {overview.config.get('seed', MISSING)}",
     ]
     files = "- Full configuration: `resolved.yaml`; every number of every round: `metrics.jsonl`."
     return "\n".join([*(f"- {_plain(line)}" for line in lines), files])

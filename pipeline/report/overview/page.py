@@ -18,29 +18,29 @@ NAMED = 6  # findings named in a sentence
 STAGE = "report"  # whose time would change the page with every build
 
 
-def html(found: Overview) -> str:
+def html(overview: Overview) -> str:
     """The page as text."""
     return (
         environment()
         .get_template("overview.html.j2")
         .render(
-            run=found,
-            name=found.folder.resolve().name,
-            title=title(found),
-            sentences=sentences(found),
-            tiles=tiles(found),
-            cautions=cautions(found),
-            pages={part.finding: page_of(found, part) for part in found.parts},
+            run=overview,
+            name=overview.folder.resolve().name,
+            title=title(overview),
+            sentences=sentences(overview),
+            tiles=tiles(overview),
+            cautions=cautions(overview),
+            pages={part.finding: page_of(overview, part) for part in overview.parts},
             figures={
-                "dots": _markup(figures.dots(found)),
-                "curve": _markup(figures.mean_curve(found)),
+                "dots": _markup(figures.dots(overview)),
+                "curve": _markup(figures.mean_curve(overview)),
             },
-            rounds=rounds(found),
-            against_random=against_random(found),
-            together=together(found),
-            costs=costs(found),
-            flow=flow(found),
-            num_missed=0.05 * len(found.scored),
+            rounds=rounds(overview),
+            against_random=against_random(overview),
+            together=together(overview),
+            costs=costs(overview),
+            flow=flow(overview),
+            num_missed=0.05 * len(overview.scored),
         )
     )
 
@@ -49,58 +49,58 @@ def _markup(svg: str | None) -> Markup | None:
     return None if svg is None else Markup(svg)
 
 
-def page_of(found: Overview, part: Part) -> str | None:
+def page_of(overview: Overview, part: Part) -> str | None:
     """The folder of a finding's own pages as a link from this one; None where it has none."""
     if not part.card:
         return None
-    return f"../{quote(part.folder.relative_to(found.folder).as_posix())}/report"
+    return f"../{quote(part.folder.relative_to(overview.folder).as_posix())}/report"
 
 
-def title(found: Overview) -> str:
+def title(overview: Overview) -> str:
     """The result in one line."""
-    if found.last is None:
+    if overview.last is None:
         return "This run has no finished round yet"
-    read = plural(found.last.get("num_expert"), "expert reading")
-    if not found.scored:
-        return f"{read} of {plural(len(found.parts), 'finding')}: the sealed holdout has no scores yet"
-    if len(found.parts) == 1:
-        return f"AUROC {decimal(found.scored[0].auroc)} for {found.parts[0].finding} from {read}"
-    scored = plural(len(found.scored), "finding")
-    return f"Mean AUROC {decimal(found.scores.get('auroc'))} over {scored} from {read}"
+    read = plural(overview.last.get("num_expert"), "expert reading")
+    if not overview.scored:
+        return f"{read} of {plural(len(overview.parts), 'finding')}: the sealed holdout has no scores yet"
+    if len(overview.parts) == 1:
+        return f"AUROC {decimal(overview.scored[0].auroc)} for {overview.parts[0].finding} from {read}"
+    scored = plural(len(overview.scored), "finding")
+    return f"Mean AUROC {decimal(overview.scores.get('auroc'))} over {scored} from {read}"
 
 
-def sentences(found: Overview) -> list[str]:
+def sentences(overview: Overview) -> list[str]:
     """The result for a clinician in plain sentences; then what waits."""
-    said = [] if found.last is None else _result(found, found.last)
-    if found.last is None or found.status.get("state") == "waiting":
-        said.append(_waiting(found))
-    return [text for text in said if text]
+    texts = [] if overview.last is None else _result(overview, overview.last)
+    if overview.last is None or overview.status.get("state") == "waiting":
+        texts.append(_waiting(overview))
+    return [text for text in texts if text]
 
 
-def _result(found: Overview, last: Row) -> list[str]:
+def _result(overview: Overview, last: Row) -> list[str]:
     read = plural(last.get("num_expert"), "expert reading")
-    among = f" among {plural(found.flow['train'], 'training scan')}" if known(found.flow.get("train")) else ""
-    if not found.scored:
+    among = f" among {plural(overview.flow['train'], 'training scan')}" if known(overview.flow.get("train")) else ""
+    if not overview.scored:
         return [
             f"From {read}{among}, no finding could be scored yet, so this report cannot say how good the model is. "
             "The table says why."
         ]
-    what = _named(part.finding for part in found.scored)
-    mean = "an AUROC" if len(found.scored) == 1 else "a mean AUROC"
-    scans = found.scores.get("num_scans")
+    what = _named(part.finding for part in overview.scored)
+    mean = "an AUROC" if len(overview.scored) == 1 else "a mean AUROC"
+    scans = overview.scores.get("num_scans")
     where = f" on {plural(scans, 'sealed holdout scan')}" if known(scans) else " on the sealed holdout"
     text = f"From {read}{among}, the model says of each scan whether it shows {what}, with {mean} of "
-    return [text + f"{decimal(found.scores.get('auroc'))}{where}.", _weakest(found)]
+    return [text + f"{decimal(overview.scores.get('auroc'))}{where}.", _weakest(overview)]
 
 
-def _weakest(found: Overview) -> str:
-    weakest, left = found.scored[0], [part.finding for part in found.parts if part.auroc is None]
+def _weakest(overview: Overview) -> str:
+    weakest, left = overview.scored[0], [part.finding for part in overview.parts if part.auroc is None]
     ci = weakest.scores.get("auroc_ci95")
     bounds = f" (95% interval {interval(ci)})" if ci else ""
     few = f"; {weakest.remark}" if weakest.is_thin else ""
     head = f"The weakest is {weakest.finding}, AUROC {decimal(weakest.auroc)}{bounds}{few}."
     missing = f" Not scored: {_named(left)}." if left else ""
-    return (head if len(found.scored) > 1 else "") + missing
+    return (head if len(overview.scored) > 1 else "") + missing
 
 
 def _named(findings: Iterable[str], most: int = NAMED) -> str:
@@ -109,20 +109,20 @@ def _named(findings: Iterable[str], most: int = NAMED) -> str:
     return words([*names[:most], f"{more} more"] if more > 0 else names)
 
 
-def _waiting(found: Overview) -> str:
-    if found.asked is None:
+def _waiting(overview: Overview) -> str:
+    if overview.asked is None:
         return "No queue has been written and no round has finished, so there is nothing to score yet."
-    number, asked, left = found.asked
+    number, asked, left = overview.asked
     return (
         f"Round {number} asks the experts to read {plural(asked, 'scan')}; "
         f"{plural(left, 'scan still waits', 'scans still wait')} for an answer."
     )
 
 
-def tiles(found: Overview) -> list[Tile]:
+def tiles(overview: Overview) -> list[Tile]:
     """The key numbers, most important first."""
-    scores, scored = found.scores, found.scored
-    expert, train = (found.last or {}).get("num_expert"), found.flow.get("train")
+    scores, scored = overview.scores, overview.scored
+    expert, train = (overview.last or {}).get("num_expert"), overview.flow.get("train")
     share = f"{percent(expert / train)} of {plural(train, 'training scan')}" if expert and train else "training scans"
     weak = scored[0] if scored else None
     bounds = f", 95% interval {interval(weak.scores['auroc_ci95'])}" if weak and weak.scores.get("auroc_ci95") else ""
@@ -136,30 +136,30 @@ def tiles(found: Overview) -> list[Tile]:
         Tile("Expert readings", count(expert), f"{share}, each read for every finding"),
         Tile("Mean AUROC", decimal(scores.get("auroc")), "the mean hides the weakest" if scored else "no scores yet"),
         Tile("Weakest finding", decimal(weak.auroc if weak else None), f"{weak.finding}{bounds}" if weak else "–"),
-        Tile("Findings scored", f"{len(scored)} of {len(found.parts)}", few if scored else "the table says why"),
+        Tile("Findings scored", f"{len(scored)} of {len(overview.parts)}", few if scored else "the table says why"),
     ]
 
 
-def cautions(found: Overview) -> list[str]:
+def cautions(overview: Overview) -> list[str]:
     """What limits every finding; what limits one alone stands on its page."""
-    said = [part.cautions for part in found.parts if part.cautions]
-    common = [text for text in said[0] if all(text in other for other in said)] if said else []
-    thin = [part.finding for part in found.scored if part.is_thin]
+    of_parts = [part.cautions for part in overview.parts if part.cautions]
+    common = [text for text in of_parts[0] if all(text in other for other in of_parts)] if of_parts else []
+    thin = [part.finding for part in overview.scored if part.is_thin]
     if thin:
         common.append(f"The holdout has fewer than {FEW} scans with, or without, {_named(thin)}: too few to judge by.")
-    left = [part.finding for part in found.parts if part.auroc is None]
-    if left and found.scored:
+    left = [part.finding for part in overview.parts if part.auroc is None]
+    if left and overview.scored:
         common.append(f"The mean leaves out {_named(left)}, which could not be scored.")
-    if len(found.parts) > 1 and found.last is not None:
+    if len(overview.parts) > 1 and overview.last is not None:
         common.append("Each finding has limits of its own; read them with its numbers.")
     return common or ["Research use only: this is not a medical device, and it has not been tested in care."]
 
 
-def rounds(found: Overview) -> list[Row]:
+def rounds(overview: Overview) -> list[Row]:
     """One row a round: means, the weakest finding, what a random draw gave, which findings were rolled back."""
-    random = {row["round"]: row["auroc"] for row in figures.random_means(found) if row["is_same"]}
+    random = {row["round"]: row["auroc"] for row in figures.random_means(overview) if row["is_same"]}
     rows = []
-    for row in found.rounds:
+    for row in overview.rounds:
         own = row.get("findings") or {}
         scored = sorted((value, f) for f, r in own.items() if known(value := own_scores(r, f).get("auroc")))
         rows.append(
@@ -175,14 +175,14 @@ def rounds(found: Overview) -> list[Row]:
     return rows
 
 
-def against_random(found: Overview) -> str:
+def against_random(overview: Overview) -> str:
     """What choosing the scans gained over drawing them at random on the same budget."""
-    if not found.scored:
+    if not overview.scored:
         return ""
-    if (found.config.get("strategy") or {}).get("name") == "random":
+    if (overview.config.get("strategy") or {}).get("name") == "random":
         return "This run draws its scans at random itself, so there is nothing to compare."
-    last = found.last or {}
-    same = [row for row in figures.random_means(found) if row["round"] == last.get("round")]
+    last = overview.last or {}
+    same = [row for row in figures.random_means(overview) if row["round"] == last.get("round")]
     if not same:
         return "No random draw on the same budget was run, so what choosing the scans gained is not known."
     shared = plural(same[0]["num_findings"], "finding")
@@ -194,31 +194,31 @@ def against_random(found: Overview) -> str:
     )
 
 
-def together(found: Overview) -> Row | None:
+def together(overview: Overview) -> Row | None:
     """How often the experts saw two findings in one scan; None with one finding, or none seen."""
-    ranked = sorted(found.parts, key=lambda part: -len(part.present))
+    ranked = sorted(overview.parts, key=lambda part: -len(part.present))
     shown = [part for part in ranked[:MAX_TOGETHER] if part.present]
-    if len(found.parts) < 2 or not shown:
+    if len(overview.parts) < 2 or not shown:
         return None
     pairs = {(a.finding, b.finding): len(a.present & b.present) for a, b in combinations(shown, 2)}
     both = pairs | {(b, a): number for (a, b), number in pairs.items()}
     seen: dict[str, int] = {}
-    for part in found.parts:
+    for part in overview.parts:
         for image_id in part.present:
             seen[image_id] = seen.get(image_id, 0) + 1
-    clear = frozenset.intersection(*(part.absent for part in found.parts))
+    clear = frozenset.intersection(*(part.absent for part in overview.parts))
     return {
         "parts": shown,
         "both": both,
-        "num_left_out": len([part for part in found.parts if part.present]) - len(shown),
+        "num_left_out": len([part for part in overview.parts if part.present]) - len(shown),
         "num_several": sum(number > 1 for number in seen.values()),
         "num_one": sum(number == 1 for number in seen.values()),
         "num_clear": len(clear),
-        "num_open": found.num_read - len(seen) - len(clear),
+        "num_open": overview.num_read - len(seen) - len(clear),
     }
 
 
-def flow(found: Overview) -> list[tuple[str, str]]:
+def flow(overview: Overview) -> list[tuple[str, str]]:
     """Counts from the pool to the two sides; empty where there is no manifest."""
     named = {
         "found": "files found",
@@ -230,24 +230,24 @@ def flow(found: Overview) -> list[tuple[str, str]]:
         "holdout": "sealed holdout",
         "holdout_patients": "its patients",
     }
-    if not known(found.flow.get("found")):
+    if not known(overview.flow.get("found")):
         return []
-    sources = [("sources", _named(found.flow["sources"]))] if found.flow["sources"] else []
-    return [(name, count(found.flow[key])) for key, name in named.items() if known(found.flow[key])] + sources
+    sources = [("sources", _named(overview.flow["sources"]))] if overview.flow["sources"] else []
+    return [(name, count(overview.flow[key])) for key, name in named.items() if known(overview.flow[key])] + sources
 
 
-def costs(found: Overview) -> list[tuple[str, str]]:
+def costs(overview: Overview) -> list[tuple[str, str]]:
     """What the run took: readings, the experts' time as far as it was measured, and the computer's by stage."""
     timed = [
         row["num_answers"] * row["seconds_per_scan"]
-        for row in found.annotators.get("annotators") or ()
+        for row in overview.annotators.get("annotators") or ()
         if known(row.get("seconds_per_scan"))
     ]
-    said = [("training scans read by experts", count(found.num_read))]
-    said += [("reading time, about", duration(sum(timed)))] if timed else []
+    rows = [("training scans read by experts", count(overview.num_read))]
+    rows += [("reading time, about", duration(sum(timed)))] if timed else []
     stages: dict[str, float] = {}
-    for row in found.stages:
+    for row in overview.stages:
         if row["name"] != STAGE:
             stages[row["name"]] = stages.get(row["name"], 0.0) + (row.get("seconds") or 0.0)
-    said += [("computing time", duration(sum(stages.values())))] if stages else []
-    return said + [(f"– {name}", duration(seconds)) for name, seconds in stages.items()]
+    rows += [("computing time", duration(sum(stages.values())))] if stages else []
+    return rows + [(f"– {name}", duration(seconds)) for name, seconds in stages.items()]
