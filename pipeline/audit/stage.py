@@ -14,7 +14,7 @@ from pipeline.audit import overrides
 from pipeline.audit.check import judged
 from pipeline.contracts.errors import AuditBlocked
 from pipeline.contracts.tables import write_text
-from pipeline.measures.holdout_record import HoldoutMetrics
+from pipeline.labels.holdout import scores_of
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
@@ -198,10 +198,9 @@ def _of_the_run(folder: Path) -> list[dict[str, Any]]:
     """The run's own model on its holdout, to stand beside the probes."""
     path = folder / run_files.METRICS
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    row = json.loads(lines[-1]).get("holdout") if lines else None
-    if row is None:
+    scores = scores_of(folder, json.loads(lines[-1]).get("holdout")) if lines else None
+    if scores is None:
         return []
-    scores = HoldoutMetrics.from_json(row)
     return [
         {
             "finding": finding,

@@ -4,13 +4,16 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.contracts.errors import RunDirError
 from pipeline.contracts.tables import POOL_LABELS, SPLIT_TABLE
 from pipeline.labels import label_table, verdicts
+from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.runtime import run_files
 
 # N scans of the holdout, C findings
@@ -51,6 +54,27 @@ def sealed_classes(
         image_id: None if image_id in rejected else label if label in findings else expert.get(image_id)
         for image_id, label in of_pool.items()
     }
+
+
+def scores_of(folder: Path, row: Mapping[str, Any] | None) -> HoldoutMetrics | None:
+    """A round's `holdout` in `metrics.jsonl` of a run, or of one finding of it; None where nothing was scored.
+
+    Raises:
+        RunDirError: an older version wrote it, and did not say all that this one reads.
+    """
+    if row is None:
+        return None
+    try:
+        return HoldoutMetrics.from_json(row)
+    except ValueError as error:
+        run = run_files.home(folder)
+        env = run / run_files.ENV
+        version = json.loads(env.read_text("utf-8")).get("cxr_ssl") if env.exists() else None
+        raise RunDirError(
+            f"was written by version {version or 'unknown'} of cxr-ssl ({error})",
+            where=folder / run_files.METRICS,
+            fix=f"learn its rounds again with this one, labels and queues stay: cxr-ssl run --out {run} --resume",
+        ) from error
 
 
 def log_read(folder: Path, reader: str, round_index: int | None, num_scans: int | None) -> None:

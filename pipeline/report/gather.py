@@ -18,9 +18,9 @@ from ruamel.yaml import YAML
 from pipeline.audit import page_data
 from pipeline.audit.page_data import AuditData
 from pipeline.contracts import tables as contracts_tables
-from pipeline.contracts.errors import ContractError, RunDirError
+from pipeline.contracts.errors import RunDirError
 from pipeline.labels import verdicts
-from pipeline.labels.holdout import sealed_classes
+from pipeline.labels.holdout import scores_of, sealed_classes
 from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.pages.wording import known
 from pipeline.report import counts
@@ -120,18 +120,8 @@ class RunData:
 
     @property
     def scores(self) -> HoldoutMetrics | None:
-        """The last round's holdout metrics.
-
-        Raises:
-            ContractError: `metrics.jsonl` lacks one of them.
-        """
-        row = (self.last or {}).get("holdout")
-        try:
-            return HoldoutMetrics.from_json(row) if row else None
-        except ValueError as error:
-            what = f"{error}; version {self.env.get('cxr_ssl', 'unknown')} of cxr-ssl wrote it"
-            fix = f"cxr-ssl run --out {run_files.home(self.folder)} --resume; queues and labels stay as they are"
-            raise ContractError(what, where=self.folder / run_files.METRICS, fix=fix) from error
+        """The last round's holdout metrics; see `labels.holdout.scores_of`."""
+        return scores_of(self.folder, (self.last or {}).get("holdout"))
 
     @property
     def finding(self) -> str | None:

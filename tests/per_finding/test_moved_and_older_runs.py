@@ -35,10 +35,17 @@ def elsewhere(run, tmp_path):
 
 
 def as_0_1_left_it(run):
-    """Link what the findings share into their folders, as 0.1 did, also what is not there."""
+    """Link what the findings share into their folders, there or not; leave out of metrics what 0.1 did not say."""
     for finding in FINDINGS:
         for name in run_files.SHARED:
             (run / "findings" / finding / name).symlink_to(os.path.relpath(run / name, run / "findings" / finding))
+    for path in run.rglob("metrics.json*"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows:
+            (row["holdout"] or {}).pop("positive", None)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for path in run.rglob("env.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"cxr_ssl": "0.1.0"}))
     return run
 
 
@@ -88,17 +95,20 @@ def test_a_moved_run_of_classes_goes_on(tmp_path):
 
 def test_a_run_of_0_1_goes_on_with_its_queues_and_labels(elsewhere):
     """Every stage repeats, because the version is another one; what people have seen and said stays."""
+    rows, predictions = rows_of(elsewhere), pq.read_table(elsewhere / "predictions.parquet")
     here = as_0_1_left_it(elsewhere)
     labels, queues = experts(here), [(here / name).read_bytes() for name in OF_ROUND_2]
-    rows, predictions = rows_of(here), pq.read_table(here / "predictions.parquet")
-    for command in (["report", here], ["evaluate", here / "findings" / "mass"]):  # as it is
-        done = call(*command)
-        assert done.code == 0, done.err
+    for command in (["report", here], ["report", here / "findings" / "mass"], ["evaluate", here], ["audit", here]):
+        refused = call(*command)  # with the way out
+        assert refused.code == 2, refused.err
+        assert "version 0.1.0" in refused.message and f"cxr-ssl run --out {here} --resume" in refused.message
+    assert call("status", here, "--json").json["rounds_finished"] == 2
     (here / "rounds" / "02" / "metrics.json").unlink()  # half-way through its rounds
     with mock.patch.object(stages, "__version__", "0.2.0"):
         done = call("run", "--out", here, "--resume")
     assert done.code == 0, done.err
     assert "finished before, kept" not in done.err
+    assert call("report", here / "findings" / "mass").code == 0
     assert not [path for path in here.rglob("*") if path.is_symlink()]
     assert experts(here) == labels
     assert [(here / name).read_bytes() for name in OF_ROUND_2] == queues
