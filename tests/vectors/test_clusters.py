@@ -5,7 +5,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from pipeline.contracts.tables import CLUSTERS
-from pipeline.vectors import clusters, principal_components
+from pipeline.runtime import run_files
+from pipeline.vectors import clusters
 from tests.support.synthetic_run import options, synthetic_run
 
 BASE = {
@@ -26,10 +27,10 @@ def left_by(run, **changed):
     """The clusters, the number of neighbours and the number of components that the stage leaves."""
     told = clusters.run(options(run, **BASE | changed))
     table = CLUSTERS.read(run.folder)
-    neighbors = load_file(run.folder / clusters.NEIGHBORS)
+    neighbors = load_file(run.folder / run_files.NEIGHBORS)
     widths = {array.shape[1] for array in neighbors.values() if array.ndim == 2}
     cluster_N, similarity_N = (np.asarray(table[name]) for name in ("cluster", "similarity"))
-    num_components = np.load(run.folder / principal_components.FEATURES).shape[1]
+    num_components = np.load(run.folder / run_files.FEATURES).shape[1]
     assert told["num_components"] == num_components
     return cluster_N, similarity_N, widths, num_components
 
