@@ -1,20 +1,24 @@
-# make install | run | test | check | docs | bench | test-all; check-js alone looks at the pages' scripts
+# make install | run | test | check | docs | bench | test-all; check-js alone looks at the pages' scripts, label-studio
+# installs the server that some tests talk to
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS_STAMP := node_modules/.installed
+JOBS ?= 2
+# Each process takes 2 GB; what starts the same thing stays in one of them (tests/support/groups.py).
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder --durations 20
 # Node checks the scripts of the pages and runs nothing of ours: who has none goes without, a build server may not.
 NODE := $(shell node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null && command -v npm)
 
-.PHONY: install run test check check-js docs bench test-all clean
+.PHONY: install run test check check-js docs bench test-all label-studio clean
 
 install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -22,10 +26,13 @@ run: $(STAMP)
 	$(BIN)/cxr-ssl run --rounds 5 --out runs/quickstart --resume
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+label-studio: $(STAMP)
+	$(BIN)/python -m tests.support.label_studio_server install
 
 check: $(STAMP) check-js
 	$(BIN)/ruff format --check .

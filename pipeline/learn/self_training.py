@@ -5,7 +5,7 @@ The student learns from the expert labels, from the pseudo-labels the gate admit
 for the scans left open from labels spread over the neighbour graph. Both are fitted once for each patient-grouped
 fold and once on everything; a fold's heads see the other folds' expert labels only, pseudo-labels included. The few
 numbers that turn scores into decisions (temperature, prevalence, thresholds) are fitted on all of them. Where the
-network is adapted (`network_student`), it learns from that student in the same folds and takes its place unless worse.
+network is adapted (`network.student`), it learns from that student in the same folds and takes its place unless worse.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """`queue.second_look_share`: how much of a budget goes to answered scans that deserve another look."""
 
-from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -17,8 +17,7 @@ def run(tmp_path_factory):
     ("share", "budget", "num"), [(0.0, 20, 0), (0.1, 20, 2), (0.11, 20, 3), (1.0, 20, 19), (0.5, 1, 0)]
 )
 def test_queue_second_look_share_is_rounded_up_and_leaves_a_scan_to_ask(run, share, budget, num):
-    asked = []
-    learning = SimpleNamespace(second_looks=lambda round_index, num: asked.append((round_index, num)) or [])
-    ctx = options(run, queue__second_look_share=share, queue__budget=budget)
-    assert loop._Loop(ctx, None, learning)._second_looks(2) == []
-    assert asked == [(2, num)]
+    learning = mock.Mock()
+    rounds = loop._Loop(options(run, queue__second_look_share=share, queue__budget=budget), None, learning)
+    rounds._second_looks(2)
+    learning.second_looks.assert_called_once_with(2, num)
