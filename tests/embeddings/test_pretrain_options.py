@@ -12,6 +12,7 @@ from embeddings.pretrain import loop, masking, methods
 from embeddings.pretrain.task import Worker
 from embeddings.scan_cache import ScanCache
 from pipeline.contracts.config import AugmentConfig, BackboneConfig, NetworkConfig
+from pipeline.learn.lesson import Lesson
 from pipeline.learn.network import training_loop
 from pipeline.vectors import pretrain
 from tests.support.tiny_pretraining import NAME, S, options, task
@@ -103,14 +104,7 @@ def test_network_weight_decay_shrinks_what_nothing_speaks_for(tmp_path):
     names = [str(i) for i in range(6)]
     cache = ScanCache(tmp_path, "toy")
     cache.write(names, np.zeros((6, 1, 3, 1, 1), np.float16))
-    lesson = training_loop.Lesson(
-        scans=cache.rows(names),
-        row_N=np.arange(6),
-        target_NC=np.eye(2)[np.arange(6) % 2],
-        weight_N=np.ones(6),
-        open_N=np.zeros(6, bool),
-        sure_C=np.full(2, 0.9),
-    )
+    lesson = Lesson(cache.rows(names), np.eye(2)[np.arange(6) % 2], np.ones(6), np.zeros(6, bool))
     norms = []
     for decay in (0.0, 0.2, 0.8):
         config = NetworkConfig(weight_decay=decay, epochs=3, lr=0.1, warmup_share=0.0)

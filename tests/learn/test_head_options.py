@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import head_fits
+from pipeline.learn.acceptance import Acceptance
 from pipeline.rounds import learn_round
 from pipeline.rounds.run_scans import Dataset
 from tests.support.synthetic_run import options, synthetic_run
@@ -19,11 +20,10 @@ def student(run, **changed):
     """The fit of the student on 40 expert labels, nothing admitted."""
     config = options(run, **changed).config
     answers = {i: run.truth[i] for i in run.ids("train")[:40]}
-    material, _ = Dataset.open(run.ctx).material(ExpertLabels(answers, answers, {}), set())
-    prob_NC = np.full((200, 2), 0.5)
-    return head_fits.student_fit(
-        material, config, np.ones(40, bool), prob_NC, np.array([2.0, 2.0]), (False, False), 1.0, 0
-    )
+    material = Dataset.open(run.ctx).material(ExpertLabels(answers, answers, {}), set())
+    nothing = Acceptance(1.0, np.full(2, 0.5), np.array([2.0, 2.0]), None, (False, False), config.pseudo)
+    prob_TC = np.full((len(material.pool_T), 2), 0.5)
+    return head_fits.student_fit(material, config, np.ones(40, bool), prob_TC, nothing, 1.0, 0)
 
 
 def test_train_student_l2_is_the_penalty_of_the_student_alone(run):
@@ -35,8 +35,8 @@ def test_pseudo_spread_alpha_is_the_share_that_neighbours_hand_on(run):
     """None: a scan that nobody labelled is told nothing. The more, the further a label reaches and the less it says."""
     spread = []
     for alpha in (0.0, 0.2, 0.9):
-        target_NC = student(run, pseudo__spread_alpha=alpha).target_NC
-        spread.append(float(np.ptp(target_NC[(target_NC.max(axis=1) < 1.0)][:, 0])))
+        target_LC = student(run, pseudo__spread_alpha=alpha).lesson.target_LC
+        spread.append(float(np.ptp(target_LC[(target_LC.max(axis=1) < 1.0)][:, 0])))
     assert spread[0] == pytest.approx(0.0, abs=1e-9) and spread[1] > spread[2] > 0.1
 
 
