@@ -42,7 +42,7 @@ TARGETS = {
     "pipeline/audit/checks/left_out_source.py": ["tests/audit/test_left_out_source.py"],
     "pipeline/audit/checks/patients.py": ["tests/audit/test_patients.py", "tests/audit/test_thresholds.py"],
     "pipeline/audit/checks/shortcuts.py": ["tests/audit/test_probes.py", "tests/audit/test_thresholds.py"],
-    "pipeline/audit/checks/unlabelled_slices.py": ["tests/audit/test_cases.py", "tests/audit/test_thresholds.py"],
+    "pipeline/audit/checks/unlabelled_slices.py": ["tests/audit/test_left_out_source.py"],
     "pipeline/labels/label_table.py": ["tests/labels/test_label_table.py"],
     "pipeline/labels/verdicts.py": ["tests/labels/test_label_table.py", "tests/labels/test_verdicts.py"],
     "pipeline/labels/training_labels.py": ["tests/labels/test_training_labels.py"],
