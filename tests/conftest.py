@@ -1,4 +1,4 @@
-"""What the rooms share: one Ray for all, one Chromium a module; the groups of `support/groups.py` are held here."""
+"""What the rooms share: one cache and one Ray for all, one Chromium a module; `support/groups.py` is held here."""
 
 import os
 
@@ -49,6 +49,14 @@ def pytest_terminal_summary(terminalreporter):
     if skipped:
         reasons = ", ".join(f"{name} ({groups.GROUPS[name].lack})" for name in groups.GROUPS if name in skipped)
         terminalreporter.write_line(f"skipped groups: {reasons}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """One cache for all tests and nobody else's: a backbone is exported once, a scan embedded once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -64,14 +64,6 @@ HOLDOUT = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Runs share their cache, and nobody else's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        yield
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run of two rounds on phantoms, and what the command answered."""

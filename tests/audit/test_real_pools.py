@@ -15,14 +15,6 @@ pytestmark = pytest.mark.real
 SETTINGS = ("--set", "engine.backend=serial", "--set", "audit.num_bootstrap=100", "--json", "-q")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """One store of vectors: a scan is embedded once for all pools it is in."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        yield
-
-
 def rows_of(pool):
     with (DATA / pool / "manifest.csv").open(encoding="utf-8") as stream:
         return [row | {"image_path": str(DATA / pool / row["image_path"])} for row in csv.DictReader(stream)]

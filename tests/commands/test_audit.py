@@ -14,13 +14,6 @@ SHORT = ("--rounds", "1", "--budget", "8", "--oracle", "--set", "calibrate.num_f
 QUICK = ("--set", "audit.num_bootstrap=20")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        yield
-
-
 def leaky(folder):
     """Two scans a patient; of every other patient one is in training and one in test."""
 

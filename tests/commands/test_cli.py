@@ -18,14 +18,6 @@ ROOT = Path(__file__).parents[2]
 SHORT = ("--rounds", "1", "--budget", "8", "--oracle", "--set", "calibrate.num_folds=2", *FAST)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Runs share their cache, and nobody else's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        yield
-
-
 @pytest.fixture
 def pool(tmp_path):
     return make_pool(tmp_path / "pool")

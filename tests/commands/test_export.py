@@ -33,26 +33,24 @@ QUICK = (
 @pytest.fixture(scope="module", params=["head", "partial"])
 def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        run = call(
-            "run",
-            "--pool",
-            PHANTOM,
-            "--oracle",
-            "--rounds",
-            "1",
-            "--budget",
-            "12",
-            "--out",
-            folder / "run",
-            *FAST,
-            *QUICK,
-            "--set",
-            f"train.adapt={request.param}",
-        )
-        assert run.code == 0, run.err
-        answer = call("export", folder / "run", "--out", folder / "model", "--json")
+    run = call(
+        "run",
+        "--pool",
+        PHANTOM,
+        "--oracle",
+        "--rounds",
+        "1",
+        "--budget",
+        "12",
+        "--out",
+        folder / "run",
+        *FAST,
+        *QUICK,
+        "--set",
+        f"train.adapt={request.param}",
+    )
+    assert run.code == 0, run.err
+    answer = call("export", folder / "run", "--out", folder / "model", "--json")
     assert answer.code == 0, answer.err
     return folder / "run", folder / "model", answer.json, request.param
 

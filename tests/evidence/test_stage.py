@@ -12,13 +12,6 @@ SHORT = ("--rounds", "1", "--budget", "8", "--oracle", "--set", "calibrate.num_f
 QUICK = ("--set", "audit.num_bootstrap=20")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        yield
-
-
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("done")

@@ -30,7 +30,7 @@ from pipeline.contracts.answers import CERTAINTIES, REMARKS
 from pipeline.contracts.finding_line import NONE, Independent
 from pipeline.runtime.context import cache_folder
 
-REQUIREMENT = "label-studio==1.23.2"
+HOME = cache_folder().absolute() / "label-studio-1.23.2"  # the user's cache: the tests have one of their own
 LOCK = Path(__file__).with_name("label_studio.lock")
 EXPORTS = Path(__file__).parents[1] / "annotate" / "exports"
 EXPORTS_SEVERAL = Path(__file__).parents[1] / "annotate" / "exports_several"  # of independent findings
@@ -73,30 +73,25 @@ KINDS = ("JSON", "JSON_MIN", "CSV", "TSV")
 NUM_UNANSWERED = 4  # skipped, begun, submitted empty, never opened
 
 
-def home() -> Path:
-    """Where Label Studio is installed: an environment of its own in the cache folder."""
-    return cache_folder().absolute() / REQUIREMENT.replace("==", "-")
-
-
 def is_installed() -> bool:
     """Whether there is one to test against."""
-    return "CXR_SSL_LABEL_STUDIO" in os.environ or (home() / "complete").exists()
+    return "CXR_SSL_LABEL_STUDIO" in os.environ or (HOME / "complete").exists()
 
 
 def interpreter() -> Path:
-    """A Python with Label Studio: `CXR_SSL_LABEL_STUDIO`, else that of `home`, made now where it is missing."""
+    """A Python with Label Studio: `CXR_SSL_LABEL_STUDIO`, else that of `HOME`, made now where it is missing."""
     if chosen := os.environ.get("CXR_SSL_LABEL_STUDIO"):
         return Path(chosen)
-    python = home() / "bin" / "python"
-    home().parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{home()}.lock"):  # whoever is at it already is waited for
+    python = HOME / "bin" / "python"
+    HOME.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{HOME}.lock"):  # whoever is at it already is waited for
         if not is_installed():
-            shutil.rmtree(home(), ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", home()], check=True)
+            shutil.rmtree(HOME, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
             # Versions are pinned and what is not imported is not compiled: half the time.
             pinned = ["--quiet", "--no-input", "--no-deps", "--no-compile", "--requirement", LOCK]
             subprocess.run([python, "-m", "pip", "install", *pinned], check=True)
-            (home() / "complete").touch()
+            (HOME / "complete").touch()
     return python
 
 
