@@ -87,6 +87,6 @@ def _scores(prob_NC: Floats, class_N: NDArray[np.int64]) -> Scores:
 
 
 def _names(findings: Sequence[str]) -> dict[str, str]:
-    """Our names of the metrics, `sensitivity_covid`, and those of `weighted.Scores`, `sensitivity:2`."""
+    """Our names of the metrics, `sensitivity_covid`, and those of `weighted_metrics.Scores`, `sensitivity:2`."""
     of_classes = {f"{name}_{finding}": f"{name}:{c}" for c, finding in enumerate(findings) for name in OF_A_CLASS}
     return {"accuracy": "accuracy"} | of_classes

@@ -36,7 +36,7 @@ def evaluate(
     if not ids:
         return None
     rows = vectors.positions(ids)
-    has_vector = holdout_metrics.evaluate(
+    metrics = holdout_metrics.evaluate(
         prob_NC[rows],
         predicted_N[rows],
         class_N[has],
@@ -47,7 +47,7 @@ def evaluate(
         rng=ctx.rng("evaluate", round_index),
     )
     log_read(ctx.folder, reader, round_index, len(ids))
-    return has_vector
+    return metrics
 
 
 def operating_weights(prevalence_C: np.ndarray, kind: str) -> np.ndarray:

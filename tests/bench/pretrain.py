@@ -211,7 +211,8 @@ def write(rows: list[list[Any]], best: list[str], helps: dict[str, int]) -> None
         f"Columns of {len(COLUMNS)} in which a method is above ImageNet: {said}.\n\n"
         "Tried out before, on a held-back fifth of the training pool's patients, one seed, two epochs: linear probe "
         ".9888 and 15-NN .9724 with ImageNet weights as they come; .9953 and .9845 after simclr with the batch norms' "
-        "statistics held; .9748 and .9621 with those of the batches. So `embeddings/pretrain/norms.py` holds them."
+        "statistics held; .9748 and .9621 with those of the batches. So "
+        "`embeddings/pretrain/batch_norms.py` holds them."
     )
     tables.write(
         "pretrain",

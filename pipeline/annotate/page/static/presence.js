@@ -1,4 +1,4 @@
-// The line that says of each finding whether it is there, as the server writes and reads it (`presence.py`).
+// The line that says of each finding whether it is there, as the server writes and reads it (`finding_line.py`).
 
 /** @typedef {"absent" | "present" | "unknown"} State */
 
