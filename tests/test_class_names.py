@@ -63,6 +63,9 @@ def test_every_number_is_of_the_finding(tmp_path, healthy, finding, options):
     assert said in card and f"- {finding} (the finding" in card and f"| Sensitivity | {sensitivity:.1%} |" in card
     page = (out / "report" / "index.html").read_text("utf-8")
     assert said in page and f"the model finds {finding} with an AUROC" in page
+    other = call("evaluate", out, "--set", f"pool.positive={healthy}")  # the page would speak of two findings
+    assert other.code == 2 and f'pool.positive="{healthy}"\'' in other.message
+    assert json.loads((out / "evaluation.json").read_text("utf-8")) == evaluation
 
 
 @pytest.mark.parametrize("pair", [("viral", "bacterial"), ("normal", "No Finding")])

@@ -1,4 +1,4 @@
-"""What `cxr-ssl audit` and `cxr-ssl evaluate` do: a pool's audit, a run on another pool, two runs side by side."""
+"""What `cxr-ssl audit` does: the audit of a pool in a folder of its own, or of a run in its folder."""
 
 import logging
 from dataclasses import replace
@@ -43,7 +43,7 @@ def audit_pool(request: Request) -> dict[str, Any]:
                 ctx = StageContext(config, out, engine, progress)
                 if not is_run:
                     _read(ctx)
-                    classes.check_positive(ctx)
+                classes.check_positive(ctx)
                 _audit(ctx, is_run=is_run)
             finally:
                 engine.close()
@@ -106,9 +106,3 @@ def _read(ctx: StageContext) -> None:
             raise
         log.warning("no split can be drawn, the audit goes on without one: %s", error.what)
         stages.run_stages(ctx, READ_WITHOUT_SPLIT)
-
-
-# --- two runs ---------------------------------------------------------------------------------------------------------
-
-
-# --- another pool -----------------------------------------------------------------------------------------------------

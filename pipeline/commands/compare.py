@@ -26,14 +26,15 @@ def compared(ctx: StageContext, other: Path) -> dict[str, Any]:
     if first is None or second is None:
         lacking = ctx.folder if first is None else other
         raise InputError("has no scored holdout", where=lacking, fix="finish a round of it first")
-    if first.findings != second.findings:
+    same_classes = set(first.findings) == set(second.findings)
+    if first.findings != second.findings and not (same_classes and first.name_of_positive != second.name_of_positive):
         raise InputError(
             f"the runs tell other classes apart: {', '.join(first.findings)} here",
             value=list(second.findings),
             where=other,
             fix="compare runs with the same findings",
         )
-    if first.positive != second.positive:
+    if first.name_of_positive != second.name_of_positive:
         raise InputError(
             "the other run counts another class as the finding",
             value=second.name_of_positive,

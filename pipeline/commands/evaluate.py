@@ -1,4 +1,4 @@
-"""What `evaluate` and `export` do: of a run of independent findings the same, finding by finding."""
+"""What `cxr-ssl evaluate` does: of a run of independent findings the same, finding by finding."""
 
 import json
 import logging
@@ -9,6 +9,7 @@ from pipeline import report
 from pipeline.commands.compare import compared
 from pipeline.commands.external_test import external
 from pipeline.contracts import config_file
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
 from pipeline.per_finding import evidence
 from pipeline.runtime import run_dir, run_files
@@ -76,10 +77,12 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
         pool: Another pool, or None.
         against: Another run, or None.
         overrides: Options for this evaluation, such as `evaluate.prevalences` or the other pool's `pool.columns`.
-    """
-    from pipeline import report
 
-    run_dir.config_of(folder)
+    Raises:
+        InputError: no round is finished, the other run or pool cannot be compared with, or another class would be the
+            finding.
+    """
+    _refuse_other_finding(folder, run_dir.config_of(folder), overrides)
     config = config_file.load(folder / run_files.RESOLVED, overrides)
     if run_files.last_round(folder) is None:
         raise InputError("no round is finished yet", where=folder, fix="go on with `cxr-ssl run --resume` first")
@@ -96,6 +99,18 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
             evaluation = compared(ctx, against) if against is not None else _own(ctx)
         report.build(folder)
     return evaluation | {"report": str(folder / run_files.REPORT)}
+
+
+def _refuse_other_finding(folder: Path, own: Config, overrides: dict[str, Any]) -> None:
+    """Refuse another `pool.positive` than the rounds were scored with: one report would speak of two findings."""
+    wanted = overrides.get("pool.positive")
+    if wanted is not None and wanted != own.pool.positive:
+        raise InputError(
+            "cannot change here: the rounds were scored before, and the report shows both",
+            value=wanted,
+            where="pool.positive",
+            fix=f"score them again: cxr-ssl run --out {folder} --resume --set 'pool.positive=\"{wanted}\"'",
+        )
 
 
 def _own(ctx: StageContext) -> dict[str, Any]:
