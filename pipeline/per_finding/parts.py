@@ -116,9 +116,9 @@ def _names(findings: Sequence[str], known: Mapping[str, str]) -> dict[str, str]:
 
 def _copy_environment(run: Path, part: Path) -> None:
     """Say of a finding what was said of its run: the version and machine that worked on it last."""
-    now = run / run_files.ENV
-    if now.exists() and now.read_bytes() != (part / run_files.ENV).read_bytes():
-        write_bytes(part / run_files.ENV, now.read_bytes())
+    now, before = run / run_files.ENV, part / run_files.ENV
+    if now.exists() and not (before.exists() and now.read_bytes() == before.read_bytes()):
+        write_bytes(before, now.read_bytes())
 
 
 def _unlink_shared(part: Path) -> None:

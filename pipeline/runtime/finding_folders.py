@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 from pathlib import Path
+from typing import Any
 
-from pipeline.contracts.errors import InputError
+from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import PREDICTIONS
 
 log = logging.getLogger(__name__)
@@ -13,26 +15,38 @@ FOLDER, INDEX = "findings", "index.json"
 
 def known_names(folder: Path) -> dict[str, str]:
     """Every finding this run has ever asked for, with the name of its folder, which is never another's."""
-    path = folder / FOLDER / INDEX
-    names: dict[str, str] = json.loads(path.read_text("utf-8")).get("names", {}) if path.exists() else {}
+    names: dict[str, str] = _index(folder).get("names", {})
     return names
 
 
 def parts_in(folder: Path) -> dict[str, Path]:
     """Finding to its folder, of a run that has come to them; empty in a run of classes."""
-    path = folder / FOLDER / INDEX
-    rows = json.loads(path.read_text("utf-8"))["findings"] if path.exists() else []
+    rows = _index(folder).get("findings", [])
     return {row["finding"]: folder / FOLDER / row["folder"] for row in rows}
 
 
 def whole_of(folder: Path) -> Path | None:
     """The run that a finding's folder is part of, also of a finding it asks for no more; None for a run of its own."""
-    folder = folder.absolute()
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100 - without `..`, and links as the user named them
     if folder.parent.name != FOLDER:
         return None
     whole = folder.parent.parent
     names = {part.name for part in parts_in(whole).values()} | {*known_names(whole).values()}
     return whole if folder.name in names else None
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    """What `index.json` holds; empty where there is none, or one of somebody whose own folder is called `findings`.
+
+    Raises:
+        RunDirError: it cannot be read.
+    """
+    path = folder / FOLDER / INDEX
+    try:
+        content = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    except ValueError as error:
+        raise RunDirError(f"is not JSON ({error})", where=path, fix="bring it back from a backup") from error
+    return content if isinstance(content, dict) and isinstance(content.get("findings"), list) else {}
 
 
 def refuse_part(folder: Path) -> None:

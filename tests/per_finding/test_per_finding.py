@@ -113,6 +113,7 @@ def test_a_run_killed_between_two_findings_goes_on_as_if_nothing_had_happened(ru
     with mock.patch.object(question, "learn_round", dies):
         assert call(*go).code == 1
     assert not (tmp_path / "run" / "rounds" / "02" / "metrics.json").exists()
+    (tmp_path / "run" / "findings" / "mass" / "env.json").unlink()  # as if killed between two files of its folder
     again = call(*go, "--resume")
     assert again.code == 0, again.err
     assert "round 2, effusion: finished before, kept" in again.err

@@ -1,10 +1,12 @@
 """Where files lie, of a run and of one finding of it."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from pipeline.contracts.errors import RunDirError
 from pipeline.contracts.tables import LABELS, MANIFEST, QUEUE
 from pipeline.runtime import finding_folders, run_files
 
@@ -27,6 +29,26 @@ def finding(tmp_path):
     index = {"findings": [{"finding": "mass", "folder": "mass"}], "names": {"mass": "mass", "old one": "old-one"}}
     (part.parent / "index.json").write_text(json.dumps(index))
     return part
+
+
+def test_a_findings_folder_is_known_by_whatever_path(finding, tmp_path, monkeypatch):
+    monkeypatch.chdir(finding)
+    assert run_files.home(Path()) == tmp_path
+    assert run_files.home(finding / "rounds" / "..") == tmp_path
+
+
+@pytest.mark.parametrize("index", [["mass"], {"names": {"mass": "mass"}}, {"findings": "mass"}])
+def test_a_run_may_lie_in_somebodys_own_folder_of_that_name(tmp_path, index):
+    own = tmp_path / "findings" / "mass"
+    own.mkdir(parents=True)
+    (own.parent / "index.json").write_text(json.dumps(index))
+    assert run_files.home(own) == own and finding_folders.parts_in(tmp_path) == {}
+
+
+def test_an_index_that_is_damaged_is_named(finding):
+    (finding.parent / "index.json").write_text('{"findings": [')
+    with pytest.raises(RunDirError, match=r"index\.json: is not JSON"):
+        run_files.home(finding)
 
 
 def test_what_no_finding_changes_is_the_runs_and_the_rest_its_own(finding, tmp_path):
