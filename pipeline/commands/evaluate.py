@@ -11,6 +11,7 @@ from pipeline.commands.external_test import external
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.per_finding import evidence
+from pipeline.per_finding import report as report_of_findings
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine, make_engine
@@ -64,7 +65,7 @@ def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: di
                 "no finding has a classifier yet", where=folder, fix="go on with `cxr-ssl run --resume` first"
             )
         evidence.summarise(StageContext(config_of(folder), folder, SerialEngine()))
-        page = report.build(folder)
+        page = report_of_findings.build(folder)
     return {"findings": results, "report": str(page)}
 
 
@@ -77,8 +78,6 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
         against: Another run, or None.
         overrides: Options for this evaluation, such as `evaluate.prevalences` or the other pool's `pool.columns`.
     """
-    from pipeline import report
-
     run_dir.config_of(folder)
     config = config_file.load(folder / run_files.RESOLVED, overrides)
     if run_files.last_round(folder) is None:
