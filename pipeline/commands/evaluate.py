@@ -12,6 +12,7 @@ from pipeline.contracts import config_file
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
 from pipeline.per_finding import evidence
+from pipeline.per_finding import report as report_of_findings
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine, make_engine
@@ -65,7 +66,7 @@ def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: di
                 "no finding has a classifier yet", where=folder, fix="go on with `cxr-ssl run --resume` first"
             )
         evidence.summarise(StageContext(config_of(folder), folder, SerialEngine()))
-        page = report.build(folder)
+        page = report_of_findings.build(folder)
     return {"findings": results, "report": str(page)}
 
 
