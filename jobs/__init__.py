@@ -1,1 +1,4 @@
-"""Thin entry points for `ray job submit -- python -m jobs.NAME`."""
+"""Thin entry points for `ray job submit -- python -m jobs.NAME`.
+
+In: arguments of a job. Out: the exit code of the command that it calls.
+"""

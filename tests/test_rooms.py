@@ -1,5 +1,7 @@
 """The order of the rooms is kept: see `import_graph.ROOMS`."""
 
+import ast
+
 import pytest
 
 from tests import import_graph
@@ -23,3 +25,9 @@ def test_there_are_no_circles_and_at_most_nine_floors():
 @pytest.mark.parametrize("folder", sorted(import_graph.modules_a_folder()))
 def test_a_room_is_small_enough_to_walk(folder):
     assert import_graph.modules_a_folder()[folder] <= 15
+
+
+@pytest.mark.parametrize("folder", sorted(import_graph.modules_a_folder()))
+def test_every_room_says_what_comes_in_and_what_goes_out(folder):
+    text = ast.get_docstring(ast.parse((import_graph.ROOT / folder / "__init__.py").read_text("utf-8"))) or ""
+    assert folder == "pipeline" or ("In: " in text and "Out: " in text)

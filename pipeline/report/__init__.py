@@ -1,7 +1,7 @@
-"""The evidence report of a run: self-contained pages, a model card, and the annotators' contact sheets.
+"""The evidence report of a run: self-contained pages and a model card.
 
-`index.html` is the report, `audit.html` the audit's own page (also without a run), `checklists.html` what the
-reporting checklists of the field ask for.
+In: the folder of a run. Out: `report/`: `index.html` is the report, `audit.html` the audit's own page (also without a
+run), `checklists.html` what the reporting checklists of the field ask for.
 """
 
 from pathlib import Path

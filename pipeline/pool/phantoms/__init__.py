@@ -1,4 +1,7 @@
-"""Procedural chest radiographs with known truth, for tests, demos and audits without patients."""
+"""Procedural chest radiographs with known truth, for tests, demos and audits without patients.
+
+In: a request in one line. Out: a folder of images and their manifest.
+"""
 
 from pipeline.pool.phantoms.film import lung_mask, render
 from pipeline.pool.phantoms.plan import plan

@@ -1,4 +1,7 @@
-"""Reporting checklists: their items in our own words, and what a machine can fill in from a run."""
+"""Reporting checklists: their items in our own words, and what a machine can fill in from a run.
+
+In: what a report has gathered. Out: items, each with what the run says to it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

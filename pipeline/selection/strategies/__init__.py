@@ -1,5 +1,6 @@
 """Selection strategies: which scans are worth an expert's minute. One file each, one signature.
 
+In: vectors of the pool and who is labelled. Out: picks, best first. Every strategy is
 `select(pool: SelectionPool, num: int, rng: Generator) -> list[Pick]`
 """
 
