@@ -31,7 +31,6 @@ from pipeline.contracts.finding_line import NONE, Independent
 from pipeline.runtime.context import cache_folder
 
 HOME = cache_folder().absolute() / "label-studio-1.23.2"  # the user's cache: the tests have one of their own
-FRESH = HOME / "fresh"  # a database with its tables and its first user: they take longer to make than the tests
 LOCK = Path(__file__).with_name("label_studio.lock")
 EXPORTS = Path(__file__).parents[1] / "annotate" / "exports"
 EXPORTS_SEVERAL = Path(__file__).parents[1] / "annotate" / "exports_several"  # of independent findings
@@ -92,10 +91,6 @@ def interpreter() -> Path:
             # Versions are pinned and what is not imported is not compiled: half the time.
             pinned = ["--quiet", "--no-input", "--no-deps", "--no-compile", "--requirement", LOCK]
             subprocess.run([python, "-m", "pip", "install", *pinned], check=True)
-            with tempfile.TemporaryDirectory() as scratch:
-                with _running(python, Path(scratch)):
-                    pass
-                shutil.copytree(Path(scratch) / "data", FRESH)
             (HOME / "complete").touch()
     return python
 
@@ -159,17 +154,7 @@ class Server:
 
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[Server]:
-    """A server with a fresh database in `folder`."""
-    python = interpreter()
-    if FRESH.exists():
-        shutil.copytree(FRESH, folder / "data")
-    with _running(python, folder) as server:
-        yield server
-
-
-@contextlib.contextmanager
-def _running(python: Path, folder: Path) -> Iterator[Server]:
-    """A server with its database in `folder`, on a free port of loopback, told to report to nobody."""
+    """A server with a fresh database in `folder`, on a free port of loopback, told to report to nobody."""
     media = folder / "media"
     media.mkdir()
     with socket.socket() as free:
@@ -203,7 +188,7 @@ def _running(python: Path, folder: Path) -> Iterator[Server]:
     ]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [python, "-c", code, *options], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+            [interpreter(), "-c", code, *options], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
     try:
         server = Server(f"http://127.0.0.1:{port}", media)
