@@ -357,7 +357,7 @@ def test_a_run_survives_what_may_happen(tmp_path, pool, monkeypatch):
         raise ZeroDivisionError("over\nthere")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.rounds, "run", stumble)
+        patch.setattr(pipeline.rounds.loop, "run", stumble)
         answer = call(*arguments)
     assert answer.code == 1
     assert "Traceback" not in answer.err
@@ -371,7 +371,7 @@ def test_a_run_survives_what_may_happen(tmp_path, pool, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.rounds, "run", stop)
+        patch.setattr(pipeline.rounds.loop, "run", stop)
         answer = call(*arguments, "--resume")
     assert answer.code == 1
     assert answer.message == f"stopped: {out}: stopped. What is finished is kept; go on with --resume."
