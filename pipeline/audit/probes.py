@@ -23,6 +23,7 @@ Kind = Literal["linear", "trees"]
 NUM_FOLDS = 5
 MIN_GROUPS = 8  # of a class; with fewer, no probe can tell anything
 NUM_COMPONENTS = 128
+NUM_TREES = 100  # of a probe of few inputs of any scale
 RMS_NORM = 10.0
 
 
@@ -151,7 +152,7 @@ def fit_predict(x_TM: NDArray[Any], code_T: Ints, x_SM: NDArray[Any], kind: Kind
 
         fill_M = _medians(x_TM)
         model: Any = ExtraTreesClassifier(
-            100, min_samples_leaf=3, class_weight="balanced", random_state=0, n_jobs=1, max_features=None
+            NUM_TREES, min_samples_leaf=3, class_weight="balanced", random_state=0, n_jobs=1, max_features=None
         )
         model.fit(_filled(x_TM, fill_M), code_T)
         return np.asarray(model.predict_proba(_filled(x_SM, fill_M)), np.float64)

@@ -16,6 +16,7 @@ from tests.support.tiny import FAST, Answer, bomb, call, make_pool, picture
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("--rounds", "1", "--budget", "8", "--oracle", "--set", "calibrate.num_folds=2", *FAST)
+DEFAULT_BACKBONE = ("backbone.name=efficientnet_lite0", "backbone.weights=null")
 
 
 @pytest.fixture
@@ -102,10 +103,13 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tmp_path,
     ("options", "words"),
     [
         (
-            ["backbone.name=timm:vit_tiny_patch16_224"],
+            ["backbone.name=timm:vit_tiny_patch16_224", "backbone.weights=null"],
             ["backbone.name", "cannot be cut into stages", "train.adapt=head"],
         ),
-        (["network.last_stages=9"], ["network.last_stages", "efficientnet_lite0 has 9 stages", "at most 8", "got 9"]),
+        (
+            [*DEFAULT_BACKBONE, "network.last_stages=9"],
+            ["network.last_stages", "efficientnet_lite0 has 9 stages", "at most 8", "got 9"],
+        ),
         (["network.last_stages=0"], ["network.last_stages", "greater than or equal to 1"]),
         (["network.lr=0"], ["network.lr", "greater than 0"]),
     ],
@@ -247,7 +251,8 @@ def test_weights_that_would_need_a_download(tmp_path, pool, monkeypatch):
         raise OSError("cannot reach the hub")
 
     monkeypatch.setattr("timm.create_model", offline)
-    answer = call("run", "--pool", pool, "--out", tmp_path / "run", *SHORT, "--set", "backbone.name=timm:resnet18")
+    hub = ("--set", "backbone.name=timm:resnet18", "--set", "backbone.weights=null")
+    answer = call("run", "--pool", pool, "--out", tmp_path / "run", *SHORT, *hub)
     assert_refused(answer, "'timm:resnet18'", "cannot reach the hub", "backbone.weights")
 
 

@@ -1,24 +1,36 @@
 """Tiny pools and a way to call the command line in this process."""
 
+import atexit
 import contextlib
 import io
 import json
 import logging
+import shutil
 import sys
+import tempfile
 import zlib
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
 from PIL import Image
 
 from pipeline import cli
+from pipeline.audit import probes
+from tests.support import tiny_backbone
 
-# Serial, small pictures, few bootstraps: a whole run of two rounds takes seconds.
+WEIGHTS = tiny_backbone.path_in(Path(tempfile.mkdtemp(prefix="cxr-ssl-tests-")))  # written when first called for
+atexit.register(shutil.rmtree, WEIGHTS.parent, ignore_errors=True)
+# Serial, small pictures, a small network, few bootstraps and, in `call`, few trees: a run of two rounds takes seconds.
 FAST = [
     "--set",
     "engine.backend=serial",
     "--set",
     "preprocess.size_px=64",
+    "--set",
+    f"backbone.name={tiny_backbone.NAME}",
+    "--set",
+    f"backbone.weights={WEIGHTS}",
     "--set",
     "evaluate.num_bootstrap=20",
     "--set",
@@ -49,12 +61,15 @@ class Answer:
 
 def call(*argv):
     """Run `cxr-ssl argv` in this process; argv and logging are put back."""
+    if f"backbone.weights={WEIGHTS}" in argv:
+        tiny_backbone.weights(WEIGHTS.parent)
     out, err = io.StringIO(), io.StringIO()
     root, before = logging.getLogger(), logging.getLogger().handlers[:]
     levels = {logging.getLogger(name): logging.getLogger(name).level for name in ("", "pipeline", "embeddings", "jobs")}
     code = 0
     with (
         mock.patch.object(sys, "argv", ["cxr-ssl", *map(str, argv)]),
+        mock.patch.object(probes, "NUM_TREES", 15),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

@@ -6,12 +6,17 @@ from pipeline.contracts.config import BackboneConfig
 NAME = "timm:test_efficientnet"
 
 
+def path_in(folder, name=NAME, seed=0):
+    """Where `weights` puts its file."""
+    return folder / f"{name.replace(':', '-')}-{seed}.safetensors"
+
+
 def weights(folder, name=NAME, seed=0):
     """Options of the configuration for this backbone with weights drawn from `seed`."""
     import torch
     from safetensors.torch import save_file
 
-    path = folder / f"{name.replace(':', '-')}-{seed}.safetensors"
+    path = path_in(folder, name, seed)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(seed)
