@@ -126,7 +126,7 @@ def refuse_strange(named: set[str], findings: Sequence[str]) -> None:
     """Refuse classes that the run does not have.
 
     Raises:
-        ContractError: naming them.
+        InputError: naming them.
     """
     strange = sorted(named - {*findings})
     if strange:
