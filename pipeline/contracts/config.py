@@ -333,6 +333,10 @@ class PseudoConfig(Section):
         le=1.0,
         description="A round that costs more calibration AUROC than this is rolled back.",
     )
+    rollback_accuracy: float = Field(
+        0.03, ge=0.0, le=1.0, description="Likewise of the accuracy of the most probable class."
+    )
+    rollback_brier: float = Field(0.02, ge=0.0, le=1.0, description="Likewise a rise of the Brier score, 0 to 1.")
 
 
 class CalibrateConfig(Section):

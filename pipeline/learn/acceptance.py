@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.contracts.config import PseudoConfig
 from pipeline.learn import pseudo_labels
-from pipeline.learn.lesson import balanced_weights
+from pipeline.learn.lesson import scan_weights
 from pipeline.learn.material import Material
 from pipeline.learn.pseudo_labels import Decisions
 from pipeline.measures import calibrate, certify
@@ -21,6 +21,7 @@ class Acceptance:
 
     Attributes:
         temperature: Of the logits, > 0.
+        learning_prior_C: Share of each class that the logits are for, see `calibrate.learning_prior`; sums to 1.
         prevalence_C: Share of each class in the pool; sums to 1.
         threshold_C: Probability at that prevalence from which on a pseudo-label is accepted; above 1: never.
         precision_estimated: Share of right ones among the expert-labelled scans the thresholds accept out of fold,
@@ -30,6 +31,7 @@ class Acceptance:
     """
 
     temperature: float
+    learning_prior_C: np.ndarray
     prevalence_C: np.ndarray
     threshold_C: np.ndarray
     precision_estimated: float | None
@@ -40,36 +42,38 @@ class Acceptance:
     def fit(
         cls, oof_logit_EC: np.ndarray, material: Material, admitted_C: Sequence[bool], config: PseudoConfig
     ) -> "Acceptance":
-        """Temperature at balanced classes, prevalence from the uniform slice, thresholds that keep the promise."""
+        """Temperature, prevalence from the uniform slice, thresholds that keep the promise."""
         num_classes = oof_logit_EC.shape[1]
         prevalence_C = material.prevalence(num_classes)
-        temperature = calibrate.fit_temperature(
-            oof_logit_EC, material.class_E, balanced_weights(material.class_E, num_classes)
-        )
-        prob_EC = calibrate.at_prevalence(oof_logit_EC, temperature, prevalence_C)
+        prior_C = calibrate.learning_prior(material.class_E, num_classes)
+        weight_E = scan_weights(material.class_E, num_classes)
+        temperature = calibrate.fit_temperature(oof_logit_EC, material.class_E, weight_E)
+        prob_EC = calibrate.apply_temperature(oof_logit_EC, temperature)
+        prob_EC = calibrate.shift_prior(prob_EC, prior_C, prevalence_C)
         weight_E = _pool_weights(material.class_E, prevalence_C)
         threshold_C = certify.estimate_thresholds(prob_EC, material.class_E, weight_E, promise=config.precision)
         precision = certify.estimated_precision(prob_EC, material.class_E, weight_E, threshold_C)
-        return cls(temperature, prevalence_C, threshold_C, precision, admitted_C, config)
+        return cls(temperature, prior_C, prevalence_C, threshold_C, precision, admitted_C, config)
 
     def probabilities(self, logit_NC: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (N, C) at the pool's prevalence."""
-        return calibrate.at_prevalence(logit_NC, self.temperature, self.prevalence_C)
+        prob_NC = calibrate.apply_temperature(logit_NC, self.temperature)
+        return calibrate.shift_prior(prob_NC, self.learning_prior_C, self.prevalence_C)
 
     def decide(self, prob_NC: np.ndarray) -> Decisions:
         """What becomes of scans with these probabilities at the pool's prevalence."""
         return pseudo_labels.decide(prob_NC, self.threshold_C, self.config, self.admitted_C)
 
-    def at_balanced_classes(self, prob_NC: np.ndarray) -> np.ndarray:
-        """Probabilities (N, C) at the pool's prevalence as ones at balanced classes."""
-        balanced_C = np.full(len(self.prevalence_C), 1.0 / len(self.prevalence_C))
-        return calibrate.shift_prior(prob_NC, self.prevalence_C, balanced_C)
+    def at_learning_prior(self, prob_NC: np.ndarray) -> np.ndarray:
+        """Probabilities (N, C) at the pool's prevalence as ones at the class shares that heads learn with."""
+        return calibrate.shift_prior(prob_NC, self.prevalence_C, self.learning_prior_C)
 
     @property
-    def balanced_threshold_C(self) -> np.ndarray:
-        """The thresholds as ones on probabilities at balanced classes, each class against the rest."""
+    def learning_threshold_C(self) -> np.ndarray:
+        """The thresholds as ones on probabilities at the learning prior, each class against the rest."""
         odds_C = self.threshold_C / np.maximum(1.0 - self.threshold_C, 1e-12)
-        odds_C = odds_C * (1.0 - self.prevalence_C) / self.prevalence_C / (len(self.prevalence_C) - 1)
+        odds_C = odds_C * (1.0 - self.prevalence_C) / self.prevalence_C
+        odds_C = odds_C * self.learning_prior_C / (1.0 - self.learning_prior_C)
         return np.where(self.threshold_C > 1.0, self.threshold_C, odds_C / (1.0 + odds_C))
 
 

@@ -6,7 +6,7 @@ is fitted to convergence with L-BFGS on all rows; the MLP takes AdamW steps and 
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,6 +54,28 @@ class Head:
         if "weight1" in a:
             out = np.maximum(out, 0.0) @ a["weight1"].T + a["bias1"]
         return out
+
+
+def weighted_sum(heads: Sequence[Head], weights: Sequence[float]) -> Head:
+    """One head whose logits are the weighted sum of several heads' logits.
+
+    Linear layers add up; hidden layers stand beside each other, for one MLP whose hidden units are those of all.
+
+    Args:
+        heads: Of the same kind.
+        weights: One a head.
+    """
+    if "weight1" not in heads[0].arrays:
+        last = [
+            sum(weight * head.arrays[name] for head, weight in zip(heads, weights, strict=True))
+            for name in ("weight0", "bias0")
+        ]
+        return Head({"weight0": np.float32(last[0]), "bias0": np.float32(last[1])})
+    hidden = {name: np.concatenate([head.arrays[name] for head in heads]) for name in ("weight0", "bias0")}
+    pairs = list(zip(heads, weights, strict=True))
+    weight1 = np.concatenate([weight * head.arrays["weight1"] for head, weight in pairs], axis=1)
+    bias1 = sum(weight * head.arrays["bias1"] for head, weight in pairs)
+    return Head(hidden | {"weight1": np.float32(weight1), "bias1": np.float32(bias1)})
 
 
 @dataclass(frozen=True)

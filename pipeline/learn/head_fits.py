@@ -13,6 +13,7 @@ from pipeline.learn.head import Head, Problem, train_loop
 from pipeline.learn.lesson import Lesson, expert_lesson, pool_lesson, stopping_mask
 from pipeline.learn.material import Material
 from pipeline.learn.scan_rows import ScanRows
+from pipeline.measures import calibrate
 from pipeline.runtime.engine import Engine
 from pipeline.vectors import neighbor_graph, principal_components
 from pipeline.vectors.matrix import Vectors
@@ -61,7 +62,7 @@ def student_fit(
     propagate_weight: float,
     seed: int,
 ) -> HeadFit:
-    """A head on the training pool, every class with the same total weight.
+    """A head on the training pool, each class with its share of the learning prior.
 
     Args:
         material: What the round learns from.
@@ -81,7 +82,7 @@ def student_fit(
         prob_TC.shape[1],
         config.pseudo.spread_alpha,
     )
-    soft_TC[admitted_T] = acceptance.at_balanced_classes(prob_TC)[admitted_T]
+    soft_TC[admitted_T] = acceptance.at_learning_prior(prob_TC)[admitted_T]
     lesson = pool_lesson(
         material,
         learn_E,
@@ -92,7 +93,8 @@ def student_fit(
         max_scans=config.train.max_rows,
         seed=seed,
     )
-    lesson = _with_equal_classes(lesson, float(learn_E.sum()))
+    prior_C = calibrate.learning_prior(material.class_E[learn_E], prob_TC.shape[1])
+    lesson = _with_class_shares(lesson, prior_C, float(learn_E.sum()))
     return HeadFit(material.folder, lesson, config.train.student_l2, config.train, seed)
 
 
@@ -101,12 +103,12 @@ def _stopping_mask(material: Material, config: Config, learn_E: np.ndarray, seed
     return stopping_mask(material, learn_E, seed) if config.train.head == "mlp" else None
 
 
-def _with_equal_classes(lesson: Lesson[ScanRows], total: float) -> Lesson[ScanRows]:
-    """The lesson with targets and weights that give every class the same mass; together they weigh `total`."""
+def _with_class_shares(lesson: Lesson[ScanRows], share_C: np.ndarray, total: float) -> Lesson[ScanRows]:
+    """The lesson with targets and weights that give each class its share of `total`, of those that have any."""
     mass_LC = lesson.target_LC * lesson.weight_L[:, None]
     mass_C = mass_LC.sum(0)
     present_C = mass_C > 0
-    mass_LC[:, present_C] *= total / (present_C.sum() * mass_C[present_C])
+    mass_LC[:, present_C] *= total * share_C[present_C] / share_C[present_C].sum() / mass_C[present_C]
     weight_L = mass_LC.sum(1)
     return replace(lesson, target_LC=mass_LC / np.maximum(weight_L[:, None], 1e-12), weight_L=weight_L)
 

@@ -45,7 +45,7 @@ class Lesson(Generic[S]):
 
     Attributes:
         scans: L scans.
-        target_LC: Class probabilities of each, at balanced classes; rows sum to 1.
+        target_LC: Class probabilities of each, at the learning prior; rows sum to 1.
         weight_L: Weight of each in the loss, >= 0.
         open_L: Whether neither an expert nor an admitted pseudo-label stands behind the target.
         stop: Scans to stop by; None: the training goes on to its last epoch.
@@ -77,7 +77,7 @@ def learn_masks(fold_E: np.ndarray) -> list[np.ndarray]:
 def expert_lesson(
     material: Material, learn_E: np.ndarray, stop_E: np.ndarray | None, num_classes: int
 ) -> Lesson[ScanRows]:
-    """Expert labels alone, every class with the same total weight.
+    """Expert labels alone, each class with its share of `calibrate.learning_prior`.
 
     Args:
         material: What the round learns from.
@@ -87,7 +87,7 @@ def expert_lesson(
     """
     teach_E = learn_E if stop_E is None else learn_E & ~stop_E
     weight_E = np.zeros(len(learn_E))
-    weight_E[learn_E] = balanced_weights(material.class_E[learn_E], num_classes)
+    weight_E[learn_E] = scan_weights(material.class_E[learn_E], num_classes)
     target_EC = np.eye(num_classes)[material.class_E]
     return Lesson(
         material.expert_E.keep(teach_E),
@@ -117,7 +117,7 @@ def pool_lesson(
         material: What the round learns from.
         learn_E: Expert labels the fold may see.
         stop_E: Those of them to stop by, which then teach nothing; None: no early stopping.
-        soft_TC: Targets of the scans without such a label, at balanced classes.
+        soft_TC: Targets of the scans without such a label, at the learning prior.
         admitted_T: Which scans have an admitted pseudo-label.
         open_weight: Weight of a scan with neither, 0 to 1; at 0 it is left out.
         max_scans: A larger pool is sampled; its experts' scans stay.
@@ -182,6 +182,6 @@ def _stopping_set(
     return StoppingSet(material.expert_E.keep(stop_E), np.eye(num_classes)[class_V], weight_C[class_V])
 
 
-def balanced_weights(class_E: np.ndarray, num_classes: int) -> np.ndarray:
-    """Weight of each scan (E,) that gives every class the same total."""
+def scan_weights(class_E: np.ndarray, num_classes: int) -> np.ndarray:
+    """Weight of each scan (E,), by its class, see `calibrate.class_weights`."""
     return np.asarray(calibrate.class_weights(class_E, num_classes)[class_E])

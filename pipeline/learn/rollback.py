@@ -1,7 +1,10 @@
 """Whether a round made the classifier worse, and what goes on if it did."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +21,15 @@ from pipeline.runtime.run_files import OOF
 
 log = logging.getLogger(__name__)
 NUM_BOOTSTRAP = 200
+MIN_LABELS = 5  # of a class, or its AUROC is a matter of one scan
+
+
+class Allowed(NamedTuple):
+    """Falls that are no reason to roll back, 0 to 1; see `pseudo.rollback_*`."""
+
+    auroc: float
+    accuracy: float
+    brier: float
 
 
 def save_oof(folder: Path, ids: list[str], prob_EC: np.ndarray, findings: tuple[str, ...]) -> None:
@@ -34,10 +46,12 @@ def is_worse(
     class_E: np.ndarray,
     group_E: list[str],
     findings: tuple[str, ...],
-    allowed: float,
+    allowed: Allowed,
     rng: np.random.Generator,
 ) -> bool:
-    """Whether out-of-fold AUROC fell beyond chance since the round in `before`, on the scans both rounds judged.
+    """Whether a round is worse out of fold, beyond chance, than the one in `before`, on the scans both judged.
+
+    Worse in ranking (AUROC), in calls (accuracy) or in calibration (Brier score), see `falls`.
 
     Args:
         before: Folder of the round before; it may be lacking.
@@ -46,7 +60,7 @@ def is_worse(
         class_E: Its class index.
         group_E: Its patient group.
         findings: C classes.
-        allowed: Fall of AUROC that is no reason to roll back, 0 to 1.
+        allowed: Falls that are no reason to roll back.
         rng: Of the bootstrap.
     """
     if not (before / OOF).exists():
@@ -56,12 +70,12 @@ def is_worse(
     judged_again = earlier.among(ScanRows.of(ids))
     old_EC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in findings])[judged_again]
     now = ScanRows.of(ids).positions(earlier.keep(judged_again))
-    drop, beyond_chance = auroc_drop(old_EC, prob_EC[now], class_E[now], [group_E[i] for i in now], allowed, rng)
-    if beyond_chance:
-        log.warning("calibration AUROC fell by %.3f on the same %d scans: rolled back", drop, len(now))
-    elif drop > allowed:
-        log.info("calibration AUROC fell by %.3f on the same %d scans, within its noise: kept", drop, len(now))
-    return beyond_chance
+    judged = falls(old_EC, prob_EC[now], class_E[now], [group_E[i] for i in now], allowed, rng)
+    for fall in judged:
+        if fall.beyond_chance:
+            text = "out-of-fold %s is worse by %.3f on the same %d scans: rolled back"
+            log.warning(text, fall.measure, fall.amount, len(now))
+    return any(fall.beyond_chance for fall in judged)
 
 
 def carry_over(before: Path, folder: Path, expert_ids: list[str], open_classes: list[str]) -> None:
@@ -78,43 +92,106 @@ def carry_over(before: Path, folder: Path, expert_ids: list[str], open_classes: 
     write_parquet(folder / OOF, pq.read_table(before / OOF))
 
 
+def judged_classes(class_E: np.ndarray, num_classes: int) -> list[int]:
+    """Classes whose one-vs-rest AUROC says something: at least five labels, and as many of other classes."""
+    count_C = np.bincount(class_E, minlength=num_classes)
+    return [c for c in range(num_classes) if MIN_LABELS <= count_C[c] <= len(class_E) - MIN_LABELS]
+
+
 def oof_auroc(prob_EC: np.ndarray, class_E: np.ndarray) -> float | None:
-    """Macro one-vs-rest AUROC of out-of-fold probabilities; None where one class only."""
+    """Macro one-vs-rest AUROC of out-of-fold probabilities over the `judged_classes`; None without any."""
     from sklearn.metrics import roc_auc_score
 
-    values = [
-        roc_auc_score(class_E == c, prob_EC[:, c])
-        for c in range(prob_EC.shape[1])
-        if 0 < (class_E == c).sum() < len(class_E)
-    ]
+    classes = judged_classes(class_E, prob_EC.shape[1])
+    values = [roc_auc_score(class_E == c, prob_EC[:, c]) for c in classes]
     return float(np.mean(values)) if values else None
+
+
+@dataclass(frozen=True)
+class Fall:
+    """How much worse the same scans are judged than before.
+
+    Attributes:
+        measure: `AUROC`, `accuracy` or `Brier score`.
+        amount: By how much it is worse; negative: better.
+        beyond_chance: Whether by more than is allowed, and the one-sided 95 % bound of a paired patient-cluster
+            bootstrap is above zero. On a few dozen scans one swapped pair moves AUROC by a point, so the amount alone
+            would roll back every other good round.
+    """
+
+    measure: str
+    amount: float
+    beyond_chance: bool
+
+
+def falls(
+    old_EC: np.ndarray,
+    new_EC: np.ndarray,
+    class_E: np.ndarray,
+    group_E: Sequence[str],
+    allowed: Allowed,
+    rng: np.random.Generator,
+) -> list[Fall]:
+    """How ranking, calls and calibration changed on the same scans; a ranking nothing can be said of is left out.
+
+    AUROC alone misses a temperature that ran away: it lost 18 points of accuracy and none of AUROC.
+
+    Args:
+        old_EC: Probabilities before.
+        new_EC: Probabilities now.
+        class_E: Class index.
+        group_E: Patient group.
+        allowed: Falls that are no reason to roll back.
+        rng: Of the bootstrap.
+    """
+    weight_BE = _draws(group_E, rng)
+    old, new = oof_auroc(old_EC, class_E), oof_auroc(new_EC, class_E)
+    judged = []
+    if old is not None and new is not None:
+        drop_B = _auroc_of_draws(old_EC, class_E, weight_BE) - _auroc_of_draws(new_EC, class_E, weight_BE)
+        judged.append(_fall("AUROC", old - new, drop_B, allowed.auroc))
+    for measure, worse_E, most in (
+        ("accuracy", _right(old_EC, class_E) - _right(new_EC, class_E), allowed.accuracy),
+        ("Brier score", _brier(new_EC, class_E) - _brier(old_EC, class_E), allowed.brier),
+    ):
+        judged.append(_fall(measure, float(worse_E.mean()), weight_BE @ worse_E / weight_BE.sum(1), most))
+    return judged
 
 
 def auroc_drop(
     old_EC: np.ndarray,
     new_EC: np.ndarray,
     class_E: np.ndarray,
-    group_E: list[str],
+    group_E: Sequence[str],
     allowed: float,
     rng: np.random.Generator,
 ) -> tuple[float, bool]:
-    """How much AUROC fell on the same scans, and whether by more than `allowed` beyond chance.
+    """The fall of AUROC alone, and whether it is beyond chance, see `Fall`; (0, False) where nothing can be said."""
+    fall = next(iter(falls(old_EC, new_EC, class_E, group_E, Allowed(allowed, 1.0, 2.0), rng)), None)
+    return (fall.amount, fall.beyond_chance) if fall is not None and fall.measure == "AUROC" else (0.0, False)
 
-    Beyond chance: the one-sided 95 % bound of a paired patient-cluster bootstrap is above zero. On a few dozen scans
-    one swapped pair moves AUROC by a point, so the point estimate alone would roll back every other good round.
-    """
-    old, new = oof_auroc(old_EC, class_E), oof_auroc(new_EC, class_E)
-    if old is None or new is None:
-        return 0.0, False
-    if old - new <= allowed:
-        return old - new, False
-    group_index = folds.group_index(group_E)
+
+def _fall(measure: str, amount: float, worse_B: np.ndarray, allowed: float) -> Fall:
+    worse_B = worse_B[np.isfinite(worse_B)]
+    surely = len(worse_B) >= NUM_BOOTSTRAP // 2 and float(np.quantile(worse_B, 0.05)) > 0.0
+    return Fall(measure, amount, amount > allowed and surely)
+
+
+def _right(prob_EC: np.ndarray, class_E: np.ndarray) -> np.ndarray:
+    return np.asarray((prob_EC.argmax(1) == class_E).astype(float))
+
+
+def _brier(prob_EC: np.ndarray, class_E: np.ndarray) -> np.ndarray:
+    """Half the squared distance to the truth, 0 to 1, (E,); of two classes the usual Brier score."""
+    return np.asarray(0.5 * np.square(prob_EC - np.eye(prob_EC.shape[1])[class_E]).sum(1))
+
+
+def _draws(group_E: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """How often each scan is in each draw of as many patients as there are, (B, E)."""
+    group_index = folds.group_index(list(group_E))
     num_groups = int(group_index.max()) + 1
     draws_BG = [rng.integers(num_groups, size=num_groups) for _ in range(NUM_BOOTSTRAP)]
-    weight_BE = np.array([np.bincount(draw_G, minlength=num_groups)[group_index] for draw_G in draws_BG], float)
-    drop_B = _auroc_of_draws(old_EC, class_E, weight_BE) - _auroc_of_draws(new_EC, class_E, weight_BE)
-    drop_B = drop_B[np.isfinite(drop_B)]
-    return old - new, len(drop_B) >= NUM_BOOTSTRAP // 2 and float(np.quantile(drop_B, 0.05)) > 0.0
+    return np.array([np.bincount(draw_G, minlength=num_groups)[group_index] for draw_G in draws_BG], float)
 
 
 def _auroc_of_draws(prob_EC: np.ndarray, class_E: np.ndarray, weight_BE: np.ndarray) -> np.ndarray:
@@ -122,6 +199,6 @@ def _auroc_of_draws(prob_EC: np.ndarray, class_E: np.ndarray, weight_BE: np.ndar
 
     As one array operation: a round compares 200 draws, and a library call for each would take longer than its training.
     """
-    classes = range(prob_EC.shape[1])
+    classes = judged_classes(class_E, prob_EC.shape[1])
     area_CB = np.array([RankOrder(prob_EC[:, c], class_E == c).areas(weight_BE)[0] for c in classes])
     return ratio(np.nansum(area_CB, axis=0), np.isfinite(area_CB).sum(axis=0).astype(float))

@@ -8,15 +8,14 @@ numbers that turn scores into decisions (temperature, prevalence, thresholds) ar
 network is adapted (`network.student`), it learns from that student in the same folds and takes its place unless worse.
 """
 
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.contracts.config import Config
 from pipeline.learn.acceptance import Acceptance
-from pipeline.learn.candidate import Candidate, auroc_drop
+from pipeline.learn.candidate import Candidate, average
 from pipeline.learn.head import Head
 from pipeline.learn.head_fits import HeadFit, fit_all, student_fit, teacher_fit
 from pipeline.learn.lesson import learn_masks
@@ -32,8 +31,6 @@ from pipeline.runtime.engine import Engine
 
 # N scans with a vector, T of them in the training pool, E of those labelled by experts, O open, C findings
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Learned:
@@ -42,7 +39,7 @@ class Learned:
     Attributes:
         learner: What the classifier in use learned from, for example `expert+pseudo+neighbours`.
         teacher: Head on expert labels.
-        student: Head or network in use; its logits are for balanced classes.
+        student: Head or network in use; its logits are for balanced classes, whatever it learned with.
         student_logit_NC: Its logits of every scan with a vector, in the order of `Material.scans_N`, float32.
         oof_logit_EC: Its out-of-fold logits, in the order of `Material.expert_E`, float32.
         temperature: Of its logits, > 0.
@@ -94,13 +91,17 @@ def learn(
     probs_TC = [material.of_pool(acceptance.probabilities(fit.logit_NC)) for fit in teacher.heads]
     decisions = acceptance.decide(probs_TC[-1][material.open_T])
     options = _student_options(config, any_admitted=bool(decisions.admitted_N.any()))
-    students = (heads.student(name, weight, probs_TC, acceptance) for name, weight in options)
-    chosen = _first_not_worse(teacher, students, material, config, rng)
+    chosen = teacher
+    if options:
+        name, weight = options[0]
+        student = heads.student(name, weight, probs_TC, acceptance)
+        chosen = average(name, teacher, student, material.class_E)
     network = None
     if adapter is not None:
         network = network_student.adapted(adapter, chosen, teacher, acceptance, material, config, fold_E, rng)
         chosen = network.chosen
     temperature, bias_C = chosen.calibration(material.class_E)
+    bias_C = bias_C - temperature * np.log(acceptance.learning_prior_C)
     return Learned(
         learner=chosen.name,
         teacher=teacher.heads[-1].head,
@@ -158,17 +159,3 @@ def _student_options(config: Config, any_admitted: bool) -> list[tuple[str, floa
     if any_admitted:
         options.append(("expert+pseudo", 0.0))
     return options
-
-
-def _first_not_worse(
-    teacher: Candidate, students: Iterable[Candidate], material: Material, config: Config, rng: np.random.Generator
-) -> Candidate:
-    """The first student that is not clearly worse than the teacher out of fold, or the teacher."""
-    for student in students:
-        drop, clearly = auroc_drop(
-            teacher.oof_logit_EC, student.oof_logit_EC, material, config.pseudo.rollback_auroc, rng
-        )
-        if not clearly:
-            return student
-        log.info("%s: out-of-fold AUROC is %.3f below expert labels alone; left out of this round", student.name, drop)
-    return teacher

@@ -19,6 +19,7 @@ Ints = NDArray[np.int64]
 BIAS_SD = 0.5  # prior on the bias per class, in logits
 LOG_TEMPERATURE_SD = 1.0  # prior on log T, centred on T = 1
 TARGET_SMOOTHING = 0.25  # a, pseudo-labels per class
+RARE_CLASS = 10.0  # kappa, labels: a class with so many has half the weight of one with very many
 TEMPERATURE_BOUNDS = (0.25, 8.0)
 SEARCH_BOUNDS = (0.05, 20.0)
 
@@ -118,13 +119,31 @@ def fit_bias(logit_NC: ArrayLike, truth_N: ArrayLike, weight_N: ArrayLike | None
 
 
 def class_weights(truth_N: ArrayLike, num_classes: int) -> Floats:
-    """Balanced weights `N / (C n_c)` per class, (C,); 0 for a class nobody has labelled yet."""
+    """Smoothed balanced weights per class, proportional to `1 / (n_c + 10)`, (C,); 0 for a class without a label.
+
+    Over the scans they sum to N. Balanced weights, `1 / n_c`, give the first label of a rare class a quarter of the
+    loss of four classes: it is always wrong out of fold, and one scan decides the temperature of all. With smoothing
+    a class grows into its share: it weighs `n_c / (n_c + 10)`, see `learning_prior`.
+    """
     truth_N = present_classes(truth_N)
     _known_classes(truth_N, num_classes)
     count_C = np.bincount(truth_N, minlength=num_classes)
-    weight_C: Floats = np.zeros(num_classes)
-    weight_C[count_C > 0] = len(truth_N) / (num_classes * count_C[count_C > 0])
-    return weight_C
+    weight_C = np.where(count_C > 0, 1.0 / (count_C + RARE_CLASS), 0.0)
+    total = float(weight_C @ count_C)
+    return np.asarray(weight_C * (len(truth_N) / total) if total else weight_C)
+
+
+def learning_prior(truth_N: ArrayLike, num_classes: int) -> Floats:
+    """Share of the loss that `class_weights` gives each class, (C,): proportional to `n_c / (n_c + 10)`, sums to 1.
+
+    What is fitted with these weights answers as if classes were so frequent; `shift_prior` leads from there to any
+    prevalence. A class without a label counts as half a label, for a prior is positive.
+    """
+    truth_N = present_classes(truth_N)
+    _known_classes(truth_N, num_classes)
+    count_C = np.maximum(np.bincount(truth_N, minlength=num_classes), 0.5)
+    share_C = count_C / (count_C + RARE_CLASS)
+    return np.asarray(share_C / share_C.sum())
 
 
 def estimate_prevalence(uniform_counts_C: ArrayLike, expert_counts_C: ArrayLike) -> Floats:
@@ -245,6 +264,6 @@ def check_same_length(values: NDArray[Any], num_scans: int, name: str) -> None:
 
 
 def at_prevalence(logit_NC: np.ndarray, temperature: float, prevalence_C: np.ndarray) -> np.ndarray:
-    """Calibrated probabilities at the pool's prevalence; the heads are trained with balanced classes."""
+    """Calibrated probabilities (N, C) at a prevalence, of logits that are for balanced classes."""
     balanced_C = np.full(len(prevalence_C), 1.0 / len(prevalence_C))
     return shift_prior(apply_temperature(logit_NC, temperature), balanced_C, prevalence_C)

@@ -138,6 +138,7 @@ def _write_pseudo_labels(
     """
     before, folder = ctx.round_folder(round_index - 1), ctx.round_folder(round_index)
     ids = material.expert_E.image_id.to_pylist()
+    pseudo = ctx.config.pseudo
     rolled_back = rollback.is_worse(
         before,
         ids,
@@ -145,7 +146,7 @@ def _write_pseudo_labels(
         material.class_E,
         list(material.group_E),
         data.findings,
-        ctx.config.pseudo.rollback_auroc,
+        rollback.Allowed(pseudo.rollback_auroc, pseudo.rollback_accuracy, pseudo.rollback_brier),
         ctx.rng("rollback", round_index),
     )
     if rolled_back:
@@ -215,5 +216,6 @@ def _uniform(ctx: StageContext, round_index: int) -> set[str]:
 def classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier:
     """The student as a classifier, at the configured operating point."""
     prevalence_C = learned.acceptance.prevalence_C
-    weights_C = holdout_score.operating_weights(prevalence_C, ctx.config.evaluate.operating_point)
+    prior_C = learned.acceptance.learning_prior_C
+    weights_C = holdout_score.operating_weights(prevalence_C, prior_C, ctx.config.evaluate.operating_point)
     return Classifier(learned.student, data.findings, learned.temperature, prevalence_C, weights_C)

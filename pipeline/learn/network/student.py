@@ -100,7 +100,7 @@ def _fold(
     return Fold(
         design.first_head(student.head.shifted(bias_C), *basis, temperature),
         network_lesson(material, config, learn_E, stop_E, prob_TC, admitted_T, seed),
-        acceptance.balanced_threshold_C,
+        acceptance.learning_threshold_C,
         material.expert_E.keep(~learn_E),
     )
 
