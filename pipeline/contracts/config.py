@@ -358,9 +358,11 @@ class EvaluateConfig(Section):
     """The evidence on the sealed holdout."""
 
     num_bootstrap: int = Field(1000, ge=0, le=100_000, description="Patient-cluster bootstrap replicates.")
-    operating_point: Literal["balanced", "prevalence"] = Field(
-        "balanced",
-        description="balanced: best balanced accuracy; prevalence: argmax of the probability at the pool's prevalence.",
+    operating_point: Literal["pool", "balanced", "prevalence"] = Field(
+        "pool",
+        description="pool: halfway to the valley between the two hills of the pool's scores, where there are "
+        "two classes, each at least 15 % of it, and else balanced; balanced: best balanced accuracy; prevalence: "
+        "argmax of the probability at the pool's prevalence.",
     )
     prevalences: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
         (0.01, 0.05, 0.1, 0.3), description="Deployment prevalences that PPV and NPV are stated for."

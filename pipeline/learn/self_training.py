@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.contracts.config import Config
+from pipeline.learn import operating_point
 from pipeline.learn.acceptance import Acceptance
 from pipeline.learn.candidate import Candidate, average
 from pipeline.learn.head import Head
@@ -24,6 +25,7 @@ from pipeline.learn.network import student as network_student
 from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.network.design import Trained
 from pipeline.learn.network.training_loop import Curves
+from pipeline.learn.operating_point import OperatingPoint
 from pipeline.learn.pseudo_labels import Decisions
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import folds as measures_folds
@@ -43,6 +45,7 @@ class Learned:
         student_logit_NC: Its logits of every scan with a vector, in the order of `Material.scans_N`, float32.
         oof_logit_EC: Its out-of-fold logits, in the order of `Material.expert_E`, float32.
         temperature: Of its logits, > 0.
+        operating_point: How its probabilities become calls.
         acceptance: Prevalence of the pool, thresholds of the pseudo-labels, their estimated precision.
         open_O: Scans of the training pool with neither an expert class nor a rejection.
         decisions: What becomes of each of them.
@@ -57,6 +60,7 @@ class Learned:
     student_logit_NC: np.ndarray
     oof_logit_EC: np.ndarray
     temperature: float
+    operating_point: OperatingPoint
     acceptance: Acceptance
     open_O: ScanRows
     decisions: Decisions
@@ -101,7 +105,11 @@ def learn(
         network = network_student.adapted(adapter, chosen, teacher, acceptance, material, config, fold_E, rng)
         chosen = network.chosen
     temperature, bias_C = chosen.calibration(material.class_E)
-    bias_C = bias_C - temperature * np.log(acceptance.learning_prior_C)
+    logit_TC = (material.of_pool(chosen.logit_NC) + bias_C) / temperature
+    point = operating_point.choose(
+        config.evaluate.operating_point, logit_TC, acceptance.prevalence_C, acceptance.learning_prior_C
+    )
+    bias_C = bias_C - temperature * np.log(acceptance.learning_prior_C)  # from there to balanced classes
     return Learned(
         learner=chosen.name,
         teacher=teacher.heads[-1].head,
@@ -109,6 +117,7 @@ def learn(
         student_logit_NC=(chosen.logit_NC + bias_C).astype(np.float32),
         oof_logit_EC=(chosen.oof_logit_EC + bias_C).astype(np.float32),
         temperature=temperature,
+        operating_point=point,
         acceptance=acceptance,
         open_O=material.pool_T.keep(material.open_T),
         decisions=decisions,

@@ -201,6 +201,8 @@ def _calibration(run: RunData) -> str:
     rule = {
         "balanced": "the class whose probability is highest in proportion to its prevalence",
         "prevalence": "the most probable class",
+        "pool": "the class on whose side of a cut the scan lies; the cut is halfway between even odds and Otsu’s "
+        "threshold of the scores of the unlabelled training pool, and no holdout scan was read for it",
     }.get(str(last.get("operating_point")))
     return _join(
         f"Scores became probabilities by temperature scaling (T = {decimal(last['temperature'], 2)}) and were shifted "

@@ -48,13 +48,3 @@ def evaluate(
     )
     log_read(ctx.folder, reader, round_index, len(ids))
     return metrics
-
-
-def operating_weights(prevalence_C: np.ndarray, learning_prior_C: np.ndarray, kind: str) -> np.ndarray:
-    """What probabilities are divided by before the largest is the class called, (C,).
-
-    balanced: the prevalence over the learning prior, which maximises balanced accuracy once all classes have labels;
-    a class of few labels has a small prior and is called only where it is much surer than the rest. Else ones.
-    """
-    ones_C = np.full(len(prevalence_C), 1.0 / len(prevalence_C))
-    return prevalence_C / learning_prior_C if kind == "balanced" else ones_C

@@ -111,7 +111,7 @@ def pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Lear
         "threshold_prob": {f: float(t) for f, t in zip(data.findings, acceptance.threshold_C, strict=True)},
         "temperature": learned.temperature,
         "prevalence": {f: float(p) for f, p in zip(data.findings, acceptance.prevalence_C, strict=True)},
-        "operating_point": ctx.config.evaluate.operating_point,
+        "operating_point": learned.operating_point.kind,
     }
 
 

@@ -1,0 +1,70 @@
+"""When a probability becomes a call: even odds, or the valley between the two hills of the unlabelled pool's scores.
+
+A few labels say little about where to cut; the pool's thousands of scores say it well. Otsu's threshold is the cut that
+explains most of the scores' variance; halfway between it and even odds keeps most of its gain and loses nothing where
+the hills are uneven. Only scans of the training pool are read, never the holdout's.
+"""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+# T scans of the training pool, C findings
+
+SMALLEST_SHARE = 0.15  # of a class in the pool: a small hill is lost in the slope of a large one
+Kind = Literal["pool", "balanced", "prevalence"]
+
+
+class OperatingPoint(NamedTuple):
+    """How calls are made.
+
+    Attributes:
+        kind: `pool`: from its scores; `balanced`: every finding counts the same; `prevalence`: the most probable one.
+        weights_C: What probabilities at the pool's prevalence are divided by before the largest is the class called.
+    """
+
+    kind: Kind
+    weights_C: np.ndarray
+
+
+def choose(
+    wanted: Kind, logit_TC: np.ndarray, prevalence_C: np.ndarray, learning_prior_C: np.ndarray
+) -> OperatingPoint:
+    """The operating point of a classifier.
+
+    Even odds are those at the learning prior: a class of few labels has a small share there, and is called only where
+    it is much surer than the rest. `pool` needs two classes, each at least 15 % of the pool as far as is known, and
+    falls back to `balanced`.
+
+    Args:
+        wanted: As in `evaluate.operating_point`.
+        logit_TC: Calibrated logits of the training pool at the learning prior.
+        prevalence_C: Share of each class in the pool, as estimated.
+        learning_prior_C: See `calibrate.learning_prior`.
+    """
+    if wanted == "prevalence":
+        return OperatingPoint("prevalence", np.full(len(prevalence_C), 1.0 / len(prevalence_C)))
+    even_C = prevalence_C / learning_prior_C
+    if wanted == "balanced" or len(prevalence_C) != 2 or prevalence_C.min() < SMALLEST_SHARE:
+        return OperatingPoint("balanced", even_C)
+    shift = 0.5 * otsu_threshold(logit_TC[:, 1] - logit_TC[:, 0])
+    return OperatingPoint("pool", even_C * np.array([1.0, np.exp(shift)]))
+
+
+def otsu_threshold(score_T: np.ndarray) -> float:
+    """The cut between two groups of scores with the largest variance between the groups.
+
+    Exact, over every gap between two scores; the middle of the best gap. One value alone: that value.
+
+    Source: Otsu 1979, eq. 14.
+    """
+    score_T = np.sort(np.asarray(score_T, np.float64))
+    below_K = np.arange(1, len(score_T))  # scores below cut k
+    sum_below_K = np.cumsum(score_T)[:-1]
+    above_K = len(score_T) - below_K
+    mean_difference_K = sum_below_K / below_K - (score_T.sum() - sum_below_K) / above_K
+    between_K = below_K * above_K * mean_difference_K**2
+    if len(between_K) == 0 or score_T[0] == score_T[-1]:
+        return float(score_T[0])
+    cut = int(between_K.argmax())
+    return float((score_T[cut] + score_T[cut + 1]) / 2.0)
