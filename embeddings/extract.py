@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from embeddings import backbones, decode, lungs, onnx_file
+from embeddings import backbones, decode, lungs, onnx_file, stage_features
 from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
-from pipeline.contracts.config import Config
+from pipeline.contracts.config import Config, Features
 
 # N scans of a batch, S side in pixels, D dimensions
+
+OWN_DIM = "own_dim"  # property of an ONNX file: how many of its numbers are the network's own embedding
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Shard:
         model: ONNX file of the backbone; None: torch.
         store: Where the vectors go.
         erase_lungs: The network sees the scans without their lungs.
+        features: What of the network is kept, see `embed.features`.
     """
 
     sha256: tuple[str, ...]
@@ -44,6 +47,7 @@ class Shard:
     max_pixels: int
     num_threads: int
     erase_lungs: bool = False
+    features: Features = "pooled"
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class ShardResult:
 def open_store(config: Config, backbone: Backbone, root: Path, *, erase_lungs: bool = False) -> EmbeddingStore:
     """The store of this backbone and preprocessing below `root`; scans without lungs have a store of their own."""
     preprocessing = f"squash-bilinear-{config.preprocess.size_px}-grey01-v1"
+    if config.embed.features == "stages":
+        preprocessing += f"-stages-v{stage_features.VERSION}"
     if erase_lungs:
         preprocessing += f"-lungs-erased-v{lungs.VERSION}"
     return EmbeddingStore(root, backbone.weights_hash, preprocessing)
@@ -94,6 +100,7 @@ def plan(
                     max_pixels=config.pool.max_pixels,
                     num_threads=config.engine.threads_per_task,
                     erase_lungs=erase_lungs,
+                    features=config.embed.features,
                 )
             )
     return shards
@@ -104,12 +111,14 @@ def embed_shard(shard: Shard) -> ShardResult:
     broken: list[tuple[str, str]] = []
     kept: list[str] = []
     vectors: list[np.ndarray] = []
-    forward = _forward(shard.backbone, shard.model, shard.num_threads)
+    forward, own_dim = _forward(shard.backbone, shard.features, shard.model, shard.num_threads)
     for sha256, scan_N1SS in _prefetched(shard, broken):
         kept += sha256
         vectors.append(forward(scan_N1SS))
     if kept:
         shard.store.write(kept, np.concatenate(vectors))
+        if own_dim is not None:
+            shard.store.write_layout(own_dim)
     return ShardResult(len(kept), tuple(broken))
 
 
@@ -140,26 +149,53 @@ def _prefetched(shard: Shard, broken: list[tuple[str, str]]) -> Iterator[tuple[l
 
 
 @lru_cache(maxsize=2)
-def _forward(backbone: Backbone, model: Path | None, num_threads: int) -> Any:
-    return _onnx_forward(model, num_threads) if model is not None else _torch_forward(backbone)
+def _forward(backbone: Backbone, features: Features, model: Path | None, num_threads: int) -> tuple[Any, int | None]:
+    """What embeds a batch, and of how many numbers the network's own embedding is; None: of all."""
+    return _onnx_forward(model, num_threads) if model is not None else _torch_forward(backbone, features)
 
 
-def _onnx_forward(model: Path, num_threads: int) -> Any:
+def _onnx_forward(model: Path, num_threads: int) -> tuple[Any, int | None]:
     session = onnx_file.session(model, num_threads)
+    own_dim = session.get_modelmeta().custom_metadata_map.get(OWN_DIM)
 
     def forward(scan_N1SS: np.ndarray) -> np.ndarray:
         # One scan at a time: its activations stay in the cache of the core, which is half as fast again as a batch
         # of 32 on depthwise networks, and a vector then depends on nothing but its own scan.
         return np.concatenate([session.run(["emb"], {"scan": scan[None]})[0] for scan in scan_N1SS])
 
-    return forward
+    return forward, None if own_dim is None else int(own_dim)
 
 
-def _torch_forward(backbone: Backbone) -> Any:
+def build(backbone: Backbone, features: Features) -> Any:
+    """The module that embeds, in eval mode: (N, 1, S, S) in [0, 1] -> (N, D); the network's own embedding first."""
+    return stage_features.build(backbone) if features == "stages" else backbones.build(backbone)
+
+
+def export_onnx(backbone: Backbone, features: Features, size_px: int, folder: Path) -> Path:
+    """Write the module that embeds as an ONNX file, once; see `backbones.export_onnx`."""
+    if features == "pooled":
+        return backbones.export_onnx(backbone, size_px, folder)
+    path = model_path(backbone, features, size_px, folder)
+    if not path.exists():
+        import torch
+
+        example = torch.zeros(2, 1, size_px, size_px)
+        module = build(backbone, features)
+        onnx_file.write(module, example, path, ("scan", "emb"), {OWN_DIM: str(module.own_dim)})
+    return path
+
+
+def model_path(backbone: Backbone, features: Features, size_px: int, folder: Path) -> Path:
+    """Where `export_onnx` writes."""
+    suffix = f"-stages-v{stage_features.VERSION}" if features == "stages" else ""
+    return folder / f"{backbone.weights_hash}-{size_px}{suffix}.onnx"
+
+
+def _torch_forward(backbone: Backbone, features: Features) -> tuple[Any, int | None]:
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = backbones.build(backbone).to(device, memory_format=torch.channels_last)
+    module = build(backbone, features).to(device, memory_format=torch.channels_last)
 
     def forward(scan_N1SS: np.ndarray) -> np.ndarray:
         scan = torch.from_numpy(scan_N1SS).to(device, non_blocking=True)
@@ -169,4 +205,4 @@ def _torch_forward(backbone: Backbone) -> Any:
         ):
             return np.asarray(module(scan.contiguous(memory_format=torch.channels_last)).float().cpu())
 
-    return forward
+    return forward, getattr(module, "own_dim", None)

@@ -4,6 +4,7 @@ A store is a folder of Parquet parts, each published whole; who shares the folde
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.contracts.tables import write_parquet
+from pipeline.contracts.tables import write_parquet, write_text
 
+LAYOUT = "layout.json"
 # N scans, D dimensions
 
 
@@ -43,6 +45,16 @@ class EmbeddingStore:
         path = self.folder / f"part-{name}.parquet"
         write_parquet(path, pa.table({"sha256": pa.array(list(sha256), pa.string()), "emb": vectors}))
         return path
+
+    def write_layout(self, own_dim: int) -> None:
+        """Note of how many numbers, the first ones, the network's own embedding is."""
+        if not (self.folder / LAYOUT).exists():
+            write_text(self.folder / LAYOUT, json.dumps({"own_dim": own_dim}))
+
+    def own_dim(self, dim: int) -> int:
+        """How many of a vector's `dim` numbers, the first ones, are the network's own embedding."""
+        path = self.folder / LAYOUT
+        return int(json.loads(path.read_text("utf-8"))["own_dim"]) if path.exists() else dim
 
     def gather(self, sha256: Sequence[str], path: Path) -> np.ndarray:
         """Write the vectors of `sha256`, in that order, to `path` (.npy, float16, (N, D)); memory-mapped, read-only.

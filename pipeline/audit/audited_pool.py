@@ -170,16 +170,16 @@ class Subject:
         return np.asarray(self._vectors.has(self.scans["image_id"]).to_numpy(zero_copy_only=False))
 
     def embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Embeddings of these rows, (len(rows), D); every one must have one."""
+        """The backbone's own embeddings of these rows, (len(rows), D); every one must have one."""
         assert self._vectors is not None
         places = self._vectors.positions(self.scans["image_id"].take(pa.array(rows)))
         assert len(places) == len(rows)
-        return np.asarray(self._vectors.emb_ND[places], dtype=np.float32)
+        return np.asarray(self._vectors.own_ND[places], dtype=np.float32)
 
     @cached_property
     def emb_ND(self) -> NDArray[np.float32]:
-        """All embeddings; rows without one are 0."""
-        out = np.zeros((len(self), 0 if self._vectors is None else self._vectors.emb_ND.shape[1]), np.float32)
+        """All own embeddings; rows without one are 0."""
+        out = np.zeros((len(self), 0 if self._vectors is None else self._vectors.own_dim), np.float32)
         rows = np.flatnonzero(self.has_emb_N)
         if len(rows):
             out[rows] = self.embeddings(rows)

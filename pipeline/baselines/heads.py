@@ -34,19 +34,14 @@ def frozen(emb_ND: np.ndarray, class_N: Ints, train: Ints, test: Ints, config: T
 
 
 def _features(known_LD: np.ndarray, asked_TD: np.ndarray, num_axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both on the leading axes of the first, scaled as `principal_components` does; all of it where it spans fewer.
+    """Both on the leading axes of the first, scaled as `principal_components` does.
 
-    A penalised linear head does not care about rotations, so few scans need no axes.
+    A penalised linear head does not care about rotations, so of few scans the axes are all of what they span.
     """
-    if len(known_LD) > num_axes:
-        mean_D, axes_DP, variance = principal_components.principal_axes(known_LD, num_axes)
-        known_LP, asked_TP = ((emb - mean_D) @ axes_DP.astype(np.float32) for emb in (known_LD, asked_TD))
-    else:
-        mean_D = known_LD.mean(0)
-        known_LP, asked_TP = known_LD - mean_D, asked_TD - mean_D
-        variance = float(np.square(known_LP).sum(1).mean())
-    scale = np.float32(principal_components.RMS_NORM / np.sqrt(max(variance, 1e-12)))
-    return known_LP * scale, asked_TP * scale
+    mean_D, axes_DP, variance = principal_components.principal_axes(known_LD, num_axes)
+    scale = principal_components.RMS_NORM / np.sqrt(max(variance, 1e-12))
+    known_LP, asked_TP = ((emb - mean_D) @ (axes_DP * scale).astype(np.float32) for emb in (known_LD, asked_TD))
+    return known_LP, asked_TP
 
 
 def facts_alone(fact_NM: np.ndarray, class_N: Ints, train: Ints, test: Ints) -> NDArray[np.float64]:

@@ -77,6 +77,7 @@ class Material:
     def vgg16(self, weights: Path) -> np.ndarray:
         """Embeddings (N, 512) of VGG16, its last feature map averaged."""
         options = {"backbone.name": VGG16, "backbone.weights": str(weights), "preprocess.size_px": VGG16_PX}
+        options |= {"embed.features": "pooled"}
         config = config_file.load(self.ctx.folder / run_files.RESOLVED, options)
         ctx = replace(self.ctx, config=config)
         job = embed.prepare(ctx, list(zip(self.sha256, self.uris, strict=True)))

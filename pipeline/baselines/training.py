@@ -24,6 +24,7 @@ from pipeline.learn.network import adapter
 from pipeline.learn.network.design import Design
 from pipeline.runtime import run_dir
 from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.vectors.matrix import Vectors
 
 # T test scans, C classes
 
@@ -65,7 +66,7 @@ def _designs(scans: Material) -> dict[str, tuple[Plain | Design, Early]]:
     config = scans.ctx.config
     backbone = backbones.resolve(config.backbone)
     num_stages = adapter.count_stages(scans.ctx, backbone)
-    head = networks.new_head(scans.emb_ND.shape[1], len(FINDINGS))
+    head = networks.new_head(Vectors.open(scans.ctx.folder).own_dim, len(FINDINGS))
     out: dict[str, tuple[Plain | Design, Early]] = {}
     for name, num_early in ((FULL, 0), (PARTIAL, num_stages - RECIPES[PARTIAL].last_stages), (CONVNET, 0)):
         early = activations.early_of(backbone, _config(config, name), num_early)

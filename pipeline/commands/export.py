@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from embeddings import activations, backbones, network_stages
+from embeddings import activations, extract, network_stages
 from embeddings.backbones import Backbone
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
@@ -135,8 +135,9 @@ def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[st
     if isinstance(model.model, Head):
         assert model.mean_D is not None
         assert model.basis_DP is not None
+        features = card["backbone"].get("features", "pooled")
         head = network_design.first_head(model.head, model.mean_D, model.basis_DP, 1.0)
-        whole: nn.Module = nn.Sequential(backbones.build(backbone), network_design.head_module(head))
+        whole: nn.Module = nn.Sequential(extract.build(backbone, features), network_design.head_module(head))
     else:
         from safetensors.torch import load_file
 

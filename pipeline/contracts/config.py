@@ -176,9 +176,17 @@ class PretrainConfig(Section):
     )
 
 
+Features = Literal["stages", "pooled"]
+
+
 class EmbedConfig(Section):
     """How embeddings are computed and kept."""
 
+    features: Features = Field(
+        "stages",
+        description="stages: every stage of the network pooled, of the scan and of its middle; twice the time and three "
+        "times the numbers of pooled: the network's own embedding of the scan alone.",
+    )
     runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="auto: torch on a GPU, onnxruntime on a CPU.")
     batch_size: int = Field(32, ge=1, le=4096, description="Scans a forward pass.")
     shard_size: int = Field(256, ge=1, le=100_000, description="Scans a task; one file in the store.")

@@ -23,8 +23,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     vectors = Vectors.open(ctx.folder)
     config = ctx.config.cluster
     train = vectors.positions(train_ids(run_files.read(ctx.folder, SPLIT_TABLE)))
-    mean_D = np.asarray(vectors.emb_ND[train], dtype=np.float32).mean(0)
-    unit_ND = unit_rows(vectors.emb_ND, mean_D)
+    num_components = principal_components.write(ctx.folder, vectors.emb_ND, train, ctx.config.train.num_components)
+    unit_ND = unit_rows(principal_components.load(ctx.folder))  # centred on the training pool
     num_clusters = min(config.num_clusters or int(np.clip(np.sqrt(len(train) / 2), 8, 1000)), len(train))
     seed = int(ctx.rng("clusters").integers(2**31))
     centroid_KD, _, _ = spherical_kmeans(
@@ -36,7 +36,6 @@ def run(ctx: StageContext) -> dict[str, Any]:
     )
     cluster_N, cosine_N = assign(unit_ND, centroid_KD)
     xy_N2 = _plane(unit_ND, train)
-    num_components = principal_components.write(ctx.folder, vectors.emb_ND, train, ctx.config.train.num_components)
     CLUSTERS.write(
         ctx.folder,
         pa.table(
@@ -99,5 +98,6 @@ def assign(unit_ND: np.ndarray, centroid_KD: np.ndarray) -> tuple[np.ndarray, np
 
 def _plane(unit_ND: np.ndarray, train: np.ndarray) -> np.ndarray:
     """First two principal components of the training pool; the sign is fixed so that runs agree."""
-    mean_D, axes_D2, _ = principal_components.principal_axes(unit_ND[train], 2)
-    return ((unit_ND - mean_D.astype(np.float32)) @ axes_D2.astype(np.float32)).astype(np.float32)
+    mean_D = unit_ND[train].mean(0)
+    axes_D2 = principal_components.leading_axes(unit_ND[train] - mean_D, 2)
+    return ((unit_ND - mean_D) @ axes_D2.astype(np.float32)).astype(np.float32)

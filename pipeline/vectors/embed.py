@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from embeddings import backbones, extract
 from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
-from pipeline.contracts.config import BackboneConfig, Config
+from pipeline.contracts.config import BackboneConfig, Config, Features
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE, write_parquet, write_text
 from pipeline.runtime import run_files
@@ -134,7 +134,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     save_ids(ctx.folder, kept["image_id"])
     weights = job.backbone.weights_file
     card = asdict(job.backbone) | {"weights_file": weights.name if weights else None}
-    card |= {"dim": emb_ND.shape[1], "size_px": ctx.config.preprocess.size_px}
+    card |= {"dim": emb_ND.shape[1], "size_px": ctx.config.preprocess.size_px, "features": ctx.config.embed.features}
+    card |= {"own_dim": job.store.own_dim(emb_ND.shape[1])}
     card |= {"num_holdout_seen": _num_holdout_seen(ctx, job.backbone, manifest)}
     write_text(ctx.folder / run_files.BACKBONE, json.dumps(card))
     return {
@@ -172,14 +173,15 @@ def _use_onnx(config: Config) -> bool:
 
 def _onnx(ctx: StageContext, backbone: Backbone, root: Path) -> Path:
     """Export once, in a task, so that the driver never imports torch."""
-    path = root / "backbones" / f"{backbone.weights_hash}-{ctx.config.preprocess.size_px}.onnx"
+    size_px, features = ctx.config.preprocess.size_px, ctx.config.embed.features
+    path = extract.model_path(backbone, features, size_px, root / "backbones")
     if not path.exists():
         log.info("exporting %s to ONNX, once", backbone.name)
-        for _ in ctx.engine.map_shards(export, [(backbone, ctx.config.preprocess.size_px, path.parent)]):
+        for _ in ctx.engine.map_shards(export, [(backbone, features, size_px, path.parent)]):
             pass
     return path
 
 
-def export(request: tuple[Backbone, int, Path]) -> str:
+def export(request: tuple[Backbone, Features, int, Path]) -> str:
     """One task: write the ONNX file of a backbone."""
-    return str(backbones.export_onnx(*request))
+    return str(extract.export_onnx(*request))

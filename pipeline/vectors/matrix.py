@@ -1,5 +1,6 @@
 """The embeddings of a run: one memory-mapped matrix and the ids of its rows."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,16 +24,26 @@ class Vectors:
     Attributes:
         ids: image_id of each row.
         emb_ND: float16, memory-mapped, read-only.
+        own_dim: Of the backbone's own embedding of the scan, which comes first in a row; pooled stages follow.
     """
 
     ids: pa.ChunkedArray
     emb_ND: np.ndarray
+    own_dim: int
 
     @classmethod
     def open(cls, folder: Path) -> "Vectors":
         """Map the matrix of a run."""
         ids = pq.read_table(run_files.path(folder, run_files.EMBEDDED))["image_id"]
-        return cls(ids, np.load(run_files.path(folder, run_files.EMBEDDINGS), mmap_mode="r"))
+        emb_ND = np.load(run_files.path(folder, run_files.EMBEDDINGS), mmap_mode="r")
+        path = run_files.path(folder, run_files.BACKBONE)
+        card = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        return cls(ids, emb_ND, card.get("own_dim", emb_ND.shape[1]))
+
+    @property
+    def own_ND(self) -> np.ndarray:
+        """The backbone's own embedding of each scan."""
+        return self.emb_ND[:, : self.own_dim]
 
     def positions(self, image_ids: pa.Array | pa.ChunkedArray | list[str]) -> np.ndarray:
         """Row of each id, int64; ids without a vector are left out, in the order given."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # N scans, S side in pixels, D dimensions of the embedding, C findings
 
 Arrays = dict[str, np.ndarray]
+RIDGE_PER_SCAN = 0.1  # penalty of a first head, in units of standardised embeddings
 OUTPUTS = ("scan", "logit", "probability")  # input and outputs of an exported network
 
 
@@ -156,6 +157,16 @@ def first_head(head: Head, mean_D: np.ndarray, basis_DP: np.ndarray, temperature
     for name in (f"weight{last}", f"bias{last}"):
         arrays[name] = (arrays[name] / temperature).astype(np.float32)
     return Head(arrays)
+
+
+def imitating_head(emb_TD: np.ndarray, logit_TC: np.ndarray) -> Head:
+    """The linear head on embeddings that comes nearest to these logits: ridge regression, lightly penalised."""
+    from sklearn.linear_model import Ridge
+
+    mean_D, sd_D = emb_TD.mean(0), np.maximum(emb_TD.std(0), 1e-6)
+    fit = Ridge(alpha=RIDGE_PER_SCAN * len(emb_TD)).fit((emb_TD - mean_D) / sd_D, logit_TC)
+    weight_CD = (fit.coef_ / sd_D).astype(np.float32)
+    return Head({"weight0": weight_CD, "bias0": (fit.intercept_ - weight_CD @ mean_D).astype(np.float32)})
 
 
 def head_module(head: Head) -> "nn.Module":

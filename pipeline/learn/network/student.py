@@ -8,6 +8,7 @@ import numpy as np
 from pipeline.contracts.config import Config
 from pipeline.learn.acceptance import Acceptance
 from pipeline.learn.candidate import Candidate, auroc_drop
+from pipeline.learn.head import Head
 from pipeline.learn.head_fits import FittedHead
 from pipeline.learn.lesson import Lesson, learn_masks, pool_lesson, stopping_mask
 from pipeline.learn.material import Material
@@ -18,10 +19,12 @@ from pipeline.learn.network.training_loop import Curves
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import calibrate
 from pipeline.vectors import principal_components
+from pipeline.vectors.matrix import Vectors
 
 # N scans with a vector, T of them in the training pool, E of those labelled by experts, C findings
 
 log = logging.getLogger(__name__)
+MAX_IMITATED = 20_000  # scans of the pool that a first head is fitted to
 
 
 @dataclass(frozen=True)
@@ -96,13 +99,30 @@ def _fold(
     prob_TC = calibrate.apply_temperature(material.of_pool(student.logit_NC) + bias_C, temperature)
     stop_E = stopping_mask(material, learn_E, seed) if config.network.patience else None
     admitted_T = _admitted(material, acceptance, teacher)
-    basis = principal_components.load_basis(material.folder)
     return Fold(
-        design.first_head(student.head.shifted(bias_C), *basis, temperature),
+        _first_head(student, material, temperature, bias_C, seed),
         network_lesson(material, config, learn_E, stop_E, prob_TC, admitted_T, seed),
         acceptance.learning_threshold_C,
         material.expert_E.keep(~learn_E),
     )
+
+
+def _first_head(student: FittedHead, material: Material, temperature: float, bias_C: np.ndarray, seed: int) -> Head:
+    """The student, calibrated, as a head on the network's own embedding.
+
+    The network has no pooled stages to show its head; where the student saw them, the head is the linear one that
+    comes nearest to its logits on the training pool.
+    """
+    vectors = Vectors.open(material.folder)
+    if vectors.own_dim == vectors.emb_ND.shape[1]:
+        basis = principal_components.load_basis(material.folder)
+        return design.first_head(student.head.shifted(bias_C), *basis, temperature)
+    rows = vectors.positions(material.pool_T.image_id)
+    logit_TC = (material.of_pool(student.logit_NC) + bias_C) / temperature
+    if len(rows) > MAX_IMITATED:
+        some = np.sort(np.random.default_rng(seed).choice(len(rows), MAX_IMITATED, replace=False))
+        rows, logit_TC = rows[some], logit_TC[some]
+    return design.imitating_head(np.asarray(vectors.own_ND[rows], np.float32), logit_TC)
 
 
 def network_lesson(
