@@ -111,7 +111,7 @@ def embed_shard(shard: Shard) -> ShardResult:
     broken: list[tuple[str, str]] = []
     kept: list[str] = []
     vectors: list[np.ndarray] = []
-    forward, own_dim = _forward(shard.backbone, shard.features, shard.model, shard.num_threads)
+    forward, own_dim = _forward(shard.backbone, shard.features, shard.size_px, shard.model, shard.num_threads)
     for sha256, scan_N1SS in _prefetched(shard, broken):
         kept += sha256
         vectors.append(forward(scan_N1SS))
@@ -149,9 +149,11 @@ def _prefetched(shard: Shard, broken: list[tuple[str, str]]) -> Iterator[tuple[l
 
 
 @lru_cache(maxsize=2)
-def _forward(backbone: Backbone, features: Features, model: Path | None, num_threads: int) -> tuple[Any, int | None]:
+def _forward(
+    backbone: Backbone, features: Features, size_px: int, model: Path | None, num_threads: int
+) -> tuple[Any, int | None]:
     """What embeds a batch, and of how many numbers the network's own embedding is; None: of all."""
-    return _onnx_forward(model, num_threads) if model is not None else _torch_forward(backbone, features)
+    return _onnx_forward(model, num_threads) if model is not None else _torch_forward(backbone, features, size_px)
 
 
 def _onnx_forward(model: Path, num_threads: int) -> tuple[Any, int | None]:
@@ -166,9 +168,9 @@ def _onnx_forward(model: Path, num_threads: int) -> tuple[Any, int | None]:
     return forward, None if own_dim is None else int(own_dim)
 
 
-def build(backbone: Backbone, features: Features) -> Any:
+def build(backbone: Backbone, features: Features, size_px: int) -> Any:
     """The module that embeds, in eval mode: (N, 1, S, S) in [0, 1] -> (N, D); the network's own embedding first."""
-    return stage_features.build(backbone) if features == "stages" else backbones.build(backbone)
+    return stage_features.build(backbone, size_px) if features == "stages" else backbones.build(backbone)
 
 
 def export_onnx(backbone: Backbone, features: Features, size_px: int, folder: Path) -> Path:
@@ -180,7 +182,7 @@ def export_onnx(backbone: Backbone, features: Features, size_px: int, folder: Pa
         import torch
 
         example = torch.zeros(2, 1, size_px, size_px)
-        module = build(backbone, features)
+        module = build(backbone, features, size_px)
         onnx_file.write(module, example, path, ("scan", "emb"), {OWN_DIM: str(module.own_dim)})
     return path
 
@@ -191,11 +193,11 @@ def model_path(backbone: Backbone, features: Features, size_px: int, folder: Pat
     return folder / f"{backbone.weights_hash}-{size_px}{suffix}.onnx"
 
 
-def _torch_forward(backbone: Backbone, features: Features) -> tuple[Any, int | None]:
+def _torch_forward(backbone: Backbone, features: Features, size_px: int) -> tuple[Any, int | None]:
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = build(backbone, features).to(device, memory_format=torch.channels_last)
+    module = build(backbone, features, size_px).to(device, memory_format=torch.channels_last)
 
     def forward(scan_N1SS: np.ndarray) -> np.ndarray:
         scan = torch.from_numpy(scan_N1SS).to(device, non_blocking=True)

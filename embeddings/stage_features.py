@@ -17,12 +17,15 @@ from pipeline.contracts.errors import InputError
 
 VERSION = 1
 MIDDLE = 0.8  # of the side
-SIDE_TRIED = 64
 MAX_HALF = 6e4  # squares beyond the range of half precision
 
 
-def build(backbone: Backbone) -> Any:
+def build(backbone: Backbone, size_px: int) -> Any:
     """A module in eval mode: grey scans (N, 1, S, S) in [0, 1] -> (N, D); the network's own embedding comes first.
+
+    Args:
+        backbone: The network.
+        size_px: S.
 
     Raises:
         InputError: when the weights belong to another network.
@@ -32,6 +35,7 @@ def build(backbone: Backbone) -> Any:
     from torch.nn.functional import interpolate
 
     chain = _chain(backbone)
+    rim = round(size_px * (1.0 - MIDDLE) / 2.0)
 
     class StageFeatures(nn.Module):  # type: ignore[misc]
         """The features of the whole scan, then those of its middle."""
@@ -39,13 +43,11 @@ def build(backbone: Backbone) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.stages = nn.ModuleList(chain)
-            self.own_dim = _chain_dim(chain)  # of the network's embedding, which comes first
+            self.own_dim = _chain_dim(chain, size_px)  # of the network's embedding, which comes first
 
         def forward(self, scan_N1SS: Any) -> Any:
-            side = int(scan_N1SS.shape[-1])
-            rim = round(side * (1.0 - MIDDLE) / 2.0)
-            middle = scan_N1SS[:, :, rim : side - rim, rim : side - rim]
-            middle = interpolate(middle, size=(side, side), mode="bilinear", align_corners=False)
+            middle = scan_N1SS[:, :, rim : size_px - rim, rim : size_px - rim]
+            middle = interpolate(middle, size=(size_px, size_px), mode="bilinear", align_corners=False)
             return torch.cat([*self._view(scan_N1SS), *self._view(middle)], dim=1)
 
         def _view(self, act_NCHW: Any) -> list[Any]:
@@ -58,13 +60,13 @@ def build(backbone: Backbone) -> Any:
     return StageFeatures().eval()
 
 
-def _chain_dim(chain: list[Any]) -> int:
+def _chain_dim(chain: list[Any], size_px: int) -> int:
     """Numbers that a chain of stages gives for one scan."""
     import torch
     from torch import nn
 
     with torch.inference_mode():
-        return int(nn.Sequential(*chain).eval()(torch.zeros(1, 1, SIDE_TRIED, SIDE_TRIED)).shape[1])
+        return int(nn.Sequential(*chain).eval()(torch.zeros(1, 1, size_px, size_px)).shape[1])
 
 
 def _chain(backbone: Backbone) -> list[Any]:

@@ -137,7 +137,9 @@ def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[st
         assert model.basis_DP is not None
         features = card["backbone"].get("features", "pooled")
         head = network_design.first_head(model.head, model.mean_D, model.basis_DP, 1.0)
-        whole: nn.Module = nn.Sequential(extract.build(backbone, features), network_design.head_module(head))
+        whole: nn.Module = nn.Sequential(
+            extract.build(backbone, features, config.preprocess.size_px), network_design.head_module(head)
+        )
     else:
         from safetensors.torch import load_file
 

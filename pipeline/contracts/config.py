@@ -184,8 +184,8 @@ class EmbedConfig(Section):
 
     features: Features = Field(
         "stages",
-        description="stages: every stage of the network pooled, of the scan and of its middle; twice the time and three "
-        "times the numbers of pooled: the network's own embedding of the scan alone.",
+        description="stages: every stage of the network pooled, of the scan and of its middle; twice the time and "
+        "three times the numbers of pooled: the network's own embedding of the scan alone.",
     )
     runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="auto: torch on a GPU, onnxruntime on a CPU.")
     batch_size: int = Field(32, ge=1, le=4096, description="Scans a forward pass.")

@@ -70,12 +70,14 @@ def weighted_sum(heads: Sequence[Head], weights: Sequence[float]) -> Head:
             sum(weight * head.arrays[name] for head, weight in zip(heads, weights, strict=True))
             for name in ("weight0", "bias0")
         ]
-        return Head({"weight0": np.float32(last[0]), "bias0": np.float32(last[1])})
+        return Head(
+            {name: np.asarray(value, np.float32) for name, value in zip(("weight0", "bias0"), last, strict=True)}
+        )
     hidden = {name: np.concatenate([head.arrays[name] for head in heads]) for name in ("weight0", "bias0")}
     pairs = list(zip(heads, weights, strict=True))
     weight1 = np.concatenate([weight * head.arrays["weight1"] for head, weight in pairs], axis=1)
     bias1 = sum(weight * head.arrays["bias1"] for head, weight in pairs)
-    return Head(hidden | {"weight1": np.float32(weight1), "bias1": np.float32(bias1)})
+    return Head(hidden | {"weight1": weight1.astype(np.float32), "bias1": np.asarray(bias1, np.float32)})
 
 
 @dataclass(frozen=True)

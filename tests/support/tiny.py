@@ -35,6 +35,8 @@ FAST = [
     "evaluate.num_bootstrap=20",
     "--set",
     "rounds.reference=false",
+    "--set",
+    "embed.features=pooled",
 ]
 CLASSES = ("normal", "sick")
 
