@@ -118,14 +118,18 @@ def test_another_size_is_not_reused(tmp_path, shared, store):
 def test_the_stage_embeds_what_the_network_says(tmp_path, shared, store, runtime):
     from embeddings import decode
 
-    ctx = make_run(tmp_path / "run", shared, PNGS[:3], **store, **{"embed.runtime": runtime})
-    embed.run(ctx)
-    module = backbones.build(backbones.resolve(ctx.config.backbone))
-    for row, name in enumerate(PNGS[:3]):
-        scan = decode.load_square((shared / name).read_bytes(), 64, max_pixels=10**6)
-        with torch.inference_mode():
-            expected = module(torch.from_numpy(scan[None]))[0].numpy()
-        np.testing.assert_allclose(Vectors.open(ctx.folder).emb_ND[row], expected, rtol=2e-3, atol=2e-3)
+    for features in ("pooled", "stages"):
+        options = {"embed.runtime": runtime, "embed.features": features}
+        ctx = make_run(tmp_path / features, shared, PNGS[:3], **store, **options)
+        embed.run(ctx)
+        vectors, module = Vectors.open(ctx.folder), backbones.build(backbones.resolve(ctx.config.backbone))
+        for row, name in enumerate(PNGS[:3]):
+            scan = decode.load_square((shared / name).read_bytes(), 64, max_pixels=10**6)
+            with torch.inference_mode():
+                expected = module(torch.from_numpy(scan[None]))[0].numpy()
+            assert vectors.own_dim == len(expected)
+            np.testing.assert_allclose(vectors.own_ND[row], expected, rtol=2e-3, atol=2e-3)
+        assert (vectors.emb_ND.shape[1] > 2 * vectors.own_dim) == (features == "stages")
 
 
 def test_a_broken_scan_is_reported_and_left_out(tmp_path, shared, store, caplog):

@@ -21,7 +21,9 @@ def student(run, **changed):
     config = options(run, **changed).config
     answers = {i: run.truth[i] for i in run.ids("train")[:40]}
     material = Dataset.open(run.ctx).material(ExpertLabels(answers, answers, {}), set())
-    nothing = Acceptance(1.0, np.full(2, 0.5), np.array([2.0, 2.0]), None, (False, False), config.pseudo)
+    nothing = Acceptance(
+        1.0, np.full(2, 0.5), np.full(2, 0.5), np.array([2.0, 2.0]), None, (False, False), config.pseudo
+    )
     prob_TC = np.full((len(material.pool_T), 2), 0.5)
     return head_fits.student_fit(material, config, np.ones(40, bool), prob_TC, nothing, 1.0, 0)
 

@@ -8,6 +8,7 @@ from pipeline.learn import rollback
 from pipeline.runtime import run_files
 
 FINDINGS = ("normal", "pneumonia")
+ALLOWED = rollback.Allowed(auroc=0.005, accuracy=0.03, brier=0.02)
 
 
 def scores(num, strength, seed=0):
@@ -78,7 +79,9 @@ def test_auroc_is_the_mean_over_classes():
 
 
 def is_worse(before, ids, prob_EC, class_E):
-    return rollback.is_worse(before, ids, prob_EC, class_E, groups(len(ids)), FINDINGS, 0.005, np.random.default_rng(0))
+    return rollback.is_worse(
+        before, ids, prob_EC, class_E, groups(len(ids)), FINDINGS, ALLOWED, np.random.default_rng(0)
+    )
 
 
 def test_rounds_are_compared_on_the_same_scans_in_any_order(tmp_path, caplog):
@@ -94,6 +97,35 @@ def test_rounds_are_compared_on_the_same_scans_in_any_order(tmp_path, caplog):
     blind, _ = scores(60, 0.0, seed=4)
     assert is_worse(tmp_path, new_ids, np.vstack([blind, unsure]), classes)
     assert "on the same 60 scans: rolled back" in caplog.text
+
+
+def test_the_gate_sees_calls_and_calibration_as_well(tmp_path, caplog):
+    """A rare class's scan may take the temperature along: the ranking stays, calls or probabilities are lost."""
+    old, class_E = scores(80, 2.5)
+    ids = [f"id{i}" for i in range(80)]
+    rollback.save_oof(tmp_path, ids, old, FINDINGS)
+    odds = old[:, 1] / old[:, 0]
+    many_alarms = np.column_stack([1 / (1 + 20 * odds), 20 * odds / (1 + 20 * odds)])  # same order, another cut
+    flat = np.column_stack([0.5 - 0.02 * np.log(odds), 0.5 + 0.02 * np.log(odds)])  # same order and calls
+    for worse, measure in ((many_alarms, "accuracy"), (flat, "Brier score")):
+        caplog.clear()
+        assert rollback.auroc_drop(old, worse, class_E, ids, 0.0, np.random.default_rng(0))[0] == pytest.approx(0.0)
+        assert is_worse(tmp_path, ids, worse, class_E)
+        assert f"out-of-fold {measure} is worse" in caplog.text
+    everything = rollback.Allowed(1.0, 1.0, 1.0)
+    judged = rollback.falls(old, flat, class_E, ids, everything, np.random.default_rng(0))
+    assert [fall.measure for fall in judged] == ["AUROC", "accuracy", "Brier score"]
+    assert not any(fall.beyond_chance for fall in judged)
+
+
+def test_a_class_of_fewer_than_five_labels_has_no_say_in_the_ranking():
+    rng = np.random.default_rng(0)
+    class_E = np.array([0] * 20 + [1] * 20 + [2] * 4)
+    prob_EC = rng.dirichlet([1, 1, 1], 44)
+    assert rollback.judged_classes(class_E, 3) == [0, 1]
+    expected = np.mean([roc_auc_score(class_E == c, prob_EC[:, c]) for c in (0, 1)])
+    assert rollback.oof_auroc(prob_EC, class_E) == pytest.approx(expected)
+    assert rollback.oof_auroc(prob_EC[:8], np.array([0] * 4 + [1] * 4)) is None
 
 
 def test_the_first_round_cannot_be_worse(tmp_path):

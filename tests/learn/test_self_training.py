@@ -6,8 +6,13 @@ from pipeline.contracts.config import PseudoConfig
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import head_fits, self_training
 from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.candidate import Candidate, average
+from pipeline.learn.head import Head
+from pipeline.learn.head_fits import FittedHead
+from pipeline.learn.lesson import scan_weights
 from pipeline.learn.network.fits import NetworkFit
 from pipeline.learn.network.training_loop import Curves
+from pipeline.measures import calibrate
 from pipeline.rounds.run_scans import Dataset
 from pipeline.vectors.matrix import Vectors
 from tests.support.synthetic_run import options, synthetic_run
@@ -34,9 +39,10 @@ def rows_of(data, scans):
     return data.scans_N.positions(scans)
 
 
-def accepts(prevalence_C=(0.5, 0.5), threshold_C=(0.4, 0.4), admitted_C=(True, True)):
+def accepts(prevalence_C=(0.5, 0.5), threshold_C=(0.4, 0.4), admitted_C=(True, True), learning_prior_C=(0.5, 0.5)):
     """A teacher whose temperature is 1."""
-    return Acceptance(1.0, np.array(prevalence_C), np.array(threshold_C), 1.0, admitted_C, PseudoConfig())
+    shares = (np.array(share_C) for share_C in (learning_prior_C, prevalence_C, threshold_C))
+    return Acceptance(1.0, *shares, 1.0, admitted_C, PseudoConfig())
 
 
 def learn(run, ctx=None, num=60, admitted=(True, True), truth=None, seed=0):
@@ -113,7 +119,8 @@ def test_a_student_never_uses_the_label_of_a_fold_it_is_judged_on(run):
     for image_id, c in zip(ids_of(material.expert_E.keep(learn_E)), material.class_E[learn_E], strict=True):
         assert target[image_id][c] == 1.0
     mass_C = (lesson.target_LC * lesson.weight_L[:, None]).sum(0)
-    np.testing.assert_allclose(mass_C, learn_E.sum() / 2)  # balanced, and as heavy as the expert labels
+    share_C = calibrate.learning_prior(material.class_E[learn_E], 2)
+    np.testing.assert_allclose(mass_C, learn_E.sum() * share_C)  # as heavy as the expert labels, class by class
 
 
 def test_a_closed_gate_learns_from_experts_alone(run):
@@ -283,13 +290,51 @@ def test_the_scans_a_network_stops_by_are_of_other_patients(run):
     assert all(fold.lesson.stop is None for fold in adapted(run)[2].folds)
 
 
-def test_thresholds_at_the_prevalence_are_ones_at_balanced_classes():
+def test_thresholds_at_the_prevalence_are_ones_at_the_learning_prior():
     prevalence_C, threshold_C = np.array([0.8, 0.15, 0.05]), np.array([0.9, 0.6, 1.01])
-    found_C = accepts(prevalence_C, threshold_C).balanced_threshold_C
-    assert found_C[2] == 1.01  # a closed class stays closed
-    for c in (0, 1):  # the class against the rest, the others alike
-        other_C = (1 - found_C[c]) / 2 * np.ones(3)
-        prob_C = np.where(np.arange(3) == c, found_C[c], other_C) * np.where(
-            np.arange(3) == c, prevalence_C[c], (1 - prevalence_C[c]) / 2
-        )
-        assert prob_C[c] / prob_C.sum() == pytest.approx(threshold_C[c])
+    prior_C = np.array([0.5, 0.4, 0.1])
+    at_prior_C = accepts(prevalence_C, threshold_C, (True,) * 3, prior_C).learning_threshold_C
+    assert at_prior_C[2] == 1.01  # a closed class stays closed
+    for c in (0, 1):  # the class against the rest
+        odds = at_prior_C[c] / (1 - at_prior_C[c]) * (1 - prior_C[c]) / prior_C[c]  # at even odds
+        odds *= prevalence_C[c] / (1 - prevalence_C[c])
+        assert odds / (1 + odds) == pytest.approx(threshold_C[c])
+
+
+def test_the_mean_of_teacher_and_student_is_one_head(run):
+    """Its log-probabilities are the mean of both, in every fold and on every scan."""
+    _, material, _ = learn(run)
+    rng = np.random.default_rng(3)
+
+    def candidate(kind):
+        heads = []
+        for _ in range(3):
+            arrays = {"weight0": rng.normal(size=(2, 4)), "bias0": rng.normal(size=2)}
+            if kind == "mlp":
+                arrays = {"weight0": rng.normal(size=(5, 4)), "bias0": rng.normal(size=5)}
+                arrays |= {"weight1": rng.normal(size=(2, 5)), "bias1": rng.normal(size=2)}
+            head = Head({name: array.astype(np.float32) for name, array in arrays.items()})
+            heads.append(FittedHead(head, head.logits(x_NP)))
+        oof_EC = rng.normal(size=(len(material.class_E), 2))
+        return Candidate(kind, heads[-1].head, heads[-1].logit_NC, oof_EC, heads[:-1])
+
+    x_NP = rng.normal(size=(7, 4)).astype(np.float32)
+    for kind in ("linear", "mlp"):
+        teacher, student = candidate(kind), candidate(kind)
+        mean = average("both", teacher, student, material.class_E)
+        scale_t, scale_s = (1 / c.calibration(material.class_E)[0] for c in (teacher, student))
+        for one, a, b in zip(mean.heads, teacher.heads, student.heads, strict=True):
+            expected_NC = (a.logit_NC * scale_t + b.logit_NC * scale_s) / 2
+            np.testing.assert_allclose(one.logit_NC, expected_NC, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(one.head.logits(x_NP), expected_NC, rtol=1e-4, atol=1e-5)
+
+
+def test_a_single_label_of_a_class_does_not_take_the_temperature_along():
+    """With balanced weights the one scan, wrong out of fold, had a quarter of the loss and T ran to its clip."""
+    rng = np.random.default_rng(0)
+    class_E = np.array([0] * 30 + [1] * 30 + [2] * 19 + [3])
+    logit_EC = 3.0 * np.eye(4)[class_E] + rng.normal(size=(80, 4))
+    logit_EC[-1] = [4.0, 0.0, 0.0, -4.0]
+    calm = calibrate.fit_temperature(logit_EC, class_E, scan_weights(class_E, 4))
+    without = calibrate.fit_temperature(logit_EC[:-1], class_E[:-1], scan_weights(class_E[:-1], 4))
+    assert calm < 1.6 * without < 3.0

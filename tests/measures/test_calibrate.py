@@ -8,6 +8,7 @@ from pipeline.measures.calibrate import (
     class_weights,
     estimate_prevalence,
     fit_temperature,
+    learning_prior,
     shift_prior,
 )
 from pipeline.measures.folds import group_index, grouped_folds
@@ -63,11 +64,17 @@ def test_temperature_keeps_the_ranking():
     assert apply_temperature([[1e4, 0.0]], 1.0).tolist() == [[1.0, 0.0]]
 
 
-def test_class_weights_balance():
+def test_a_class_grows_into_its_weight():
+    """Nearly its number with few labels, as much as any other with many."""
     truth_N = np.array([0, 0, 0, 1])
     weight_C = class_weights(truth_N, 2)
-    assert weight_C.tolist() == [4 / 6, 2.0]
+    assert weight_C[1] / weight_C[0] == pytest.approx(13 / 11)
     assert weight_C[truth_N].sum() == pytest.approx(4)
+    assert learning_prior(truth_N, 2) == pytest.approx(weight_C * [3, 1] / 4)
+    many_N = np.repeat([0, 1], [9000, 1000])
+    assert class_weights(many_N, 2)[many_N].sum() == pytest.approx(10_000)
+    assert learning_prior(many_N, 2) == pytest.approx([0.5, 0.5], abs=0.003)
+    assert (learning_prior([0, 0, 1], 3) > 0).all() and learning_prior([], 2) == pytest.approx([0.5, 0.5])
     assert class_weights(truth_N, 3)[2] == 0
     assert class_weights([], 2).tolist() == [0, 0]
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pipeline.vectors import principal_components
 
@@ -12,12 +14,28 @@ def emb_ND():
 
 
 def test_axes_are_the_principal_components(emb_ND):
-    mean_D, axes_DP, variance = principal_components.principal_axes(emb_ND, 3)
-    theirs = PCA(3).fit(emb_ND.astype(np.float64))
-    np.testing.assert_allclose(mean_D, theirs.mean_, atol=1e-4)
-    np.testing.assert_allclose(np.abs((axes_DP.T * theirs.components_).sum(1)), 1.0, atol=1e-5)
-    assert variance == pytest.approx(emb_ND.astype(np.float64).var(0).sum(), rel=1e-4)
-    assert (axes_DP[np.abs(axes_DP).argmax(0), np.arange(3)] > 0).all()
+    """Of the standardised embeddings; the scale of a dimension does not matter."""
+    for scale in (1.0, np.geomspace(0.02, 50.0, 8)):
+        scaled_ND = emb_ND.astype(np.float32) * np.float32(scale)
+        mean_D, axes_DP, variance = principal_components.principal_axes(scaled_ND, 3)
+        theirs = make_pipeline(StandardScaler(), PCA(3))
+        expected_N3 = theirs.fit_transform(scaled_ND.astype(np.float64))
+        np.testing.assert_allclose(np.abs((scaled_ND - mean_D) @ axes_DP), np.abs(expected_N3), atol=2e-3)
+        assert variance == pytest.approx(8.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(60, 200), (200, 60), (90, 90)])
+def test_leading_axes_whatever_is_larger(monkeypatch, shape):
+    """Few scans, few dimensions, or a sketch of many of both."""
+    x_ND = np.random.default_rng(1).normal(size=shape) * np.geomspace(10.0, 0.1, shape[1])
+    x_ND -= x_ND.mean(0)
+    expected_5D = PCA(5).fit(x_ND).components_
+    for most in (1_500, 10):
+        monkeypatch.setattr(principal_components, "EXACT_UP_TO", most)
+        axes_D5 = principal_components.leading_axes(x_ND, 5)
+        np.testing.assert_allclose(np.abs((axes_D5.T * expected_5D).sum(1)), 1.0, atol=1e-3)
+        assert (axes_D5[np.abs(axes_D5).argmax(0), np.arange(5)] > 0).all()
+    assert principal_components.leading_axes(x_ND[:4], 9).shape == (shape[1], 3)  # four scans span no more
 
 
 def test_scale_is_the_same_for_all_backbones(tmp_path, emb_ND):
@@ -30,7 +48,7 @@ def test_scale_is_the_same_for_all_backbones(tmp_path, emb_ND):
 
 def test_all_components_keep_the_distances(tmp_path, emb_ND):
     principal_components.write(tmp_path, emb_ND, np.arange(200), 500)
-    x_NP, e_ND = principal_components.load(tmp_path), emb_ND.astype(np.float64)
+    x_NP, e_ND = principal_components.load(tmp_path), StandardScaler().fit_transform(emb_ND.astype(np.float64))
     ratio = np.linalg.norm(x_NP[0] - x_NP[1:], axis=1) / np.linalg.norm(e_ND[0] - e_ND[1:], axis=1)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
 
