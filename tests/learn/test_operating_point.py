@@ -56,8 +56,7 @@ def test_a_class_of_few_labels_is_not_favoured():
     prevalence_C, prior_C = np.array([0.9, 0.1]), np.array([0.88, 0.12])  # 40 labels and one
     point = operating_point.choose("balanced", hills(9, 9), prevalence_C, prior_C)
     assert (np.array([0.5, 0.5]) / point.weights_C).argmax() == 1
-    assert (np.array([0.9, 0.1]) / point.weights_C).argmax() == 1
-    assert (np.array([0.91, 0.09]) / point.weights_C).argmax() == 0
+    assert (np.array([0.9, 0.1]) / point.weights_C).argmax() == 0  # at balanced weights it would be even
 
 
 def test_the_most_probable_class_when_asked_for():
