@@ -10,6 +10,7 @@ from pipeline.audit.off_lung_features import PixelFacts
 from pipeline.audit.probes import Score
 from tests.support.audit_pools import many, subject
 
+HOW = {METADATA: "From size, format, border and grey levels alone", LUNGS_MASKED: "With the lungs erased sick is"}
 CHECKS = ((METADATA, 0, "metadata-predicts-label"), (LUNGS_MASKED, 1, "lungs-masked-predicts-label"))
 
 
@@ -40,6 +41,7 @@ class TestCheck:
         assert "(57 scans, patient-grouped; the lower end counts). Compared within each source it is 0.900." in (
             check.message
         )
+        assert check.message.startswith(HOW[name])
         assert [row["note"] for row in check.evidence] == ["sick"] * 12
         assert dict(zip(check.table.columns, check.table.rows[1], strict=True)) == {
             "class": "sick",
@@ -94,9 +96,12 @@ class TestMeasure:
     def measure(self, monkeypatch, folder, rows, *, gap=0.0, **known):
         emb_ND = np.random.default_rng(0).normal(size=(len(rows), 6))
         emb_ND[:, 0] += [gap * (row["label"] == "sick") for row in rows]
-        monkeypatch.setattr(off_lung_features, "measure", lambda ctx, scans: facts(scans, **known))
+        monkeypatch.setattr(off_lung_features, "measure", lambda ctx, scans: asked.append(ctx) or facts(scans, **known))
         monkeypatch.setattr(probes, "NUM_TREES", 10)
-        return shortcuts.measure(subject(folder, rows, emb_ND=emb_ND))
+        asked, one = [], subject(folder, rows, emb_ND=emb_ND)
+        found = shortcuts.measure(one)
+        assert asked == [one.ctx]
+        return found
 
     def test_each_probe_is_asked_of_its_own_inputs(self, tmp_path, monkeypatch):
         rows = many(80, label=half, sex=lambda i: "MF"[i % 2])
