@@ -68,6 +68,7 @@ def test_the_limit_told_is_that_of_patients_where_patients_are_unknown(tmp_path)
     rows = many(20, sex=lambda i: None if i < 8 else "M")
     check = found(tmp_path / "sex", rows, **limits)["missing-metadata"]
     assert (check.threshold, check.value) == (0.3, 0.4)
+    assert check.table.columns == ("column", "unknown", "warned from")
     assert ("sex", 0.4, 0.3) in check.table.rows and ("patient", 0.0, 0.1) in check.table.rows
     rows = [row | {"patient_id": None if i < 5 else row["patient_id"]} for i, row in enumerate(rows)]
     check = found(tmp_path / "both", rows, **limits)["missing-metadata"]
