@@ -46,7 +46,7 @@ class Early:
         """Where its activations are kept."""
         kind = f"{PREPROCESSING}/{self.size_px}"
         if self.num_stages:
-            kind += f"/{self.backbone.weights_hash}/{self.num_stages}/{self.num_views}"
+            kind += f"/{self.backbone.key}/{self.num_stages}/{self.num_views}"
             kind += f"/{self.augment.model_dump_json()}/v{augment.VERSION}"
         return ScanCache(root, kind)
 

@@ -59,7 +59,7 @@ def open_store(config: Config, backbone: Backbone, root: Path, *, erase_lungs: b
     preprocessing = f"squash-bilinear-{config.preprocess.size_px}-grey01-v1"
     if erase_lungs:
         preprocessing += f"-lungs-erased-v{lungs.VERSION}"
-    return EmbeddingStore(root, backbone.weights_hash, preprocessing)
+    return EmbeddingStore(root, backbone.key, preprocessing)
 
 
 def plan(
@@ -104,7 +104,7 @@ def embed_shard(shard: Shard) -> ShardResult:
     broken: list[tuple[str, str]] = []
     kept: list[str] = []
     vectors: list[np.ndarray] = []
-    forward = _forward(shard.backbone, shard.model, shard.num_threads)
+    forward = _forward(shard.backbone, shard.model, shard.size_px, shard.num_threads)
     for sha256, scan_N1SS in _prefetched(shard, broken):
         kept += sha256
         vectors.append(forward(scan_N1SS))
@@ -140,8 +140,8 @@ def _prefetched(shard: Shard, broken: list[tuple[str, str]]) -> Iterator[tuple[l
 
 
 @lru_cache(maxsize=2)
-def _forward(backbone: Backbone, model: Path | None, num_threads: int) -> Any:
-    return _onnx_forward(model, num_threads) if model is not None else _torch_forward(backbone)
+def _forward(backbone: Backbone, model: Path | None, size_px: int, num_threads: int) -> Any:
+    return _onnx_forward(model, num_threads) if model is not None else _torch_forward(backbone, size_px)
 
 
 def _onnx_forward(model: Path, num_threads: int) -> Any:
@@ -155,11 +155,11 @@ def _onnx_forward(model: Path, num_threads: int) -> Any:
     return forward
 
 
-def _torch_forward(backbone: Backbone) -> Any:
+def _torch_forward(backbone: Backbone, size_px: int) -> Any:
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = backbones.build(backbone).to(device, memory_format=torch.channels_last)
+    module = backbones.build(backbone, size_px).to(device, memory_format=torch.channels_last)
 
     def forward(scan_N1SS: np.ndarray) -> np.ndarray:
         scan = torch.from_numpy(scan_N1SS).to(device, non_blocking=True)

@@ -59,7 +59,8 @@ def rehearse(task: Task) -> None:
     Raises:
         InputError: the network has no such weights, takes no views of this size, or does not suit the method.
     """
-    methods.build(backbones.build(task.backbone), task.options, task.options.size_px, len(task.sha256), 1)
+    network = backbones.build(task.backbone, task.options.size_px)
+    methods.build(network, task.options, task.options.size_px, len(task.sha256), 1)
 
 
 class Training:
@@ -79,7 +80,7 @@ class Training:
         self.rows: Rows = task.cache.rows(task.sha256)
         self.frozen_norms = task.backbone.weights_hash != backbones.UNTRAINED
         torch.manual_seed(_seed(task.seed, "start"))
-        network = backbones.build(task.backbone)
+        network = backbones.build(task.backbone, options.size_px)
         self.method = methods.build(network, options, options.size_px, len(self.rows), worker.size)
         self.method.networks.to(self.device, memory_format=torch.channels_last)
         if worker.size > 1 and self.device.type == "cuda":

@@ -20,6 +20,7 @@ KNOWN_COLUMNS = (
     "official_split",
 )
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 
 
 class Section(BaseModel):
@@ -111,7 +112,13 @@ class SplitsConfig(Section):
 class PreprocessConfig(Section):
     """From file to the network's input."""
 
-    size_px: int = Field(224, ge=32, le=1024, description="Side of the square input; the scan is resized to it.")
+    size_px: int = Field(
+        224,
+        ge=32,
+        le=1024,
+        description="Side of the square input; the scan is resized to it. Left out, it is the size the backbone was "
+        "made for, where that is known.",
+    )
 
 
 class BackboneConfig(Section):
@@ -124,8 +131,34 @@ class BackboneConfig(Section):
     )
     weights: str | None = Field(
         None,
-        description="Local .safetensors or .pth (weights_only) file; null: the backbone's own pretrained ones.",
+        description="Local .safetensors or .pth (weights_only) file of any published layout, or a folder as Hugging "
+        "Face publishes it; null: the backbone's own pretrained ones.",
     )
+    mean: Channels | None = Field(
+        None,
+        description="Mean of the grey values, in [0, 1], that the network was trained with: one number, or one for "
+        "each of 3 channels. null: what lies beside the weights, else the library's.",
+    )
+    std: Channels | None = Field(None, description="The same, their standard deviation; goes with mean.")
+    pooling: Literal["auto", "cls", "mean", "cls+mean"] = Field(
+        "auto",
+        description="What becomes the vector: the class token of a transformer, the mean of its patches, or both; "
+        "auto: what the library says of the architecture.",
+    )
+    licence: str | None = Field(
+        None, description="Licence of the weights, for cards and reports. null: what lies beside the weights says so."
+    )
+
+    @model_validator(mode="after")
+    def _check_normalisation(self) -> "BackboneConfig":
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together; give both, or neither")
+        if self.mean is not None and self.std is not None:
+            if {len(self.mean), len(self.std)} - {1, 3}:
+                raise ValueError("mean and std are 1 number, or 3: one for each channel")
+            if min(self.std) <= 0.0:
+                raise ValueError(f"std is a standard deviation, above 0, not {min(self.std)}")
+        return self
 
 
 class AugmentConfig(Section):

@@ -172,7 +172,7 @@ def _use_onnx(config: Config) -> bool:
 
 def _onnx(ctx: StageContext, backbone: Backbone, root: Path) -> Path:
     """Export once, in a task, so that the driver never imports torch."""
-    path = root / "backbones" / f"{backbone.weights_hash}-{ctx.config.preprocess.size_px}.onnx"
+    path = backbones.onnx_path(backbone, ctx.config.preprocess.size_px, root / "backbones")
     if not path.exists():
         log.info("exporting %s to ONNX, once", backbone.name)
         for _ in ctx.engine.map_shards(export, [(backbone, ctx.config.preprocess.size_px, path.parent)]):

@@ -135,7 +135,7 @@ def fill(ctx: StageContext, early: Early, root: Path, scans: Sequence[tuple[str,
     """Compute the activations, or decode the pixels, of (sha256, uri) pairs that the cache below `root` lacks."""
     model = None
     if early.num_stages and not _torch_on_gpu(ctx.config):
-        model = root / f"{early.backbone.weights_hash}-{early.num_stages}-{early.size_px}.onnx"
+        model = root / f"{early.backbone.key}-{early.num_stages}-{early.size_px}.onnx"
         for _ in ctx.engine.map_shards(activations.export_early, [(early, model)]):
             pass
     shards = activations.plan(ctx.config, early, model, root, scans)

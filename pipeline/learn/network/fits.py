@@ -192,7 +192,7 @@ def fingerprint(job: Job) -> str:
             "arrays": _digest(*(array.tobytes() for array in arrays)),
             "config": job.config.model_dump(),
             "seed": job.seed,
-            "weights": job.design.backbone.weights_hash,
+            "weights": job.design.backbone.key,
             "early": job.design.num_early,
             "size_px": job.design.size_px,
         }
