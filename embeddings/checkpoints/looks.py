@@ -71,17 +71,23 @@ def _transformer(state: State) -> Look | None:
 
 
 def _vit_names(state: State, size: str, patch_px: int, registers: int) -> list[str]:
-    gated = any(re.search(r"mlp\.(?:fc1_g|w1)\.", key) for key in state)
+    gated = any(re.search(r"mlp\.(?:fc1_g|w1)\.", key) for key in state) or _is_packed(state)
     if "attn_pool.latent" in state:
         return [f"vit_{size}_patch{patch_px}_siglip_{px}" for px in (224, 378, 384)][:2]
     if "pos_embed" not in state and registers:
         biased = any(bool(tensor.any()) for key, tensor in state.items() if re.search(r"q_proj\.bias|qkv\.bias", key))
         return [f"vit_{size}{'_plus' if gated else ''}_patch16_dinov3{'_qkvb' if biased else ''}"]
-    if gated:
-        return [f"eva02_{size}_patch14_224"]
     if any(re.search(r"\.(?:ls1\.gamma|gamma_1)$", key) for key in state):
         return [f"vit_{size}_patch14{f'_reg{registers}' if registers else ''}_dinov2"]
+    if gated:
+        return [f"eva02_{size}_patch14_224"]
     return [f"vit_{size}_patch{patch_px}_224"]
+
+
+def _is_packed(state: State) -> bool:
+    """Whether a gate and what it lets through are one matrix."""
+    first, second = (state.get(f"blocks.0.mlp.{name}.weight") for name in ("fc1", "fc2"))
+    return first is not None and second is not None and first.shape[0] == 2 * second.shape[1]
 
 
 def _swin(state: State) -> Look | None:

@@ -48,22 +48,44 @@ def same(grey, body, size_px, mean=tiny.MEAN, std=tiny.STD):
     return True
 
 
+def under_another_model(state):
+    return tiny.under("dinov2.", tiny.as_hf_dinov2(state))
+
+
+def with_registers(state):
+    return tiny.as_hf_dinov2(state, registers=True)
+
+
+def vit_classifier(state):
+    return tiny.under("vit.", tiny.as_hf_vit(state))
+
+
+def open_clip(state):
+    return tiny.under("visual.trunk.", state) | {"visual.head.proj.weight": torch.ones(8, D)}
+
+
+def deepspeed(state):
+    return tiny.under("module.", tiny.as_eva02(state))
+
+
 CASES = {
     "Hugging Face DINOv2 (RAD-DINO)": ("tiny_dinov2", 56, tiny.as_hf_dinov2),
-    "Hugging Face DINOv2 under another model": ("tiny_dinov2", 56, lambda s: tiny.under("dinov2.", tiny.as_hf_dinov2(s))),
-    "Hugging Face DINOv2 with registers": ("tiny_dinov2_reg4", 56, lambda s: tiny.as_hf_dinov2(s, registers=True)),
+    "Hugging Face DINOv2 under another model": ("tiny_dinov2", 56, under_another_model),
+    "Hugging Face DINOv2 with registers": ("tiny_dinov2_reg4", 56, with_registers),
     "Hugging Face DINOv2 giant": ("tiny_dinov2_swiglu", 56, tiny.as_hf_swiglu),
     "Hugging Face ViT": ("tiny_vit", 48, tiny.as_hf_vit),
-    "Hugging Face ViT classifier": ("tiny_vit", 48, lambda s: tiny.under("vit.", tiny.as_hf_vit(s))),
+    "Hugging Face ViT classifier": ("tiny_vit", 48, vit_classifier),
     "Hugging Face DINOv3": ("tiny_dinov3_qkvb", 48, tiny.as_hf_dinov3),
     "Hugging Face DINOv3 plus": ("tiny_dinov3_plus", 48, tiny.as_hf_dinov3),
     "Hugging Face SigLIP (MedSigLIP)": ("tiny_siglip", 48, tiny.as_hf_siglip),
     "DINOv3": ("tiny_dinov3_qkvb", 48, tiny.as_dinov3),
     "DINOv3 plus": ("tiny_dinov3_plus", 48, tiny.as_dinov3),
-    "open_clip (BiomedCLIP)": ("tiny_vit", 48, lambda s: tiny.under("visual.trunk.", s) | {"visual.head.proj.weight": torch.ones(8, D)}),
-    "EVA-02": ("tiny_eva02", 56, lambda s: {re.sub(r"fc1_g", "w1", re.sub("fc1_x", "w2", k.replace("mlp.fc2", "mlp.w3"))): v for k, v in s.items()}),
-    "as timm saves it": ("tiny_swin", 64, lambda s: s),
-}  # fmt: skip
+    "open_clip (BiomedCLIP)": ("tiny_vit", 48, open_clip),
+    "EVA-02 small": ("tiny_eva02", 56, tiny.as_eva02),
+    "EVA-02 base": ("tiny_eva02_base", 56, tiny.as_eva02),
+    "EVA-02 in a DeepSpeed bundle": ("tiny_eva02_base", 56, deepspeed),
+    "as timm saves it": ("tiny_swin", 64, dict),
+}
 
 
 @pytest.mark.parametrize("layout", CASES)
@@ -75,17 +97,6 @@ def test_the_vectors_are_those_of_the_network(layout, ending, tmp_path):
     assert same(built(f"timm:{name}", path), body, size_px)
 
 
-WRAPPED = {
-    "DINO, iBOT": lambda s: {"student": tiny.under("module.backbone.", zeroed(s)), "teacher": tiny.under("backbone.", s) | head()},
-    "DINOv2 training": lambda s: {"teacher": tiny.under("backbone.", {re.sub(r"^blocks\.(\d)\.", r"blocks.0.\1.", k): v for k, v in s.items()}) | {"dino_head.last_layer.weight": torch.ones(2)}},
-    "MAE": lambda s: {"model": s | {"mask_token": torch.zeros(1, 1, D), "decoder_blocks.0.norm1.weight": torch.ones(D), "decoder_pos_embed": torch.ones(1, 3, D)}},
-    "a training": lambda s: {"state_dict": tiny.under("module.", s), "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}, "epoch": 3, "args": argparse.Namespace(lr=0.1, at=np.float64(2.0))},
-    "moving average": lambda s: {"model": zeroed(s), "model_ema": s},
-    "MoCo v3": lambda s: {"state_dict": tiny.under("module.base_encoder.", s) | tiny.under("module.momentum_encoder.", zeroed(s)) | {"module.predictor.0.weight": torch.ones(2)}},
-    "Lightning": lambda s: {"state_dict": tiny.under("model.encoder.", s) | {"model.classifier.weight": torch.ones(2, D)}},
-}  # fmt: skip
-
-
 def zeroed(state):
     return {key: torch.zeros_like(value) for key, value in state.items()}
 
@@ -94,11 +105,49 @@ def head():
     return {"head.mlp.0.weight": torch.ones(4, D), "head.last_layer.weight_g": torch.ones(4, 1)}
 
 
-@pytest.mark.parametrize("training", WRAPPED)
+def dino(state):
+    student = tiny.under("module.backbone.", zeroed(state))
+    return {"student": student, "teacher": tiny.under("backbone.", state) | head()}
+
+
+def dinov2(state):
+    chunked = {re.sub(r"^blocks\.(\d)\.", r"blocks.0.\1.", key): value for key, value in state.items()}
+    return {"teacher": tiny.under("backbone.", chunked) | {"dino_head.last_layer.weight": torch.ones(2)}}
+
+
+def mae(state):
+    decoder = {"decoder_blocks.0.norm1.weight": torch.ones(D), "decoder_pos_embed": torch.ones(1, 3, D)}
+    return {"model": state | {"mask_token": torch.zeros(1, 1, D)} | decoder}
+
+
+def whole_training(state):
+    optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}}
+    args = argparse.Namespace(lr=0.1, at=np.float64(2.0))
+    return {"state_dict": tiny.under("module.", state), "optimizer": optimizer, "epoch": 3, "args": args}
+
+
+def moving_average(state):
+    return {"model": zeroed(state), "model_ema": state}
+
+
+def moco_v3(state):
+    slow = tiny.under("module.momentum_encoder.", zeroed(state))
+    quick = tiny.under("module.base_encoder.", state)
+    return {"state_dict": quick | slow | {"module.predictor.0.weight": torch.ones(2)}}
+
+
+def lightning(state):
+    return {"state_dict": tiny.under("model.encoder.", state) | {"model.classifier.weight": torch.ones(2, D)}}
+
+
+TRAININGS = (dino, dinov2, mae, whole_training, moving_average, moco_v3, lightning)
+
+
+@pytest.mark.parametrize("training", TRAININGS)
 def test_a_network_is_found_in_what_a_training_saved(training, tmp_path):
-    body = network("tiny_dinov2" if "DINOv2" in training else "tiny_vit")
-    path = save(tmp_path / "checkpoint.pth", WRAPPED[training](body.state_dict()))
-    name, size_px = ("tiny_dinov2", 56) if "DINOv2" in training else ("tiny_vit", 48)
+    name, size_px = ("tiny_dinov2", 56) if training is dinov2 else ("tiny_vit", 48)
+    body = network(name)
+    path = save(tmp_path / "checkpoint.pth", training(body.state_dict()))
     assert same(built(f"timm:{name}", path), body, size_px)
 
 

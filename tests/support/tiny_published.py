@@ -59,6 +59,17 @@ _register("tiny_dinov3_qkvb", Eva, 48, qkv_bias=True, **_DINOV3)
 _register("tiny_dinov3_plus", Eva, 48, qkv_bias=False, swiglu_mlp=True, swiglu_align_to=8, **_DINOV3)
 _EVA02 = {"swiglu_mlp": True, "use_rot_pos_emb": True, "mlp_ratio": 4 * 2 / 3}
 _register("tiny_eva02", Eva, 56, patch_size=14, ref_feat_shape=(4, 4), **_EVA02)
+_register(
+    "tiny_eva02_base",
+    Eva,
+    56,
+    patch_size=14,
+    ref_feat_shape=(4, 4),
+    qkv_fused=False,
+    scale_mlp=True,
+    scale_attn_inner=True,
+    **_EVA02,
+)
 _register("tiny_eva_x", Eva, 48, patch_size=16, ref_feat_shape=(3, 3), **_EVA02)
 _register("tiny_swin", SwinTransformer, 64, patch_size=4, window_size=4, embed_dim=12, depths=(2, 2), num_heads=(2, 4))
 
@@ -212,6 +223,15 @@ def as_hf_siglip(state):
         out[f"head.attention.in_proj_{kind}"] = torch.cat(pair)
     text = {"text_model.encoder.layers.0.layer_norm1.weight": torch.ones(24), "logit_scale": torch.ones(1)}
     return {f"vision_model.{key}": tensor for key, tensor in out.items()} | text
+
+
+def as_eva02(state):
+    """As baaivision publishes EVA-02, and EVA-X after it: the gate packed in the small ones, apart in the larger."""
+    gated = any("fc1_g" in key for key in state)
+    pairs = ((r"\.fc1_g\.", ".w1."), (r"\.fc1_x\.", ".w2.")) if gated else ((r"mlp\.fc1\.", "mlp.w12."),)
+    biases = ((r"\.q_proj\.bias", ".q_bias"), (r"\.v_proj\.bias", ".v_bias"))
+    norms = ((r"mlp\.norm\.", "mlp.ffn_ln."), (r"attn\.norm\.", "attn.inner_attn_ln."))
+    return _renamed(state, *pairs, (r"mlp\.fc2\.", "mlp.w3."), *biases, *norms)
 
 
 def under(prefix, state):
