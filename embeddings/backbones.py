@@ -179,12 +179,13 @@ def seen(backbone: Backbone, sha256: Sequence[str]) -> list[str]:
     return [sha for sha, is_known in zip(sha256, np.isin(asked, known), strict=True) if is_known]
 
 
-def build(backbone: Backbone, size_px: int | None = None) -> Any:
+def build(backbone: Backbone, size_px: int | None = None, *, size_option: str = "preprocess.size_px") -> Any:
     """The network without its classifier, in eval mode: (N, 1, S, S) in [0, 1] -> (N, D).
 
     Args:
         backbone: What to build.
         size_px: S; tables of positions are resampled for it. None: the size the weights were made for.
+        size_option: The option that asks for it.
 
     Raises:
         InputError: when the weights belong to another network, or the network does not take such scans.
@@ -207,13 +208,13 @@ def build(backbone: Backbone, size_px: int | None = None) -> Any:
     create = partial(architectures.create, backbone.name)
     body = _body(backbone)
     if size_px is not None:
-        body = input_size.fit(body, size_px, backbone.name, create)
+        body = input_size.fit(body, size_px, backbone.name, create, size_option)
     pooling.check(body, backbone.pooling, backbone.name)
     mean, std = backbone.normalisation or architectures.normalisation_of(backbone.name, body)
     num_channels = _num_channels(backbone, body)
     grey = Grey(body, _per_channel(mean, num_channels), _per_channel(std, num_channels)).eval()
     if size_px is not None:
-        input_size.check(grey, size_px, backbone.name)
+        input_size.check(grey, size_px, backbone.name, size_option)
     return grey
 
 

@@ -29,9 +29,16 @@ def pool(body: Any, pooling: str, x_NCHW: Any) -> Any:
     """Vectors (N, D), or (N, 2 D) of class token and mean."""
     if pooling == AUTO or not _has_tokens(body):
         return body(x_NCHW).flatten(1)
+    return of_tokens(body, pooling, _tokens(body, x_NCHW))
+
+
+def of_tokens(body: Any, pooling: str, token_NTD: Any) -> Any:
+    """The same of the tokens that come out of a transformer's last norm."""
     import torch
 
-    token_NTD, num_prefix = _tokens(body, x_NCHW)
+    if pooling == AUTO:
+        return body.forward_head(token_NTD, pre_logits=True)
+    num_prefix = int(getattr(body, "num_prefix_tokens", 1))
     after = getattr(body, "fc_norm", None) or torch.nn.Identity()
     parts = []
     if pooling in (CLS, BOTH):
@@ -53,12 +60,12 @@ def _has_tokens(body: Any) -> bool:
     return hasattr(body, "num_prefix_tokens") or hasattr(body, "class_token")
 
 
-def _tokens(body: Any, x_NCHW: Any) -> tuple[Any, int]:
-    """Tokens after the last norm (N, T, D), and P."""
+def _tokens(body: Any, x_NCHW: Any) -> Any:
+    """Tokens after the last norm (N, T, D)."""
     import torch
 
     if not hasattr(body, "class_token"):
-        return body.forward_features(x_NCHW), int(body.num_prefix_tokens)
+        return body.forward_features(x_NCHW)
     patch_NTD = body._process_input(x_NCHW)  # torchvision's transformer has no such method in public
     first_N1D = body.class_token.expand(len(patch_NTD), -1, -1)
-    return body.encoder(torch.cat([first_N1D, patch_NTD], dim=1)), 1
+    return body.encoder(torch.cat([first_N1D, patch_NTD], dim=1))

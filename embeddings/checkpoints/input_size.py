@@ -12,10 +12,8 @@ from pipeline.contracts.errors import InputError
 
 log = logging.getLogger(__name__)
 
-WHERE = "preprocess.size_px"
 
-
-def fit(body: Any, size_px: int, name: str, create: Callable[..., Any]) -> Any:
+def fit(body: Any, size_px: int, name: str, create: Callable[..., Any], option: str) -> Any:
     """The network for squares of `size_px` pixels.
 
     Args:
@@ -23,27 +21,28 @@ def fit(body: Any, size_px: int, name: str, create: Callable[..., Any]) -> Any:
         size_px: S.
         name: As in `backbone.name`.
         create: Builds the network without weights, for those that are built for one size.
+        option: That asks for the size.
 
     Raises:
         InputError: the network does not take this size.
     """
     if isinstance(getattr(body, "image_size", None), int):
-        return _fit_torchvision(body, size_px, name, create)
+        return _fit_torchvision(body, size_px, name, create, option)
     patches: Any = getattr(body, "patch_embed", None)
     if hasattr(body, "set_input_size") and getattr(patches, "img_size", None) is not None:
         own_px = int(patches.img_size[0])
-        _refuse_cut_patches(size_px, int(patches.patch_size[0]), name)
+        _refuse_cut_patches(size_px, int(patches.patch_size[0]), name, option)
         if own_px != size_px:
             try:
                 body.set_input_size(img_size=(size_px, size_px))
             except (AssertionError, RuntimeError, ValueError, TypeError) as error:
-                raise refusal(name, size_px, error) from error
+                raise refusal(name, size_px, error, option) from error
             if getattr(body, "pos_embed", None) is not None:
                 _tell(own_px, size_px, int(patches.patch_size[0]))
     return body
 
 
-def check(network: Any, size_px: int, name: str) -> int:
+def check(network: Any, size_px: int, name: str, option: str) -> int:
     """Dimensions of what the network gives for one scan of this size; a network that takes no such scan is refused."""
     import torch
 
@@ -51,24 +50,24 @@ def check(network: Any, size_px: int, name: str) -> int:
         with torch.inference_mode():
             return int(network(torch.zeros(1, 1, size_px, size_px)).shape[1])
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
-        raise refusal(name, size_px, error) from error
+        raise refusal(name, size_px, error, option) from error
 
 
-def refusal(name: str, size_px: int, error: Exception) -> InputError:
+def refusal(name: str, size_px: int, error: Exception, option: str) -> InputError:
     """The error of a network that takes no input of this size."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return InputError(
         f"{name} takes no scans of {size_px} pixels: {reason}",
         value=size_px,
-        where=WHERE,
+        where=option,
         fix="use the size the network was made for; left out, it is taken from the backbone where it is known",
     )
 
 
-def _fit_torchvision(body: Any, size_px: int, name: str, create: Callable[..., Any]) -> Any:
+def _fit_torchvision(body: Any, size_px: int, name: str, create: Callable[..., Any], option: str) -> Any:
     from torchvision.models.vision_transformer import interpolate_embeddings
 
-    _refuse_cut_patches(size_px, body.patch_size, name)
+    _refuse_cut_patches(size_px, body.patch_size, name, option)
     if body.image_size == size_px:
         return body
     resized = create(image_size=size_px)
@@ -77,13 +76,13 @@ def _fit_torchvision(body: Any, size_px: int, name: str, create: Callable[..., A
     return resized
 
 
-def _refuse_cut_patches(size_px: int, patch_px: int, name: str) -> None:
+def _refuse_cut_patches(size_px: int, patch_px: int, name: str, option: str) -> None:
     if size_px % patch_px:
         lower = size_px // patch_px * patch_px
         raise InputError(
             f"{name} sees patches of {patch_px} pixels, and the side is no multiple of that",
             value=size_px,
-            where=WHERE,
+            where=option,
             fix=f"use {lower} or {lower + patch_px}" if lower else f"use {patch_px}",
         )
 

@@ -288,8 +288,10 @@ class TrainConfig(Section):
     lr: float = Field(2e-3, gt=0.0, le=1.0, description="mlp: learning rate of AdamW.")
     batch_size: int = Field(256, ge=1, description="mlp: rows a step.")
     num_workers: int = Field(1, ge=1, description="1: a plain Ray task; more: Ray Train.")
-    adapt: Literal["head", "partial", "full"] = Field(
-        "head", description="What learns: the head; the last stages, over cached activations; the whole network."
+    adapt: Literal["head", "partial", "adapter", "full"] = Field(
+        "head",
+        description="What learns: the head; the last stages, over cached activations; adapters of low rank in the "
+        "same stages (LoRA); the whole network.",
     )
     adapt_rounds: Literal["last", "all"] = Field(
         "last", description="The rounds that adapt the network; no queue needs it before the last."
@@ -297,10 +299,16 @@ class TrainConfig(Section):
 
 
 class NetworkConfig(Section):
-    """How a network is trained: `train.adapt` partial and full, and the baselines."""
+    """How a network is trained: `train.adapt` partial, adapter and full, and the baselines."""
 
-    last_stages: int = Field(3, ge=1, le=100, description="partial: stages that learn; the others run once a view.")
-    num_views: int = Field(4, ge=1, le=64, description="partial: views a scan whose activations are cached.")
+    last_stages: int = Field(
+        3, ge=1, le=100, description="partial, adapter: stages that learn; the others run once a view."
+    )
+    num_views: int = Field(4, ge=1, le=64, description="partial, adapter: views a scan whose activations are cached.")
+    adapter_rank: int = Field(8, ge=1, le=1024, description="adapter: rank of the matrices that learn.")
+    adapter_alpha: float = Field(
+        16.0, gt=0.0, le=10_000.0, description="adapter: their product counts alpha / rank times."
+    )
     epochs: int = Field(1, ge=1, le=10_000, description="Passes over the scans.")
     min_steps: int = Field(160, ge=1, description="A small pool is passed over as often as it takes to make so many.")
     lr: float = Field(4e-4, gt=0.0, le=1.0, description="Highest learning rate of AdamW.")
