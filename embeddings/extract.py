@@ -65,7 +65,7 @@ def open_store(config: Config, backbone: Backbone, root: Path, *, erase_lungs: b
         preprocessing += f"-stages-v{stage_features.VERSION}"
     if erase_lungs:
         preprocessing += f"-lungs-erased-v{lungs.VERSION}"
-    return EmbeddingStore(root, backbone.weights_hash, preprocessing)
+    return EmbeddingStore(root, backbone.key, preprocessing)
 
 
 def plan(
@@ -170,7 +170,7 @@ def _onnx_forward(model: Path, num_threads: int) -> tuple[Any, int | None]:
 
 def build(backbone: Backbone, features: Features, size_px: int) -> Any:
     """The module that embeds, in eval mode: (N, 1, S, S) in [0, 1] -> (N, D); the network's own embedding first."""
-    return stage_features.build(backbone, size_px) if features == "stages" else backbones.build(backbone)
+    return stage_features.build(backbone, size_px) if features == "stages" else backbones.build(backbone, size_px)
 
 
 def export_onnx(backbone: Backbone, features: Features, size_px: int, folder: Path) -> Path:
@@ -189,8 +189,8 @@ def export_onnx(backbone: Backbone, features: Features, size_px: int, folder: Pa
 
 def model_path(backbone: Backbone, features: Features, size_px: int, folder: Path) -> Path:
     """Where `export_onnx` writes."""
-    suffix = f"-stages-v{stage_features.VERSION}" if features == "stages" else ""
-    return folder / f"{backbone.weights_hash}-{size_px}{suffix}.onnx"
+    path = backbones.onnx_path(backbone, size_px, folder)
+    return path.with_stem(f"{path.stem}-stages-v{stage_features.VERSION}") if features == "stages" else path
 
 
 def _torch_forward(backbone: Backbone, features: Features, size_px: int) -> tuple[Any, int | None]:

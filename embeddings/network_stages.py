@@ -1,13 +1,14 @@
 """A network as a chain of stages: the early ones run once and are cached, the late ones learn.
 
 Known are the convolutional families whose forward pass is a plain chain: timm's EfficientNets and ResNets,
-torchvision's ResNets and those with `features`. Whether the chain gives what the network gives is tried out.
+torchvision's ResNets and those with `features`; and timm's vision transformers, a stage a block (`token_stages`).
+Whether the chain gives what the network gives is tried out.
 """
 
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from embeddings import backbones
+from embeddings import backbones, token_stages
 from embeddings.backbones import Backbone
 from pipeline.contracts.errors import InputError
 
@@ -20,10 +21,11 @@ TOLERANCE = 1e-3
 PROBE_PX = 96
 
 
-def stages(backbone: Backbone) -> "list[nn.Module]":
+def stages(backbone: Backbone, size_px: int | None = None) -> "list[nn.Module]":
     """The network as stages in order, each from feature map to feature map; the last one gives the embedding (N, D).
 
-    The first takes grey scans (N, 1, S, S) in [0, 1]. Batch norms are folded into the convolutions before them:
+    The maps of a transformer are tokens (N, T, D). The first stage takes grey scans (N, 1, S, S) in [0, 1]; S is
+    `size_px`, or None where the network takes any size. Batch norms are folded into the convolutions before them:
     their statistics stay those of the pretraining, which suits small batches, and a sixth of the time is saved.
 
     Raises:
@@ -31,9 +33,11 @@ def stages(backbone: Backbone) -> "list[nn.Module]":
     """
     import torch
 
-    grey = backbones.build(backbone)
-    probe = torch.rand(1, 1, PROBE_PX, PROBE_PX, generator=torch.Generator().manual_seed(0))
-    parts = _parts(grey.body)
+    grey = backbones.build(backbone, size_px)
+    parts = token_stages.parts(grey.body, backbone.pooling, size_px)
+    side = PROBE_PX if parts is None else size_px or int(grey.body.patch_embed.img_size[0])
+    probe = torch.rand(1, 1, side, side, generator=torch.Generator().manual_seed(0))
+    parts = parts or _parts(grey.body)
     if parts is not None:
         with torch.inference_mode():
             expected = grey(probe)
@@ -47,7 +51,7 @@ def stages(backbone: Backbone) -> "list[nn.Module]":
         "this network cannot be cut into stages",
         value=backbone.name,
         where="backbone.name with train.adapt",
-        fix="use train.adapt=head, or an EfficientNet, ResNet, MobileNet, ConvNeXt or VGG",
+        fix="use train.adapt=head, or an EfficientNet, ResNet, MobileNet, ConvNeXt, VGG or one of timm's transformers",
     )
 
 

@@ -34,6 +34,7 @@ def write(
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the exporter without onnxscript is enough here
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # sides are fixed; what is traced is one size
             torch.onnx.export(
                 module.eval(),
                 (example,),

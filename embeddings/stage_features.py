@@ -34,7 +34,7 @@ def build(backbone: Backbone, size_px: int) -> Any:
     from torch import nn
     from torch.nn.functional import interpolate
 
-    chain = _chain(backbone)
+    chain = _chain(backbone, size_px)
     rim = round(size_px * (1.0 - MIDDLE) / 2.0)
 
     class StageFeatures(nn.Module):  # type: ignore[misc]
@@ -69,10 +69,15 @@ def _chain_dim(chain: list[Any], size_px: int) -> int:
         return int(nn.Sequential(*chain).eval()(torch.zeros(1, 1, size_px, size_px)).shape[1])
 
 
-def _chain(backbone: Backbone) -> list[Any]:
-    """The stages of a network, or the network as its only stage."""
+def _chain(backbone: Backbone, size_px: int) -> list[Any]:
+    """The stages of a convolutional network, or another network as its only stage."""
+    import torch
+
     try:
-        return network_stages.stages(backbone)
+        chain = network_stages.stages(backbone, size_px)
+        with torch.inference_mode():
+            if chain[0](torch.zeros(1, 1, size_px, size_px)).ndim == 4:  # tokens are no maps
+                return list(chain)
     except InputError:
-        whole = backbones.build(backbone)  # raises what is wrong with the weights
-        return [whole]
+        pass  # no plain chain; what is wrong with the weights is said below
+    return [backbones.build(backbone, size_px)]

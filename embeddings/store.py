@@ -1,4 +1,4 @@
-"""Embeddings addressed by content: (weights, preprocessing, SHA-256 of the scan) -> vector.
+"""Embeddings addressed by content: (backbone, preprocessing, SHA-256 of the scan) -> vector.
 
 A store is a folder of Parquet parts, each published whole; who shares the folder shares the work.
 """
@@ -24,13 +24,13 @@ class EmbeddingStore:
 
     Args:
         root: Folder of all stores.
-        weights_hash: Of the backbone.
+        backbone_key: Of the backbone: its weights, normalisation and pooling.
         preprocessing: Everything that changes the pixels a network sees, as text.
     """
 
-    def __init__(self, root: Path, weights_hash: str, preprocessing: str) -> None:
+    def __init__(self, root: Path, backbone_key: str, preprocessing: str) -> None:
         digest = hashlib.sha256(preprocessing.encode()).hexdigest()[:8]
-        self.folder = root / f"{weights_hash}-{digest}"
+        self.folder = root / f"{backbone_key}-{digest}"
 
     def known(self) -> set[str]:
         """SHA-256 of every scan that has a vector."""

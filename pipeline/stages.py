@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from embeddings import backbones
@@ -223,9 +222,7 @@ def _content(ctx: StageContext, stage: Stage) -> str | None:
 
 def _weights_hash(config: Config) -> str | None:
     """A file of weights, or a pretrained backbone, may be replaced under the same name."""
-    folder = backbones.pretrained_folder(config.backbone)
-    path = folder / backbones.WEIGHTS if folder else config.backbone.weights
-    return run_dir.file_hash(Path(path)) if path else None
+    return "-".join(run_dir.file_hash(path) for path in backbones.files_of(config.backbone)) or None
 
 
 def _outputs_exist(ctx: StageContext, stage: Stage) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # N scans of the pool, B of them in a batch, S side in pixels
 
+SIZE_OPTION = "pretrain.size_px"
 HISTORY, PROGRESS = "history.jsonl", "progress.json"
 PROGRESS_EVERY_SECONDS = 2.0
 CLIP = 3.0  # largest norm of a gradient: one odd batch must not undo the weights
@@ -59,7 +60,8 @@ def rehearse(task: Task) -> None:
     Raises:
         InputError: the network has no such weights, takes no views of this size, or does not suit the method.
     """
-    methods.build(backbones.build(task.backbone), task.options, task.options.size_px, len(task.sha256), 1)
+    network = backbones.build(task.backbone, task.options.size_px, size_option=SIZE_OPTION)
+    methods.build(network, task.options, task.options.size_px, len(task.sha256), 1)
 
 
 class Training:
@@ -79,7 +81,7 @@ class Training:
         self.rows: Rows = task.cache.rows(task.sha256)
         self.frozen_norms = task.backbone.weights_hash != backbones.UNTRAINED
         torch.manual_seed(_seed(task.seed, "start"))
-        network = backbones.build(task.backbone)
+        network = backbones.build(task.backbone, options.size_px, size_option=SIZE_OPTION)
         self.method = methods.build(network, options, options.size_px, len(self.rows), worker.size)
         self.method.networks.to(self.device, memory_format=torch.channels_last)
         if worker.size > 1 and self.device.type == "cuda":

@@ -131,7 +131,7 @@ def fingerprint(job: Fit) -> str:
             "config": job.config.model_dump(),
             "seed": job.seed,
             "design": type(job.design).__name__,
-            "weights": job.early.backbone.weights_hash,
+            "weights": job.early.backbone.key,
             "early": [job.early.num_stages, job.early.size_px, job.early.num_views],
         }
     )

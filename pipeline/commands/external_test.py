@@ -160,11 +160,13 @@ def _same_input(home: Path, there: StageContext) -> None:
     """Refuse to score a model on what another backbone, or another size, makes of the scans."""
     cards = (run_files.path(folder, run_files.BACKBONE) for folder in (home, there.folder))
     own_card, other_card = (json.loads(card.read_text("utf-8")) for card in cards)
-    for key, where in (("weights_hash", "backbone"), ("size_px", "preprocess.size_px")):
-        if own_card[key] != other_card[key]:
+    options = (("weights_hash", "backbone"), ("normalisation", "backbone.mean"), ("pooling", "backbone.pooling"))
+    for key, where in (*options, ("size_px", "preprocess.size_px")):
+        own, other = own_card.get(key), other_card.get(key)
+        if own != other:
             raise InputError(
-                f"the run's model was made for another input: {key} {own_card[key]}, here it is {other_card[key]}",
-                value=str(other_card[key]),
+                f"the run's model was made for another input: {key} {own}, here it is {other}",
+                value=str(other),
                 where=where,
                 fix="leave these options to the run's own configuration",
             )

@@ -1,16 +1,20 @@
 """What a user asked for: the run directory and the configuration, checked before anything is written."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from embeddings import backbones
 from pipeline.audit.check import Override
 from pipeline.contracts import config_file
-from pipeline.contracts.config import Config
+from pipeline.contracts.config import Config, PreprocessConfig
 from pipeline.contracts.errors import InputError
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.finding_folders import refuse_part
 from pipeline.selection import strategies
+
+log = logging.getLogger(__name__)
 
 FIXED_ON_RESUME = ("seed", "oracle", "splits")
 
@@ -58,7 +62,7 @@ def load_config(request: Request, out: Path) -> Config:
     resolved = out / run_files.RESOLVED
     if request.resume and resolved.exists():
         before = config_file.load(resolved)
-        config = config_file.load(path or resolved, request.overrides)
+        config = _sized(config_file.load(path or resolved, request.overrides))
         for name in FIXED_ON_RESUME if run_files.has_rounds(out) else ():
             changed = _changed(getattr(before, name), getattr(config, name), name)
             if changed is not None:
@@ -72,7 +76,19 @@ def load_config(request: Request, out: Path) -> Config:
         return config
     if path is None and "pool.uri" not in request.overrides:
         path = quickstart()
-    return config_file.load(path, request.overrides)
+    return _sized(config_file.load(path, request.overrides))
+
+
+def _sized(config: Config) -> Config:
+    """The size that the backbone was made for, where none is asked for."""
+    if "size_px" in config.preprocess.model_fields_set or config.backbone.name == backbones.OFFLINE:
+        return config
+    size_px = backbones.size_px(config.backbone)
+    if size_px in (None, config.preprocess.size_px):
+        return config
+    log.info("scans are resized to %d pixels, which %s was made for", size_px, config.backbone.name)
+    preprocess = PreprocessConfig.model_validate({"size_px": size_px})
+    return config.model_copy(update={"preprocess": preprocess})
 
 
 def _changed(before: Any, now: Any, name: str) -> tuple[str, str, Any] | None:

@@ -20,6 +20,7 @@ KNOWN_COLUMNS = (
     "official_split",
 )
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 
 
 class Section(BaseModel):
@@ -111,7 +112,13 @@ class SplitsConfig(Section):
 class PreprocessConfig(Section):
     """From file to the network's input."""
 
-    size_px: int = Field(224, ge=32, le=1024, description="Side of the square input; the scan is resized to it.")
+    size_px: int = Field(
+        224,
+        ge=32,
+        le=1024,
+        description="Side of the square input; the scan is resized to it. Left out, it is the size the backbone was "
+        "made for, where that is known.",
+    )
 
 
 class BackboneConfig(Section):
@@ -124,8 +131,34 @@ class BackboneConfig(Section):
     )
     weights: str | None = Field(
         None,
-        description="Local .safetensors or .pth (weights_only) file; null: the backbone's own pretrained ones.",
+        description="Local .safetensors or .pth (weights_only) file of any published layout, or a folder as Hugging "
+        "Face publishes it; null: the backbone's own pretrained ones.",
     )
+    mean: Channels | None = Field(
+        None,
+        description="Mean of the grey values, in [0, 1], that the network was trained with: one number, or one for "
+        "each of 3 channels. null: what lies beside the weights, else the library's.",
+    )
+    std: Channels | None = Field(None, description="The same, their standard deviation; goes with mean.")
+    pooling: Literal["auto", "cls", "mean", "cls+mean"] = Field(
+        "auto",
+        description="What becomes the vector: the class token of a transformer, the mean of its patches, or both; "
+        "auto: what the library says of the architecture.",
+    )
+    licence: str | None = Field(
+        None, description="Licence of the weights, for cards and reports. null: what lies beside the weights says so."
+    )
+
+    @model_validator(mode="after")
+    def _check_normalisation(self) -> "BackboneConfig":
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together; give both, or neither")
+        if self.mean is not None and self.std is not None:
+            if {len(self.mean), len(self.std)} - {1, 3}:
+                raise ValueError("mean and std are 1 number, or 3: one for each channel")
+            if min(self.std) <= 0.0:
+                raise ValueError(f"std is a standard deviation, above 0, not {min(self.std)}")
+        return self
 
 
 class AugmentConfig(Section):
@@ -263,8 +296,10 @@ class TrainConfig(Section):
     lr: float = Field(2e-3, gt=0.0, le=1.0, description="mlp: learning rate of AdamW.")
     batch_size: int = Field(256, ge=1, description="mlp: rows a step.")
     num_workers: int = Field(1, ge=1, description="1: a plain Ray task; more: Ray Train.")
-    adapt: Literal["head", "partial", "full"] = Field(
-        "head", description="What learns: the head; the last stages, over cached activations; the whole network."
+    adapt: Literal["head", "partial", "adapter", "full"] = Field(
+        "head",
+        description="What learns: the head; the last stages, over cached activations; adapters of low rank in the "
+        "same stages (LoRA); the whole network.",
     )
     adapt_rounds: Literal["last", "all"] = Field(
         "last", description="The rounds that adapt the network; no queue needs it before the last."
@@ -272,10 +307,16 @@ class TrainConfig(Section):
 
 
 class NetworkConfig(Section):
-    """How a network is trained: `train.adapt` partial and full, and the baselines."""
+    """How a network is trained: `train.adapt` partial, adapter and full, and the baselines."""
 
-    last_stages: int = Field(3, ge=1, le=100, description="partial: stages that learn; the others run once a view.")
-    num_views: int = Field(4, ge=1, le=64, description="partial: views a scan whose activations are cached.")
+    last_stages: int = Field(
+        3, ge=1, le=100, description="partial, adapter: stages that learn; the others run once a view."
+    )
+    num_views: int = Field(4, ge=1, le=64, description="partial, adapter: views a scan whose activations are cached.")
+    adapter_rank: int = Field(8, ge=1, le=1024, description="adapter: rank of the matrices that learn.")
+    adapter_alpha: float = Field(
+        16.0, gt=0.0, le=10_000.0, description="adapter: their product counts alpha / rank times."
+    )
     epochs: int = Field(1, ge=1, le=10_000, description="Passes over the scans.")
     min_steps: int = Field(160, ge=1, description="A small pool is passed over as often as it takes to make so many.")
     lr: float = Field(4e-4, gt=0.0, le=1.0, description="Highest learning rate of AdamW.")

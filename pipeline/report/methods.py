@@ -167,6 +167,8 @@ def _network(run: RunData) -> str:
     gain = (run.last or {}).get("network_gain")
     stages = {
         "partial": f"The last {plural(network.get('last_stages'), 'stage')} of the network",
+        "adapter": f"An adapter of rank {network.get('adapter_rank')} (LoRA) for each layer of the last "
+        f"{plural(network.get('last_stages'), 'stage')} of the network",
         "full": "The network",
     }
     what = stages.get(str(train.get("adapt")), "The network")

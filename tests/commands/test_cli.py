@@ -103,7 +103,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tmp_path,
     ("options", "words"),
     [
         (
-            ["backbone.name=timm:vit_tiny_patch16_224", "backbone.weights=null"],
+            ["backbone.name=torchvision:shufflenet_v2_x0_5", "backbone.weights=null"],
             ["backbone.name", "cannot be cut into stages", "train.adapt=head"],
         ),
         (

@@ -55,6 +55,13 @@ NOT_LEFT = {
     "failure.json",
     "head.safetensors",
     "whole.onnx",
+    "preprocessor_config.json",
+    "open_clip_config.json",
+    "config.json",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    ".index.json",
+    "README.md",
 }
 
 each_page = pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))

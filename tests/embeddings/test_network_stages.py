@@ -1,12 +1,13 @@
 import onnxruntime as ort
 import pytest
+import timm
 import torch
 from torch import nn
 
 from embeddings import backbones, network_stages, onnx_file
 from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import InputError
-from tests.support import tiny_backbone
+from tests.support import tiny_backbone, tiny_published
 
 FAMILIES = [
     "timm:test_efficientnet",
@@ -49,7 +50,7 @@ def both(name, monkeypatch):
 
     torch.manual_seed(0)
     grey = shaken(backbones.build(untrained(name)))
-    monkeypatch.setattr(network_stages.backbones, "build", lambda backbone: copy.deepcopy(grey))
+    monkeypatch.setattr(network_stages.backbones, "build", lambda backbone, size_px: copy.deepcopy(grey))
     return network_stages.stages(untrained(name)), grey
 
 
@@ -102,7 +103,7 @@ def test_early_and_late_stages_compose(cut, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["torchvision:densenet121", "timm:vit_tiny_patch16_224", "torchvision:shufflenet_v2_x0_5", "timm:resnetv2_50"],
+    ["torchvision:densenet121", "torchvision:vit_b_16", "torchvision:shufflenet_v2_x0_5", "timm:resnetv2_50"],
 )
 def test_what_is_no_chain_is_refused(name):
     with pytest.raises(InputError, match="cannot be cut into stages") as caught:
@@ -116,7 +117,7 @@ def test_a_network_that_looks_like_a_chain_but_is_none_is_refused(monkeypatch):
     grey = backbones.build(untrained("timm:test_resnet"))
     forward = grey.body.forward
     grey.body.forward = lambda x: forward(x) + x.mean()
-    monkeypatch.setattr(network_stages.backbones, "build", lambda backbone: grey)
+    monkeypatch.setattr(network_stages.backbones, "build", lambda backbone, size_px: grey)
     with pytest.raises(InputError, match="cannot be cut into stages"):
         network_stages.stages(untrained("timm:test_resnet"))
 
@@ -151,3 +152,30 @@ def test_an_export_that_fails_leaves_no_file(tmp_path):
     with pytest.raises(RuntimeError, match="no"):
         onnx_file.write(Breaks(), torch.zeros(2, 1, 8, 8), tmp_path / "model.onnx", ("scan", "act"))
     assert not (tmp_path / "model.onnx").exists()
+
+
+TRANSFORMERS = ("tiny_vit", "tiny_vit_avg", "tiny_dinov2_reg4", "tiny_siglip", "tiny_eva02", "tiny_dinov3_qkvb")
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("larger", [False, True])
+def test_a_transformer_is_a_stage_a_block(name, larger, tmp_path):
+    patch_px = 14 if name in ("tiny_dinov2_reg4", "tiny_eva02") else 16
+    size_px = (4 if patch_px == 14 else 3) * patch_px + larger * 2 * patch_px
+    path = tmp_path / "w.pth"
+    torch.save(tiny_published.drawn(timm.create_model(name)).state_dict(), path)
+    backbone = backbones.resolve(BackboneConfig(name=f"timm:{name}", weights=str(path)))
+    found = network_stages.stages(backbone, size_px)
+    assert len(found) == 3  # stem, first block, last block with norm and pooling
+    with torch.inference_mode():
+        token_NTD = nn.Sequential(*found[:2])(scans(2, size_px))
+        assert token_NTD.ndim == 3 and token_NTD.shape[2] == 24
+        torch.testing.assert_close(found[2](token_NTD), backbones.build(backbone, size_px)(scans(2, size_px)))
+    names = [name for stage in found for name, _ in stage.named_parameters()]
+    assert len(names) == len(list(timm.create_model(name).parameters()))  # none twice, none lost
+
+
+def test_the_stages_of_a_transformer_pool_as_asked():
+    backbone = backbones.untrained(BackboneConfig(name="timm:tiny_vit", pooling="cls+mean"))
+    with torch.inference_mode():
+        assert nn.Sequential(*network_stages.stages(backbone, 64))(scans(2, 64)).shape == (2, 48)

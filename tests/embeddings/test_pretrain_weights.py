@@ -151,9 +151,9 @@ def test_random_weights_come_from_the_seed_and_need_no_file():
 
 
 def test_weights_of_other_channels_are_refused(tmp_path):
-    state = timm.create_model(NAME.removeprefix("timm:"), pretrained=False, in_chans=1).state_dict()
+    state = timm.create_model(NAME.removeprefix("timm:"), pretrained=False, in_chans=2).state_dict()
     save_file(state, tmp_path / "grey.safetensors")
-    with pytest.raises(InputError, match=r"takes 1 channels; scans are grey, repeated to 3") as caught:
+    with pytest.raises(InputError, match=r"takes 2 channels; scans are grey, as one channel or repeated") as caught:
         backbones.build(backbones.resolve(BackboneConfig(name=NAME, weights=str(tmp_path / "grey.safetensors"))))
     assert caught.value.where == "backbone.weights"
 

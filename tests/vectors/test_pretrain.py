@@ -162,7 +162,10 @@ def refused(tmp_path, pool, match, **given):
         ({"engine.use_gpu": "true"}, r"engine\.use_gpu: a GPU is asked for and there is none"),
         ({"pretrain.num_workers": 2}, r"pretrain\.num_workers: several workers need Ray .*engine\.backend=ray"),
         ({"pretrain.method": "mae", "backbone.name": "torchvision:resnet18"}, "mae needs a network that shows"),
-        ({"backbone.name": "timm:vit_tiny_patch16_224"}, r"takes no views of 32 pixels"),
+        (
+            {"backbone.name": "timm:vit_tiny_patch16_224", "pretrain.size_px": 40},
+            r"pretrain\.size_px: .* patches of 16 pixels",
+        ),
         ({"backbone.name": "resnet18"}, "unknown backbone"),
     ],
 )

@@ -3,7 +3,8 @@
 The head on frozen embeddings is the teacher here: its calibrated probabilities, at balanced classes, are the soft
 targets of every scan of the training pool (experts' scans have their labels), and it is what the network starts from.
 One network for each patient-grouped fold gives out-of-fold scores, as for the heads; one learns from everything. Its
-last stages see activations that were computed once (`train.adapt: partial`), or it sees pixels (`full`).
+last stages see activations that were computed once (`train.adapt: partial`), or it sees pixels (`full`). With
+`adapter` the same last stages keep their weights, and matrices of low rank learn beside them.
 """
 
 import logging
@@ -26,6 +27,7 @@ from pipeline.learn.network import design as network_design
 from pipeline.learn.network import predict_scans
 from pipeline.learn.network.design import Design, Trained
 from pipeline.learn.network.fits import Contents, Fold, Job, NetworkFit, finished, fit, read
+from pipeline.learn.network.low_rank import LowRank
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
@@ -70,6 +72,7 @@ class Adapter:
                 seed,
                 self.config.engine.use_gpu,
                 self.config.engine.threads_per_task,
+                adapters_of(self.config),
             )
             for number, fold in enumerate(folds)
         ]
@@ -135,7 +138,7 @@ def fill(ctx: StageContext, early: Early, root: Path, scans: Sequence[tuple[str,
     """Compute the activations, or decode the pixels, of (sha256, uri) pairs that the cache below `root` lacks."""
     model = None
     if early.num_stages and not _torch_on_gpu(ctx.config):
-        model = root / f"{early.backbone.weights_hash}-{early.num_stages}-{early.size_px}.onnx"
+        model = root / f"{early.backbone.key}-{early.num_stages}-{early.size_px}.onnx"
         for _ in ctx.engine.map_shards(activations.export_early, [(early, model)]):
             pass
     shards = activations.plan(ctx.config, early, model, root, scans)
@@ -154,13 +157,20 @@ def fill(ctx: StageContext, early: Early, root: Path, scans: Sequence[tuple[str,
         ctx.progress(kind, done, total)
 
 
+def adapters_of(config: Config) -> LowRank | None:
+    """Size of the adapters, where they are what learns."""
+    network = config.network
+    return LowRank(network.adapter_rank, network.adapter_alpha) if config.train.adapt == "adapter" else None
+
+
 def count_stages(ctx: StageContext, backbone: backbones.Backbone) -> int:
     """Stages of a network, counted in a task: the driver never imports torch.
 
     Raises:
         InputError: it is no chain of stages.
     """
-    return next(num for _, num in ctx.engine.map_shards(_num_stages, [backbone]))
+    request = backbone, ctx.config.preprocess.size_px
+    return next(num for _, num in ctx.engine.map_shards(_num_stages, [request]))
 
 
 def check(ctx: StageContext) -> None:
@@ -172,8 +182,9 @@ def check(ctx: StageContext) -> None:
     if ctx.config.train.num_workers > 1 and ctx.config.engine.backend == "serial":
         ctx.engine.start()  # says that several workers need Ray
     if ctx.config.train.adapt != "head":
-        written = backbones.pretrained_folder(ctx.config.backbone) is not None
-        num_early(ctx, (backbones.resolve if written else backbones.untrained)(ctx.config.backbone))
+        backbone = ctx.config.backbone
+        here = backbones.pretrained_folder(backbone) is not None or backbone.weights is not None
+        num_early(ctx, (backbones.resolve if here else backbones.untrained)(backbone))
 
 
 def num_early(ctx: StageContext, backbone: backbones.Backbone) -> int:
@@ -208,10 +219,10 @@ def _export(request: tuple[Trained, Path]) -> None:
     network_design.export(trained, path, 1.0, np.full(num_classes, 1.0 / num_classes))
 
 
-def _num_stages(backbone: backbones.Backbone) -> int:
+def _num_stages(request: tuple[backbones.Backbone, int]) -> int:
     from embeddings import network_stages
 
-    return len(network_stages.stages(backbone))
+    return len(network_stages.stages(*request))
 
 
 def _torch_on_gpu(config: Config) -> bool:

@@ -66,7 +66,7 @@ def late(design: Design) -> "nn.Module":
 
         def __init__(self) -> None:
             super().__init__()
-            self.body = nn.Sequential(*network_stages.stages(design.backbone)[design.num_early :])
+            self.body = nn.Sequential(*network_stages.stages(design.backbone, design.size_px)[design.num_early :])
             self.head = head_module(design.head)
 
         def forward(self, act_NCHW: Any) -> Any:
@@ -89,7 +89,7 @@ def whole(trained: Trained) -> "nn.Module":
     design = trained.design
     learned = late(design)
     put(learned, trained.arrays)
-    return nn.Sequential(*network_stages.stages(design.backbone)[: design.num_early], learned).eval()
+    return nn.Sequential(*network_stages.stages(design.backbone, design.size_px)[: design.num_early], learned).eval()
 
 
 def calibrated(module: "nn.Module", temperature: float, prevalence_C: np.ndarray) -> "nn.Module":

@@ -6,7 +6,7 @@ A fit that is finished is found by its fingerprint and not repeated; one that wa
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +21,9 @@ from pipeline.contracts.tables import write_bytes, write_text
 from pipeline.learn.head import Head, Worker
 from pipeline.learn.lesson import Lesson
 from pipeline.learn.network import design as network_design
+from pipeline.learn.network import low_rank
 from pipeline.learn.network.design import Design, Trained
+from pipeline.learn.network.low_rank import LowRank
 from pipeline.learn.network.training_loop import Curves, learn_network, logits_of
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_dir
@@ -75,6 +77,7 @@ class Job:
         seed: Of the order of the scans, the views and mixup.
         use_gpu: See `torch_training.pick_device`.
         num_threads: CPU threads of each worker, where several train it.
+        adapters: Learn beside the weights, and are added to them in the end; None: the weights learn.
     """
 
     folder: Path
@@ -89,9 +92,17 @@ class Job:
     seed: int
     use_gpu: bool | None
     num_threads: int
+    adapters: LowRank | None = None
 
     def build(self) -> "nn.Module":
-        """The part of the network that learns, with its first weights."""
+        """The part of the network that learns, with its first weights, and adapters where they are to learn."""
+        late = network_design.late(self.design)
+        if self.adapters is not None:
+            low_rank.adapt(late.get_submodule("body"), self.adapters)
+        return late
+
+    def build_plain(self) -> "nn.Module":
+        """The same without adapters: what the arrays of a fit belong to."""
         return network_design.late(self.design)
 
     def cached(self, scans: Contents) -> Rows:
@@ -131,7 +142,7 @@ def learn(job: Job, worker: Worker) -> tuple[network_design.Arrays, Curves]:
     """
     lesson = job.lesson.renamed(job.cached)
     try:
-        return learn_network(
+        arrays, curves = learn_network(
             job.build, lesson, job.config, job.seed, sure_C=job.sure_C, use_gpu=job.use_gpu, worker=worker
         )
     except FloatingPointError as error:
@@ -141,6 +152,7 @@ def learn(job: Job, worker: Worker) -> tuple[network_design.Arrays, Curves]:
             where="network.lr",
             fix=f"choose a smaller one and --resume; the last good epoch is kept in {job.folder}",
         ) from error
+    return low_rank.merged(arrays), curves
 
 
 def write(job: Job, arrays: network_design.Arrays, curves: Curves) -> None:
@@ -149,7 +161,7 @@ def write(job: Job, arrays: network_design.Arrays, curves: Curves) -> None:
 
     logit_HC = np.zeros((0, job.lesson.target_LC.shape[1]), np.float32)
     if len(job.held_out):
-        logit_HC = logits_of(job.build, arrays, job.cached(job.held_out), job.config, job.use_gpu)
+        logit_HC = logits_of(job.build_plain, arrays, job.cached(job.held_out), job.config, job.use_gpu)
     (job.folder / f"{job.name}.json").unlink(missing_ok=True)  # it must not vouch for other weights
     write_bytes(job.folder / f"{job.name}.safetensors", save(arrays))
     outcome = {
@@ -192,9 +204,10 @@ def fingerprint(job: Job) -> str:
             "arrays": _digest(*(array.tobytes() for array in arrays)),
             "config": job.config.model_dump(),
             "seed": job.seed,
-            "weights": job.design.backbone.weights_hash,
+            "weights": job.design.backbone.key,
             "early": job.design.num_early,
             "size_px": job.design.size_px,
+            "adapters": None if job.adapters is None else asdict(job.adapters),
         }
     )
 

@@ -164,7 +164,7 @@ class _Run:
         for part in np.array_split(own, self.config.accumulate):
             if len(part):
                 loss = loss + self._backward(batch_B[part], other_B[part], mix, seed_B[part], len(batch_B))
-        for parameter in self.net.parameters():
+        for parameter in filter(lambda one: one.requires_grad, self.net.parameters()):
             parameter.grad = self.worker.sum_(self._grad(parameter))
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -222,11 +222,10 @@ class _Run:
         return self._input(self.lesson.scans.plain(part))
 
     def _input(self, array: np.ndarray) -> "Tensor":
-        """(B, C, H, W) on the device."""
+        """Feature maps (B, C, H, W), or tokens (B, T, D), on the device."""
         import torch
 
-        x = torch.from_numpy(array).to(self.device, non_blocking=True)
-        return x.contiguous(memory_format=torch.channels_last)
+        return _channels_last(torch.from_numpy(array).to(self.device, non_blocking=True))
 
     def _tensor(self, values: np.ndarray) -> "Tensor":
         import torch
@@ -308,8 +307,8 @@ def logits(net: "nn.Module", scans: Rows, device: Any, config: NetworkConfig) ->
     with torch.inference_mode(), autocast(device, config.precision):
         for start in range(0, len(scans), config.batch_size):
             position_B = np.arange(start, min(start + config.batch_size, len(scans)))
-            x = torch.from_numpy(scans.plain(position_B)).to(device)
-            out.append(net(x.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
+            x = _channels_last(torch.from_numpy(scans.plain(position_B)).to(device))
+            out.append(net(x).float().cpu().numpy())
     net.train()
     return np.concatenate(out)
 
@@ -325,6 +324,13 @@ def logits_of(
     net, device = build(), pick_device(use_gpu)
     put(net, arrays)
     return logits(net.to(device), scans, device, config)
+
+
+def _channels_last(x: "Tensor") -> "Tensor":
+    """Feature maps in the order that convolutions are quick in; tokens as they are."""
+    import torch
+
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def _copy(net: "nn.Module") -> Any:
