@@ -147,7 +147,9 @@ def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[st
         network_card = card["network"]
         empty = Head({name: np.zeros(shape, np.float32) for name, shape in network_card["head"].items()})
         design = Design(backbone, network_card["num_early"], config.preprocess.size_px, empty)
-        whole = nn.Sequential(*network_stages.stages(backbone)[: design.num_early], network_design.late(design))
+        whole = nn.Sequential(
+            *network_stages.stages(backbone, design.size_px)[: design.num_early], network_design.late(design)
+        )
         whole.load_state_dict(load_file(model.model.with_name(run_files.MODEL_WEIGHTS)))
     return network_design.calibrated(whole, model.temperature, model.prevalence_C)
 
