@@ -21,9 +21,8 @@ Create = Callable[..., Any]  # options of the architecture -> the network withou
 WHERE = weight_files.WHERE
 # What a network for embeddings has no place for: classifiers, projections, decoders, masks, tables made anew.
 _HEADS = re.compile(
-    r"(?:^|\.)(?:head|heads|head_drop|fc|classifier|classif|mlp_head|proj_head|projection_head|projector|predictor"
-    r"|omni_heads|head_dist|dino_head|ibot_head|lm_head|logit_scale|logit_bias|pre_logits|pooler|decoder\w*"
-    r"|mask_token|op_threshs)(?:$|\.|_)"
+    r"^(?:head|heads|fc|classifier|classif|mlp_head|proj_head|projection_head|projector|predictor|omni_heads|head_dist"
+    r"|dino_head|ibot_head|lm_head|logit_scale|logit_bias|pre_logits|pooler|decoder(?:_\w+)?|mask_token|op_threshs)(?:$|\.)"
     r"|relative_position_index|relative_coords_table|attn_mask|rope|rotary|periods|num_batches_tracked|position_ids"
 )
 _COMPUTED = re.compile(r"num_batches_tracked|relative_position_index|relative_coords_table|attn_mask|rope|periods")
@@ -81,7 +80,7 @@ def _options(state: State, body: Any, source: Source) -> dict[str, Any]:
     out: dict[str, Any] = {}
     first, weight = first_weight(body)
     theirs = state.get(first)
-    if theirs is not None and theirs.ndim == 4 and theirs.shape[1] != weight.shape[1]:
+    if theirs is not None and theirs.ndim == 4 and len(theirs) == len(weight) and theirs.shape[1] != weight.shape[1]:
         if theirs.shape[1] not in (1, 3):
             raise InputError(
                 f"this network takes {theirs.shape[1]} channels; scans are grey, as one channel or repeated to 3",
@@ -93,6 +92,8 @@ def _options(state: State, body: Any, source: Source) -> dict[str, Any]:
     own = body.state_dict()
     if any(key.startswith("fc_norm.") for key in own.keys() - state.keys()) and "norm.weight" in state:
         out["use_fc_norm" if type(body).__module__ == "timm.models.eva" else "fc_norm"] = False
+    elif "fc_norm.weight" in state and "norm.weight" in own.keys() - state.keys():
+        out["global_pool"] = "avg"  # trained with its norm behind the mean of the patches
     return out | _grid_options(state, body)
 
 
@@ -103,11 +104,8 @@ def _grid_options(state: State, body: Any) -> dict[str, Any]:
         ("patch_embed.proj.weight", "pos_embed"),
         ("conv_proj.weight", "encoder.pos_embedding"),
     ):
-        own_patch, patch, table = (
-            dict(body.named_parameters()).get(patch_key),
-            state.get(patch_key),
-            state.get(table_key),
-        )
+        patch, table = state.get(patch_key), state.get(table_key)
+        own_patch = dict(body.named_parameters()).get(patch_key)
         if own_patch is None or patch is None or patch.ndim != 4 or patch.shape[2] != patch.shape[3]:
             continue
         if patch.shape[-1] != own_patch.shape[-1]:

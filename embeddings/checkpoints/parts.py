@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 MAX_DEPTH = 6  # names before the network's own
 # Of two networks that fit alike, the one that its authors use afterwards (DINO, iBOT, I-JEPA, BYOL, MoCo).
-BETTER, WORSE = ("teacher", "ema", "target_encoder", "base_encoder"), ("student", "momentum", "encoder_k")
+BETTER = re.compile(r"(?:^|[._])(?:teacher|ema|target_encoder|base_encoder)[._]")
+WORSE = re.compile(r"(?:^|[._])(?:student|momentum\w*|encoder_k|key_encoder)[._]")
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,7 @@ class Part:
     def rank(self, own: State) -> tuple[int, int, int, int]:
         """The larger the better: names, shapes, the authors' choice, the shorter prefix."""
         same = sum(own[key].shape == self.state[key].shape for key in own.keys() & self.state.keys())
-        words = self.prefix.lower()
-        choice = any(word in words for word in BETTER) - any(word in words for word in WORSE)
+        choice = bool(BETTER.search(self.prefix)) - bool(WORSE.search(self.prefix))
         return self.num_named(own), same, choice, -len(self.prefix)
 
 

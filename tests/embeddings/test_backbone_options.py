@@ -189,6 +189,16 @@ def test_a_norm_before_the_pooling_stays_before_it(tmp_path):
     torch.testing.assert_close(embed(resolve(tmp_path / "w.safetensors", "tiny_vit_avg"), scans(48)), expected)
 
 
+def test_a_norm_behind_the_pooling_stays_behind_it(tmp_path):
+    """A fine-tuned MAE: its file has the norm of a network that averages its patches."""
+    body = tiny.drawn(timm.create_model("tiny_vit_avg"))
+    save_file(body.state_dict(), tmp_path / "w.safetensors")
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (tiny.MEAN, tiny.STD))
+    with torch.inference_mode():
+        expected = body((scans(48) - mean) / std)
+    torch.testing.assert_close(embed(resolve(tmp_path / "w.safetensors", "tiny_vit"), scans(48)), expected)
+
+
 def load(given, path):
     return request.load_config(request.Request(overrides={"pool.uri": "phantom:"} | given), path)
 

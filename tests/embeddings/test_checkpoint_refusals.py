@@ -45,6 +45,12 @@ def test_one_tensor_too_many_is_refused(tmp_path):
     assert "1 are left over, first blocks.0.ls1.gamma" in str(error) and "missing" not in str(error)
 
 
+@pytest.mark.parametrize("extra", ["blocks.0.se.fc.0.weight", "blocks.1.head.weight", "fc_norm.weight", "encoder.x"])
+def test_what_only_sounds_like_a_head_is_none(extra, tmp_path):
+    error = refusal("tiny_vit", state_of("tiny_vit") | {extra: torch.ones(3)}, tmp_path)
+    assert f"1 are left over, first {extra}" in str(error)
+
+
 @pytest.mark.parametrize(
     "extra", ["head.weight", "fc.bias", "mask_token", "projector.0.weight", "decoder.x", "omni_heads.0.bias"]
 )
