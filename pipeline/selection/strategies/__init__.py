@@ -46,6 +46,9 @@ STRATEGIES: dict[str, Strategy] = {
     "random": uniform.select,
 }
 
+NEED_PROBABILITIES = frozenset({"uncertainty_herding", "badge", "margin", "entropy", "slice_stratified"})
+"""Strategies that look at the last round's probabilities, where there are any."""
+
 
 def get(name: str) -> Strategy:
     """The strategy of that name.
