@@ -2,20 +2,28 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline import __version__
 from pipeline.baselines import selection_curve
 from pipeline.baselines.selection_curve import History
 from pipeline.baselines.selection_figures import Curve
+from pipeline.contracts.config import Config
 from pipeline.contracts.tables import write_text
 from pipeline.runtime import run_dir
 from pipeline.runtime.context import StageContext
 
-log = logging.getLogger(__name__)
-SECTIONS = ("strategy", "queue", "train", "calibrate")  # of the options that decide a history
+
+def options(config: Config) -> dict[str, Any]:
+    """The options that decide a history, beside its strategy."""
+    return {
+        "strategy": config.strategy.model_dump(exclude={"name"}),
+        "queue": {"uniform_share": config.queue.uniform_share},
+        "train": config.train.model_dump(),
+        "calibrate": config.calibrate.model_dump(),
+    }
 
 
 def run(ctx: StageContext, histories: Sequence[History]) -> list[Curve]:
@@ -29,8 +37,7 @@ def run(ctx: StageContext, histories: Sequence[History]) -> list[Curve]:
             todo.append(i)
         else:
             curves[i] = kept
-    for i, curve in _simulated(ctx, histories, todo):
-        curves[i] = curve
+    curves |= dict(_simulated(ctx, histories, todo))
     return [curves[i] for i in range(len(histories))]
 
 
@@ -68,6 +75,6 @@ def fingerprint(history: History) -> str:
             "strategy": history.strategy,
             "seed": history.seed,
             "budgets": list(history.budgets),
-            "config": {name: getattr(history.config, name).model_dump() for name in SECTIONS},
+            "config": options(history.config),
         }
     )

@@ -17,7 +17,6 @@ from pipeline.baselines import selection_pool
 from pipeline.baselines.selection_pool import BenchPool
 from pipeline.contracts.config import Config
 from pipeline.learn.head import Head, Problem, train_loop
-from pipeline.learn.lesson import balanced_weights
 from pipeline.measures import calibrate, folds
 from pipeline.selection import strategies
 from pipeline.selection.pool import SelectionPool
@@ -132,7 +131,7 @@ def _queue(
 
 def _fit(pool: BenchPool, rows_L: np.ndarray, class_L: np.ndarray, config: Config) -> Head:
     num_classes = len(pool.findings)
-    weight_L = balanced_weights(class_L, num_classes)
+    weight_L = calibrate.class_weights(class_L, num_classes)[class_L]
     problem = Problem(pool.x_TP[rows_L], np.eye(num_classes)[class_L], weight_L, config.train.teacher_l2)
     return train_loop(problem, config.train, seed=0)
 
@@ -150,7 +149,8 @@ def _calibrated(
             learn_L = fold_L != fold
             of_fold = _fit(pool, rows_L[learn_L], class_L[learn_L], config)
             logit_LC[~learn_L] = of_fold.logits(pool.x_TP[rows_L[~learn_L]])
-        temperature = calibrate.fit_temperature(logit_LC, class_L, balanced_weights(class_L, len(pool.findings)))
+        weight_L = calibrate.class_weights(class_L, len(pool.findings))[class_L]
+        temperature = calibrate.fit_temperature(logit_LC, class_L, weight_L)
     return calibrate.apply_temperature(head.logits(pool.x_TP), temperature)
 
 

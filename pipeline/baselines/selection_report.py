@@ -1,9 +1,10 @@
 """The bench of selection as a person reads it: what each strategy gained over random, losses as readily as wins."""
 
+from pathlib import Path
 from typing import Any
 
 from pipeline.baselines.selection_figures import CLASSIFIER_BY, LOW_BUDGET, REFERENCE
-from pipeline.pages import svg_chart
+from pipeline.pages import svg_chart, template_env
 
 HOW = (
     "Each history asks for labels budget by budget as the product does: a share of each queue is uniform, the rest is "
@@ -13,6 +14,7 @@ HOW = (
     "which it is above; p: Wilcoxon's signed ranks, Holm's over all rows of the table. Intervals are 95 % t-intervals "
     "over the seeds. Before two classes are labelled, the AUROC counts as .5."
 )
+PLAIN_WIDTH = 160  # where the output is no terminal
 Row = dict[str, Any]
 
 
@@ -39,24 +41,26 @@ def table(result: dict[str, Any]) -> list[list[str]]:
     for row in result["rows"]:
         order.setdefault(row["pool"], []).append(row)
     shown = [result["budgets"].index(budget) for budget in shown_budgets(result["budgets"])]
-    out = []
-    for rows in order.values():
-        for row in sorted(rows, key=lambda row: -(row["gain"] or {"mean": float("-inf")})["mean"]):
-            out.append(
-                [
-                    row["pool"],
-                    row["strategy"],
-                    str(row["num_seeds"]),
-                    signed(row["gain"]),
-                    signed(row["gain_low"]),
-                    "–" if row["win_rate"] is None else f"{row['win_rate']:.2f}",
-                    "–" if row["p_holm"] is None else f"{row['p_holm']:.3f}",
-                    *[plain(row["auroc"][i]) for i in shown],
-                    f"{100 * row[f'all_classes_by_{LOW_BUDGET}']:.0f} %",
-                    f"{100 * row[f'classifier_by_{CLASSIFIER_BY}']:.0f} %",
-                ]
-            )
-    return out
+    return [
+        _cells(row, shown)
+        for rows in order.values()
+        for row in sorted(rows, key=lambda row: -(row["gain"] or {"mean": float("-inf")})["mean"])
+    ]
+
+
+def _cells(row: Row, shown: list[int]) -> list[str]:
+    return [
+        row["pool"],
+        row["strategy"],
+        str(row["num_seeds"]),
+        signed(row["gain"]),
+        signed(row["gain_low"]),
+        "–" if row["win_rate"] is None else f"{row['win_rate']:.2f}",
+        "–" if row["p_holm"] is None else f"{row['p_holm']:.3f}",
+        *[plain(row["auroc"][i]) for i in shown],
+        f"{100 * row[f'all_classes_by_{LOW_BUDGET}']:.0f} %",
+        f"{100 * row[f'classifier_by_{CLASSIFIER_BY}']:.0f} %",
+    ]
 
 
 def shown_budgets(budgets: list[int]) -> list[int]:
@@ -82,6 +86,38 @@ def markdown(result: dict[str, Any]) -> str:
     lines = ["# Strategies against random selection", "", _line(columns), _line(["---"] * len(columns))]
     lines += [*map(_line, table(result)), "", HOW, "", f"{result['date']}; seeds {result['num_seeds']}."]
     return "\n".join(lines) + "\n"
+
+
+def page(result: dict[str, Any]) -> str:
+    """The same as one HTML page, with the curves."""
+    drawn = charts(result)
+    template = template_env.environment(Path(__file__).parent / "templates").get_template("selection.html.j2")
+    return template.render(
+        contents=[("#gains", "Gains"), *[(f"#pool{i}", pool) for i, (pool, _) in enumerate(drawn)]],
+        how=HOW,
+        header=header(result),
+        rows=table(result),
+        charts=drawn,
+        num_seeds=result["num_seeds"],
+        date=result["date"],
+    )
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the table on standard output, and where the page is."""
+    import sys
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
+    grid = Grid(*header(result), box=box.SIMPLE)
+    for row in table(result):
+        grid.add_row(*row)
+    console.print(grid)
+    console.print(HOW, highlight=False)
+    console.print(f"report: {result['out']}/selection.html", highlight=False, soft_wrap=True)
 
 
 def charts(result: dict[str, Any]) -> list[tuple[str, str]]:

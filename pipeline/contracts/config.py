@@ -211,7 +211,7 @@ class StrategyConfig(Section):
         "features of norm 1, its standard deviation.",
     )
     max_reference: int = Field(
-        5000,
+        2000,
         ge=100,
         description="Scans of a larger pool, drawn at random, over which the herdings, prob_cover, facility_location "
         "and slice_stratified measure coverage.",

@@ -3,7 +3,8 @@
 The coverage of a set S of scans is the mean over the pool of `weight(x) * max over s in S of kernel(x, s)`. It is
 submodular, so adding the scan of the largest gain, again and again, reaches 1 - 1/e of the best set at least
 (Nemhauser, Wolsey, Fisher 1978), and a gain only ever falls: one computed earlier is a bound (lazy greedy, Minoux
-1978). Nothing of size N x N is made: the mean is over a random sample of the pool (`strategy.max_reference`).
+1978). Nothing of size N x N is made: the mean is over a random sample of the pool (`strategy.max_reference`,
+more for a long queue).
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pipeline.selection.pool import Pick, SelectionPool
 # N scans of the pool, M candidates, R scans of the reference sample, L labelled or queued, B candidates at once, D dims
 
 Kernel = Callable[[np.ndarray], np.ndarray]
+PER_PICK = 5  # scans of the reference sample for each pick, at least
 BATCH = 128  # candidates whose gain is computed again at once
 CELLS_AT_ONCE = 2**23
 
@@ -57,13 +59,14 @@ class Coverage:
         weight_N: np.ndarray | None = None,
     ) -> None:
         self.kernel, self.unit_ND, self.scans = kernel, pool.unit_ND, scans
-        reference = np.arange(len(pool.ids_N))
-        if len(reference) > pool.config.max_reference:
-            reference = np.sort(rng.choice(len(reference), pool.config.max_reference, replace=False))
+        num_reference = min(max(pool.config.max_reference, PER_PICK * scans.num), len(pool.ids_N))
+        reference = np.sort(rng.choice(len(pool.ids_N), num_reference, replace=False))
         self.unit_RD = pool.unit_ND[reference]
         weight_R = np.ones(len(reference)) if weight_N is None else np.asarray(weight_N[reference], np.float64)
         total = float(weight_R.sum())
-        self.weight_R = (weight_R / total if total > 0 else np.full(len(weight_R), 1 / len(weight_R))).astype(np.float32)
+        self.weight_R = (weight_R / total if total > 0 else np.full(len(weight_R), 1 / len(weight_R))).astype(
+            np.float32
+        )
         self.covered_R = np.zeros(len(reference), np.float32)
         for rows in _blocks(np.flatnonzero(pool.covered_N), len(reference)):
             np.maximum(self.covered_R, self._similarity(rows).max(axis=0), out=self.covered_R)

@@ -49,6 +49,4 @@ def _disagreement(
 
 def _bootstrap(class_L: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Places of a bootstrap, drawn within each class, so that every head knows all classes."""
-    return np.concatenate(
-        [rng.choice(places := np.flatnonzero(class_L == c), len(places)) for c in np.unique(class_L)]
-    )
+    return np.concatenate([rng.choice(places := np.flatnonzero(class_L == c), len(places)) for c in np.unique(class_L)])
