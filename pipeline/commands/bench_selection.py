@@ -74,6 +74,7 @@ def selection(request: Request) -> dict[str, Any]:
     config = config_file.load(None, request.overrides)
     engine = make_engine(config.engine)
     with run_dir.locked(out), Progress(quiet=request.quiet) as progress:
+        run_dir.write_config(out, config)  # marks the folder as ours, so that the bench goes on in it
         try:
             ctx = StageContext(config, out, engine, progress)
             pools = [_pool(text, request, engine, progress) for text in request.pools]

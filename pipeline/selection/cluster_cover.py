@@ -56,6 +56,6 @@ def _ranked(
     if len(members_M) > pool.config.max_cluster_members:
         members_M = np.sort(rng.choice(members_M, pool.config.max_cluster_members, replace=False))
     score_M = score(pool, members_M, rng)
-    order = np.argsort(-score_M, kind="stable")
-    place_of = scans.places(members_M)
-    return [(int(place_of[i]), float(score_M[i])) for i in order if place_of[i] >= 0]
+    place_M = scans.places(members_M)
+    order = np.lexsort((place_M, -score_M))  # places are in random order, and decide between copies
+    return [(int(place_M[i]), float(score_M[i])) for i in order if place_M[i] >= 0]

@@ -4,42 +4,16 @@ import numpy as np
 import pytest
 from skactiveml.pool._typi_clust import _typicality
 
-from pipeline.contracts.config import StrategyConfig
 from pipeline.contracts.errors import InputError
 from pipeline.selection import strategies
-from pipeline.selection.pool import SelectionPool
 from pipeline.selection.strategies.typiclust import typicality
 from pipeline.vectors.matrix import unit_rows
+from tests.support.selection_pools import blobs, pool_of, positions
 
 DETERMINISTIC = {"max_herding", "facility_location", "margin", "entropy", "bald"} | {
     "uncertainty_herding",
     "slice_stratified",
 }
-
-
-def pool_of(unit_ND, *, labelled=(), group=None, **options):
-    num = len(unit_ND)
-    labelled_N = np.isin(np.arange(num), list(labelled))
-    return SelectionPool(
-        ids_N=np.array([f"id{i:04d}" for i in range(num)]),
-        unit_ND=unit_ND,
-        labelled_N=labelled_N,
-        candidate_N=~labelled_N,
-        group_N=np.arange(num) if group is None else np.asarray(group),
-        config=StrategyConfig(**options),
-    )
-
-
-def blobs(num_blobs=8, size=30, seed=0, dim=16, spread=0.01):
-    """Blobs around orthogonal directions; returns unit rows and the blob of each."""
-    rng = np.random.default_rng(seed)
-    blob_N = np.repeat(np.arange(num_blobs), size)
-    emb_ND = np.eye(dim)[blob_N] + spread * rng.normal(size=(len(blob_N), dim))
-    return unit_rows(emb_ND), blob_N
-
-
-def positions(picks):
-    return [int(pick.image_id[2:]) for pick in picks]
 
 
 @pytest.mark.parametrize(("num", "k"), [(60, 5), (60, 20), (8, 20)])
