@@ -199,7 +199,7 @@ class StrategyConfig(Section):
     """How representatives are chosen."""
 
     name: str = Field(
-        "typiclust",
+        "uncertainty_herding",
         description="uncertainty_herding, max_herding, prob_cover, facility_location, typiclust, kmedoids, core_set, "
         "badge, margin, entropy, bald, drop_query, slice_stratified or random.",
     )

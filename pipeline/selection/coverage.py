@@ -25,7 +25,7 @@ CELLS_AT_ONCE = 2**23
 def gaussian(bandwidth: float) -> Kernel:
     """`exp(-|x - y|^2 / (2 bandwidth^2))` of unit vectors, from their cosine."""
     steepness = np.float32(1.0 / bandwidth**2)
-    return lambda cosine: np.exp(steepness * (cosine - np.float32(1.0)))
+    return lambda cosine: np.asarray(np.exp(steepness * (cosine - np.float32(1.0))))
 
 
 def ball(radius: float) -> Kernel:

@@ -85,9 +85,20 @@ def quarantined(pool: SelectionPool) -> SelectionPool:
     log.warning(
         "%d scans are not asked for: their embeddings hold values that are not finite; first: %s", broken_N.sum(), names
     )
-    kept = {
-        name: None if (array := getattr(pool, name)) is None else array[~broken_N]
-        for name in ("ids_N", "unit_ND", "labelled_N", "candidate_N", "group_N", "queued_N", "prob_NC", "class_N")
-    }
-    slice_N = None if pool.slice_N is None else pool.slice_N[~broken_N]
-    return replace(pool, **kept, slice_N=slice_N)
+    kept = np.flatnonzero(~broken_N)
+    return replace(
+        pool,
+        ids_N=pool.ids_N[kept],
+        unit_ND=pool.unit_ND[kept],
+        labelled_N=pool.labelled_N[kept],
+        candidate_N=pool.candidate_N[kept],
+        group_N=pool.group_N[kept],
+        queued_N=_at(pool.queued_N, kept),
+        prob_NC=_at(pool.prob_NC, kept),
+        class_N=_at(pool.class_N, kept),
+        slice_N=_at(pool.slice_N, kept),
+    )
+
+
+def _at(array_N: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if array_N is None else np.asarray(array_N[rows])

@@ -25,4 +25,4 @@ def weights(pool: SelectionPool) -> np.ndarray | None:
     if unsure_N is None:
         uncertainty.say_fallback("uncertainty_herding", "there is no classifier yet", "max_herding")
         return None
-    return np.maximum(unsure_N, LEAST)
+    return np.asarray(np.maximum(unsure_N, LEAST))
