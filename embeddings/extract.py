@@ -21,6 +21,7 @@ from pipeline.contracts.config import Config, Features
 # N scans of a batch, S side in pixels, D dimensions
 
 OWN_DIM = "own_dim"  # property of an ONNX file: how many of its numbers are the network's own embedding
+NOT_FINITE = "the network's embedding of it holds values that are not finite"
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,22 @@ def embed_shard(shard: Shard) -> ShardResult:
     vectors: list[np.ndarray] = []
     forward, own_dim = _forward(shard.backbone, shard.features, shard.size_px, shard.model, shard.num_threads)
     for sha256, scan_N1SS in _prefetched(shard, broken):
-        kept += sha256
-        vectors.append(forward(scan_N1SS))
+        emb_ND = _as_stored(forward(scan_N1SS))
+        finite_N = np.isfinite(emb_ND).all(axis=1)
+        kept += [sha for sha, is_finite in zip(sha256, finite_N, strict=True) if is_finite]
+        broken += [(sha, NOT_FINITE) for sha, is_finite in zip(sha256, finite_N, strict=True) if not is_finite]
+        vectors.append(emb_ND[finite_N])
     if kept:
         shard.store.write(kept, np.concatenate(vectors))
         if own_dim is not None:
             shard.store.write_layout(own_dim)
     return ShardResult(len(kept), tuple(broken))
+
+
+def _as_stored(emb_ND: np.ndarray) -> np.ndarray:
+    """Half precision, as the store keeps it; a value beyond its range becomes infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(emb_ND, dtype=np.float16)
 
 
 def _prefetched(shard: Shard, broken: list[tuple[str, str]]) -> Iterator[tuple[list[str], np.ndarray]]:

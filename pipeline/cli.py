@@ -370,22 +370,51 @@ def config_check(files: Annotated[list[Path], typer.Argument(help="YAML files.")
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="reference: baselines a reader knows, on a set a reader knows.")],
-    covid: Annotated[str | None, typer.Option(help="Pool with COVID scans and patient ids, as covid3.")] = None,
-    kermany: Annotated[str | None, typer.Option(help="Pool of Kermany et al. 2018: folder or manifest.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the result and its audit.")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="reference: baselines a reader knows, on a set a reader knows. selection: strategies against random."
+        ),
+    ],
+    covid: Annotated[str | None, typer.Option(help="reference: pool with COVID scans and patients, as covid3.")] = None,
+    kermany: Annotated[str | None, typer.Option(help="reference: pool of Kermany et al. 2018.")] = None,
+    pool: Annotated[list[str] | None, typer.Option(help="selection: a pool, or NAME=POOL; may be repeated.")] = None,
+    strategy: Annotated[
+        list[str] | None, typer.Option(help="selection: one strategy; may be repeated. Random is always among them.")
+    ] = None,
+    budgets: Annotated[str, typer.Option(help="selection: numbers of labels, rising.")] = "10,20,35,50,100,200,500",
+    rare: Annotated[
+        float | None, typer.Option(help="selection: every pool also with its rarest finding at this share.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the result.")] = None,
     seeds: Annotated[int, typer.Option(help="Draws, each with its own split and training.")] = 5,
-    vgg16: Annotated[Path | None, typer.Option(help="ImageNet weights of torchvision's VGG16.")] = None,
+    vgg16: Annotated[Path | None, typer.Option(help="reference: ImageNet weights of torchvision's VGG16.")] = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure well-known baselines beside published figures and the audit's verdict on the very same scans."""
+    """Measure baselines beside published figures, or strategies beside random selection."""
     from pipeline.baselines import report as baselines_report
+    from pipeline.baselines import selection_report
     from pipeline.commands import bench as baselines
+    from pipeline.commands import bench_selection
 
+    if name == "selection":
+        wanted = bench_selection.Request(
+            pools=tuple(pool or ()),
+            out=out,
+            strategies=tuple(strategy or ()),
+            budgets=bench_selection.read_budgets(budgets),
+            rare=rare,
+            num_seeds=seeds,
+            overrides=_overrides({}, set_),
+            quiet=quiet,
+        )
+        _answer(bench_selection.selection(wanted), as_json, selection_report.show)
+        return
     if name not in baselines.NAMES:
-        raise InputError("no such bench", value=name, where="bench", fix=f"known: {', '.join(baselines.NAMES)}")
+        known = ", ".join((*baselines.NAMES, "selection"))
+        raise InputError("no such bench", value=name, where="bench", fix=f"known: {known}")
     request = baselines.Request(covid, kermany, out, seeds, vgg16, _overrides({}, set_), quiet)
     _answer(baselines.reference(request), as_json, baselines_report.show)
 

@@ -239,9 +239,35 @@ class ClusterConfig(Section):
 class StrategyConfig(Section):
     """How representatives are chosen."""
 
-    name: str = Field("typiclust", description="typiclust, kmedoids or random.")
+    name: str = Field(
+        "uncertainty_herding",
+        description="uncertainty_herding, max_herding, prob_cover, facility_location, typiclust, kmedoids, core_set, "
+        "badge, margin, entropy, bald, drop_query, slice_stratified or random.",
+    )
+    bandwidth: float = Field(
+        0.5,
+        gt=0.0,
+        le=10.0,
+        description="uncertainty_herding, max_herding, slice_stratified: width of the Gaussian kernel between centred "
+        "features of norm 1, its standard deviation.",
+    )
+    max_reference: int = Field(
+        2000,
+        ge=100,
+        description="Scans of a larger pool, drawn at random, over which the herdings, prob_cover, facility_location "
+        "and slice_stratified measure coverage.",
+    )
+    max_candidates: int = Field(
+        50_000, ge=1000, description="Scans, drawn at random, that a strategy chooses among in a larger pool."
+    )
+    min_purity: float = Field(
+        0.95, gt=0.0, le=1.0, description="prob_cover: share of the balls that hold scans of one cluster alone."
+    )
+    slice_column: Literal["source", "population", "view", "sex"] = Field(
+        "source", description="slice_stratified: column of the manifest whose values are the parts of the pool."
+    )
     num_neighbors: int = Field(20, ge=1, le=200, description="typiclust: neighbours of the typicality.")
-    min_cluster_size: int = Field(5, ge=1, description="typiclust: smaller clusters are passed over.")
+    min_cluster_size: int = Field(5, ge=1, description="typiclust, kmedoids: smaller clusters are passed over.")
     max_cluster_members: int = Field(
         2000, ge=50, description="Members of one cluster that are compared with each other."
     )

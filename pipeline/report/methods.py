@@ -4,8 +4,20 @@ from pipeline.pages.wording import count, decimal, known, percent, plural, words
 from pipeline.report.gather import Row, RunData
 
 _STRATEGIES = {
+    "uncertainty_herding": "the scans that best cover what the classifier is unsure of (Uncertainty Herding, Bae et "
+    "al. 2025)",
+    "max_herding": "the scans that best cover the pool under a Gaussian kernel (MaxHerding, Bae et al. 2024)",
+    "prob_cover": "the scans whose balls of a fixed radius cover most of the pool (ProbCover, Yehuda et al. 2022)",
+    "facility_location": "the scans that every other one is most similar to (facility location, Wei et al. 2015)",
     "typiclust": "the most typical scan of each cluster of similar scans (TypiClust, Hacohen et al. 2022)",
     "kmedoids": "the scans nearest to the centres of clusters of similar scans (k-medoids)",
+    "core_set": "the scans farthest from all labelled ones (core-set, Sener and Savarese 2018)",
+    "badge": "diverse scans of large gradient (BADGE, Ash et al. 2020)",
+    "margin": "the scans of the smallest margin between two classes",
+    "entropy": "the scans of the highest predictive entropy",
+    "bald": "the scans over which a committee of classifiers disagrees (BALD, Houlsby et al. 2011)",
+    "drop_query": "scans whose class changes when features are dropped (DropQuery, Gupte et al. 2024)",
+    "slice_stratified": "slice by slice, those without labels first, by Uncertainty Herding within each",
     "random": "uniformly at random",
 }
 _LIBRARIES = ("torch", "timm", "scikit_learn", "onnxruntime", "faiss_gpu", "faiss_cpu", "numpy", "pyarrow", "ray")

@@ -20,7 +20,9 @@ from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, SPLIT_TABL
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.selection import strategies
-from pipeline.selection.strategies.base import Pick, SelectionPool
+from pipeline.selection.knowledge import knowledge_of
+from pipeline.selection.pool import Pick, SelectionPool, quarantined
+from pipeline.vectors import principal_components
 from pipeline.vectors.matrix import Vectors, unit_rows
 
 # N scans of the training pool
@@ -43,7 +45,11 @@ class Proposals:
 
 
 def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
-    """The training pool, with the candidates that may be asked: unlabelled, one scan of each picture."""
+    """The training pool, with the candidates that may be asked: unlabelled, one scan of each picture.
+
+    Its vectors are the run's features, which are centred on the training pool; a scan without finite ones is left
+    out and named.
+    """
     vectors = Vectors.open(ctx.folder)
     splits = run_files.read(ctx.folder, SPLIT_TABLE)
     duplicates = run_files.read(ctx.folder, DUPLICATES)
@@ -63,14 +69,15 @@ def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
         answerable = truth.filter(pc.is_valid(truth["label"]))["image_id"].combine_chunks()
         candidate_N &= pc.is_in(ids, value_set=answerable).to_numpy(zero_copy_only=False)
     group_N = pc.dictionary_encode(train["group_id"]).combine_chunks().indices.to_numpy().astype(np.int64)
-    return SelectionPool(
+    pool = SelectionPool(
         ids_N=ids.to_numpy(zero_copy_only=False).astype(str),
-        unit_ND=unit_rows(vectors.emb_ND[vectors.positions(ids)]),
+        unit_ND=unit_rows(principal_components.load(ctx.folder)[vectors.positions(ids)]),
         labelled_N=pc.is_in(ids, value_set=done).to_numpy(zero_copy_only=False),
         candidate_N=candidate_N,
         group_N=group_N,
         config=ctx.config.strategy,
     )
+    return quarantined(pool)
 
 
 def draw(
@@ -100,6 +107,8 @@ def draw(
         A table of the `QUEUE` contract in random order of kinds, so that the order tells nothing.
     """
     pool = selection_pool(ctx, labelled)
+    if strategy != "random":  # which would look at nothing
+        pool = knowledge_of(ctx, round_index, pool)
     rng = ctx.rng(f"queue-{strategy}", round_index)
     budget = min(ctx.config.queue.budget - len(second_looks), int(pool.candidate_N.sum()))
     rows = _blind(pool, ctx.config, proposals, budget, strategy, rng)
@@ -197,14 +206,10 @@ def _at_most_one_patient(
     pool: SelectionPool, strategy: strategies.Strategy, num: int, taken: list[Pick], rng: np.random.Generator
 ) -> list[Pick]:
     """Up to `num` picks besides `taken`; a patient once a queue, again only when the pool runs out of patients."""
-    picks: list[Pick] = []
-    while len(picks) < num:
-        left = _without(pool, taken + picks)
-        more = strategy(left, num - len(picks), rng) if left.candidate_N.any() else []
-        if not more:
-            break
-        picks += more
-    return picks
+    if num <= 0:
+        return []
+    taken_N = np.isin(pool.ids_N, np.array([pick.image_id for pick in taken] or [""]))
+    return strategy(pool.queue(taken_N), num, rng)
 
 
 def _nearest_is(pool: SelectionPool, rejected: Collection[str]) -> np.ndarray:
@@ -218,12 +223,3 @@ def _nearest_is(pool: SelectionPool, rejected: Collection[str]) -> np.ndarray:
     for rows in np.array_split(open_, max(1, len(open_) // CHUNK)):
         near_N[rows] = bad_A[(pool.unit_ND[rows] @ pool.unit_ND[answered_A].T).argmax(axis=1)]
     return near_N
-
-
-def _without(pool: SelectionPool, picks: list[Pick]) -> SelectionPool:
-    """The pool after these picks: their patients are left out, or the scans alone when no other patient is left."""
-    taken_N = np.isin(pool.ids_N, np.array([pick.image_id for pick in picks] or [""]))
-    left_N = pool.candidate_N & ~np.isin(pool.group_N, pool.group_N[taken_N])
-    if not left_N.any():
-        left_N = pool.candidate_N & ~taken_N
-    return replace(pool, candidate_N=left_N, labelled_N=pool.labelled_N | taken_N)

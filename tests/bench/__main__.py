@@ -18,12 +18,18 @@ from tests.bench import (
     pretrain,
     resume,
     selection,
+    selection_oracles,
+    selection_speed,
     speed,
+    strategies,
 )
 
 BENCHES = {
     "speed": speed.main,
     "selection": selection.main,
+    "strategies": strategies.main,
+    "selection_oracles": selection_oracles.main,
+    "selection_speed": selection_speed.main,
     "resume": resume.main,
     "coverage": coverage.main,
     "lungs": lungs.main,
@@ -45,7 +51,12 @@ def main() -> int:
     parser.add_argument(
         "--pool", help="selection, resume: kermany, covid3, pneumoniamnist or phantom; adapt: the labels"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="selection, lungs, audit, consensus: seeds; resume: kills")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=5,
+        help="selection, strategies, lungs, audit, consensus, selection_oracles: seeds; resume: kills",
+    )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")
     if not data:

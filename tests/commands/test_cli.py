@@ -60,7 +60,10 @@ def listing(folder):
         (["--set", "nonsense"], ["nonsense", "section.option=value"]),
         (["--set", "unknown.key=1"], ["--set unknown", "unknown key", "queue"]),
         (["--set", "queue.bugdet=1"], ["--set queue.bugdet", "did you mean 'budget'"]),
-        (["--set", "strategy.name=typiclst"], ["strategy.name", "'typiclst'", "typiclust, kmedoids, random"]),
+        (
+            ["--set", "strategy.name=typiclst"],
+            ["strategy.name", "'typiclst'", "uncertainty_herding, ", "typiclust, ", "random"],
+        ),
         (["--resume", "--overwrite"], ["--resume", "--overwrite", "one of them"]),
         (["--config", "/nowhere/x.yaml"], ["/nowhere/x.yaml", "no such file"]),
     ],

@@ -1,7 +1,7 @@
 """Selection strategies: which scans are worth an expert's minute. One file each, one signature.
 
-In: vectors of the pool and who is labelled. Out: picks, best first. Every strategy is
-`select(pool: SelectionPool, num: int, rng: Generator) -> list[Pick]`
+In: vectors of the pool, who is labelled, what the last round's classifier says. Out: picks, best first. Every
+strategy is `select(pool: SelectionPool, num: int, rng: Generator) -> list[Pick]`
 """
 
 from collections.abc import Callable
@@ -9,16 +9,45 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.contracts.errors import InputError
-from pipeline.selection.strategies import kmedoids, typiclust, uniform
-from pipeline.selection.strategies.base import Pick, SelectionPool
+from pipeline.selection.pool import Pick, SelectionPool
+from pipeline.selection.strategies import (
+    badge,
+    bald,
+    core_set,
+    drop_query,
+    entropy,
+    facility_location,
+    kmedoids,
+    margin,
+    max_herding,
+    prob_cover,
+    slice_stratified,
+    typiclust,
+    uncertainty_herding,
+    uniform,
+)
 
 Strategy = Callable[[SelectionPool, int, np.random.Generator], list[Pick]]
 
 STRATEGIES: dict[str, Strategy] = {
+    "uncertainty_herding": uncertainty_herding.select,
+    "max_herding": max_herding.select,
+    "prob_cover": prob_cover.select,
+    "facility_location": facility_location.select,
     "typiclust": typiclust.select,
     "kmedoids": kmedoids.select,
+    "core_set": core_set.select,
+    "badge": badge.select,
+    "margin": margin.select,
+    "entropy": entropy.select,
+    "bald": bald.select,
+    "drop_query": drop_query.select,
+    "slice_stratified": slice_stratified.select,
     "random": uniform.select,
 }
+
+NEED_PROBABILITIES = frozenset({"uncertainty_herding", "badge", "margin", "entropy", "slice_stratified"})
+"""Strategies that look at the last round's probabilities, where there are any."""
 
 
 def get(name: str) -> Strategy:

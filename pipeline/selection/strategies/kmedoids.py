@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from pipeline.selection.strategies import cover
-from pipeline.selection.strategies.base import Pick, SelectionPool
+from pipeline.selection import cluster_cover
+from pipeline.selection.pool import Pick, SelectionPool
 
 # M members of one cluster, D dimensions
 
 
 def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick]:
-    """See `cover.select`; the score is the cosine to the mean of the cluster."""
-    return cover.select(pool, num, rng, _score)
+    """See `cluster_cover.select`; the score is the cosine to the mean of the cluster."""
+    return cluster_cover.select(pool, num, rng, _score)
 
 
 def _score(pool: SelectionPool, members_M: np.ndarray, rng: np.random.Generator) -> np.ndarray:

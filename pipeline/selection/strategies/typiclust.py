@@ -6,15 +6,15 @@ algorithm 1 and eq. 4: typicality = 1 / mean distance to the K nearest neighbour
 
 import numpy as np
 
-from pipeline.selection.strategies import cover
-from pipeline.selection.strategies.base import Pick, SelectionPool
+from pipeline.selection import cluster_cover
+from pipeline.selection.pool import Pick, SelectionPool
 
 # M members of one cluster, D dimensions
 
 
 def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick]:
-    """See `cover.select`; the score is the typicality within the cluster."""
-    return cover.select(pool, num, rng, _score)
+    """See `cluster_cover.select`; the score is the typicality within the cluster."""
+    return cluster_cover.select(pool, num, rng, _score)
 
 
 def typicality(unit_MD: np.ndarray, num_neighbors: int) -> np.ndarray:

@@ -2,17 +2,13 @@
 
 import numpy as np
 
-from pipeline.selection.strategies.base import Pick, SelectionPool
+from pipeline.selection.open_scans import OpenScans
+from pipeline.selection.pool import Pick, SelectionPool
 
 
 def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick]:
-    """Candidates in random order, at most one of a group."""
-    picks: list[Pick] = []
-    used_groups: set[int] = set()
-    for i in rng.permutation(np.flatnonzero(pool.candidate_N)):
-        if len(picks) == num:
-            break
-        if int(pool.group_N[i]) not in used_groups:
-            used_groups.add(int(pool.group_N[i]))
-            picks.append(Pick(str(pool.ids_N[i])))
-    return picks
+    """Candidates in random order, a patient once before any comes twice."""
+    scans = OpenScans(pool, num, rng)
+    while scans.wants_more:
+        scans.take(int(np.argmax(scans.open_M)))  # they lie in random order
+    return scans.picks
