@@ -16,8 +16,7 @@ RAY = ("--set", "engine.backend=ray", "--set", "engine.num_cpus=2", "--set", "en
 # Moment, the engine of the run that ends there, the stage it was in.
 KILLS = (
     (f"2:{SHARDS}", RAY, ("embed", None)),  # the workers of a killed driver are at shards of their own
-    ("1:rounds/01/metrics.json", RAY, ("rounds", 1)),
-    ("1:rounds/02/queue.parquet", (), ("rounds", 2)),
+    ("1:rounds/02/queue.parquet", RAY, ("rounds", 2)),
     ("1:report/index.html", (), ("report", None)),
 )
 

@@ -41,6 +41,7 @@ GROUPS = {
 # Where CXR_SSL_REQUIRE=browser,real names a group, a test of it that is skipped has failed.
 REQUIRED = frozenset(filter(None, os.environ.get("CXR_SSL_REQUIRE", "").split(",")))
 
+
 def groups_of(item) -> list[str]:
     """The groups a test is in."""
     return [name for name in GROUPS if item.get_closest_marker(name)]
