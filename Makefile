@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JS_STAMP := node_modules/.installed
 JOBS ?= 2
-# Each process takes 2 GB; what starts the same thing stays in one of them (tests/support/groups.py).
-PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder --durations 20
+# Each process takes 2 GB; a file of tests stays whole in one of them (tests/support/shares.py).
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --durations 20
 # Node checks the scripts of the pages and runs nothing of ours: who has none goes without, a build server may not.
 NODE := $(shell node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null && command -v npm)
 

@@ -1,4 +1,4 @@
-"""What the rooms share: one cache and one Ray for all, one Chromium a module; `support/groups.py` is held here."""
+"""What the rooms share: one cache and one Ray for all, one Chromium a module; groups and shares are held here."""
 
 import os
 
@@ -17,15 +17,24 @@ def pytest_configure(config):
         raise pytest.UsageError(f"CXR_SSL_REQUIRE: no such group: {', '.join(strange)} (of {', '.join(groups.GROUPS)})")
 
 
-def pytest_collection_modifyitems(config, items):
-    """Mark what needs a browser; where several processes share the tests, say what stays together."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from tests.support import shares
+
+    return shares.Shares(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what needs a browser; where several processes share the tests, what takes long comes first."""
     for item in items:
         if "browser" in item.fixturenames:
             item.add_marker("browser")
-        if config.pluginmanager.has_plugin("xdist"):
-            item.add_marker(pytest.mark.xdist_group(groups.share_of(item)))
     if "PYTEST_XDIST_WORKER" in os.environ:
-        items.sort(key=groups.rank_of)
+        from tests.support import shares
+
+        if stray := shares.astray(items):
+            raise pytest.UsageError(f"a test that starts Ray lies in {shares.RAY}: {', '.join(stray)}")
+        items.sort(key=lambda item: shares.rank_of(item.nodeid))
 
 
 def pytest_runtest_setup(item):

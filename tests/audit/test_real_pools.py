@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tiny import call
+from tests.support.tiny import FAST, call
 
 DATA = Path(os.environ.get("CXR_SSL_DATA", ""))
 pytestmark = pytest.mark.real
-SETTINGS = ("--set", "engine.backend=serial", "--set", "audit.num_bootstrap=100", "--json", "-q")
+SETTINGS = ("--set", "engine.backend=serial", "--set", "audit.num_bootstrap=20", "--json", "-q")
 
 
 def rows_of(pool):
@@ -35,7 +35,7 @@ def audited(folder, rows, *more):
 
 @pytest.fixture(scope="module")
 def covid3(tmp_path_factory):
-    return audited(tmp_path_factory.mktemp("covid3") / "pool", rows_of("covid3"))
+    return audited(tmp_path_factory.mktemp("covid3") / "pool", rows_of("covid3")[::3])
 
 
 def test_covid3_is_invalid_and_says_why(covid3):
@@ -57,7 +57,7 @@ def test_covid3_is_invalid_and_says_why(covid3):
 
 def test_its_nih_part_alone_has_no_source_flag_and_names_patients_of_both_classes(tmp_path):
     rows = [row for row in rows_of("covid3") if row["source"] == "nih-chestxray8"]
-    code, verdict, checks, _ = audited(tmp_path / "nih", rows)
+    code, verdict, checks, _ = audited(tmp_path / "nih", rows, *FAST)
     assert (code, verdict) == (0, "caution")
     assert checks["source-label-confounding"]["severity"] == "ok"
     assert checks["source-predictable"]["severity"] == "ok"
@@ -77,7 +77,7 @@ def test_covid_adults_against_kermany_children_are_named(tmp_path):
         | {"label": row.get("subtype") or "covid"}
         for row in (*covid, *children)
     ]
-    code, verdict, checks, _ = audited(tmp_path / "pooled", rows)
+    code, verdict, checks, _ = audited(tmp_path / "pooled", rows, *FAST)
     assert (code, verdict) == (4, "invalid")
     population = checks["population-confounding"]
     assert population["severity"] == "block"
@@ -90,9 +90,9 @@ def test_kermany_leaks_only_when_it_is_split_by_image(tmp_path):
     rows = rows_of("kermany")
     draw = random.Random(0)
     patients = sorted({row["patient_id"] for row in rows})
-    chosen = set(draw.sample(patients, 700))
+    chosen = set(draw.sample(patients, 350))
     rows = [row for row in rows if row["patient_id"] in chosen]
-    few = ("--set", "audit.max_scans=300")
+    few = (*FAST, "--set", "audit.max_scans=300")
     code, _, checks, _ = audited(tmp_path / "official", rows, *few)
     assert code == 0
     for name in ("patient-across-splits", "duplicates-across-splits", "label-conflict"):

@@ -11,7 +11,7 @@ from pipeline.contracts.answers import REMARKS
 from tests.support.browser import TOKEN, Served, listening, press, sit_down, wait_ready
 from tests.support.fake_page_session import FINDINGS, FakeDesk, draw, image_id
 
-NUM = 50
+NUM = 26
 KEYS = {
     "1": "normal",
     "2": "pneumonia",
@@ -59,7 +59,7 @@ def saved(page, num):
     page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
 
 
-def test_fifty_scans_through_a_reload_an_undo_and_a_killed_server(page, folder):
+def test_a_queue_through_a_reload_an_undo_and_a_killed_server(page, folder):
     rng, given = random.Random(0), {}
 
     def label(num):
@@ -72,13 +72,13 @@ def test_fifty_scans_through_a_reload_an_undo_and_a_killed_server(page, folder):
     with Served(folder, NUM) as served:
         sit_down(page, served.link, "Dr. Anna Meyer")
         assert TOKEN not in page.url
-        label(18)
+        label(8)
         page.reload()
-        label(10)
+        label(5)
         page.keyboard.press("z")
         page.wait_for_selector("#last:text-is('Taken back')")
-        label(6)  # the first of them answers that scan anew
-        saved(page, 33)
+        label(3)  # the first of them answers that scan anew
+        saved(page, 15)
         served.kill()
         label(3)
         page.wait_for_selector("#banner-text:has-text('Not saved yet: 3 answers wait on this device')")
@@ -87,7 +87,7 @@ def test_fifty_scans_through_a_reload_an_undo_and_a_killed_server(page, folder):
         served.start(token="another-start")
         page.wait_for_selector("#banner-text:has-text('Open the link that it printed')", timeout=20000)
         page.goto(served.link)
-        label(NUM - 37)
+        label(NUM - 19)
         page.wait_for_selector("body[data-state=done]")
         assert page.inner_text("#message-title") == "All done"
         saved(page, NUM)

@@ -23,7 +23,7 @@ from pipeline.selection.draw import Proposals
 from tests.support import waiting_run as waiting
 from tests.support.people import say
 from tests.support.synthetic_run import options
-from tests.support.tiny import call
+from tests.support.tiny import call, make_pool
 from tests.support.waiting_run import FINDINGS, reading, send
 
 
@@ -398,7 +398,6 @@ def test_who_else_is_needed_is_said(tmp_path):
 
 
 def test_a_class_may_not_be_called_as_an_answer_without_one(tmp_path):
-    answered = call(
-        "run", "--pool", "phantom:", "--out", tmp_path / "run", "--set", "pool.findings=[normal, Bad quality]"
-    )
+    pool = make_pool(tmp_path / "pool", num=8)
+    answered = call("run", "--pool", pool, "--out", tmp_path / "run", "--set", "pool.findings=[normal, Bad quality]")
     assert answered.code == 2

@@ -10,13 +10,16 @@ from embeddings import backbones
 from embeddings.pretrain import loop
 from tests.support.tiny_pretraining import DiesOnce, task, together
 
+# Its processes are copies of one that has imported what they need: torch and its friends take seconds each time.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["timm", "torch.distributed", "tests.support.tiny_pretraining"])
+
 
 def run(folder, **given):
     """Exit codes of two workers."""
     task(folder)  # its scans
     meeting = folder / f"meeting-{len(list(folder.glob('meeting-*')))}"
-    spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=together, args=(rank, 2, folder, meeting, given)) for rank in range(2)]
+    workers = [SERVER.Process(target=together, args=(rank, 2, folder, meeting, given)) for rank in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:

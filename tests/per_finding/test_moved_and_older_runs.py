@@ -12,7 +12,7 @@ import pytest
 from pipeline import stages
 from pipeline.labels import label_table
 from pipeline.runtime import run_files
-from tests.support.several_findings import FINDINGS, NUM, SEVERAL, answered, rows_of, shows
+from tests.support.several_findings import FINDINGS, NUM, SEVERAL, answered, number_of, reply_of, rows_of
 from tests.support.tiny import FAST, call, make_pool
 
 OF_ROUND_2 = ("rounds/02/queue.parquet", "findings/mass/rounds/02/queue.parquet")
@@ -123,16 +123,15 @@ def test_what_people_said_in_0_1_stays(pool, tmp_path):
     begun = tmp_path / "begun"
     go = ["run", *SEVERAL, "--rounds", 2, "--budget", 16, "--set", "queue.holdout_budget=8"]
     assert call(*go, "--pool", tmp_path / "blank.csv", "--out", begun).code == 3
-    path_of = dict(pq.read_table(begun / "manifest.parquet", columns=["image_id", "path"]).to_pandas().values)
+    number = number_of(begun)
 
     def truth(image_id):
-        there = [finding for finding, value in shows(int(path_of[image_id][-7:-4])).items() if value]
-        return "|".join(there) or "no finding"
+        return reply_of(number[image_id])
 
     filled, _ = answered(tmp_path, begun, truth)
     assert call("labels", "import", begun, filled, "--annotator", "Lee").code == 0
     assert call(*go, "--out", begun, "--resume").code == 3
-    second, asked = answered(tmp_path, begun, lambda i: truth(i) if i in list(path_of)[:30] else "")
+    second, asked = answered(tmp_path, begun, lambda i: truth(i) if number[i] < 30 else "")
     assert call("labels", "import", begun, second, "--annotator", "Lee").code == 0
     here = as_0_1_left_it(shutil.copytree(begun, tmp_path / "elsewhere" / "run"))
     shutil.rmtree(begun)

@@ -10,7 +10,6 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
 from pipeline.contracts import finding_line
@@ -25,7 +24,7 @@ from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.run_files import PREANNOTATED
-from tests.support.several_findings import FINDINGS, NUM, SEVERAL, answered, rows_of, scan, shows
+from tests.support.several_findings import FINDINGS, NUM, SEVERAL, answered, number_of, reply_of, rows_of, scan, shows
 from tests.support.tiny import FAST, call
 
 
@@ -153,10 +152,10 @@ def test_people_read_all_findings_at_once(pool, tmp_path):
     go = ["run", *SEVERAL, "--rounds", 2, "--budget", 16, "--set", "queue.holdout_budget=8", "--out", out]
     first = call(*go, "--pool", blank)
     assert first.code == 3, first.err
-    path_of = dict(pq.read_table(out / "manifest.parquet", columns=["image_id", "path"]).to_pandas().values)
+    number = number_of(out)
 
     def truth(image_id):
-        i = int(path_of[image_id][-7:-4])
+        i = number[image_id]
         there = [finding for finding, value in shows(i).items() if value]
         return "?mass" if i % 8 == 0 else "cannot tell" if i % 9 == 0 else " ; ".join(there) or "No finding"
 
@@ -172,7 +171,7 @@ def test_people_read_all_findings_at_once(pool, tmp_path):
     table = label_table.read(out)
     value = {(r["image_id"], r["finding"]): r["value"] for r in table.to_pylist() if r["origin"] == "expert"}
     for image_id in asked:
-        i = int(path_of[image_id][-7:-4])
+        i = number[image_id]
         if i % 8 == 0:
             assert value[image_id, "effusion"] == 0.0 and math.isnan(value[image_id, "mass"])
         elif i % 9 == 0:
@@ -205,7 +204,8 @@ def test_a_finding_the_pool_leaves_open_is_asked_for(half_known, tmp_path):
     assert kinds.count("holdout") > 0 and len(kinds) - kinds.count("holdout") == 16
     waiting = call("status", out, "--json").json["labels"]
     assert waiting["num_open"] == len(kinds)  # what the pool says of the other finding is no answer
-    filled, _ = answered(tmp_path, out, lambda image_id: ("mass", "no finding")[int(image_id, 16) % 2])
+    number = number_of(out)
+    filled, _ = answered(tmp_path, out, lambda image_id: reply_of(number[image_id]))
     assert call("labels", "import", out, filled, "--annotator", "Lee").code == 0
     assert call("status", out, "--json").json["labels"]["num_open"] == 0
     assert call(*go, "--resume").code == 0

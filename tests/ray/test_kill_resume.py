@@ -1,20 +1,44 @@
-"""kill -9 of the driver, then --resume: nothing differs, nothing is embedded twice."""
+"""kill -9 of the driver, then --resume: nothing differs, nothing is embedded twice; `make bench` kills at random."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.bench import resume
+from tests.support.dying_run import SHARDS, run_until_killed
+from tests.support.tiny import FAST, call
 
-POOL = "phantom:num_patients=110,size_px=96,severity=1.5"
-SMALL = ("--set", "preprocess.size_px=64", "--set", "embed.shard_size=16", "--set", "evaluate.num_bootstrap=50")
+POOL = "phantom:num_patients=40,size_px=96,severity=1.5"
+NUM_ROUNDS = 3
+RAY = ("--set", "engine.backend=ray", "--set", "engine.num_cpus=2", "--set", "engine.object_store_mb=80")
+# Moment, the engine of the run that ends there, the stage it was in.
+KILLS = (
+    (f"2:{SHARDS}", RAY, ("embed", None)),  # the workers of a killed driver are at shards of their own
+    ("1:rounds/02/queue.parquet", RAY, ("rounds", 2)),
+    ("1:report/index.html", (), ("report", None)),
+)
+
+
+def argv(out: Path) -> list[object]:
+    options = ("--pool", POOL, "--rounds", NUM_ROUNDS, "--budget", 10, "--oracle", "--out", out, "--resume", "--quiet")
+    return ["run", *options, *FAST, "--set", "embed.shard_size=8"]
 
 
 @pytest.mark.cluster
-def test_killed_run_resumes_to_the_same_end(tmp_path: Path) -> None:
-    resume.run(POOL, tmp_path / "whole", tmp_path / "cache-whole", *SMALL)
-    kills = resume.killed_run(POOL, tmp_path / "killed", tmp_path / "cache-killed", 3, 25.0, *SMALL)
-    assert len(kills) == 3
-    assert resume.compare(tmp_path / "whole", tmp_path / "killed") == []
+def test_killed_run_resumes_to_the_same_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path / "cache-whole"))
+    done = call(*argv(whole))
+    assert done.code == 0, done.err
+    monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path / "cache-killed"))
+    for moment, engine, stage in KILLS:
+        run_until_killed(moment, [*argv(killed), *engine], dict(os.environ))
+        status = json.loads((killed / "status.json").read_text())
+        assert (status["state"], status["stage"], status.get("round")) == ("running", *stage), moment
+    done = call(*argv(killed))
+    assert done.code == 0, done.err
+    assert resume.compare(whole, killed) == []
     assert resume.repeated_shards(tmp_path / "cache-killed") == 0
-    assert len(list((tmp_path / "killed" / "rounds").glob("*/metrics.json"))) == 5
+    assert len(list((killed / "rounds").glob("*/metrics.json"))) == NUM_ROUNDS

@@ -1,4 +1,4 @@
-"""Groups of tests that need something of the machine, and what two processes must not start twice."""
+"""Groups of tests that need something of the machine."""
 
 import importlib.util
 import os
@@ -40,23 +40,8 @@ GROUPS = {
 }
 # Where CXR_SSL_REQUIRE=browser,real names a group, a test of it that is skipped has failed.
 REQUIRED = frozenset(filter(None, os.environ.get("CXR_SSL_REQUIRE", "").split(",")))
-# What starts the same thing stays in one process: mark to name of the process's share, what takes longest first.
-TOGETHER = {"cluster": "ray", "ray": "ray", "labelstudio": "labelstudio", "browser": "browser"}
 
 
 def groups_of(item) -> list[str]:
     """The groups a test is in."""
     return [name for name in GROUPS if item.get_closest_marker(name)]
-
-
-def share_of(item) -> str:
-    """Name of what one process runs whole: all that starts the same thing, else a file with its fixtures."""
-    marks = [share for mark, share in TOGETHER.items() if item.get_closest_marker(mark)]
-    return marks[0] if marks else item.nodeid.partition("::")[0]
-
-
-def rank_of(item) -> int:
-    """Shares that take long come first: the last one to end is a short one."""
-    order = list(dict.fromkeys(TOGETHER.values()))
-    share = share_of(item)
-    return order.index(share) if share in order else len(order)

@@ -5,6 +5,7 @@ sitting of 12 scans, and `exports_several/`, from one about independent findings
 """
 
 import contextlib
+import hashlib
 import http.cookiejar
 import json
 import os
@@ -155,6 +156,32 @@ class Server:
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[Server]:
     """A server with a fresh database in `folder`, on a free port of loopback, told to report to nobody."""
+    python = interpreter()
+    shutil.copytree(fresh_database(python), folder / "data")
+    with _running(python, folder) as server:
+        yield server
+
+
+def fresh_database(python: Path) -> Path:
+    """The data of a server that has just started for the first time: its migrations take a minute, a copy none.
+
+    It is kept where `HOME` is, under the name of the versions that made it.
+    """
+    versions = hashlib.sha256(LOCK.read_bytes() + str(python).encode()).hexdigest()[:12]
+    kept = HOME.with_name(f"{HOME.name}-database-{versions}")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
+                with _running(python, Path(scratch)):
+                    pass
+                (Path(scratch) / "data").rename(kept)
+    return kept
+
+
+@contextlib.contextmanager
+def _running(python: Path, folder: Path) -> Iterator[Server]:
+    """A server whose data lie in `folder/data`; what is missing of them it makes."""
     media = folder / "media"
     media.mkdir()
     with socket.socket() as free:
@@ -188,7 +215,7 @@ def serve(folder: Path) -> Iterator[Server]:
     ]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [interpreter(), "-c", code, *options], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+            [python, "-c", code, *options], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
     try:
         server = Server(f"http://127.0.0.1:{port}", media)
@@ -218,11 +245,11 @@ class Sitting:
     answers: dict[tuple[str, str], Filled]
 
 
-def sit(server: Server, num_scans: int) -> Sitting:
+def sit(server: Server, num_scans: int, period: int = 10) -> Sitting:
     """Two people answer `num_scans` tasks in every way a person can; four more tasks are left without an answer.
 
-    Of every ten answers one is given after a skip, one is corrected in place, one by a second annotation, and one
-    task is read by the second annotator as well.
+    Of `period` answers, five or more, one is given after a skip, one is corrected in place, one by a second
+    annotation, and one task is read by the second annotator as well.
     """
     second = server.sign_up(SECOND)
     numbers = {
@@ -241,10 +268,10 @@ def sit(server: Server, num_scans: int) -> Sitting:
     answers = {}
     for i, ((image_id, _), task) in enumerate(zip(scans[:num_scans], tasks, strict=False)):
         reply, certainty = replies[i % len(replies)], ("", *CERTAINTIES)[i % 3]
-        way = {1: "skip", 2: "correct", 3: "again"}.get(i % 10, "answer")
+        way = {1: "skip", 2: "correct", 3: "again"}.get(i % period, "answer")
         _annotate(server, task, _result(reply, certainty), 1 + i / 8, TOKEN, way)
         answers[image_id, numbers[ADMIN]] = _filled(image_id, reply, numbers[ADMIN], certainty, 1 + i / 8)
-        if i % 10 == 4:
+        if i % period == 4:
             reply, certainty = replies[(i + 1) % len(replies)], ("", *CERTAINTIES)[(i + 1) % 3]
             _annotate(server, task, _result(reply, certainty), 7.25, second, "answer")
             answers[image_id, numbers[SECOND]] = _filled(image_id, reply, numbers[SECOND], certainty, 7.25)
@@ -329,9 +356,9 @@ def _await(server: Server, process: subprocess.Popen[bytes], log: Path, patience
 
 
 def main(work: str) -> None:
-    """Install Label Studio, or keep what it exports."""
+    """Install Label Studio with a database of its own, or keep what it exports."""
     if work == "install":
-        interpreter()
+        fresh_database(interpreter())
         return
     with tempfile.TemporaryDirectory() as scratch, serve(Path(scratch)) as running:
         write_exports(sit(running, 12).texts, EXPORTS)

@@ -2,10 +2,12 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from pipeline.contracts.tables import MANIFEST
 from tests.support.tiny import FAST, picture
 
 FINDINGS = ("effusion", "mass")
@@ -24,6 +26,17 @@ def scan(i):
     grey[32:] += 130 * shows(i)["effusion"]
     grey[:32, :32] += 130 * shows(i)["mass"]
     return Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+
+
+def number_of(run):
+    """Which scan an image_id of a run is; ids depend on the pool's path, what a scan shows does not."""
+    rows = MANIFEST.read(run).select(["image_id", "path"]).to_pylist()
+    return {row["image_id"]: int(Path(row["path"]).stem[1:]) for row in rows}
+
+
+def reply_of(number):
+    """What somebody answers who knows what the scan shows."""
+    return "|".join(finding for finding, value in shows(number).items() if value) or "no finding"
 
 
 def rows_of(folder):

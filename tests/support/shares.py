@@ -1,0 +1,36 @@
+"""How processes share the tests: a file stays whole, what starts Ray stays together, what takes long begins first.
+
+The scheduler is our own because pytest-xdist 3.8 no longer sees the groups of tests under pytest 9.2: it sends every
+test anywhere, and each process then makes every file's fixtures anew.
+"""
+
+from xdist.scheduler import LoadScopeScheduling
+
+RAY = "tests/ray/"  # one Ray for all of them; what has one of these marks must lie there
+RAY_MARKS = ("ray", "cluster")
+# Each takes ten seconds of a processor and more; a short one is to end last, or one process waits for the other.
+LONG = (RAY,)
+
+
+class Shares(LoadScopeScheduling):
+    """Hands the next share to the process that is ready for it."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return share_of(nodeid)
+
+
+def share_of(nodeid: str) -> str:
+    """Name of what one process runs whole: a file with its fixtures, or all that needs Ray."""
+    return RAY if nodeid.startswith(RAY) else nodeid.partition("::")[0]
+
+
+def rank_of(nodeid: str) -> int:
+    """Place of a test's share in `LONG`; the others come behind, in their own order."""
+    share = share_of(nodeid)
+    return LONG.index(share) if share in LONG else len(LONG)
+
+
+def astray(items) -> list[str]:
+    """Tests that start Ray and lie where another process would start it as well."""
+    needs = (item.nodeid for item in items if any(map(item.get_closest_marker, RAY_MARKS)))
+    return [nodeid for nodeid in needs if not nodeid.startswith(RAY)]
