@@ -36,7 +36,7 @@ def ball(radius: float) -> Kernel:
 
 def clipped_cosine(cosine: np.ndarray) -> np.ndarray:
     """The cosine where it is positive, else 0."""
-    return np.maximum(cosine, np.float32(0.0))
+    return np.asarray(np.maximum(cosine, np.float32(0.0)))
 
 
 class Coverage:
