@@ -320,8 +320,8 @@ def context(tmp_path, **changed):
 @pytest.mark.parametrize("way", ["partial", "full"])
 def test_a_backbone_that_is_no_chain_is_refused_without_its_weights(way, tmp_path):
     with pytest.raises(InputError, match="cannot be cut into stages"):
-        adapter.check(context(tmp_path, train__adapt=way, backbone__name="timm:vit_tiny_patch16_224"))
-    adapter.check(context(tmp_path, train__adapt="head", backbone__name="timm:vit_tiny_patch16_224"))
+        adapter.check(context(tmp_path, train__adapt=way, backbone__name="torchvision:shufflenet_v2_x0_5"))
+    adapter.check(context(tmp_path, train__adapt="head", backbone__name="torchvision:shufflenet_v2_x0_5"))
 
 
 def test_more_last_stages_than_the_network_has_are_refused(tmp_path):
