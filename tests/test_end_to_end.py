@@ -70,7 +70,20 @@ def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("end-to-end") / "run"
     options = ("--set", "rounds.reference=true", "--set", "calibrate.num_folds=3")
     answer = call(
-        "run", "--pool", PHANTOM, "--oracle", "--rounds", "2", "--budget", "8", "--out", out, *FAST, *options, "--json"
+        "run",
+        "--pool",
+        PHANTOM,
+        "--oracle",
+        "--rounds",
+        "2",
+        "--budget",
+        "8",
+        "--out",
+        out,
+        *FAST,
+        *options,
+        "--json",
+        drawn=True,
     )
     return out, answer
 
@@ -233,7 +246,7 @@ def test_status_and_report(finished):
     assert "rounds finished: 2 of 2" in call("status", out).out
     page = out / "report" / "index.html"
     page.unlink()
-    assert call("report", out, "--json").json == {"report": str(page)}
+    assert call("report", out, "--json", drawn=True).json == {"report": str(page)}
     assert "</html>" in page.read_text("utf-8")
 
 

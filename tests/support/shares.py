@@ -9,7 +9,20 @@ from xdist.scheduler import LoadScopeScheduling
 RAY = "tests/ray/"  # one Ray for all of them; what has one of these marks must lie there
 RAY_MARKS = ("ray", "cluster")
 # Each takes ten seconds of a processor and more; a short one is to end last, or one process waits for the other.
-LONG = (RAY,)
+LONG = (
+    RAY,
+    "tests/audit/test_real_pools.py",
+    "tests/per_finding/test_per_finding.py",
+    "tests/per_finding/test_moved_and_older_runs.py",
+    "tests/annotate/test_label_studio_server.py",
+    "tests/browser/test_page_browser.py",
+    "tests/browser/test_human_rounds.py",
+    "tests/commands/test_annotate.py",
+    "tests/commands/test_bench.py",
+    "tests/commands/test_cli.py",
+    "tests/commands/test_audit.py",
+    "tests/test_end_to_end.py",
+)
 
 
 class Shares(LoadScopeScheduling):
