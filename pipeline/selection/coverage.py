@@ -17,7 +17,7 @@ from pipeline.selection.pool import Pick, SelectionPool
 # N scans of the pool, M candidates, R scans of the reference sample, L labelled or queued, B candidates at once, D dims
 
 Kernel = Callable[[np.ndarray], np.ndarray]
-PER_PICK = 5  # scans of the reference sample for each pick, at least
+PER_PICK = 2  # scans of the reference sample for each pick, at least
 BATCH = 128  # candidates whose gain is computed again at once
 CELLS_AT_ONCE = 2**23
 

@@ -152,6 +152,30 @@ def test_a_file_that_vanished_is_a_broken_scan(tmp_path, shared, store):
     assert embed.run(ctx)["num_failed"] == 1
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])  # the last one is beyond half precision
+def test_a_scan_whose_embedding_is_not_finite_is_reported_and_left_out(tmp_path, shared, store, monkeypatch, value):
+    real, broken = extract._forward, []
+
+    def forward(*arguments):
+        def of_batch(scan_N1SS):
+            emb_ND = np.array(real(*arguments)(scan_N1SS))
+            if not broken:
+                emb_ND[0, 3] = value
+                broken.append(True)
+            return emb_ND
+
+        return of_batch
+
+    monkeypatch.setattr(extract, "_forward", forward)
+    run = make_run(tmp_path / "run", shared, ["0.png", "1.png", "2.png"], **store)
+    counts = embed.run(run)
+    assert counts["num_failed"] == 1
+    assert len(Vectors.open(run.folder).ids) == 2
+    failed = pq.read_table(run.folder / run_files.NOT_EMBEDDED).to_pylist()
+    assert [row["reason"] for row in failed] == [extract.NOT_FINITE]
+    assert np.isfinite(np.asarray(Vectors.open(run.folder).emb_ND, np.float32)).all()
+
+
 def test_no_scan_at_all_is_an_error(tmp_path, shared, store):
     ctx = make_run(tmp_path / "run", shared, ["bad.png"], **store)
     with pytest.raises(InputError, match="no scan could be embedded"):
