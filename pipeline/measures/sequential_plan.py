@@ -3,17 +3,17 @@
 Shapes: G error rates of the grid, S steps of the plan.
 
 The checks are the scans of a frozen release in an order drawn by chance. For an error rate `theta`, the plan has one
-step for each number of errors c = 0, 1, 2, ...: after `n_c(theta)` checks, at most c errors reject `theta`. `n_c` is the
-smallest number at which the chance that a release of error rate `theta` is EVER rejected, at this step or an earlier
-one, stays within `alpha (1 - 2^-(c+1))`; the last step takes the rest of alpha. So clean checks get half of alpha, the
-first error costs half of what is left, and so on; who looks after every answer spends nothing more.
+step for each number of errors c = 0, 1, 2, ...: after `n_c(theta)` checks, at most c errors reject `theta`. `n_c` is
+the smallest number at which the chance that a release of error rate `theta` is EVER rejected, at this step or an
+earlier one, stays within `alpha (1 - 2^-(c+1))`; the last step takes the rest of alpha. So clean checks get half of
+alpha, the first error half of what is left, and so on; who looks after every answer spends nothing more.
 
 The certified precision is 1 minus the smallest rate from which on every rate is rejected. It is above the truth only if
 the true rate itself was rejected, which happens in at most alpha of all releases. No step needs independence between
-scans: an order drawn by chance is all. Drawing without replacement from a finite release rejects a wrong rate less often
-than the binomial law used here, so that no correction is made: the plan errs on the safe side.
+scans: an order drawn by chance is all. Drawing without replacement from a finite release rejects a wrong rate less
+often than the binomial law used here, so that no correction is made: the plan errs on the safe side.
 
-Rates lie on a grid of 1 in 10,000. A rate between two grid points is rejected with the grid point below it: fewer errors
+Rates lie on a grid of 1 in 10,000. A rate between two grid points is rejected with the grid point below it: few errors
 are less likely at the higher rate, so that its chance is no greater. Bounds are therefore rounded down to the grid.
 
 Source of the idea: group-sequential error spending, Lan & DeMets, Biometrika 1983, with one exact look per error count.
@@ -21,7 +21,6 @@ Source of the idea: group-sequential error spending, Lan & DeMets, Biometrika 19
 
 from collections.abc import Sequence
 from functools import cache
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,7 +154,7 @@ def _fewest(left_G: Floats, chance_G: Floats, clean_G: Floats) -> Counts:
         exact_G = (np.log(left_G) - np.log(chance_G)) / clean_G
     more_G = np.ceil(np.maximum(exact_G - 1e-9, 0.0)).astype(np.int64)
     too_few_G = chance_G * np.exp(more_G * clean_G) > left_G
-    return cast(Counts, more_G + too_few_G)
+    return more_G + too_few_G
 
 
 def _go_on(errors_GE: Floats, more_G: Counts, rate_G: Floats) -> Floats:

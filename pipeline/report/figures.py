@@ -163,7 +163,7 @@ def pseudo_precision(run: RunData) -> str | None:
     series = [(name, measured(run.rounds, key), *look) for key, name, *look in _PRECISIONS]
     if not any(rows for _, rows, *_ in series):
         return None
-    promise = [(row.get("certificates") or {}).get("pooled", {}).get("promise") for row in run.rounds]
+    promise = [(row.get("release") or {}).get("promise") for row in run.rounds]
 
     def draw(axes: Axes) -> None:
         if known(promise[-1]):

@@ -50,7 +50,7 @@ def test_chance_of_ever_certifying_a_release_below_its_promise(promise, extra):
 def test_no_bound_ever_lies_above_the_truth_more_often_than_it_may(promise, rate):
     """The bound is above the truth only if the truth's own rate was rejected."""
     of_rates = sequential_plan._plans(1 - ALPHA) if promise is None else sequential_plan._plans_around(promise, 0.95)
-    own = int(round(rate * sequential_plan.GRID)) - 1
+    own = round(rate * sequential_plan.GRID) - 1
     assert chance_ever_certified(of_rates[own].tolist(), rate, 2500) <= ALPHA + 1e-12
 
 
