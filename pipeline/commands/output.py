@@ -224,8 +224,8 @@ def release_standing(result: dict[str, Any]) -> None:
         more = "can no longer be certified" if needed is None else f"{needed} further clean checks would certify it"
         verdict = "certified" if tier["holds"] else more if needed != 0 else "waits for the tier before"
         say(
-            f"  {tier['tier']} ({tier['num_scans']} scans): {tier['num_errors']} errors in {tier['num_checked']} checks, "
-            f"precision at least {tier['bound']:.3f}; {release['promise']:g} {verdict}"
+            f"  {tier['tier']} ({tier['num_scans']} scans): {tier['num_errors']} errors in {tier['num_checked']} "
+            f"checks, precision at least {tier['bound']:.3f}; {release['promise']:g} {verdict}"
         )
 
 
@@ -234,8 +234,8 @@ def released(result: dict[str, Any]) -> None:
     certificate = result["certificate"]
     say(f"{result['out']}: {certificate['num_released']} pseudo-labels, tier {certificate['certified_tier']}")
     say(
-        f"  precision at least {certificate['bound']:.4f} at {certificate['confidence']:.0%} confidence, valid at every "
-        f"look; release {certificate['number']} of {certificate['num_releases']}"
+        f"  precision at least {certificate['bound']:.4f} at {certificate['confidence']:.0%} confidence, valid at "
+        f"every look; release {certificate['number']} of {certificate['num_releases']}"
     )
     say(f"  certificate: {result['certificate_file']}")
 

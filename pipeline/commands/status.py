@@ -26,7 +26,8 @@ def status(folder: Path) -> dict[str, Any]:
 
     Returns:
         {"state","stage","round","message","updated","rounds","rounds_finished","num_expert","num_disagreements",
-        "waiting","labels","release"}; `release` as `release.standing` tells it; `labels` tells of people's answers, see `of_labels`.
+        "waiting","labels","release"}; `labels` tells of people's answers, see `of_labels`; `release` of what may be
+        released, see `release.standing`.
     """
     config = config_of(folder)
     state = run_dir.read_status(folder)

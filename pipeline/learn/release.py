@@ -7,8 +7,8 @@ then on nothing of it changes, whatever the model learns later. Checks of earlie
   ones in it are in an order drawn by chance as well, so that every answer counts for both tiers.
 - **Fixed order of claims.** The second tier is claimed only once the first one is, so that both are claimed without
   splitting the error. The bounds beside the claims are statements of their own, one a tier.
-- **What counts.** Of each tier the checks in that order up to the first scan without an answer, whyever it was asked.
-  *Cannot tell*, a rejected scan and an even split are errors: leaving them out would void the bound.
+- **What counts.** Of each tier the checks in that order up to the first scan without an answer, for whatever reason a
+  scan was asked. *Cannot tell*, a rejected scan and an even split are errors: leaving them out would void the bound.
 - **No patient rule.** The order is a uniform draw from a finite list; it needs no independence between scans. Taking one
   scan a patient would check patients with many scans too rarely.
 - **Several releases.** A new one is frozen only when every check of the one before is spent, or can no longer certify
