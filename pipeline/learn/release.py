@@ -9,8 +9,8 @@ then on nothing of it changes, whatever the model learns later. Checks of earlie
   splitting the error. The bounds beside the claims are statements of their own, one a tier.
 - **What counts.** Of each tier the checks in that order up to the first scan without an answer, for whatever reason a
   scan was asked. *Cannot tell*, a rejected scan and an even split are errors: leaving them out would void the bound.
-- **No patient rule.** The order is a uniform draw from a finite list; it needs no independence between scans. Taking one
-  scan a patient would check patients with many scans too rarely.
+- **No patient rule.** The order is a uniform draw from a finite list; it needs no independence between scans. Taking
+  one scan a patient would check patients with many scans too rarely.
 - **Several releases.** A new one is frozen only when every check of the one before is spent, or can no longer certify
   it. Each has its own error of 1 - confidence: of a run with k releases all certificates hold together with at least
   1 - k (1 - confidence).
