@@ -25,6 +25,14 @@ def test_quarantined_files_are_counted_with_their_reasons(tmp_path):
     assert check.table.rows == (("empty", 2), ("no image", 1))
 
 
+def test_reasons_come_by_how_often_and_then_by_name(tmp_path):
+    reasons = ["a rare one", *["truncated"] * 3, *["empty"] * 3, *["no image"] * 4]
+    broken = [scan(900 + i, status="quarantined", reason=reason) for i, reason in enumerate(reasons)]
+    check = found(tmp_path, [*many(9), *broken])["quarantined-scans"]
+    assert "4 × no image; 3 × empty; 3 × truncated." in check.message
+    assert check.table.rows == (("no image", 4), ("empty", 3), ("truncated", 3), ("a rare one", 1))
+
+
 def test_a_missing_patient_column_is_a_warning_that_says_what_cannot_be_checked(tmp_path):
     check = found(tmp_path, many(20, patient_id=None))["missing-metadata"]
     assert (check.severity, check.count) == ("warn", 20)
@@ -40,18 +48,48 @@ def test_some_missing_metadata_is_weighed_by_column(tmp_path):
     assert (check.severity, check.count, check.value) == ("warn", 30, pytest.approx(0.3))
 
 
+@pytest.mark.parametrize(
+    ("column", "unknown", "cannot"),
+    [
+        ("source", None, "whether a source gives the label away, and how a model does elsewhere"),
+        ("age_years", None, "whether age gives the label away"),
+        ("sex", None, "whether sex gives the label away"),
+        ("view", "unknown", "whether the view gives the label away"),
+    ],
+)
+def test_a_column_that_is_wholly_unknown_costs_its_check(tmp_path, column, unknown, cannot):
+    check = found(tmp_path, many(20, **{column: unknown}))["missing-metadata"]
+    assert (check.severity, check.count, check.value) == ("warn", 20, 1.0)
+    assert check.message.endswith(f" It cannot be checked {cannot}.")
+
+
+def test_the_limit_told_is_that_of_patients_where_patients_are_unknown(tmp_path):
+    limits = {"audit.warn_unknown_share": 0.3, "audit.warn_unknown_patient_share": 0.1}
+    rows = many(20, sex=lambda i: None if i < 8 else "M")
+    check = found(tmp_path / "sex", rows, **limits)["missing-metadata"]
+    assert (check.threshold, check.value) == (0.3, 0.4)
+    assert check.table.columns == ("column", "unknown", "warned from")
+    assert ("sex", 0.4, 0.3) in check.table.rows and ("patient", 0.0, 0.1) in check.table.rows
+    rows = [row | {"patient_id": None if i < 5 else row["patient_id"]} for i, row in enumerate(rows)]
+    check = found(tmp_path / "both", rows, **limits)["missing-metadata"]
+    assert (check.threshold, check.value, check.count) == (0.1, 0.4, 8)
+
+
 def test_a_rare_class_is_named_with_the_majority_baseline(tmp_path):
     rows = many(200, label=lambda i: "rare" if i < 2 else "normal")
     check = found(tmp_path, rows)["class-imbalance"]
     assert (check.severity, check.count, check.value) == ("warn", 2, pytest.approx(0.01))
     assert "rare, is 1.0%" in check.message
     assert "always would be right in 99.0%" in check.message
+    assert check.table.columns == ("class", "scans", "share")
+    assert check.table.rows == (("normal", 198, 0.99), ("rare", 2, 0.01))
 
 
 def test_one_class_or_none_cannot_be_checked(tmp_path):
     for name, label in (("none", None), ("one", "normal")):
         checks = found(tmp_path / name, many(30, label=label))
         assert (checks["class-imbalance"].severity, checks["class-imbalance"].checked) == ("ok", False)
+        assert checks["too-few-cases"].checked is (label is not None)
 
 
 def test_few_patients_warn_and_one_patient_blocks(tmp_path):

@@ -16,6 +16,7 @@ def test_a_clean_pool_has_nothing_to_say(tmp_path):
     checks = found(tmp_path, many(20, label="normal", pool_split=lambda i: "test" if i < 5 else "train"))
     assert {check.severity for check in checks.values()} == {"ok"}
     assert all(check.checked and check.count == 0 for check in checks.values())
+    assert all(check.why and check.fix for check in checks.values())
 
 
 @pytest.mark.parametrize("kind", ["exact", "near"])
@@ -25,6 +26,8 @@ def test_copies_are_counted_and_named_by_kind(tmp_path, kind):
     mine, other = checks[f"{kind}-duplicates"], checks["near-duplicates" if kind == "exact" else "exact-duplicates"]
     assert (mine.severity, mine.count) == ("warn", 2)
     assert mine.value == pytest.approx(2 / 32)
+    assert mine.message.startswith("2 of 32 scans (6.2%) repeat another one ")
+    assert other.message.startswith("No scan repeats another one ")
     assert [row["image_id"] for row in mine.evidence] == [f"{90:016x}", f"{91:016x}"]
     assert mine.evidence[0]["note"] == f"copy of {0:016x}"
     assert (other.severity, other.count) == ("ok", 0)
@@ -76,7 +79,7 @@ def test_a_split_we_drew_is_judged_and_the_pools_own_is_not_when_it_is_not_used(
 
 def test_without_a_split_it_says_that_nothing_was_checked(tmp_path):
     check = found(tmp_path, many(5))["duplicates-across-splits"]
-    assert (check.severity, check.checked) == ("ok", False)
+    assert (check.severity, check.checked) == ("ok", False) and check.why and check.fix
 
 
 def test_copies_under_other_patients_and_labels(tmp_path):
@@ -104,13 +107,13 @@ def test_patients_of_several_classes_are_told_but_do_not_accuse(tmp_path):
     check = found(tmp_path, rows)["label-conflict"]
     assert check.severity == "ok"
     assert "2 patients with scans of several classes (2 in normal and sick)" in check.message
-    assert check.table.rows == (("normal + sick", 2),)
+    assert (check.table.columns, check.table.rows) == (("classes", "patients"), (("normal + sick", 2),))
 
 
 def test_without_patients_or_labels_it_says_what_cannot_be_checked(tmp_path):
     checks = found(tmp_path, many(5, patient_id=None))
-    assert not checks["duplicates-across-patients"].checked
-    assert not checks["label-conflict"].checked
+    for name in ("duplicates-across-patients", "label-conflict"):
+        assert (checks[name].severity, checks[name].checked) == ("ok", False) and checks[name].why and checks[name].fix
 
 
 def test_validation_is_learnt_from_so_a_test_picture_in_it_blocks(tmp_path):

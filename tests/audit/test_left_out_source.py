@@ -2,10 +2,9 @@ import numpy as np
 
 from pipeline.audit import overrides
 from pipeline.audit.check import TITLES, Check, Override, judged
-from pipeline.audit.checks import holdout_reads, left_out_source, patients, unlabelled_slices
+from pipeline.audit.checks import left_out_source, patients
 from pipeline.contracts.errors import InputError
-from pipeline.labels.holdout import log_read
-from tests.support.audit_pools import context, many, scan, subject
+from tests.support.audit_pools import many, scan, subject
 
 import pytest  # isort: skip
 
@@ -30,6 +29,10 @@ def test_each_source_is_tested_by_a_model_that_never_saw_it(tmp_path):
     assert all(row.auroc > 0.9 and row.within > 0.9 for row in found)
     check = left_out_source.check(one, found)
     assert (check.severity, check.count) == ("ok", 2)
+    worst = max(found, key=lambda row: row.within - row.auroc)
+    assert f"against {worst.within:.3f} when it may learn from {worst.source} too" in check.message
+    assert (check.value, check.threshold) == (worst.within - worst.auroc, one.config.audit.warn_external_drop)
+    assert check.why and check.fix
 
 
 def test_a_model_that_fails_elsewhere_is_a_warning(tmp_path):
@@ -67,7 +70,21 @@ def test_where_no_source_shares_classes_it_is_refused_with_the_reason(tmp_path):
     one = subject(tmp_path, rows, emb_ND=vectors(rows))
     check = left_out_source.check(one, left_out_source.leave_one_source_out(one))
     assert (check.severity, check.value) == ("warn", None)
-    assert "a shares no class with the other sources" in check.message
+    assert "possible: a shares no class with the other sources; b shares no class with the other sources." in (
+        check.message
+    )
+    assert (check.count, check.threshold) == (2, one.config.audit.warn_external_drop)
+
+
+def test_one_class_in_common_is_named_and_of_many_sources_some_are(tmp_path):
+    rows = [*many(20, label="normal", source="a"), *many(20, 50, label=half, source="b")]
+    refused = left_out_source.leave_one_source_out(subject(tmp_path / "two", rows, emb_ND=vectors(rows)))
+    assert [row.to_json()["findings"] for row in refused] == [["normal"], ["normal"]]
+    assert {row.reason for row in refused} == {"shares only normal with the other sources"}
+    rows = many(30, label=lambda i: f"class-{i % 6}", source=lambda i: "abcdef"[i % 6])
+    one = subject(tmp_path / "six", rows, emb_ND=vectors(rows))
+    check = left_out_source.check(one, left_out_source.leave_one_source_out(one))
+    assert check.message.count("shares no class") == 4 and "; and 2 more" in check.message
 
 
 @pytest.mark.parametrize(
@@ -80,38 +97,6 @@ def test_what_is_missing_is_said(tmp_path, known, reason):
     check = left_out_source.check(one, left_out_source.leave_one_source_out(one))
     assert check.severity == "warn"
     assert reason in check.message
-
-
-def test_slices_show_where_no_label_is(tmp_path):
-    rows = many(
-        100, sex=lambda i: "MF"[i % 2], split="train", label=lambda i: "normal" if i % 2 == 0 and i < 60 else None
-    )
-    table = {(row["by"], row["slice"]): row for row in unlabelled_slices.coverage(subject(tmp_path, rows))}
-    assert table["sex", "M"]["num_labelled"] == 30
-    assert table["sex", "M"]["note"] is None
-    assert (table["sex", "F"]["num_labelled"], table["sex", "F"]["note"]) == (0, "no label")
-    assert table["sex", "F"]["share"] == 0.5
-    assert table["age band", "40-64"]["num_scans"] == 100
-
-
-def test_sealed_scans_are_not_the_pool_that_labels_cover(tmp_path):
-    rows = [*many(10, split="train", label="normal"), *many(10, 50, split="holdout", label="normal")]
-    table = unlabelled_slices.coverage(subject(tmp_path, rows))
-    assert {row["num_scans"] for row in table} == {10}
-
-
-def test_reads_of_the_holdout_are_counted_by_reader(tmp_path):
-    rows = many(10, label=half)
-    ctx = context(tmp_path, rows, **{"audit.warn_holdout_reads": 2})
-    from pipeline.audit.audited_pool import open_subject
-
-    assert not holdout_reads.check(open_subject(ctx)).checked
-    for reader in ("audit", "evaluate", "evaluate", "report"):
-        log_read(tmp_path, reader, 1, 7)
-    check = holdout_reads.check(open_subject(ctx))
-    assert (check.severity, check.count, check.value) == ("ok", 4, 2.0)
-    log_read(tmp_path, "comparison", None, 7)
-    assert holdout_reads.check(open_subject(ctx)).severity == "warn"
 
 
 def test_an_override_must_name_a_check_and_say_why(tmp_path):

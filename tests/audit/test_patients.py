@@ -129,6 +129,13 @@ def test_a_leak_is_not_excused_where_the_sides_come_from_two_sources(crowd):
     assert found.severity == "block" and "differ in source or view" in found.message
 
 
+@pytest.mark.parametrize(("num_other_view", "words"), [(4, "naming collisions"), (5, "differ in source or view")])
+def test_nine_of_ten_shared_ids_must_have_pictures_that_compare(crowd, num_other_view, words):
+    views = ["AP" if visit(i) and person(i) in LEAKING[:num_other_view] else "PA" for i in ROWS]
+    found = patients.across_splits(Pool(*crowd, side_N=leak_sides(), view_N=views, patient_N=swapped()))
+    assert (found.severity, found.count) == ("block", 40) and words in found.message
+
+
 def test_half_of_the_ids_colliding_still_blocks(crowd):
     half = swapped(range(100, 120))
     found = patients.across_splits(Pool(*crowd, side_N=leak_sides(), patient_N=half))
@@ -180,6 +187,7 @@ def test_a_clean_pool_is_quiet(crowd):
     sides = ["test" if person(i) < 40 else "train" for i in ROWS]
     quiet = patients.check(Pool(*crowd, side_N=sides, sex_N=["FM"[person(i) % 2] for i in ROWS]))
     assert [check.severity for check in quiet] == ["ok", "ok"] and all(check.checked for check in quiet)
+    assert quiet[1].message == "No patient id is seen to hold several people."
     assert patients.check(Pool(*crowd, side_N=sides)) == patients.check(Pool(*crowd, side_N=sides))
 
 
@@ -204,7 +212,11 @@ def test_a_second_source_is_a_collision_unless_the_pictures_agree(crowd):
 def test_two_manners_of_naming_that_share_numbers(crowd):
     paths = [f"virus/{person(i)}.png" if person(i) in LEAKING and visit(i) else f"images/{i}.png" for i in ROWS]
     found = patients.id_collision(Pool(*crowd, path_N=paths, patient_N=swapped()))
-    assert found.severity == "warn" and found.count >= 36 and "virus/#.png" in found.message
+    assert (
+        found.severity == "warn"
+        and found.count >= 36
+        and "across files images/#.png and virus/#.png, " in found.message
+    )
     assert {row["note"].split()[1].rstrip(":") for row in found.evidence} <= {hexed(p)[:8] for p in LEAKING}
     assert patients.id_collision(Pool(*crowd, path_N=paths)).severity == "ok"
 

@@ -49,6 +49,17 @@ def test_what_is_written_is_read_back(tmp_path):
     assert {one.batch for one in found.active()} == {"1"}
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_whether_a_batch_was_read_blind_is_kept_and_older_ones_were(tmp_path, told):
+    path = tmp_path / run_files.ANSWERS
+    write(tmp_path, [said("a")], blind=told)
+    assert [batch.blind for batch in Journal.open(tmp_path).batches.values()] == [told]
+    batch, answer = json.loads(path.read_text("utf-8"))
+    del batch["blind"]
+    path.write_text(json.dumps([batch, answer]) + "\n", "utf-8")
+    assert [batch.blind for batch in Journal.open(tmp_path).batches.values()] == [True]
+
+
 def test_an_empty_run_has_an_empty_journal_and_reading_makes_no_file(tmp_path):
     assert Journal.open(tmp_path).active() == []
     assert list(tmp_path.iterdir()) == []

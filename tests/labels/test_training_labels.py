@@ -152,6 +152,17 @@ class TestTraining:
         answers, found = training(run, 1)
         assert found == answers == {i: run.truth[i] for i in ids}
 
+    def test_a_dispute_settled_or_a_scan_rejected_later_trains_as_it_stood(self, run):
+        ids = run.ids("train")[:60]
+        both_read(run, ids, wrong_bob=ids[:8])
+        model(run, ids)
+        say(run.folder, [Answer(ids[0], BAD_QUALITY, name, 3) for name in ("Cleo", "Dan", "Eve")], FINDINGS)
+        say(run.folder, [Answer(ids[1], other(run.truth[ids[1]]), "Ann", 3)], FINDINGS)
+        _, found = training(run, 2)
+        assert [found[i] for i in ids[:8]] == [run.truth[i] for i in ids[:8]]
+        _, found = training(run, 3)
+        assert [found[i] for i in ids[:2]] == [None, other(run.truth[ids[1]])]
+
 
 class TestSecondLooks:
     def looks(self, run, num=99, asked=None):

@@ -71,4 +71,4 @@ def test_a_label_of_the_pool_that_leaves_a_finding_open_is_no_answer(tmp_path):
 def test_a_class_outside_the_run_is_refused_with_the_way_out(table):
     with pytest.raises(InputError, match=r"outside the classes.*Keep the classes") as refused:
         verdicts.expert_classes(table, ("normal", "covid"), 1)
-    assert "pneumonia" in str(refused.value)
+    assert "pneumonia" in str(refused.value) and "pool.findings" in str(refused.value)
