@@ -220,6 +220,20 @@ def report(folder: RunArgument, as_json: JsonOption = False) -> None:
     _answer(commands_run.rebuild_report(folder), as_json, lambda result: output.say(f"report: {result['report']}"))
 
 
+@app.command("release")
+def write_release(
+    folder: RunArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="New .csv or .parquet file; the certificate lies beside it.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the pseudo-labels others may use, with their certificate; refuses what blind checks do not certify."""
+    from pipeline.commands import release as commands_release
+
+    _answer(commands_release.write_release(folder, out), as_json, output.released)
+
+
 @app.command("export")
 def export_model(
     folder: RunArgument,

@@ -72,7 +72,7 @@ def run(result: dict[str, Any]) -> None:
             )
         console.print(table)
         console.print(
-            "* of what the rounds before proposed, by blind checks; the next queue checks this round's",
+            "* of the frozen release, by blind checks, at every look; – before its first check",
             highlight=False,
             style="dim",
         )
@@ -197,8 +197,47 @@ def status(result: dict[str, Any]) -> None:
         if part is not None and (part["share"]["num_scans"] or part["intra"]):
             say(f"{finding}:")
             agreement(part)
+    release_standing(result["release"])
     if result.get("waiting"):
         say(result["waiting"])
+
+
+def release_standing(result: dict[str, Any]) -> None:
+    """Where the release stands, and what checks it still needs."""
+    release = result["release"]
+    if release is None:
+        say(f"release: none frozen; {result['why']}")
+        steps = ", ".join(f"{n} with {errors}" for errors, n in enumerate(result["plan"]))
+        say(f"  a promise of {result['promise']:g} takes so many checks with so many errors: {steps}")
+        for row in result["can_promise"]:
+            say(
+                f"  {row['num_labels']} labels, {row['num_checks']} of them checks, can certify {row['clean']:.3f} "
+                f"without an error, {row['one_error']:.3f} with one, {row['two_errors']:.3f} with two"
+            )
+        return
+    say(
+        f"release {release['number']}, frozen after round {release['round']}: {release['num_scans']} scans, "
+        f"{release['state']}"
+    )
+    for tier in release["tiers"]:
+        needed = tier["checks_needed"]
+        more = "can no longer be certified" if needed is None else f"{needed} further clean checks would certify it"
+        verdict = "certified" if tier["holds"] else more if needed != 0 else "waits for the tier before"
+        say(
+            f"  {tier['tier']} ({tier['num_scans']} scans): {tier['num_errors']} errors in {tier['num_checked']} "
+            f"checks, precision at least {tier['bound']:.3f}; {release['promise']:g} {verdict}"
+        )
+
+
+def released(result: dict[str, Any]) -> None:
+    """The release that was written."""
+    certificate = result["certificate"]
+    say(f"{result['out']}: {certificate['num_released']} pseudo-labels, tier {certificate['certified_tier']}")
+    say(
+        f"  precision at least {certificate['bound']:.4f} at {certificate['confidence']:.0%} confidence, valid at "
+        f"every look; release {certificate['number']} of {certificate['num_releases']}"
+    )
+    say(f"  certificate: {result['certificate_file']}")
 
 
 def agreement(result: dict[str, Any] | None) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.annotate import worklist
+from pipeline.commands import release
 from pipeline.contracts import finding_line
 from pipeline.contracts.config import Config
 from pipeline.labels import agreement_report, label_table, verdicts
@@ -25,7 +26,8 @@ def status(folder: Path) -> dict[str, Any]:
 
     Returns:
         {"state","stage","round","message","updated","rounds","rounds_finished","num_expert","num_disagreements",
-        "waiting","labels"}; `labels` tells of people's answers, see `of_labels`.
+        "waiting","labels","release"}; `labels` tells of people's answers, see `of_labels`; `release` of what may be
+        released, see `release.standing`.
     """
     config = config_of(folder)
     state = run_dir.read_status(folder)
@@ -40,6 +42,7 @@ def status(folder: Path) -> dict[str, Any]:
         "num_disagreements": len(disputed),
         "waiting": _waiting(folder, state, label_counts),
         "labels": label_counts | _agreement(folder, table, config, parts),
+        "release": release.standing(folder, config),
     }
 
 

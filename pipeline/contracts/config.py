@@ -277,9 +277,7 @@ class QueueConfig(Section):
     """What the experts see."""
 
     budget: int = Field(20, ge=1, description="Expert labels a round.")
-    uniform_share: Share = Field(
-        0.2, description="Share of the budget drawn uniformly: it alone estimates prevalence and certifies."
-    )
+    uniform_share: Share = Field(0.2, description="Share of the budget drawn uniformly: it alone estimates prevalence.")
     holdout_budget: int = Field(
         100,
         ge=0,
@@ -414,6 +412,31 @@ class PseudoConfig(Section):
     rollback_brier: float = Field(0.02, ge=0.0, le=1.0, description="Likewise a rise of the Brier score, 0 to 1.")
 
 
+class ReleaseConfig(Section):
+    """Pseudo-labels for others: what is frozen, promised and checked; the confidence is `pseudo.confidence`."""
+
+    promise: float = Field(
+        0.9,
+        gt=0.5,
+        lt=0.999,
+        description="Precision that is certified before anything is released; .90 needs 36 clean checks at .95 "
+        "confidence, .95 needs 72.",
+    )
+    freeze_round: int | None = Field(
+        None,
+        ge=0,
+        description="Freeze after this round, or the first later one that accepts something; 0: never. null: after the "
+        "last round whose remaining queues can pay for the clean checks; a shorter run freezes nothing.",
+    )
+    check_share: Share = Field(
+        0.6, description="Share of the budget of a queue spent on checks of a frozen release while they are needed."
+    )
+    begin_with: Literal["surest", "whole"] = Field(
+        "surest",
+        description="What is certified first: surest, the surer half of the release, which holds sooner; whole: all.",
+    )
+
+
 class CalibrateConfig(Section):
     """Out-of-fold calibration."""
 
@@ -505,6 +528,7 @@ class Config(Section):
     network: NetworkConfig = NetworkConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
     pseudo: PseudoConfig = PseudoConfig()
+    release: ReleaseConfig = ReleaseConfig()
     audit: AuditConfig = AuditConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()

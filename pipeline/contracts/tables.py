@@ -185,7 +185,7 @@ QUEUE = Contract(
         ]
     ),
     key=("image_id",),
-    values=(("kind", ("representative", "uniform", "holdout", "recheck", "dispute", "doubt")),),
+    values=(("kind", ("representative", "uniform", "holdout", "recheck", "release-check", "dispute", "doubt")),),
 )
 
 LABELS = Contract(
@@ -224,6 +224,22 @@ PSEUDO = Contract(
     values=(("decision", ("accept", "queue", "leave")),),
 )
 
+RELEASE = Contract(
+    "release",
+    pa.schema(
+        [
+            _key("image_id"),
+            _col("sha256", pa.string()),  # of the scan's file when the release was frozen
+            _key("finding"),  # the class proposed
+            _col("probability", pa.float32(), nullable=False),  # calibrated, of that class
+            _key("tier"),  # surest: of the surer half; rest: of the other
+            _col("position", pa.int32(), nullable=False),  # in the order of the checks, from 1
+        ]
+    ),
+    key=("image_id",),
+    values=(("tier", ("surest", "rest")),),
+)
+
 PREDICTIONS = Contract(
     "predictions",
     pa.schema(
@@ -248,6 +264,7 @@ CONTRACTS = (
     QUEUE,
     LABELS,
     PSEUDO,
+    RELEASE,
     PREDICTIONS,
 )
 
@@ -279,6 +296,8 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 
 
 BLIND_CHECKS = ("uniform", "recheck")  # drawn uniformly from what was proposed
+RELEASE_CHECK = "release-check"  # next in the order drawn by chance over a frozen release
+NEVER_DOUBTED = (*BLIND_CHECKS, RELEASE_CHECK)  # what measures is never settled with the model's help
 
 DISPUTE, DOUBT = "dispute", "doubt"
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.contracts.tables import BLIND_CHECKS, DISPUTE, DOUBT
+from pipeline.contracts.tables import DISPUTE, DOUBT, NEVER_DOUBTED
 from pipeline.labels import verdicts
 from pipeline.labels.reading_matrix import is_train, last_learnt_round, latest_probabilities, of_people, out_of_fold
 from pipeline.measures import consensus
@@ -68,7 +68,7 @@ def training_classes(
     train_N = is_train(folder, readings.ids_N)
     settled = consensus.consensus(readings.latest_NM[train_N], prob_NC[train_N])
     ids = [image_id for image_id, train in zip(readings.ids_N, train_N, strict=True) if train]
-    blind = {image_id for image_id, _, kind in run_files.asks_of(folder) if kind in BLIND_CHECKS}
+    blind = {image_id for image_id, _, kind in run_files.asks_of(folder) if kind in NEVER_DOUBTED}
     out, left_out = dict(answers), blind | set(verdicts.rejections(table, round_index))
     for image_id, c, how in zip(ids, settled.class_N, settled.how_N, strict=True):
         if how == consensus.CROWDLAB and image_id not in left_out:
@@ -98,7 +98,7 @@ def second_looks(
     train = dict(zip(disputes, is_train(folder, disputes), strict=True))
     disputes.sort(key=lambda image_id: (times[image_id][DISPUTE], train[image_id], image_id))
     looks = [(image_id, DISPUTE) for image_id in disputes]
-    left_out = {image_id for image_id in people if {DOUBT, *BLIND_CHECKS} & set(times[image_id])}
+    left_out = {image_id for image_id in people if {DOUBT, *NEVER_DOUBTED} & set(times[image_id])}
     doubtful = doubts(folder, table, findings, num - len(looks), left_out)
     return (looks + [(doubt["image_id"], DOUBT) for doubt in doubtful])[:num]
 

@@ -3,15 +3,13 @@
 Two numbers, never mixed up:
 - the ESTIMATE comes from patient-grouped out-of-fold scores of the expert labels. It is cheap, it may use labels an
   algorithm chose, and it is good enough to train on;
-- the CERTIFICATE comes from blind expert checks: before the uniform slice of a queue is drawn, the proposals of the
-  round before are frozen; the expert's answers then count how many were right. Its lower bound is a statement about
-  the pool that others may rely on.
+- the CERTIFICATE comes from blind expert checks. What others may use is frozen and checked by itself, see `release`;
+  the certificates here add up the uniform slice and re-checks over the rounds, and steer the gate `certified` alone.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +22,6 @@ from pipeline.measures.certify import Certificate, certify
 from pipeline.runtime import run_files
 
 # N scans, C findings
-
-NO_GROUPS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -83,12 +79,11 @@ def blind_checks(
     answers: Mapping[str, str | None],
     findings: Sequence[str],
     up_to_round: int,
-    group: Mapping[str, str] = NO_GROUPS,
 ) -> tuple[list[str], list[str]]:
     """Proposals and expert answers of every uniformly drawn scan that had a proposal, over all rounds so far.
 
-    Both the uniform slice and the re-checks are uniform among the proposals they were drawn from. A patient counts
-    once, with the first check: scans of one patient may err together, and the bound takes checks for independent.
+    Both the uniform slice and the re-checks are uniform among the proposals they were drawn from, scan by
+    scan; a scan counts once, with its first check.
 
     A scan the experts could not tell counts against its proposal: leaving such checks out would void the bound.
     """
@@ -102,8 +97,8 @@ def blind_checks(
         blind = pc.is_in(queue["kind"], value_set=pa.array(BLIND_CHECKS))
         drawn = queue.filter(pc.and_(blind, pc.is_valid(queue["proposed"])))
         for image_id, finding in zip(drawn["image_id"].to_pylist(), drawn["proposed"].to_pylist(), strict=True):
-            if image_id in answers and group.get(image_id, image_id) not in checked:
-                checked.add(group.get(image_id, image_id))
+            if image_id in answers and image_id not in checked:
+                checked.add(image_id)
                 proposed.append(finding)
                 truth.append(answers[image_id] or next(other for other in findings if other != finding))
     return proposed, truth
@@ -116,14 +111,12 @@ def certificates(
     config: PseudoConfig,
     up_to_round: int,
     num_rounds: int,
-    group: Mapping[str, str] = NO_GROUPS,
 ) -> dict[str, Certificate]:
     """Certificates per class and pooled, from the blind checks accumulated over the rounds.
 
-    They speak of what the rounds so far proposed; the latest proposals are checked by the next queue. `group` is the
-    patient group of each scan; one that is not in it is its own.
+    They speak of what the rounds so far proposed; the latest proposals are checked by the next queue.
     """
-    proposed, truth = blind_checks(folder, answers, findings, up_to_round, group)
+    proposed, truth = blind_checks(folder, answers, findings, up_to_round)
     looks = num_rounds if config.gate == "certified" else 1  # a gate looks every round, a reader once
     return certify(proposed, truth, findings, config.precision, config.confidence, num_looks=looks)
 

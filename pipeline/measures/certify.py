@@ -11,10 +11,12 @@ The two answers never mix:
   had written down its proposal before an expert who could not see it answered. Nothing was tuned on
   them, so the exact binomial bound holds for the proposals of the kind that were checked.
 
-What a certificate does not cover: pools other than the one drawn from; proposals made by a model or a
-gate other than those checked (checks accumulated over rounds certify the mixture of those rounds);
-and scans of one patient that err together (draw checks by patient, one scan each). Looking again after
-every round is a repeated test: pass `num_looks`.
+What a certificate does not cover: pools other than the one drawn from; and proposals made by a model or a
+gate other than those checked (checks accumulated over rounds certify the mixture of those rounds). That
+scans of one patient err together does no harm: a uniform draw of scans from a finite pool needs no
+independence. To take one scan a patient would do harm, for it checks patients with many scans too rarely.
+Looking again after every round is a repeated test: pass `num_looks`. What others may rely on is certified
+by `sequential_plan`, on a frozen release and valid at every look.
 """
 
 from collections.abc import Sequence

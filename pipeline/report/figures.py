@@ -163,10 +163,10 @@ def pseudo_precision(run: RunData) -> str | None:
     series = [(name, measured(run.rounds, key), *look) for key, name, *look in _PRECISIONS]
     if not any(rows for _, rows, *_ in series):
         return None
-    promise = [(row.get("certificates") or {}).get("pooled", {}).get("promise") for row in run.rounds]
+    promise = [(row.get("release") or {}).get("promise") for row in run.rounds]
 
     def draw(axes: Axes) -> None:
-        if known(promise[-1]):
+        if promise[-1] is not None:
             axes.axhline(promise[-1], color=REFERENCE, linewidth=1, linestyle=(0, (3, 2)), label="promise")
         for name, rows, tint, dashes, marker in series:
             if rows:

@@ -145,6 +145,7 @@ def _training(run: RunData) -> list[Box]:
         names = (
             ("representative", "chosen"),
             ("uniform", "at random"),
+            ("release-check", "to check the release"),
             ("recheck", "to check pseudo-labels"),
             ("dispute", "in dispute"),
             ("doubt", "in doubt"),

@@ -28,6 +28,9 @@ class Tile:
     note: str
 
 
+TIERS = {"surest": "surest half", "whole": "whole release"}
+
+
 @dataclass(frozen=True)
 class Precision:
     """One of the three precisions of the pseudo-labels, which must never be confused."""
@@ -40,7 +43,7 @@ class Precision:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What blind expert checks prove about the pseudo-labels of one finding."""
+    """What blind expert checks prove about one tier of the frozen release."""
 
     finding: str
     row: Row
@@ -51,6 +54,8 @@ class Certificate:
         if self.row.get("holds"):
             return "certified"
         needed = self.row.get("checks_needed")
+        if needed == 0:
+            return "waits for the tier before it"
         return f"{plural(needed, 'more error-free check')} would certify" if known(needed) else "not certified"
 
 
@@ -182,10 +187,8 @@ def _baseline(scores: HoldoutMetrics) -> str:
 def precisions(run: RunData) -> list[Precision]:
     """Estimated, certified and realised precision of the accepted pseudo-labels, each with its meaning."""
     last = run.last or {}
-    pooled = (last.get("certificates") or {}).get("pooled") or {}
-    confidence = (
-        f"{percent(pooled.get('confidence'), 0)} confidence" if known(pooled.get("confidence")) else "confidence"
-    )
+    release = last.get("release") or {}
+    confidence = percent(release["confidence"], 0) if release else "95%"
     bound = last.get("pseudo_precision_certified")
     return [
         Precision(
@@ -199,9 +202,9 @@ def precisions(run: RunData) -> list[Precision]:
         Precision(
             "Certified",
             f"≥ {floor_percent(bound)}" if known(bound) else "nothing yet",
-            f"What blind checks by experts prove with {confidence} of the labels proposed in the rounds before. "
-            "This round's are checked by the next queue.",
-            _certificate_note(pooled),
+            f"What blind checks by experts prove with {confidence} confidence, looked at after every answer, of "
+            f"{_released(release)}.",
+            _release_note(release),
         ),
         Precision(
             "Realised",
@@ -212,27 +215,35 @@ def precisions(run: RunData) -> list[Precision]:
     ]
 
 
-def _certificate_note(pooled: Row) -> str:
-    if not pooled:
-        return "No blind check of a pseudo-label has been recorded."
-    if not pooled.get("num_checked"):
-        needed = plural(pooled.get("checks_needed"), "error-free check")
-        return f"No blind check yet; {needed} would certify {percent(pooled.get('promise'), 0)}."
-    checked = f"{count(pooled.get('num_correct'))} of {plural(pooled.get('num_checked'), 'blind check')} correct"
-    promise = percent(pooled.get("promise"), 0)
-    if pooled.get("holds"):
-        return f"{checked}: the promise of {promise} holds."
-    if not known(pooled.get("checks_needed")):
-        return f"{checked}: the promise of {promise} is not proven."
-    return f"{checked}; {plural(pooled['checks_needed'], 'more error-free check')} would certify {promise}."
+def _released(release: Row) -> str:
+    if not release:
+        return "a frozen release; this run has none yet"
+    tier = release.get("certified_tier") or release["tiers"][0]["tier"]
+    whole = f"the {plural(release['num_scans'], 'pseudo-label')} frozen after round {release['round']}"
+    return whole if tier == "whole" else f"the surest half of {whole}"
+
+
+def _release_note(release: Row) -> str:
+    """What is still to be checked, and how many releases there were."""
+    if not release:
+        return ""
+    first = release["tiers"][0]
+    promise = percent(release["promise"], 0)
+    checked = f"{plural(first['num_errors'], 'error')} in {plural(first['num_checked'], 'blind check')}"
+    number = release.get("num_releases", 1)
+    several = f" This is release {number}; each has an error of its own." if number > 1 else ""
+    if release.get("certified_tier"):
+        return f"{checked}: the promise of {promise} holds.{several}"
+    if release.get("checks_needed") is None:
+        return f"{checked}: the promise of {promise} cannot be certified any more.{several}"
+    return f"{checked}; {plural(release['checks_needed'], 'more error-free check')} would certify {promise}.{several}"
 
 
 def certificates(run: RunData) -> list[Certificate]:
-    """One per finding, then the pooled one."""
-    by_class = dict((run.last or {}).get("certificates") or {})
-    pooled = by_class.pop("pooled", None)
-    rows = [Certificate(finding, row) for finding, row in by_class.items() if row]
-    return [*rows, Certificate("all together", pooled)] if pooled else rows
+    """One per tier of the frozen release, in the order in which they are claimed; none before it."""
+    release = (run.last or {}).get("release") or {}
+    shared = {name: release.get(name) for name in ("promise", "confidence")}
+    return [Certificate(TIERS[tier["tier"]], tier | shared) for tier in release.get("tiers", [])]
 
 
 def against_random(run: RunData) -> str:

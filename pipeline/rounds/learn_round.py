@@ -17,7 +17,7 @@ from pipeline.audit import stage
 from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
-from pipeline.learn import pseudo_labels, rollback, self_training
+from pipeline.learn import pseudo_labels, release, rollback, self_training
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.material import Material
 from pipeline.learn.network.adapter import Adapter
@@ -25,7 +25,6 @@ from pipeline.learn.self_training import Learned
 from pipeline.rounds import holdout_score
 from pipeline.rounds.round_outputs import (
     OF_THE_MODEL,
-    certified_bound,
     flip_rate,
     nothing_learned,
     predictions,
@@ -62,13 +61,13 @@ def learn_round(
     config = ctx.config
     material = data.material(expert, _uniform(ctx, round_index))
     certificates = pseudo_labels.certificates(
-        ctx.folder, expert.answers, data.findings, config.pseudo, round_index, config.rounds.num, data.group
+        ctx.folder, expert.answers, data.findings, config.pseudo, round_index, config.rounds.num
     )
     row: dict[str, Any] = {
         "num_expert": len(material.expert_E),
         "gate": config.pseudo.gate,
         "certificates": {name: asdict(certificate) for name, certificate in certificates.items()},
-        "pseudo_precision_certified": certified_bound(certificates),
+        **_of_the_release(ctx, expert),
     }
     reason = cannot_learn(material.class_E, material.group_E)
     if reason:
@@ -78,7 +77,16 @@ def learn_round(
     with timed(clock, "audit"):
         stage.recheck(ctx)
     admitted_C = pseudo_labels.open_classes(config.pseudo.gate, data.findings, certificates)
-    return row | _learn(ctx, data, round_index, material, expert, admitted_C, clock)
+    row |= _learn(ctx, data, round_index, material, expert, admitted_C, clock)
+    release.freeze_if_due(ctx, round_index, expert.answers)
+    return row | _of_the_release(ctx, expert)
+
+
+def _of_the_release(ctx: StageContext, expert: ExpertLabels) -> dict[str, Any]:
+    """The fields of a round's row that speak of the frozen release; null before there is one, or a check of it."""
+    state = release.state_of(ctx.folder, expert.answers)
+    checked = state is not None and any(tier["num_checked"] for tier in state["tiers"])
+    return {"release": state, "pseudo_precision_certified": state["bound"] if state and checked else None}
 
 
 def _learn(

@@ -6,15 +6,17 @@ learns from comes in as `read_labels`, so that it need not know whose answers th
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.contracts.tables import PSEUDO, QUEUE, write_text
-from pipeline.labels import agreement_report, label_table, training_labels
+from pipeline.contracts.tables import PSEUDO, QUEUE, RELEASE_CHECK, write_text
+from pipeline.labels import agreement_report, label_table, training_labels, verdicts
 from pipeline.labels.training_labels import ExpertLabels
+from pipeline.learn import release
 from pipeline.rounds import round_outputs
 from pipeline.rounds.learn_round import adapts, learn_round
 from pipeline.rounds.run_scans import Dataset
@@ -79,11 +81,16 @@ class Question:
             return Proposals({})
         table = PSEUDO.read(folder)
         accepted = table.filter(pc.equal(table["decision"], "accept"))
-        return Proposals(dict(zip(accepted["image_id"].to_pylist(), accepted["finding"].to_pylist(), strict=True)))
+        proposed = dict(zip(accepted["image_id"].to_pylist(), accepted["finding"].to_pylist(), strict=True))
+        answers = verdicts.expert_classes(label_table.read(self.ctx.folder), self.data.findings)
+        return Proposals(proposed, checks=release.next_checks(self.ctx.folder, answers, round_index + 1))
 
     def second_looks(self, round_index: int, num: int) -> list[tuple[str, str]]:
         """Answered scans that deserve another look, each with its kind; see `training_labels.second_looks`."""
-        asked = run_files.kinds(self.ctx.folder, round_index)
+        asked: dict[str, Counter[str]] = run_files.kinds(self.ctx.folder, round_index)
+        frozen = release.load(self.ctx.folder)
+        for image_id in frozen.ids(release.WHOLE) if frozen else ():  # to doubt them would flatter the certificate
+            asked.setdefault(image_id, Counter())[RELEASE_CHECK] += 1
         table = label_table.read(self.ctx.folder)
         return training_labels.second_looks(self.ctx.folder, table, self.data.findings, num, asked)
 
@@ -99,7 +106,7 @@ class Question:
             {
                 "config": {
                     name: getattr(config, name).model_dump()
-                    for name in ("train", "network", "calibrate", "pseudo", "evaluate")
+                    for name in ("train", "network", "calibrate", "pseudo", "release", "evaluate")
                 },
                 "seed": config.seed,
                 "adapts": adapts(self.ctx, round_index, expert.answers),

@@ -17,7 +17,6 @@ from pipeline.learn.head import Head
 from pipeline.learn.network.design import Trained
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.learn.self_training import Learned
-from pipeline.measures.certify import Certificate
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -165,12 +164,6 @@ def write_predictions(
     for finding, values_N in prob_N.items():
         table = table.append_column(f"prob_{finding}", pa.array(values_N.astype(np.float32)))
     PREDICTIONS.write(ctx.round_folder(round_index), table)
-
-
-def certified_bound(certificates: dict[str, Certificate]) -> float | None:
-    """Lower bound over all classes; None before the first blind check."""
-    pooled = certificates["pooled"]
-    return pooled.lower_bound if pooled.num_checked > 0 else None
 
 
 def nothing_learned(findings: tuple[str, ...]) -> dict[str, Any]:

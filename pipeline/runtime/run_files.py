@@ -43,6 +43,7 @@ MODEL, NETWORK_FITS = "model", "network"  # folders: what classifies, and what w
 MODEL_ONNX, MODEL_WEIGHTS, CARD, TRAINING = "model.onnx", "model.safetensors", "card.json", "training.json"
 
 ROUNDS = "rounds"
+RELEASES, RELEASE_CARD = "releases", "release.json"  # a folder a release; its card is written last
 # What no finding changes.
 SHARED = frozenset(
     {
@@ -92,6 +93,17 @@ def round_name(round_index: int) -> str:
 def round_folder(folder: Path, round_index: int) -> Path:
     """The folder of a round, from 1."""
     return folder / round_name(round_index)
+
+
+def release_folder(folder: Path, number: int) -> Path:
+    """The folder of a frozen release, from 1."""
+    return folder / RELEASES / f"{number:02d}"
+
+
+def releases(folder: Path) -> list[int]:
+    """Numbers of the releases that were frozen, in order."""
+    places = (card.parent.name for card in (folder / RELEASES).glob(f"*/{RELEASE_CARD}"))
+    return sorted(int(place) for place in places if place.isdigit())
 
 
 def rounds_with(folder: Path, name: str) -> list[int]:

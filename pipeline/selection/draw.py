@@ -1,8 +1,9 @@
-"""What the experts see next: representatives, and a uniformly random slice that stays blind.
+"""What the experts see next: representatives, a uniformly random slice, and checks of a frozen release, both blind.
 
-The uniform slice alone estimates prevalence and certifies, because labels an algorithm chose are not a sample of the
-pool. It takes one scan of a patient, so that checks are independent; where a slice holds a good part of all patients,
-those with many scans are therefore a little under-represented. Representatives are sought where no pseudo-label has
+The uniform slice alone estimates prevalence, because labels an algorithm chose are not a sample of the pool. Whatever a
+number is read from is drawn by scan, without a rule for patients: a uniform draw from a finite list needs no
+independence, and one scan a patient would draw patients with many scans too rarely. The rule is for representatives,
+which should not repeat each other. Representatives are sought where no pseudo-label has
 been accepted yet, and not beside scans that experts held to be no good: an expert's minute is not spent on either.
 """
 
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.config import Config
 from pipeline.contracts.finding_line import leaves_open
-from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, SPLIT_TABLE
+from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, RELEASE_CHECK, SPLIT_TABLE
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.selection import strategies
@@ -38,10 +39,12 @@ class Proposals:
     Attributes:
         finding: image_id to the class proposed, for every accepted scan; None where each finding has its own.
         settled: Scans of which nothing is left open; None: every accepted scan.
+        checks: Scans of a frozen release that are to be checked next, in their order; see `learn.release`.
     """
 
     finding: Mapping[str, str | None]
     settled: frozenset[str] | None = None
+    checks: tuple[str, ...] = ()
 
 
 def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
@@ -144,15 +147,26 @@ def _blind(
     strategy: str,
     rng: np.random.Generator,
 ) -> list[tuple[Pick, str]]:
-    """The slices that stay blind: uniform in the pool, and uniform among what was proposed, to check it again."""
-    num_uniform = budget if strategy == "random" else round(config.queue.uniform_share * budget)
+    """What stays blind: uniform in the pool, the next checks of a release, uniform among what was proposed."""
+    num_checks = min(round(config.release.check_share * budget), len(proposals.checks))
+    num_uniform = budget - num_checks if strategy == "random" else round(config.queue.uniform_share * budget)
     num_recheck = 0 if config.oracle else round(config.queue.recheck_share * budget)
-    random = strategies.get("random")
-    uniform = _at_most_one_patient(pool, random, num_uniform, [], rng)
+    num_uniform = min(num_uniform, budget)
+    uniform = _uniformly(pool, num_uniform, rng)
+    taken = set(uniform)
+    checks = [i for i in proposals.checks if i not in taken][: min(num_checks, budget - num_uniform)]
     proposed_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
-    proposed = replace(pool, candidate_N=pool.candidate_N & proposed_N)
-    rechecks = _at_most_one_patient(proposed, random, min(num_recheck, budget - num_uniform), uniform, rng)
-    return [(pick, "uniform") for pick in uniform] + [(pick, "recheck") for pick in rechecks]
+    fresh_N = proposed_N & ~np.isin(pool.ids_N, np.array([*uniform, *checks] or [""]))
+    proposed = replace(pool, candidate_N=pool.candidate_N & fresh_N)
+    rechecks = _uniformly(proposed, min(num_recheck, budget - num_uniform - len(checks)), rng)
+    blind = ((uniform, "uniform"), (checks, RELEASE_CHECK), (rechecks, "recheck"))
+    return [(Pick(image_id), kind) for ids, kind in blind for image_id in ids]
+
+
+def _uniformly(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[str]:
+    """Candidates drawn uniformly without replacement, whosever they are."""
+    rows = rng.permutation(np.flatnonzero(pool.candidate_N))[:num]
+    return [str(image_id) for image_id in pool.ids_N[rows]]
 
 
 def _representatives(

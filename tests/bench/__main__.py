@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.bench import (
     adapt,
     audit,
+    certificates,
     consensus,
     coverage,
     duplicates,
@@ -41,6 +42,7 @@ BENCHES = {
     "folds": folds.main,
     "network": network.main,
     "pretrain": pretrain.main,
+    "certificates": certificates.main,
 }
 
 

@@ -81,8 +81,6 @@ def test_only_uniform_scans_with_a_proposal_and_an_answer_are_checks(tmp_path):
     assert pseudo_labels.blind_checks(tmp_path, answers, FINDINGS, 2) == (["normal", "normal"], ["normal", "pneumonia"])
     assert pseudo_labels.blind_checks(tmp_path, answers, FINDINGS, 3)[0] == ["normal"] * 3
     assert pseudo_labels.blind_checks(tmp_path, answers, FINDINGS, 1) == ([], [])
-    one_patient = dict.fromkeys(answers, "p")
-    assert pseudo_labels.blind_checks(tmp_path, answers, FINDINGS, 3, one_patient) == (["normal"], ["normal"])
 
 
 def test_a_check_the_expert_could_not_tell_counts_against_the_proposal(tmp_path):

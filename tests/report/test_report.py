@@ -137,8 +137,7 @@ def test_estimated_certified_and_realised_are_three_named_numbers(two):
     assert f"Estimated precision {100 * last['pseudo_precision_estimated']:.1f}%" in text
     assert f"Certified precision ≥ {wording.floor_percent(last['pseudo_precision_certified'])}" in text
     assert f"Realised precision {100 * last['pseudo_precision']:.1f}%" in text
-    pooled = last["certificates"]["pooled"]
-    assert f"{pooled['checks_needed']} more error-free checks would certify 97%" in text
+    assert f"{last['release']['checks_needed']} more error-free checks would certify 97%" in text
     first = table_under(two, "Pseudo-labels")[0]
     assert first[:6] == ["1", str(metrics_of(two)[0]["num_pseudo"]), "45.0%", "97.2%", "–", "96.5%"]
     assert first[6:] == ["0.870", "0.890"]
@@ -293,7 +292,10 @@ def test_rounds_without_holdout_scores_claim_nothing(copy):
         "threshold_prob": dict.fromkeys(("normal", "pneumonia")),
         "prevalence": dict.fromkeys(("normal", "pneumonia")),
     }
-    rows = [{**row, **nothing, **blank, "holdout": None, "flip_rate": None, "certificates": {}} for row in rows]
+    rows = [
+        {**row, **nothing, **blank, "holdout": None, "flip_rate": None, "certificates": {}, "release": None}
+        for row in rows
+    ]
     (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     labels = POOL_LABELS.read(copy).to_pylist()
     POOL_LABELS.write(copy, POOL_LABELS.empty().from_pylist([{**r, "label": None} for r in labels], POOL_LABELS.schema))
@@ -368,14 +370,16 @@ def test_a_round_without_pseudo_labels_says_so(copy):
     rows = metrics_of(copy)
     nothing = dict.fromkeys(("pseudo_precision", "pseudo_precision_estimated", "pseudo_precision_certified"))
     rows[-1].update(nothing, num_pseudo=0, pseudo_share=0.0, threshold_prob={"normal": 1.01, "pneumonia": 1.01})
-    rows[-1]["certificates"]["pooled"].update(num_checked=0, num_correct=0, lower_bound=0.0, checks_needed=99)
+    for tier in rows[-1]["release"]["tiers"]:
+        tier.update(num_checked=0, bound=0.0, checks_needed=122)
+    rows[-1]["release"]["checks_needed"] = 122
     (copy / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     build(copy)
     text = text_of(copy)
     assert "none was safe enough in the last round" in text
-    assert "No blind check yet; 99 error-free checks would certify 97%" in text
+    assert "0 errors in 0 blind checks; 122 more error-free checks would certify 97%" in text
     assert table_under(copy, "Pseudo-labels")[-1][3:] == ["–", "–", "–", "none safe", "none safe"]
-    assert table_under(copy, "Certificates")[-1][:4] == ["all together", "0", "0", "–"]
+    assert table_under(copy, "Certificates")[-1][:4] == ["whole release", "0", "0", "–"]
 
 
 def test_mistakes_are_the_predictions_that_miss_the_label(two):

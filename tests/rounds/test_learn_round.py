@@ -8,8 +8,7 @@ import pytest
 from pipeline.contracts.tables import PREDICTIONS, PSEUDO, QUEUE
 from pipeline.labels import label_table
 from pipeline.learn.classifier import Classifier
-from pipeline.measures.certify import Certificate
-from pipeline.rounds import learn_round, loop, round_outputs
+from pipeline.rounds import learn_round, loop
 from pipeline.runtime import run_files
 from tests.support.synthetic_run import options, synthetic_run
 
@@ -48,7 +47,7 @@ def test_estimate_and_certificate_have_different_origins(finished):
     """The estimate comes from out-of-fold scores at once; the certificate waits for blind checks of proposals."""
     first, second, third = metrics(finished)
     assert first["pseudo_precision_estimated"] > 0.9
-    assert first["pseudo_precision_certified"] is None  # nothing was proposed before the first queue
+    assert first["pseudo_precision_certified"] is None
     assert second["certificates"]["pooled"]["num_checked"] > 0
     checked = 0
     for row, round_index in ((second, 2), (third, 3)):
@@ -57,16 +56,9 @@ def test_estimate_and_certificate_have_different_origins(finished):
         checked += len(checks)
         pooled = row["certificates"]["pooled"]
         assert pooled["num_checked"] == checked
-        assert row["pseudo_precision_certified"] == pooled["lower_bound"] < pooled["num_correct"] / checked
-        assert row["pseudo_precision_certified"] != row["pseudo_precision_estimated"]
-
-
-def test_without_checks_there_is_no_certified_number():
-    def issued(num_checked, bound):
-        return {"pooled": Certificate("pooled", num_checked, num_checked, bound, 0.97, 0.95, False, 9)}
-
-    assert round_outputs.certified_bound(issued(0, 0.0)) is None
-    assert round_outputs.certified_bound(issued(5, 0.55)) == 0.55
+        assert pooled["lower_bound"] < pooled["num_correct"] / checked
+        assert row["release"]["round"] == 1  # frozen before the first check of it
+        assert row["pseudo_precision_certified"] == row["release"]["bound"] != row["pseudo_precision_estimated"]
 
 
 def test_proposals_of_a_queue_are_those_of_the_round_before(finished):

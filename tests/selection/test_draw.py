@@ -54,7 +54,7 @@ def test_a_patient_is_asked_for_once(run):
     assert max(Counter(run.patient[i] for i in queue["image_id"].to_pylist()).values()) == 1
 
 
-@pytest.mark.parametrize("strategy", ["typiclust", "random"])
+@pytest.mark.parametrize("strategy", ["typiclust"])
 def test_patients_come_twice_when_the_pool_runs_out_of_them(run, strategy):
     queue = draw(options(run, queue__budget=120), strategy=strategy)
     asked = queue["image_id"].to_pylist()

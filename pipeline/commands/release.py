@@ -1,0 +1,192 @@
+"""Pseudo-labels that others may use: the certified tier of a frozen release, with its certificate."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from pipeline.contracts.config import Config
+from pipeline.contracts.errors import InputError, RunDirError
+from pipeline.contracts.tables import MANIFEST, write_bytes, write_parquet, write_text
+from pipeline.labels import label_table, verdicts
+from pipeline.labels.classes import findings_of
+from pipeline.learn import release as releases
+from pipeline.learn.release import WHOLE, Release
+from pipeline.measures import sequential_plan
+from pipeline.runtime import finding_folders, run_files
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
+from pipeline.runtime.run_dir import config_of
+
+BUDGETS = (100, 234, 500)  # labels of the planning table
+SCOPE = (
+    "Precision of these proposals, for these scans of this pool alone; not of other pools, not of what the model says "
+    "of other scans, and not of one class by itself."
+)
+
+
+def write_release(folder: Path, out: Path | None) -> dict[str, Any]:
+    """Write the certified pseudo-labels of a run and their certificate.
+
+    Args:
+        folder: Run directory.
+        out: A new .csv or .parquet file; default `release.csv` in the folder of the release. The certificate lies
+            beside it, named after it with `.json`.
+
+    Returns:
+        {"out", "certificate_file", "certificate"}.
+
+    Raises:
+        RunDirError: nothing was frozen, or `out` exists already.
+        InputError: the promise is not certified, scans or proposals changed since, or `out` is of another format.
+    """
+    config = config_of(folder)
+    release = _frozen(folder, config)
+    _refuse_changed(folder, release)
+    state = _certified_state(folder, config, release)
+    place = out or run_files.release_folder(folder, release.card["number"]) / "release.csv"
+    if place.suffix not in (".csv", ".parquet"):
+        raise InputError("is no format of a release", value=str(place), where="--out", fix="end it with .csv, .parquet")
+    if out is not None and out.exists():
+        raise RunDirError("the file exists already", value=str(out), where="--out", fix="name a new one")
+    table = _labels(folder, release, state)
+    certificate = state | {
+        "num_released": len(table),
+        "scope": SCOPE,
+        "pool": config.pool.uri,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+    if place.suffix == ".csv":
+        sink = pa.BufferOutputStream()
+        csv.write_csv(table, sink)
+        write_bytes(place, sink.getvalue().to_pybytes())
+    else:
+        write_parquet(place, table)
+    certificate_file = place.with_suffix(".json") if out else place.with_name("certificate.json")
+    write_text(certificate_file, json.dumps(certificate, indent=1) + "\n")
+    return {"out": str(place), "certificate_file": str(certificate_file), "certificate": certificate}
+
+
+def standing(folder: Path, config: Config) -> dict[str, Any]:
+    """What a run can say of its release before anybody asks for it.
+
+    Returns:
+        {"state","release","freeze_after","promise","checks_planned","checks_needed","can_promise","why"}: `state` is
+        `none` before freezing; `freeze_after` the round that would freeze; `can_promise` what 100, 234 and 500 labels
+        can certify with this share of checks; `why` a reason where none is frozen.
+    """
+    release = releases.load(folder)
+    state = None if release is None else _state(folder, config)
+    due = next((r for r in range(1, config.rounds.num + 1) if releases.is_due(config, r, 0)), None)
+    share, confidence = config.release.check_share, config.pseudo.confidence
+    plan = list(sequential_plan.plan(config.release.promise, confidence, releases.NUM_STEPS_TOLD))
+    return {
+        "state": "none" if state is None else state["state"],
+        "release": state,
+        "freeze_after": due,
+        "promise": config.release.promise if state is None else state["promise"],
+        "checks_planned": releases.checks_a_queue(config) * (config.rounds.num - due) if due else 0,
+        "checks_needed": plan[0] if state is None else state["checks_needed"],
+        "plan": plan,
+        "can_promise": releases.planning_table(BUDGETS, share, confidence),
+        "why": None if state else why_none(config, due),
+    }
+
+
+def why_none(config: Config, due: int | None) -> str:
+    """Why a run has no frozen release."""
+    if config.pool.asks_several or config.pool.finding is not None:
+        return "independent findings are released one by one: run the finding alone, its column as an exclusive class"
+    if config.release.freeze_round == 0:
+        return "release.freeze_round is 0"
+    if due is None:
+        plan = sequential_plan.plan(config.release.promise, config.pseudo.confidence, 1)
+        return (
+            f"{config.rounds.num} rounds of {releases.checks_a_queue(config)} checks cannot pay for {plan[0]} clean "
+            f"checks; ask for more rounds, a larger queue.budget, or set release.freeze_round"
+        )
+    return f"round {due} freezes what it accepts; it is not finished, or accepted nothing"
+
+
+def _frozen(folder: Path, config: Config) -> Release:
+    release = None if finding_folders.parts_in(folder) else releases.load(folder)
+    if release is None:
+        due = next((r for r in range(1, config.rounds.num + 1) if releases.is_due(config, r, 0)), None)
+        raise RunDirError("no release was frozen", value=str(folder), where="RUN", fix=why_none(config, due))
+    if len(release.table) == 0:
+        raise InputError("the frozen release is empty", where=folder, fix="start again; nothing can be certified")
+    return release
+
+
+def _refuse_changed(folder: Path, release: Release) -> None:
+    number = release.card["number"]
+    if releases.release_hash(release.table) != release.card["hash"]:
+        raise InputError(
+            "the proposals changed since they were frozen",
+            where=run_files.release_folder(folder, number),
+            fix="bring the folder back from a backup; what was checked is not what would be released",
+        )
+    changed = releases.scans_changed(folder, release)
+    if changed:
+        raise InputError(
+            f"{len(changed)} scans of the release changed since it was frozen",
+            value=changed[0],
+            where=folder,
+            fix="put the old files back; what was checked is not what would be released",
+        )
+
+
+def _certified_state(folder: Path, config: Config, release: Release) -> dict[str, Any]:
+    state = _state(folder, config)
+    if state["certified_tier"] is None:
+        needed = state["checks_needed"]
+        fix = (
+            "no number of checks can certify this release any more; a new one is frozen when the rounds left can pay "
+            "for it"
+            if needed is None
+            else f"{needed} further checks without an error would certify it: go on with `cxr-ssl run --resume`"
+        )
+        first = state["tiers"][0]
+        raise InputError(
+            f"the promise of {release.card['promise']:g} is not certified: {first['num_errors']} errors in "
+            f"{first['num_checked']} checks prove {first['bound']:.4f}",
+            where=folder,
+            fix=fix,
+        )
+    return state
+
+
+def _state(folder: Path, config: Config) -> dict[str, Any]:
+    findings = findings_of(StageContext(config, folder, SerialEngine()))
+    answers = verdicts.expert_classes(label_table.read(folder), findings)
+    state = releases.state_of(folder, answers)
+    assert state is not None
+    return state
+
+
+def _labels(folder: Path, release: Release, state: dict[str, Any]) -> pa.Table:
+    """The certified proposals with what others need to use them."""
+    table = release.table.sort_by("image_id")
+    if state["certified_tier"] != WHOLE:
+        table = table.filter(pc.equal(table["tier"], state["certified_tier"]))
+    manifest = run_files.read(folder, MANIFEST)
+    place = pc.index_in(table["image_id"], value_set=manifest["image_id"].combine_chunks())
+    bound = {tier["tier"]: tier["bound"] for tier in state["tiers"] if tier["holds"]}
+    precision = [bound.get(tier, bound.get(WHOLE)) for tier in table["tier"].to_pylist()]
+    return pa.table(
+        {
+            "image_id": table["image_id"],
+            "patient_id": manifest["patient_id"].take(place),
+            "path": manifest["path"].take(place),
+            "uri": manifest["uri"].take(place),
+            "finding": table["finding"],
+            "probability": table["probability"],
+            "tier": table["tier"],
+            "certified_precision": pa.array(precision, pa.float64()),
+            "release_hash": [release.card["hash"]] * len(table),
+        }
+    )

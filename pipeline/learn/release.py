@@ -1,0 +1,307 @@
+"""A frozen release: the pseudo-labels others may use, fixed before the first check of it.
+
+Freezing writes down which scans the run would release, with which proposal, and in which order they are checked. From
+then on nothing of it changes, whatever the model learns later. Checks of earlier rounds do not count for it.
+
+- **Tiers.** The surest half of the proposals, then all of them. One order drawn by chance covers all scans; the surest
+  ones in it are in an order drawn by chance as well, so that every answer counts for both tiers.
+- **Fixed order of claims.** The second tier is claimed only once the first one is, so that both are claimed without
+  splitting the error. The bounds beside the claims are statements of their own, one a tier.
+- **What counts.** Of each tier the checks in that order up to the first scan without an answer, for whatever reason a
+  scan was asked. *Cannot tell*, a rejected scan and an even split are errors: leaving them out would void the bound.
+- **No patient rule.** The order is a uniform draw from a finite list; it needs no independence between scans. Taking
+  one scan a patient would check patients with many scans too rarely.
+- **Several releases.** A new one is frozen only when every check of the one before is spent, or can no longer certify
+  it. Each has its own error of 1 - confidence: of a run with k releases all certificates hold together with at least
+  1 - k (1 - confidence).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contracts.config import Config
+from pipeline.contracts.tables import MANIFEST, POOL_LABELS, PSEUDO, RELEASE, write_text
+from pipeline.measures import sequential_plan
+from pipeline.runtime import run_dir, run_files
+from pipeline.runtime.context import StageContext
+
+SUREST, WHOLE = "surest", "whole"
+CHECKING, CERTIFIED, USED_UP = "checking", "certified", "used-up"
+NUM_STEPS_TOLD = 5  # of the plan, in files and pages
+
+
+@dataclass(frozen=True)
+class Tier:
+    """What the checks so far say of one tier.
+
+    Attributes:
+        tier: `surest` or `whole`.
+        num_scans: Scans of it.
+        num_checked: Answered checks, in order, up to the first scan without an answer.
+        num_errors: Of them those that do not confirm the proposal.
+        bound: Precision that is certified, 0 to 1; valid at every look.
+        holds: Whether the promise is certified, for this tier and those claimed before it.
+        checks_needed: Fewest further checks, all clean, that certify it; 0 when it is; None: it cannot be any more.
+    """
+
+    tier: str
+    num_scans: int
+    num_checked: int
+    num_errors: int
+    bound: float
+    holds: bool
+    checks_needed: int | None
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release as it was frozen.
+
+    Attributes:
+        table: Rows of the `RELEASE` contract in the order of the checks.
+        card: {"number","round","hash","promise","confidence","begin_with","plan","num_scans","num_surest","model"}.
+    """
+
+    table: pa.Table
+    card: dict[str, Any]
+
+    def tiers(self) -> tuple[str, str]:
+        """The tiers in the order in which they are claimed."""
+        return (SUREST, WHOLE) if self.card["begin_with"] == SUREST else (WHOLE, SUREST)
+
+    def ids(self, tier: str) -> list[str]:
+        """Scans of a tier in the order of their checks."""
+        table = self.table if tier == WHOLE else self.table.filter(pc.equal(self.table["tier"], SUREST))
+        return [str(image_id) for image_id in table["image_id"].to_pylist()]
+
+    def errors(self, tier: str, answers: Mapping[str, str | None]) -> list[bool]:
+        """Whether each answered check of a tier is an error, up to the first scan without an answer."""
+        proposed = dict(zip(self.table["image_id"].to_pylist(), self.table["finding"].to_pylist(), strict=True))
+        found: list[bool] = []
+        for image_id in self.ids(tier):
+            if image_id not in answers:
+                break
+            found.append(answers[image_id] != proposed[image_id])
+        return found
+
+    def standing(self, answers: Mapping[str, str | None]) -> list[Tier]:
+        """What the answers so far say of each tier, in the order in which they are claimed."""
+        promise, confidence = float(self.card["promise"]), float(self.card["confidence"])
+        tiers: list[Tier] = []
+        for tier in self.tiers():
+            errors, num_scans = self.errors(tier, answers), len(self.ids(tier))
+            bound = sequential_plan.certified_precision(errors, confidence, promise)
+            needed = sequential_plan.checks_needed(errors, promise, confidence)
+            if needed is not None and len(errors) + needed > num_scans:
+                needed = None
+            holds = bound >= promise and all(before.holds for before in tiers)
+            tiers.append(Tier(tier, num_scans, len(errors), sum(errors), bound, holds, needed))
+        return tiers
+
+    def next_checks(self, answers: Mapping[str, str | None]) -> list[str]:
+        """Scans still to be checked, in order: of the first tier that is not certified; none when that is hopeless."""
+        for tier in self.standing(answers):
+            if not tier.holds:
+                return [] if tier.checks_needed is None else [i for i in self.ids(tier.tier) if i not in answers]
+        return []
+
+    def state(self, answers: Mapping[str, str | None]) -> dict[str, Any]:
+        """The card with `state`, `tiers`, the widest certified tier, its bound, and what is still needed.
+
+        Returns:
+            The card, and {"state","tiers","certified_tier","bound","checks_needed"}; `bound` is that of the widest tier
+            certified, before that of the first tier; `checks_needed` is of the tier under check, null when none is.
+        """
+        standing = self.standing(answers)
+        certified = [tier for tier in standing if tier.holds]
+        widest = max(certified, key=lambda tier: tier.num_scans, default=None)
+        under_check = next((tier for tier in standing if not tier.holds), None)
+        hopeful = under_check is not None and under_check.checks_needed is not None
+        return self.card | {
+            "state": CHECKING if hopeful else CERTIFIED if widest else USED_UP,
+            "tiers": [asdict(tier) for tier in standing],
+            "certified_tier": None if widest is None else widest.tier,
+            "bound": (widest or standing[0]).bound,
+            "checks_needed": under_check.checks_needed if under_check is not None else None,
+        }
+
+
+def load(folder: Path, number: int | None = None) -> Release | None:
+    """The release of that number, the latest by default; None where none was frozen."""
+    numbers = run_files.releases(folder)
+    if not numbers:
+        return None
+    place = run_files.release_folder(folder, number or numbers[-1])
+    card = json.loads((place / run_files.RELEASE_CARD).read_text("utf-8"))
+    return Release(RELEASE.read(place).sort_by("position"), card)
+
+
+def state_of(folder: Path, answers: Mapping[str, str | None]) -> dict[str, Any] | None:
+    """The state of a run's latest release, see `Release.state`; None where none was frozen."""
+    release = load(folder)
+    return None if release is None else release.state(answers) | {"num_releases": len(run_files.releases(folder))}
+
+
+def next_checks(folder: Path, answers: Mapping[str, str | None], round_index: int) -> tuple[str, ...]:
+    """Scans the queue of a round should check next, in order; none before a release was frozen."""
+    release = load(folder)
+    if release is None or release.card["round"] >= round_index:
+        return ()
+    return tuple(release.next_checks(answers))
+
+
+def checks_a_queue(config: Config) -> int:
+    """Checks in a queue after freezing, as long as checks are needed."""
+    return round(config.release.check_share * config.queue.budget)
+
+
+def is_due(config: Config, round_index: int, num_frozen: int) -> bool:
+    """Whether the release is frozen after this round.
+
+    By default after the last round whose remaining queues can pay for the clean checks of the plan: the later the
+    better the model, as long as the promise can still be earned. A run too short for that freezes nothing. After a
+    release that failed, another one is frozen as soon as it can be paid for.
+    """
+    options = config.release
+    if options.freeze_round is not None:
+        return options.freeze_round > 0 and round_index >= options.freeze_round
+    needed = sequential_plan.plan(options.promise, config.pseudo.confidence, 1)[0]
+
+    def can_pay(after: int) -> bool:
+        return (config.rounds.num - after) * checks_a_queue(config) >= needed
+
+    return can_pay(round_index) and (num_frozen > 0 or not can_pay(round_index + 1))
+
+
+def freeze_if_due(ctx: StageContext, round_index: int, answers: Mapping[str, str | None]) -> None:
+    """Freeze what the run would release after a round, where that is due and something was accepted.
+
+    Nothing is frozen while a release is under check or certified, for one of independent findings, or after a later
+    queue was drawn: what is frozen must not depend on its own checks.
+    """
+    folder, config = ctx.folder, ctx.config
+    numbers = run_files.releases(folder)
+    before = state_of(folder, answers)
+    if config.pool.finding is not None or not is_due(config, round_index, len(numbers)):
+        return
+    if (before is not None and before["state"] != USED_UP) or (run_files.latest_round(folder) or 0) > round_index:
+        return
+    table = _accepted(ctx, round_index, answers)
+    if len(table) == 0:
+        return
+    number = len(numbers) + 1
+    table = _ordered(table, config.release.begin_with, ctx.rng("release", number))
+    place = run_files.release_folder(folder, number)
+    card = _card(ctx, number, round_index, table)
+    RELEASE.write(place, table)
+    write_text(place / run_files.RELEASE_CARD, json.dumps(card, indent=1))  # last: with it the release is frozen
+
+
+def release_hash(table: pa.Table) -> str:
+    """SHA-256 over the rows in the order of the checks: scan, content, proposal, probability, tier."""
+    digest = hashlib.sha256()
+    for row in table.sort_by("position").select(RELEASE.schema.names).to_pylist():
+        digest.update((json.dumps(list(row.values())) + "\n").encode())
+    return digest.hexdigest()
+
+
+def scans_changed(folder: Path, release: Release) -> list[str]:
+    """Scans of a release that the pool no longer holds as they were frozen; their files are read again."""
+    manifest = run_files.read(folder, MANIFEST)
+    rows = zip(*(manifest[name].to_pylist() for name in ("image_id", "sha256", "uri")), strict=True)
+    known = {image_id: (sha256, uri) for image_id, sha256, uri in rows}
+    frozen = zip(release.table["image_id"].to_pylist(), release.table["sha256"].to_pylist(), strict=True)
+    changed = []
+    for image_id, sha256 in frozen:
+        now, uri = known.get(image_id, (None, ""))
+        file = Path(uri.removeprefix("file://")) if uri else None
+        if image_id not in known or now != sha256 or (file is not None and not _is_as_read(file, sha256)):
+            changed.append(image_id)
+    return changed
+
+
+def _is_as_read(file: Path, sha256: str | None) -> bool:
+    """Whether a local file has the content the manifest knows; what is no local file is not read again."""
+    if not file.is_absolute():
+        return True
+    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256
+
+
+def _accepted(ctx: StageContext, round_index: int, answers: Mapping[str, str | None]) -> pa.Table:
+    """Accepted proposals of a round for scans nobody has answered; of an oracle those it can answer."""
+    pseudo = PSEUDO.read(ctx.round_folder(round_index))
+    accepted = pseudo.filter(pc.equal(pseudo["decision"], "accept"))
+    is_known = pc.is_in(accepted["image_id"], value_set=pa.array(sorted(answers), pa.string()))
+    accepted = accepted.filter(pc.invert(is_known))
+    if ctx.config.oracle:
+        truth = POOL_LABELS.read(ctx.folder)
+        answerable = truth.filter(pc.is_valid(truth["label"]))["image_id"].combine_chunks()
+        accepted = accepted.filter(pc.is_in(accepted["image_id"], value_set=answerable))
+    manifest = run_files.read(ctx.folder, MANIFEST)
+    place = pc.index_in(accepted["image_id"], value_set=manifest["image_id"].combine_chunks())
+    return accepted.select(["image_id", "finding", "probability"]).append_column(
+        "sha256", manifest["sha256"].take(place)
+    )
+
+
+def _ordered(accepted: pa.Table, begin_with: str, rng: np.random.Generator) -> pa.Table:
+    """The accepted proposals as rows of the contract, in the order of their checks."""
+    accepted = accepted.sort_by([("probability", "descending"), ("image_id", "ascending")])
+    num_surest = (len(accepted) + 1) // 2
+    tier_N = np.where(np.arange(len(accepted)) < num_surest, SUREST, "rest")
+    order = rng.permutation(len(accepted))
+    accepted = accepted.append_column("tier", pa.array(tier_N, pa.string())).take(order)
+    position = pa.array(np.arange(1, len(accepted) + 1, dtype=np.int32))
+    return accepted.append_column("position", position).select(RELEASE.schema.names).cast(RELEASE.schema)
+
+
+def _card(ctx: StageContext, number: int, round_index: int, table: pa.Table) -> dict[str, Any]:
+    options, confidence = ctx.config.release, ctx.config.pseudo.confidence
+    weights = ctx.round_folder(round_index) / run_files.MODEL / run_files.MODEL_WEIGHTS
+    return {
+        "number": number,
+        "round": round_index,
+        "hash": release_hash(table),
+        "promise": options.promise,
+        "confidence": confidence,
+        "begin_with": options.begin_with,
+        "plan": list(sequential_plan.plan(options.promise, confidence, NUM_STEPS_TOLD)),
+        "num_scans": len(table),
+        "num_surest": int(pc.sum(pc.equal(table["tier"], SUREST)).as_py()),
+        "model": run_dir.file_hash(weights) if weights.exists() else None,
+    }
+
+
+def planning_table(budgets: Sequence[int], check_share: float, confidence: float) -> list[dict[str, Any]]:
+    """What budgets of labels can promise when this share of them are checks.
+
+    Returns:
+        One row a budget: {"num_labels","num_checks","clean","one_error","two_errors"}, the certified precision with so
+        many errors, the last at the end of the checks.
+    """
+    rows = []
+    for budget in budgets:
+        num_checks = round(check_share * budget)
+
+        def bound(num_errors: int, num_checks: int = num_checks) -> float:
+            wrong = [True] * num_errors + [False] * max(0, num_checks - num_errors)
+            return sequential_plan.certified_precision(wrong[:num_checks], confidence)
+
+        rows.append(
+            {
+                "num_labels": budget,
+                "num_checks": num_checks,
+                "clean": bound(0),
+                "one_error": bound(1),
+                "two_errors": bound(2),
+            }
+        )
+    return rows

@@ -1,0 +1,212 @@
+"""A release is frozen once, checked in an order drawn by chance, and claimed tier by tier."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from pipeline.contracts.answers import CANNOT_TELL, Answer
+from pipeline.contracts.config import Config
+from pipeline.contracts.tables import MANIFEST, QUEUE, RELEASE, write_parquet
+from pipeline.labels import label_table, verdicts
+from pipeline.labels.label_table import add_answers
+from pipeline.learn import release as releases
+from pipeline.learn.release import SUREST, WHOLE, Release
+from pipeline.rounds import loop
+from pipeline.runtime import run_files
+from pipeline.selection.draw import Proposals
+from tests.support.synthetic_run import options, synthetic_run
+
+FINDINGS = ("normal", "pneumonia")
+
+
+def frozen(num=100, begin_with=SUREST):
+    """Proposals `normal` throughout, every second one among the surest."""
+    columns = {
+        "image_id": [f"s{i:03d}" for i in range(num)],
+        "sha256": ["0"] * num,
+        "finding": ["normal"] * num,
+        "probability": np.full(num, 0.9, np.float32),
+        "tier": [SUREST, "rest"] * (num // 2),
+        "position": np.arange(1, num + 1, dtype=np.int32),
+    }
+    card = {"number": 1, "round": 2, "promise": 0.9, "confidence": 0.95, "begin_with": begin_with, "num_scans": num}
+    return Release(pa.table(columns, schema=RELEASE.schema), card)
+
+
+def agreed(ids, **others):
+    return dict.fromkeys(ids, "normal") | others
+
+
+def test_only_checks_up_to_the_first_open_scan_count():
+    release = frozen(200)
+    answers = agreed(["s000", "s001", "s002", "s006"], s002="pneumonia")
+    assert release.errors(WHOLE, answers) == [False, False, True]
+    assert release.errors(SUREST, answers) == [False, True]
+    assert release.next_checks(answers)[:2] == ["s004", "s008"]  # surest, in order; s006 was answered for other reasons
+
+
+@pytest.mark.parametrize("answer", [None, "pneumonia"])
+def test_what_nobody_can_tell_is_an_error(answer):
+    assert frozen().errors(WHOLE, {"s000": answer}) == [True]
+
+
+def test_the_surest_half_is_claimed_first_and_its_checks_count_for_the_whole():
+    release = frozen(200)
+    surest = release.ids(SUREST)
+    state = release.state(agreed(surest[:36]))
+    assert (state["state"], state["certified_tier"]) == ("checking", SUREST)
+    assert state["bound"] >= 0.9
+    assert state["checks_needed"] == 36 - 1  # of the whole the first scan is checked, the second is not
+    more = release.next_checks(agreed(surest[:36]))[:18]
+    done = release.state(agreed([*surest[:36], *more]))
+    assert (done["state"], done["certified_tier"], done["checks_needed"]) == ("certified", WHOLE, None)
+    assert release.next_checks(agreed([*surest[:36], *more])) == []
+
+
+def test_the_whole_is_not_claimed_before_the_surest_half():
+    release = frozen(200)
+    state = release.state(agreed(release.ids(WHOLE)[:40]))
+    whole = state["tiers"][1]
+    assert (whole["tier"], whole["checks_needed"], whole["holds"]) == (WHOLE, 0, False)
+    assert state["certified_tier"] is None
+    turned = frozen(200, WHOLE).state(agreed(release.ids(WHOLE)[:40]))
+    assert turned["certified_tier"] == WHOLE
+
+
+def test_a_release_too_small_or_too_wrong_is_used_up():
+    assert frozen(60).state({})["state"] == "used-up"  # 30 surest scans are fewer than 36 checks
+    wrong = frozen(200)
+    answers = agreed(wrong.ids(SUREST)) | dict.fromkeys(wrong.ids(SUREST)[:10], "pneumonia")
+    assert wrong.state(answers)["state"] == "used-up"
+    assert wrong.next_checks(answers) == []
+
+
+def config(**changed):
+    return Config().model_copy(update=changed)
+
+
+def test_frozen_after_the_last_round_that_can_pay_for_the_checks():
+    default = Config()  # 5 rounds of 20 labels
+    assert (default.release.promise, default.release.check_share, default.release.begin_with) == (0.9, 0.6, "surest")
+    assert [r for r in range(1, 6) if releases.is_due(default, r, 0)] == [2]
+    assert [r for r in range(1, 6) if releases.is_due(default, r, 1)] == [1, 2]  # after a release that failed
+    short = config(rounds=default.rounds.model_copy(update={"num": 3}))
+    assert not any(releases.is_due(short, r, 0) for r in (1, 2, 3))
+    fixed = config(release=default.release.model_copy(update={"freeze_round": 3}))
+    assert [r for r in range(1, 6) if releases.is_due(fixed, r, 0)] == [3, 4, 5]
+    never = config(release=default.release.model_copy(update={"freeze_round": 0}))
+    assert not any(releases.is_due(never, r, 0) for r in range(1, 6))
+
+
+def test_planning_table_names_what_budgets_can_promise():
+    clean = {row["num_labels"]: row["clean"] for row in releases.planning_table((100, 234, 500), 0.4, 0.95)}
+    assert clean == {100: pytest.approx(0.9119), 234: pytest.approx(0.9615), 500: pytest.approx(0.9817)}
+    assert releases.planning_table((1,), 0.0, 0.95)[0]["clean"] == 0.0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    run = synthetic_run(
+        tmp_path_factory.mktemp("release") / "run",
+        num_scans=420,
+        scans_per_patient=3,
+        distance=4.0,
+        rounds__num=5,
+        queue__budget=20,
+        rounds__reference=False,
+    )
+    loop.run(run.ctx)
+    return run
+
+
+def kinds(run, round_index):
+    return QUEUE.read(run.ctx.round_folder(round_index))["kind"].to_pylist()
+
+
+def answers_of(run):
+    return verdicts.expert_classes(label_table.read(run.folder), FINDINGS)
+
+
+def test_a_run_freezes_checks_and_certifies(run):
+    release = releases.load(run.folder)
+    assert release.card["round"] == 2
+    assert release.card["hash"] == releases.release_hash(release.table)
+    before = set()
+    for round_index in (1, 2):
+        assert "release-check" not in kinds(run, round_index)
+        before |= set(QUEUE.read(run.ctx.round_folder(round_index))["image_id"].to_pylist())
+    assert not before & set(release.ids(WHOLE))  # what was answered before is no part of it
+    assert kinds(run, 3).count("release-check") == 12
+    assert kinds(run, 3).count("uniform") == 4
+    row = run_files.finished_rows(run.folder, 5)[-1]
+    assert row["release"]["certified_tier"] is not None
+    assert row["pseudo_precision_certified"] == row["release"]["bound"] >= 0.9
+    assert run_files.finished_rows(run.folder, 5)[0]["release"] is None
+
+
+def test_checks_are_in_the_order_of_the_release_and_told_by_nothing(run):
+    queue = QUEUE.read(run.ctx.round_folder(3))
+    checks = queue.filter(pc.equal(queue["kind"], "release-check"))
+    release = releases.load(run.folder)
+    uniform = set(queue.filter(pc.equal(queue["kind"], "uniform"))["image_id"].to_pylist())
+    expected = [i for i in release.ids(SUREST) if i not in uniform][:12]
+    assert set(checks["image_id"].to_pylist()) == set(expected)
+    assert checks.sort_by("rank")["rank"].to_pylist() != list(range(1, 13))  # mixed with the rest of the queue
+
+
+def test_patients_come_as_often_as_chance_has_it(run):
+    release = releases.load(run.folder)
+    patients = [run.patient[i] for i in release.ids(WHOLE)[:60]]
+    assert len(set(patients)) < len(patients)
+
+
+def test_what_is_frozen_stays_whatever_is_learned_later(run):
+    card = (run_files.release_folder(run.folder, 1) / run_files.RELEASE_CARD).read_bytes()
+    releases.freeze_if_due(run.ctx, 5, answers_of(run))
+    assert run_files.releases(run.folder) == [1]
+    assert (run_files.release_folder(run.folder, 1) / run_files.RELEASE_CARD).read_bytes() == card
+
+
+def test_a_second_release_only_when_the_first_is_used_up(run, tmp_path):
+    again = synthetic_run(tmp_path / "run", num_scans=300, distance=4.0, rounds__num=5)
+    ctx = options(again, rounds__num=2, release__freeze_round=0)
+    loop.run(ctx)
+    ctx = options(again, release__freeze_round=2)
+    answers = answers_of(replace(again, ctx=ctx))
+    releases.freeze_if_due(ctx, 2, answers)
+    assert run_files.releases(ctx.folder) == [1]
+    releases.freeze_if_due(ctx, 2, answers)
+    assert run_files.releases(ctx.folder) == [1]  # under check
+    ids = releases.load(ctx.folder).ids(WHOLE)
+    unsure = [Answer(i, CANNOT_TELL, "oracle", 2) for i in ids[: len(ids) // 2 + 40]]
+    add_answers(ctx.folder, unsure, FINDINGS)
+    spent = answers_of(replace(again, ctx=ctx))
+    assert releases.state_of(ctx.folder, spent)["state"] == "used-up"
+    releases.freeze_if_due(ctx, 2, spent)
+    assert run_files.releases(ctx.folder) == [1, 2]
+    assert releases.state_of(ctx.folder, spent)["num_releases"] == 2
+
+
+def test_scans_that_changed_are_named(run):
+    release = releases.load(run.folder)
+    manifest = MANIFEST.read(run.folder)
+    plain = manifest.set_column(1, "uri", pa.array(["phantom://x"] * len(manifest)))
+    try:
+        write_parquet(run.folder / MANIFEST.file, plain)
+        assert releases.scans_changed(run.folder, release) == []
+        gone = release.ids(WHOLE)[0]
+        write_parquet(run.folder / MANIFEST.file, plain.filter(pc.not_equal(plain["image_id"], gone)))
+        assert releases.scans_changed(run.folder, release) == [gone]
+    finally:
+        write_parquet(run.folder / MANIFEST.file, manifest)
+    # Every scan's address holds a picture that is not the one the manifest knows.
+    assert set(releases.scans_changed(run.folder, release)) == set(release.ids(WHOLE))
+
+
+def test_the_next_checks_begin_with_the_round_after(run):
+    assert releases.next_checks(run.folder, {}, 2) == ()
+    assert releases.next_checks(run.folder, {}, 3)[0] == releases.load(run.folder).ids(SUREST)[0]
+    assert Proposals({}).checks == ()
