@@ -29,6 +29,8 @@ QUICK = {
     "rounds.num": 1,
     "queue.budget": 24,
     "splits.holdout_fraction": 0.3,
+    "pseudo.rollback_accuracy": 0.9,
+    "pseudo.rollback_brier": 0.9,
     "pseudo.rollback_auroc": 0.3,  # a network of random weights is worse than its head by chance
 }
 
