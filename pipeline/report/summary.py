@@ -226,7 +226,7 @@ def _released(release: Row) -> str:
 def _release_note(release: Row) -> str:
     """What is still to be checked, and how many releases there were."""
     if not release:
-        return ""
+        return "No blind check of a pseudo-label has been recorded."
     first = release["tiers"][0]
     promise = percent(release["promise"], 0)
     checked = f"{plural(first['num_errors'], 'error')} in {plural(first['num_checked'], 'blind check')}"
