@@ -34,11 +34,9 @@ def main(data: Path, given: Namespace) -> None:
     for path in sorted((cache_folder() / "bench" / "strategies" / "pools").glob("*.safetensors")):
         for name, compare in COMPARISONS.items():
             overlap = [compare(_pool(selection_pool.load(path), seed)) for seed in range(given.seeds)]
-            least = min(found for found, _ in overlap)
-            compared = min(num for _, num in overlap)
-            rows.append(
-                (path.stem, name, f"{np.mean([o for o, _ in overlap]):.3f}", f"{least:.3f}", compared, WHY[name])
-            )
+            known = [found for found, num in overlap if num > 0]  # none compared says nothing
+            shown = (f"{np.mean(known):.3f}", f"{min(known):.3f}") if known else ("–", "–")
+            rows.append((path.stem, name, *shown, min(num for _, num in overlap), WHY[name]))
     notes = (
         f"Jaccard index of {NUM} picks from {NUM_SCANS} scans, {NUM_LABELLED} of them labelled, drawn anew for each of "
         f"{given.seeds} seeds. Both see the same centred rows of unit norm."
@@ -101,7 +99,7 @@ def _prob_cover(pool: SelectionPool) -> tuple[float, int]:
     num_sure = next((i for i, num in enumerate(ties) if num > 1), NUM)
     with mock.patch.object(prob_cover, "radius", lambda pool, rng: RADIUS):
         ours = _ours("prob_cover", pool)
-    return (_jaccard(ours[:num_sure], theirs[:num_sure]) if num_sure else 1.0), num_sure
+    return (_jaccard(ours[:num_sure], theirs[:num_sure]) if num_sure else float("nan")), num_sure
 
 
 def _typiclust(pool: SelectionPool) -> tuple[float, int]:
