@@ -410,8 +410,8 @@ def bench(
     """Measure baselines beside published figures, or strategies beside random selection."""
     from pipeline.baselines import report as baselines_report
     from pipeline.baselines import selection_report
-    from pipeline.commands import bench as baselines
-    from pipeline.commands import bench_selection
+    from pipeline.commands.benches import reference as baselines
+    from pipeline.commands.benches import selection as bench_selection
 
     if name == "selection":
         wanted = bench_selection.Request(

@@ -100,4 +100,6 @@ def _plane(unit_ND: np.ndarray, train: np.ndarray) -> np.ndarray:
     """First two principal components of the training pool; the sign is fixed so that runs agree."""
     mean_D = unit_ND[train].mean(0)
     axes_D2 = principal_components.leading_axes(unit_ND[train] - mean_D, 2)
-    return np.asarray((unit_ND - mean_D) @ axes_D2.astype(np.float32), np.float32)
+    xy_N2 = np.zeros((len(unit_ND), 2), np.float32)  # two scans span a line
+    xy_N2[:, : axes_D2.shape[1]] = (unit_ND - mean_D) @ axes_D2.astype(np.float32)
+    return xy_N2

@@ -251,7 +251,7 @@ def test_numbers_that_two_series_share(tmp_path):
     with (folder / "manifest.csv").open(newline="", encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["subtype"] != "normal"]
     number = [int(row["patient_id"].removeprefix("person").split("-")[0]) for row in rows]
-    rows = [row for row, n in zip(rows, number, strict=True) if n < 60]
+    rows = [row for row, n in zip(rows, number, strict=True) if n < 110]
     with (tmp_path / "manifest.csv").open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, ["image_path", "patient_id", "official_split", "label"], extrasaction="ignore")
         table.writeheader()
@@ -260,7 +260,7 @@ def test_numbers_that_two_series_share(tmp_path):
     scans, vectors = MANIFEST.read(tmp_path / "run").to_pydict(), Vectors.open(tmp_path / "run")
     given = {str(folder / row["image_path"]): row for row in rows}
     mine = [given[uri] for uri in scans["uri"]]
-    emb_ND = vectors.emb_ND[vectors.positions(scans["image_id"])].astype(np.float32)
+    emb_ND = vectors.own_ND[vectors.positions(scans["image_id"])].astype(np.float32)
     # Both series get a side: bacterial patients are trained on, viral ones tested on.
     columns = {
         "path_N": [row["image_path"] for row in mine],
@@ -274,5 +274,5 @@ def test_numbers_that_two_series_share(tmp_path):
     found = patients.across_splits(by_number)
     shared = {row["patient_id"].split("-")[0] for row in mine if row["subtype"] == "bacterial"}
     shared &= {row["patient_id"].split("-")[0] for row in mine if row["subtype"] == "viral"}
-    assert found.count == len(shared) > 25
+    assert found.count == len(shared) > 50
     assert found.severity == "warn" and "naming collisions" in found.message

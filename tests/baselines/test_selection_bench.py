@@ -8,7 +8,7 @@ import pytest
 from pipeline.baselines import selection_curve, selection_figures, selection_report
 from pipeline.baselines.selection_curve import History
 from pipeline.baselines.selection_pool import BenchPool
-from pipeline.commands import bench_selection
+from pipeline.commands.benches import selection as bench_selection
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
 from tests.support.tiny import call

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.baselines import selection_report
-from pipeline.commands import bench_selection
+from pipeline.commands.benches import selection as bench_selection
 from pipeline.contracts.tables import write_text
 from pipeline.runtime.context import cache_folder
 from tests.bench import pools, tables

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embeddings import activations, backbones, decode
+from embeddings import activations, architectures, backbones, decode
 from pipeline.baselines import material, reconstruction, report, small, training
 from pipeline.baselines.networks import Fit, Plain
-from pipeline.commands import bench
+from pipeline.commands.benches import reference as bench
 from pipeline.contracts import config_file
 from pipeline.contracts.config import AugmentConfig, BackboneConfig
 from pipeline.runtime import run_dir
@@ -200,7 +200,7 @@ def test_the_last_feature_map_is_averaged(done, tmp_path, monkeypatch):
     scans = material.load(StageContext(run_dir.config_of(done[0]), done[0], SerialEngine()))
     emb_ND = scans.vgg16(tmp_path / "w.pth")
     assert emb_ND.shape == (len(scans), 512)
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (backbones.IMAGENET_MEAN, backbones.IMAGENET_STD))
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (architectures.IMAGENET_MEAN, architectures.IMAGENET_STD))
     scan_11SS = torch.from_numpy(decode.load_square(decode.read_bytes(scans.uris[3]), 64, max_pixels=10**8)[None])
     with torch.inference_mode():
         expected = net.features((scan_11SS - mean) / std).mean((2, 3))[0].numpy()

@@ -157,14 +157,16 @@ def test_a_scan_whose_embedding_is_not_finite_is_reported_and_left_out(tmp_path,
     real, broken = extract._forward, []
 
     def forward(*arguments):
+        embed_batch, own_dim = real(*arguments)
+
         def of_batch(scan_N1SS):
-            emb_ND = np.array(real(*arguments)(scan_N1SS))
+            emb_ND = np.array(embed_batch(scan_N1SS))
             if not broken:
                 emb_ND[0, 3] = value
                 broken.append(True)
             return emb_ND
 
-        return of_batch
+        return of_batch, own_dim
 
     monkeypatch.setattr(extract, "_forward", forward)
     run = make_run(tmp_path / "run", shared, ["0.png", "1.png", "2.png"], **store)

@@ -128,12 +128,14 @@ def test_erasing_leaves_nothing_of_the_lungs_and_all_of_the_rest(chests):
 
 
 def test_erased_scans_have_an_address_of_their_own(tmp_path):
-    config = config_file.load(None, {"preprocess.size_px": 96, "embed.shard_size": 2})
+    options = {"preprocess.size_px": 96, "embed.shard_size": 2, "embed.features": "pooled"}
+    config = config_file.load(None, options)
     backbone = Backbone("efficientnet_lite0", None, "0" * 16, "", "")
+    stages = config_file.load(None, options | {"embed.features": "stages"})
     plain = extract.open_store(config, backbone, tmp_path)
     assert plain.folder == EmbeddingStore(tmp_path, "0" * 16, "squash-bilinear-96-grey01-v1").folder
     erased = extract.open_store(config, backbone, tmp_path, erase_lungs=True)
-    assert erased.folder != plain.folder
+    assert erased.folder != plain.folder != extract.open_store(stages, backbone, tmp_path).folder
     scans = [("a", "a.png"), ("b", "b.png"), ("c", "c.png")]
     assert {shard.erase_lungs for shard in extract.plan(config, backbone, None, plain, scans)} == {False}
     plain.write(["a"], np.zeros((1, 4)))

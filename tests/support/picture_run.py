@@ -23,6 +23,7 @@ QUICK = {
     "oracle": True,
     "calibrate.num_folds": 2,
     "train.adapt": "partial",
+    "embed.features": "pooled",
     "network.min_steps": 1,
     "network.num_views": 2,
     "network.batch_size": 16,
