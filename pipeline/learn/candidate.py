@@ -61,7 +61,7 @@ def average(name: str, first: Candidate, second: Candidate, class_E: np.ndarray)
     """The mean of two candidates' calibrated log-probabilities; of two heads it is one head, fold by fold.
 
     A student that learned from guesses at the pool is better on one pool and worse on another, and a hundred labels
-    cannot say which: the mean never lost more than .006 AUROC to the better of the two (`docs/results.md`).
+    cannot say which; the mean need not choose.
 
     Args:
         name: Of the mean.

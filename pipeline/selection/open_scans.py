@@ -67,6 +67,13 @@ class OpenScans:
         self.open_M[self._by_group[first:last]] = False
         self._reopen()
 
+    def take_highest(self, score_M: np.ndarray) -> list[Pick]:
+        """Take candidates by a score that no choice changes, highest first, until enough are taken; all picks."""
+        while self.wants_more:
+            place = self.best(score_M)
+            self.take(place, float(score_M[place]))
+        return self.picks
+
     def _reopen(self) -> None:
         if not self.open_M.any():
             self.open_M = self._left_M.copy()

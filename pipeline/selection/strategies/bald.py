@@ -25,11 +25,7 @@ def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick
         uncertainty.say_fallback("bald", "no two classes are labelled, or findings are independent", "max_herding")
         return max_herding.select(pool, num, rng)
     scans = OpenScans(pool, num, rng)
-    disagreement_M = _disagreement(pool, scans.rows_M, *lessons, rng)
-    while scans.wants_more:
-        place = scans.best(disagreement_M)
-        scans.take(place, float(disagreement_M[place]))
-    return scans.picks
+    return scans.take_highest(_disagreement(pool, scans.rows_M, *lessons, rng))
 
 
 def _disagreement(

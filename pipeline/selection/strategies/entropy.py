@@ -19,8 +19,4 @@ def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick
         uncertainty.say_fallback("entropy", "there is no classifier yet", "max_herding")
         return max_herding.select(pool, num, rng)
     scans = OpenScans(pool, num, rng)
-    unsure_M = unsure_N[scans.rows_M]
-    while scans.wants_more:
-        place = scans.best(unsure_M)
-        scans.take(place, float(unsure_M[place]))
-    return scans.picks
+    return scans.take_highest(unsure_N[scans.rows_M])
