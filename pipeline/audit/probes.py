@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.measures.bootstrap import effective_groups, ranking_interval
 from pipeline.measures.folds import group_index, grouped_folds
 from pipeline.measures.weighted_metrics import RankOrder
+from pipeline.vectors.principal_components import floored_sd
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -121,8 +122,7 @@ def components(emb_RD: NDArray[np.float32]) -> Floats:
     from scipy.linalg import eigh
 
     centred_RD = (emb_RD - emb_RD.mean(axis=0)).astype(np.float64)
-    sd_D = centred_RD.std(axis=0)
-    centred_RD /= np.maximum(sd_D, max(1e-3 * float(sd_D.max()), 1e-12))  # as in `principal_components`
+    centred_RD /= floored_sd(centred_RD)
     num_scans, dim = centred_RD.shape
     smaller = min(num_scans, dim)
     gram = centred_RD @ centred_RD.T if num_scans < dim else centred_RD.T @ centred_RD

@@ -34,11 +34,16 @@ def principal_axes(emb_ND: np.ndarray, num_axes: int) -> tuple[np.ndarray, np.nd
     most_rows = max(SAMPLE // emb_ND.shape[1], 2)
     sample = np.asarray(emb_ND[:: max(1, -(-len(emb_ND) // most_rows))], dtype=np.float32)
     mean_D = sample.mean(0, dtype=np.float64).astype(np.float32)
-    sd_D = sample.std(0, dtype=np.float64)
-    sd_D = np.maximum(sd_D, max(1e-3 * float(sd_D.max()), 1e-12)).astype(np.float32)
+    sd_D = floored_sd(sample).astype(np.float32)
     standard = (sample - mean_D) / sd_D
     axes_DP = leading_axes(standard, num_axes)
     return mean_D, axes_DP / sd_D[:, None], float(np.square(standard).sum(1, dtype=np.float64).mean())
+
+
+def floored_sd(x_ND: np.ndarray) -> np.ndarray:
+    """Standard deviation of each dimension (D,), float64, no less than a thousandth of the largest; positive."""
+    sd_D = x_ND.std(0, dtype=np.float64)
+    return np.asarray(np.maximum(sd_D, max(1e-3 * float(sd_D.max()), 1e-12)))
 
 
 def leading_axes(centred_ND: np.ndarray, num_axes: int) -> np.ndarray:
