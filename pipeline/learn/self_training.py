@@ -8,8 +8,10 @@ numbers that turn scores into decisions (temperature, prevalence, thresholds) ar
 network is adapted (`network.student`), it learns from that student in the same folds and takes its place unless worse.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,17 +23,22 @@ from pipeline.learn.head import Head
 from pipeline.learn.head_fits import HeadFit, fit_all, student_fit, teacher_fit
 from pipeline.learn.lesson import learn_masks
 from pipeline.learn.material import Material
+from pipeline.learn.network import shared
 from pipeline.learn.network import student as network_student
 from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.network.design import Trained
+from pipeline.learn.network.student import FrozenHeads, NetworkStudent
 from pipeline.learn.network.training_loop import Curves
 from pipeline.learn.operating_point import OperatingPoint
 from pipeline.learn.pseudo_labels import Decisions
 from pipeline.learn.scan_rows import ScanRows
+from pipeline.learn.shared_folds import shared_folds
 from pipeline.measures import folds as measures_folds
 from pipeline.runtime.engine import Engine
 
 # N scans with a vector, T of them in the training pool, E of those labelled by experts, O open, C findings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Learned:
         curves: Of the network's training; None: none was trained.
         network_gain: Out-of-fold AUROC of the trained network less that of the head it started from; it is used where
             it is not worse. None: none was trained.
+        network_questions: The questions that network learned at once; none where it is of this one alone.
     """
 
     learner: str
@@ -66,6 +74,7 @@ class Learned:
     decisions: Decisions
     curves: Curves | None = None
     network_gain: float | None = None
+    network_questions: tuple[str, ...] = ()
 
 
 def learn(
@@ -89,21 +98,73 @@ def learn(
         adapter: Trains the network; None: the backbone stays as it is.
     """
     fold_E = measures_folds.grouped_folds(material.group_E, material.class_E, config.calibrate.num_folds, rng)
-    heads = _Heads(material, config, engine, fold_E, *(int(seed) for seed in rng.integers(2**31, size=2)))
-    teacher = heads.teacher(num_classes)
+    heads = _learn_heads(material, config, engine, num_classes, admitted_C, fold_E, rng)
+    network = None if adapter is None else network_student.adapted(adapter, heads, config, rng)
+    return _conclude(heads, network, config)
+
+
+def learn_together(
+    materials: Mapping[str, Material],
+    admitted: Mapping[str, Sequence[bool]],
+    config: Config,
+    engine: Engine,
+    rng: np.random.Generator,
+    adapter: Adapter,
+) -> dict[str, Learned]:
+    """Run one round of learning for several questions of two classes, whose networks are one (`network.shared`).
+
+    Of one question it is `learn`.
+
+    Args:
+        materials: What the round learns from, by question; all of one run.
+        admitted: Whether the gate lets each class into training, by question.
+        config: Options.
+        engine: Where the fits run.
+        rng: Folds and seeds; each question goes on with a copy, as if it learned alone.
+        adapter: Trains the network.
+    """
+    start = copy.deepcopy(rng)
+    folds = shared_folds(list(materials.values()), config.calibrate.num_folds, rng)
+    heads, rngs, alone = {}, {}, {}
+    for (name, material), fold_E in zip(materials.items(), folds, strict=True):
+        if len(np.unique(fold_E)) < 2:
+            log.warning("%s: no folds that all share leave it a label to learn from; it keeps its head", name)
+            alone[name] = learn(material, config, engine, 2, admitted[name], copy.deepcopy(start))
+        else:
+            rngs[name] = copy.deepcopy(rng)
+            heads[name] = _learn_heads(material, config, engine, 2, admitted[name], fold_E, rngs[name])
+    networks = shared.adapted(adapter, heads, config, rngs) if heads else {}
+    together = {name: _conclude(heads[name], network, config) for name, network in networks.items()}
+    return alone | {name: replace(of, network_questions=tuple(heads)) for name, of in together.items()}
+
+
+def _learn_heads(
+    material: Material,
+    config: Config,
+    engine: Engine,
+    num_classes: int,
+    admitted_C: Sequence[bool],
+    fold_E: np.ndarray,
+    rng: np.random.Generator,
+) -> FrozenHeads:
+    """Teacher, thresholds and student of a round, in the folds given."""
+    fits = _Heads(material, config, engine, fold_E, *(int(seed) for seed in rng.integers(2**31, size=2)))
+    teacher = fits.teacher(num_classes)
     acceptance = Acceptance.fit(teacher.oof_logit_EC, material, admitted_C, config.pseudo)
     probs_TC = [material.of_pool(acceptance.probabilities(fit.logit_NC)) for fit in teacher.heads]
     decisions = acceptance.decide(probs_TC[-1][material.open_T])
     options = _student_options(config, any_admitted=bool(decisions.admitted_N.any()))
-    chosen = teacher
+    student = teacher
     if options:
         name, weight = options[0]
-        student = heads.student(name, weight, probs_TC, acceptance)
-        chosen = average(name, teacher, student, material.class_E)
-    network = None
-    if adapter is not None:
-        network = network_student.adapted(adapter, chosen, teacher, acceptance, material, config, fold_E, rng)
-        chosen = network.chosen
+        student = average(name, teacher, fits.student(name, weight, probs_TC, acceptance), material.class_E)
+    return FrozenHeads(material, fold_E, teacher, student, acceptance, decisions)
+
+
+def _conclude(heads: FrozenHeads, network: NetworkStudent | None, config: Config) -> Learned:
+    """The classifier in use, calibrated, with its operating point."""
+    material, acceptance = heads.material, heads.acceptance
+    chosen = heads.student if network is None else network.chosen
     temperature, bias_C = chosen.calibration(material.class_E)
     logit_TC = (material.of_pool(chosen.logit_NC) + bias_C) / temperature
     point = operating_point.choose(
@@ -112,7 +173,7 @@ def learn(
     bias_C = bias_C - temperature * np.log(acceptance.learning_prior_C)  # from there to balanced classes
     return Learned(
         learner=chosen.name,
-        teacher=teacher.heads[-1].head,
+        teacher=heads.teacher.heads[-1].head,
         student=chosen.model.shifted(bias_C),
         student_logit_NC=(chosen.logit_NC + bias_C).astype(np.float32),
         oof_logit_EC=(chosen.oof_logit_EC + bias_C).astype(np.float32),
@@ -120,7 +181,7 @@ def learn(
         operating_point=point,
         acceptance=acceptance,
         open_O=material.pool_T.keep(material.open_T),
-        decisions=decisions,
+        decisions=heads.decisions,
         curves=None if network is None else network.curves,
         network_gain=None if network is None else network.gain,
     )
