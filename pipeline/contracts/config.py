@@ -328,6 +328,11 @@ class TrainConfig(Section):
     adapt_rounds: Literal["last", "all"] = Field(
         "last", description="The rounds that adapt the network; no queue needs it before the last."
     )
+    findings: Literal["together", "apart"] = Field(
+        "together",
+        description="Of independent findings. together: one adapted network learns all of them, in the time of one; "
+        "apart: each finding has a network of its own.",
+    )
 
 
 class NetworkConfig(Section):

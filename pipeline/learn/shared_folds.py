@@ -1,4 +1,4 @@
-"""Folds that several questions share: one network learns them all, so a patient is held out of all at once or of none."""
+"""Folds that several questions share: one network learns them all, so a patient is held out of all or of none."""
 
 from collections.abc import Sequence
 

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import Any
@@ -17,9 +18,10 @@ from pipeline.contracts.tables import LABELS, PREDICTIONS, QUEUE, write_bytes, w
 from pipeline.labels import agreement_report, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.per_finding import audit as audits
-from pipeline.per_finding import parts
+from pipeline.per_finding import one_network, parts
 from pipeline.per_finding.merge import merged_row
 from pipeline.rounds import loop, question, round_outputs
+from pipeline.rounds.learn_round import timed
 from pipeline.rounds.question import Question, log_round
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
@@ -57,8 +59,7 @@ def expert_labels(part: StageContext, findings: tuple[str, ...], round_index: in
 class Findings:
     """What a run of independent findings learns: every finding by itself, from its part of the answers.
 
-    What all findings learn together (a network they share, say) has its place at the head of `learn`, before each
-    learns for itself.
+    The network is trained for all of them at once (`one_network`), before each decides for itself what to do with it.
 
     Args:
         ctx: Of the run.
@@ -93,11 +94,20 @@ class Findings:
         path = self.ctx.round_folder(round_index) / run_files.ROW
         before = path.read_text("utf-8") if path.exists() else None
         path.unlink(missing_ok=True)  # until all findings have learned, the round counts as not finished
+        shared = one_network.of_round(self.ctx, self.data, self.questions, round_index)
+        learned, together = {}, None
+        if shared is not None:
+            with timed(clock, "network"):
+                learned, together = shared.learn(self._blamed), shared.fingerprint
         for number, (finding, asked) in enumerate(self.questions.items()):
             self.ctx.progress("findings", number, len(self.questions))
-            self._learn_one(finding, asked, round_index)
+            with self._blamed(finding):
+                asked.learn(round_index, {}, learned.get(finding), together)
+            round_outputs.write_metrics(asked.ctx)
             row_of_finding = asked.ctx.round_folder(round_index) / run_files.ROW
             rows[finding] = json.loads(row_of_finding.read_text("utf-8"))
+        if shared is not None:
+            shared.clean()
         if not self.ctx.config.oracle:
             audits.conclude(self.ctx)  # each finding was audited again with the new labels
         row = merged_row(round_index, self._num_read(round_index), rows)
@@ -109,19 +119,19 @@ class Findings:
             write_text(path, json.dumps(row | {"seconds": seconds}))
             log_round(round_index, ", mean of the findings", row)
 
-    def _learn_one(self, finding: str, asked: Question, round_index: int) -> None:
-        """Learn one finding.
+    @contextmanager
+    def _blamed(self, finding: str) -> Iterator[None]:
+        """An audit that blocks is that of a finding; the run's own audit says so too.
 
         Raises:
-            AuditBlocked: its audit blocks; the run's own audit says so too.
+            AuditBlocked: naming the finding.
         """
         try:
-            asked.learn(round_index, {})
+            yield
         except AuditBlocked as blocked:
             audits.conclude(self.ctx)
             where = self.ctx.folder / run_files.AUDIT_PAGE
             raise AuditBlocked(f"{finding}: {blocked.what}", where=where) from blocked
-        round_outputs.write_metrics(asked.ctx)
 
     def publish(self) -> None:
         """Make the last finished round the run's, of each finding and of all."""

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -22,6 +22,7 @@ from pipeline.learn.classifier import Classifier
 from pipeline.learn.material import Material
 from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.self_training import Learned
+from pipeline.measures.certify import Certificate
 from pipeline.rounds import holdout_score
 from pipeline.rounds.round_outputs import (
     OF_THE_MODEL,
@@ -48,6 +49,7 @@ def learn_round(
     round_index: int,
     expert: ExpertLabels,
     clock: dict[str, float],
+    learned: Learned | None = None,
 ) -> dict[str, Any]:
     """Learn from the answers so far, write the round's files, and return its row of metrics.
 
@@ -57,29 +59,55 @@ def learn_round(
         round_index: From 1.
         expert: What experts have said up to this round.
         clock: Seconds of each step are added here.
+        learned: What came of `begun`, audited, where others learned with it; None: it learns here, alone.
     """
-    config = ctx.config
-    material = data.material(expert, _uniform(ctx, round_index))
-    certificates = pseudo_labels.certificates(
-        ctx.folder, expert.answers, data.findings, config.pseudo, round_index, config.rounds.num
-    )
+    material, certificates, admitted_C, reason = begun(ctx, data, round_index, expert)
     row: dict[str, Any] = {
         "num_expert": len(material.expert_E),
-        "gate": config.pseudo.gate,
+        "gate": ctx.config.pseudo.gate,
         "certificates": {name: asdict(certificate) for name, certificate in certificates.items()},
         **_of_the_release(ctx, expert),
     }
-    reason = cannot_learn(material.class_E, material.group_E)
     if reason:
         log.warning("round %d: no classifier yet, %s", round_index, reason)
         _remove_classifier(ctx.round_folder(round_index))
         return row | nothing_learned(data.findings)
-    with timed(clock, "audit"):
-        stage.recheck(ctx)
-    admitted_C = pseudo_labels.open_classes(config.pseudo.gate, data.findings, certificates)
-    row |= _learn(ctx, data, round_index, material, expert, admitted_C, clock)
+    if learned is None:
+        with timed(clock, "audit"):
+            stage.recheck(ctx)
+        with timed(clock, "train"):
+            learned = _learn(ctx, data, round_index, material, expert, admitted_C)
+    row |= _write(ctx, data, round_index, material, learned, admitted_C, clock)
+    shutil.rmtree(ctx.round_folder(round_index) / run_files.NETWORK_FITS, ignore_errors=True)  # the model is there
     release.freeze_if_due(ctx, round_index, expert.answers)
     return row | _of_the_release(ctx, expert)
+
+
+class Begun(NamedTuple):
+    """What a round has before it learns.
+
+    Attributes:
+        material: What it learns from.
+        certificates: Of each class, and pooled.
+        admitted_C: Whether the gate lets each class into training.
+        reason: Why the labels give no classifier; None when they do.
+    """
+
+    material: Material
+    certificates: dict[str, Certificate]
+    admitted_C: list[bool]
+    reason: str | None
+
+
+def begun(ctx: StageContext, data: Dataset, round_index: int, expert: ExpertLabels) -> Begun:
+    """What the answers so far give a round to learn from; writes nothing."""
+    pseudo = ctx.config.pseudo
+    certificates = pseudo_labels.certificates(
+        ctx.folder, expert.answers, data.findings, pseudo, round_index, ctx.config.rounds.num
+    )
+    admitted_C = pseudo_labels.open_classes(pseudo.gate, data.findings, certificates)
+    material = data.material(expert, _uniform(ctx, round_index))
+    return Begun(material, certificates, admitted_C, cannot_learn(material.class_E, material.group_E))
 
 
 def _of_the_release(ctx: StageContext, expert: ExpertLabels) -> dict[str, Any]:
@@ -96,16 +124,25 @@ def _learn(
     material: Material,
     expert: ExpertLabels,
     admitted_C: Sequence[bool],
+) -> Learned:
+    """Learn by itself."""
+    adapter = adapter_of(ctx, data, round_index, expert.answers, ctx.round_folder(round_index))
+    rng = ctx.rng("learn", round_index)
+    return self_training.learn(material, ctx.config, ctx.engine, len(data.findings), admitted_C, rng, adapter)
+
+
+def _write(
+    ctx: StageContext,
+    data: Dataset,
+    round_index: int,
+    material: Material,
+    learned: Learned,
+    admitted_C: Sequence[bool],
     clock: dict[str, float],
 ) -> dict[str, Any]:
-    """Learn, write the round's files, and return the fields of its row that speak of the model."""
-    before, folder = ctx.round_folder(round_index - 1), ctx.round_folder(round_index)
-    with timed(clock, "train"):
-        rng = ctx.rng("learn", round_index)
-        adapter = adapter_of(ctx, data, round_index, expert.answers, folder)
-        learned = self_training.learn(material, ctx.config, ctx.engine, len(data.findings), admitted_C, rng, adapter)
-        model = classifier(ctx, data, learned)
-        oof_prob_EC = model.probabilities(learned.oof_logit_EC)
+    """Write the round's files, and return the fields of its row that speak of the model."""
+    before, model = ctx.round_folder(round_index - 1), classifier(ctx, data, learned)
+    oof_prob_EC = model.probabilities(learned.oof_logit_EC)
     with timed(clock, "pseudo"):
         rolled_back = _write_pseudo_labels(ctx, data, round_index, material, learned, oof_prob_EC, admitted_C)
         row = pseudo_row(ctx, data, round_index, learned)
@@ -125,8 +162,6 @@ def _learn(
     save_model(ctx, round_index, model, learned, row | {"num_expert": len(material.expert_E)})
     names = [data.findings[c] for c in predicted_N]
     write_predictions(ctx, data, round_index, names, dict(zip(data.findings, prob_NC.T, strict=True)))
-    if adapter is not None:
-        adapter.clean()
     return row
 
 

@@ -17,8 +17,9 @@ from pipeline.contracts.tables import PSEUDO, QUEUE, RELEASE_CHECK, write_text
 from pipeline.labels import agreement_report, label_table, training_labels, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import release
+from pipeline.learn.self_training import Learned
 from pipeline.rounds import round_outputs
-from pipeline.rounds.learn_round import adapts, learn_round
+from pipeline.rounds.learn_round import Begun, adapts, begun, learn_round
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
@@ -49,19 +50,40 @@ class Question:
         self.ctx, self.data, self.of_what = ctx, data, of_what
         self._read_labels = read_labels
 
-    def learn(self, round_index: int, clock: dict[str, float]) -> None:
-        """Learn from what the label table says up to a round, unless that was done before; leaves `metrics.json`."""
+    def learn(
+        self, round_index: int, clock: dict[str, float], learned: Learned | None = None, together: str | None = None
+    ) -> None:
+        """Learn from what the label table says up to a round, unless that was done before; leaves `metrics.json`.
+
+        Args:
+            round_index: From 1.
+            clock: Seconds of each step are added here.
+            learned: What came of learning together with others; None: it learns here.
+            together: Fingerprint of what all of them learn from; None: it learns alone.
+        """
         expert = self.expert_labels(round_index)
-        fingerprint = self._fingerprint(round_index, expert)
-        path = self.ctx.round_folder(round_index) / run_files.ROW
-        if path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint:
+        fingerprint = self._fingerprint(round_index, expert, together)
+        if self._is_finished(round_index, fingerprint):
             log.info("round %d%s: finished before, kept", round_index, self.of_what)
             return
+        path = self.ctx.round_folder(round_index) / run_files.ROW
         path.unlink(missing_ok=True)  # until the new row is written, the round counts as not finished
-        row = learn_round(self.ctx, self.data, round_index, expert, clock)
+        row = learn_round(self.ctx, self.data, round_index, expert, clock, learned)
         seconds = {name: round(value, 3) for name, value in clock.items()}
         write_text(path, json.dumps({"round": round_index, **row, "seconds": seconds, "fingerprint": fingerprint}))
         log_round(round_index, self.of_what, row)
+
+    def begun(self, round_index: int) -> Begun:
+        """What a round has before it learns."""
+        return begun(self.ctx, self.data, round_index, self.expert_labels(round_index))
+
+    def has_learned(self, round_index: int, together: str | None = None) -> bool:
+        """Whether `learn` would find the round finished."""
+        return self._is_finished(round_index, self.fingerprint(round_index, together))
+
+    def fingerprint(self, round_index: int, together: str | None = None) -> str:
+        """Hash of whatever decides the outcome of a round; `together` is that of the questions it learns with."""
+        return self._fingerprint(round_index, self.expert_labels(round_index), together)
 
     def publish(self) -> None:
         """Make the last finished round the run's: metrics, predictions, pseudo-labels; and say who labelled."""
@@ -98,7 +120,11 @@ class Question:
         """Write a queue that was drawn; from now on it stays."""
         QUEUE.write(self.ctx.round_folder(round_index), queue)
 
-    def _fingerprint(self, round_index: int, expert: ExpertLabels) -> str:
+    def _is_finished(self, round_index: int, fingerprint: str) -> bool:
+        path = self.ctx.round_folder(round_index) / run_files.ROW
+        return path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint
+
+    def _fingerprint(self, round_index: int, expert: ExpertLabels, together: str | None) -> str:
         config = self.ctx.config
         before = run_dir.stage_records(self.ctx.folder)
         earlier = self.ctx.round_folder(round_index - 1) / run_files.ROW
@@ -116,6 +142,7 @@ class Question:
                 "rejected": expert.rejected,
                 "inputs": before.get("clusters", {}).get("fingerprint"),
                 "before": json.loads(earlier.read_text("utf-8")).get("fingerprint") if earlier.exists() else None,
+                **({} if together is None else {"together": together}),
             }
         )
 

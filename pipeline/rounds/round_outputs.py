@@ -102,6 +102,7 @@ def pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Lear
     return {
         "learner": learned.learner,
         "network_gain": learned.network_gain,
+        "network_findings": list(learned.network_questions) or None,
         "num_pseudo": len(admitted),
         "num_accepted": int(pc.sum(pc.equal(pseudo["decision"], "accept")).as_py() or 0),
         "pseudo_share": len(admitted) / max(len(pseudo), 1),
@@ -174,6 +175,7 @@ def nothing_learned(findings: tuple[str, ...]) -> dict[str, Any]:
             "pseudo_precision_estimated",
             "temperature",
             "network_gain",
+            "network_findings",
             "calibration_auroc",
             "flip_rate",
             "holdout",

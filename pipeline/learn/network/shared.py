@@ -40,10 +40,10 @@ def adapted(
         rngs: Of each question: seed of the networks, bootstrap of its comparison.
     """
     several = list(heads.values())
-    seed = [int(rngs[name].integers(2**31)) for name in heads][0]
+    seeds = [int(rngs[name].integers(2**31)) for name in heads]  # each draws one, as if it learned alone
     numbers = sorted(set(chain.from_iterable(of.fold_E.tolist() for of in several)))
-    folds = [_fold(several, number, config, seed) for number in (*numbers, None)]
-    *of_folds, whole = adapter.train(folds, seed)
+    folds = [_fold(several, number, config, seeds[0]) for number in (*numbers, None)]
+    *of_folds, whole = adapter.train(folds, seeds[0])
 
     @cache
     def logits() -> np.ndarray:

@@ -61,7 +61,7 @@ class FrozenHeads:
         return (self.material.of_pool(self.student.heads[number].logit_NC) + bias_C) / temperature
 
     def admitted(self, number: int) -> np.ndarray:
-        """Which scans of the training pool have a pseudo-label that is let in, by the teacher of a fold: a mask (T,)."""
+        """Scans of the training pool with a pseudo-label that is let in, by the teacher of a fold: a mask (T,)."""
         material, acceptance = self.material, self.acceptance
         prob_TC = material.of_pool(acceptance.probabilities(self.teacher.heads[number].logit_NC))
         admitted_T = np.zeros(len(prob_TC), bool)
