@@ -1,4 +1,4 @@
-"""Random selection on the same budget, for each finding; where the findings share a network, the reference's do, too."""
+"""Random selection on the same budget, for each finding; where the findings share a network, so they do here."""
 
 import shutil
 from collections.abc import Mapping

@@ -203,8 +203,8 @@ def _network(run: RunData) -> str:
         f"{what} then learnt from the student’s calibrated probabilities of {scans} and from the experts’ labels "
         f"(AdamW, learning rate {network.get('lr')}, batches of {network.get('batch_size')}, at least "
         f"{plural(network.get('min_steps'), 'step')} and {plural(network.get('epochs'), 'epoch')}, random views of "
-        f"each scan{options}), once for each fold and once on all. {_shared_by(run)}It is used because its out-of-fold AUROC was not "
-        "below that of the classifier it started from."
+        f"each scan{options}), once for each fold and once on all. {_shared_by(run)}It is used because its out-of-fold "
+        "AUROC was not below that of the classifier it started from."
     )
 
 
@@ -214,8 +214,8 @@ def _shared_by(run: RunData) -> str:
     if len(findings) < 2:
         return ""
     return (
-        f"It learnt {len(findings)} findings at once ({', '.join(findings)}), with a sigmoid for each; an answer that is "
-        "not known did not count, and patients were in the same fold for all of them. "
+        f"It learnt {len(findings)} findings at once ({', '.join(findings)}), with a sigmoid for each; an answer that "
+        "is not known did not count, and patients were in the same fold for all of them. "
     )
 
 

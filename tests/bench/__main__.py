@@ -12,6 +12,7 @@ from tests.bench import (
     consensus,
     coverage,
     duplicates,
+    findings,
     folds,
     lungs,
     network,
@@ -39,6 +40,7 @@ BENCHES = {
     "consensus": consensus.main,
     "page": page.main,
     "adapt": adapt.main,
+    "findings": findings.main,
     "folds": folds.main,
     "network": network.main,
     "pretrain": pretrain.main,
@@ -57,7 +59,7 @@ def main() -> int:
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, audit, consensus, selection_oracles: seeds; resume: kills",
+        help="selection, strategies, lungs, audit, consensus, findings, selection_oracles: seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")

@@ -82,8 +82,8 @@ def _fold(several: Sequence[FrozenHeads], number: int | None, config: Config, se
         log.info("no early stopping: some question would lose a class to the scans to stop by")
     pool_T = materials[0].pool_T
     lessons = [
-        student.fold_lesson(heads, index, config, learn_E, stop_E, len(pool_T), seed)
-        for heads, index, learn_E, stop_E in zip(several, numbers, learn, stop or [None] * len(several), strict=True)
+        student.fold_lesson(heads, numbers[q], config, learn[q], stop[q] if stop else None, len(pool_T), seed)
+        for q, heads in enumerate(several)
     ]
     held_out_T, expert_T = (np.zeros(len(pool_T), bool) for _ in range(2))
     for material, learn_E in zip(materials, learn, strict=True):

@@ -58,7 +58,8 @@ class FrozenHeads:
     def pool_logits(self, number: int) -> np.ndarray:
         """Calibrated logits (T, C) of the training pool by the student of a fold; -1: the one on everything."""
         temperature, bias_C = self.calibration
-        return (self.material.of_pool(self.student.heads[number].logit_NC) + bias_C) / temperature
+        logit_TC: np.ndarray = (self.material.of_pool(self.student.heads[number].logit_NC) + bias_C) / temperature
+        return logit_TC
 
     def admitted(self, number: int) -> np.ndarray:
         """Scans of the training pool with a pseudo-label that is let in, by the teacher of a fold: a mask (T,)."""
