@@ -52,7 +52,7 @@ def adapted(
     out = {}
     for question, (name, of) in enumerate(heads.items()):
         oof_EC = np.empty_like(of.student.oof_logit_EC)
-        for number, fold, fit in zip(numbers, folds, of_folds, strict=False):
+        for number, fold, fit in zip(numbers, folds[:-1], of_folds, strict=True):
             mine_E = of.fold_E == number
             rows = fold.held_out.positions(of.material.expert_E.keep(mine_E))
             oof_EC[mine_E] = _by_question(fit.logit_HC, len(several))[rows, question]
