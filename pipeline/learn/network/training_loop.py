@@ -310,17 +310,17 @@ def _draw_and_weights(lesson: Lesson[Rows], balance: str) -> tuple[np.ndarray | 
         weight_LQ = np.column_stack([losses.balanced(target_LC, weight_L) for target_LC, weight_L in columns])
     if balance == "sampling":
         share_LQ = weight_LQ / _not_zero(weight_LQ.sum(0))
-        draw_L = share_LQ.mean(1)
-        often_L1 = num_questions * draw_L[:, None]
-        return draw_L, np.divide(share_LQ, often_L1, out=np.zeros_like(share_LQ), where=often_L1 > 0.0)
+        total_L = share_LQ.sum(1)
+        weight_LQ = share_LQ / _not_zero(total_L)[:, None]
+        return total_L / total_L.sum(), weight_LQ
     known_LQ = lesson.weight_L > 0.0
     weight_LQ = weight_LQ / _not_zero(weight_LQ.sum(0) / np.maximum(known_LQ.sum(0), 1))
     return None, weight_LQ / (known_LQ.mean() * num_questions)
 
 
-def _not_zero(total_Q: np.ndarray) -> np.ndarray:
-    """Divisors of the columns; a question nothing is known of stays at weights of zero."""
-    return np.where(total_Q > 0.0, total_Q, 1.0)
+def _not_zero(total: np.ndarray) -> np.ndarray:
+    """Divisors of weights that add up to these; where they are all zero, they stay so."""
+    return np.where(total > 0.0, total, 1.0)
 
 
 def logits(net: "nn.Module", scans: Rows, device: Any, config: NetworkConfig) -> np.ndarray:

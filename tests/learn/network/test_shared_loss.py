@@ -75,12 +75,12 @@ def test_the_loss_is_the_mean_of_those_of_the_questions_where_all_is_known(way, 
 
 def test_scans_drawn_for_all_questions_weigh_as_if_drawn_for_each(lesson):
     """Drawn by the mean of what the questions want; on average the loss is that of scans drawn for each of them."""
-    drawn = learn(lesson, config(balance="sampling", lr=STILL, epochs=1500))[1].loss
+    drawn = learn(lesson, config(balance="sampling", lr=STILL, epochs=400))[1].loss
     alone = [
-        learn(of_question(lesson, q), config(balance="weights", lr=STILL, epochs=1500), lambda q=q: Net([q]))[1].loss
+        learn(of_question(lesson, q), config(balance="weights", lr=STILL, epochs=20), lambda q=q: Net([q]))[1].loss
         for q in range(NUM_QUESTIONS)
     ]
-    assert np.mean(drawn) == pytest.approx(np.mean(alone), rel=0.02)
+    assert np.mean(drawn) == pytest.approx(np.mean(alone), rel=0.03)
     assert np.std(drawn) > 1e-3  # it did draw
 
 
@@ -117,9 +117,6 @@ def test_a_question_nothing_is_known_of_leaves_the_others_as_they_were(way, less
     without = learn(two, config(**WAYS[way] | still), lambda: Net([0, 1]), sure_C=SURE_QC[:2])
     unmoved = Net().state_dict()["head.weight"].numpy()[4:]
     np.testing.assert_array_equal(masked[0]["head.weight"][4:], unmoved)
-    if way == "sampling":  # drawn for the question nothing is known of, too, never
-        assert all(np.isfinite(array).all() for array in masked[0].values())
-        return
     cut = {name: array[:4] if name.startswith("head") else array for name, array in masked[0].items()}
     close(cut, without[0])
     np.testing.assert_allclose(masked[1].loss, without[1].loss, rtol=1e-5)
