@@ -62,7 +62,7 @@ def main(data: Path, given: Namespace) -> None:
 
 def _phantoms(folder: Path, seed: int) -> dict[str, Any]:
     """Three findings of a patient, some of them not noted."""
-    spec = f"phantom:findings=independent,num_patients=600,severity=1.5,size_px=64,seed={seed}"
+    spec = f"phantom:findings=independent,num_patients=600,severity=2.0,size_px=64,seed={seed}"
     return {"pool.uri": spec, "pool.findings_are": "independent", "preprocess.size_px": 64, "queue.budget": 120}
 
 
@@ -82,7 +82,7 @@ def _like_chestmnist(folder: Path, seed: int) -> dict[str, Any]:
     (folder / "cache").mkdir()
     shutil.move(folder / "chestmnist.npz", folder / "cache" / "chestmnist.npz")
     given = {"pool.uri": "medmnist:chestmnist", "pool.findings_are": "independent"}
-    return given | {"preprocess.size_px": 32, "queue.budget": 150}
+    return given | {"preprocess.size_px": 32, "queue.budget": 150, "network.min_steps": 64}
 
 
 POOLS: dict[str, Callable[[Path, int], dict[str, Any]]] = {"phantoms": _phantoms, "like ChestMNIST": _like_chestmnist}
