@@ -77,12 +77,12 @@ def standing(folder: Path, config: Config) -> dict[str, Any]:
     Returns:
         {"state","release","freeze_after","promise","checks_planned","checks_needed","can_promise","why"}: `state` is
         `none` before freezing; `freeze_after` the round that would freeze; `can_promise` what 100, 234 and 500 labels
-        can certify with this share of checks; `why` a reason where none is frozen.
+        can certify with `release.run_share` of checks; `why` a reason where none is frozen.
     """
     release = releases.load(folder)
     state = None if release is None else _state(folder, config)
     due = next((r for r in range(1, config.rounds.num + 1) if releases.is_due(config, r, 0)), None)
-    share, confidence = config.release.check_share, config.pseudo.confidence
+    share, confidence = config.release.run_share, config.pseudo.confidence
     plan = list(sequential_plan.plan(config.release.promise, confidence, releases.NUM_STEPS_TOLD))
     return {
         "state": "none" if state is None else state["state"],
@@ -104,10 +104,12 @@ def why_none(config: Config, due: int | None) -> str:
     if config.release.freeze_round == 0:
         return "release.freeze_round is 0"
     if due is None:
-        plan = sequential_plan.plan(config.release.promise, config.pseudo.confidence, 1)
+        clean = sequential_plan.plan(config.release.promise, config.pseudo.confidence, 1)[0]
+        num_labels = config.rounds.num * config.queue.budget
         return (
-            f"{config.rounds.num} rounds of {releases.checks_a_queue(config)} checks cannot pay for {plan[0]} clean "
-            f"checks; ask for more rounds, a larger queue.budget, or set release.freeze_round"
+            f"{clean} clean checks are more than {config.release.run_share:.0%} of {num_labels} labels "
+            f"(release.run_share), or than the queues have room for; ask for more rounds, a larger queue.budget, or "
+            f"set release.freeze_round"
         )
     return f"round {due} freezes what it accepts; it is not finished, or accepted nothing"
 

@@ -426,10 +426,17 @@ class ReleaseConfig(Section):
         None,
         ge=0,
         description="Freeze after this round, or the first later one that accepts something; 0: never. null: after the "
-        "last round whose remaining queues can pay for the clean checks; a shorter run freezes nothing.",
+        "last round whose remaining queues can pay for the checks planned; a shorter run freezes nothing.",
+    )
+    run_share: Share = Field(
+        0.4,
+        description="Largest share of all the labels of a run planned as checks: they are planned for as many errors "
+        "as it pays for. The later a release is frozen, the better the model it comes from.",
     )
     check_share: Share = Field(
-        0.6, description="Share of the budget of a queue spent on checks of a frozen release while they are needed."
+        0.9,
+        description="Share of the budget of a queue spent on checks of a frozen release while they are needed; they go "
+        "before the uniform slice.",
     )
     begin_with: Literal["surest", "whole"] = Field(
         "surest",

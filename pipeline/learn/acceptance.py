@@ -12,7 +12,7 @@ from pipeline.learn.material import Material
 from pipeline.learn.pseudo_labels import Decisions
 from pipeline.measures import calibrate, certify
 
-# N scans, E labelled by experts, C findings
+# N scans, E labelled by experts, J of them that may judge, C findings
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Acceptance:
     def fit(
         cls, oof_logit_EC: np.ndarray, material: Material, admitted_C: Sequence[bool], config: PseudoConfig
     ) -> "Acceptance":
-        """Temperature, prevalence from the uniform slice, thresholds that keep the promise."""
+        """Temperature, prevalence from the uniform slice, thresholds that keep the promise; by scans that may judge."""
         num_classes = oof_logit_EC.shape[1]
         prevalence_C = material.prevalence(num_classes)
         prior_C = calibrate.learning_prior(material.class_E, num_classes)
-        weight_E = scan_weights(material.class_E, num_classes)
-        temperature = calibrate.fit_temperature(oof_logit_EC, material.class_E, weight_E)
-        prob_EC = calibrate.apply_temperature(oof_logit_EC, temperature)
-        prob_EC = calibrate.shift_prior(prob_EC, prior_C, prevalence_C)
-        weight_E = _pool_weights(material.class_E, prevalence_C)
-        threshold_C = certify.estimate_thresholds(prob_EC, material.class_E, weight_E, promise=config.precision)
-        precision = certify.estimated_precision(prob_EC, material.class_E, weight_E, threshold_C)
+        logit_JC, class_J = oof_logit_EC[material.judges_E], material.class_E[material.judges_E]
+        temperature = calibrate.fit_temperature(logit_JC, class_J, scan_weights(class_J, num_classes))
+        prob_JC = calibrate.apply_temperature(logit_JC, temperature)
+        prob_JC = calibrate.shift_prior(prob_JC, prior_C, prevalence_C)
+        weight_J = _pool_weights(class_J, prevalence_C)
+        threshold_C = certify.estimate_thresholds(prob_JC, class_J, weight_J, promise=config.precision)
+        precision = certify.estimated_precision(prob_JC, class_J, weight_J, threshold_C)
         return cls(temperature, prior_C, prevalence_C, threshold_C, precision, admitted_C, config)
 
     def probabilities(self, logit_NC: np.ndarray) -> np.ndarray:

@@ -166,19 +166,33 @@ def checks_a_queue(config: Config) -> int:
 def is_due(config: Config, round_index: int, num_frozen: int) -> bool:
     """Whether the release is frozen after this round.
 
-    By default after the last round whose remaining queues can pay for the clean checks of the plan: the later the
-    better the model, as long as the promise can still be earned. A run too short for that freezes nothing. After a
-    release that failed, another one is frozen as soon as it can be paid for.
+    By default after the last round whose remaining queues can pay for the checks planned: the later the better the
+    model, as long as the promise can still be earned. A run too short for that freezes nothing. After a release that
+    failed, another one is frozen as soon as its clean checks can be paid for.
     """
-    options = config.release
-    if options.freeze_round is not None:
-        return options.freeze_round > 0 and round_index >= options.freeze_round
-    needed = sequential_plan.plan(options.promise, config.pseudo.confidence, 1)[0]
+    if config.release.freeze_round is not None:
+        return config.release.freeze_round > 0 and round_index >= config.release.freeze_round
+    planned = checks_planned(config)
+    if planned is None:
+        return False
+    if num_frozen:
+        return _can_pay(config, round_index, _plan(config)[0])
+    return _can_pay(config, round_index, planned) and not _can_pay(config, round_index + 1, planned)
 
-    def can_pay(after: int) -> bool:
-        return (config.rounds.num - after) * checks_a_queue(config) >= needed
 
-    return can_pay(round_index) and (num_frozen > 0 or not can_pay(round_index + 1))
+def checks_planned(config: Config) -> int | None:
+    """Checks a run sets aside: with as many errors as `release.run_share` of its labels pays for; None: not one."""
+    affordable = config.release.run_share * config.rounds.num * config.queue.budget
+    return max((num for num in _plan(config) if num <= affordable and _can_pay(config, 1, num)), default=None)
+
+
+def _plan(config: Config) -> tuple[int, ...]:
+    return sequential_plan.plan(config.release.promise, config.pseudo.confidence, NUM_STEPS_TOLD)
+
+
+def _can_pay(config: Config, after: int, num_checks: int) -> bool:
+    """Whether the queues after a round have room for so many checks."""
+    return (config.rounds.num - after) * checks_a_queue(config) >= num_checks
 
 
 def freeze_if_due(ctx: StageContext, round_index: int, answers: Mapping[str, str | None]) -> None:

@@ -99,12 +99,12 @@ def learn(
     if options:
         name, weight = options[0]
         student = heads.student(name, weight, probs_TC, acceptance)
-        chosen = average(name, teacher, student, material.class_E)
+        chosen = average(name, teacher, student, material)
     network = None
     if adapter is not None:
         network = network_student.adapted(adapter, chosen, teacher, acceptance, material, config, fold_E, rng)
         chosen = network.chosen
-    temperature, bias_C = chosen.calibration(material.class_E)
+    temperature, bias_C = chosen.calibration(material)
     logit_TC = (material.of_pool(chosen.logit_NC) + bias_C) / temperature
     point = operating_point.choose(
         config.evaluate.operating_point, logit_TC, acceptance.prevalence_C, acceptance.learning_prior_C

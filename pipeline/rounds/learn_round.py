@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.audit import stage
-from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE
+from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE, RELEASE_CHECK
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import pseudo_labels, release, rollback, self_training
@@ -59,7 +59,7 @@ def learn_round(
         clock: Seconds of each step are added here.
     """
     config = ctx.config
-    material = data.material(expert, _uniform(ctx, round_index))
+    material = data.material(expert, _uniform(ctx, round_index), _asked(ctx, round_index, RELEASE_CHECK))
     certificates = pseudo_labels.certificates(
         ctx.folder, expert.answers, data.findings, config.pseudo, round_index, config.rounds.num
     )
@@ -211,14 +211,20 @@ def timed(clock: dict[str, float], name: str) -> Iterator[None]:
 
 def _uniform(ctx: StageContext, round_index: int) -> set[str]:
     """image_ids of the uniform slices of the queues so far."""
-    drawn: set[str] = set()
-    for r in range(1, round_index + 1):
-        queue = QUEUE.read(ctx.round_folder(r))
-        drawn |= set(queue.filter(pc.equal(queue["kind"], "uniform"))["image_id"].to_pylist())
+    drawn = _asked(ctx, round_index, "uniform")
     if ctx.config.pool.finding is None or ctx.config.oracle:
         return drawn
     pool = POOL_LABELS.read(ctx.folder)  # drawn for another finding: this one was known, and is no sample of the open
     return drawn - set(pool.filter(pc.is_valid(pool["label"]))["image_id"].to_pylist())
+
+
+def _asked(ctx: StageContext, round_index: int, kind: str) -> set[str]:
+    """image_ids that the queues so far hold as of this kind."""
+    asked: set[str] = set()
+    for r in range(1, round_index + 1):
+        queue = QUEUE.read(ctx.round_folder(r))
+        asked |= set(queue.filter(pc.equal(queue["kind"], kind))["image_id"].to_pylist())
+    return asked
 
 
 def classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier:

@@ -25,6 +25,7 @@ PRETRAINED_HISTORY = f"{PRETRAINED}/history.jsonl"
 BACKBONE, EMBEDDINGS, EMBEDDED = "backbone.json", "embeddings.npy", "embeddings.parquet"  # the last: ids of the rows
 NOT_EMBEDDED = "embed_failures.parquet"
 FEATURES, BASIS, NEIGHBORS = "features.npy", "features.safetensors", "neighbors.safetensors"
+SIMILARITY = "similarity.npy"
 # Labels
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results
@@ -49,7 +50,7 @@ SHARED = frozenset(
     {
         *(table.file for table in (MANIFEST, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(SCANS_READ, PRETRAINED, PRETRAINING, BACKBONE, EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, NEIGHBORS, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
     }
 )
 

@@ -90,15 +90,39 @@ def config(**changed):
 
 def test_frozen_after_the_last_round_that_can_pay_for_the_checks():
     default = Config()  # 5 rounds of 20 labels
-    assert (default.release.promise, default.release.check_share, default.release.begin_with) == (0.9, 0.6, "surest")
-    assert [r for r in range(1, 6) if releases.is_due(default, r, 0)] == [2]
-    assert [r for r in range(1, 6) if releases.is_due(default, r, 1)] == [1, 2]  # after a release that failed
+    assert (default.release.promise, default.release.check_share, default.release.begin_with) == (0.9, 0.9, "surest")
+    assert releases.checks_planned(default) == 36  # .4 of 100 labels pay for no error
+    assert [r for r in range(1, 6) if releases.is_due(default, r, 0)] == [3]
+    assert [r for r in range(1, 6) if releases.is_due(default, r, 1)] == [1, 2, 3]  # after a release that failed
     short = config(rounds=default.rounds.model_copy(update={"num": 3}))
     assert not any(releases.is_due(short, r, 0) for r in (1, 2, 3))
     fixed = config(release=default.release.model_copy(update={"freeze_round": 3}))
     assert [r for r in range(1, 6) if releases.is_due(fixed, r, 0)] == [3, 4, 5]
     never = config(release=default.release.model_copy(update={"freeze_round": 0}))
     assert not any(releases.is_due(never, r, 0) for r in range(1, 6))
+
+
+@pytest.mark.parametrize(
+    ("num", "budget", "run_share", "planned", "due"),
+    [
+        (6, 39, 0.4, 73, 3),  # 93 of 234 labels pay for two errors; queues of 35 checks: three
+        (10, 50, 0.4, 114, 7),
+        (5, 20, 0.3, None, None),  # 30 labels pay for nothing
+        (1, 500, 0.4, None, None),  # no queue comes after the first
+        (2, 100, 0.4, 73, 1),
+    ],
+)
+def test_checks_are_planned_for_as_many_errors_as_their_share_of_the_labels_pays_for(
+    num, budget, run_share, planned, due
+):
+    default = Config()
+    options = config(
+        rounds=default.rounds.model_copy(update={"num": num}),
+        queue=default.queue.model_copy(update={"budget": budget}),
+        release=default.release.model_copy(update={"run_share": run_share}),
+    )
+    assert releases.checks_planned(options) == planned
+    assert next((r for r in range(1, num + 1) if releases.is_due(options, r, 0)), None) == due
 
 
 def test_planning_table_names_what_budgets_can_promise():

@@ -65,7 +65,7 @@ def adapted(
         rng: Seed of the networks, and the bootstrap of the comparison.
     """
     seed = int(rng.integers(2**31))
-    temperature, bias_C = student.calibration(material.class_E)
+    temperature, bias_C = student.calibration(material)
     folds = [
         _fold(head, fit, acceptance, material, config, learn_E, (temperature, bias_C), seed)
         for learn_E, head, fit in zip(learn_masks(fold_E), student.heads, teacher.heads, strict=True)
