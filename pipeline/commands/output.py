@@ -197,9 +197,24 @@ def status(result: dict[str, Any]) -> None:
         if part is not None and (part["share"]["num_scans"] or part["intra"]):
             say(f"{finding}:")
             agreement(part)
+    labels_by_class(result["labels_by_class"])
     release_standing(result["release"])
     if result.get("waiting"):
         say(result["waiting"])
+
+
+def labels_by_class(result: dict[str, Any]) -> None:
+    """Expert labels of each class, and a warning for each class that has too few; of independent findings each."""
+    if "now" not in result:
+        for finding, part in result.items():
+            say(f"{finding}:")
+            labels_by_class(part)
+        return
+    if not result["now"]:
+        return
+    say("labels by class: " + ", ".join(f"{finding} {num}" for finding, num in result["now"].items()))
+    for warning in result["warnings"]:
+        say(f"  {warning}")
 
 
 def release_standing(result: dict[str, Any]) -> None:

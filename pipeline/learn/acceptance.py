@@ -10,6 +10,7 @@ from pipeline.learn import pseudo_labels
 from pipeline.learn.lesson import scan_weights
 from pipeline.learn.material import Material
 from pipeline.learn.pseudo_labels import Decisions
+from pipeline.learn.screening import Screening
 from pipeline.measures import calibrate, certify
 
 # N scans, E labelled by experts, C findings
@@ -27,7 +28,7 @@ class Acceptance:
         precision_estimated: Share of right ones among the expert-labelled scans the thresholds accept out of fold,
             0 to 1; None: they accept none.
         admitted_C: Whether the gate lets the class into training.
-        config: Cap and queue of the decisions.
+        config: Caps and queue of the decisions.
     """
 
     temperature: float
@@ -48,8 +49,7 @@ class Acceptance:
         prior_C = calibrate.learning_prior(material.class_E, num_classes)
         weight_E = scan_weights(material.class_E, num_classes)
         temperature = calibrate.fit_temperature(oof_logit_EC, material.class_E, weight_E)
-        prob_EC = calibrate.apply_temperature(oof_logit_EC, temperature)
-        prob_EC = calibrate.shift_prior(prob_EC, prior_C, prevalence_C)
+        prob_EC = _at_prevalence(oof_logit_EC, temperature, prior_C, prevalence_C)
         weight_E = _pool_weights(material.class_E, prevalence_C)
         threshold_C = certify.estimate_thresholds(prob_EC, material.class_E, weight_E, promise=config.precision)
         precision = certify.estimated_precision(prob_EC, material.class_E, weight_E, threshold_C)
@@ -57,12 +57,13 @@ class Acceptance:
 
     def probabilities(self, logit_NC: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (N, C) at the pool's prevalence."""
-        prob_NC = calibrate.apply_temperature(logit_NC, self.temperature)
-        return calibrate.shift_prior(prob_NC, self.learning_prior_C, self.prevalence_C)
+        return _at_prevalence(logit_NC, self.temperature, self.learning_prior_C, self.prevalence_C)
 
-    def decide(self, prob_NC: np.ndarray) -> Decisions:
-        """What becomes of scans with these probabilities at the pool's prevalence."""
-        return pseudo_labels.decide(prob_NC, self.threshold_C, self.config, self.admitted_C)
+    def decide(self, prob_NC: np.ndarray, screening: Screening) -> Decisions:
+        """What becomes of scans with these probabilities at the pool's prevalence, and what else is known of them."""
+        return pseudo_labels.decide(
+            prob_NC, self.threshold_C, self.config, self.admitted_C, self.prevalence_C, screening
+        )
 
     def at_learning_prior(self, prob_NC: np.ndarray) -> np.ndarray:
         """Probabilities (N, C) at the pool's prevalence as ones at the class shares that heads learn with."""
@@ -75,6 +76,14 @@ class Acceptance:
         odds_C = odds_C * (1.0 - self.prevalence_C) / self.prevalence_C
         odds_C = odds_C * self.learning_prior_C / (1.0 - self.learning_prior_C)
         return np.where(self.threshold_C > 1.0, self.threshold_C, odds_C / (1.0 + odds_C))
+
+
+def _at_prevalence(
+    logit_NC: np.ndarray, temperature: float, learning_prior_C: np.ndarray, prevalence_C: np.ndarray
+) -> np.ndarray:
+    """Probabilities (N, C) at the pool's prevalence, of logits that are for the learning prior."""
+    prob_NC = calibrate.apply_temperature(logit_NC, temperature)
+    return calibrate.shift_prior(prob_NC, learning_prior_C, prevalence_C)
 
 
 def _pool_weights(class_E: np.ndarray, prevalence_C: np.ndarray) -> np.ndarray:

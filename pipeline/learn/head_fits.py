@@ -13,6 +13,7 @@ from pipeline.learn.head import Head, Problem, train_loop
 from pipeline.learn.lesson import Lesson, expert_lesson, pool_lesson, stopping_mask
 from pipeline.learn.material import Material
 from pipeline.learn.scan_rows import ScanRows
+from pipeline.learn.screening import screening_of
 from pipeline.measures import calibrate
 from pipeline.runtime.engine import Engine
 from pipeline.vectors import neighbor_graph, principal_components
@@ -73,8 +74,9 @@ def student_fit(
         propagate_weight: Weight of the labels that are spread over the graph; 0: open scans are left out.
         seed: Of the fit, and of the sample of a pool larger than `train.max_rows`.
     """
-    # Here the cap on pseudo-labels (`pseudo.max_share`) counts all scans of the pool, for the network the open ones.
-    admitted_T = acceptance.decide(prob_TC).admitted_N
+    # Here the caps on pseudo-labels (`pseudo.max_share`) count all scans of the pool, for the network the open ones.
+    screening = screening_of(material, config.pseudo, learn_E, prob_TC.shape[1])
+    admitted_T = acceptance.decide(prob_TC, screening).admitted_N
     soft_TC = neighbor_graph.spread(
         material.graph_TT,
         material.expert_in_pool_E[learn_E],

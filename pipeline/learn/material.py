@@ -28,6 +28,7 @@ class Material:
         uniform_E: Whether the scan came from a uniform slice of a queue, which alone is a sample of the pool.
         graph_TT: Neighbour graph of the training pool, see `neighbor_graph`.
         rejected_R: Scans of the pool that experts hold to be no good: they get no label and teach nothing.
+        group_T: Patient group of every scan of the training pool.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Material:
     uniform_E: np.ndarray
     graph_TT: Any
     rejected_R: ScanRows
+    group_T: np.ndarray
 
     def __post_init__(self) -> None:
         lengths = {len(along_E) for along_E in (self.expert_E, self.class_E, self.group_E, self.uniform_E)}

@@ -28,6 +28,7 @@ from pipeline.learn.network.training_loop import Curves
 from pipeline.learn.operating_point import OperatingPoint
 from pipeline.learn.pseudo_labels import Decisions
 from pipeline.learn.scan_rows import ScanRows
+from pipeline.learn.screening import screening_of
 from pipeline.measures import folds as measures_folds
 from pipeline.runtime.engine import Engine
 
@@ -93,7 +94,8 @@ def learn(
     teacher = heads.teacher(num_classes)
     acceptance = Acceptance.fit(teacher.oof_logit_EC, material, admitted_C, config.pseudo)
     probs_TC = [material.of_pool(acceptance.probabilities(fit.logit_NC)) for fit in teacher.heads]
-    decisions = acceptance.decide(probs_TC[-1][material.open_T])
+    screening = screening_of(material, config.pseudo, np.ones(len(fold_E), bool), num_classes)
+    decisions = acceptance.decide(probs_TC[-1][material.open_T], screening.keep(material.open_T))
     options = _student_options(config, any_admitted=bool(decisions.admitted_N.any()))
     chosen = teacher
     if options:
@@ -107,7 +109,11 @@ def learn(
     temperature, bias_C = chosen.calibration(material.class_E)
     logit_TC = (material.of_pool(chosen.logit_NC) + bias_C) / temperature
     point = operating_point.choose(
-        config.evaluate.operating_point, logit_TC, acceptance.prevalence_C, acceptance.learning_prior_C
+        config.evaluate.operating_point,
+        logit_TC,
+        acceptance.prevalence_C,
+        acceptance.learning_prior_C,
+        np.bincount(material.class_E, minlength=num_classes),
     )
     bias_C = bias_C - temperature * np.log(acceptance.learning_prior_C)  # from there to balanced classes
     return Learned(

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from pipeline.labels.class_counts import MIN_LABELS
 from pipeline.pages.wording import count, decimal, duration, interval, known, percent, plural, words
 from pipeline.report.gather import Row
 from pipeline.report.overview import figures
@@ -147,6 +148,12 @@ def cautions(overview: Overview) -> list[str]:
     thin = [part.finding for part in overview.scored if part.is_thin]
     if thin:
         common.append(f"The holdout has fewer than {FEW} scans with, or without, {_named(thin)}: too few to judge by.")
+    few = [part.finding for part in overview.parts if part.row and part.has_few_labels]
+    if few:
+        common.append(
+            f"Fewer than {MIN_LABELS} expert labels say that it is there, or that it is not, of {_named(few)}: there the "
+            "class with few labels has no say in roll-backs and wins no operating point."
+        )
     left = [part.finding for part in overview.parts if part.auroc is None]
     if left and overview.scored:
         common.append(f"The mean leaves out {_named(left)}, which could not be scored.")
