@@ -76,8 +76,8 @@ def by_class(folder: Path, table: pa.Table, config: Config) -> dict[str, Any]:
     """Expert labels of the training pool by class: now, and as each finished round had them.
 
     Returns:
-        {"now": {class: number}, empty before there are splits, "rounds": [{"round", "expert_by_class"}], "warnings"}; `warnings` has a sentence for
-        each class that has too few labels now.
+        {"now": {class: number}, "rounds": [{"round", "expert_by_class"}], "warnings"}; `now` is empty before there are
+        splits; `warnings` has a sentence for each class that has too few labels now.
     """
     now: dict[str, int] = {}
     if run_files.path(folder, SPLIT_TABLE.file).exists():  # the classes are known, and which scans train

@@ -19,10 +19,10 @@ def by_hand(unit_NP, labelled, class_E, patient_N, k):
     """Scan by scan: sort the others' labels by cosine, count the first k, break ties by the sum of cosines."""
     said = []
     for i, unit in enumerate(unit_NP):
-        others = [(float(unit @ unit_NP[j]), c) for j, c in zip(labelled, class_E, strict=True) if patient_N[j] != patient_N[i]]
-        near = sorted(others, reverse=True)[:k]
-        score = {c: (sum(1 for _, own in near if own == c), sum(1 + s for s, own in near if own == c)) for _, c in near}
-        said.append(max(score, key=lambda c: score[c]) if near else NOBODY)
+        others = [row for row, j in enumerate(labelled) if patient_N[j] != patient_N[i]]
+        near = sorted(((float(unit @ unit_NP[labelled[row]]), class_E[row]) for row in others), reverse=True)[:k]
+        votes = {c: [1.0 + cosine for cosine, own in near if own == c] for _, c in near}
+        said.append(max(votes, key=lambda c: (len(votes[c]), sum(votes[c]))) if near else NOBODY)
     return said
 
 
@@ -35,13 +35,13 @@ def test_as_scan_by_scan(k, cells, monkeypatch):
     assert found.tolist() == by_hand(unit_NP, labelled, class_E, patient_N, k)
 
 
-def test_the_own_patient_is_never_asked():
-    """The only label near a scan is its own patient's: the far one decides; without it there is nobody."""
+@pytest.mark.parametrize(("labelled", "class_E", "said"), [([1, 2], [0, 1], 1), ([1], [0], NOBODY)])
+def test_the_own_patient_is_never_asked(labelled, class_E, said):
+    """The label nearest to the first scan is its own patient's: the far one decides; without it there is nobody."""
     unit_NP = unit_rows(np.array([[1.0, 0.0], [0.99, 0.01], [-1.0, 0.0]]))
     patient_N = np.array([7, 7, 8])
-    near, far = np.array([1]), np.array([1, 2])
-    assert nearest_label_classes(unit_NP[:1], unit_NP[far], np.array([0, 1]), patient_N[:1], patient_N[far], 1, 2)[0] == 1
-    assert nearest_label_classes(unit_NP[:1], unit_NP[near], np.array([0]), patient_N[:1], patient_N[near], 1, 2)[0] == NOBODY
+    labels = (unit_NP[labelled], np.array(class_E), patient_N[:1], patient_N[labelled])
+    assert nearest_label_classes(unit_NP[:1], *labels, 1, 2).tolist() == [said]
 
 
 def test_without_labels_there_is_nobody_to_ask():

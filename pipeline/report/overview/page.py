@@ -9,7 +9,7 @@ from markupsafe import Markup
 from pipeline.labels.class_counts import MIN_LABELS
 from pipeline.pages.wording import count, decimal, duration, interval, known, percent, plural, words
 from pipeline.report.gather import Row
-from pipeline.report.overview import figures
+from pipeline.report.overview import certificates, figures
 from pipeline.report.overview.data import FEW, Overview, Part, own_scores
 from pipeline.report.page_env import environment
 from pipeline.report.summary import Tile
@@ -39,6 +39,8 @@ def html(overview: Overview) -> str:
             rounds=rounds(overview),
             against_random=against_random(overview),
             together=together(overview),
+            certificates=certificates.certificates(overview),
+            releases_together=certificates.together(overview),
             costs=costs(overview),
             flow=flow(overview),
             num_missed=0.05 * len(overview.scored),
@@ -151,8 +153,8 @@ def cautions(overview: Overview) -> list[str]:
     few = [part.finding for part in overview.parts if part.row and part.has_few_labels]
     if few:
         common.append(
-            f"Fewer than {MIN_LABELS} expert labels say that it is there, or that it is not, of {_named(few)}: there the "
-            "class with few labels has no say in roll-backs and wins no operating point."
+            f"Fewer than {MIN_LABELS} expert labels say that it is there, or that it is not, of {_named(few)}: the class "
+            "of few labels has no say in roll-backs and wins no operating point."
         )
     left = [part.finding for part in overview.parts if part.auroc is None]
     if left and overview.scored:

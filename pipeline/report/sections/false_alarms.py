@@ -59,8 +59,10 @@ def _alarms_of_healthy(run: RunData, scores: HoldoutMetrics) -> str:
         f"call {count(row.fn)} a finding, {_share(row.fn, row.num_positive, row.sensitivity_ci95)}"
     )
     text += f": {words(named)}. " if named else ". "
-    return text + f"Of {plural(row.fp + row.tn, 'scan')} with a finding it would call {count(row.fp)} {healthy[0]}, " + (
-        f"{_share(row.fp, row.fp + row.tn, row.specificity_ci95)}."
+    return (
+        text
+        + f"Of {plural(row.fp + row.tn, 'scan')} with a finding it would call {count(row.fp)} {healthy[0]}, "
+        + (f"{_share(row.fp, row.fp + row.tn, row.specificity_ci95)}.")
     )
 
 
