@@ -153,8 +153,8 @@ def cautions(overview: Overview) -> list[str]:
     few = [part.finding for part in overview.parts if part.row and part.has_few_labels]
     if few:
         common.append(
-            f"Fewer than {MIN_LABELS} expert labels say that it is there, or that it is not, of {_named(few)}: the class "
-            "of few labels has no say in roll-backs and wins no operating point."
+            f"Fewer than {MIN_LABELS} expert labels say that it is there, or that it is not, of {_named(few)}: the "
+            "class of few labels has no say in roll-backs and wins no operating point."
         )
     left = [part.finding for part in overview.parts if part.auroc is None]
     if left and overview.scored:
