@@ -18,7 +18,7 @@ from pipeline.labels import agreement_report, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import release as releases
 from pipeline.per_finding import audit as audits
-from pipeline.per_finding import parts
+from pipeline.per_finding import false_alarms, parts
 from pipeline.per_finding import releases as finding_releases
 from pipeline.per_finding.merge import merged_row
 from pipeline.rounds import loop, question, round_outputs
@@ -104,6 +104,8 @@ class Findings:
             audits.conclude(self.ctx)  # each finding was audited again with the new labels
         row = merged_row(round_index, self._num_read(round_index), rows)
         row["releases_together"] = finding_releases.together(self.ctx.folder)
+        of_parts = {finding: asked.ctx for finding, asked in self.questions.items()}
+        row["healthy_scans"] = false_alarms.of_healthy_scans(self.ctx, of_parts, round_index)
         self._write_predictions(round_index)
         if before is not None and json.loads(before)["fingerprint"] == row["fingerprint"]:
             write_text(path, before)

@@ -130,6 +130,6 @@ def _mean(values: np.ndarray) -> str:
 NOTES = (
     "Means over seeds with 95 % t-intervals, in brackets the seeds that have such scans; `difference` is paired by "
     "seed. The second opinion is the majority of the nearest expert-labelled scans of other patients, by cosine of the "
-    "features the heads see. `wrong ones it finds`: of the accepted pseudo-labels that are wrong, the share it does not agree "
-    "with; `agree` is what `pseudo.second_opinion: require` would keep."
+    "features the heads see. `wrong ones it finds`: of the accepted pseudo-labels that are wrong, the share it does "
+    "not agree with; `agree` is what `pseudo.second_opinion: require` would keep."
 )

@@ -12,12 +12,12 @@ from pipeline.commands import release as commands_release
 from pipeline.commands import status
 from pipeline.contracts import config_file, finding_line
 from pipeline.contracts.errors import InputError, RunDirError
-from pipeline.contracts.tables import MANIFEST, QUEUE, RELEASE, write_parquet, write_text
+from pipeline.contracts.tables import MANIFEST, PREDICTIONS, QUEUE, RELEASE, write_parquet, write_text
 from pipeline.learn import release as releases
 from pipeline.learn.release import SUREST, WHOLE
 from pipeline.measures import sequential_plan
+from pipeline.per_finding import false_alarms, rounds
 from pipeline.per_finding import releases as finding_releases
-from pipeline.per_finding import rounds
 from pipeline.runtime import finding_folders, run_dir, run_files
 from tests.learn.test_release import agreed, frozen
 from tests.support import waiting_run as waiting
@@ -31,7 +31,7 @@ ROUNDS, FREEZES = 5, 2
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Three clouds of scans: no finding, an effusion, both; an oracle answers, and releases are frozen after round 2."""
+    """Three clouds of scans: no finding, an effusion, both; an oracle answers, releases are frozen after round 2."""
     given = {"pool__findings": list(FINDINGS), "pool__findings_are": "independent", "release__freeze_round": FREEZES}
     run = synthetic_run(
         tmp_path_factory.mktemp("released") / "run",
@@ -222,3 +222,20 @@ def test_releases_frozen_at_other_times_are_in_other_orders(finished):
         releases._ordered(table.select(columns), drawn_by)["image_id"].to_pylist() for drawn_by in ("a", "a", "b")
     )
     assert first == again != later and set(first) == set(later)
+
+
+def test_healthy_scans_that_some_finding_calls_are_counted_once(finished):
+    row, predicted = rows_of(finished)[-1]["healthy_scans"], {}
+    for finding, part in finding_folders.parts_in(finished.folder).items():
+        table = PREDICTIONS.read(run_files.round_folder(part, ROUNDS))
+        for image_id, said in zip(table["image_id"].to_pylist(), table["predicted"].to_pylist(), strict=True):
+            predicted.setdefault(image_id, set()).add(said == finding)
+    healthy = [i for i in finished.ids("holdout") if finished.truth[i] == "normal"]
+    alarmed = [i for i in healthy if True in predicted[i]]
+    assert (row["num_scans"], row["num_alarmed"]) == (len(healthy), len(alarmed))
+    assert row["share"] == pytest.approx(len(alarmed) / len(healthy)) and row["findings"] == list(FINDINGS)
+    assert row["ci95"][0] <= row["share"] <= row["ci95"][1] < 1.0
+
+
+def test_findings_are_counted_out_where_nothing_is_known(finished, tmp_path):
+    assert false_alarms.of_healthy_scans(finished.ctx, {}, ROUNDS) is None

@@ -16,6 +16,7 @@ from pipeline.report.summary import Tile
 
 MAX_TOGETHER = 20  # findings in the table of pairs: those seen most
 NAMED = 6  # findings named in a sentence
+ALARMS_NAMED = 3  # findings whose false alarms are told in the first lines
 STAGE = "report"  # whose time would change the page with every build
 
 
@@ -93,7 +94,37 @@ def _result(overview: Overview, last: Row) -> list[str]:
     scans = overview.scores.get("num_scans")
     where = f" on {plural(scans, 'sealed holdout scan')}" if known(scans) else " on the sealed holdout"
     text = f"From {read}{among}, the model says of each scan whether it shows {what}, with {mean} of "
-    return [text + f"{decimal(overview.scores.get('auroc'))}{where}.", _weakest(overview)]
+    return [
+        text + f"{decimal(overview.scores.get('auroc'))}{where}.",
+        _weakest(overview),
+        *_false_alarms(overview, last),
+    ]
+
+
+def _false_alarms(overview: Overview, last: Row) -> list[str]:
+    """How many scans without any finding would be called one; then each finding, the most false alarms first."""
+    texts, healthy = [], last.get("healthy_scans")
+    if healthy:
+        bounds = f", 95% interval {interval(healthy['ci95'], as_percent=True)}" if healthy["ci95"] else ""
+        texts.append(
+            f"False alarms: of {plural(healthy['num_scans'], 'healthy scan')} of the holdout, which "
+            f"{'shows' if healthy['num_scans'] == 1 else 'show'} none of these findings, the model would call "
+            f"{count(healthy['num_alarmed'])} at least one of them ({percent(healthy['share'])}{bounds})."
+        )
+    rows = [
+        (part.scores["fp"] / part.num_without, part)
+        for part in overview.scored
+        if part.num_without and part.num_with and known(part.scores.get("fp"))
+    ]
+    worst = sorted(rows, key=lambda row: (-row[0], row[1].finding))[:ALARMS_NAMED]
+    parts = [
+        f"{part.finding}: {count(part.scores['fp'])} of {count(part.num_without)} scans without it called it "
+        f"({percent(share)}), {count(part.scores['fn'])} of {count(part.num_with)} with it missed"
+        for share, part in worst
+    ]
+    if parts:
+        texts.append(f"By finding, the most false alarms first: {'; '.join(parts)}. The table has the intervals.")
+    return texts
 
 
 def _weakest(overview: Overview) -> str:
