@@ -108,13 +108,9 @@ def learn(
         chosen = network.chosen
     temperature, bias_C = chosen.calibration(material.class_E)
     logit_TC = (material.of_pool(chosen.logit_NC) + bias_C) / temperature
-    point = operating_point.choose(
-        config.evaluate.operating_point,
-        logit_TC,
-        acceptance.prevalence_C,
-        acceptance.learning_prior_C,
-        np.bincount(material.class_E, minlength=num_classes),
-    )
+    priors = (acceptance.prevalence_C, acceptance.learning_prior_C)
+    num_labels_C = np.bincount(material.class_E, minlength=num_classes)
+    point = operating_point.choose(config.evaluate.operating_point, logit_TC, *priors, num_labels_C)
     bias_C = bias_C - temperature * np.log(acceptance.learning_prior_C)  # from there to balanced classes
     return Learned(
         learner=chosen.name,
