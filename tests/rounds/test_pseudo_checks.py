@@ -142,7 +142,7 @@ def test_what_the_second_opinion_must_confirm(tmp_path):
 
 
 def test_caps_bind_and_say_how_many_they_left_out(tmp_path):
-    run = run_of(tmp_path / "run", pseudo__cap_per_class=0.5, pseudo__cap_per_cluster=0.2)
+    run = run_of(tmp_path / "run", pseudo__cap_per_class=0.5, pseudo__cap_per_cluster=0.05)
     last, now = rows_of(run)[-1], accepted(run, ROUNDS)
     num_open = len(proposals(run, ROUNDS))
     of_class = Counter(now.values())
@@ -151,5 +151,5 @@ def test_caps_bind_and_say_how_many_they_left_out(tmp_path):
     cluster_of = dict(zip(clusters["image_id"].to_pylist(), clusters["cluster"].to_pylist(), strict=True))
     left_out = last["pseudo_left_out"]
     before_the_cap = len(now) + left_out["cap_per_cluster"]
-    assert max(Counter(cluster_of[i] for i in now).values()) <= 0.2 * before_the_cap
+    assert max(Counter(cluster_of[i] for i in now).values()) <= 0.05 * before_the_cap
     assert left_out["cap_per_class"] > 0 and left_out["cap_per_cluster"] > 0

@@ -45,7 +45,7 @@ def test_the_own_patient_is_never_asked(labelled, class_E, said):
 
 
 def test_without_labels_there_is_nobody_to_ask():
-    unit_NP, _, _, patient_N = cloud(4)
+    unit_NP, _, _, patient_N = cloud(4, 2)
     nothing = np.array([], np.int64)
     assert (nearest_label_classes(unit_NP, unit_NP[:0], nothing, patient_N, nothing, 5, 3) == NOBODY).all()
 
