@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.contracts.config import Config, TrainConfig
-from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.head import Head, Problem, train_loop
 from pipeline.learn.lesson import Lesson, expert_lesson, pool_lesson, stopping_mask
 from pipeline.learn.material import Material
 from pipeline.learn.scan_rows import ScanRows
-from pipeline.learn.screening import screening_of
 from pipeline.measures import calibrate
 from pipeline.runtime.engine import Engine
 from pipeline.vectors import neighbor_graph, principal_components

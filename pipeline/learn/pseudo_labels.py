@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 from pipeline.contracts.config import PseudoConfig
 from pipeline.contracts.tables import BLIND_CHECKS, PSEUDO, QUEUE
 from pipeline.learn.scan_rows import ScanRows
-from pipeline.learn.screening import Screening
 from pipeline.measures.certify import Certificate, certify
 from pipeline.runtime import run_files
 
@@ -45,6 +44,24 @@ class Decisions:
     admitted_N: np.ndarray
     decision_N: np.ndarray
     left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What is known of N scans that may get a pseudo-label.
+
+    Attributes:
+        cluster_N: Cluster of each; None: it does not matter.
+        opinion_N: Class by the second opinion, negative where nobody can be asked; None: it does not matter.
+    """
+
+    cluster_N: np.ndarray | None = None
+    opinion_N: np.ndarray | None = None
+
+    def keep(self, mask_N: np.ndarray) -> "Screening":
+        """The same of the scans where the mask is True."""
+        parts = (self.cluster_N, self.opinion_N)
+        return Screening(*(None if along_N is None else along_N[mask_N] for along_N in parts))
 
 
 def decide(

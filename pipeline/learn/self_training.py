@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.contracts.config import Config
 from pipeline.learn import operating_point
-from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.candidate import Candidate, average
 from pipeline.learn.head import Head
 from pipeline.learn.head_fits import HeadFit, fit_all, student_fit, teacher_fit
@@ -28,7 +28,6 @@ from pipeline.learn.network.training_loop import Curves
 from pipeline.learn.operating_point import OperatingPoint
 from pipeline.learn.pseudo_labels import Decisions
 from pipeline.learn.scan_rows import ScanRows
-from pipeline.learn.screening import screening_of
 from pipeline.measures import folds as measures_folds
 from pipeline.runtime.engine import Engine
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.tables import PSEUDO
+from pipeline.learn.acceptance import second_opinion
 from pipeline.learn.material import Material
 from pipeline.learn.scan_rows import ScanRows
-from pipeline.learn.screening import second_opinion
 
 # A accepted pseudo-labels, C findings
 

@@ -5,8 +5,8 @@ import pytest
 from pipeline.contracts.config import PseudoConfig
 from pipeline.contracts.tables import PSEUDO, QUEUE
 from pipeline.learn import pseudo_labels
+from pipeline.learn.pseudo_labels import Screening
 from pipeline.learn.scan_rows import ScanRows
-from pipeline.learn.screening import Screening
 from pipeline.measures.certify import checks_needed
 
 FINDINGS = ("normal", "pneumonia")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.contracts.config import Config
-from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.candidate import Candidate, auroc_drop
 from pipeline.learn.head import Head
 from pipeline.learn.head_fits import FittedHead
@@ -17,7 +17,6 @@ from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.network.fits import Fold
 from pipeline.learn.network.training_loop import Curves
 from pipeline.learn.scan_rows import ScanRows
-from pipeline.learn.screening import screening_of
 from pipeline.measures import calibrate
 from pipeline.vectors import principal_components
 from pipeline.vectors.matrix import Vectors
