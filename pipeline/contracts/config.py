@@ -392,6 +392,26 @@ class PseudoConfig(Section):
         le=1.0,
         description="Largest share of the scans predicted as a class that may be accepted.",
     )
+    cap_per_class: float | None = Field(
+        None,
+        gt=0.0,
+        le=100.0,
+        description="Most pseudo-labels of a class, as a multiple of how many the open scans should hold by the "
+        "estimated prevalence; the surest stay. null: no cap.",
+    )
+    cap_per_cluster: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="Largest share of all accepted pseudo-labels that may lie in one cluster; the surest stay. null: "
+        "no cap.",
+    )
+    second_opinion: Literal["report", "require"] = Field(
+        "report",
+        description="What the nearest expert-labelled scans of other patients say. report: how often they agree with "
+        "the pseudo-labels; require: a pseudo-label they do not agree with is not accepted.",
+    )
+    second_opinion_neighbors: int = Field(5, ge=1, le=200, description="Expert labels that vote on a scan.")
     propagate: float = Field(
         1.0,
         ge=0.0,

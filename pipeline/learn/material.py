@@ -30,6 +30,7 @@ class Material:
             about because the model was sure of it (a check of a release). Such a scan teaches all the same.
         graph_TT: Neighbour graph of the training pool, see `neighbor_graph`.
         rejected_R: Scans of the pool that experts hold to be no good: they get no label and teach nothing.
+        group_T: Patient group of every scan of the training pool.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Material:
     judges_E: np.ndarray
     graph_TT: Any
     rejected_R: ScanRows
+    group_T: np.ndarray
 
     def __post_init__(self) -> None:
         lengths = {

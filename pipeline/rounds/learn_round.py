@@ -15,17 +15,17 @@ import pyarrow.compute as pc
 
 from pipeline.audit import stage
 from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE, RELEASE_CHECK
-from pipeline.labels import label_table, verdicts
+from pipeline.labels import class_counts, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import pseudo_labels, release, rollback, self_training
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.material import Material
 from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.self_training import Learned
-from pipeline.rounds import holdout_score
+from pipeline.rounds import holdout_score, pseudo_checks
 from pipeline.rounds.round_outputs import (
     OF_THE_MODEL,
-    flip_rate,
+    flip_rates,
     nothing_learned,
     predictions,
     pseudo_row,
@@ -65,6 +65,7 @@ def learn_round(
     )
     row: dict[str, Any] = {
         "num_expert": len(material.expert_E),
+        "expert_by_class": class_counts.count_by_class(material.class_E, data.findings),
         "gate": config.pseudo.gate,
         "certificates": {name: asdict(certificate) for name, certificate in certificates.items()},
         **_of_the_release(ctx, expert),
@@ -112,13 +113,17 @@ def _learn(
         if rolled_back:
             earlier = json.loads((before / run_files.ROW).read_text("utf-8"))
             row |= {name: earlier[name] for name in OF_THE_MODEL}
+        truth = data.pool_labels if ctx.config.oracle else None
+        neighbors = ctx.config.pseudo.second_opinion_neighbors
+        row["pseudo_flips"] = pseudo_checks.flips(before, folder, data.findings)
+        row["second_opinion"] = pseudo_checks.opinions(folder, material, data.findings, neighbors, truth)
     if rolled_back:
         prob_NC, predicted_N = predictions(before, data)
     else:
         prob_NC = model.probabilities(learned.student_logit_NC)
         predicted_N = model.classes(prob_NC)
     with timed(clock, "evaluate"):
-        row["flip_rate"] = flip_rate(before, data, predicted_N)
+        row |= flip_rates(before, data, predicted_N)
         scores = holdout_score.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
         row["holdout"] = None if scores is None else scores.to_json()
     row |= {"calibration_auroc": rollback.oof_auroc(oof_prob_EC, material.class_E), "rolled_back": rolled_back}

@@ -88,8 +88,7 @@ class Question:
     def second_looks(self, round_index: int, num: int) -> list[tuple[str, str]]:
         """Answered scans that deserve another look, each with its kind; see `training_labels.second_looks`."""
         asked: dict[str, Counter[str]] = run_files.kinds(self.ctx.folder, round_index)
-        frozen = release.load(self.ctx.folder)
-        for image_id in frozen.ids(release.WHOLE) if frozen else ():  # to doubt them would flatter the certificate
+        for image_id in release.frozen_ids(self.ctx.folder):  # to doubt them would flatter the certificate
             asked.setdefault(image_id, Counter())[RELEASE_CHECK] += 1
         table = label_table.read(self.ctx.folder)
         return training_labels.second_looks(self.ctx.folder, table, self.data.findings, num, asked)

@@ -70,6 +70,11 @@ class Dataset:
         return neighbor_graph.load(run_files.path(self.folder, run_files.NEIGHBORS))
 
     @cached_property
+    def group_T(self) -> np.ndarray:
+        """Patient group of every scan of the training pool."""
+        return np.array([self.group[image_id] for image_id in self.pool_T.image_id.to_pylist()], dtype=object)
+
+    @cached_property
     def x_NP(self) -> np.ndarray:
         """Features, memory-mapped."""
         return principal_components.load(self.folder)
@@ -110,4 +115,5 @@ class Dataset:
             judges_E=judges_E,
             graph_TT=self.graph_TT,
             rejected_R=rejected.keep(rejected.among(self.pool_T)),
+            group_T=self.group_T,
         )

@@ -19,6 +19,7 @@ from tests.bench import (
     pretrain,
     resume,
     rounds,
+    second_opinion,
     selection,
     selection_oracles,
     selection_speed,
@@ -45,6 +46,7 @@ BENCHES = {
     "network": network.main,
     "pretrain": pretrain.main,
     "certificates": certificates.main,
+    "second_opinion": second_opinion.main,
 }
 
 
@@ -53,13 +55,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=[])
     parser.add_argument(
-        "--pool", help="selection, resume: kermany, covid3, pneumoniamnist or phantom; adapt: the labels"
+        "--pool",
+        help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; adapt: the labels",
     )
     parser.add_argument(
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, audit, consensus, selection_oracles: seeds; resume: kills",
+        help="selection, strategies, lungs, audit, consensus, selection_oracles, second_opinion: seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")

@@ -54,6 +54,20 @@ def test_before_the_first_answer(run):
     assert f"cxr-ssl annotate {run.folder}" in found["waiting"]
 
 
+def test_labels_are_counted_by_class_and_few_ones_are_warned_of(run):
+    found = status.status(run.folder)["labels_by_class"]
+    assert found["now"] == dict.fromkeys(FINDINGS, 0) and found["rounds"] == []
+    assert [text.split(":")[0] for text in found["warnings"]] == [f"class {finding}" for finding in FINDINGS]
+    train = [i for i in waiting.queue_ids(run.folder) if run.split[i] == "train"]
+    answer(run, train, "Ann")
+    answer(run, train, "Bob")
+    true = [run.truth[i] for i in train]
+    now = status.status(run.folder)["labels_by_class"]["now"]
+    assert now == {finding: true.count(finding) for finding in FINDINGS} and sum(now.values()) == len(train)
+    shown = call("status", str(run.folder)).out
+    assert "labels by class: " + ", ".join(f"{finding} {num}" for finding, num in now.items()) in shown
+
+
 def test_asked_answered_by_whom_how_long_and_how_far_they_agree(run):
     queue = waiting.queue_ids(run.folder)
     answer(run, queue[:6], "Ann", seconds=4.0)
