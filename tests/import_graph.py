@@ -23,6 +23,7 @@ ROOMS = (
     "annotate",
     "learn",
     "audit",
+    "stopping",
     "stages",
     "rounds",
     "evidence",

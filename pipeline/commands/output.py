@@ -197,9 +197,24 @@ def status(result: dict[str, Any]) -> None:
         if part is not None and (part["share"]["num_scans"] or part["intra"]):
             say(f"{finding}:")
             agreement(part)
+    when_to_stop(result["stop"])
     release_standing(result["release"])
     if result.get("waiting"):
         say(result["waiting"])
+
+
+def when_to_stop(result: dict[str, Any] | None) -> None:
+    """What further labels would buy, and whether the predictions still change."""
+    if result is None:
+        return
+    for finding, advised in result.get("findings", {None: result}).items():
+        head = "further labels" if finding is None else f"further labels, {finding}"
+        say(f"{head}: {'consider stopping' if advised['stop'] else 'go on'}, after round {advised['round']}")
+        for name, score in advised["forecast"]["scores"].items() if finding is None else ():
+            shown = (f"+{g['labels']}: {g['mean']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})" for g in score["gains"])
+            say(f"  {name.replace('_', ' ').replace('auroc', 'AUROC')} {', '.join(shown)}")
+        for why in advised["why"]:
+            say(f"  {why}")
 
 
 def release_standing(result: dict[str, Any]) -> None:

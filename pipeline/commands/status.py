@@ -17,6 +17,7 @@ from pipeline.runtime import finding_folders, run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.run_dir import config_of, read_metrics
+from pipeline.stopping import record
 
 NUM_BOOTSTRAP = 500
 
@@ -26,8 +27,8 @@ def status(folder: Path) -> dict[str, Any]:
 
     Returns:
         {"state","stage","round","message","updated","rounds","rounds_finished","num_expert","num_disagreements",
-        "waiting","labels","release"}; `labels` tells of people's answers, see `of_labels`; `release` of what may be
-        released, see `release.standing`.
+        "waiting","labels","release","stop"}; `labels` tells of people's answers, see `of_labels`; `release` of what may
+        be released, see `release.standing`; `stop` of what further labels would buy, see `when_to_stop`.
     """
     config = config_of(folder)
     state = run_dir.read_status(folder)
@@ -43,7 +44,31 @@ def status(folder: Path) -> dict[str, Any]:
         "waiting": _waiting(folder, state, label_counts),
         "labels": label_counts | _agreement(folder, table, config, parts),
         "release": release.standing(folder, config),
+        "stop": when_to_stop(folder, parts),
     }
+
+
+def when_to_stop(folder: Path, parts: dict[str, Path]) -> dict[str, Any] | None:
+    """What the last round says of further labels; None before a round has finished, or with `stop.advise` off.
+
+    Returns:
+        {"round","stop","by","why","forecast","stability"} of the last round, see `stopping.record`; of independent
+        findings {"round","stop","findings"}: the same for each, and `stop` where all of them say so.
+    """
+    each = {finding: advised for finding, part in parts.items() if (advised := _advised(part)) is not None}
+    if not parts:
+        return _advised(folder)
+    if not each:
+        return None
+    stop = len(each) == len(parts) and all(advised["stop"] for advised in each.values())
+    return {"round": max(advised["round"] for advised in each.values()), "stop": stop, "findings": each}
+
+
+def _advised(folder: Path) -> dict[str, Any] | None:
+    latest = record.latest(folder)
+    if latest is None:
+        return None
+    return {"round": latest["round"]} | latest["advice"] | {name: latest[name] for name in ("forecast", "stability")}
 
 
 def _agreement(folder: Path, table: pa.Table, config: Config, parts: dict[str, Path]) -> dict[str, Any]:

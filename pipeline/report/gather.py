@@ -26,6 +26,7 @@ from pipeline.pages.wording import known
 from pipeline.report import counts
 from pipeline.runtime import run_files
 from pipeline.runtime.finding_folders import whole_of
+from pipeline.stopping import record
 
 Row = dict[str, Any]
 CANNOT_TELL = "cannot tell"
@@ -95,6 +96,7 @@ class RunData:
     status: Row = field(default_factory=dict)
     rounds: list[Row] = field(default_factory=list)
     reference: list[Row] = field(default_factory=list)
+    forecasts: list[Row] = field(default_factory=list)
     stages: list[Row] = field(default_factory=list)
     training: dict[int, Row] = field(default_factory=dict)
     audit: AuditData | None = None
@@ -179,6 +181,7 @@ def gather(folder: Path) -> RunData:
         status=_json(run_files.path(folder, run_files.STATUS)) or {},
         rounds=rounds,
         reference=_lines(folder / run_files.REFERENCE),
+        forecasts=record.read_all(folder),
         stages=(_json(run_files.path(folder, run_files.STAGES)) or {}).get("stages", []),
         training=_training(folder),
         audit=page_data.read(folder) if (folder / run_files.AUDIT).is_file() else None,

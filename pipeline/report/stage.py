@@ -17,6 +17,7 @@ from pipeline.report.gather import RunData, gather
 from pipeline.report.methods import methods
 from pipeline.report.model_card import model_card
 from pipeline.report.page_env import environment
+from pipeline.report.planning import certificates, when_to_stop
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
@@ -83,6 +84,8 @@ def html(data: RunData, progress: Progress | None = None) -> str:
             tiles=summary.tiles(data),
             precisions=summary.precisions(data),
             certificates=summary.certificates(data),
+            outlook=when_to_stop.outlook(data),
+            certificate_plan=certificates.plan(data),
             cautions=cautions(data),
             against_random=summary.against_random(data),
             figures=_figures(data),

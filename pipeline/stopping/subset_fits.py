@@ -1,0 +1,145 @@
+"""The head refitted on subsets of today's labels, and what it says of labels it did not see: one draw a task.
+
+Each draw makes folds of whole patients. Of the labels outside a fold, growing subsets teach a head: whole patients in
+an order drawn by chance, the classes spread evenly, each subset inside the next, so that the curve's steps are paired.
+Nothing but expert labels is read, the sealed holdout never.
+
+Shapes: E expert labels, P features, C classes, S sizes of subsets, F folds, G patient groups.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.contracts.config import TrainConfig
+from pipeline.learn.head import Problem, train_loop
+from pipeline.learn.scan_rows import ScanRows
+from pipeline.measures import calibrate, folds
+from pipeline.runtime.engine import Engine
+from pipeline.vectors import principal_components
+from pipeline.vectors.matrix import Vectors
+
+SHARES = (0.2, 0.4, 0.6, 0.8)  # of the labels; with five folds the last is all that a fold leaves
+NUM_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels a curve is drawn from.
+
+    Attributes:
+        x_EP: Features, float32.
+        class_E: Class index.
+        group_E: Patient group.
+        num_classes: C.
+    """
+
+    x_EP: np.ndarray
+    class_E: np.ndarray
+    group_E: Sequence[str]
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One draw: labels of a run, by id, and a seed.
+
+    Attributes:
+        folder: Run directory, where the features are.
+        expert_E: Scans with an expert class.
+        class_E: Class index.
+        group_E: Patient group.
+        num_classes: C.
+        config: How the head on expert labels is fitted.
+        seed: Of the draw.
+    """
+
+    folder: Path
+    expert_E: ScanRows
+    class_E: np.ndarray
+    group_E: Sequence[str]
+    num_classes: int
+    config: TrainConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What the heads of one draw say of labels they did not see.
+
+    Attributes:
+        size_S: Labels a head learned from, mean over folds.
+        fold_E: Fold that scored each label.
+        prob_SEC: Probabilities for balanced classes, by the size of the subset; all alike where it held one class.
+    """
+
+    size_S: np.ndarray
+    fold_E: np.ndarray
+    prob_SEC: np.ndarray
+
+
+def fit_all(engine: Engine, tasks: Sequence[Task]) -> list[Draw]:
+    """All draws in their order; the same whatever the engine."""
+    fitted = dict(engine.map_shards(fit_task, tasks))
+    return [fitted[i] for i in range(len(tasks))]
+
+
+def fit_task(task: Task) -> Draw:
+    """One draw; runs as one Ray task."""
+    rows_E = ScanRows.of(Vectors.open(task.folder).ids).positions(task.expert_E)
+    x_EP = np.asarray(principal_components.load(task.folder)[rows_E])
+    return fit_draw(Labels(x_EP, task.class_E, task.group_E, task.num_classes), task.config, task.seed)
+
+
+def fit_draw(labels: Labels, config: TrainConfig, seed: int) -> Draw:
+    """Folds, subsets and their heads."""
+    rng = np.random.default_rng(seed)
+    fold_E = folds.grouped_folds(labels.group_E, labels.class_E, NUM_FOLDS, rng)
+    prob_SEC = np.zeros((len(SHARES), len(fold_E), labels.num_classes), np.float32)
+    size_FS = []
+    for fold in np.unique(fold_E):
+        scored_E = fold_E == fold
+        subsets = nested_subsets(labels, np.flatnonzero(~scored_E), rng)
+        size_FS.append([len(rows) for rows in subsets])
+        for s, rows in enumerate(subsets):
+            prob_SEC[s, scored_E] = _probabilities(labels, rows, scored_E, config, seed)
+    return Draw(np.mean(size_FS, axis=0), fold_E, prob_SEC)
+
+
+def nested_subsets(labels: Labels, rows: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """Growing subsets of the labels that a fold leaves, one a share of all labels; whole patients, each in the next.
+
+    A patient counts for the class most of his scans are of. Patients of every class stand evenly spread in the order,
+    so that a small subset has its part of each.
+    """
+    group_L = folds.group_index([labels.group_E[row] for row in rows])
+    num_groups = int(group_L.max()) + 1
+    count_GC = np.zeros((num_groups, labels.num_classes), np.int64)
+    np.add.at(count_GC, (group_L, labels.class_E[rows]), 1)
+    class_G, place_G = count_GC.argmax(1), np.zeros(num_groups)
+    for c in np.unique(class_G):
+        of_class = rng.permutation(np.flatnonzero(class_G == c))
+        place_G[of_class] = (np.arange(len(of_class)) + rng.random()) / len(of_class)
+    order_G = np.argsort(place_G, kind="stable")
+    reached_G = np.cumsum(count_GC.sum(1)[order_G])
+    subsets = []
+    for share in SHARES:
+        num = int(np.abs(reached_G - share * len(labels.class_E)).argmin()) + 1
+        subsets.append(rows[np.isin(group_L, order_G[:num])])
+    return subsets
+
+
+def _probabilities(
+    labels: Labels, rows: np.ndarray, scored_E: np.ndarray, config: TrainConfig, seed: int
+) -> np.ndarray:
+    """Of the fold's scans, by a head on a subset; one class alone says nothing, and all scans are alike."""
+    class_L = labels.class_E[rows]
+    if len(np.unique(class_L)) < 2:
+        return np.full((int(scored_E.sum()), labels.num_classes), 1.0 / labels.num_classes, np.float32)
+    weight_L = calibrate.class_weights(class_L, labels.num_classes)[class_L]
+    target_LC = np.eye(labels.num_classes)[class_L]
+    problem = Problem(labels.x_EP[rows], target_LC, weight_L, config.teacher_l2)
+    logit_NC = train_loop(problem, config, seed).logits(labels.x_EP[scored_E])
+    return calibrate.apply_temperature(logit_NC, 1.0)
