@@ -23,7 +23,6 @@ ROOMS = (
     "annotate",
     "learn",
     "audit",
-    "stopping",
     "stages",
     "rounds",
     "evidence",

@@ -12,12 +12,12 @@ from pipeline.contracts.config import Config
 from pipeline.labels import agreement_report, label_table, verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.labels.journal import Journal
+from pipeline.learn.stopping import record
 from pipeline.per_finding import parts as per_finding_parts
 from pipeline.runtime import finding_folders, run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.run_dir import config_of, read_metrics
-from pipeline.stopping import record
 
 NUM_BOOTSTRAP = 500
 

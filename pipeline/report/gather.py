@@ -21,12 +21,12 @@ from pipeline.contracts import tables as contracts_tables
 from pipeline.contracts.errors import RunDirError
 from pipeline.labels import verdicts
 from pipeline.labels.holdout import scores_of, sealed_classes
+from pipeline.learn.stopping import record
 from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.pages.wording import known
 from pipeline.report import counts
 from pipeline.runtime import run_files
 from pipeline.runtime.finding_folders import whole_of
-from pipeline.stopping import record
 
 Row = dict[str, Any]
 CANNOT_TELL = "cannot tell"

@@ -7,12 +7,12 @@ import numpy as np
 
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn.material import Material
+from pipeline.learn.stopping import forecast, observed_curve, record, stability, subset_fits
+from pipeline.learn.stopping.subset_fits import Task
 from pipeline.measures import folds
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
-from pipeline.stopping import forecast, observed_curve, record, stability, subset_fits
-from pipeline.stopping.subset_fits import Task
 
 # E expert labels
 

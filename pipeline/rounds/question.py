@@ -17,13 +17,13 @@ from pipeline.contracts.tables import PSEUDO, QUEUE, RELEASE_CHECK, write_text
 from pipeline.labels import agreement_report, label_table, training_labels, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import release
+from pipeline.learn.stopping import record
 from pipeline.rounds import forecast_round, round_outputs
 from pipeline.rounds.learn_round import adapts, learn_round, timed
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.selection.draw import Proposals
-from pipeline.stopping import record
 
 log = logging.getLogger(__name__)
 ReadLabels = Callable[[StageContext, tuple[str, ...], int], ExpertLabels]

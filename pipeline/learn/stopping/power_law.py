@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from pipeline.stopping.observed_curve import Observed
+from pipeline.learn.stopping.observed_curve import Observed
 
 REDUCIBLE = np.linspace(0.05, 1.0, 20)  # f
 EXPONENTS = np.geomspace(0.05, 3.0, 25)  # c

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.contracts.config import StopConfig
-from pipeline.stopping import power_law
-from pipeline.stopping.observed_curve import MIN_OF_CLASS, Observed
+from pipeline.learn.stopping import power_law
+from pipeline.learn.stopping.observed_curve import MIN_OF_CLASS, Observed
 
 # E expert labels, C classes
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.learn.stopping.subset_fits import Draw
 from pipeline.measures import bootstrap, folds
 from pipeline.measures.weighted_metrics import ratio
-from pipeline.stopping.subset_fits import Draw
 
 MIN_OF_CLASS = 5  # labels, or its scores are a matter of one scan
 NUM_BOOTSTRAP = 200
