@@ -68,7 +68,8 @@ def _advised(folder: Path) -> dict[str, Any] | None:
     latest = record.latest(folder)
     if latest is None:
         return None
-    return {"round": latest["round"]} | latest["advice"] | {name: latest[name] for name in ("forecast", "stability")}
+    advised: dict[str, Any] = {"round": latest["round"]} | latest["advice"]
+    return advised | {name: latest[name] for name in ("forecast", "stability")}
 
 
 def _agreement(folder: Path, table: pa.Table, config: Config, parts: dict[str, Path]) -> dict[str, Any]:

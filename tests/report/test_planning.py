@@ -120,7 +120,9 @@ def test_the_present_state_and_what_the_rounds_left_can_do(folder):
     texts = certificates.present_state(run)
     assert texts[0].endswith("25 scans have been checked, with 0 errors.")
     assert texts[1] == "97 further checks without an error would certify it."
-    assert texts[2].startswith("The rounds left pay for up to 120 checks; the chance that they certify it is 0% if 97.0%")
+    assert texts[2].startswith(
+        "The rounds left pay for up to 120 checks; the chance that they certify it is 0% if 97.0%"
+    )
     assert certificates.present_state(with_options(folder, rounds={"num": 5}))[2:] == []
 
 

@@ -24,6 +24,8 @@ from pipeline.learn.stopping.observed_curve import Observed
 REDUCIBLE = np.linspace(0.05, 1.0, 20)  # f
 EXPONENTS = np.geomspace(0.05, 3.0, 25)  # c
 LIKELY_EXPONENT, EXPONENT_SD = 0.5, 0.8  # prior of c: log-normal
+FLOOR_SD = 0.005  # of a point of the curve, however many patients it rests on: no curve is a power law exactly
+LUCK = 0.18  # of what is left to gain, for very many further labels
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,14 @@ def fit(curve: Observed, num_labels: int) -> PowerLaw:
 
 
 def luck_sd(left: float, num_labels: int, labels: int) -> float:
-    """Standard deviation of the gain over the very labels that come next."""
-    raise NotImplementedError
+    """Standard deviation of the gain over the very labels that come next; more for more labels, relative to today's.
+
+    Args:
+        left: What is left to gain, 1 less the score.
+        num_labels: Today's labels.
+        labels: Further ones.
+    """
+    return LUCK * left * float(np.sqrt(labels / (num_labels + labels)))
 
 
 def _left_of(share: np.ndarray, exponent: np.ndarray, ratio: np.ndarray | float) -> np.ndarray:

@@ -21,7 +21,10 @@ def write(folder: Path, round_index: int, record: Row) -> None:
 def read(folder: Path, round_index: int) -> Row | None:
     """A round's record; None where it has none."""
     path = run_files.round_folder(folder, round_index) / run_files.FORECAST
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    content: Row = json.loads(path.read_text("utf-8"))
+    return content
 
 
 def read_all(folder: Path) -> list[Row]:

@@ -38,8 +38,9 @@ def test_nothing_measured_is_no_reason_to_stop():
 def test_either_is_enough_for_advice(stability, buys_little, by):
     said = record.advice(stability, expected(0.009, buys_little), OPTIONS)
     assert (said["stop"], said["by"]) == (bool(by), by)
-    assert "the next 100 labels are expected to change the AUROC by +0.004 (90 % interval -0.002 to +0.009)" in (
-        said["why"][0]
+    assert (
+        "the next 100 labels are expected to change the AUROC by +0.004 (90 % interval -0.002 to +0.009)"
+        in (said["why"][0])
     )
     assert ("less than stop.min_gain" in said["why"][0]) is buys_little
 
