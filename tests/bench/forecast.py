@@ -22,14 +22,14 @@ from pipeline.contracts import config_file
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import write_text
 from pipeline.learn.stopping import forecast, observed_curve, power_law, subset_fits
-from pipeline.learn.stopping.observed_curve import METRICS
+from pipeline.learn.stopping.observed_curve import METRICS, Observed
 from pipeline.learn.stopping.subset_fits import Labels
 from pipeline.runtime import run_dir
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.runtime.engine import Engine, make_engine
 from pipeline.selection import strategies
 from pipeline.vectors.matrix import unit_rows
-from tests.bench import pools
+from tests.bench import pools, tables
 
 POOLS = ("phantom", "covid3", "nih", "kermany")
 FROM, AHEAD, BUDGET = (40, 60, 100), (20, 50, 100), 20
@@ -276,14 +276,11 @@ def _write(histories: list[dict[str, Any]], num_seeds: int) -> None:
 
 PLACE_NAMES = {"pool": "unasked scans of the pool", "holdout": "holdout"}
 NOTES = (
-    "Histories of the default queue, 20 labels a time, from three fifths of the training pool's patients. After 40, 60 and "
-    "100 labels the gain of further labels is forecast from those labels alone, as `cxr-ssl run` does it; then the "
-    "history goes on, and the head on expert labels is scored on scans of the other patients (of the holdout: as the pool "
-    "splits it). *Forecasts*: of how many seeds; the others were too early to say (a class of fewer than 5 labels). "
-    "*Error*: forecast less what came, mean ± 95 % t-interval over seeds; *absolute error*: its mean size, beside that of "
-    "two naive forecasts; “the last gain goes on” knows the true gain of the last 20 labels on the very scans that judge, "
-    "which no run can. *Width* and *inside*: of the 90 % prediction interval. The three numbers that were chosen by looking "
-    "(`LIKELY_EXPONENT` and `EXPONENT_SD` aside, which come from published curves of other heads: `LUCK`, `FLOOR_SD`) were "
-    "chosen on the first half of the seeds, on unasked scans of the pool; the tables hold the second half alone. No holdout "
-    "was looked at for them."
+    "Histories of the default queue, 20 labels a time, from three fifths of the training pool's patients. After 40, 60 "
+    "and 100 labels the gain of further labels is forecast from those labels alone, as `cxr-ssl run` does it; then the "
+    "history goes on, and the head on expert labels is scored on scans of the other patients (of the holdout: as the "
+    "pool splits it). *Forecasts*: of how many seeds; the others were too early to say (a class of fewer than 5 "
+    "labels). *Error*: forecast less what came, mean ± 95 % t-interval over seeds; *absolute error*: its mean size, "
+    "beside that of two naive forecasts; “the last gain goes on” knows the true gain of the last 20 labels on the very "
+    "scans that judge, which no run can. *Width* and *inside*: of the 90 % prediction interval."
 )

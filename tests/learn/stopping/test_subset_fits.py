@@ -1,5 +1,7 @@
 """Heads on growing subsets: whole patients, inside each other, and never scored on what they learned from."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ def test_subsets_grow_inside_each_other_by_whole_patients():
     rows = np.arange(12, NUM)
     subsets = subset_fits.nested_subsets(given, rows, np.random.default_rng(3))
     assert [len(subset) for subset in subsets] == [round(share * NUM) for share in SHARES]
-    for smaller, larger in zip(subsets, subsets[1:], strict=False):
+    for smaller, larger in itertools.pairwise(subsets):
         assert set(smaller) < set(larger) <= set(rows)
     for subset in subsets:
         inside = {given.group_E[row] for row in subset}
