@@ -8,12 +8,7 @@ METRICS = ("auroc", "accuracy", "balanced_accuracy")
 def score(num_labels, now=0.9):
     gains = [{"labels": n, "mean": 0.0002 * n, "low": -0.0001 * n, "high": 0.0005 * n} for n in (20, 50, 100)]
     ahead = [
-        {
-            "num_labels": num_labels + g["labels"],
-            "score": now + g["mean"],
-            "low": now + g["low"],
-            "high": now + g["high"],
-        }
+        {"num_labels": num_labels + g["labels"], "score": now + g["mean"]} | {e: now + g[e] for e in ("low", "high")}
         for g in gains
     ]
     before = [
