@@ -72,7 +72,11 @@ def _forecast(ctx: StageContext, material: Material, round_index: int, findings:
     kept_E = _kept(list(material.group_E), rng)
     class_E = material.class_E[kept_E]
     group_E = [group for group, kept in zip(material.group_E, kept_E, strict=True) if kept]
+    num_open = int(material.open_T.sum())
+    horizons = [labels for labels in options.horizons if labels <= num_open]
     why = forecast.too_early(class_E, group_E, findings, options)
+    if not horizons:
+        why = f"only {num_open} scans without a label are left, and the nearest horizon is {options.horizons[0]}"
     if why:
         return forecast.nothing(why, num_labels, options)
     scans_E = material.expert_E.keep(kept_E)
@@ -81,7 +85,7 @@ def _forecast(ctx: StageContext, material: Material, round_index: int, findings:
         Task(material.folder, scans_E, class_E, group_E, len(findings), ctx.config.train, int(seed)) for seed in seeds
     ]
     draws = subset_fits.fit_all(ctx.engine, tasks)
-    return forecast.describe(observed_curve.observe(draws, class_E, group_E, rng), num_labels, options)
+    return forecast.describe(observed_curve.observe(draws, class_E, group_E, rng), num_labels, horizons, options)
 
 
 def _kept(group_E: list[str], rng: np.random.Generator) -> np.ndarray:

@@ -33,7 +33,7 @@ def test_every_round_says_what_it_can(finished):
     assert first["stability"]["kappa"] is None
     assert second["forecast"]["why"] == "" and third["num_expert"] == 60
     score = third["forecast"]["scores"]["auroc"]
-    assert [gain["labels"] for gain in score["gains"]] == [20, 50, 100]
+    assert [gain["labels"] for gain in score["gains"]] == [20, 50, 100]  # 120 scans are left to ask
     assert all(gain["low"] < gain["mean"] < gain["high"] for gain in score["gains"])
     assert 0.5 < score["now"] <= 1.0
     assert third["stability"]["kappa"] is not None and third["stability"]["mean"] is None  # two comparisons of three
@@ -79,6 +79,13 @@ def test_ray_gives_the_same_bytes(tmp_path):
             engine.close()
         texts.append((run.ctx.round_folder(2) / "forecast.json").read_text())
     assert texts[0] == texts[1]
+
+
+def test_horizons_beyond_the_pool_are_left_out(finished):
+    loop.run(options(finished, stop__horizons=[50, 200]))
+    assert [gain["labels"] for gain in records(finished)[-1]["forecast"]["scores"]["auroc"]["gains"]] == [50]
+    loop.run(options(finished, stop__horizons=[200]))
+    assert records(finished)[-1]["forecast"]["why"].startswith("only 120 scans without a label are left")
 
 
 # --- ending by it

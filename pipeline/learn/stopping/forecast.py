@@ -49,34 +49,41 @@ def nothing(why: str, num_labels: int, options: StopConfig) -> dict[str, Any]:
     }
 
 
-def describe(curves: Mapping[str, Observed], num_labels: int, options: StopConfig) -> dict[str, Any]:
+def describe(
+    curves: Mapping[str, Observed], num_labels: int, horizons: Sequence[int], options: StopConfig
+) -> dict[str, Any]:
     """The forecast as data.
+
+    Args:
+        curves: For each score the observed curve.
+        num_labels: Today's labels.
+        horizons: Numbers of further labels, rising, at least one.
+        options: Confidence of the intervals, and which gain is too little.
 
     Returns:
         {"why","num_labels","confidence","scores","buys_little"}: `why` is empty; `scores` holds for `auroc`,
         `accuracy` and `balanced_accuracy` {"now","observed","curve","gains"}; `buys_little` says whether the upper end
         of the interval of AUROC at the last horizon is below `stop.min_gain`.
     """
-    scores = {name: _score(curve, num_labels, options) for name, curve in curves.items()}
+    scores = {name: _score(curve, num_labels, horizons, options.confidence) for name, curve in curves.items()}
     return nothing("", num_labels, options) | {
         "scores": scores,
         "buys_little": scores["auroc"]["gains"][-1]["high"] < options.min_gain,
     }
 
 
-def _score(curve: Observed, num_labels: int, options: StopConfig) -> dict[str, Any]:
+def _score(curve: Observed, num_labels: int, horizons: Sequence[int], confidence: float) -> dict[str, Any]:
     law = power_law.fit(curve, num_labels)
     now = law.score(num_labels)
-    last = options.horizons[-1]
-    sizes = np.unique(np.geomspace(curve.size_S[0], num_labels + last, NUM_POINTS).round().astype(int))
+    sizes = np.unique(np.geomspace(curve.size_S[0], num_labels + horizons[-1], NUM_POINTS).round().astype(int))
     points = []
     for size in sizes.tolist():
-        gain = law.gain(size - num_labels, options.confidence) if size > num_labels else None
+        gain = law.gain(size - num_labels, confidence) if size > num_labels else None
         band = {"low": None, "high": None} if gain is None else {"low": now + gain.low, "high": now + gain.high}
         points.append({"num_labels": size, "score": law.score(size), **band})
     error_S = np.sqrt(np.diag(curve.covariance_SS))
     observed = zip(curve.size_S, curve.score_S, error_S, strict=True)
-    gains = (law.gain(labels, options.confidence) for labels in options.horizons)
+    gains = (law.gain(labels, confidence) for labels in horizons)
     return {
         "now": now,
         "observed": [

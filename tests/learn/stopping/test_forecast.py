@@ -83,8 +83,8 @@ def test_the_fewest_labels_are_an_option():
 
 
 def test_what_is_written_down():
-    options = StopConfig(horizons=(10, 40), confidence=0.8, min_gain=0.5)
-    said = forecast.describe(dict.fromkeys(METRICS, curve()), 100, options)
+    options = StopConfig(confidence=0.8, min_gain=0.5)
+    said = forecast.describe(dict.fromkeys(METRICS, curve()), 100, [10, 40], options)
     assert (said["why"], said["num_labels"], said["confidence"]) == ("", 100, 0.8)
     score = said["scores"]["auroc"]
     assert [gain["labels"] for gain in score["gains"]] == [10, 40]
@@ -92,4 +92,4 @@ def test_what_is_written_down():
     assert score["curve"][-1]["high"] == pytest.approx(score["now"] + score["gains"][-1]["high"])
     assert all(point["low"] is None for point in score["curve"] if point["num_labels"] <= 100)
     assert said["buys_little"]
-    assert not forecast.describe(dict.fromkeys(METRICS, curve()), 100, StopConfig(min_gain=0.0))["buys_little"]
+    assert not forecast.describe(dict.fromkeys(METRICS, curve()), 100, [100], StopConfig(min_gain=0.0))["buys_little"]
