@@ -156,8 +156,8 @@ def _scores(pool: BenchPool, rows_E: np.ndarray, x_NP: np.ndarray, truth_N: np.n
     class_E = pool.class_T[rows_E]
     if len(np.unique(class_E)) < 2:
         return [float("nan")] * len(METRICS)
-    head = selection_curve._fit(pool, rows_E, class_E, config)
-    prob_NC = softmax(head.logits(x_NP).astype(np.float64), axis=1)
+    weight_CP, bias_C = subset_fits.fit_head(pool.x_TP[rows_E], class_E, len(pool.findings), config.train.teacher_l2)
+    prob_NC = softmax(x_NP @ weight_CP.T + bias_C, axis=1)
     called_N = prob_NC.argmax(1)
     found = [float((called_N[truth_N == c] == c).mean()) for c in np.unique(truth_N)]
     return [selection_curve._macro_auroc(prob_NC, truth_N), float((called_N == truth_N).mean()), float(np.mean(found))]

@@ -4,10 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from pipeline.contracts.config import TrainConfig
+from pipeline.learn.head import Problem, train_loop
 from pipeline.learn.stopping import subset_fits
 from pipeline.learn.stopping.subset_fits import SHARES, Labels
+from pipeline.measures import calibrate
 
 NUM = 60
 
@@ -62,9 +65,33 @@ def test_the_same_seed_gives_the_same_draw():
     assert first.fold_E.tolist() != other.fold_E.tolist()
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_a_subset_of_one_class_says_nothing_of_any_scan(head):
-    class_E = np.array([0] * 36 + [1] * 4)
-    given = Labels(np.eye(40, dtype=np.float32), class_E, [f"p{i}" for i in range(40)], 2)
-    prob_NC = subset_fits._probabilities(given, np.arange(8), np.arange(40) > 30, TrainConfig(head=head), 0)
+def test_a_subset_of_one_class_says_nothing_of_any_scan():
+    x_EP, class_E = np.eye(40), np.array([0] * 36 + [1] * 4)
+    given = Labels(x_EP, class_E, [f"p{i}" for i in range(40)], 2)
+    prob_NC = subset_fits._probabilities(x_EP, given, np.arange(8), np.arange(40) > 30, 10.0)
     assert (prob_NC == 0.5).all()
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_head_is_that_of_the_rounds(classes):
+    given = labels(classes=classes)
+    config = TrainConfig()
+    weight_L = calibrate.class_weights(given.class_E, classes)[given.class_E]
+    problem = Problem(given.x_EP, np.eye(classes)[given.class_E], weight_L, config.teacher_l2)
+    logit_EC = train_loop(problem, config, 0).logits(given.x_EP)
+    weight_CP, bias_C = subset_fits.fit_head(given.x_EP, given.class_E, classes, config.teacher_l2)
+    mine_EC = given.x_EP @ weight_CP.T + bias_C
+    np.testing.assert_allclose(softmax(mine_EC, axis=1), softmax(logit_EC, axis=1), atol=2e-3)
+
+
+def test_a_class_without_a_label_is_never_called():
+    given = labels(classes=2)
+    weight_CP, bias_C = subset_fits.fit_head(given.x_EP, given.class_E * 2, 3, 10.0)
+    assert (given.x_EP @ weight_CP.T + bias_C).argmax(1).tolist().count(1) == 0
+
+
+def test_in_their_own_span_heads_are_the_same():
+    x_EP = np.random.default_rng(0).normal(size=(12, 40))
+    turned = subset_fits._in_own_span(x_EP)
+    assert turned.shape == (12, 12)
+    np.testing.assert_allclose(turned @ turned.T, x_EP @ x_EP.T, atol=1e-9)
