@@ -56,7 +56,7 @@ def test_what_came_is_the_change_of_the_holdout(folder, page):
 
 def test_stability_of_every_round(page):
     rows = report_text.table_under(page, "Stability")
-    assert rows[0] == ["1", "200", "–", "–", "no round before it has a classifier"]
+    assert rows[0] == ["1", "200", "–", "–", "this round or the one before has no classifier"]
     assert rows[-1] == ["5", "200", "1.000", "0.995", "stable"]
 
 
@@ -66,7 +66,7 @@ def test_too_early_is_said_with_its_reason(tmp_path):
     build(run)
     words = words_of((run / "report" / "index.html").read_text("utf-8"))
     assert "Too early to say what further labels would buy: 20 expert labels, and 30 are needed" in words
-    assert "Too early to say whether the predictions are stable: no round before it has a classifier" in words
+    assert "Too early to say whether the predictions are stable: this round or the one before has no classifier" in words
 
 
 def test_a_run_without_forecasts_says_so(tmp_path):

@@ -53,7 +53,7 @@ def write_forecasts(folder, num_rounds=5, budget=20, by=()):
         change = stability(
             None if number == 1 else 0.9 + 0.02 * number,
             mean=(0.995 if is_last and "stable" in by else 0.95) if number > 3 else None,
-            why="no round before it has a classifier" * (number == 1),
+            why="this round or the one before has no classifier" * (number == 1),
         )
         reasons = list(by) if is_last else []
         advice = {"stop": bool(reasons), "by": reasons, "why": ["said of the forecast", "said of the predictions"]}

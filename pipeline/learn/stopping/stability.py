@@ -24,7 +24,7 @@ from pipeline.contracts.tables import PREDICTIONS
 from pipeline.learn.scan_rows import ScanRows
 
 FIRST, ROLLED_BACK, ONE_CLASS, FEW = (
-    "no round before it has a classifier",
+    "this round or the one before has no classifier",
     "the round was rolled back, so its predictions are those of the round before",
     "every scan is called the same",
     "fewer than 10 scans without a label are left to compare",
@@ -64,7 +64,7 @@ def stop_set(pool_T: ScanRows, num_scans: int) -> ScanRows:
 
     So it is a draw by chance, the same in every round and on every machine.
     """
-    return ScanRows.of(sorted(pool_T.image_id.to_pylist())[:num_scans])
+    return ScanRows(pool_T.image_id.sort().slice(0, num_scans))
 
 
 def measure(
