@@ -116,7 +116,10 @@ def _in_own_span(x_EP: np.ndarray) -> np.ndarray:
     A penalised linear head lies in that span, so that nothing is lost, and a fit is faster.
     """
     x_EP = np.asarray(x_EP, np.float64)
-    return x_EP if len(x_EP) >= x_EP.shape[1] else np.asarray(np.linalg.qr(x_EP.T, mode="r").T)
+    if len(x_EP) >= x_EP.shape[1]:
+        return x_EP
+    _, upper_EE = np.linalg.qr(x_EP.T)
+    return np.asarray(upper_EE.T)
 
 
 def nested_subsets(labels: Labels, rows: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
