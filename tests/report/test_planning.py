@@ -66,7 +66,9 @@ def test_too_early_is_said_with_its_reason(tmp_path):
     build(run)
     words = words_of((run / "report" / "index.html").read_text("utf-8"))
     assert "Too early to say what further labels would buy: 20 expert labels, and 30 are needed" in words
-    assert "Too early to say whether the predictions are stable: this round or the one before has no classifier" in words
+    assert (
+        "Too early to say whether the predictions are stable: this round or the one before has no classifier" in words
+    )
 
 
 def test_a_run_without_forecasts_says_so(tmp_path):
@@ -130,13 +132,13 @@ def test_no_table_for_one_of_several_findings(folder):
 
 def test_before_and_after_the_checks(folder):
     run = gather(folder)
-    last = run.rounds[-1]
+    release = run.rounds[-1]["release"]
     assert certificates.present_state(with_release(run, None)) == [
         "No release is frozen yet, so every check is still to come."
     ]
-    certified = last["release"] | {"state": "certified", "certified_tier": "whole"}
+    certified = release | {"state": "certified", "certified_tier": "whole"}
     assert "holds its promise of 97.0%" in certificates.present_state(with_release(run, certified))[0]
-    used_up = json.loads(json.dumps(last["release"]))
+    used_up = json.loads(json.dumps(release))
     used_up["tiers"][0]["checks_needed"] = None
     assert certificates.present_state(with_release(run, used_up))[-1] == "No number of further checks can certify it."
 

@@ -60,7 +60,7 @@ def test_few_patients_make_a_score_less_sure():
         for groups in ([f"s{i}" for i in range(120)], [f"p{i // 10}" for i in range(120)])
     )
     assert alone.shape == (2, 2) and series[0, 0] > 2 * alone[0, 0] > 0
-    assert series[0, 1] > 0.5 * series[0, 0]  # the sizes share their scans
+    assert series[0, 1] > 0.3 * series[0, 0]  # the sizes share their scans
 
 
 def test_a_class_of_few_labels_is_not_judged():
