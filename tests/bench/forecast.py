@@ -281,7 +281,7 @@ NOTES = (
     "pool splits it). *Forecasts*: of how many seeds; the others were too early to say (a class of fewer than 5 "
     "labels). *Error*: forecast less what came, mean ± 95 % t-interval over seeds; *absolute error*: its mean size, "
     "beside that of two naive forecasts; “the last gain goes on” knows the true gain of the last 20 labels on the very "
-    "scans that judge, which no run can. *Width* and *inside*: of the 90 % prediction interval. Nothing was fitted to these histories: the "
-    "prior of the exponent and the spread by luck were set from the means and half-widths in `strategies.md`, which are "
-    "of other draws, on holdouts."
+    "scans that judge, which no run can. *Width* and *inside*: of the 90 % prediction interval. Nothing was fitted to "
+    "these histories: the prior of the exponent and the spread by luck were set beforehand, from the means and "
+    "half-widths in `strategies.md`, which are of other draws, on holdouts."
 )
