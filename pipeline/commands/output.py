@@ -198,6 +198,7 @@ def status(result: dict[str, Any]) -> None:
             say(f"{finding}:")
             agreement(part)
     labels_by_class(result["labels_by_class"])
+    when_to_stop(result["stop"])
     release_standing(result["release"])
     if result.get("waiting"):
         say(result["waiting"])
@@ -215,6 +216,20 @@ def labels_by_class(result: dict[str, Any]) -> None:
     say("labels by class: " + ", ".join(f"{finding} {num}" for finding, num in result["now"].items()))
     for warning in result["warnings"]:
         say(f"  {warning}")
+
+
+def when_to_stop(result: dict[str, Any] | None) -> None:
+    """What further labels would buy, and whether the predictions still change."""
+    if result is None:
+        return
+    for finding, advised in result.get("findings", {None: result}).items():
+        head = "further labels" if finding is None else f"further labels, {finding}"
+        say(f"{head}: {'consider stopping' if advised['stop'] else 'go on'}, after round {advised['round']}")
+        for name, score in advised["forecast"]["scores"].items() if finding is None else ():
+            shown = (f"+{g['labels']}: {g['mean']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})" for g in score["gains"])
+            say(f"  {name.replace('_', ' ').replace('auroc', 'AUROC')} {', '.join(shown)}")
+        for why in advised["why"]:
+            say(f"  {why}")
 
 
 def release_standing(result: dict[str, Any]) -> None:

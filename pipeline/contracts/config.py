@@ -479,6 +479,50 @@ class RoundsConfig(Section):
     )
 
 
+class StopConfig(Section):
+    """When further labels are no longer worth their price: advice, and whether the rounds end by it."""
+
+    advise: bool = Field(
+        True, description="After every round, forecast what further labels would buy, and compare its predictions."
+    )
+    when: Literal["never", "stable", "forecast"] = Field(
+        "never",
+        description="What ends the rounds before rounds.num: nothing; stable predictions; a forecast that further "
+        "labels buy too little. Not while blind checks of a release are to come.",
+    )
+    agreement: float = Field(
+        0.99,
+        gt=0.0,
+        le=1.0,
+        description="stable: Cohen's kappa of consecutive rounds' predictions, the mean of the last comparisons.",
+    )
+    num_comparisons: int = Field(3, ge=1, le=100, description="stable: comparisons that the mean is taken over.")
+    num_scans: int = Field(
+        2000, ge=10, description="stable: scans of the training pool, drawn once by chance, that are compared."
+    )
+    horizons: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (20, 50, 100), min_length=1, description="Numbers of further labels whose gain is forecast, rising."
+    )
+    confidence: float = Field(0.9, ge=0.5, lt=1.0, description="Of the forecast's interval.")
+    min_gain: float = Field(
+        0.01,
+        ge=0.0,
+        lt=1.0,
+        description="forecast: gain in AUROC by the last of the horizons that is worth the labels; less is said to be "
+        "too little only where the upper end of the interval is below it.",
+    )
+    min_labels: int = Field(30, ge=10, description="Expert labels below which nothing is forecast.")
+    num_repeats: int = Field(
+        10, ge=2, le=200, description="Draws of subsets of the labels that the learning curve is the mean of."
+    )
+
+    @model_validator(mode="after")
+    def _horizons_rise(self) -> "StopConfig":
+        if list(self.horizons) != sorted(set(self.horizons)):
+            raise ValueError(f"horizons must rise, not {list(self.horizons)}")
+        return self
+
+
 class EvaluateConfig(Section):
     """The evidence on the sealed holdout."""
 
@@ -551,6 +595,7 @@ class Config(Section):
     strategy: StrategyConfig = StrategyConfig()
     queue: QueueConfig = QueueConfig()
     rounds: RoundsConfig = RoundsConfig()
+    stop: StopConfig = StopConfig()
     train: TrainConfig = TrainConfig()
     network: NetworkConfig = NetworkConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
@@ -559,3 +604,12 @@ class Config(Section):
     audit: AuditConfig = AuditConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _last_round_is_known(self) -> "Config":
+        if self.stop.when != "never" and self.train.adapt != "head" and self.train.adapt_rounds == "last":
+            raise ValueError(
+                f"stop.when: {self.stop.when} may end the rounds before the last one, which alone would adapt the "
+                "network; set train.adapt_rounds: all, or stop.when: never"
+            )
+        return self

@@ -244,6 +244,15 @@ def freeze_if_due(ctx: StageContext, round_index: int, answers: Mapping[str, str
     write_text(place / run_files.RELEASE_CARD, json.dumps(card, indent=1))  # last: with it the release is frozen
 
 
+def checks_to_come(ctx: StageContext, round_index: int, answers: Mapping[str, str | None]) -> bool:
+    """Whether later rounds are needed for a certificate: a release is under check, or is still to be frozen."""
+    state = state_of(ctx.folder, answers)
+    if state is not None:
+        return bool(state["state"] == CHECKING)
+    last = ctx.config.rounds.num
+    return ctx.config.pool.finding is None and any(is_due(ctx.config, r, 0) for r in range(round_index + 1, last))
+
+
 def release_hash(table: pa.Table) -> str:
     """SHA-256 over the rows in the order of the checks: scan, content, proposal, probability, tier."""
     digest = hashlib.sha256()

@@ -142,6 +142,10 @@ class Findings:
         num_disputed = len(parts.disagreements(table, list(self.questions)))
         agreement_report.save_counts(self.ctx.folder, table, num_disputed)
 
+    def ends(self, round_index: int) -> bool:
+        """Whether no further round is wanted: the findings share one queue, so each of them must be done."""
+        return all(asked.ends(round_index) for asked in self.questions.values())
+
     def proposals(self, round_index: int) -> Proposals:
         """Scans that have a proposal of some finding, those of which no finding is left open, and what to check next.
 

@@ -37,6 +37,7 @@ REPORT, AUDIT_PAGE = "report/index.html", "report/audit.html"
 MODEL_CARD, CHECKLISTS = "report/model_card.md", "report/checklists.html"
 # Of a round
 ROW, OOF = "metrics.json", "oof.parquet"  # its line of `METRICS`; probabilities of experts' scans, out of fold
+FORECAST = "forecast.json"  # what further labels would buy, whether predictions are stable, and the advice
 QUEUE_OPTIONS, QUEUE_TABLE, QUEUE_PAGE = "queue.json", "queue.csv", "queue.html"
 PREANNOTATED, ASSIGNMENTS = "preannotated.json", "assignments.json"  # shown with the model's answer; who reads what
 ANNOTATORS, PICTURES = "annotators", "images"

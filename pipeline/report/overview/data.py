@@ -28,6 +28,7 @@ class Part:
         verdict: Of its own audit.
         flow: Counts of the pool, see `counts.flow`; empty where the folder holds no run yet, as are the rest.
         reference: Its rounds with scans drawn at random.
+        outlook: What its last round says of further labels, as `forecast.json`.
         agreement: How far those who labelled agree on it, as in `agreement.json`.
         backbone: What made the numbers it learns from.
         cautions: What limits its result.
@@ -44,6 +45,7 @@ class Part:
     verdict: str | None = None
     flow: Row = field(default_factory=dict)
     reference: list[Row] = field(default_factory=list)
+    outlook: Row = field(default_factory=dict)
     agreement: Row = field(default_factory=dict)
     backbone: Row = field(default_factory=dict)
     cautions: tuple[str, ...] = ()

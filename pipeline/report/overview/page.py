@@ -38,6 +38,7 @@ def html(overview: Overview) -> str:
                 "curve": _markup(figures.mean_curve(overview)),
             },
             rounds=rounds(overview),
+            outlooks=outlooks(overview),
             against_random=against_random(overview),
             together=together(overview),
             certificates=certificates.certificates(overview),
@@ -212,6 +213,21 @@ def rounds(overview: Overview) -> list[Row]:
                 "rolled_back": _named((f for f, r in own.items() if r.get("rolled_back")), 3),
             }
         )
+    return rows
+
+
+def outlooks(overview: Overview) -> list[Row]:
+    """What further labels would buy, one row a finding: the gain at the last horizon, or why none is forecast."""
+    rows = []
+    for part in overview.parts:
+        if not part.outlook:
+            continue
+        forecast, advice = part.outlook["forecast"], part.outlook["advice"]
+        gain = forecast["scores"]["auroc"]["gains"][-1] if forecast["scores"] else {}
+        about = {"part": part, "labels": forecast["num_labels"], "why": forecast["why"], "stop": advice["stop"]}
+        interval = [gain["low"], gain["high"]] if gain else None
+        further = {"further": gain.get("labels"), "gain": gain.get("mean"), "interval": interval}
+        rows.append(about | further | {"kappa": part.outlook["stability"]["kappa"]})
     return rows
 
 
