@@ -490,6 +490,12 @@ class AuditConfig(Section):
         0.7, description="AUROC of a label from what is not the lungs (lower bound), within sources where it can be."
     )
     block_shortcut_auroc: Share = Field(0.95, description="The same for file metadata and population: too good.")
+    max_equalised_scans: int = Field(
+        600, ge=0, description="Labelled scans that are embedded once more with their histogram equalised; 0: none."
+    )
+    warn_grey_loss: Share = Field(
+        0.03, description="AUROC lost when the scans' histograms are equalised, where it is not chance (95 %)."
+    )
     warn_external_drop: Share = Field(0.2, description="AUROC lost on a source that was left out.")
     warn_holdout_reads: int = Field(100, ge=1, description="Evaluations of the sealed holdout before it wears out.")
 

@@ -166,13 +166,13 @@ def test_shortcuts_stand_beside_the_model_and_are_called_out(tmp_path):
     content = audit_content("invalid", IDS)
     raw = page_of(tmp_path, content)
     rows = table_under(raw, "Shortcuts")
-    assert [row[1] for row in rows[:5]] == list(page_figures.PROBES.values())
-    assert rows[3] == ["normal", "file metadata alone", "0.970", "0.920–1.000", "0.870", "300", "150"]
+    assert [row[1] for row in rows[:6]] == list(page_figures.PROBES.values())
+    assert rows[4] == ["normal", "file metadata alone", "0.970", "0.920–1.000", "0.870", "300", "150"]
     said = page_figures.warnings_of(content["shortcuts"])
     assert said[0].startswith(
         "normal: file metadata alone reaches an AUROC of 0.970, where this run’s model reaches 0.930"
     )
-    harmless = [row for row in content["shortcuts"] if row["probe"] in ("model", "lungs-masked")]
+    harmless = [row for row in content["shortcuts"] if row["probe"] in ("model", "equalised", "lungs-masked")]
     assert page_figures.warnings_of(harmless) == []
     assert raw.count('class="chart"') == 1 and "#0101" not in raw and "#0202" not in raw
 
