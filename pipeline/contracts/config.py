@@ -462,6 +462,12 @@ class EvaluateConfig(Section):
         "two classes, each at least 15 % of it, and else balanced; balanced: best balanced accuracy; prevalence: "
         "argmax of the probability at the pool's prevalence.",
     )
+    site: str | None = Field(
+        None,
+        description="Address, as of a pool, of unlabelled scans of the place where the model will be used, 100 at "
+        "least: from their scores an operating point `adapted to the site` is set beside the run's own. Two classes, "
+        "each at least 15 % there; no scan or patient of the holdout or of the labelled ones. null: none.",
+    )
     prevalences: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
         (0.01, 0.05, 0.1, 0.3), description="Deployment prevalences that PPV and NPV are stated for."
     )

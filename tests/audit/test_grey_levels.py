@@ -133,7 +133,9 @@ class TestMeasure:
         equalised_ND[~ok_N] = np.nan
         found, _ = self.measure(monkeypatch, tmp_path / "a", many(200, label=half), plain_ND, equalised_ND, ok_N)
         assert found.losses["sick"].plain.num_scans == found.losses["sick"].altered.num_scans == 180
-        found, _ = self.measure(monkeypatch, tmp_path / "b", many(200, label=half), plain_ND, equalised_ND, ok_N & False)
+        found, _ = self.measure(
+            monkeypatch, tmp_path / "b", many(200, label=half), plain_ND, equalised_ND, ok_N & False
+        )
         assert found.why_not == "of the scans that can be read, fewer than two classes have 8 patients or more"
 
     @pytest.mark.parametrize(

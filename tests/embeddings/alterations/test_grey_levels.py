@@ -50,7 +50,11 @@ def test_a_flat_middle_is_grey():
 
 
 def test_an_alteration_has_its_name_in_the_address_and_none_has_none(picture):
-    assert [address(name) for name in ("none", "lungs-erased", "equalised")] == ["", "-lungs-erased-v1", "-equalised-v1"]
+    assert [address(name) for name in ("none", "lungs-erased", "equalised")] == [
+        "",
+        "-lungs-erased-v1",
+        "-equalised-v1",
+    ]
     assert altered(picture, "none") is picture
     np.testing.assert_array_equal(altered(picture, "equalised"), grey_levels.equalise(picture))
     assert (altered(picture, "lungs-erased") == 0.5).mean() > 0.3
