@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -148,6 +149,20 @@ def test_with_a_manifest_evidence_has_pictures_and_says_whose_they_are(run, tmp_
 def test_a_manifest_that_cannot_be_read_costs_the_pictures_only(tmp_path):
     (tmp_path / "manifest.parquet").write_bytes(b"not a table")
     assert "no picture" in page_of(tmp_path, audit_content("caution", IDS))
+
+
+def test_a_scan_is_shown_as_it_is_and_equalised(run, tmp_path):
+    manifest = MANIFEST.read(run)
+    MANIFEST.write(tmp_path, manifest)
+    row = {"image_id": manifest["image_id"][0].as_py(), "note": "sick"}
+    others = [
+        row | {"note": "equalised", "alteration": "equalised"},
+        row | {"note": "odd", "alteration": "upside down"},
+    ]
+    raw = page_of(tmp_path, {"checks": [check_row("grey-levels-predict-label", "warn", evidence=[row, *others])]})
+    plain, equalised, odd = re.findall(r'<img src="(data:image/jpeg[^"]+)" alt="scan [^"]+?(?:, equalised)?"', raw)
+    assert plain == odd != equalised
+    assert raw.count(', equalised" decoding') == 1
 
 
 def test_pictures_are_capped_and_no_check_takes_the_room_of_another(tmp_path, monkeypatch):

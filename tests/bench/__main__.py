@@ -13,6 +13,7 @@ from tests.bench import (
     coverage,
     duplicates,
     folds,
+    grey_levels,
     lungs,
     network,
     page,
@@ -34,6 +35,7 @@ BENCHES = {
     "resume": resume.main,
     "coverage": coverage.main,
     "lungs": lungs.main,
+    "grey_levels": grey_levels.main,
     "duplicates": duplicates.main,
     "audit": audit.main,
     "consensus": consensus.main,
@@ -57,7 +59,7 @@ def main() -> int:
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, audit, consensus, selection_oracles: seeds; resume: kills",
+        help="selection, strategies, lungs, grey_levels, audit, consensus, selection_oracles: seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")
