@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import shutil
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,8 @@ from pipeline.runtime.context import StageContext
 def external(ctx: StageContext, pool: str, overrides: dict[str, Any]) -> dict[str, Any]:
     """The run's last model on another pool; scans that the run knows already are left out and counted."""
     folder = ctx.folder / run_files.EXTERNAL / other_pool.folder_name(pool)
-    begun = folder.exists()
-    there = other_pool.read_pool(ctx, folder, pool, overrides)
-    try:
+    with other_pool.read_pool(ctx, folder, pool, overrides) as there:
         return _tested(ctx, there, pool)
-    except InputError:
-        if not begun:
-            shutil.rmtree(folder, ignore_errors=True)  # nothing was found out
-        raise
 
 
 def _tested(ctx: StageContext, there: StageContext, pool: str) -> dict[str, Any]:

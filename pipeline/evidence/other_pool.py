@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +43,11 @@ class Shared:
     ids: frozenset[str]
 
 
-def read_pool(ctx: StageContext, folder: Path, pool: str, overrides: dict[str, Any]) -> StageContext:
-    """Read and embed another pool into a folder of the run, with the run's options and backbone.
+@contextmanager
+def read_pool(ctx: StageContext, folder: Path, pool: str, overrides: dict[str, Any]) -> Iterator[StageContext]:
+    """Another pool, read and embedded into a folder of the run with the run's options and backbone.
+
+    A folder that was begun for a pool that is then refused, here or by the caller, is taken away again.
 
     Args:
         ctx: The run.
@@ -51,8 +56,7 @@ def read_pool(ctx: StageContext, folder: Path, pool: str, overrides: dict[str, A
         overrides: Options for that pool, such as `pool.columns`.
 
     Raises:
-        InputError: it cannot be read, or is embedded in another way than the run's scans. A folder that this call
-            began is taken away again: no trace of a mistyped pool.
+        InputError: it cannot be read, or is embedded in another way than the run's scans.
     """
     there = StageContext(_config_there(ctx.folder, pool, overrides), folder, ctx.engine, ctx.progress)
     begun = folder.exists()
@@ -60,11 +64,11 @@ def read_pool(ctx: StageContext, folder: Path, pool: str, overrides: dict[str, A
         run_dir.write_config(folder, there.config)
         stages.run_stages(there, READ_WITHOUT_SPLIT)
         _check_same_input(ctx.folder, folder)
+        yield there
     except InputError:
         if not begun:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    return there
 
 
 def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:

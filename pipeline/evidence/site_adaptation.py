@@ -22,6 +22,7 @@ from pipeline.labels import label_table, verdicts
 from pipeline.learn import operating_point
 from pipeline.learn.classifier import Classifier
 from pipeline.measures import calibrate
+from pipeline.pages.wording import plural
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
 
@@ -82,10 +83,16 @@ def check(config: Config) -> None:
     if config.pool.findings_are == "exclusive" and len(config.pool.findings or ()) > 2:
         raise _too_many_classes(len(config.pool.findings or ()))
     plain = {"uri": config.evaluate.site, "findings": None, "finding": None, "positive": None}
+    unmapped = plain | {"columns": {}, "patient_regex": None}  # the run's own column names may not fit there
     try:
         open_pool(config.pool.model_copy(update=plain), cache_folder())
     except InputError:
-        open_pool(config.pool.model_copy(update=plain | {"columns": {}, "patient_regex": None}), cache_folder())
+        try:
+            open_pool(config.pool.model_copy(update=unmapped), cache_folder())
+        except InputError as error:
+            raise InputError(
+                f"cannot be read as a pool: {error}", value=config.evaluate.site, where=OPTION, fix=error.fix
+            ) from error
 
 
 def adapt(ctx: StageContext, address: str) -> SitePoint:
@@ -98,13 +105,14 @@ def adapt(ctx: StageContext, address: str) -> SitePoint:
     model = other_pool.last_classifier(ctx.folder)
     if len(model.findings) != 2:
         raise _too_many_classes(len(model.findings))
-    there = other_pool.read_pool(ctx, ctx.folder / run_files.SITE / other_pool.folder_name(address), address, {})
-    scans = other_pool.embedded_scans(there.folder)
-    _refuse_few(len(scans))
-    _refuse_shared(ctx, scans)
-    logit_TC = other_pool.logits(there, model, scans["image_id"].to_pylist())
-    num_files = len(run_files.read(there.folder, MANIFEST))
-    return cut(model, logit_TC, num_files - len(scans), address)
+    folder = ctx.folder / run_files.SITE / other_pool.folder_name(address)
+    with other_pool.read_pool(ctx, folder, address, {}) as there:
+        scans = other_pool.embedded_scans(folder)
+        _refuse_few(len(scans))
+        _refuse_shared(ctx, scans)
+        logit_TC = other_pool.logits(there, model, scans["image_id"].to_pylist())
+        num_files = len(run_files.read(folder, MANIFEST))
+        return cut(model, logit_TC, num_files - len(scans), address)
 
 
 def cut(model: Classifier, logit_TC: np.ndarray, num_unusable: int, address: str) -> SitePoint:
@@ -160,7 +168,7 @@ def _refuse_shared(ctx: StageContext, scans: pa.Table) -> None:
         if both.ids:
             raise InputError(
                 f"{len(both.ids)} of its {len(scans)} scans are of patients or pictures that this run has in {what} "
-                f"({both.num_patients} patients, {both.num_copies} pictures)",
+                f"({plural(both.num_patients, 'patient')}, {plural(both.num_copies, 'picture')})",
                 value=len(both.ids),
                 where=OPTION,
                 fix="give scans of the site that the run has never seen",

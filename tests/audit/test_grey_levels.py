@@ -168,7 +168,7 @@ def test_scans_of_one_patient_count_as_one():
     rng = np.random.default_rng(2)
     label = np.repeat([half(i) for i in range(20)], 20)
     x = rng.normal(size=(400, 3)) + 2.0 * (label == "sick")[:, None]
-    worse = x + 1.5 * rng.normal(size=x.shape)
+    worse = x + 1.5 * np.repeat(rng.normal(size=(20, 3)), 20, axis=0)  # scans of a patient lose alike
     place = np.array(["a"] * 400)
 
     def width(group):

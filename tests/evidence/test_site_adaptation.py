@@ -42,6 +42,14 @@ def evaluated(done, site, *more):
     return call("evaluate", done / "a", "--set", f"evaluate.site={site}", "--json", *more)
 
 
+def paths_of(done, split):
+    """Files, inside the pool, of one side of the run's split."""
+    splits, manifest = SPLIT_TABLE.read(done / "a"), MANIFEST.read(done / "a")
+    sides = dict(zip(splits["image_id"].to_pylist(), splits["split"].to_pylist(), strict=True))
+    both = zip(manifest["image_id"].to_pylist(), manifest["path"].to_pylist(), strict=True)
+    return [path for image_id, path in both if sides[image_id] == split]
+
+
 class TestCut:
     """A head whose logits are given: log-odds at balanced classes."""
 
@@ -125,13 +133,8 @@ def test_too_few_scans_are_refused_and_leave_no_trace(done, tmp_path):
 )
 def test_scans_of_the_run_are_refused(done, tmp_path, split, where):
     site = unlabelled(tmp_path / "site")
-    splits, manifest = SPLIT_TABLE.read(done / "a"), MANIFEST.read(done / "a")
-    wanted = {
-        i for i, side in zip(splits["image_id"].to_pylist(), splits["split"].to_pylist(), strict=True) if side == split
-    }
-    for image_id, uri in zip(manifest["image_id"].to_pylist(), manifest["uri"].to_pylist(), strict=True):
-        if image_id in wanted:
-            shutil.copyfile(uri, site / f"x-{image_id}.png")
+    for path in paths_of(done, split):
+        shutil.copyfile(done / "pool" / path, site / f"x-{path}")
     answer = evaluated(done, site)
     assert answer.code == 2
     assert where in answer.err and "that the run has never seen" in answer.err
@@ -140,24 +143,17 @@ def test_scans_of_the_run_are_refused(done, tmp_path, split, where):
 
 def test_patients_of_the_run_are_refused(done, tmp_path):
     site = unlabelled(tmp_path / "site")
-    rows = [f"d{i:03d}.png,{'p3' if i == 7 else f'q{i}'}" for i in range(NUM_SITE)]
+    sealed = paths_of(done, "holdout")[0]
+    patient = f"p{int(sealed.removeprefix('s').removesuffix('.png')) // 2}"
+    rows = [f"d{i:03d}.png,{patient if i == 7 else f'q{i}'}" for i in range(NUM_SITE)]
     (site / "manifest.csv").write_text("\n".join(["image_path,patient_id", *rows]) + "\n", "utf-8")
-    splits, manifest = SPLIT_TABLE.read(done / "a"), MANIFEST.read(done / "a")
-    holdout = {
-        i
-        for i, side in zip(splits["image_id"].to_pylist(), splits["split"].to_pylist(), strict=True)
-        if side == "holdout"
-    }
-    number = next(n for n, i in enumerate(manifest["image_id"].to_pylist()) if i in holdout)
-    text = (site / "manifest.csv").read_text("utf-8")
-    (site / "manifest.csv").write_text(text.replace(",p3", f",p{number // 2}"), "utf-8")
     answer = evaluated(done, site / "manifest.csv")
-    assert answer.code == 2 and "1 patients, 0 pictures" in answer.err
+    assert answer.code == 2 and "(1 patient, 0 pictures)" in answer.err
 
 
 def test_a_run_refuses_before_anything_is_spent(done, tmp_path):
     missing = call("run", "--pool", done / "pool", "--out", tmp_path / "r", *SHORT, "--set", "evaluate.site=/no/where")
-    assert missing.code == 2 and not (tmp_path / "r").exists()
+    assert missing.code == 2 and "evaluate.site: cannot be read" in missing.err and not (tmp_path / "r").exists()
     three = ("--set", "pool.findings=[normal, sick, odd]", "--set", f"evaluate.site={done / 'site'}")
     answer = call("run", "--pool", done / "pool", "--out", tmp_path / "r", *SHORT, *three)
     assert answer.code == 2 and "is for two classes, and the model tells 3 apart" in answer.err
