@@ -82,8 +82,11 @@ def check(config: Config) -> None:
         return
     if config.pool.findings_are == "exclusive" and len(config.pool.findings or ()) > 2:
         raise _too_many_classes(len(config.pool.findings or ()))
-    plain = {"uri": config.evaluate.site, "findings": None, "finding": None, "positive": None}
-    unmapped = plain | {"columns": {}, "patient_regex": None}  # the run's own column names may not fit there
+    plain: dict[str, Any] = {"uri": config.evaluate.site, "findings": None, "finding": None, "positive": None}
+    unmapped: dict[str, Any] = plain | {
+        "columns": {},
+        "patient_regex": None,
+    }  # the run's own column names may not fit there
     try:
         open_pool(config.pool.model_copy(update=plain), cache_folder())
     except InputError:

@@ -33,7 +33,7 @@ class CountingEngine(SerialEngine):
         if function is off_lung_features.look:
             self.looked += sum(len(shard.uris) for shard in shards)
         if function is extract.embed_shard:
-            assert {shard.alteration for shard in shards} == {"lungs-erased"}
+            assert all(shard.alteration == "lungs-erased" for shard in shards)
             self.embedded += sum(len(shard.sha256) for shard in shards)
         found = list(super().map_shards(function, shards))
         return iter(found[::-1])
