@@ -15,6 +15,7 @@ PROBES = {
     "equalised": "scan, histogram equalised",
     "lungs-masked": "lungs masked out",
     "metadata": "file metadata alone",
+    "grey-levels": "grey levels alone",
     "population": "population alone",
 }
 # In a sentence.

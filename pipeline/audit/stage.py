@@ -99,7 +99,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
     if sealed:
         log_read(ctx.folder, "audit", None, sealed)
     probes = shortcuts.measure(subject)
-    grey = grey_levels.measure(subject)
+    grey = grey_levels.measure(subject, probes)
     left_out = left_out_source.leave_one_source_out(subject)
     checks = [
         *copies.check(subject),

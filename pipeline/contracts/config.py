@@ -500,7 +500,9 @@ class AuditConfig(Section):
         600, ge=0, description="Labelled scans that are embedded once more with their histogram equalised; 0: none."
     )
     warn_grey_loss: Share = Field(
-        0.03, description="AUROC lost when the scans' histograms are equalised, where it is not chance (95 %)."
+        0.03,
+        description="AUROC lost when the scans' histograms are equalised, where it is not chance (95 %) and grey "
+        "levels alone tell the class too.",
     )
     warn_external_drop: Share = Field(0.2, description="AUROC lost on a source that was left out.")
     warn_holdout_reads: int = Field(100, ge=1, description="Evaluations of the sealed holdout before it wears out.")

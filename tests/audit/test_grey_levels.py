@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from pipeline.audit import altered_vectors, paired_probe
+from pipeline.audit import altered_vectors, paired_probe, probes
 from pipeline.audit.checks import grey_levels
 from pipeline.audit.checks.grey_levels import GreyLevels
+from pipeline.audit.checks.shortcuts import Shortcuts
 from pipeline.audit.paired_probe import Loss
 from pipeline.audit.probes import Score
 from tests.support.audit_pools import many, subject
@@ -19,6 +20,10 @@ def score(auroc, within=None, share=0.0):
     return Score(auroc, [auroc - 0.05, auroc + 0.05], within, None, share, 30, 60, 60)
 
 
+def grey(losses, rows, alone=0.7):
+    return GreyLevels(losses, {name: score(alone) for name in losses}, rows)
+
+
 def loss(before, after, interval, **given):
     return Loss(score(before, **given), score(after), before - after, interval)
 
@@ -30,16 +35,17 @@ def pool(tmp_path):
 
 class TestCheck:
     def test_a_loss_beyond_the_limit_and_chance_is_a_caution(self, pool):
-        grey = GreyLevels({"normal": loss(0.9, 0.89, [0.0, 0.02]), "sick": loss(0.9, 0.85, [0.02, 0.08])}, (0, 1, 2, 3))
-        check = grey_levels.check(pool, grey)
+        losses = {"normal": loss(0.9, 0.89, [0.0, 0.02]), "sick": loss(0.9, 0.85, [0.02, 0.08])}
+        check = grey_levels.check(pool, grey(losses, (0, 1, 2, 3)))
         assert (check.id, check.severity, check.count) == ("grey-levels-predict-label", "warn", 1)
         assert (check.value, check.threshold) == (pytest.approx(0.05), pool.config.audit.warn_grey_loss)
         assert check.message == (
             "Part of what the model knows is grey level: sick is told with AUROC 0.900 (0.850 to 0.950) from the scan "
             "as it is and 0.850 (0.800 to 0.900) from the scan with its histogram equalised: a loss of 0.050 (0.020 to "
-            "0.080) (4 scans, patient-grouped)."
+            "0.080). Grey levels alone, without a picture, tell it with 0.700 (0.650 to 0.750) (4 scans, "
+            "patient-grouped)."
         )
-        assert check.table.rows[1] == ("sick", 30, 0.9, 0.85, pytest.approx(0.05), 0.02, 0.08)
+        assert check.table.rows[1] == ("sick", 30, 0.9, 0.85, pytest.approx(0.05), 0.02, 0.08, 0.7)
         assert "splits.holdout_source" in check.fix and "opaque" in check.why
 
     @pytest.mark.parametrize(
@@ -48,19 +54,22 @@ class TestCheck:
         ids=["small", "chance", "no interval", "a gain"],
     )
     def test_less_is_told_and_does_not_warn(self, pool, before, after, interval):
-        check = grey_levels.check(pool, GreyLevels({"sick": loss(before, after, interval)}, (1,)))
+        check = grey_levels.check(pool, grey({"sick": loss(before, after, interval)}, (1,)))
         assert (check.severity, check.count, check.checked) == ("ok", 0, True)
         assert check.message.startswith("sick is told with AUROC")
 
+    @pytest.mark.parametrize(("alone", "severity"), [(0.54, "ok"), (0.56, "warn")])
+    def test_a_loss_counts_only_where_grey_levels_alone_tell_the_class(self, pool, alone, severity):
+        check = grey_levels.check(pool, grey({"sick": loss(0.9, 0.8, [0.05, 0.15])}, (1,), alone))
+        assert (check.severity, check.value) == (severity, pytest.approx(0.1))
+
     def test_the_limit_is_an_option(self, tmp_path):
         lax = subject(tmp_path, many(60, label=half), **{"audit.warn_grey_loss": 0.2})
-        assert grey_levels.check(lax, GreyLevels({"sick": loss(0.9, 0.75, [0.1, 0.2])}, (1,))).severity == "ok"
+        assert grey_levels.check(lax, grey({"sick": loss(0.9, 0.75, [0.1, 0.2])}, (1,))).severity == "ok"
 
     def test_each_scan_is_shown_as_it_is_and_equalised(self, pool):
-        grey = GreyLevels(
-            {"normal": loss(0.9, 0.8, [0.05, 0.2]), "sick": loss(0.9, 0.8, [0.05, 0.2])}, tuple(range(60))
-        )
-        evidence = grey_levels.check(pool, grey).evidence
+        losses = {name: loss(0.9, 0.8, [0.05, 0.2]) for name in ("normal", "sick")}
+        evidence = grey_levels.check(pool, grey(losses, tuple(range(60)))).evidence
         assert len(evidence) == 12
         assert [row["note"] for row in evidence[:4]] == ["normal", "normal, equalised", "sick", "sick, equalised"]
         assert [row.get("alteration") for row in evidence[:2]] == [None, "equalised"]
@@ -68,7 +77,7 @@ class TestCheck:
 
     def test_within_sources_is_said(self, pool):
         inside = Score(0.95, [0.9, 0.99], 0.8, [0.7, 0.9], 1.0, 30, 60, 60)
-        found = GreyLevels({"sick": Loss(inside, inside, 0.0, [-0.1, 0.1])}, (1,))
+        found = grey({"sick": Loss(inside, inside, 0.0, [-0.1, 0.1])}, (1,))
         message = grey_levels.check(pool, found).message
         assert "0.800 (0.700 to 0.900)" in message and "patient-grouped, within each source" in message
 
@@ -90,8 +99,10 @@ class TestMeasure:
             return equalised_ND[places].astype(np.float32), kept
 
         monkeypatch.setattr(altered_vectors, "measure", read)
-        found = grey_levels.measure(subject(folder, rows, emb_ND=plain_ND, **options))
-        return found, seen
+        monkeypatch.setattr(probes, "NUM_TREES", 10)
+        light_RG = np.array([[one["label"] == "sick"] for one in rows], np.float32)  # told by grey alone
+        asked = Shortcuts(num_scans=len(rows), rows=tuple(range(len(rows))), grey_RG=light_RG)
+        return grey_levels.measure(subject(folder, rows, emb_ND=plain_ND, **options), asked), seen
 
     @pytest.fixture
     def vectors(self):
@@ -111,7 +122,9 @@ class TestMeasure:
         assert told.plain.auroc > 0.95 and told.altered.auroc < 0.85
         assert told.difference == pytest.approx(told.plain.fair[0] - told.altered.fair[0])
         assert 0 < told.difference_ci95[0] < told.difference < told.difference_ci95[1]
-        row = found.to_json()[1]
+        assert found.alone["sick"].auroc == 1.0
+        grey_alone, row = found.to_json()[1::2]
+        assert (grey_alone["probe"], grey_alone["finding"]) == ("grey-levels", "sick")
         assert (row["probe"], row["finding"], row["auroc"]) == ("equalised", "sick", told.altered.auroc)
         assert (row["auroc_plain"], row["loss"]) == (told.plain.auroc, told.difference)
 
@@ -136,20 +149,12 @@ class TestMeasure:
         found, _ = self.measure(
             monkeypatch, tmp_path / "b", many(200, label=half), plain_ND, equalised_ND, ok_N & False
         )
-        assert found.why_not == "of the scans that can be read, fewer than two classes have 8 patients or more"
+        assert found.why_not == "fewer than two classes have 8 patients with a scan to equalise"
 
-    @pytest.mark.parametrize(
-        ("label", "embedded", "reason"),
-        [
-            (None, True, "no scan with an embedding has a label"),
-            ("normal", False, "no scan with an embedding has a label"),
-            ("normal", True, "fewer than two classes have 8 patients or more"),
-        ],
-    )
-    def test_why_nothing_was_measured_is_said(self, monkeypatch, tmp_path, label, embedded, reason):
-        rows, emb_ND = many(20, label=label), np.ones((20, 8))
-        found, seen = self.measure(monkeypatch, tmp_path, rows, emb_ND if embedded else None, emb_ND)
-        assert (found.why_not, seen, found.to_json()) == (reason, [], [])
+    def test_what_the_other_probes_could_not_be_asked_is_not_asked_here(self, tmp_path):
+        one = subject(tmp_path, many(20, label="normal"), emb_ND=np.ones((20, 8)))
+        found = grey_levels.measure(one, Shortcuts(why_not="no label is known"))
+        assert (found.why_not, found.losses, found.to_json()) == ("no label is known", {}, [])
 
 
 def test_the_same_scans_twice_lose_nothing():

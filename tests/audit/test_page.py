@@ -181,7 +181,7 @@ def test_shortcuts_stand_beside_the_model_and_are_called_out(tmp_path):
     content = audit_content("invalid", IDS)
     raw = page_of(tmp_path, content)
     rows = table_under(raw, "Shortcuts")
-    assert [row[1] for row in rows[:6]] == list(page_figures.PROBES.values())
+    assert [row[1] for row in rows[:7]] == list(page_figures.PROBES.values())
     assert rows[4] == ["normal", "file metadata alone", "0.970", "0.920–1.000", "0.870", "300", "150"]
     said = page_figures.warnings_of(content["shortcuts"])
     assert said[0].startswith(

@@ -13,7 +13,9 @@ import pyarrow as pa
 from PIL import Image
 
 from embeddings.stage_features import of_the_middle
-from pipeline.audit import altered_vectors, paired_probe, probes
+from pipeline.audit import altered_vectors, off_lung_features, paired_probe, probes
+from pipeline.audit.checks import grey_levels
+from pipeline.audit.checks.grey_levels import GreyLevels
 from pipeline.contracts import config_file
 from pipeline.contracts.config import AuditConfig
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS
@@ -27,8 +29,8 @@ from tests.bench import pools, tables
 NIH = "nih-chestxray8"  # source of the part of covid3 in which no class has a source of its own
 NUM_POOL = 1200  # scans of a pool at random
 NUM_SAMPLED = AuditConfig().max_equalised_scans  # of them, by patient, in each draw
-GAMMA = 0.8  # of the exposure planted in one class
-HEADER = ("pool", "features", "AUROC as it is", "AUROC equalised", "loss", "draws that warn")
+GAMMA = 1.25  # of the exposure planted in one class
+HEADER = ("pool", "features", "AUROC as it is", "AUROC equalised", "loss", "grey levels alone", "draws that warn")
 
 
 def main(data: Path, given: Namespace) -> None:
@@ -42,7 +44,8 @@ def main(data: Path, given: Namespace) -> None:
         f"Up to {NUM_POOL} scans of a pool at random, and of those {NUM_SAMPLED} by patient in each of {given.seeds} "
         "draws; ± is a 95 % t-interval over draws, which share scans. `middle of every stage`: what `embed.features: "
         "stages` keeps of the middle of a scan; `own embedding`: the network's of the whole scan (`pooled`). A draw "
-        f"warns where the loss is above {limit:g} and its own interval, over redrawn patients, above 0. Planted: the "
+        f"warns where the loss is above {limit:g} and its own interval, over redrawn patients, above 0, and the "
+        "interval of the AUROC of grey levels alone (mean, spread, percentiles; trees) above .5. Planted: the "
         f"pneumonia scans of the NIH part were given a gamma of {GAMMA:g}. Lite0, logistic regression, patient-grouped."
     )
     command = f"python -m tests.bench grey_levels --seeds {given.seeds}"
@@ -97,6 +100,7 @@ def _measured(name: str, uri: str, num_seeds: int) -> list[Sequence[Any]]:
         plain_ND, own_dim = np.asarray(vectors.emb_ND, np.float32), vectors.own_dim
         equalised_ND, ok_N = altered_vectors.measure(ctx, scans, "equalised")
         assert ok_N.all() and len(plain_ND) == len(labels)
+        grey_NG = _grey_levels(ctx, scans["uri"].to_pylist())
     both_ND = (plain_ND, equalised_ND)
     views = {
         "middle of every stage": tuple(of_the_middle(emb_ND, "stages") for emb_ND in both_ND),
@@ -104,14 +108,16 @@ def _measured(name: str, uri: str, num_seeds: int) -> list[Sequence[Any]]:
     }
     rows: list[Sequence[Any]] = []
     for kind, (before_ND, after_ND) in views.items():
-        drawn = [_drawn(before_ND, after_ND, labels, patients, seed) for seed in range(num_seeds)]
-        for finding in sorted(drawn[0])[1 if len(drawn[0]) == 2 else 0 :]:  # two classes mirror each other
-            of = [losses[finding] for losses in drawn]
-            warns = sum(one.difference > AuditConfig().warn_grey_loss and one.is_beyond_chance for one in of)
+        drawn = [_drawn(before_ND, after_ND, grey_NG, labels, patients, seed) for seed in range(num_seeds)]
+        findings = sorted(drawn[0].losses)
+        for finding in findings[1 if len(findings) == 2 else 0 :]:  # two classes mirror each other
+            of = [grey.losses[finding] for grey in drawn]
+            warns = sum(grey_levels.is_over(grey, finding, AuditConfig().warn_grey_loss) for grey in drawn)
             numbers = (
                 [one.plain.auroc for one in of],
                 [one.altered.auroc for one in of],
                 [one.difference for one in of],
+                [grey.alone[finding].auroc for grey in drawn],
             )
             row = (f"{name}: {finding}", kind, *map(tables.mean_ci, numbers), f"{warns} of {num_seeds}")
             sys.stderr.write(f"{row}\n")
@@ -119,12 +125,20 @@ def _measured(name: str, uri: str, num_seeds: int) -> list[Sequence[Any]]:
     return rows
 
 
-def _drawn(before_ND: Any, after_ND: Any, labels: Any, patients: Any, seed: int) -> dict[str, paired_probe.Loss]:
+def _grey_levels(ctx: StageContext, uris: list[str]) -> Any:
+    """Grey levels of each scan, as the audit has them."""
+    shard = off_lung_features.Shard(tuple(uris), ctx.config.pool.max_pixels, ctx.config.preprocess.size_px)
+    fact_NM = off_lung_features.look(shard)[0]
+    return fact_NM[:, [off_lung_features.NAMES.index(name) for name in off_lung_features.GREY_FACTS]]
+
+
+def _drawn(before_ND: Any, after_ND: Any, grey_NG: Any, labels: Any, patients: Any, seed: int) -> GreyLevels:
     rng = np.random.default_rng(seed)
     order = {patient: rank for rank, patient in enumerate(rng.permutation(np.unique(patients)))}
     rows = np.argsort([order[patient] for patient in patients], kind="stable")[:NUM_SAMPLED]
     before_RM, after_RM = (probes.components(emb_ND[rows]) for emb_ND in (before_ND, after_ND))
-    place_R = np.full(len(rows), "one")
-    return paired_probe.losses(
-        before_RM, after_RM, labels[rows], patients[rows], place_R, num_bootstrap=AuditConfig().num_bootstrap, rng=rng
-    )
+    who = (labels[rows], patients[rows], np.full(len(rows), "one"))
+    num_bootstrap = AuditConfig().num_bootstrap
+    losses = paired_probe.losses(before_RM, after_RM, *who, num_bootstrap=num_bootstrap, rng=rng)
+    alone = probes.probe(grey_NG[rows], *who, kind="trees", num_bootstrap=num_bootstrap, rng=rng)
+    return GreyLevels(losses, alone)

@@ -2,26 +2,28 @@
 
 Equalising takes brightness, contrast, gamma and windowing out of a scan and leaves which structure is lighter than
 which. Both probes look at the middle alone, where the backbone's features tell it apart, so that neither profits from
-borders and markers.
+borders and markers. A small structure can be lost with the exposure, so a loss alone accuses nobody: it counts only for
+a class that the grey levels of the whole picture tell by themselves.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embeddings.stage_features import of_the_middle
 from pipeline.audit import altered_vectors, paired_probe, probes
 from pipeline.audit.audited_pool import Subject, named
 from pipeline.audit.check import Check, Table
+from pipeline.audit.checks.shortcuts import Shortcuts
 from pipeline.audit.paired_probe import Loss
+from pipeline.audit.probes import Score
 
-EQUALISED = "equalised"
+EQUALISED, GREY_ALONE = "equalised", "grey-levels"
 CHECK_ID = "grey-levels-predict-label"
+GUESSING = 0.5  # AUROC
 _NUM_SHOWN = 6  # scans, each as it is and equalised
 
-_TOO_FEW = f"fewer than two classes have {probes.MIN_GROUPS} patients or more"
 _WHY = (
     "Exposure, windowing and the maker of the machine set the grey level of a film. A model that leans on it can fail "
     "where films are exposed in another way. Not all of it need be a fault: an opaque lung is lighter too."
@@ -38,17 +40,20 @@ class GreyLevels:
 
     Attributes:
         losses: Class to what the probe loses.
+        alone: Class to how well mean, spread and percentiles of the grey values alone tell it.
         rows: Scans that were looked at.
         why_not: Why nothing was measured.
     """
 
     losses: dict[str, Loss] = field(default_factory=dict)
+    alone: dict[str, Score] = field(default_factory=dict)
     rows: tuple[int, ...] = ()
     why_not: str | None = None
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Rows of `shortcuts` in `audit.json`: the probe of the equalised scans, and what it lost."""
-        return [
+        """Rows of `shortcuts` in `audit.json`: grey levels alone, and the equalised scans with what was lost."""
+        alone = [score.to_json(finding, GREY_ALONE) for finding, score in self.alone.items()]
+        return alone + [
             loss.altered.to_json(finding, EQUALISED)
             | {
                 "auroc_plain": loss.plain.auroc,
@@ -59,46 +64,52 @@ class GreyLevels:
         ]
 
 
-def measure(subject: Subject) -> GreyLevels:
-    """Ask the probe of a sample of the labelled scans, as they are and equalised."""
+def measure(subject: Subject, shortcuts: Shortcuts) -> GreyLevels:
+    """Ask the probe of a sample of the scans that the other probes were asked of, as they are and equalised."""
     limit = subject.config.audit.max_equalised_scans
-    rows = np.array([row for row in subject.labelled if subject.has_emb_N[row]], dtype=np.int64)
-    if limit == 0 or len(rows) == 0:
-        reason = "audit.max_equalised_scans is 0" if limit == 0 else "no scan with an embedding has a label"
-        return GreyLevels(why_not=reason)
-    rows = subject.sample(rows, "grey-levels", limit)
-    if not _can_be_compared(subject, rows):
-        return GreyLevels(why_not=_TOO_FEW)
+    if limit == 0 or shortcuts.grey_RG is None:
+        return GreyLevels(why_not="audit.max_equalised_scans is 0" if limit == 0 else shortcuts.why_not)
+    asked = np.array(shortcuts.rows, dtype=np.int64)
+    rows = subject.sample(asked, "grey-levels", limit)
     equalised_RD, ok_R = altered_vectors.measure(subject.ctx, subject.scans.take(rows), "equalised")
     rows, equalised_RD = rows[ok_R], equalised_RD[ok_R]
-    if not _can_be_compared(subject, rows):
-        return GreyLevels(why_not=f"of the scans that can be read, {_TOO_FEW}")
+    classes, groups = subject.label_N[rows], subject.group_N[rows]
+    if probes.comparable(classes, groups, None) is None:
+        return GreyLevels(why_not=f"fewer than two classes have {probes.MIN_GROUPS} patients with a scan to equalise")
     features = subject.config.embed.features
     plain_RM, equalised_RM = (
         probes.components(of_the_middle(emb_RD, features)) for emb_RD in (subject.features(rows), equalised_RD)
     )
-    losses = paired_probe.losses(
-        plain_RM,
-        equalised_RM,
-        subject.label_N[rows],
-        subject.group_N[rows],
-        named(subject.source_N[rows]),
-        num_bootstrap=subject.config.audit.num_bootstrap,
-        rng=subject.rng("grey-levels"),
+    sources, num_bootstrap = named(subject.source_N[rows]), subject.config.audit.num_bootstrap
+    return GreyLevels(
+        losses=paired_probe.losses(
+            plain_RM,
+            equalised_RM,
+            classes,
+            groups,
+            sources,
+            num_bootstrap=num_bootstrap,
+            rng=subject.rng("grey-levels"),
+        ),
+        alone=probes.probe(
+            shortcuts.grey_RG[np.searchsorted(asked, rows)],
+            classes,
+            groups,
+            sources,
+            kind="trees",
+            num_bootstrap=num_bootstrap,
+            rng=subject.rng("grey-levels-alone"),
+        ),
+        rows=tuple(rows.tolist()),
     )
-    return GreyLevels(losses, tuple(rows.tolist()))
-
-
-def _can_be_compared(subject: Subject, rows: NDArray[np.int64]) -> bool:
-    return probes.comparable(subject.label_N[rows], subject.group_N[rows], None) is not None
 
 
 def check(subject: Subject, grey: GreyLevels) -> Check:
-    """A caution where the probe loses more than `audit.warn_grey_loss`, and not by chance."""
+    """A caution where the probe loses more than `audit.warn_grey_loss` of a class that grey levels alone tell."""
     limit = subject.config.audit.warn_grey_loss
     if not grey.losses:
         return Check(CHECK_ID, "ok", f"Not checked: {grey.why_not}.", _WHY, _FIX, checked=False)
-    over = [finding for finding, loss in grey.losses.items() if loss.difference > limit and loss.is_beyond_chance]
+    over = [finding for finding in grey.losses if is_over(grey, finding, limit)]
     place = subject.findings.index  # of two classes that mirror each other the one that is not normal is named
     among = over or list(grey.losses)
     finding = max(among, key=lambda name: (round(grey.losses[name].difference, 3), place(name)))
@@ -106,7 +117,7 @@ def check(subject: Subject, grey: GreyLevels) -> Check:
     return Check(
         CHECK_ID,
         "warn" if over else "ok",
-        _message(finding, worst, len(grey.rows), is_over=bool(over)),
+        _message(finding, worst, grey, is_over=bool(over)),
         _WHY,
         _FIX,
         count=len(over),
@@ -117,15 +128,23 @@ def check(subject: Subject, grey: GreyLevels) -> Check:
     )
 
 
-def _message(finding: str, loss: Loss, num_scans: int, *, is_over: bool) -> str:
+def is_over(grey: GreyLevels, finding: str, limit: float) -> bool:
+    """Whether a loss is large, no chance, and of a class that grey levels alone tell better than guessing."""
+    loss = grey.losses[finding]
+    return loss.difference > limit and loss.is_beyond_chance and grey.alone[finding].lower > GUESSING
+
+
+def _message(finding: str, loss: Loss, grey: GreyLevels, *, is_over: bool) -> str:
     head = "Part of what the model knows is grey level: " if is_over else ""
     before, after = (probes.with_interval(*score.fair) for score in (loss.plain, loss.altered))
     ends = loss.difference_ci95
     interval = "" if ends is None else f" ({ends[0]:.3f} to {ends[1]:.3f})"
+    alone = probes.with_interval(*grey.alone[finding].fair)
     within = ", within each source" if loss.plain.is_judged_within else ""
     return (
         f"{head}{finding} is told with AUROC {before} from the scan as it is and {after} from the scan with its "
-        f"histogram equalised: a loss of {loss.difference:.3f}{interval} ({num_scans} scans, patient-grouped{within})."
+        f"histogram equalised: a loss of {loss.difference:.3f}{interval}. Grey levels alone, without a picture, "
+        f"tell it with {alone} ({len(grey.rows)} scans, patient-grouped{within})."
     )
 
 
@@ -150,7 +169,10 @@ def _table(grey: GreyLevels) -> Table:
             loss.altered.fair[0],
             loss.difference,
             *(loss.difference_ci95 or (None, None)),
+            grey.alone[finding].fair[0],
         )
         for finding, loss in grey.losses.items()
     )
-    return Table(("class", "scans", "AUROC as it is", "AUROC equalised", "loss", "95% from", "to"), rows)
+    return Table(
+        ("class", "scans", "AUROC as it is", "AUROC equalised", "loss", "95% from", "to", "grey levels alone"), rows
+    )
