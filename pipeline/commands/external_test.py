@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import stages
 from pipeline.audit import stage
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_text
@@ -15,13 +16,18 @@ from pipeline.evidence.stage import Scored, detailed
 from pipeline.labels.classes import positive_among
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.stages import READ_WITHOUT_SPLIT
 
 
 def external(ctx: StageContext, pool: str, overrides: dict[str, Any]) -> dict[str, Any]:
     """The run's last model on another pool; scans that the run knows already are left out and counted."""
     folder = ctx.folder / run_files.EXTERNAL / other_pool.folder_name(pool)
-    with other_pool.read_pool(ctx, folder, pool, overrides) as there:
+    with other_pool.opened(ctx, folder, pool, overrides, _read) as there:
         return _tested(ctx, there, pool)
+
+
+def _read(there: StageContext) -> None:
+    stages.run_stages(there, READ_WITHOUT_SPLIT)
 
 
 def _tested(ctx: StageContext, there: StageContext, pool: str) -> dict[str, Any]:

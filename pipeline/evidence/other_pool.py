@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embeddings import backbones
-from pipeline import stages
 from pipeline.contracts import config_file
 from pipeline.contracts.config import KNOWN_COLUMNS, Config
 from pipeline.contracts.errors import InputError
@@ -24,7 +23,6 @@ from pipeline.learn.classifier import Classifier
 from pipeline.learn.network import predict_scans
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext, cache_folder
-from pipeline.stages import READ_WITHOUT_SPLIT
 from pipeline.vectors.matrix import Vectors
 
 
@@ -44,7 +42,9 @@ class Shared:
 
 
 @contextmanager
-def read_pool(ctx: StageContext, folder: Path, pool: str, overrides: dict[str, Any]) -> Iterator[StageContext]:
+def opened(
+    ctx: StageContext, folder: Path, pool: str, overrides: dict[str, Any], read: Callable[[StageContext], object]
+) -> Iterator[StageContext]:
     """Another pool, read and embedded into a folder of the run with the run's options and backbone.
 
     A folder that was begun for a pool that is then refused, here or by the caller, is taken away again.
@@ -54,6 +54,7 @@ def read_pool(ctx: StageContext, folder: Path, pool: str, overrides: dict[str, A
         folder: Where to.
         pool: Its address.
         overrides: Options for that pool, such as `pool.columns`.
+        read: The stages that read it; at least manifest and embed.
 
     Raises:
         InputError: it cannot be read, or is embedded in another way than the run's scans.
@@ -62,7 +63,7 @@ def read_pool(ctx: StageContext, folder: Path, pool: str, overrides: dict[str, A
     begun = folder.exists()
     try:
         run_dir.write_config(folder, there.config)
-        stages.run_stages(there, READ_WITHOUT_SPLIT)
+        read(there)
         _check_same_input(ctx.folder, folder)
         yield there
     except InputError:

@@ -23,8 +23,10 @@ from pipeline.learn import operating_point
 from pipeline.learn.classifier import Classifier
 from pipeline.measures import calibrate
 from pipeline.pages.wording import plural
+from pipeline.pool import manifest
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.vectors import embed
 
 FEWEST_SCANS = 100  # with fewer the valley is a matter of luck
 OPTION = "evaluate.site"
@@ -109,13 +111,19 @@ def adapt(ctx: StageContext, address: str) -> SitePoint:
     if len(model.findings) != 2:
         raise _too_many_classes(len(model.findings))
     folder = ctx.folder / run_files.SITE / other_pool.folder_name(address)
-    with other_pool.read_pool(ctx, folder, address, {}) as there:
+    with other_pool.opened(ctx, folder, address, {}, _read) as there:
         scans = other_pool.embedded_scans(folder)
         _refuse_few(len(scans))
         _refuse_shared(ctx, scans)
         logit_TC = other_pool.logits(there, model, scans["image_id"].to_pylist())
         num_files = len(run_files.read(folder, MANIFEST))
         return cut(model, logit_TC, num_files - len(scans), address)
+
+
+def _read(there: StageContext) -> None:
+    """No more than it takes: copies within the site, and patients across it, change no score."""
+    manifest.run(there)
+    embed.run(there)
 
 
 def cut(model: Classifier, logit_TC: np.ndarray, num_unusable: int, address: str) -> SitePoint:
