@@ -533,6 +533,12 @@ class EvaluateConfig(Section):
         "two classes, each at least 15 % of it, and else balanced; balanced: best balanced accuracy; prevalence: "
         "argmax of the probability at the pool's prevalence.",
     )
+    site: str | None = Field(
+        None,
+        description="Address, as of a pool, of unlabelled scans of the place where the model will be used, 100 at "
+        "least: from their scores an operating point `adapted to the site` is set beside the run's own. Two classes, "
+        "each at least 15 % there; no scan or patient of the holdout or of the labelled ones. null: none.",
+    )
     prevalences: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
         (0.01, 0.05, 0.1, 0.3), description="Deployment prevalences that PPV and NPV are stated for."
     )
@@ -561,6 +567,14 @@ class AuditConfig(Section):
         0.7, description="AUROC of a label from what is not the lungs (lower bound), within sources where it can be."
     )
     block_shortcut_auroc: Share = Field(0.95, description="The same for file metadata and population: too good.")
+    max_equalised_scans: int = Field(
+        600, ge=0, description="Labelled scans that are embedded once more with their histogram equalised; 0: none."
+    )
+    warn_grey_loss: Share = Field(
+        0.03,
+        description="AUROC lost when the scans' histograms are equalised, where it is not chance (95 %) and grey "
+        "levels alone tell the class too.",
+    )
     warn_external_drop: Share = Field(0.2, description="AUROC lost on a source that was left out.")
     warn_holdout_reads: int = Field(100, ge=1, description="Evaluations of the sealed holdout before it wears out.")
 

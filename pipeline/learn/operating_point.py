@@ -16,14 +16,16 @@ from pipeline.labels.class_counts import MIN_LABELS
 # T scans of the training pool, C findings
 
 SMALLEST_SHARE = 0.15  # of a class in the pool: a small hill is lost in the slope of a large one
-Kind = Literal["pool", "balanced", "prevalence"]
+Wanted = Literal["pool", "balanced", "prevalence"]
+Kind = Literal["pool", "balanced", "prevalence", "site"]
 
 
 class OperatingPoint(NamedTuple):
     """How calls are made.
 
     Attributes:
-        kind: `pool`: from its scores; `balanced`: every finding counts the same; `prevalence`: the most probable one.
+        kind: `pool`: from its scores; `site`: from those of a site's scans; `balanced`: every finding counts the
+            same; `prevalence`: the most probable one.
         weights_C: What probabilities at the pool's prevalence are divided by before the largest is the class called.
     """
 
@@ -32,7 +34,7 @@ class OperatingPoint(NamedTuple):
 
 
 def choose(
-    wanted: Kind,
+    wanted: Wanted,
     logit_TC: np.ndarray,
     prevalence_C: np.ndarray,
     learning_prior_C: np.ndarray,
@@ -56,8 +58,7 @@ def choose(
     even_C = prevalence_C / learning_prior_C
     if wanted == "balanced" or len(prevalence_C) != 2 or prevalence_C.min() < SMALLEST_SHARE:
         return OperatingPoint("balanced", _favours_no_rare_class(even_C, num_labels_C))
-    shift = 0.5 * otsu_threshold(logit_TC[:, 1] - logit_TC[:, 0])
-    weights_C = even_C * np.array([1.0, np.exp(shift)])
+    weights_C = halfway("pool", logit_TC, prevalence_C, learning_prior_C).weights_C
     return OperatingPoint("pool", _favours_no_rare_class(weights_C, num_labels_C))
 
 
@@ -72,6 +73,12 @@ def _favours_no_rare_class(weights_C: np.ndarray, num_labels_C: np.ndarray) -> n
         return weights_C
     largest = weights_C[~few_C].max() if not few_C.all() else weights_C.max()
     return np.where(few_C, largest if few_C.all() else np.maximum(weights_C, largest), weights_C)
+
+
+def halfway(kind: Kind, logit_TC: np.ndarray, prevalence_C: np.ndarray, learning_prior_C: np.ndarray) -> OperatingPoint:
+    """The cut halfway between even odds and the valley of the scores of two classes; see `choose`."""
+    shift = 0.5 * otsu_threshold(logit_TC[:, 1] - logit_TC[:, 0])
+    return OperatingPoint(kind, prevalence_C / learning_prior_C * np.array([1.0, np.exp(shift)]))
 
 
 def otsu_threshold(score_T: np.ndarray) -> float:

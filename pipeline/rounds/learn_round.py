@@ -234,5 +234,11 @@ def _asked(ctx: StageContext, round_index: int, kind: str) -> set[str]:
 
 def classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier:
     """The student as a classifier, at the configured operating point."""
-    prevalence_C, weights_C = learned.acceptance.prevalence_C, learned.operating_point.weights_C
-    return Classifier(learned.student, data.findings, learned.temperature, prevalence_C, weights_C)
+    return Classifier(
+        learned.student,
+        data.findings,
+        learned.temperature,
+        learned.acceptance.prevalence_C,
+        learned.operating_point.weights_C,
+        learned.acceptance.learning_prior_C,
+    )

@@ -31,6 +31,7 @@ ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", 
 # Audit and results
 AUDIT, OVERRIDES, PIXELS = "audit.json", "overrides.json", "audit_pixels.parquet"
 METRICS, EVALUATION, COMPARISON, EXTERNAL = "metrics.jsonl", "evaluation.json", "comparison.json", "external"
+SITE = "site"  # a folder: the unlabelled scans of a site, read and embedded
 REFERENCE, REFERENCE_FITS = "reference.jsonl", "reference"
 # Pages
 REPORT, AUDIT_PAGE = "report/index.html", "report/audit.html"

@@ -14,6 +14,7 @@ from tests.bench import (
     duplicates,
     folds,
     forecast,
+    grey_levels,
     lungs,
     network,
     page,
@@ -38,6 +39,7 @@ BENCHES = {
     "rounds": rounds.main,
     "coverage": coverage.main,
     "lungs": lungs.main,
+    "grey_levels": grey_levels.main,
     "duplicates": duplicates.main,
     "audit": audit.main,
     "consensus": consensus.main,
@@ -64,7 +66,8 @@ def main() -> int:
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, audit, consensus, selection_oracles, second_opinion: seeds; resume: kills",
+        help="selection, strategies, lungs, grey_levels, audit, consensus, selection_oracles, second_opinion: seeds; "
+        "resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")
