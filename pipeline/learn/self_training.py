@@ -17,6 +17,7 @@ from pipeline.contracts.config import Config
 from pipeline.learn import operating_point
 from pipeline.learn.acceptance import Acceptance
 from pipeline.learn.candidate import Candidate, average
+from pipeline.learn.classifier import Classifier
 from pipeline.learn.head import Head
 from pipeline.learn.head_fits import HeadFit, fit_all, student_fit, teacher_fit
 from pipeline.learn.lesson import learn_masks
@@ -66,6 +67,11 @@ class Learned:
     decisions: Decisions
     curves: Curves | None = None
     network_gain: float | None = None
+
+    def classifier(self, findings: tuple[str, ...]) -> Classifier:
+        """The student as a classifier of these classes, at the operating point."""
+        prevalence_C, weights_C = self.acceptance.prevalence_C, self.operating_point.weights_C
+        return Classifier(self.student, findings, self.temperature, prevalence_C, weights_C)
 
 
 def learn(
