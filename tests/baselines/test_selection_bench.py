@@ -11,20 +11,10 @@ from pipeline.baselines.curves.bench_pool import BenchPool
 from pipeline.commands.benches import curves as bench_curves
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
+from tests.support.small_bench_pool import small_pool
 from tests.support.tiny import call
 
 BUDGETS = (4, 8, 16)
-
-
-def small_pool(seed=0, num=120):
-    """Two classes 4 apart in six features, a quarter of them ill; patients of two scans."""
-    rng = np.random.default_rng(seed)
-    class_N = (rng.random(num) < 0.25).astype(np.int64)
-    x_NP = rng.normal(size=(num, 6)).astype(np.float32)
-    x_NP[:, 0] += 4 * class_N
-    own, other = slice(0, 80), slice(80, num)
-    group = np.arange(num) // 2
-    return BenchPool(("normal", "pneumonia"), x_NP[own], class_N[own], group[own], x_NP[other], class_N[other])
 
 
 def history(strategy, seed=0, rare=None, path="pool"):

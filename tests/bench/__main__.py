@@ -23,12 +23,14 @@ from tests.bench import (
     selection_speed,
     speed,
     strategies,
+    ways,
 )
 
 BENCHES = {
     "speed": speed.main,
     "selection": selection.main,
     "strategies": strategies.main,
+    "ways": ways.main,
     "selection_oracles": selection_oracles.main,
     "selection_speed": selection_speed.main,
     "resume": resume.main,
@@ -57,7 +59,7 @@ def main() -> int:
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, audit, consensus, selection_oracles: seeds; resume: kills",
+        help="selection, strategies, ways, lungs, audit, consensus, selection_oracles: seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")

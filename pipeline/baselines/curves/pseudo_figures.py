@@ -31,7 +31,7 @@ def figures(curves: Sequence[Curve]) -> list[dict[str, Any]]:
     of_key = by_seed(curves, "way")
     rows = [_row(pool, way, of_seed, of_key.get((pool, REFERENCE), {})) for (pool, way), of_seed in of_key.items()]
     for measure in TESTED:
-        gains = [row["gain"][measure] if row["gain"] else {"p": None} for row in rows]
+        gains = [row["gain"][measure] for row in rows if row["gain"]]
         for gain, p_holm in zip(gains, holm([gain["p"] for gain in gains]), strict=True):
             gain["p_holm"] = p_holm
     return rows
