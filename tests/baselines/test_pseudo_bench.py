@@ -16,7 +16,7 @@ from pipeline.contracts.config import Config
 from pipeline.learn import self_training
 from pipeline.runtime.engine import SerialEngine
 from tests.support.small_bench_pool import small_pool
-from tests.support.tiny import call
+from tests.support.tiny import FAST, call
 
 BUDGETS = (12, 40)
 POOL = small_pool(num=400, num_train=300)
@@ -252,7 +252,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_written(argv, mes
 def test_the_whole_bench_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.undo()
     pool = "phantoms=phantom:num_patients=60"
-    small = ["--set", "engine.backend=serial", "--set", "preprocess.size_px=64", "--budgets", "8,16", "--seeds", "2"]
+    small = [*FAST, "--budgets", "8,16", "--seeds", "2"]
     argv = ["bench", "pseudo", "--pool", pool, "--rare", "0.1", "--out", tmp_path / "o", *small, "--json"]
     some = call(*argv, "--way", "average")
     assert some.code == 0, some.err

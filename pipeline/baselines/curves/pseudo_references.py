@@ -40,11 +40,10 @@ def self_training(asked: Asked) -> Reference:
     from sklearn.semi_supervised import SelfTrainingClassifier
 
     weight_C = calibrate.class_weights(asked.class_L, len(asked.pool.findings))
-    base = LogisticRegression(
-        C=1.0 / asked.config.train.teacher_l2,
-        class_weight={int(c): float(weight_C[c]) for c in np.unique(asked.class_L)},
-        max_iter=MAX_ITERATIONS,
-    )
+    weight_of = {int(c): float(weight_C[c]) for c in np.unique(asked.class_L)}
+    # Of two classes scikit-learn penalises one vector, the difference of our two: twice our sum of squares.
+    inverse_penalty = (2.0 if len(weight_of) == 2 else 1.0) / asked.config.train.teacher_l2
+    base = LogisticRegression(C=inverse_penalty, class_weight=weight_of, max_iter=MAX_ITERATIONS)
     model = SelfTrainingClassifier(base).fit(asked.pool.x_TP, _targets(asked))
     guessed_T = model.labeled_iter_ > 0
     prob_HC = _all_classes(model.predict_proba(asked.pool.x_HP), model.classes_, len(asked.pool.findings))
