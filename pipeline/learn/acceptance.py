@@ -18,7 +18,6 @@ from pipeline.learn.material import Material
 from pipeline.learn.pseudo_labels import Decisions, Screening
 from pipeline.measures import calibrate, certify
 from pipeline.runtime import run_files
-from pipeline.vectors import principal_components
 from pipeline.vectors.matrix import ROWS_AT_ONCE, unit_rows
 from pipeline.vectors.nearest_labels import nearest_label_classes
 
@@ -129,7 +128,7 @@ def second_opinion(
     """The class that the nearest expert-labelled scans of other patients have, see `nearest_labels`.
 
     Args:
-        material: What the round learns from; the features lie in its folder.
+        material: What the round learns from; its features decide who is near.
         asked_T: Scans of the training pool to speak of: a mask.
         learn_E: Expert labels that may be asked: a mask.
         num_neighbors: Labels that vote.
@@ -138,7 +137,7 @@ def second_opinion(
     Returns:
         Class index of each scan asked about, in the pool's order; negative where nobody can be asked.
     """
-    x_NP = principal_components.load(material.folder)
+    x_NP = material.features.load().x_NP
     experts = material.expert_E.keep(learn_E)
     unit_EP = unit_rows(x_NP[material.scans_N.positions(experts)])
     patients, patient_E = np.unique(np.asarray(material.group_E, str)[learn_E], return_inverse=True)

@@ -10,8 +10,43 @@ import numpy as np
 
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import calibrate
+from pipeline.vectors import principal_components
+from pipeline.vectors.matrix import Vectors
 
 # N scans with a vector, T of them in the training pool, E of those labelled by experts, R rejected, C findings
+# P features
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a head sees of each scan.
+
+    Attributes:
+        scans_N: Whose features.
+        x_NP: Along them, float32, see `principal_components`.
+    """
+
+    scans_N: ScanRows
+    x_NP: np.ndarray
+
+    def load(self) -> "Features":
+        """These."""
+        return self
+
+
+@dataclass(frozen=True)
+class FeaturesOfRun:
+    """The features of a run, mapped where a fit needs them: a task carries the path, not the pool.
+
+    Attributes:
+        folder: Run directory.
+    """
+
+    folder: Path
+
+    def load(self) -> Features:
+        """All of them, memory-mapped."""
+        return Features(ScanRows.of(Vectors.open(self.folder).ids), principal_components.load(self.folder))
 
 
 @dataclass(frozen=True)
@@ -19,8 +54,9 @@ class Material:
     """What a round learns from: three orders of scans, and the arrays that lie along them.
 
     Attributes:
-        folder: Run directory.
-        scans_N: Scans with a vector, in the order of the run's features.
+        folder: Run directory, where the fits on several workers and the networks keep their files.
+        features: What heads see of the scans with a vector.
+        scans_N: Scans with a vector, in the order of the features.
         pool_T: The training pool, in the order of the neighbour graph.
         expert_E: Its scans with an expert class.
         class_E: Their class index, int64.
@@ -34,6 +70,7 @@ class Material:
     """
 
     folder: Path
+    features: Features | FeaturesOfRun
     scans_N: ScanRows
     pool_T: ScanRows
     expert_E: ScanRows

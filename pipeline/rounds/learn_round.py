@@ -18,7 +18,6 @@ from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE, R
 from pipeline.labels import class_counts, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import pseudo_labels, release, rollback, self_training
-from pipeline.learn.classifier import Classifier
 from pipeline.learn.material import Material
 from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.self_training import Learned
@@ -105,7 +104,7 @@ def _learn(
         rng = ctx.rng("learn", round_index)
         adapter = adapter_of(ctx, data, round_index, expert.answers, folder)
         learned = self_training.learn(material, ctx.config, ctx.engine, len(data.findings), admitted_C, rng, adapter)
-        model = classifier(ctx, data, learned)
+        model = learned.classifier(data.findings)
         oof_prob_EC = model.probabilities(learned.oof_logit_EC)
     with timed(clock, "pseudo"):
         rolled_back = _write_pseudo_labels(ctx, data, round_index, material, learned, oof_prob_EC, admitted_C)
@@ -230,15 +229,3 @@ def _asked(ctx: StageContext, round_index: int, kind: str) -> set[str]:
         queue = QUEUE.read(ctx.round_folder(r))
         asked |= set(queue.filter(pc.equal(queue["kind"], kind))["image_id"].to_pylist())
     return asked
-
-
-def classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier:
-    """The student as a classifier, at the configured operating point."""
-    return Classifier(
-        learned.student,
-        data.findings,
-        learned.temperature,
-        learned.acceptance.prevalence_C,
-        learned.operating_point.weights_C,
-        learned.acceptance.learning_prior_C,
-    )

@@ -14,7 +14,7 @@ from pipeline.contracts.tables import POOL_LABELS, SPLIT_TABLE
 from pipeline.labels import verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.labels.training_labels import ExpertLabels
-from pipeline.learn.material import Material
+from pipeline.learn.material import FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -106,6 +106,7 @@ class Dataset:
             judges_E[:] = True  # a class that only checks have brought: better judged by sure scans than not at all
         return Material(
             folder=self.folder,
+            features=FeaturesOfRun(self.folder),
             scans_N=self.scans_N,
             pool_T=self.pool_T,
             expert_E=expert_E,

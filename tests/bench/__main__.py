@@ -27,12 +27,14 @@ from tests.bench import (
     selection_speed,
     speed,
     strategies,
+    ways,
 )
 
 BENCHES = {
     "speed": speed.main,
     "selection": selection.main,
     "strategies": strategies.main,
+    "ways": ways.main,
     "selection_oracles": selection_oracles.main,
     "selection_speed": selection_speed.main,
     "resume": resume.main,

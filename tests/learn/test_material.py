@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.learn.material import Material
+from pipeline.learn.material import FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows
 
 
@@ -16,7 +16,8 @@ def material():
     arrays["judges_E"] = np.ones(2, bool)
     arrays["group_T"] = np.array(["q", "r", "s", "t", "p"])
     orders = {name: ScanRows.of(ids) for name, ids in scans.items()}
-    return Material(folder=Path("nowhere"), graph_TT=None, **orders, **arrays)
+    nowhere = Path("nowhere")
+    return Material(folder=nowhere, features=FeaturesOfRun(nowhere), graph_TT=None, **orders, **arrays)
 
 
 def test_arrays_along_all_scans_are_cut_to_the_pool_and_to_the_experts(material):

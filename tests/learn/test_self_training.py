@@ -91,7 +91,7 @@ def test_out_of_fold_scores_never_saw_their_own_label(run):
 def test_patients_are_not_split_over_folds(run, monkeypatch):
     _, material = material_of(run)
     seen = []
-    monkeypatch.setattr(self_training, "fit_all", lambda engine, fits, tag: seen.append(fits) or _stop())
+    monkeypatch.setattr(self_training, "fit_all", lambda engine, fits, folder, tag: seen.append(fits) or _stop())
 
     def _stop():
         raise StopIteration

@@ -1,4 +1,4 @@
-"""A pool as the bench of selection sees it: features, classes, patients, and the sealed holdout; one file a pool."""
+"""A pool as simulated histories see it: features, classes, patients, and the sealed holdout; one file a pool."""
 
 from dataclasses import dataclass
 from functools import lru_cache
