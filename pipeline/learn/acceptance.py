@@ -54,8 +54,8 @@ class Acceptance:
         """Temperature, prevalence from the uniform slice, thresholds that keep the promise; by scans that may judge."""
         num_classes = oof_logit_EC.shape[1]
         prevalence_C = material.prevalence(num_classes)
-        prior_C = calibrate.learning_prior(material.class_E, num_classes)
         logit_JC, class_J = oof_logit_EC[material.judges_E], material.class_E[material.judges_E]
+        prior_C = calibrate.learning_prior(class_J, num_classes)
         temperature = calibrate.fit_temperature(logit_JC, class_J, scan_weights(class_J, num_classes))
         prob_JC = _at_prevalence(logit_JC, temperature, prior_C, prevalence_C)
         weight_J = _pool_weights(class_J, prevalence_C)

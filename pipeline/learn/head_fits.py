@@ -93,7 +93,7 @@ def student_fit(
         max_scans=config.train.max_rows,
         seed=seed,
     )
-    prior_C = calibrate.learning_prior(material.class_E[learn_E], prob_TC.shape[1])
+    prior_C = calibrate.learning_prior(material.class_E[learn_E & material.judges_E], prob_TC.shape[1])
     lesson = _with_class_shares(lesson, prior_C, float(learn_E.sum()))
     return HeadFit(material.features, lesson, config.train.student_l2, config.train, seed)
 

@@ -62,8 +62,9 @@ class Material:
         class_E: Their class index, int64.
         group_E: Their patient group; groups are never split over folds.
         uniform_E: Whether the scan came from a uniform slice of a queue, which alone is a sample of the pool.
-        judges_E: Whether its score says how sure of itself a classifier may be: not that of a scan which was asked
-            about because the model was sure of it (a check of a release). Such a scan teaches all the same.
+        judges_E: Whether it may set temperature, thresholds and class shares, and teach the teacher. A check of a
+            release may not: it was asked about because the model was sure of it, and looks easier than the pool is.
+            The student learns it in the place of the pseudo-label that it checked.
         graph_TT: Neighbour graph of the training pool, see `neighbor_graph`.
         rejected_R: Scans of the pool that experts hold to be no good: they get no label and teach nothing.
         group_T: Patient group of every scan of the training pool.
