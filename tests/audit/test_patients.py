@@ -245,6 +245,7 @@ def test_a_picture_that_is_gone_is_no_error(crowd):
 
 
 @pytest.mark.real
+@pytest.mark.slow  # the full network sees three hundred scans; the tests above plant such collisions
 def test_numbers_that_two_series_share(tmp_path):
     """Kermany numbers its bacterial and its viral patients each from 1 on: one number, two children."""
     folder = Path(os.environ["CXR_SSL_DATA"]) / "kermany"

@@ -35,7 +35,7 @@ def audited(folder, rows, *more):
 
 @pytest.fixture(scope="module")
 def covid3(tmp_path_factory):
-    return audited(tmp_path_factory.mktemp("covid3") / "pool", rows_of("covid3")[::3])
+    return audited(tmp_path_factory.mktemp("covid3") / "pool", rows_of("covid3")[::6])
 
 
 def test_covid3_is_invalid_and_says_why(covid3):
@@ -56,7 +56,11 @@ def test_covid3_is_invalid_and_says_why(covid3):
 
 
 def test_its_nih_part_alone_has_no_source_flag_and_names_patients_of_both_classes(tmp_path):
-    rows = [row for row in rows_of("covid3") if row["source"] == "nih-chestxray8"]
+    every = [row for row in rows_of("covid3") if row["source"] == "nih-chestxray8"]
+    classes = {
+        row["patient_id"]: {one["label"] for one in every if one["patient_id"] == row["patient_id"]} for row in every
+    }
+    rows = [row for i, row in enumerate(every) if i % 4 == 0 or len(classes[row["patient_id"]]) > 1]
     code, verdict, checks, _ = audited(tmp_path / "nih", rows, *FAST)
     assert (code, verdict) == (0, "caution")
     assert checks["source-label-confounding"]["severity"] == "ok"
