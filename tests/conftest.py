@@ -68,6 +68,14 @@ def cache(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unsynced():
+    """No file waits for the disk: that is for a loss of power, which no test has, and takes milliseconds each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def ray_session():
     """A RayEngine on two CPUs; Ray is started once, every start costs seconds."""
