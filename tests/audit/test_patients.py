@@ -1,6 +1,7 @@
 import csv
 import os
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,14 @@ def crowd(tmp_path_factory):
             Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(uris[-1])
             emb.append(traits + 0.9 * rng.normal(size=DIM))
     return uris, np.array(emb, np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outlines_once():
+    """The outline of a picture is found once for all tests: that takes longer than the rest of a check."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(same_person, "_outline", cache(same_person._outline))
+        yield
 
 
 def person(i):
