@@ -7,13 +7,13 @@ test anywhere, and each process then makes every file's fixtures anew.
 from xdist.scheduler import LoadScopeScheduling
 
 RAY = "tests/ray/"  # one Ray for all of them; what has one of these marks must lie there
+WHOLE = (RAY, "tests/per_finding/")  # folders whose files have costly fixtures in common
 RAY_MARKS = ("ray", "cluster")
 # Each takes ten seconds of a processor and more; a short one is to end last, or one process waits for the other.
 LONG = (
     RAY,
     "tests/audit/test_real_pools.py",
-    "tests/per_finding/test_per_finding.py",
-    "tests/per_finding/test_moved_and_older_runs.py",
+    "tests/per_finding/",
     "tests/annotate/test_label_studio_server.py",
     "tests/browser/test_page_browser.py",
     "tests/browser/test_human_rounds.py",
@@ -33,8 +33,8 @@ class Shares(LoadScopeScheduling):
 
 
 def share_of(nodeid: str) -> str:
-    """Name of what one process runs whole: a file with its fixtures, or all that needs Ray."""
-    return RAY if nodeid.startswith(RAY) else nodeid.partition("::")[0]
+    """Name of what one process runs whole: a file with its fixtures, or a folder of `WHOLE`."""
+    return next(filter(nodeid.startswith, WHOLE), nodeid.partition("::")[0])
 
 
 def rank_of(nodeid: str) -> int:
