@@ -19,7 +19,7 @@ from tests.support.tiny import FAST, call
 
 DATA = os.environ.get("CXR_SSL_DATA")
 FINDINGS = ("no_finding", "pneumonia", "covid")
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]  # in parts and on made-up scans: test_annotate, test_end_to_end
 BECAUSE = "a drill: covid3's sources give its classes away, and no result of it is believed"
 NUM_ROUNDS, BUDGET, HOLDOUT_BUDGET = 2, 10, 15
 

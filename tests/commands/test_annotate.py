@@ -96,6 +96,8 @@ def test_a_queue_through_a_reload_an_undo_and_kill_9(browser, tmp_path, annotate
     journal = Journal.open(run.folder)
     assert len(journal.active()) == NUM and len(journal.retracted) == 1
     assert all(one.answer.time is not None and one.answer.seconds > 0 for one in journal.active())
+    assert "round 2" in waiting.waits(run)  # the answers are learnt from, and the next scans are asked for
+    assert len(waiting.queue_ids(run.folder, 2)) == 20 and not set(waiting.queue_ids(run.folder, 2)) & set(asked)
 
 
 def test_five_annotators_at_once(tmp_path, annotate):
