@@ -1,5 +1,6 @@
 """What the rooms share: one cache and one Ray for all, one Chromium a module; groups and shares are held here."""
 
+import gc
 import os
 
 if (
@@ -35,6 +36,12 @@ def pytest_collection_modifyitems(items):
         if stray := shares.astray(items):
             raise pytest.UsageError(f"a test that starts Ray lies in {shares.RAY}: {', '.join(stray)}")
         items.sort(key=lambda item: shares.rank_of(item.nodeid))
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: the garbage collector, which takes half a second over it, looks no more."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item):
