@@ -39,6 +39,12 @@ def load(path: Path | None = None, overrides: dict[str, Any] | None = None) -> C
     return config
 
 
+@lru_cache(maxsize=32)
+def values_of(text: str) -> dict[str, Any]:
+    """What a configuration holds, unchecked, for those who only show it; nobody changes what they get."""
+    return YAML(typ="safe", pure=True).load(text) or {}
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """Split `a.b=c` and read `c` as YAML 1.2 (`1e-3` is a number, `NO` is text)."""
     key, sep, value = text.partition("=")
