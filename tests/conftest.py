@@ -83,6 +83,15 @@ def unsynced():
         yield
 
 
+@pytest.fixture
+def sketched(monkeypatch):
+    """Of charts only the words are written."""
+    from pipeline.pages import svg_chart
+    from tests.support.tiny import Sketch
+
+    monkeypatch.setattr(svg_chart, "Figure", Sketch)
+
+
 @pytest.fixture(scope="session")
 def ray_session():
     """A RayEngine on two CPUs; Ray is started once, every start costs seconds."""

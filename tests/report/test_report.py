@@ -13,7 +13,7 @@ from pipeline.annotate import contact_sheet
 from pipeline.contracts.answers import REMARKS
 from pipeline.contracts.errors import RunDirError
 from pipeline.contracts.tables import CLUSTERS, LABELS, MANIFEST, POOL_LABELS
-from pipeline.pages import svg_chart, wording
+from pipeline.pages import wording
 from pipeline.pages.thumbnails import thumbnail
 from pipeline.report import build, stage
 from pipeline.report.cautions import cautions
@@ -21,7 +21,6 @@ from pipeline.report.gather import gather
 from tests.support import report_text
 from tests.support.report_runs import PATIENT_PREFIX, fake_run
 from tests.support.report_text import HOSTILE, words_of
-from tests.support.tiny import Sketch
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +38,8 @@ def three(tmp_path_factory):
 
 
 @pytest.fixture
-def copy(two, tmp_path, monkeypatch):
-    """The run of two classes, for a test to spoil; of its charts only the words are written again."""
-    monkeypatch.setattr(svg_chart, "Figure", Sketch)
+def copy(two, tmp_path, sketched):
+    """The run of two classes, for a test to spoil."""
     shutil.copytree(two, tmp_path / "run")
     return tmp_path / "run"
 
