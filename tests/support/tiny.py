@@ -168,13 +168,13 @@ def make_pool(folder, num=24, columns=("label", "patient_id"), row=None):
 
 
 def bomb(path, side=30_000):
-    """A PNG of side x side black pixels in a few kilobytes."""
+    """A PNG of side x side black pixels, of one bit each, in a few kilobytes."""
 
     def chunk(kind, data):
         return len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
 
     packer = zlib.compressobj(9)
-    row = bytes(side + 1)
+    row = bytes(1 + -(-side // 8))
     pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
-    header = side.to_bytes(4) * 2 + bytes((8, 0, 0, 0, 0))
+    header = side.to_bytes(4) * 2 + bytes((1, 0, 0, 0, 0))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b""))
