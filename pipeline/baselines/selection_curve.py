@@ -65,7 +65,7 @@ def simulate(history: History) -> dict[str, Any]:
     pool = selection_pool.load(history.pool)
     if history.rare is not None:
         pool = pool.thinned(history.rare, history.rng("thin"))
-    unit_TP = unit_rows(pool.x_TP)
+    unit_TP = unit_rows(pool.similar_TP)
     rng = history.rng(f"queue/{history.strategy}")
     asked: list[int] = []
     prob_TC = None

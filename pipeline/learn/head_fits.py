@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.contracts.config import Config, TrainConfig
-from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.head import Head, Problem, train_loop
 from pipeline.learn.lesson import Lesson, expert_lesson, pool_lesson, stopping_mask
 from pipeline.learn.material import Material
@@ -73,8 +73,9 @@ def student_fit(
         propagate_weight: Weight of the labels that are spread over the graph; 0: open scans are left out.
         seed: Of the fit, and of the sample of a pool larger than `train.max_rows`.
     """
-    # Here the cap on pseudo-labels (`pseudo.max_share`) counts all scans of the pool, for the network the open ones.
-    admitted_T = acceptance.decide(prob_TC).admitted_N
+    # Here the caps on pseudo-labels (`pseudo.max_share`) count all scans of the pool, for the network the open ones.
+    screening = screening_of(material, config.pseudo, learn_E, prob_TC.shape[1])
+    admitted_T = acceptance.decide(prob_TC, screening).admitted_N
     soft_TC = neighbor_graph.spread(
         material.graph_TT,
         material.expert_in_pool_E[learn_E],

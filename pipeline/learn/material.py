@@ -26,8 +26,11 @@ class Material:
         class_E: Their class index, int64.
         group_E: Their patient group; groups are never split over folds.
         uniform_E: Whether the scan came from a uniform slice of a queue, which alone is a sample of the pool.
+        judges_E: Whether its score says how sure of itself a classifier may be: not that of a scan which was asked
+            about because the model was sure of it (a check of a release). Such a scan teaches all the same.
         graph_TT: Neighbour graph of the training pool, see `neighbor_graph`.
         rejected_R: Scans of the pool that experts hold to be no good: they get no label and teach nothing.
+        group_T: Patient group of every scan of the training pool.
     """
 
     folder: Path
@@ -37,11 +40,15 @@ class Material:
     class_E: np.ndarray
     group_E: Sequence[str]
     uniform_E: np.ndarray
+    judges_E: np.ndarray
     graph_TT: Any
     rejected_R: ScanRows
+    group_T: np.ndarray
 
     def __post_init__(self) -> None:
-        lengths = {len(along_E) for along_E in (self.expert_E, self.class_E, self.group_E, self.uniform_E)}
+        lengths = {
+            len(along_E) for along_E in (self.expert_E, self.class_E, self.group_E, self.uniform_E, self.judges_E)
+        }
         assert len(lengths) == 1, f"class, group and origin of every expert-labelled scan, not {lengths}"
         assert not self.expert_E.among(self.rejected_R).any(), "a rejected scan has no expert class"
 

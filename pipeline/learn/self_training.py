@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.contracts.config import Config
 from pipeline.learn import operating_point
-from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.candidate import Candidate, average
 from pipeline.learn.head import Head
 from pipeline.learn.head_fits import HeadFit, fit_all, student_fit, teacher_fit
@@ -93,22 +93,23 @@ def learn(
     teacher = heads.teacher(num_classes)
     acceptance = Acceptance.fit(teacher.oof_logit_EC, material, admitted_C, config.pseudo)
     probs_TC = [material.of_pool(acceptance.probabilities(fit.logit_NC)) for fit in teacher.heads]
-    decisions = acceptance.decide(probs_TC[-1][material.open_T])
+    screening = screening_of(material, config.pseudo, np.ones(len(fold_E), bool), num_classes)
+    decisions = acceptance.decide(probs_TC[-1][material.open_T], screening.keep(material.open_T))
     options = _student_options(config, any_admitted=bool(decisions.admitted_N.any()))
     chosen = teacher
     if options:
         name, weight = options[0]
         student = heads.student(name, weight, probs_TC, acceptance)
-        chosen = average(name, teacher, student, material.class_E)
+        chosen = average(name, teacher, student, material)
     network = None
     if adapter is not None:
         network = network_student.adapted(adapter, chosen, teacher, acceptance, material, config, fold_E, rng)
         chosen = network.chosen
-    temperature, bias_C = chosen.calibration(material.class_E)
+    temperature, bias_C = chosen.calibration(material)
     logit_TC = (material.of_pool(chosen.logit_NC) + bias_C) / temperature
-    point = operating_point.choose(
-        config.evaluate.operating_point, logit_TC, acceptance.prevalence_C, acceptance.learning_prior_C
-    )
+    priors = (acceptance.prevalence_C, acceptance.learning_prior_C)
+    num_labels_C = np.bincount(material.class_E, minlength=num_classes)
+    point = operating_point.choose(config.evaluate.operating_point, logit_TC, *priors, num_labels_C)
     bias_C = bias_C - temperature * np.log(acceptance.learning_prior_C)  # from there to balanced classes
     return Learned(
         learner=chosen.name,

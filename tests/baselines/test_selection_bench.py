@@ -24,7 +24,9 @@ def small_pool(seed=0, num=120):
     x_NP[:, 0] += 4 * class_N
     own, other = slice(0, 80), slice(80, num)
     group = np.arange(num) // 2
-    return BenchPool(("normal", "pneumonia"), x_NP[own], class_N[own], group[own], x_NP[other], class_N[other])
+    return BenchPool(
+        ("normal", "pneumonia"), x_NP[own], x_NP[own], class_N[own], group[own], x_NP[other], class_N[other]
+    )
 
 
 def history(strategy, seed=0, rare=None, path="pool"):
@@ -50,7 +52,9 @@ def test_a_history_learns_and_repeats_itself(loaded, strategy):
 
 def test_a_history_without_a_second_class_is_at_chance(monkeypatch):
     pool = small_pool()
-    healthy = BenchPool(pool.findings, pool.x_TP, np.zeros_like(pool.class_T), pool.group_T, pool.x_HP, pool.class_H)
+    healthy = BenchPool(
+        pool.findings, pool.x_TP, pool.similar_TP, np.zeros_like(pool.class_T), pool.group_T, pool.x_HP, pool.class_H
+    )
     monkeypatch.setattr(selection_curve.selection_pool, "load", lambda path: healthy)
     curve = selection_curve.simulate(history("margin"))
     assert curve["auroc"] == [0.5] * 3 and curve["labels_until_two_classes"] is None

@@ -321,8 +321,8 @@ def test_the_mean_of_teacher_and_student_is_one_head(run):
     x_NP = rng.normal(size=(7, 4)).astype(np.float32)
     for kind in ("linear", "mlp"):
         teacher, student = candidate(kind), candidate(kind)
-        mean = average("both", teacher, student, material.class_E)
-        scale_t, scale_s = (1 / c.calibration(material.class_E)[0] for c in (teacher, student))
+        mean = average("both", teacher, student, material)
+        scale_t, scale_s = (1 / c.calibration(material)[0] for c in (teacher, student))
         for one, a, b in zip(mean.heads, teacher.heads, student.heads, strict=True):
             expected_NC = (a.logit_NC * scale_t + b.logit_NC * scale_s) / 2
             np.testing.assert_allclose(one.logit_NC, expected_NC, rtol=1e-5, atol=1e-6)

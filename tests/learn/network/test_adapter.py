@@ -60,7 +60,8 @@ def situations(draw):
     class_E = rng.integers(num_classes, size=num_expert)
     groups = [f"p{i}" for i in range(num_expert)]
     uniform_E = np.zeros(num_expert, bool)
-    material = Material(Path("nowhere"), scans_N, pool_T, expert_E, class_E, groups, uniform_E, None, rejected_R)
+    along = (class_E, groups, uniform_E, np.ones(num_expert, bool), None, rejected_R, np.arange(len(pool)))
+    material = Material(Path("nowhere"), scans_N, pool_T, expert_E, *along)
     learn_E = rng.random(num_expert) < draw(st.sampled_from([0.5, 0.8, 1.0]))
     learn_E[:3] = True
     stop_E = learn_E & (np.arange(num_expert) % 3 == 1) if draw(st.booleans()) else None
