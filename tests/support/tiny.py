@@ -114,6 +114,9 @@ class SketchedAxes:
         self._draw(x, y)
         self.words.append(word)
 
+    def annotate(self, word, xy, *_, **__):
+        self.text(*xy, word)
+
     def legend(self, **_):
         self.words += self._series
 
