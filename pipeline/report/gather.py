@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from ruamel.yaml import YAML
 
 from pipeline.audit import page_data
 from pipeline.audit.page_data import AuditData
+from pipeline.contracts import config_file
 from pipeline.contracts import tables as contracts_tables
 from pipeline.contracts.errors import RunDirError
 from pipeline.labels import verdicts
@@ -157,8 +157,8 @@ def gather(folder: Path) -> RunData:
         if c.name not in ("queue", "pseudo")
     }
     queues = _queue_tables(folder)
-    config_file = folder / run_files.RESOLVED
-    config_text = config_file.read_text("utf-8") if config_file.is_file() else ""
+    resolved = folder / run_files.RESOLVED
+    config_text = resolved.read_text("utf-8") if resolved.is_file() else ""
     rounds = _lines(folder / run_files.METRICS)
     findings = _findings(tables["predictions"], rounds)
     holdout = _holdout(tables, findings)
@@ -175,7 +175,7 @@ def gather(folder: Path) -> RunData:
     queued = {number: describe.scans(rows["image_id"].to_pylist()) for number, rows in queues.items()}
     return RunData(
         folder=folder,
-        config=YAML(typ="safe", pure=True).load(config_text) or {},
+        config=config_file.values_of(config_text),
         config_text=config_text,
         env=_json(folder / run_files.ENV) or {},
         status=_json(run_files.path(folder, run_files.STATUS)) or {},

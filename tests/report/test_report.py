@@ -38,7 +38,8 @@ def three(tmp_path_factory):
 
 
 @pytest.fixture
-def copy(two, tmp_path):
+def copy(two, tmp_path, sketched):
+    """The run of two classes, for a test to spoil."""
     shutil.copytree(two, tmp_path / "run")
     return tmp_path / "run"
 
