@@ -392,6 +392,26 @@ class PseudoConfig(Section):
         le=1.0,
         description="Largest share of the scans predicted as a class that may be accepted.",
     )
+    cap_per_class: float | None = Field(
+        None,
+        gt=0.0,
+        le=100.0,
+        description="Most pseudo-labels of a class, as a multiple of how many the open scans should hold by the "
+        "estimated prevalence; the surest stay. null: no cap.",
+    )
+    cap_per_cluster: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="Largest share of all accepted pseudo-labels that may lie in one cluster; the surest stay. null: "
+        "no cap.",
+    )
+    second_opinion: Literal["report", "require"] = Field(
+        "report",
+        description="What the nearest expert-labelled scans of other patients say. report: how often they agree with "
+        "the pseudo-labels; require: a pseudo-label they do not agree with is not accepted.",
+    )
+    second_opinion_neighbors: int = Field(5, ge=1, le=200, description="Expert labels that vote on a scan.")
     propagate: float = Field(
         1.0,
         ge=0.0,
@@ -426,10 +446,17 @@ class ReleaseConfig(Section):
         None,
         ge=0,
         description="Freeze after this round, or the first later one that accepts something; 0: never. null: after the "
-        "last round whose remaining queues can pay for the clean checks; a shorter run freezes nothing.",
+        "last round whose remaining queues can pay for the checks planned; a shorter run freezes nothing.",
+    )
+    run_share: Share = Field(
+        0.4,
+        description="Largest share of all the labels of a run planned as checks: they are planned for as many errors "
+        "as it pays for. The later a release is frozen, the better the model it comes from.",
     )
     check_share: Share = Field(
-        0.6, description="Share of the budget of a queue spent on checks of a frozen release while they are needed."
+        0.9,
+        description="Share of the budget of a queue spent on checks of a frozen release while they are needed; they go "
+        "before the uniform slice.",
     )
     begin_with: Literal["surest", "whole"] = Field(
         "surest",
@@ -450,6 +477,50 @@ class RoundsConfig(Section):
     reference: bool = Field(
         True, description="With --oracle, also run random selection on the same budget as a reference curve."
     )
+
+
+class StopConfig(Section):
+    """When further labels are no longer worth their price: advice, and whether the rounds end by it."""
+
+    advise: bool = Field(
+        True, description="After every round, forecast what further labels would buy, and compare its predictions."
+    )
+    when: Literal["never", "stable", "forecast"] = Field(
+        "never",
+        description="What ends the rounds before rounds.num: nothing; stable predictions; a forecast that further "
+        "labels buy too little. Not while blind checks of a release are to come.",
+    )
+    agreement: float = Field(
+        0.99,
+        gt=0.0,
+        le=1.0,
+        description="stable: Cohen's kappa of consecutive rounds' predictions, the mean of the last comparisons.",
+    )
+    num_comparisons: int = Field(3, ge=1, le=100, description="stable: comparisons that the mean is taken over.")
+    num_scans: int = Field(
+        2000, ge=10, description="stable: scans of the training pool, drawn once by chance, that are compared."
+    )
+    horizons: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (20, 50, 100), min_length=1, description="Numbers of further labels whose gain is forecast, rising."
+    )
+    confidence: float = Field(0.9, ge=0.5, lt=1.0, description="Of the forecast's interval.")
+    min_gain: float = Field(
+        0.01,
+        ge=0.0,
+        lt=1.0,
+        description="forecast: gain in AUROC by the last of the horizons that is worth the labels; less is said to be "
+        "too little only where the upper end of the interval is below it.",
+    )
+    min_labels: int = Field(30, ge=10, description="Expert labels below which nothing is forecast.")
+    num_repeats: int = Field(
+        10, ge=2, le=200, description="Draws of subsets of the labels that the learning curve is the mean of."
+    )
+
+    @model_validator(mode="after")
+    def _horizons_rise(self) -> "StopConfig":
+        if list(self.horizons) != sorted(set(self.horizons)):
+            raise ValueError(f"horizons must rise, not {list(self.horizons)}")
+        return self
 
 
 class EvaluateConfig(Section):
@@ -538,6 +609,7 @@ class Config(Section):
     strategy: StrategyConfig = StrategyConfig()
     queue: QueueConfig = QueueConfig()
     rounds: RoundsConfig = RoundsConfig()
+    stop: StopConfig = StopConfig()
     train: TrainConfig = TrainConfig()
     network: NetworkConfig = NetworkConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
@@ -546,3 +618,12 @@ class Config(Section):
     audit: AuditConfig = AuditConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _last_round_is_known(self) -> "Config":
+        if self.stop.when != "never" and self.train.adapt != "head" and self.train.adapt_rounds == "last":
+            raise ValueError(
+                f"stop.when: {self.stop.when} may end the rounds before the last one, which alone would adapt the "
+                "network; set train.adapt_rounds: all, or stop.when: never"
+            )
+        return self

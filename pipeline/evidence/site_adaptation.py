@@ -19,6 +19,7 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.evidence import other_pool
 from pipeline.labels import label_table, verdicts
+from pipeline.labels.class_counts import MIN_LABELS
 from pipeline.learn import operating_point
 from pipeline.learn.classifier import Classifier
 from pipeline.measures import calibrate
@@ -110,6 +111,7 @@ def adapt(ctx: StageContext, address: str) -> SitePoint:
     model = other_pool.last_classifier(ctx.folder)
     if len(model.findings) != 2:
         raise _too_many_classes(len(model.findings))
+    _refuse_rarely_labelled(run_files.finished_rows(ctx.folder, ctx.config.rounds.num)[-1]["expert_by_class"])
     folder = ctx.folder / run_files.SITE / other_pool.folder_name(address)
     with other_pool.opened(ctx, folder, address, {}, _read) as there:
         scans = other_pool.embedded_scans(folder)
@@ -147,6 +149,18 @@ def cut(model: Classifier, logit_TC: np.ndarray, num_unusable: int, address: str
     point = operating_point.halfway("site", at_prior_TC, model.prevalence_C, prior_C)
     valley = operating_point.otsu_threshold(at_prior_TC[:, 1] - at_prior_TC[:, 0])
     return SitePoint(model.findings, point.weights_C, share_C, valley, len(logit_TC), num_unusable, address)
+
+
+def _refuse_rarely_labelled(num_labels: dict[str, int]) -> None:
+    """A class of few labels wins no operating point, at a site as little as in the pool."""
+    rarest = min(num_labels, key=lambda finding: num_labels[finding])
+    if num_labels[rarest] < MIN_LABELS:
+        raise InputError(
+            f"needs {MIN_LABELS} expert labels of each class, and there are {num_labels[rarest]} of {rarest}",
+            value=num_labels[rarest],
+            where=OPTION,
+            fix="label more scans first, or leave it out",
+        )
 
 
 def _too_many_classes(num_classes: int) -> InputError:

@@ -21,6 +21,7 @@ from pipeline.contracts import tables as contracts_tables
 from pipeline.contracts.errors import RunDirError
 from pipeline.labels import verdicts
 from pipeline.labels.holdout import scores_of, sealed_classes
+from pipeline.learn.stopping import record
 from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.pages.wording import known
 from pipeline.report import counts
@@ -95,6 +96,7 @@ class RunData:
     status: Row = field(default_factory=dict)
     rounds: list[Row] = field(default_factory=list)
     reference: list[Row] = field(default_factory=list)
+    forecasts: list[Row] = field(default_factory=list)
     stages: list[Row] = field(default_factory=list)
     training: dict[int, Row] = field(default_factory=dict)
     audit: AuditData | None = None
@@ -179,6 +181,7 @@ def gather(folder: Path) -> RunData:
         status=_json(run_files.path(folder, run_files.STATUS)) or {},
         rounds=rounds,
         reference=_lines(folder / run_files.REFERENCE),
+        forecasts=record.read_all(folder),
         stages=(_json(run_files.path(folder, run_files.STAGES)) or {}).get("stages", []),
         training=_training(folder),
         audit=page_data.read(folder) if (folder / run_files.AUDIT).is_file() else None,

@@ -17,6 +17,8 @@ from pipeline.report.gather import RunData, gather
 from pipeline.report.methods import methods
 from pipeline.report.model_card import model_card
 from pipeline.report.page_env import environment
+from pipeline.report.planning import certificates, when_to_stop
+from pipeline.report.sections import class_labels, pseudo_checks
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
@@ -83,8 +85,13 @@ def html(data: RunData, progress: Progress | None = None) -> str:
             tiles=summary.tiles(data),
             precisions=summary.precisions(data),
             certificates=summary.certificates(data),
+            outlook=when_to_stop.outlook(data),
+            certificate_plan=certificates.plan(data),
             cautions=cautions(data),
             against_random=summary.against_random(data),
+            class_labels=class_labels.by_round(data),
+            pseudo_checks=pseudo_checks.rows(data),
+            knows_truth=pseudo_checks.knows_truth(data),
             figures=_figures(data),
             confusion=_confusion(data),
             map=scan_map.draw(data),

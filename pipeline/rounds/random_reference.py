@@ -14,7 +14,7 @@ from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import self_training
 from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.rounds import holdout_score
-from pipeline.rounds.learn_round import adapter_of, cannot_learn, classifier
+from pipeline.rounds.learn_round import adapter_of, cannot_learn
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -63,7 +63,7 @@ def _score(ctx: StageContext, data: Dataset, answers: dict[str, str | None], rou
     learned = self_training.learn(material, ctx.config, ctx.engine, len(data.findings), admitted, rng, adapter)
     if adapter is not None:
         shutil.rmtree(fits)
-    model = classifier(ctx, data, learned)
+    model = learned.classifier(data.findings)
     prob_NC = model.probabilities(learned.student_logit_NC)
     predicted_N = model.classes(prob_NC)
     return learned.learner, holdout_score.evaluate(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.contracts.config import Config
-from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.candidate import Candidate, auroc_drop
 from pipeline.learn.head import Head
 from pipeline.learn.head_fits import FittedHead
@@ -65,7 +65,7 @@ def adapted(
         rng: Seed of the networks, and the bootstrap of the comparison.
     """
     seed = int(rng.integers(2**31))
-    temperature, bias_C = student.calibration(material.class_E)
+    temperature, bias_C = student.calibration(material)
     folds = [
         _fold(head, fit, acceptance, material, config, learn_E, (temperature, bias_C), seed)
         for learn_E, head, fit in zip(learn_masks(fold_E), student.heads, teacher.heads, strict=True)
@@ -98,7 +98,7 @@ def _fold(
     temperature, bias_C = calibration
     prob_TC = calibrate.apply_temperature(material.of_pool(student.logit_NC) + bias_C, temperature)
     stop_E = stopping_mask(material, learn_E, seed) if config.network.patience else None
-    admitted_T = _admitted(material, acceptance, teacher)
+    admitted_T = _admitted(material, acceptance, config, learn_E, teacher)
     return Fold(
         _first_head(student, material, temperature, bias_C, seed),
         network_lesson(material, config, learn_E, stop_E, prob_TC, admitted_T, seed),
@@ -161,9 +161,12 @@ def network_lesson(
     )
 
 
-def _admitted(material: Material, acceptance: Acceptance, teacher: FittedHead) -> np.ndarray:
+def _admitted(
+    material: Material, acceptance: Acceptance, config: Config, learn_E: np.ndarray, teacher: FittedHead
+) -> np.ndarray:
     """Which scans of the training pool have an admitted pseudo-label, as the round decides: a mask over the pool."""
     prob_TC = material.of_pool(acceptance.probabilities(teacher.logit_NC))
     admitted_T = np.zeros(len(prob_TC), bool)
-    admitted_T[material.open_T] = acceptance.decide(prob_TC[material.open_T]).admitted_N
+    screening = screening_of(material, config.pseudo, learn_E, prob_TC.shape[1]).keep(material.open_T)
+    admitted_T[material.open_T] = acceptance.decide(prob_TC[material.open_T], screening).admitted_N
     return admitted_T

@@ -69,6 +69,7 @@ def _part(finding: str, folder: Path, row: Row, read_ids: set[str]) -> Part:
         verdict=run.audit.verdict if run.audit else None,
         flow=run.flow,
         reference=run.reference,
+        outlook=run.forecasts[-1] if run.forecasts else {},
         agreement=run.annotators.get("agreement") or {},
         backbone=run.backbone,
         cautions=tuple(cautions(run)),
