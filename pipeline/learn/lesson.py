@@ -89,7 +89,7 @@ def learn_masks(fold_E: np.ndarray) -> list[np.ndarray]:
 def expert_lesson(
     material: Material, learn_E: np.ndarray, stop_E: np.ndarray | None, num_classes: int
 ) -> Lesson[ScanRows]:
-    """Expert labels alone, each class with its share of `calibrate.learning_prior`.
+    """Expert labels alone, each class with its share of `calibrate.learning_prior`; no checks of a release.
 
     Args:
         material: What the round learns from.
@@ -97,6 +97,7 @@ def expert_lesson(
         stop_E: Those of them to stop by; None: no early stopping.
         num_classes: C.
     """
+    learn_E = learn_E & material.judges_E
     teach_E = learn_E if stop_E is None else learn_E & ~stop_E
     weight_E = np.zeros(len(learn_E))
     weight_E[learn_E] = scan_weights(material.class_E[learn_E], num_classes)

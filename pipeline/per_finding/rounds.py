@@ -14,11 +14,13 @@ import pyarrow.compute as pc
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.errors import AuditBlocked
-from pipeline.contracts.tables import LABELS, PREDICTIONS, QUEUE, write_bytes, write_text
+from pipeline.contracts.tables import DOUBT, LABELS, PREDICTIONS, QUEUE, write_bytes, write_text
 from pipeline.labels import agreement_report, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
+from pipeline.learn import release as releases
 from pipeline.per_finding import audit as audits
-from pipeline.per_finding import one_network, parts
+from pipeline.per_finding import false_alarms, one_network, parts
+from pipeline.per_finding import releases as finding_releases
 from pipeline.per_finding.merge import merged_row
 from pipeline.rounds import loop, question, round_outputs
 from pipeline.rounds.learn_round import timed
@@ -111,6 +113,9 @@ class Findings:
         if not self.ctx.config.oracle:
             audits.conclude(self.ctx)  # each finding was audited again with the new labels
         row = merged_row(round_index, self._num_read(round_index), rows)
+        row["releases_together"] = finding_releases.together(self.ctx.folder)
+        of_parts = {finding: asked.ctx for finding, asked in self.questions.items()}
+        row["healthy_scans"] = false_alarms.of_healthy_scans(self.ctx, of_parts, round_index)
         self._write_predictions(round_index)
         if before is not None and json.loads(before)["fingerprint"] == row["fingerprint"]:
             write_text(path, before)
@@ -147,21 +152,35 @@ class Findings:
         num_disputed = len(parts.disagreements(table, list(self.questions)))
         agreement_report.save_counts(self.ctx.folder, table, num_disputed)
 
+    def ends(self, round_index: int) -> bool:
+        """Whether no further round is wanted: the findings share one queue, so each of them must be done."""
+        return all(asked.ends(round_index) for asked in self.questions.values())
+
     def proposals(self, round_index: int) -> Proposals:
-        """Scans that have a proposal of some finding, and those of which no finding is left open."""
+        """Scans that have a proposal of some finding, those of which no finding is left open, and what to check next.
+
+        The releases of the findings take turns, each in its own order; a scan that is in several of them is read once.
+        """
         self._project()
-        proposed = {finding: set(asked.proposals(round_index).finding) for finding, asked in self.questions.items()}
+        proposals = {finding: asked.proposals(round_index) for finding, asked in self.questions.items()}
+        proposed = {finding: set(of_finding.finding) for finding, of_finding in proposals.items()}
         settled = set.intersection(*(ids | self._known(finding) for finding, ids in proposed.items()))
-        return Proposals(dict.fromkeys(sorted(set().union(*proposed.values()))), frozenset(settled))
+        turns = chain.from_iterable(zip_longest(*(of_finding.checks for of_finding in proposals.values())))
+        checks = tuple(dict.fromkeys(image_id for image_id in turns if image_id is not None))
+        return Proposals(dict.fromkeys(sorted(set().union(*proposed.values()))), frozenset(settled), checks)
 
     def second_looks(self, round_index: int, num: int) -> list[tuple[str, str]]:
-        """Scans that some finding wants looked at again; the findings take turns."""
+        """Scans that some finding wants looked at again; the findings take turns.
+
+        A second look reads a scan for all findings: what is in the release of one is not doubted for another's sake.
+        """
         self._project()
+        frozen = {i for asked in self.questions.values() for i in releases.frozen_ids(asked.ctx.folder)}
         looks = [asked.second_looks(round_index, num) for asked in self.questions.values()]
         turns: Iterable[tuple[str, str] | None] = chain.from_iterable(zip_longest(*looks))
         chosen: dict[str, str] = {}
         for look in turns:
-            if look is not None and len(chosen) < num:
+            if look is not None and len(chosen) < num and not (look[1] == DOUBT and look[0] in frozen):
                 chosen.setdefault(*look)
         return list(chosen.items())
 

@@ -234,6 +234,18 @@ def _calibration(run: RunData) -> str:
         "to the prevalence that the blind random labels show; both were fitted on expert labels out of fold "
         f"({folds} patient-grouped folds), so the holdout took no part.",
         f"The model answers with {rule}." if rule else "",
+        _site(run),
+    )
+
+
+def _site(run: RunData) -> str:
+    found = (run.evaluation or {}).get("site") or {}
+    if not found:
+        return ""
+    return (
+        "A second operating point, adapted to the site, was cut halfway between even odds and Otsu’s threshold of the "
+        f"scores of {plural(found.get('num_scans'), 'unlabelled scan')} of the place of use; none of them, nor their "
+        "patients, is in the holdout or among the labelled scans."
     )
 
 

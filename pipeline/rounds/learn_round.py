@@ -14,19 +14,18 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.audit import stage
-from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE
-from pipeline.labels import label_table, verdicts
+from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE, RELEASE_CHECK
+from pipeline.labels import class_counts, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import pseudo_labels, release, rollback, self_training
-from pipeline.learn.classifier import Classifier
 from pipeline.learn.material import Material
 from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.self_training import Learned
 from pipeline.measures.certify import Certificate
-from pipeline.rounds import holdout_score
+from pipeline.rounds import holdout_score, pseudo_checks
 from pipeline.rounds.round_outputs import (
     OF_THE_MODEL,
-    flip_rate,
+    flip_rates,
     nothing_learned,
     predictions,
     pseudo_row,
@@ -64,6 +63,7 @@ def learn_round(
     material, certificates, admitted_C, reason = begun(ctx, data, round_index, expert)
     row: dict[str, Any] = {
         "num_expert": len(material.expert_E),
+        "expert_by_class": class_counts.count_by_class(material.class_E, data.findings),
         "gate": ctx.config.pseudo.gate,
         "certificates": {name: asdict(certificate) for name, certificate in certificates.items()},
         **_of_the_release(ctx, expert),
@@ -102,11 +102,11 @@ class Begun(NamedTuple):
 def begun(ctx: StageContext, data: Dataset, round_index: int, expert: ExpertLabels) -> Begun:
     """What the answers so far give a round to learn from; writes nothing."""
     pseudo = ctx.config.pseudo
+    material = data.material(expert, _uniform(ctx, round_index), _asked(ctx, round_index, RELEASE_CHECK))
     certificates = pseudo_labels.certificates(
         ctx.folder, expert.answers, data.findings, pseudo, round_index, ctx.config.rounds.num
     )
     admitted_C = pseudo_labels.open_classes(pseudo.gate, data.findings, certificates)
-    material = data.material(expert, _uniform(ctx, round_index))
     return Begun(material, certificates, admitted_C, cannot_learn(material.class_E, material.group_E))
 
 
@@ -141,7 +141,8 @@ def _write(
     clock: dict[str, float],
 ) -> dict[str, Any]:
     """Write the round's files, and return the fields of its row that speak of the model."""
-    before, model = ctx.round_folder(round_index - 1), classifier(ctx, data, learned)
+    before, folder = ctx.round_folder(round_index - 1), ctx.round_folder(round_index)
+    model = learned.classifier(data.findings)
     oof_prob_EC = model.probabilities(learned.oof_logit_EC)
     with timed(clock, "pseudo"):
         rolled_back = _write_pseudo_labels(ctx, data, round_index, material, learned, oof_prob_EC, admitted_C)
@@ -149,13 +150,17 @@ def _write(
         if rolled_back:
             earlier = json.loads((before / run_files.ROW).read_text("utf-8"))
             row |= {name: earlier[name] for name in OF_THE_MODEL}
+        truth = data.pool_labels if ctx.config.oracle else None
+        neighbors = ctx.config.pseudo.second_opinion_neighbors
+        row["pseudo_flips"] = pseudo_checks.flips(before, folder, data.findings)
+        row["second_opinion"] = pseudo_checks.opinions(folder, material, data.findings, neighbors, truth)
     if rolled_back:
         prob_NC, predicted_N = predictions(before, data)
     else:
         prob_NC = model.probabilities(learned.student_logit_NC)
         predicted_N = model.classes(prob_NC)
     with timed(clock, "evaluate"):
-        row["flip_rate"] = flip_rate(before, data, predicted_N)
+        row |= flip_rates(before, data, predicted_N)
         scores = holdout_score.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
         row["holdout"] = None if scores is None else scores.to_json()
     row |= {"calibration_auroc": rollback.oof_auroc(oof_prob_EC, material.class_E), "rolled_back": rolled_back}
@@ -246,17 +251,17 @@ def timed(clock: dict[str, float], name: str) -> Iterator[None]:
 
 def _uniform(ctx: StageContext, round_index: int) -> set[str]:
     """image_ids of the uniform slices of the queues so far."""
-    drawn: set[str] = set()
-    for r in range(1, round_index + 1):
-        queue = QUEUE.read(ctx.round_folder(r))
-        drawn |= set(queue.filter(pc.equal(queue["kind"], "uniform"))["image_id"].to_pylist())
+    drawn = _asked(ctx, round_index, "uniform")
     if ctx.config.pool.finding is None or ctx.config.oracle:
         return drawn
     pool = POOL_LABELS.read(ctx.folder)  # drawn for another finding: this one was known, and is no sample of the open
     return drawn - set(pool.filter(pc.is_valid(pool["label"]))["image_id"].to_pylist())
 
 
-def classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier:
-    """The student as a classifier, at the configured operating point."""
-    prevalence_C, weights_C = learned.acceptance.prevalence_C, learned.operating_point.weights_C
-    return Classifier(learned.student, data.findings, learned.temperature, prevalence_C, weights_C)
+def _asked(ctx: StageContext, round_index: int, kind: str) -> set[str]:
+    """image_ids that the queues so far hold as of this kind."""
+    asked: set[str] = set()
+    for r in range(1, round_index + 1):
+        queue = QUEUE.read(ctx.round_folder(r))
+        asked |= set(queue.filter(pc.equal(queue["kind"], kind))["image_id"].to_pylist())
+    return asked

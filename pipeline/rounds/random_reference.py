@@ -17,7 +17,7 @@ from pipeline.learn import self_training
 from pipeline.learn.material import Material
 from pipeline.learn.self_training import Learned
 from pipeline.rounds import holdout_score
-from pipeline.rounds.learn_round import adapter_of, cannot_learn, classifier
+from pipeline.rounds.learn_round import adapter_of, cannot_learn
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -92,7 +92,7 @@ class Reference:
         """Score what was learned, and write the row of the round; without scores before there is a classifier."""
         holdout = None
         if learned is not None:
-            model = classifier(self.ctx, self.data, learned)
+            model = learned.classifier(self.data.findings)
             prob_NC = model.probabilities(learned.student_logit_NC)
             predicted_N = model.classes(prob_NC)
             findings = self.data.findings

@@ -146,7 +146,7 @@ def built(tmp_path_factory):
 
 
 @pytest.fixture
-def copy(built, tmp_path):
+def copy(built, tmp_path, sketched):
     shutil.copytree(built, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "report")
     return tmp_path / "run"
@@ -354,7 +354,7 @@ def test_without_answers_about_the_holdout_nothing_is_claimed(copy, overview_onl
 def test_a_holdout_that_never_shows_a_finding_is_named(copy, overview_only):
     def edit(row):
         own = row["holdout"]["per_class"]["mass"]
-        own.update(tp=0, fn=0, num_positive=0, auroc=None, auroc_ci95=None, sensitivity=None)
+        own.update(tp=0, fn=0, num_positive=0, auroc=None, auroc_ci95=None, sensitivity=None, sensitivity_ci95=None)
         row["holdout"].update(auroc=None, sensitivity=None, sensitivity_ci95=None)
 
     change(copy, "mass", edit)

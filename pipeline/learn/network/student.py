@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.contracts.config import Config
-from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.candidate import Candidate, auroc_drop
 from pipeline.learn.head import Head
 from pipeline.learn.lesson import Lesson, learn_masks, pool_lesson, stopping_mask
@@ -18,7 +18,6 @@ from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.network.design import Trained
 from pipeline.learn.network.fits import Fold
 from pipeline.learn.network.training_loop import Curves
-from pipeline.learn.pseudo_labels import Decisions
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import calibrate
 from pipeline.vectors import principal_components
@@ -40,7 +39,6 @@ class FrozenHeads:
         teacher: Heads on expert labels, which say what is a pseudo-label.
         student: Heads that the networks start from, and learn the pool from.
         acceptance: From which of the teacher's probabilities on it is a pseudo-label.
-        decisions: What becomes of each scan without an expert's label.
     """
 
     material: Material
@@ -48,12 +46,11 @@ class FrozenHeads:
     teacher: Candidate
     student: Candidate
     acceptance: Acceptance
-    decisions: Decisions
 
     @cached_property
     def calibration(self) -> tuple[float, np.ndarray]:
         """Temperature of the student's logits and bias (C,) before it, see `Candidate.calibration`."""
-        return self.student.calibration(self.material.class_E)
+        return self.student.calibration(self.material)
 
     def pool_logits(self, number: int) -> np.ndarray:
         """Calibrated logits (T, C) of the training pool by the student of a fold; -1: the one on everything."""
@@ -61,12 +58,13 @@ class FrozenHeads:
         logit_TC: np.ndarray = (self.material.of_pool(self.student.heads[number].logit_NC) + bias_C) / temperature
         return logit_TC
 
-    def admitted(self, number: int) -> np.ndarray:
+    def admitted(self, number: int, config: Config, learn_E: np.ndarray) -> np.ndarray:
         """Scans of the training pool with a pseudo-label that is let in, by the teacher of a fold: a mask (T,)."""
         material, acceptance = self.material, self.acceptance
         prob_TC = material.of_pool(acceptance.probabilities(self.teacher.heads[number].logit_NC))
         admitted_T = np.zeros(len(prob_TC), bool)
-        admitted_T[material.open_T] = acceptance.decide(prob_TC[material.open_T]).admitted_N
+        screening = screening_of(material, config.pseudo, learn_E, prob_TC.shape[1]).keep(material.open_T)
+        admitted_T[material.open_T] = acceptance.decide(prob_TC[material.open_T], screening).admitted_N
         return admitted_T
 
 
@@ -191,7 +189,7 @@ def fold_lesson(
         seed: Of that sample.
     """
     prob_TC = calibrate.apply_temperature(heads.pool_logits(number), 1.0)
-    admitted_T = heads.admitted(number)
+    admitted_T = heads.admitted(number, config, learn_E)
     return network_lesson(heads.material, config, learn_E, stop_E, prob_TC, admitted_T, seed, max_scans)
 
 
