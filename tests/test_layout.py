@@ -13,6 +13,7 @@ import pytest
 
 from pipeline import __version__
 from pipeline.stages import STAGES
+from tests.support import shares
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("embeddings", "pipeline", "jobs")
@@ -126,3 +127,8 @@ def test_our_packages_are_ours_alone(package, tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
     assert Path(found.stderr.strip()) == ROOT / package / "__init__.py"
+
+
+def test_what_starts_ray_lies_in_one_folder(request):
+    """Where several processes share the tests, one of them starts Ray (`support/shares.py`)."""
+    assert shares.astray(request.session.items) == []

@@ -10,7 +10,6 @@ from pipeline.learn.stopping import record
 from pipeline.rounds import forecast_round, loop
 from pipeline.rounds.question import Question
 from pipeline.rounds.run_scans import Dataset
-from pipeline.runtime.engine import RayEngine, SerialEngine
 from tests.support.synthetic_run import options, synthetic_run
 
 SMALL = {"queue__budget": 20, "rounds__num": 3, "stop__num_repeats": 2, "stop__min_labels": 30}
@@ -65,20 +64,6 @@ def test_resuming_computes_nothing_again_and_other_options_do(finished, monkeypa
     assert all("forecast" in row["seconds"] for row in rows)
     loop.run(options(finished, stop__advise=False))
     assert records(finished) == []
-
-
-@pytest.mark.ray
-def test_ray_gives_the_same_bytes(tmp_path):
-    texts = []
-    for name, engine in (("serial", SerialEngine()), ("ray", RayEngine(Config().engine))):
-        run = synthetic_run(tmp_path / name, distance=1.5, **SMALL | {"rounds__num": 2})
-        ctx = type(run.ctx)(run.ctx.config, run.folder, engine)
-        try:
-            loop.run(ctx)
-        finally:
-            engine.close()
-        texts.append((run.ctx.round_folder(2) / "forecast.json").read_text())
-    assert texts[0] == texts[1]
 
 
 def test_horizons_beyond_the_pool_are_left_out(finished):
