@@ -75,7 +75,8 @@ class TestCut:
 
     def test_what_the_pool_alone_would_have_cut_is_the_same_rule(self):
         model, logit_TC = self.model(0.4, 0.5), self.hills(300, 200)
-        own = operating_point.choose("pool", logit_TC, model.prevalence_C, model.learning_prior_C)
+        priors = (model.prevalence_C, model.learning_prior_C)
+        own = operating_point.choose("pool", logit_TC, *priors, np.array([60, 40]))
         assert site_adaptation.cut(model, logit_TC, 0, "x").weights_C == pytest.approx(own.weights_C)
 
     def test_a_class_that_is_rare_at_the_site_is_refused_and_named(self):
@@ -119,6 +120,12 @@ def test_labels_of_the_site_are_not_read(done, tmp_path):
     (site / "manifest.csv").write_text("\n".join(["image_path,label", *rows]) + "\n", "utf-8")
     labelled = evaluated(tmp_path, site / "manifest.csv").json["site"]
     assert labelled | {"address_sha256": ""} == plain | {"address_sha256": ""}
+
+
+def test_a_class_of_few_labels_wins_no_operating_point(done, tmp_path, monkeypatch):
+    monkeypatch.setattr(site_adaptation, "MIN_LABELS", 100)
+    answer = evaluated(done, unlabelled(tmp_path / "site"))
+    assert answer.code == 2 and "needs 100 expert labels of each class, and there are " in answer.err
 
 
 def test_too_few_scans_are_refused_and_leave_no_trace(done, tmp_path):
