@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.decode import DecodeError, open_grey, read_bytes
+from embeddings.decode import open_scan
+from embeddings.decoding.unusable import DecodeError
 from pipeline.audit.audited_pool import Names, Subject, known
 
 _log = logging.getLogger(__name__)
@@ -240,7 +241,7 @@ def _outlines(subject: Subject, rows_M: Ints) -> Floats:
     outline_MF = np.zeros((len(rows_M), (_SIDE_PX // _CELL_PX) ** 2 * _NUM_ANGLES), np.float32)
     for i, row in enumerate(rows_M):
         try:
-            square_SS = open_grey(read_bytes(subject.uri_N[row]), max_pixels=max_pixels).square(_SIDE_PX)
+            square_SS = open_scan(subject.uri_N[row], max_pixels=max_pixels).square(_SIDE_PX)
         except DecodeError as error:
             _log.warning("%s could be read by the manifest stage and cannot now: %s", subject.uri_N[row], error)
             continue

@@ -5,7 +5,6 @@ import io
 import logging
 from collections.abc import Callable, Mapping
 
-import numpy as np
 from PIL import Image
 
 logger = logging.getLogger(__name__)
@@ -19,20 +18,13 @@ def thumbnail(uri: str, *, side_px: int, quality: int = 72, max_pixels: int = MA
     Returns:
         `None` when the scan cannot be read or decoded.
     """
-    from embeddings.decode import open_grey, read_bytes
+    from embeddings.decode import open_scan
 
     try:
-        return _jpeg(_eight_bits(open_grey(read_bytes(uri), max_pixels=max_pixels).image), side_px, quality)
+        return _jpeg(open_scan(uri, max_pixels=max_pixels).eight_bit(), side_px, quality)
     except Exception as error:  # noqa: BLE001 - one bad scan must not end the report; the caller counts it
         logger.warning("no thumbnail of a scan: %s", error)
         return None
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Mode "L" as it is, so that large scans shrink in 8 bits; deeper ones (mode "F", 0..1) are scaled."""
-    if image.mode == "L":
-        return image.copy()
-    return Image.fromarray(np.rint(np.clip(np.asarray(image), 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
 def _jpeg(image: Image.Image, side_px: int, quality: int) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embeddings.decode import DecodeError
+from embeddings.decoding.unusable import DecodeError
 from pipeline.annotate.page import markup
 from pipeline.annotate.page.backend import Desk
 from pipeline.contracts.answers import annotator_name
