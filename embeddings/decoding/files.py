@@ -94,6 +94,21 @@ def read_bytes(uri: str) -> bytes:
         raise DecodeError(f"the file cannot be read: {why}") from error
 
 
+def head_of(uri: str, num_bytes: int = 256) -> bytes | None:
+    """The first bytes of a local file or of a member of a local archive; None of what lies elsewhere."""
+    if "://" in uri:
+        return None
+    member = archive_of(uri)
+    try:
+        if member is not None:
+            with _archive(member[0], _stamp(member[0])).open(member[1]) as stream:
+                return stream.read(num_bytes)
+        with Path(uri).open("rb") as stream:
+            return stream.read(num_bytes)
+    except (OSError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, EOFError):
+        return b""  # what cannot be opened is no scan
+
+
 def members(archive: str) -> list[str]:
     """Names of the files in a ZIP archive, as they stand in it.
 

@@ -59,6 +59,11 @@ def read(data: bytes, max_pixels: int) -> Grey | Wide:
         raise DecodeError(f"its pixels cannot be decoded: {short(error)}") from error
 
 
+def is_raster(head: bytes) -> bool:
+    """Whether a file begins as a PNG, JPEG or TIFF does."""
+    return head.startswith((_PNG_MAGIC, b"\xff\xd8\xff", b"II*\0", b"MM\0*"))
+
+
 def check_size(width_px: int, height_px: int, max_pixels: int) -> None:
     """Raise `DecodeError` for a picture of more pixels."""
     if width_px * height_px > max_pixels:
