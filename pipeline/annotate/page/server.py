@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 OWN_NAMES = (LOOPBACK, "localhost", "::1")
 MAX_BODY_BYTES = 64 * 1024
+_BITS_PLACE = 24  # of a PNG: bits of a grey value
 
 
 def app(
@@ -66,7 +67,8 @@ def app(
         if content is None:
             raise HTTPException(404)
         # No browser keeps it: others may use the machine, and a scan read again must not come quicker than a new one.
-        return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-store"})
+        headers = {"Cache-Control": "private, no-store", "X-Bits": str(content[_BITS_PLACE])}
+        return Response(content, media_type="image/png", headers=headers)
 
     inner = Starlette(
         routes=[

@@ -133,6 +133,15 @@ export class OnlineDesk {
   }
 
   /** @param {string} imageId */
+  async deep(imageId) {
+    const address = this.src(imageId);
+    const { headers, ok } = await fetch(address, { method: "HEAD" });
+    if (!ok || headers.get("X-Bits") !== "16") return null;
+    const reply = await fetch(address);
+    return reply.ok ? reply.arrayBuffer() : null;
+  }
+
+  /** @param {string} imageId */
   pictureProblem(imageId) {
     return pictureProblem(this.src(imageId));
   }

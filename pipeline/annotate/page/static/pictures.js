@@ -1,5 +1,9 @@
 // Pictures ahead of the reader, held in memory alone: the next ones decoded, those after them on their way.
 
+import { readDeep } from "./deep.js";
+import { DeepPicture, FlatPicture } from "./picture.js";
+
+/** @import { Picture } from "./picture.js" */
 /** @import { Desk } from "./types" */
 
 const NUM_DECODED = 3;
@@ -10,7 +14,7 @@ const LONGEST_WAIT_MS = 10000;
 export class Pictures {
   /**
    * Of each scan its picture, or null where there is none.
-   * @type {Map<string, Promise<HTMLImageElement | null>>}
+   * @type {Map<string, Promise<Picture | null>>}
    */
   #decoded = new Map();
   /**
@@ -25,7 +29,7 @@ export class Pictures {
   problems = new Map();
 
   /**
-   * @param {Pick<Desk, "src" | "pictureProblem">} desk
+   * @param {Pick<Desk, "src" | "deep" | "pictureProblem">} desk
    * @param {(imageId: string) => void} late hears of a picture that did not come
    */
   constructor(desk, late) {
@@ -58,8 +62,24 @@ export class Pictures {
     return coming;
   }
 
+  /**
+   * A scan of 16 bits; null of any other, and where it does not come: then the image says why.
+   * @param {string} id
+   */
+  async #deep(id) {
+    try {
+      const file = await this.desk.deep(id);
+      const depth = file && (await readDeep(file));
+      return depth && new DeepPicture(depth);
+    } catch {
+      return null;
+    }
+  }
+
   /** @param {string} id */
   async #load(id) {
+    const deep = await this.#deep(id);
+    if (deep) return deep;
     for (let wait = FIRST_WAIT_MS; ; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
       const image = this.#warm.get(id) ?? new Image();
       this.#warm.delete(id);
@@ -67,7 +87,7 @@ export class Pictures {
       try {
         await image.decode();
         this.problems.delete(id);
-        return image;
+        return new FlatPicture(image);
       } catch {
         const problem = await this.desk.pictureProblem(id);
         if (problem === null) return null;

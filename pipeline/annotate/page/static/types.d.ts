@@ -94,6 +94,8 @@ export interface DeskOf<Kind extends string> {
   /** Other scans of the same patient. */
   priors(task: Task): Promise<string[]>;
   src(imageId: string): string;
+  /** The file of a scan of more than 8 bits; null of any other. */
+  deep(imageId: string): Promise<ArrayBuffer | null>;
   /** Why a picture did not come; null: there is none, and asking again would not help. */
   pictureProblem(imageId: string): Promise<string | null>;
 }
