@@ -204,6 +204,11 @@ class Desk:
         with self._lock:
             return list(self._priors.get(image_id, ()))
 
+    def is_deep(self, image_id: str) -> bool:
+        """Whether a scan's picture has 16 bits a grey value."""
+        with self._lock:
+            return image_id in self._deep and image_id in self._uris
+
     def picture(self, image_id: str) -> Path | None:
         """The PNG of a scan that was asked for, or of a prior of one; None for any other."""
         with self._lock:
@@ -211,7 +216,7 @@ class Desk:
         if uri is None:
             return None
         folder = "priors" if asked is None else f"{run_files.round_name(asked)}/{run_files.PICTURES}"
-        is_deep = image_id in self._deep
+        is_deep = self.is_deep(image_id)
         path = self.folder / folder / (f"{image_id}-16.png" if is_deep else f"{image_id}.png")
         write_picture(path, uri, self.config.pool.max_pixels, full_depth=is_deep)
         return path

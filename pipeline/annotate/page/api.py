@@ -95,6 +95,10 @@ class Api:
         """Other scans of the same patient."""
         return {"priors": self.desk.priors(_name(asked), asked.image_id)}
 
+    def is_deep(self, image_id: str) -> bool:
+        """Whether a scan's picture has 16 bits a grey value."""
+        return bool(re.fullmatch(IMAGE_ID, image_id)) and self.desk.is_deep(image_id)
+
     def picture(self, image_id: str) -> bytes | None:
         """The bytes of a scan; None: nothing to see.
 
