@@ -9,9 +9,6 @@ import re
 import zipfile
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from embeddings.decoding.unusable import DecodeError
 
 _WHITE = re.compile(r"#white=(\d+)$")
@@ -35,25 +32,6 @@ def white_of(uri: str) -> int | None:
 def place_of(uri: str) -> str:
     """An address without the white."""
     return _WHITE.sub("", uri)
-
-
-def picture_key(sha256: str, uri: str) -> str:
-    """What names the picture at an address: its content, and the white where the pool decided it."""
-    white = white_of(uri)
-    return sha256 if white is None else f"{sha256}-white{white}"
-
-
-def by_picture(scans: pa.Table) -> pa.Table:
-    """Rows of a manifest whose `sha256` names the picture, not the file alone: what vectors and pixels are kept under.
-
-    A file is one picture, but for those whose white the pool decided.
-    """
-    decided = pc.match_substring(scans["uri"], "#white=")
-    if not pc.any(decided).as_py():
-        return scans
-    pairs = zip(scans["sha256"].to_pylist(), scans["uri"].to_pylist(), strict=True)
-    keys = pa.array([sha if sha is None else picture_key(sha, uri) for sha, uri in pairs], pa.string())
-    return scans.set_column(scans.column_names.index("sha256"), "sha256", keys)
 
 
 def archive_of(uri: str) -> tuple[str, str] | None:

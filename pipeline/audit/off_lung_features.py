@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from embeddings import decode, lungs
 from embeddings.decoding import files
 from embeddings.decoding.grey import Grey
+from embeddings.decoding.picture_keys import by_picture
 from pipeline.contracts.tables import write_parquet
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -95,7 +96,7 @@ def measure(ctx: StageContext, scans: pa.Table) -> PixelFacts:
         ctx: Where to work, with which backbone.
         scans: Rows of the manifest whose status is ok.
     """
-    scans = files.by_picture(scans)
+    scans = by_picture(scans)
     sha256 = scans["sha256"].to_pylist()
     unique = dict(zip(reversed(sha256), reversed(scans["uri"].to_pylist()), strict=True))  # the first uri wins
     known = _read(ctx)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embeddings.decoding.files import by_picture
+from embeddings.decoding.picture_keys import by_picture
 from pipeline.audit import off_lung_features
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from embeddings import backbones, extract
 from embeddings.backbones import Backbone
-from embeddings.decoding.files import by_picture
+from embeddings.decoding.picture_keys import by_picture
 from embeddings.store import EmbeddingStore
 from pipeline.contracts.config import BackboneConfig, Config, Features
 from pipeline.contracts.errors import InputError

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from embeddings import backbones
 from embeddings.backbones import CARD, Backbone
-from embeddings.decoding.files import by_picture
+from embeddings.decoding.picture_keys import by_picture
 from embeddings.pretrain import checkpoint, loop, pixel_matrix, ray_workers
 from embeddings.pretrain.task import Task
 from pipeline.contracts.config import Config

@@ -100,7 +100,7 @@ def test_the_pool_decides_once_what_white_is(tmp_path, caplog):
 
 def test_white_can_be_said(tmp_path, caplog):
     pool = {"a.png": png(chest(0, 64, bits=12)), "b.png": eight_bit_png(chest(1, 64))}
-    rows, record, ctx = read(tmp_path, pool, **{"pool.white": 16383})
+    rows, record, _ = read(tmp_path, pool, **{"pool.white": 16383})
     assert (rows["a.png"]["white"], rows["b.png"]["white"], record["whites"]) == (16383, None, {"16383": 1})
     assert open_scan(rows["a.png"]["uri"], max_pixels=10**6).to_unit().max() == pytest.approx(0.25, abs=0.01)
     with caplog.at_level(logging.WARNING):

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from embeddings import activations, backbones
 from embeddings.activations import Early
-from embeddings.decoding.files import by_picture
+from embeddings.decoding.picture_keys import by_picture
 from pipeline.contracts.config import Config, NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST

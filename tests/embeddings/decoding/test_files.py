@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from embeddings.decoding import files
+from embeddings.decoding.picture_keys import by_picture
 from embeddings.decoding.unusable import DecodeError
 
 
@@ -27,8 +28,8 @@ def test_a_picture_is_its_content_and_its_white(tmp_path):
     uri = str(tmp_path / "s.png")
     assert files.read_bytes(files.with_white(uri, 4095)) == b"x"
     rows = pa.table({"sha256": ["s", "s", None], "uri": [uri, files.with_white(uri, 4095), uri]})
-    assert files.by_picture(rows)["sha256"].to_pylist() == ["s", "s-white4095", None]
-    assert files.by_picture(rows.slice(0, 1)).equals(rows.slice(0, 1))
+    assert by_picture(rows)["sha256"].to_pylist() == ["s", "s-white4095", None]
+    assert by_picture(rows.slice(0, 1)).equals(rows.slice(0, 1))
 
 
 def test_members_of_an_archive(tmp_path):
