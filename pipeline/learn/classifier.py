@@ -159,9 +159,9 @@ def preprocessing(config: Config) -> dict[str, Any]:
         "size_px": config.preprocess.size_px,
         "steps": [
             "decode to one grey channel (colour: ITU-R 601 luminance; alpha dropped; EXIF orientation applied)",
-            "apply what the file says of its values (TIFF WhiteIsZero; DICOM rescale, lookup table, window, MONOCHROME1)",
-            "divide by white: 8 bits 255; 16 bits what the file says (PNG sBIT, TIFF and DICOM bits), else whites of the "
-            "pool: the smallest that holds the largest value, of 255, 1023, 4095, 16383, 32767 and 65535",
+            "apply what the file says of its values (TIFF WhiteIsZero; DICOM rescale, table, window, MONOCHROME1)",
+            "divide by white: 255 for 8 bits; for 16 what the file says (PNG sBIT, bits of TIFF and DICOM), else what "
+            "the pool has decided: the smallest of its whites that holds the largest value",
             f"squash the whole scan to {config.preprocess.size_px} x {config.preprocess.size_px}, "
             "bilinear with antialiasing",
             "float32, shape (N, 1, S, S); the file itself normalises and repeats the channel",
