@@ -75,15 +75,16 @@ def complete(dataset: "Dataset") -> tuple[str, ...]:
         dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if is_implicit else plain
     samples = dataset.get("SamplesPerPixel") or (3 if str(dataset.get("PhotometricInterpretation")) == "RGB" else 1)
     bits = dataset.get("BitsAllocated") or _bits_by_length(dataset, samples)
-    stored = dataset.get("BitsStored")
+    said = dataset.get("BitsStored")
+    stored = int(said if said and said <= bits else bits)
     usual = {
         "SamplesPerPixel": samples,
         "BitsAllocated": bits,
-        "BitsStored": stored if stored and stored <= bits else bits,
+        "BitsStored": stored,
+        "HighBit": stored - 1,
         "PixelRepresentation": 0,
         "PhotometricInterpretation": "MONOCHROME2" if samples == 1 else "RGB",
     }
-    usual["HighBit"] = usual["BitsStored"] - 1
     for name, value in usual.items():
         if dataset.get(name) in (None, ""):
             setattr(dataset, name, value)

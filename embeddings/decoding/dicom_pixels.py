@@ -70,7 +70,7 @@ def stored_values(dataset: "Dataset") -> Values:
 
     _with_12_bit_jpeg()
     try:
-        return pixel_array(dataset, index=0)
+        return np.asarray(pixel_array(dataset, index=0))
     except Exception as error:
         raise DecodeError(_why_not(error, dataset)) from error
 
@@ -94,9 +94,11 @@ def _why_not(error: Exception, dataset: "Dataset") -> str:
 
 
 def _has_gdcm() -> bool:
+    from pydicom.uid import JPEGExtended12Bit
+
     from embeddings.decoding import gdcm_frames
 
-    return gdcm_frames.gdcm is not None
+    return gdcm_frames.is_available(JPEGExtended12Bit)
 
 
 def _kind(dataset: "Dataset") -> str:
@@ -205,7 +207,7 @@ def _by_window(modality_HW: Values, dataset: "Dataset") -> NDArray[np.float32]:
 
     black, white = apply_windowing(np.array([-_FAR, _FAR]), dataset, index=0)
     shown_HW = apply_windowing(modality_HW, dataset, index=0)
-    return ((shown_HW - black) / (white - black)).astype(np.float32)
+    return np.asarray((shown_HW - black) / (white - black), np.float32)
 
 
 def _table_values(item: "Dataset") -> Values:

@@ -136,13 +136,13 @@ def _said_bits(image: Image.Image, data: bytes) -> int | None:
     return None
 
 
-def _deep_colour(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
+def _deep_colour(image: Any, data: bytes) -> NDArray[np.uint16] | None:
     """Colour of 16 bits a channel, (H, W, C), of which Pillow itself keeps 8; None of any other file."""
     if image.format == "PNG" and data[24:26] == b"\x10\x04":  # grey and alpha: read as four bytes a pixel
         other = Image.open(io.BytesIO(data), formats=_FORMATS)
         other._mode = "RGBA"
         high_HW, low_HW = (_bytes_in_order(other, "RGBA")[:, :, channel] for channel in (0, 1))
-        return (high_HW.astype(np.uint16) << 8 | low_HW)[:, :, None]
+        return np.asarray(high_HW.astype(np.uint16) << 8 | low_HW, np.uint16)[:, :, None]
     orders = {_order(tile) for tile in image.tile}
     if len(orders) != 1 or (order := orders.pop()) not in _OTHER_ORDER:
         return None
@@ -150,8 +150,7 @@ def _deep_colour(image: Image.Image, data: bytes) -> NDArray[np.uint16] | None:
         return None
     low_HWC = _bytes_in_order(Image.open(io.BytesIO(data), formats=_FORMATS), _OTHER_ORDER[order])
     image.load()
-    colour_HWC: NDArray[np.uint16] = np.asarray(image).astype(np.uint16) << 8 | low_HWC
-    return colour_HWC
+    return np.asarray(np.asarray(image).astype(np.uint16) << 8 | low_HWC, np.uint16)
 
 
 def _order(tile: Any) -> str:
@@ -160,7 +159,7 @@ def _order(tile: Any) -> str:
     return str(args[0] if isinstance(args, tuple) else args)
 
 
-def _bytes_in_order(image: Image.Image, order: str) -> NDArray[np.uint8]:
+def _bytes_in_order(image: Any, order: str) -> NDArray[np.uint8]:
     """A picture that is not loaded yet, read as if its bytes stood in another order."""
     image.tile = [
         tile._replace(args=(order, *tile.args[1:]) if isinstance(tile.args, tuple) else order) for tile in image.tile

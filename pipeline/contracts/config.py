@@ -4,7 +4,7 @@
 mutated. `config_file` reads and writes it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,8 +20,8 @@ KNOWN_COLUMNS = (
     "official_split",
 )
 # Rules by which files that are no frontal chest radiographs are left out, in the order they are asked.
-SET_ASIDE_RULES = ("other-modality", "localizer", "other-body-part", "for-processing", "lateral")
 SetAside = Literal["other-modality", "localizer", "other-body-part", "for-processing", "lateral"]
+SET_ASIDE_RULES: tuple[SetAside, ...] = get_args(SetAside)
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 

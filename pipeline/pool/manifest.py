@@ -173,7 +173,7 @@ def read_scans(ctx: StageContext, pool: Pool) -> pa.Table:
 def _read_rows(
     ctx: StageContext,
     pool: Pool,
-    rows: list[dict[str, Any] | None],
+    rows: list[Any],
     todo: Sequence[int],
     stamps: Sequence[str | None],
     wanted: Sequence[int | None] | None,

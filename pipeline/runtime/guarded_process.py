@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from functools import lru_cache
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 _START_SECONDS = 180.0  # imports, on a busy machine with a cold disk
 _HEAD = struct.Struct(">IQ")
@@ -105,7 +105,7 @@ def shared(module: str, max_bytes: int) -> GuardedProcess:
     return process
 
 
-def _send(stream: BinaryIO, head: dict[str, Any], data: bytes) -> None:
+def _send(stream: IO[bytes], head: dict[str, Any], data: bytes) -> None:
     text = json.dumps(head).encode()
     stream.write(_HEAD.pack(len(text), len(data)))
     stream.write(text)
