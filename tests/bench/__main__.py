@@ -22,6 +22,7 @@ from tests.bench import (
     selection_oracles,
     selection_speed,
     speed,
+    storage,
     strategies,
 )
 
@@ -43,6 +44,7 @@ BENCHES = {
     "network": network.main,
     "pretrain": pretrain.main,
     "certificates": certificates.main,
+    "storage": storage.main,
 }
 
 
