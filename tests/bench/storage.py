@@ -1,4 +1,4 @@
-"""The same scans in every form of storage: how alike their vectors are, whether they are one group, what a probe makes."""
+"""The same scans in every form of storage: likeness of their vectors, groups of copies, AUROC of a probe."""
 
 import argparse
 import csv
