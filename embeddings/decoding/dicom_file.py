@@ -5,6 +5,7 @@ one large public set). What can be told from the rest is filled in, and said in 
 """
 
 import io
+import logging
 import struct
 import warnings
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _PREAMBLE = 128
 _GROUPS = (0x0002, 0x0008)  # a data set without a preamble begins with one of these
+# It logs every odd value of every file; what matters of them becomes a note or a reason.
+logging.getLogger("pydicom").setLevel(logging.ERROR)
 INSTALL = "pip install 'cxr-ssl[dicom]'"
 
 

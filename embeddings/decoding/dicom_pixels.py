@@ -42,22 +42,25 @@ def read(data: bytes, max_pixels: int) -> Grey | Wide:
     dataset = dicom_file.parse(data)
     if not any(name in dataset for name in _PIXELS):
         raise DecodeError(f"a DICOM file without pixels: {_kind(dataset)}")
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            return _picture(dataset, max_pixels)
+        except (DecodeError, MemoryError):
+            raise
+        except Exception as error:
+            raise DecodeError(f"its grey values cannot be worked out: {raster.short(error)}") from error
+
+
+def _picture(dataset: "Dataset", max_pixels: int) -> Grey | Wide:
     notes = dicom_file.complete(dataset)
     raster.check_size(dataset.Columns, dataset.Rows, max_pixels)
     num_frames = int(dataset.get("NumberOfFrames") or 1)
     if num_frames > 1:
         notes += (f"frame 1 of {num_frames}",)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        values = stored_values(dataset)
-        try:
-            if values.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR":
-                return _colour(values, dataset, notes)
-            return _monochrome(values, dataset, notes)
-        except DecodeError:
-            raise
-        except Exception as error:
-            raise DecodeError(f"its grey values cannot be worked out: {raster.short(error)}") from error
+    values = stored_values(dataset)
+    is_colour = values.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR"
+    return (_colour if is_colour else _monochrome)(values, dataset, notes)
 
 
 def stored_values(dataset: "Dataset") -> Values:
@@ -71,6 +74,8 @@ def stored_values(dataset: "Dataset") -> Values:
     _with_12_bit_jpeg()
     try:
         return np.asarray(pixel_array(dataset, index=0))
+    except MemoryError:
+        raise
     except Exception as error:
         raise DecodeError(_why_not(error, dataset)) from error
 

@@ -5,6 +5,7 @@ See pydicom's guide to decoding plug-ins. GDCM's result agrees with the committe
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydicom import uid
 
 if TYPE_CHECKING:
@@ -49,4 +50,8 @@ def decode_frame(src: bytes, runner: "DecodeRunner") -> bytes:
         )
     )
     frame: bytes = image.GetBuffer().encode("utf-8", "surrogateescape")  # GDCM returns its bytes as text
-    return frame
+    if runner.pixel_representation == 1:
+        return frame
+    # The stream has 12 bits: what its loss carries above the bits stored must not start again at black.
+    white = 2**runner.bits_stored - 1
+    return np.minimum(np.frombuffer(frame, "<u2"), white).astype("<u2").tobytes()

@@ -10,6 +10,7 @@ Legend: H height, W width, C channels.
 import io
 import struct
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,10 @@ def read(data: bytes, max_pixels: int) -> Grey | Wide:
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
+        black_at_zero = _with_black_at_zero(data)
+        if black_at_zero is not None:
+            scan = read(black_at_zero, max_pixels)
+            return replace(scan, zero_is_white=True) if isinstance(scan, Wide) else scan
         raise DecodeError(f"not a PNG, JPEG, TIFF or DICOM image: {_first_bytes(data)}") from None
     except _BROKEN as error:
         raise DecodeError(f"its header cannot be read: {short(error)}") from error
@@ -57,6 +62,26 @@ def read(data: bytes, max_pixels: int) -> Grey | Wide:
         return _read(image, data)
     except _BROKEN as error:
         raise DecodeError(f"its pixels cannot be decoded: {short(error)}") from error
+
+
+def _with_black_at_zero(data: bytes) -> bytes | None:
+    """A TIFF that says WhiteIsZero, saying BlackIsZero; None of any other file.
+
+    Pillow knows no big-endian TIFF of 16 bits with white at zero; its values are read all the same.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None:
+        return None
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (num_tags,) = struct.unpack_from(f"{order}H", data, start)
+        for place in range(start + 2, start + 2 + 12 * num_tags, 12):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", data, place)
+            if (tag, value) == (_PHOTOMETRIC, _WHITE_IS_ZERO):
+                return data[: place + 8] + struct.pack(f"{order}H", 1) + data[place + 10 :]
+    except struct.error:
+        return None
+    return None
 
 
 def is_raster(head: bytes) -> bool:

@@ -109,9 +109,11 @@ def test_white_is_zero_of_twelve_bits_whichever_end_it_was_turned_at(top):
 
 
 def test_white_is_zero_in_eight_bits_and_in_floating_point():
-    for values, white in ((EIGHT_HW, 255), (UNIT_HW.astype(np.float32), 1)):
+    unit_HW = UNIT_HW.astype(np.float32)
+    for values in (EIGHT_HW, 1 - unit_HW):  # Pillow turns 8 bits around when it writes them so
         stream = io.BytesIO()
-        Image.fromarray(white - values).save(stream, "TIFF", tiffinfo={262: 0})
+        Image.fromarray(values).save(stream, "TIFF", tiffinfo={262: 0})
+        assert Image.open(io.BytesIO(stream.getvalue())).tag_v2[262] == 0
         np.testing.assert_allclose(unit(stream.getvalue()), UNIT_HW, atol=0.005)
 
 
