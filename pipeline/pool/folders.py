@@ -75,7 +75,7 @@ def scans(root: str, files: Sequence[str]) -> list[str]:
         else:
             left_out[ending or "without an ending"] += 1
     if left_out and kept:
-        shown = ", ".join(f"{count} {ending}" for ending, count in left_out.most_common())
+        shown = ", ".join(f"{count} {ending}" for ending, count in sorted(left_out.items(), key=_by_count))
         _log.warning(
             "%d of %d files in %s are no scans and are left out: %s", left_out.total(), len(files), root, shown
         )
@@ -100,6 +100,10 @@ def may_name_classes(root: str, files: Sequence[str], paths: Sequence[str], find
             root,
         )
     return not is_tree
+
+
+def _by_count(item: tuple[str, int]) -> tuple[int, str]:
+    return -item[1], item[0]
 
 
 def _ending(name: str) -> str:
