@@ -54,4 +54,4 @@ def decode_frame(src: bytes, runner: "DecodeRunner") -> bytes:
         return frame
     # The stream has 12 bits: what its loss carries above the bits stored must not start again at black.
     white = 2**runner.bits_stored - 1
-    return np.minimum(np.frombuffer(frame, "<u2"), white).astype("<u2").tobytes()
+    return bytes(np.minimum(np.frombuffer(frame, "<u2"), white).astype("<u2").tobytes())
