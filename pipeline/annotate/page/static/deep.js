@@ -21,7 +21,7 @@ export async function readDeep(file) {
 
 /**
  * The parts of the packed picture.
- * @param {DataView} view
+ * @param {DataView<ArrayBuffer>} view
  */
 function packedParts(view) {
   const parts = [];
@@ -48,6 +48,7 @@ async function unpacked(parts) {
 function unfiltered(lines, width, height) {
   const values = new Uint16Array(width * height);
   const stride = 2 * width;
+  /** @type {Uint8Array} */
   let above = new Uint8Array(stride);
   for (let y = 0; y < height; y++) {
     const start = y * (stride + 1);

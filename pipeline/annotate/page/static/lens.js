@@ -43,7 +43,11 @@ export class Lens {
     context.clearRect(0, 0, this.canvas.width, this.canvas.height);
     context.imageSmoothingEnabled = scale < 4;
     context.setTransform(
-      new DOMMatrix().translate(middle, middle).rotate(90 * this.view.turns).scale(scale).translate(-under.x, -under.y),
+      new DOMMatrix()
+        .translate(middle, middle)
+        .rotate(90 * this.view.turns)
+        .scale(scale)
+        .translate(-under.x, -under.y),
     );
     context.drawImage(element, 0, 0);
     this.canvas.style.filter = element.style.filter;
