@@ -16,6 +16,7 @@ try:
 except ImportError:
     gdcm = None
 
+_PRECISION = 12  # of the stream, whatever the bits stored: GDCM cuts its values off at this
 DECODER_DEPENDENCIES = {uid.JPEGExtended12Bit: ("python-gdcm>=3.0.10",)}
 
 
@@ -44,8 +45,8 @@ def decode_frame(src: bytes, runner: "DecodeRunner") -> bytes:
         gdcm.PixelFormat(
             runner.samples_per_pixel,
             runner.bits_allocated,
-            runner.bits_stored,
-            runner.bits_stored - 1,
+            _PRECISION,
+            _PRECISION - 1,
             runner.pixel_representation,
         )
     )
