@@ -124,7 +124,7 @@ MANIFEST = Contract(
             _col("laterality", pa.string()),  # L, R or B; of DICOM, like the four that follow
             _col("study_id", pa.string()),  # salted hash
             _col("series_id", pa.string()),  # salted hash
-            _col("manufacturer", pa.string()),
+            _col("manufacturer", pa.string()),  # of the machine
             _col("pixel_spacing_mm", pa.float32()),  # between two rows
             _col("white", pa.int32()),  # grey value shown white, where the file does not say it; else null
             _col("note", pa.string()),  # what a reader should know of how the file was read

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -89,8 +90,8 @@ def main(data: Path, args: argparse.Namespace) -> None:
         ("form", "white", "cosine to 8 bits, median", "least", "in the group of its 8 bits", "AUROC of a probe"),
         rows,
         f"{NUM_SCANS} scans of Kermany's training split, half of them pneumonia, each with random values below its 8 "
-        f"bits, so that 16 bits hold more than 8; all forms in one pool. The probe is logistic regression on the "
-        f"vectors, five folds by patient; mean and 95 % interval over {args.seeds} draws of the folds.",
+        f"bits, so that 16 bits hold more than 8; all forms in one pool. The probe is logistic regression on 64 principal "
+        f"components of the vectors, five folds by patient; mean and 95 % interval over {args.seeds} draws of the folds.",
     )
 
 
@@ -122,7 +123,7 @@ def _write_pool(kermany: Path, pool: Path) -> tuple[NDArray[np.int64], list[str]
 
 
 def _auroc(vectors_ND: NDArray[np.float32], labels: NDArray[np.int64], patients: list[str], seed: int) -> float:
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    probe = make_pipeline(StandardScaler(), PCA(64, random_state=0), LogisticRegression(C=0.1, max_iter=300))
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
     prob_N2 = cross_val_predict(probe, vectors_ND, labels, groups=patients, cv=folds, method="predict_proba")
     return float(roc_auc_score(labels, prob_N2[:, 1]))
