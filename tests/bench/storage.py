@@ -90,8 +90,9 @@ def main(data: Path, args: argparse.Namespace) -> None:
         ("form", "white", "cosine to 8 bits, median", "least", "in the group of its 8 bits", "AUROC of a probe"),
         rows,
         f"{NUM_SCANS} scans of Kermany's training split, half of them pneumonia, each with random values below its 8 "
-        f"bits, so that 16 bits hold more than 8; all forms in one pool. The probe is logistic regression on 64 principal "
-        f"components of the vectors, five folds by patient; mean and 95 % interval over {args.seeds} draws of the folds.",
+        "bits, so that 16 bits hold more than 8; all forms in one pool. The probe is logistic regression on 64 "
+        "principal components of the vectors, five folds by patient; mean and 95 % interval over "
+        f"{args.seeds} draws of the folds.",
     )
 
 
