@@ -27,8 +27,10 @@ def test_a_picture_is_its_content_and_its_white(tmp_path):
     (tmp_path / "s.png").write_bytes(b"x")
     uri = str(tmp_path / "s.png")
     assert files.read_bytes(files.with_white(uri, 4095)) == b"x"
-    rows = pa.table({"sha256": ["s", "s", None], "uri": [uri, files.with_white(uri, 4095), uri]})
-    assert by_picture(rows)["sha256"].to_pylist() == ["s", "s-white4095", None]
+    depths, uris = [8, 16, 16, None], [uri, uri, files.with_white(uri, 4095), uri]
+    rows = pa.table({"sha256": ["s", "s", "s", None], "uri": uris, "bit_depth": pa.array(depths, pa.int16())})
+    names = by_picture(rows)["sha256"].to_pylist()
+    assert names[0] == "s" and names[3] is None and len({*names}) == 4
     assert by_picture(rows.slice(0, 1)).equals(rows.slice(0, 1))
 
 
