@@ -7,7 +7,6 @@ Legend: H height, W width, S side of the square the networks see.
 """
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -19,25 +18,6 @@ from embeddings.decoding.unusable import DecodeError
 
 # Lower case, with the dot: what a folder is searched for.
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".dcm", ".dicom")
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A scan's picture and what its file says about it.
-
-    Attributes:
-        pixels_HW: Grey values, float32 in [0, 1].
-        width_px: W, after orientation.
-        height_px: H, after orientation.
-        bit_depth: Bits of a grey value in the file.
-        format: PNG, JPEG, TIFF or DICOM.
-    """
-
-    pixels_HW: FloatArray
-    width_px: int
-    height_px: int
-    bit_depth: int
-    format: str
 
 
 def open_scan(uri: str, *, max_pixels: int) -> Grey:
@@ -65,13 +45,6 @@ def load_square(data: bytes, size_px: int, max_pixels: int, white: int | None = 
         DecodeError: see `open_grey`.
     """
     return open_grey(data, max_pixels=max_pixels, white=white).square(size_px)[None]
-
-
-def decode(data: bytes, *, max_pixels: int, white: int | None = None) -> Decoded:
-    """Decode a file; see `open_grey`."""
-    grey = open_grey(data, max_pixels=max_pixels, white=white)
-    width_px, height_px = grey.image.size
-    return Decoded(grey.to_unit(), width_px, height_px, grey.bit_depth, grey.format)
 
 
 def resize(pixels_HW: FloatArray, size_px: int) -> FloatArray:

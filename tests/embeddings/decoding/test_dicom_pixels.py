@@ -10,9 +10,10 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from embeddings.decode import decode, open_grey
+from embeddings.decode import open_grey
 from embeddings.decoding import dicom_file, dicom_pixels, gdcm_frames
 from embeddings.decoding.unusable import DecodeError
+from tests.support.decoded import decode
 from tests.support.dicom_files import MISSING, chest, dataset, file_bytes
 
 LIMIT = 10**7

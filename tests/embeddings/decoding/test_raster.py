@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embeddings.decode import decode, open_grey
+from embeddings.decode import open_grey
+from tests.support.decoded import decode
 from tests.support.dicom_files import chest
 
 LIMIT = 10**7
