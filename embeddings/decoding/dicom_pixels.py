@@ -169,9 +169,9 @@ def _whole_numbers(
         if outside_HW is not None:
             value_HW[outside_HW] = 0
         return Grey(Image.fromarray(value_HW), bits, "DICOM", notes=notes)
-    says_nothing = bits == dataset.BitsAllocated and dataset.PixelRepresentation == 0
-    said_bits = None if says_nothing else bits - int(dataset.PixelRepresentation)
-    return Wide(values_HW.astype(np.uint16), bits, "DICOM", said_bits, inverted, outside_HW, notes)
+    positive_bits = bits - int(dataset.PixelRepresentation)  # one of them is the sign
+    said_bits = None if bits == dataset.BitsAllocated else positive_bits
+    return Wide(values_HW.astype(np.uint16), positive_bits, "DICOM", said_bits, inverted, outside_HW, notes)
 
 
 def _windowed(

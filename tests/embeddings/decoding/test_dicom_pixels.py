@@ -47,6 +47,10 @@ def test_twelve_bits_said_to_be_sixteen_are_not_black():
     np.testing.assert_allclose(unit(file_bytes(VALUES), white=65535), VALUES / 65535, atol=1e-6)
 
 
+def test_signed_values_that_are_none_are_read_like_others():
+    np.testing.assert_allclose(unit(file_bytes(VALUES.astype(np.int16))), UNIT, atol=1e-6)
+
+
 def test_eight_bits_stay_eight():
     eight = (VALUES >> 4).astype(np.uint8)
     grey = open_grey(file_bytes(eight), max_pixels=LIMIT)
