@@ -58,9 +58,6 @@ def app(
         return Response(modules.asset(file), media_type=markup.TYPES[file])
 
     async def picture(request: Request) -> Response:
-        if request.method == "HEAD":  # asked first: a browser shows 8 bits of a picture, and our script all 16
-            is_deep = await run_in_threadpool(api.is_deep, request.path_params["image_id"])
-            return Response(headers={"X-Bits": "16" if is_deep else "8"})
         try:
             content = await run_in_threadpool(api.picture, request.path_params["image_id"])
         except OSError as error:

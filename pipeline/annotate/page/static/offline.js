@@ -141,8 +141,8 @@ export class OfflineDesk {
   }
 
   // A page in a file may not read the bytes of a picture beside it, only show it.
-  async deep() {
-    return null;
+  isDeep() {
+    return false;
   }
 
   async pictureProblem() {

@@ -29,7 +29,7 @@ export class Pictures {
   problems = new Map();
 
   /**
-   * @param {Pick<Desk, "src" | "deep" | "pictureProblem">} desk
+   * @param {Pick<Desk, "src" | "isDeep" | "pictureProblem">} desk
    * @param {(imageId: string) => void} late hears of a picture that did not come
    */
   constructor(desk, late) {
@@ -48,7 +48,7 @@ export class Pictures {
     }
     for (const { image_id } of tasks.slice(0, NUM_DECODED)) this.of(image_id);
     for (const { image_id } of tasks.slice(NUM_DECODED)) {
-      if (this.#warm.has(image_id) || this.#decoded.has(image_id)) continue;
+      if (this.#warm.has(image_id) || this.#decoded.has(image_id) || this.desk.isDeep(image_id)) continue;
       const image = new Image();
       this.#warm.set(image_id, image);
       image.src = this.desk.src(image_id);
@@ -63,13 +63,13 @@ export class Pictures {
   }
 
   /**
-   * A scan of 16 bits; null of any other, and where it does not come: then the image says why.
+   * A scan of 16 bits; null where it does not come or cannot be read here: then the image says why.
    * @param {string} id
    */
   async #deep(id) {
     try {
-      const file = await this.desk.deep(id);
-      const depth = file && (await readDeep(file));
+      const reply = await fetch(this.desk.src(id));
+      const depth = reply.ok ? await readDeep(await reply.arrayBuffer()) : null;
       return depth && new DeepPicture(depth);
     } catch {
       return null;
@@ -78,9 +78,12 @@ export class Pictures {
 
   /** @param {string} id */
   async #load(id) {
-    const deep = await this.#deep(id);
-    if (deep) return deep;
     for (let wait = FIRST_WAIT_MS; ; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
+      const deep = this.desk.isDeep(id) ? await this.#deep(id) : null;
+      if (deep) {
+        this.problems.delete(id);
+        return deep;
+      }
       const image = this.#warm.get(id) ?? new Image();
       this.#warm.delete(id);
       image.src ||= this.desk.src(id);
