@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from embeddings import backbones, decode, lungs, onnx_file, stage_features
+from embeddings import backbones, decode, onnx_file, stage_features
+from embeddings.alterations.alteration import Alteration, address, altered
 from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
 from pipeline.contracts.config import Config, Features
@@ -34,7 +35,7 @@ class Shard:
         backbone: What embeds it.
         model: ONNX file of the backbone; None: torch.
         store: Where the vectors go.
-        erase_lungs: The network sees the scans without their lungs.
+        alteration: What is taken out of the scans before the network sees them.
         features: What of the network is kept, see `embed.features`.
     """
 
@@ -47,7 +48,7 @@ class Shard:
     size_px: int
     max_pixels: int
     num_threads: int
-    erase_lungs: bool = False
+    alteration: Alteration = "none"
     features: Features = "pooled"
 
 
@@ -59,14 +60,12 @@ class ShardResult:
     broken: tuple[tuple[str, str], ...]  # (sha256, reason)
 
 
-def open_store(config: Config, backbone: Backbone, root: Path, *, erase_lungs: bool = False) -> EmbeddingStore:
-    """The store of this backbone and preprocessing below `root`; scans without lungs have a store of their own."""
+def open_store(config: Config, backbone: Backbone, root: Path, *, alteration: Alteration = "none") -> EmbeddingStore:
+    """The store of this backbone and preprocessing below `root`; altered scans have stores of their own."""
     preprocessing = f"squash-bilinear-{config.preprocess.size_px}-grey01-v1"
     if config.embed.features == "stages":
         preprocessing += f"-stages-v{stage_features.VERSION}"
-    if erase_lungs:
-        preprocessing += f"-lungs-erased-v{lungs.VERSION}"
-    return EmbeddingStore(root, backbone.key, preprocessing)
+    return EmbeddingStore(root, backbone.key, preprocessing + address(alteration))
 
 
 def plan(
@@ -76,9 +75,9 @@ def plan(
     store: EmbeddingStore,
     scans: Sequence[tuple[str, str]],
     *,
-    erase_lungs: bool = False,
+    alteration: Alteration = "none",
 ) -> list[Shard]:
-    """Cut (sha256, uri) pairs into shards of what the store, opened with the same `erase_lungs`, lacks.
+    """Cut (sha256, uri) pairs into shards of what the store, opened with the same `alteration`, lacks.
 
     The cut is made before finished scans are taken out, so a resumed run works on the batches of the first one.
     """
@@ -100,7 +99,7 @@ def plan(
                     size_px=config.preprocess.size_px,
                     max_pixels=config.pool.max_pixels,
                     num_threads=config.engine.threads_per_task,
-                    erase_lungs=erase_lungs,
+                    alteration=alteration,
                     features=config.embed.features,
                 )
             )
@@ -139,9 +138,7 @@ def _prefetched(shard: Shard, broken: list[tuple[str, str]]) -> Iterator[tuple[l
         for sha, uri in zip(shard.sha256[start:stop], shard.uris[start:stop], strict=True):
             try:
                 scan_1SS = decode.scan_square(uri, shard.size_px, shard.max_pixels)
-                if shard.erase_lungs:
-                    scan_1SS = lungs.erase(scan_1SS[0], lungs.lung_region(scan_1SS[0]))[None]
-                scans.append(scan_1SS)
+                scans.append(altered(scan_1SS[0], shard.alteration)[None])
                 kept.append(sha)
             except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; it is counted and reported
                 broken.append((sha, f"{type(error).__name__}: {error}"))

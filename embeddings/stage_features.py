@@ -10,13 +10,14 @@ A network that cannot be cut into stages (a transformer) gives its embedding of 
 from typing import Any
 
 from embeddings import backbones, network_stages
+from embeddings.alterations.grey_levels import MIDDLE
 from embeddings.backbones import Backbone
+from pipeline.contracts.config import Features
 from pipeline.contracts.errors import InputError
 
 # N scans, S side in pixels, D features
 
 VERSION = 1
-MIDDLE = 0.8  # of the side
 MAX_HALF = 6e4  # squares beyond the range of half precision
 
 
@@ -58,6 +59,11 @@ def build(backbone: Backbone, size_px: int) -> Any:
             return [self.stages[-1](act_NCHW), *pooled[2:]]  # the stem sees edges alone
 
     return StageFeatures().eval()
+
+
+def of_the_middle(emb_ND: Any, features: Features) -> Any:
+    """The part of a vector that is of the scan's middle alone; all of it where a scan's middle is not looked at."""
+    return emb_ND[:, emb_ND.shape[1] // 2 :] if features == "stages" else emb_ND
 
 
 def _chain_dim(chain: list[Any], size_px: int) -> int:

@@ -7,12 +7,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.commands import output
 from pipeline.contracts.errors import AuditBlocked, ConfigError, CxrSslError, InputError, Stopped, WaitingForLabels
+
+if TYPE_CHECKING:
+    from pipeline.commands.benches.curves import CurvesRequest
 
 log = logging.getLogger("pipeline")
 DEBUG = "CXR_SSL_DEBUG"  # set it to see the traceback of an unexpected error
@@ -387,18 +390,31 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            help="reference: baselines a reader knows, on a set a reader knows. selection: strategies against random."
+            help="reference: baselines a reader knows, on a set a reader knows. selection: strategies against random. "
+            "pseudo: ways to learn against expert labels alone."
         ),
     ],
     covid: Annotated[str | None, typer.Option(help="reference: pool with COVID scans and patients, as covid3.")] = None,
     kermany: Annotated[str | None, typer.Option(help="reference: pool of Kermany et al. 2018.")] = None,
-    pool: Annotated[list[str] | None, typer.Option(help="selection: a pool, or NAME=POOL; may be repeated.")] = None,
-    strategy: Annotated[
-        list[str] | None, typer.Option(help="selection: one strategy; may be repeated. Random is always among them.")
+    pool: Annotated[
+        list[str] | None, typer.Option(help="selection, pseudo: a pool, or NAME=POOL; may be repeated.")
     ] = None,
-    budgets: Annotated[str, typer.Option(help="selection: numbers of labels, rising.")] = "10,20,35,50,100,200,500",
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="selection: one strategy; may be repeated. Random is always among them. pseudo: draws the labels, "
+            "in place of random."
+        ),
+    ] = None,
+    way: Annotated[
+        list[str] | None,
+        typer.Option(help="pseudo: one way to learn; may be repeated. Expert labels alone are always among them."),
+    ] = None,
+    budgets: Annotated[
+        str, typer.Option(help="selection, pseudo: numbers of labels, rising.")
+    ] = "10,20,35,50,100,200,500",
     rare: Annotated[
-        float | None, typer.Option(help="selection: every pool also with its rarest finding at this share.")
+        float | None, typer.Option(help="selection, pseudo: every pool also with its rarest finding at this share.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the result.")] = None,
     seeds: Annotated[int, typer.Option(help="Draws, each with its own split and training.")] = 5,
@@ -407,30 +423,42 @@ def bench(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure baselines beside published figures, or strategies beside random selection."""
-    from pipeline.baselines import report as baselines_report
-    from pipeline.baselines import selection_report
-    from pipeline.commands.benches import reference as baselines
-    from pipeline.commands.benches import selection as bench_selection
+    """Measure baselines beside published figures, strategies against random selection, or ways to learn."""
+    overrides = _overrides({}, set_)
+    if name == "reference":
+        from pipeline.baselines import report as baselines_report
+        from pipeline.commands.benches import reference
+
+        of_sets = reference.Request(covid, kermany, out, seeds, vgg16, overrides, quiet)
+        _answer(reference.reference(of_sets), as_json, baselines_report.show)
+        return
+    from pipeline.commands.benches import curves
+
+    request = curves.CurvesRequest(
+        pools=tuple(pool or ()),
+        out=out,
+        budgets=curves.read_budgets(budgets),
+        rare=rare,
+        num_seeds=seeds,
+        overrides=overrides,
+        quiet=quiet,
+    )
+    result, show = _bench_over_budgets(name, request, tuple(strategy or ()), tuple(way or ()))
+    _answer(result, as_json, show)
+
+
+def _bench_over_budgets(
+    name: str, request: "CurvesRequest", strategies: tuple[str, ...], ways: tuple[str, ...]
+) -> tuple[dict[str, Any], Callable[[dict[str, Any]], None]]:
+    """The result of a bench over budgets, and what shows it."""
+    from pipeline.baselines.curves import pseudo_report, selection_report
+    from pipeline.commands.benches import pseudo, selection
 
     if name == "selection":
-        wanted = bench_selection.Request(
-            pools=tuple(pool or ()),
-            out=out,
-            strategies=tuple(strategy or ()),
-            budgets=bench_selection.read_budgets(budgets),
-            rare=rare,
-            num_seeds=seeds,
-            overrides=_overrides({}, set_),
-            quiet=quiet,
-        )
-        _answer(bench_selection.selection(wanted), as_json, selection_report.show)
-        return
-    if name not in baselines.NAMES:
-        known = ", ".join((*baselines.NAMES, "selection"))
-        raise InputError("no such bench", value=name, where="bench", fix=f"known: {known}")
-    request = baselines.Request(covid, kermany, out, seeds, vgg16, _overrides({}, set_), quiet)
-    _answer(baselines.reference(request), as_json, baselines_report.show)
+        return selection.selection(request, strategies), selection_report.show
+    if name == "pseudo":
+        return pseudo.pseudo(request, ways, strategies), pseudo_report.show
+    raise InputError("no such bench", value=name, where="bench", fix="known: reference, selection, pseudo")
 
 
 @app.command()

@@ -87,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
         "clusters",
         "pipeline.vectors.clusters",
         ("cluster", "train", "pseudo"),
-        (CLUSTERS.file, run_files.NEIGHBORS, run_files.FEATURES, run_files.BASIS),
+        (CLUSTERS.file, run_files.NEIGHBORS, run_files.FEATURES, run_files.BASIS, run_files.SIMILARITY),
         "k-means, neighbours, features, the map",
     ),
     Stage(

@@ -1,5 +1,6 @@
 """What the rooms share: one cache and one Ray for all, one Chromium a module; groups and shares are held here."""
 
+import gc
 import os
 
 if (
@@ -32,9 +33,13 @@ def pytest_collection_modifyitems(items):
     if "PYTEST_XDIST_WORKER" in os.environ:
         from tests.support import shares
 
-        if stray := shares.astray(items):
-            raise pytest.UsageError(f"a test that starts Ray lies in {shares.RAY}: {', '.join(stray)}")
         items.sort(key=lambda item: shares.rank_of(item.nodeid))
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: the garbage collector, which takes half a second over it, looks no more."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item):
@@ -66,6 +71,23 @@ def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced():
+    """No file waits for the disk: that is for a loss of power, which no test has, and takes milliseconds each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture
+def sketched(monkeypatch):
+    """Of charts only the words are written."""
+    from pipeline.pages import svg_chart
+    from tests.support.tiny import Sketch
+
+    monkeypatch.setattr(svg_chart, "Figure", Sketch)
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import importlib
 import os
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -12,25 +13,33 @@ import pytest
 
 from pipeline import __version__
 from pipeline.stages import STAGES
+from tests.support import shares
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("embeddings", "pipeline", "jobs")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 # Their work is tested through other rooms: the loop by the end-to-end test.
 WITHOUT_A_TEST_OF_THEIR_OWN = {"embed", "clusters", "loop", "random_reference"}
-each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
+@cache
+def parsed(path):
+    """The syntax tree of a module, and all its nodes."""
+    tree = ast.parse(path.read_text("utf-8"))
+    return tree, list(ast.walk(tree))
+
+
+@cache
 def imported(path):
     """Full names of all modules a file imports, also inside functions."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in parsed(path)[1]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno} a relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def below(names, package):
@@ -49,27 +58,33 @@ def test_embeddings_know_nothing_of_labels(path):
     assert strange == set()
 
 
-@each_module
-def test_nobody_imports_jobs_or_tests(path):
-    assert below(imported(path), "jobs") | below(imported(path), "tests") | below(imported(path), "pytest") == set()
+def modules_where(offends):
+    """Modules of which `offends` is true, as a reader looks for them."""
+    return [str(path.relative_to(ROOT)) for path in MODULES if offends(path)]
 
 
-@each_module
-def test_nothing_is_printed(path):
-    calls = [n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
-    assert [n.lineno for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"] == []
+def test_nobody_imports_jobs_or_tests():
+    assert modules_where(lambda path: any(below(imported(path), name) for name in ("jobs", "tests", "pytest"))) == []
 
 
-@each_module
-def test_no_module_hides_a_standard_one(path):
-    inside = path.parent.name if path.name == "__init__.py" else path.stem
-    assert inside == "__main__" or inside not in sys.stdlib_module_names
+def test_nothing_is_printed():
+    def prints(path):
+        calls = (node.func for node in parsed(path)[1] if isinstance(node, ast.Call))
+        return any(isinstance(function, ast.Name) and function.id == "print" for function in calls)
+
+    assert modules_where(prints) == []
 
 
-@each_module
-def test_every_module_says_what_it_is(path):
-    tree = ast.parse(path.read_text("utf-8"))
-    assert ast.get_docstring(tree) or not tree.body
+def test_no_module_hides_a_standard_one():
+    def hides(path):
+        inside = path.parent.name if path.name == "__init__.py" else path.stem
+        return inside != "__main__" and inside in sys.stdlib_module_names
+
+    assert modules_where(hides) == []
+
+
+def test_every_module_says_what_it_is():
+    assert modules_where(lambda path: parsed(path)[0].body and not ast.get_docstring(parsed(path)[0])) == []
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p.parts[-2] == "jobs" and p.stem != "__init__"], ids=str)
@@ -112,3 +127,8 @@ def test_our_packages_are_ours_alone(package, tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
     assert Path(found.stderr.strip()) == ROOT / package / "__init__.py"
+
+
+def test_what_starts_ray_lies_in_one_folder(request):
+    """Where several processes share the tests, one of them starts Ray (`support/shares.py`)."""
+    assert shares.astray(request.session.items) == []

@@ -172,9 +172,14 @@ class Subject:
     def embeddings(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The backbone's own embeddings of these rows, (len(rows), D); every one must have one."""
         assert self._vectors is not None
+        return self.features(rows)[:, : self._vectors.own_dim]
+
+    def features(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """All that the run keeps of these rows (`embed.features`), (len(rows), D); every one must have a vector."""
+        assert self._vectors is not None
         places = self._vectors.positions(self.scans["image_id"].take(pa.array(rows)))
         assert len(places) == len(rows)
-        return np.asarray(self._vectors.own_ND[places], dtype=np.float32)
+        return np.asarray(self._vectors.emb_ND[places], dtype=np.float32)
 
     @cached_property
     def emb_ND(self) -> NDArray[np.float32]:
@@ -200,12 +205,12 @@ class Subject:
     def _vectors(self) -> Vectors | None:
         return Vectors.open(self.folder) if run_files.path(self.folder, run_files.EMBEDDED).exists() else None
 
-    def sample(self, rows: NDArray[np.int64], name: str) -> NDArray[np.int64]:
-        """At most `audit.max_scans` of the rows: whole groups at random, every class with its share or more.
+    def sample(self, rows: NDArray[np.int64], name: str, limit: int | None = None) -> NDArray[np.int64]:
+        """At most `limit` of the rows, else `audit.max_scans`: groups at random, every class with its share or more.
 
         Small classes are kept whole as far as they fit, because it is they that a probe starves of.
         """
-        limit = self.config.audit.max_scans
+        limit = self.config.audit.max_scans if limit is None else limit
         if len(rows) <= limit:
             return rows
         order_N = self.rng(f"sample/{name}").permutation(len(rows))

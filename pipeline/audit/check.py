@@ -25,6 +25,7 @@ TITLES: dict[str, str] = {
     "population-confounding": "The population gives the label away",
     "metadata-predicts-label": "The file gives the label away",
     "lungs-masked-predicts-label": "The label can be told without the lungs",
+    "grey-levels-predict-label": "Part of the score is grey level",
     "class-imbalance": "Rare classes",
     "too-few-cases": "Too few cases",
     "no-external-test": "Test on another source",

@@ -17,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from embeddings import decode, lungs
+from embeddings import decode
+from embeddings.alterations import lungs
 from embeddings.decoding import files
 from embeddings.decoding.grey import Grey
 from embeddings.decoding.picture_keys import by_picture
+from pipeline.audit import altered_vectors
 from pipeline.contracts.tables import write_parquet
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -56,7 +58,6 @@ _VERSION = 1  # raise it whenever a fact is computed in another way
 _SHARD_SIZE = 256
 _RIM_SIDE_PX, _RIM_PX = 224, 8
 _BLACK = 8  # of 255: what JPEG makes of a black border
-_MATRIX = "audit_pixels.npy"  # there only while vectors are gathered
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def measure(ctx: StageContext, scans: pa.Table) -> PixelFacts:
     unique = dict(zip(reversed(sha256), reversed(scans["uri"].to_pylist()), strict=True))  # the first uri wins
     known = _read(ctx)
     todo = [sha for sha in dict.fromkeys(sha256) if sha not in known]
-    job = embed.prepare(ctx, [(sha, unique[sha]) for sha in dict.fromkeys(sha256)], erase_lungs=True)
+    job = altered_vectors.prepare(ctx, scans, "lungs-erased")
     total = len(todo) + job.num_scans
     ctx.progress("audit", 0, total)
     new, broken = _facts(ctx, todo, [unique[sha] for sha in todo], total)
@@ -109,9 +110,7 @@ def measure(ctx: StageContext, scans: pa.Table) -> PixelFacts:
     if new:
         _write(ctx, known)
     broken |= dict(embed.embed(ctx, job, lambda done: ctx.progress("audit", len(todo) + done, total)))
-    if broken:
-        first = next(iter(broken.values()))
-        _log.warning("%d scans could not be read for the audit and are left out, first: %s", len(broken), first)
+    altered_vectors.say_broken(broken)
     ok_N = np.array([sha not in broken for sha in sha256], np.bool_)
     fact_NM = np.full((len(sha256), len(NAMES) + 1), np.nan, np.float32)
     for row in np.flatnonzero(ok_N):
@@ -120,7 +119,7 @@ def measure(ctx: StageContext, scans: pa.Table) -> PixelFacts:
         image_ids=tuple(scans["image_id"].to_pylist()),
         names=NAMES,
         meta_NM=fact_NM[:, :-1],
-        masked_emb_ND=_vectors(ctx, job, sha256, ok_N),
+        masked_emb_ND=altered_vectors.gather(ctx, job, sha256, ok_N),
         quality_N=fact_NM[:, -1],
         ok_N=ok_N,
     )
@@ -193,17 +192,6 @@ def _facts(
         done += len(reasons)
         ctx.progress("audit", done, total)
     return facts, broken
-
-
-def _vectors(ctx: StageContext, job: embed.Job, sha256: list[str], ok_N: NDArray[np.bool_]) -> Floats:
-    if not ok_N.any():
-        return np.empty((len(sha256), 0), np.float32)
-    path = ctx.folder / _MATRIX
-    stored_ND = job.store.gather([sha for sha, ok in zip(sha256, ok_N, strict=True) if ok], path)
-    emb_ND = np.full((len(sha256), stored_ND.shape[1]), np.nan, np.float32)
-    emb_ND[ok_N] = stored_ND
-    path.unlink()
-    return emb_ND
 
 
 def _made_by(ctx: StageContext) -> dict[bytes, bytes]:

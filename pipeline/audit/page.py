@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from markupsafe import Markup
 
+from embeddings.alterations.alteration import Alteration
 from pipeline.audit import page_data, page_figures
 from pipeline.audit.page_data import AuditData, CheckRow, Row
 from pipeline.contracts.tables import MANIFEST, write_text
@@ -48,7 +49,12 @@ def html(audit: AuditData, folder: Path, *, has_report: bool, max_pixels: int = 
     shown = share_pictures(audit.checks)
     about = _about(run_files.path(folder, MANIFEST.file), {i for ids in shown.values() for i in ids})
     uris = {image_id: row["uri"] for image_id, row in about.items() if row.get("uri")}
-    pictures = thumbnails(uris, side_px=SIDE_PX, max_pixels=max_pixels)
+    pictures = {
+        alteration: thumbnails(
+            {i: uris[i] for i in ids if i in uris}, side_px=SIDE_PX, max_pixels=max_pixels, alteration=alteration
+        )
+        for alteration, ids in _shown_as(audit.checks, shown).items()
+    }
     drawn = page_figures.shortcuts(audit.shortcuts)
     return (
         environment(TEMPLATES)
@@ -81,6 +87,15 @@ def share_pictures(checks: list[CheckRow], most: int = MAX_PICTURES) -> dict[str
                 shown[check.id].append(str(check.evidence[depth].get("image_id")))
                 left -= 1
     return shown
+
+
+def _shown_as(checks: list[CheckRow], shown: dict[str, list[str]]) -> dict[Alteration, list[str]]:
+    """The image ids that are shown as they are, and those that are shown altered, each once and in order."""
+    ids: dict[Alteration, dict[str, None]] = {"none": {}, "equalised": {}}
+    for check in checks:
+        for image_id, row in zip(shown[check.id], check.evidence, strict=False):
+            ids["equalised" if row.get("alteration") == "equalised" else "none"][image_id] = None
+    return {alteration: list(of) for alteration, of in ids.items()}
 
 
 def _about(path: Path, ids: set[str]) -> dict[str, Row]:

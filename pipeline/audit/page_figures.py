@@ -12,11 +12,14 @@ from pipeline.pages.wording import decimal, known
 PROBES = {
     "run": "this run’s model",
     "model": "whole scan",
+    "equalised": "scan, histogram equalised",
     "lungs-masked": "lungs masked out",
     "metadata": "file metadata alone",
+    "grey-levels": "grey levels alone",
     "population": "population alone",
 }
-_READS_THE_SCAN = {"run": "this run’s model", "model": "the whole scan"}  # in a sentence
+# In a sentence.
+_READS_THE_SCAN = {"run": "this run’s model", "model": "the whole scan", "equalised": "the equalised scan"}
 _ROW_INCHES = 0.235
 
 

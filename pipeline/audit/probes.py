@@ -50,9 +50,14 @@ class Score:
     num_groups: int
 
     @property
+    def is_judged_within(self) -> bool:
+        """Whether most positives can be compared within their own stratum."""
+        return self.within is not None and self.within_share >= 0.5
+
+    @property
     def fair(self) -> tuple[float, list[float] | None]:
-        """The AUROC to judge by: within strata where most positives can be compared there, else over all."""
-        if self.within is not None and self.within_share >= 0.5:
+        """The AUROC to judge by: within strata where that can be had, else over all."""
+        if self.within is not None and self.is_judged_within:
             return self.within, self.within_ci95
         return self.auroc, self.auroc_ci95
 
@@ -98,20 +103,56 @@ def probe(
         num_bootstrap: Replicates of the interval.
         rng: Folds and replicates.
     """
+    cases = comparable(class_R, group_R, stratum_R)
+    if cases is None:
+        return {}
+    prob_KC = out_of_fold(x_RM[cases.kept_R], cases.code_K, cases.group_K, kind, rng)
+    weight_BG = draws(cases.num_groups, num_bootstrap, rng)
+    return {
+        name: score(prob_KC[:, i], cases.code_K == c, cases.group_K, cases.stratum_K, weight_BG)
+        for i, (c, name) in enumerate(cases.classes)
+    }
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The scans a probe can be asked of: those of classes with enough groups.
+
+    Attributes:
+        kept_R: Whether a scan is one of them.
+        code_K: Number of the class of each that is.
+        group_K: Number 0.. of its group.
+        stratum_K: Its stratum; None where strata are not asked for.
+        classes: Number and name of each class, in order.
+    """
+
+    kept_R: NDArray[np.bool_]
+    code_K: Ints
+    group_K: Ints
+    stratum_K: NDArray[Any] | None
+    classes: tuple[tuple[int, str], ...]
+
+    @property
+    def num_groups(self) -> int:
+        """Groups among the scans kept."""
+        return int(self.group_K.max()) + 1
+
+
+def comparable(class_R: NDArray[Any], group_R: NDArray[Any], stratum_R: NDArray[Any] | None) -> Cases | None:
+    """The scans of classes that have `MIN_GROUPS` groups; None where fewer than two classes have."""
     names, code_R = np.unique(np.asarray(class_R, dtype=str), return_inverse=True)
     group_of_R = group_index(list(group_R))
     enough = [c for c in range(len(names)) if len(np.unique(group_of_R[code_R == c])) >= MIN_GROUPS]
     if len(enough) < 2:
-        return {}
-    kept = np.isin(code_R, enough)
-    code_K, group_K = code_R[kept], group_index(list(group_of_R[kept]))
-    prob_KC = out_of_fold(x_RM[kept], code_K, group_K, kind, rng)
-    stratum_K = None if stratum_R is None else np.asarray(stratum_R, dtype=str)[kept]
-    weight_BG = _draws(int(group_K.max()) + 1, num_bootstrap, rng)
-    columns = sorted(set(code_K.tolist()))
-    return {
-        str(names[c]): score(prob_KC[:, i], code_K == c, group_K, stratum_K, weight_BG) for i, c in enumerate(columns)
-    }
+        return None
+    kept_R = np.isin(code_R, enough)
+    return Cases(
+        kept_R=kept_R,
+        code_K=code_R[kept_R],
+        group_K=group_index(list(group_of_R[kept_R])),
+        stratum_K=None if stratum_R is None else np.asarray(stratum_R, dtype=str)[kept_R],
+        classes=tuple((c, str(names[c])) for c in enough),
+    )
 
 
 def components(emb_RD: NDArray[np.float32]) -> Floats:
@@ -184,8 +225,8 @@ def score(
     share = 0.0 if stratum_K is None else _paired_share(positive_K, stratum_K)
     within, within_ci = None, None
     if share > 0:
-        within = float(_within(score_K, positive_K, stratum_K, ones_1K)[0])
-        within_B = _within(score_K, positive_K, stratum_K, weight_BK)
+        within = float(within_strata(score_K, positive_K, stratum_K, ones_1K)[0])
+        within_B = within_strata(score_K, positive_K, stratum_K, weight_BK)
         within_ci = ranking_interval(within, within_B, informed)
     return Score(
         auroc=auroc,
@@ -199,7 +240,7 @@ def score(
     )
 
 
-def _within(score_K: Floats, positive_K: NDArray[np.bool_], stratum_K: Any, weight_BK: Floats) -> Floats:
+def within_strata(score_K: Floats, positive_K: NDArray[np.bool_], stratum_K: Any, weight_BK: Floats) -> Floats:
     """Share of right pairs among pairs of one stratum, (B,); NaN where there are none."""
     right_B, pairs_B = np.zeros(len(weight_BK)), np.zeros(len(weight_BK))
     for stratum in np.unique(stratum_K):
@@ -224,7 +265,8 @@ def _paired_share(positive_K: NDArray[np.bool_], stratum_K: Any) -> float:
     return paired / max(int(positive_K.sum()), 1)
 
 
-def _draws(num_groups: int, num_bootstrap: int, rng: np.random.Generator) -> Floats:
+def draws(num_groups: int, num_bootstrap: int, rng: np.random.Generator) -> Floats:
+    """How often each group is drawn in each replicate, (B, groups)."""
     return rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num_bootstrap).astype(np.float64)
 
 

@@ -234,27 +234,31 @@ def _comparable(values_MF: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _outlines(subject: Subject, rows_M: Ints) -> Floats:
-    """Histograms of edge directions (Dalal & Triggs 2005): ribs, clavicles, heart; blind to contrast and inversion."""
-    from scipy.ndimage import gaussian_filter
-
-    max_pixels = subject.config.pool.max_pixels
+    """The outline of each picture, zeros where it cannot be read any more."""
     outline_MF = np.zeros((len(rows_M), (_SIDE_PX // _CELL_PX) ** 2 * _NUM_ANGLES), np.float32)
     for i, row in enumerate(rows_M):
         try:
-            square_SS = open_scan(subject.uri_N[row], max_pixels=max_pixels).square(_SIDE_PX)
+            outline_MF[i] = _outline(subject.uri_N[row], subject.config.pool.max_pixels)
         except DecodeError as error:
             _log.warning("%s could be read by the manifest stage and cannot now: %s", subject.uri_N[row], error)
-            continue
-        slope_y, slope_x = np.gradient(gaussian_filter(square_SS, 1.0))
-        angle_SS = np.arctan2(slope_y, slope_x) % np.pi * (_NUM_ANGLES / np.pi)
-        away_SSA = np.abs(angle_SS[:, :, None] - np.arange(_NUM_ANGLES))
-        weight_SSA = np.clip(1 - np.minimum(away_SSA, _NUM_ANGLES - away_SSA), 0, None)
-        edge_SSA = weight_SSA * np.hypot(slope_y, slope_x)[:, :, None]
-        cells = _SIDE_PX // _CELL_PX
-        cell_SSA = edge_SSA.reshape(cells, _CELL_PX, cells, _CELL_PX, _NUM_ANGLES).mean(axis=(1, 3))
-        cell_SSA = gaussian_filter(cell_SSA, (_BLUR_CELLS, _BLUR_CELLS, 0))
-        outline_MF[i] = (cell_SSA / np.sqrt((cell_SSA**2).sum(axis=2, keepdims=True) + 1e-4)).ravel()
     return outline_MF
+
+
+def _outline(uri: str, max_pixels: int) -> Floats:
+    """Histograms of edge directions (Dalal & Triggs 2005): ribs, clavicles, heart; blind to contrast and inversion."""
+    from scipy.ndimage import gaussian_filter
+
+    square_SS = open_scan(uri, max_pixels=max_pixels).square(_SIDE_PX)
+    slope_y, slope_x = np.gradient(gaussian_filter(square_SS, 1.0))
+    angle_SS = np.arctan2(slope_y, slope_x) % np.pi * (_NUM_ANGLES / np.pi)
+    away_SSA = np.abs(angle_SS[:, :, None] - np.arange(_NUM_ANGLES))
+    weight_SSA = np.clip(1 - np.minimum(away_SSA, _NUM_ANGLES - away_SSA), 0, None)
+    edge_SSA = weight_SSA * np.hypot(slope_y, slope_x)[:, :, None]
+    cells = _SIDE_PX // _CELL_PX
+    cell_SSA = edge_SSA.reshape(cells, _CELL_PX, cells, _CELL_PX, _NUM_ANGLES).mean(axis=(1, 3))
+    cell_SSA = gaussian_filter(cell_SSA, (_BLUR_CELLS, _BLUR_CELLS, 0))
+    outline_F: Floats = (cell_SSA / np.sqrt((cell_SSA**2).sum(axis=2, keepdims=True) + 1e-4)).ravel()
+    return outline_F
 
 
 def _cells(subject: Subject, series_N: Names, rows_M: Ints) -> tuple[Ints, list[Ints]]:

@@ -85,6 +85,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
         cases,
         confounding,
         copies,
+        grey_levels,
         holdout_reads,
         left_out_source,
         patients,
@@ -98,6 +99,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
     if sealed:
         log_read(ctx.folder, "audit", None, sealed)
     probes = shortcuts.measure(subject)
+    grey = grey_levels.measure(subject, probes)
     left_out = left_out_source.leave_one_source_out(subject)
     checks = [
         *copies.check(subject),
@@ -105,6 +107,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
         *cases.check(subject),
         *confounding.check(subject, probes.of(shortcuts.POPULATION)),
         *shortcuts.check(subject, probes),
+        grey_levels.check(subject, grey),
         left_out_source.check(subject, left_out),
         holdout_reads.check(subject),
     ]
@@ -125,7 +128,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
         "strict": ctx.config.audit.strict,
         "facts": facts,
         "checks": [check.to_json() for check in checks],
-        "shortcuts": probes.to_json(),
+        "shortcuts": probes.to_json() + grey.to_json(),
         "external": [tested.to_json() for tested in left_out],
         "slices": unlabelled_slices.coverage(subject),
     }

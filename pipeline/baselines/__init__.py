@@ -1,4 +1,4 @@
-"""Baselines that a reader knows, run through our own pieces, beside published figures and the audit's verdict.
+"""Benches: baselines that a reader knows beside published figures, and simulated histories of labelling (`curves/`).
 
-In: a reconstruction of a public set. Out: a table of figures, ours and theirs.
+In: a reconstruction of a public set, or pools with labels. Out: tables of figures, ours and theirs.
 """

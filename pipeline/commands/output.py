@@ -197,14 +197,50 @@ def status(result: dict[str, Any]) -> None:
         if part is not None and (part["share"]["num_scans"] or part["intra"]):
             say(f"{finding}:")
             agreement(part)
+    labels_by_class(result["labels_by_class"])
+    when_to_stop(result["stop"])
     release_standing(result["release"])
     if result.get("waiting"):
         say(result["waiting"])
 
 
+def labels_by_class(result: dict[str, Any]) -> None:
+    """Expert labels of each class, and a warning for each class that has too few; of independent findings each."""
+    if "now" not in result:
+        for finding, part in result.items():
+            say(f"{finding}:")
+            labels_by_class(part)
+        return
+    if not result["now"]:
+        return
+    say("labels by class: " + ", ".join(f"{finding} {num}" for finding, num in result["now"].items()))
+    for warning in result["warnings"]:
+        say(f"  {warning}")
+
+
+def when_to_stop(result: dict[str, Any] | None) -> None:
+    """What further labels would buy, and whether the predictions still change."""
+    if result is None:
+        return
+    for finding, advised in result.get("findings", {None: result}).items():
+        head = "further labels" if finding is None else f"further labels, {finding}"
+        say(f"{head}: {'consider stopping' if advised['stop'] else 'go on'}, after round {advised['round']}")
+        for name, score in advised["forecast"]["scores"].items() if finding is None else ():
+            shown = (f"+{g['labels']}: {g['mean']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})" for g in score["gains"])
+            say(f"  {name.replace('_', ' ').replace('auroc', 'AUROC')} {', '.join(shown)}")
+        for why in advised["why"]:
+            say(f"  {why}")
+
+
 def release_standing(result: dict[str, Any]) -> None:
-    """Where the release stands, and what checks it still needs."""
+    """Where the release stands, and what checks it still needs; of independent findings each, and all together."""
     release = result["release"]
+    if result.get("together"):
+        for finding, part in result["findings"].items():
+            say(f"{finding}:")
+            release_standing(part)
+        _together(result["together"])
+        return
     if release is None:
         say(f"release: none frozen; {result['why']}")
         steps = ", ".join(f"{n} with {errors}" for errors, n in enumerate(result["plan"]))
@@ -229,9 +265,30 @@ def release_standing(result: dict[str, Any]) -> None:
         )
 
 
+def _together(result: dict[str, Any]) -> None:
+    """What holds of the releases of several findings at once."""
+    bounds = ", ".join(f"{finding} {row['bound']:.3f}" for finding, row in result["findings"].items())
+    say(
+        f"each certificate holds by itself; all {result['num_releases']} at once with {result['confidence']:.0%} "
+        f"confidence ({result['method']}) only these precisions: {bounds}"
+    )
+
+
 def released(result: dict[str, Any]) -> None:
     """The release that was written."""
     certificate = result["certificate"]
+    if "findings" in certificate:
+        say(f"{result['out']}: {certificate['num_released']} pseudo-labels")
+        for finding, part in certificate["findings"].items():
+            say(
+                f"  {finding}: {part['num_released']} pseudo-labels, tier {part['certified_tier']}, precision at least "
+                f"{part['bound']:.4f} at {part['confidence']:.0%} confidence, valid at every look"
+            )
+        for finding, why in certificate["not_certified"].items():
+            say(f"  {finding} is left out: {why}")
+        _together(certificate["together"])
+        say(f"  certificate: {result['certificate_file']}")
+        return
     say(f"{result['out']}: {certificate['num_released']} pseudo-labels, tier {certificate['certified_tier']}")
     say(
         f"  precision at least {certificate['bound']:.4f} at {certificate['confidence']:.0%} confidence, valid at "

@@ -1,4 +1,7 @@
-"""Pseudo-labels that others may use: the certified tier of a frozen release, with its certificate."""
+"""Pseudo-labels that others may use: the certified tier of a frozen release, with its certificate.
+
+Of independent findings each has a release; what is certified of any of them is written into one table.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -17,6 +20,7 @@ from pipeline.labels.classes import findings_of
 from pipeline.learn import release as releases
 from pipeline.learn.release import WHOLE, Release
 from pipeline.measures import sequential_plan
+from pipeline.per_finding import releases as finding_releases
 from pipeline.runtime import finding_folders, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
@@ -27,6 +31,10 @@ SCOPE = (
     "Precision of these proposals, for these scans of this pool alone; not of other pools, not of what the model says "
     "of other scans, and not of one class by itself."
 )
+SCOPE_OF_SEVERAL = (
+    "The certificate of each finding holds by itself. Of several at once only the bounds under `together` hold, with "
+    "the confidence named there."
+)
 
 
 def write_release(folder: Path, out: Path | None) -> dict[str, Any]:
@@ -34,32 +42,29 @@ def write_release(folder: Path, out: Path | None) -> dict[str, Any]:
 
     Args:
         folder: Run directory.
-        out: A new .csv or .parquet file; default `release.csv` in the folder of the release. The certificate lies
-            beside it, named after it with `.json`.
+        out: A new .csv or .parquet file; default `release.csv` in the folder of the release, of independent findings
+            in `releases`. The certificate lies beside it, named after it with `.json`.
 
     Returns:
-        {"out", "certificate_file", "certificate"}.
+        {"out", "certificate_file", "certificate"}; of independent findings the certificate has those of all `findings`.
 
     Raises:
         RunDirError: nothing was frozen, or `out` exists already.
         InputError: the promise is not certified, scans or proposals changed since, or `out` is of another format.
     """
     config = config_of(folder)
-    release = _frozen(folder, config)
-    _refuse_changed(folder, release)
-    state = _certified_state(folder, config, release)
-    place = out or run_files.release_folder(folder, release.card["number"]) / "release.csv"
-    if place.suffix not in (".csv", ".parquet"):
-        raise InputError("is no format of a release", value=str(place), where="--out", fix="end it with .csv, .parquet")
-    if out is not None and out.exists():
-        raise RunDirError("the file exists already", value=str(out), where="--out", fix="name a new one")
-    table = _labels(folder, release, state)
-    certificate = state | {
-        "num_released": len(table),
-        "scope": SCOPE,
-        "pool": config.pool.uri,
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    if finding_folders.parts_in(folder):
+        table, certificate = _of_findings(folder, config)
+        place = _checked_place(out, folder / run_files.RELEASES)
+    else:
+        release = _frozen(folder, config)
+        state = _state(folder, config)
+        _refuse_changed(folder, release)
+        _refuse_uncertified(folder, state)
+        table, certificate = _labels(folder, release, state), state | {"scope": SCOPE}
+        certificate["num_released"] = len(table)
+        place = _checked_place(out, run_files.release_folder(folder, release.card["number"]))
+    certificate |= {"pool": config.pool.uri, "date": datetime.now(UTC).date().isoformat()}
     if place.suffix == ".csv":
         sink = pa.BufferOutputStream()
         csv.write_csv(table, sink)
@@ -71,20 +76,74 @@ def write_release(folder: Path, out: Path | None) -> dict[str, Any]:
     return {"out": str(place), "certificate_file": str(certificate_file), "certificate": certificate}
 
 
+def _checked_place(out: Path | None, default_folder: Path) -> Path:
+    if out is not None and out.exists():
+        raise RunDirError("the file exists already", value=str(out), where="--out", fix="name a new one")
+    place = out or default_folder / "release.csv"
+    if place.suffix not in (".csv", ".parquet"):
+        raise InputError("is no format of a release", value=str(place), where="--out", fix="end it with .csv, .parquet")
+    return place
+
+
+def _of_findings(folder: Path, config: Config) -> tuple[pa.Table, dict[str, Any]]:
+    """What is certified of any finding as one table, and the certificates of all.
+
+    Raises:
+        RunDirError: no finding has a release.
+        InputError: none is certified, or what was frozen has changed.
+    """
+    parts, frozen = finding_folders.parts_in(folder), finding_releases.frozen(folder)
+    if not frozen:
+        fix = why_none(config, releases.freezing_round(config))
+        raise RunDirError("no release was frozen of any finding", value=str(folder), where="RUN", fix=fix)
+    states = {finding: _state(parts[finding], config_of(parts[finding])) for finding in frozen}
+    for finding, release in frozen.items():
+        _refuse_changed(parts[finding], release)
+    refused = {finding: text for finding, state in states.items() if (text := _why_not_certified(state))}
+    tables = {
+        finding: _as_values(_labels(parts[finding], release, states[finding]), finding)
+        for finding, release in frozen.items()
+        if finding not in refused
+    }
+    if not tables:
+        raise InputError(
+            "no finding is certified: " + "; ".join(f"{finding}: {text}" for finding, text in refused.items()),
+            where=folder,
+            fix="go on with `cxr-ssl run --resume`; `cxr-ssl status` names the checks that are still needed",
+        )
+    whole = pa.concat_tables(tables.values())
+    return whole, {
+        "num_released": len(whole),
+        "scope": f"{SCOPE} {SCOPE_OF_SEVERAL}",
+        "findings": {finding: states[finding] | {"num_released": len(table)} for finding, table in tables.items()},
+        "not_certified": refused | {f: "nothing was frozen" for f in parts if f not in frozen},
+        "together": finding_releases.together(folder),
+    }
+
+
+def _as_values(table: pa.Table, finding: str) -> pa.Table:
+    """Proposals of one finding with its name, and 1 where it is proposed to be there, 0 where not."""
+    value = pc.cast(pc.equal(table["finding"], finding), pa.float32())
+    place = table.column_names.index("finding")
+    named = table.set_column(place, "finding", pa.array([finding] * len(table), pa.string()))
+    return named.add_column(place + 1, "value", value)
+
+
 def standing(folder: Path, config: Config) -> dict[str, Any]:
     """What a run can say of its release before anybody asks for it.
 
     Returns:
-        {"state","release","freeze_after","promise","checks_planned","checks_needed","can_promise","why"}: `state` is
-        `none` before freezing; `freeze_after` the round that would freeze; `can_promise` what 100, 234 and 500 labels
-        can certify with this share of checks; `why` a reason where none is frozen.
+        {"state","release","freeze_after","promise","checks_planned","checks_needed","plan","can_promise","why"}:
+        `state` is `none` before freezing; `freeze_after` the round that would freeze; `can_promise` what 100, 234 and
+        500 labels can certify with `release.run_share` of checks; `why` a reason where none is frozen. Of independent
+        findings also {"findings","together"}: the same of each, and what holds of all at once.
     """
-    release = releases.load(folder)
-    state = None if release is None else _state(folder, config)
-    due = next((r for r in range(1, config.rounds.num + 1) if releases.is_due(config, r, 0)), None)
-    share, confidence = config.release.check_share, config.pseudo.confidence
+    parts = finding_folders.parts_in(folder)
+    state = None if parts or not run_files.releases(folder) else _state(folder, config)
+    due = releases.freezing_round(config)
+    share, confidence = config.release.run_share, config.pseudo.confidence
     plan = list(sequential_plan.plan(config.release.promise, confidence, releases.NUM_STEPS_TOLD))
-    return {
+    told = {
         "state": "none" if state is None else state["state"],
         "release": state,
         "freeze_after": due,
@@ -95,28 +154,32 @@ def standing(folder: Path, config: Config) -> dict[str, Any]:
         "can_promise": releases.planning_table(BUDGETS, share, confidence),
         "why": None if state else why_none(config, due),
     }
+    if not parts:
+        return told
+    of_parts = {finding: standing(part, config_of(part)) for finding, part in parts.items()}
+    return told | {"findings": of_parts, "together": finding_releases.together(folder)}
 
 
 def why_none(config: Config, due: int | None) -> str:
     """Why a run has no frozen release."""
-    if config.pool.asks_several or config.pool.finding is not None:
-        return "independent findings are released one by one: run the finding alone, its column as an exclusive class"
     if config.release.freeze_round == 0:
         return "release.freeze_round is 0"
     if due is None:
-        plan = sequential_plan.plan(config.release.promise, config.pseudo.confidence, 1)
+        clean = sequential_plan.plan(config.release.promise, config.pseudo.confidence, 1)[0]
+        num_labels = config.rounds.num * config.queue.budget
         return (
-            f"{config.rounds.num} rounds of {releases.checks_a_queue(config)} checks cannot pay for {plan[0]} clean "
-            f"checks; ask for more rounds, a larger queue.budget, or set release.freeze_round"
+            f"{clean} clean checks are more than {config.release.run_share:.0%} of {num_labels} labels "
+            f"(release.run_share), or than the queues have room for; ask for more rounds, a larger queue.budget, or "
+            f"set release.freeze_round"
         )
     return f"round {due} freezes what it accepts; it is not finished, or accepted nothing"
 
 
 def _frozen(folder: Path, config: Config) -> Release:
-    release = None if finding_folders.parts_in(folder) else releases.load(folder)
+    release = releases.load(folder)
     if release is None:
-        due = next((r for r in range(1, config.rounds.num + 1) if releases.is_due(config, r, 0)), None)
-        raise RunDirError("no release was frozen", value=str(folder), where="RUN", fix=why_none(config, due))
+        fix = why_none(config, releases.freezing_round(config))
+        raise RunDirError("no release was frozen", value=str(folder), where="RUN", fix=fix)
     if len(release.table) == 0:
         raise InputError("the frozen release is empty", where=folder, fix="start again; nothing can be certified")
     return release
@@ -140,31 +203,40 @@ def _refuse_changed(folder: Path, release: Release) -> None:
         )
 
 
-def _certified_state(folder: Path, config: Config, release: Release) -> dict[str, Any]:
-    state = _state(folder, config)
-    if state["certified_tier"] is None:
-        needed = state["checks_needed"]
-        fix = (
-            "no number of checks can certify this release any more; a new one is frozen when the rounds left can pay "
-            "for it"
-            if needed is None
-            else f"{needed} further checks without an error would certify it: go on with `cxr-ssl run --resume`"
-        )
-        first = state["tiers"][0]
-        raise InputError(
-            f"the promise of {release.card['promise']:g} is not certified: {first['num_errors']} errors in "
-            f"{first['num_checked']} checks prove {first['bound']:.4f}",
-            where=folder,
-            fix=fix,
-        )
-    return state
+def _refuse_uncertified(folder: Path, state: dict[str, Any]) -> None:
+    text = _why_not_certified(state)
+    if text is None:
+        return
+    needed = state["checks_needed"]
+    fix = (
+        "a new release is frozen when the rounds left can pay for it"
+        if needed is None
+        else f"{needed} further checks without an error would certify it: go on with `cxr-ssl run --resume`"
+    )
+    raise InputError(text, where=folder, fix=fix)
+
+
+def _why_not_certified(state: dict[str, Any]) -> str | None:
+    """What the checks so far prove, where that is not the promise; None where a tier is certified."""
+    if state["certified_tier"] is not None:
+        return None
+    first, needed = state["tiers"][0], state["checks_needed"]
+    return (
+        f"the promise of {state['promise']:g} is not certified: {first['num_errors']} errors in "
+        f"{first['num_checked']} checks prove {first['bound']:.4f}, and "
+        + ("no number of checks can certify it any more" if needed is None else f"{needed} more clean ones are needed")
+    )
 
 
 def _state(folder: Path, config: Config) -> dict[str, Any]:
-    findings = findings_of(StageContext(config, folder, SerialEngine()))
-    answers = verdicts.expert_classes(label_table.read(folder), findings)
+    """The state of the release of a run, or of one of its findings, by the labels of now."""
+    if config.pool.finding is not None:
+        answers = finding_releases.answers_of(run_files.home(folder), config.pool.finding)
+    else:
+        findings = findings_of(StageContext(config, folder, SerialEngine()))
+        answers = verdicts.expert_classes(label_table.read(folder), findings)
     state = releases.state_of(folder, answers)
-    assert state is not None
+    assert state is not None, "somebody found a release here"
     return state
 
 

@@ -12,6 +12,7 @@ from pipeline.audit import overrides
 from pipeline.commands import claim
 from pipeline.commands.request import Request, prepared
 from pipeline.contracts.errors import AuditBlocked, CxrSslError, InputError, Stopped, WaitingForLabels
+from pipeline.evidence import site_adaptation
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.runtime.engine import SerialEngine, make_engine
@@ -26,8 +27,10 @@ def execute(request: Request) -> dict[str, Any]:
 
     Raises:
         WaitingForLabels: when experts have to answer first.
+        InputError: see `site_adaptation.check`.
     """
     out, config = prepared(request)
+    site_adaptation.check(config)
     engine = make_engine(config.engine)
     with run_dir.locked(out):
         claim.claim(out, resume=request.resume, overwrite=request.overwrite)

@@ -9,9 +9,11 @@ from pipeline.annotate import worklist
 from pipeline.commands import release
 from pipeline.contracts import finding_line
 from pipeline.contracts.config import Config
-from pipeline.labels import agreement_report, label_table, verdicts
+from pipeline.contracts.tables import SPLIT_TABLE
+from pipeline.labels import agreement_report, class_counts, label_table, verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.labels.journal import Journal
+from pipeline.learn.stopping import record
 from pipeline.per_finding import parts as per_finding_parts
 from pipeline.runtime import finding_folders, run_dir, run_files
 from pipeline.runtime.context import StageContext
@@ -26,8 +28,9 @@ def status(folder: Path) -> dict[str, Any]:
 
     Returns:
         {"state","stage","round","message","updated","rounds","rounds_finished","num_expert","num_disagreements",
-        "waiting","labels","release"}; `labels` tells of people's answers, see `of_labels`; `release` of what may be
-        released, see `release.standing`.
+        "waiting","labels","labels_by_class","release","stop"}; `labels` tells of people's answers, see `of_labels`;
+        `labels_by_class` of the classes, see `by_class`, of independent findings one a finding; `release` of what may
+        be released, see `release.standing`; `stop` of what further labels would buy, see `when_to_stop`.
     """
     config = config_of(folder)
     state = run_dir.read_status(folder)
@@ -42,8 +45,34 @@ def status(folder: Path) -> dict[str, Any]:
         "num_disagreements": len(disputed),
         "waiting": _waiting(folder, state, label_counts),
         "labels": label_counts | _agreement(folder, table, config, parts),
+        "labels_by_class": _by_class_of_each(table, parts) if parts else by_class(folder, table, config),
         "release": release.standing(folder, config),
+        "stop": when_to_stop(folder, parts),
     }
+
+
+def when_to_stop(folder: Path, parts: dict[str, Path]) -> dict[str, Any] | None:
+    """What the last round says of further labels; None before a round has finished, or with `stop.advise` off.
+
+    Returns:
+        {"round","stop","by","why","forecast","stability"} of the last round, see `stopping.record`; of independent
+        findings {"round","stop","findings"}: the same for each, and `stop` where all of them say so.
+    """
+    each = {finding: advised for finding, part in parts.items() if (advised := _advised(part)) is not None}
+    if not parts:
+        return _advised(folder)
+    if not each:
+        return None
+    stop = len(each) == len(parts) and all(advised["stop"] for advised in each.values())
+    return {"round": max(advised["round"] for advised in each.values()), "stop": stop, "findings": each}
+
+
+def _advised(folder: Path) -> dict[str, Any] | None:
+    latest = record.latest(folder)
+    if latest is None:
+        return None
+    advised: dict[str, Any] = {"round": latest["round"]} | latest["advice"]
+    return advised | {name: latest[name] for name in ("forecast", "stability")}
 
 
 def _agreement(folder: Path, table: pa.Table, config: Config, parts: dict[str, Path]) -> dict[str, Any]:
@@ -60,6 +89,27 @@ def _agreement(folder: Path, table: pa.Table, config: Config, parts: dict[str, P
         return {"agreement": None, "agreement_of": each}
     findings = findings_of(StageContext(config, folder, SerialEngine()))
     return {"agreement": agreement_report.agreement_of(folder, table, findings, NUM_BOOTSTRAP)}
+
+
+def _by_class_of_each(table: pa.Table, parts: dict[str, Path]) -> dict[str, Any]:
+    return {
+        finding: by_class(part, per_finding_parts.project_labels(table, finding), config_of(part))
+        for finding, part in parts.items()
+    }
+
+
+def by_class(folder: Path, table: pa.Table, config: Config) -> dict[str, Any]:
+    """Expert labels of the training pool by class: now, and as each finished round had them.
+
+    Returns:
+        {"now": {class: number}, "rounds": [{"round", "expert_by_class"}], "warnings"}; `now` is empty before there are
+        splits; `warnings` has a sentence for each class that has too few labels now.
+    """
+    now: dict[str, int] = {}
+    if run_files.path(folder, SPLIT_TABLE.file).exists():  # the classes are known, and which scans train
+        now = class_counts.count_in(folder, table, findings_of(StageContext(config, folder, SerialEngine())))
+    rounds = [{name: row.get(name) for name in ("round", "expert_by_class")} for row in read_metrics(folder)]
+    return {"now": now, "rounds": rounds, "warnings": class_counts.warnings(now)}
 
 
 def of_labels(folder: Path, config: Config) -> dict[str, Any]:

@@ -346,6 +346,11 @@ class TrainConfig(Section):
     adapt_rounds: Literal["last", "all"] = Field(
         "last", description="The rounds that adapt the network; no queue needs it before the last."
     )
+    findings: Literal["together", "apart"] = Field(
+        "together",
+        description="Of independent findings. together: one adapted network learns all of them, in the time of one; "
+        "apart: each finding has a network of its own.",
+    )
 
 
 class NetworkConfig(Section):
@@ -410,6 +415,26 @@ class PseudoConfig(Section):
         le=1.0,
         description="Largest share of the scans predicted as a class that may be accepted.",
     )
+    cap_per_class: float | None = Field(
+        None,
+        gt=0.0,
+        le=100.0,
+        description="Most pseudo-labels of a class, as a multiple of how many the open scans should hold by the "
+        "estimated prevalence; the surest stay. null: no cap.",
+    )
+    cap_per_cluster: float | None = Field(
+        None,
+        gt=0.0,
+        le=1.0,
+        description="Largest share of all accepted pseudo-labels that may lie in one cluster; the surest stay. null: "
+        "no cap.",
+    )
+    second_opinion: Literal["report", "require"] = Field(
+        "report",
+        description="What the nearest expert-labelled scans of other patients say. report: how often they agree with "
+        "the pseudo-labels; require: a pseudo-label they do not agree with is not accepted.",
+    )
+    second_opinion_neighbors: int = Field(5, ge=1, le=200, description="Expert labels that vote on a scan.")
     propagate: float = Field(
         1.0,
         ge=0.0,
@@ -444,10 +469,17 @@ class ReleaseConfig(Section):
         None,
         ge=0,
         description="Freeze after this round, or the first later one that accepts something; 0: never. null: after the "
-        "last round whose remaining queues can pay for the clean checks; a shorter run freezes nothing.",
+        "last round whose remaining queues can pay for the checks planned; a shorter run freezes nothing.",
+    )
+    run_share: Share = Field(
+        0.4,
+        description="Largest share of all the labels of a run planned as checks: they are planned for as many errors "
+        "as it pays for. The later a release is frozen, the better the model it comes from.",
     )
     check_share: Share = Field(
-        0.6, description="Share of the budget of a queue spent on checks of a frozen release while they are needed."
+        0.9,
+        description="Share of the budget of a queue spent on checks of a frozen release while they are needed; they go "
+        "before the uniform slice.",
     )
     begin_with: Literal["surest", "whole"] = Field(
         "surest",
@@ -470,6 +502,50 @@ class RoundsConfig(Section):
     )
 
 
+class StopConfig(Section):
+    """When further labels are no longer worth their price: advice, and whether the rounds end by it."""
+
+    advise: bool = Field(
+        True, description="After every round, forecast what further labels would buy, and compare its predictions."
+    )
+    when: Literal["never", "stable", "forecast"] = Field(
+        "never",
+        description="What ends the rounds before rounds.num: nothing; stable predictions; a forecast that further "
+        "labels buy too little. Not while blind checks of a release are to come.",
+    )
+    agreement: float = Field(
+        0.99,
+        gt=0.0,
+        le=1.0,
+        description="stable: Cohen's kappa of consecutive rounds' predictions, the mean of the last comparisons.",
+    )
+    num_comparisons: int = Field(3, ge=1, le=100, description="stable: comparisons that the mean is taken over.")
+    num_scans: int = Field(
+        2000, ge=10, description="stable: scans of the training pool, drawn once by chance, that are compared."
+    )
+    horizons: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (20, 50, 100), min_length=1, description="Numbers of further labels whose gain is forecast, rising."
+    )
+    confidence: float = Field(0.9, ge=0.5, lt=1.0, description="Of the forecast's interval.")
+    min_gain: float = Field(
+        0.01,
+        ge=0.0,
+        lt=1.0,
+        description="forecast: gain in AUROC by the last of the horizons that is worth the labels; less is said to be "
+        "too little only where the upper end of the interval is below it.",
+    )
+    min_labels: int = Field(30, ge=10, description="Expert labels below which nothing is forecast.")
+    num_repeats: int = Field(
+        10, ge=2, le=200, description="Draws of subsets of the labels that the learning curve is the mean of."
+    )
+
+    @model_validator(mode="after")
+    def _horizons_rise(self) -> "StopConfig":
+        if list(self.horizons) != sorted(set(self.horizons)):
+            raise ValueError(f"horizons must rise, not {list(self.horizons)}")
+        return self
+
+
 class EvaluateConfig(Section):
     """The evidence on the sealed holdout."""
 
@@ -479,6 +555,12 @@ class EvaluateConfig(Section):
         description="pool: halfway to the valley between the two hills of the pool's scores, where there are "
         "two classes, each at least 15 % of it, and else balanced; balanced: best balanced accuracy; prevalence: "
         "argmax of the probability at the pool's prevalence.",
+    )
+    site: str | None = Field(
+        None,
+        description="Address, as of a pool, of unlabelled scans of the place where the model will be used, 100 at "
+        "least: from their scores an operating point `adapted to the site` is set beside the run's own. Two classes, "
+        "each at least 15 % there; no scan or patient of the holdout or of the labelled ones. null: none.",
     )
     prevalences: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
         (0.01, 0.05, 0.1, 0.3), description="Deployment prevalences that PPV and NPV are stated for."
@@ -508,6 +590,14 @@ class AuditConfig(Section):
         0.7, description="AUROC of a label from what is not the lungs (lower bound), within sources where it can be."
     )
     block_shortcut_auroc: Share = Field(0.95, description="The same for file metadata and population: too good.")
+    max_equalised_scans: int = Field(
+        600, ge=0, description="Labelled scans that are embedded once more with their histogram equalised; 0: none."
+    )
+    warn_grey_loss: Share = Field(
+        0.03,
+        description="AUROC lost when the scans' histograms are equalised, where it is not chance (95 %) and grey "
+        "levels alone tell the class too.",
+    )
     warn_external_drop: Share = Field(0.2, description="AUROC lost on a source that was left out.")
     warn_holdout_reads: int = Field(100, ge=1, description="Evaluations of the sealed holdout before it wears out.")
 
@@ -542,6 +632,7 @@ class Config(Section):
     strategy: StrategyConfig = StrategyConfig()
     queue: QueueConfig = QueueConfig()
     rounds: RoundsConfig = RoundsConfig()
+    stop: StopConfig = StopConfig()
     train: TrainConfig = TrainConfig()
     network: NetworkConfig = NetworkConfig()
     calibrate: CalibrateConfig = CalibrateConfig()
@@ -550,3 +641,12 @@ class Config(Section):
     audit: AuditConfig = AuditConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _last_round_is_known(self) -> "Config":
+        if self.stop.when != "never" and self.train.adapt != "head" and self.train.adapt_rounds == "last":
+            raise ValueError(
+                f"stop.when: {self.stop.when} may end the rounds before the last one, which alone would adapt the "
+                "network; set train.adapt_rounds: all, or stop.when: never"
+            )
+        return self

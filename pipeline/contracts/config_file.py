@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ def load(path: Path | None = None, overrides: dict[str, Any] | None = None) -> C
     return config
 
 
+@lru_cache(maxsize=32)
+def values_of(text: str) -> dict[str, Any]:
+    """What a configuration holds, unchecked, for those who only show it; nobody changes what they get."""
+    return YAML(typ="safe", pure=True).load(text) or {}
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """Split `a.b=c` and read `c` as YAML 1.2 (`1e-3` is a number, `NO` is text)."""
     key, sep, value = text.partition("=")
@@ -67,7 +74,7 @@ def schema() -> dict[str, Any]:
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
-        node = _yaml().load(path.read_text("utf-8"))
+        node = _parse(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError([f"{path}: no such file"]) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -87,6 +94,12 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     lines: dict[str, int] = {}
     tree = _plain(node, "", lines)
     return {key: {} if value is None and _is_section(key) else value for key, value in tree.items()}, lines
+
+
+@lru_cache(maxsize=32)
+def _parse(text: str) -> Any:
+    """The nodes of a YAML text, which nobody changes: a run reads its own configuration ten times."""
+    return _yaml().load(text)
 
 
 def _yaml() -> YAML:

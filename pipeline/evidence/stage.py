@@ -4,6 +4,7 @@ Legend: S scored scans, C findings.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,15 @@ from pipeline.audit import stage
 from pipeline.audit.audited_pool import Subject, named, open_subject
 from pipeline.audit.checks import unlabelled_slices
 from pipeline.contracts.tables import PREDICTIONS, write_text
+from pipeline.evidence import site_adaptation
 from pipeline.labels import holdout as labels_holdout
 from pipeline.labels.classes import findings_of, positive_among
+from pipeline.measures import holdout_metrics
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.run_files import last_round
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,10 +62,15 @@ def run(ctx: StageContext) -> dict[str, Any]:
     path = ctx.folder / run_files.EVALUATION
     if scored is None:
         path.unlink(missing_ok=True)
+        if ctx.config.evaluate.site is not None:
+            log.warning("no operating point is adapted to the site yet: no label of the holdout is known to show it by")
     else:
         labels_holdout.log_read(ctx.folder, "evidence", None, len(scored.ids_S))
         scope = {"kind": "holdout", "pool": ctx.config.pool.uri, "round": last_round(ctx.folder)}
-        write_text(path, json.dumps(detailed(ctx, scored, open_subject(ctx), scope), indent=1))
+        evaluation = detailed(ctx, scored, open_subject(ctx), scope)
+        if ctx.config.evaluate.site is not None:
+            evaluation["site"] = adapted_to_the_site(ctx, scored, ctx.config.evaluate.site)
+        write_text(path, json.dumps(evaluation, indent=1))
     stage.conclude(ctx)
     audit = stage.read(ctx.folder) or {}
     return {"num_scored": len(scored.ids_S) if scored else 0, "verdict": audit.get("verdict")}
@@ -115,6 +125,28 @@ def detailed(ctx: StageContext, scored: Scored, subject: Subject, scope: dict[st
         "positive": scored.name_of_positive,
     }
     return {"scope": scope | of_what, **evaluation}
+
+
+def adapted_to_the_site(ctx: StageContext, scored: Scored, address: str) -> dict[str, Any]:
+    """What `evaluation.json` says under `site`: the operating point, and the same holdout at it.
+
+    Raises:
+        InputError: see `site_adaptation.adapt`.
+    """
+    point = site_adaptation.adapt(ctx, address)
+    predicted_S = point.classes(scored.prob_SC)
+    scores = holdout_metrics.evaluate(
+        scored.prob_SC,
+        predicted_S,
+        scored.class_S,
+        scored.findings,
+        scored.group_S,
+        positive=scored.positive,
+        num_bootstrap=ctx.config.evaluate.num_bootstrap,
+        rng=ctx.rng("evaluate", last_round(ctx.folder) or 0),  # the draws of the run's own point
+    )
+    changed = int((predicted_S != scored.predicted_S).sum())
+    return point.to_json() | {"num_changed": changed, "holdout": scores.to_json()}
 
 
 def _slices(subject: Subject, ids_S: list[str]) -> Mapping[str, list[str]]:

@@ -91,12 +91,9 @@ def human_answers(table: pa.Table) -> int:
 def latest(table: pa.Table) -> dict[tuple[str, str], str]:
     """Each annotator's latest reply for each scan, in the order of first answers."""
     expert = table.filter(pc.equal(table["origin"], "expert"))
-    frame = expert.select(["image_id", "annotator", "reply"]).to_pandas()
-    order = frame.drop_duplicates(["image_id", "annotator"])[["image_id", "annotator"]]
-    last = frame.drop_duplicates(["image_id", "annotator"], keep="last")
-    replies = order.merge(last, on=["image_id", "annotator"], how="left", sort=False)
-    keys = zip(replies["image_id"].tolist(), replies["annotator"].tolist(), strict=True)
-    return dict(zip(keys, replies["reply"].tolist(), strict=True))
+    columns = (expert[name].to_pylist() for name in ("image_id", "annotator", "reply"))
+    # A key keeps its first place and takes its last value.
+    return {(image_id, annotator): reply for image_id, annotator, reply in zip(*columns, strict=True)}
 
 
 def class_array(classes: Mapping[str, str | None], findings: Sequence[str]) -> tuple[list[str], np.ndarray]:

@@ -13,7 +13,7 @@ from pipeline.learn.material import Material
 from pipeline.learn.network.design import Trained
 from pipeline.measures import calibrate
 
-# N scans with a vector, E labelled by experts, C findings
+# N scans with a vector, E labelled by experts, J of them that may judge, C findings
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class Candidate:
         assert isinstance(self.model, Head), "a network has no heads of its folds"
         return [*self.of_folds, FittedHead(self.model, self.logit_NC)]
 
-    def calibration(self, class_E: np.ndarray) -> tuple[float, np.ndarray]:
+    def calibration(self, material: Material) -> tuple[float, np.ndarray]:
         """Temperature, and bias (C,) of the logits before it, that calibrate at the learning prior."""
-        oof_EC = self.oof_logit_EC
-        weight_E = scan_weights(class_E, oof_EC.shape[1])
-        temperature = calibrate.fit_temperature(oof_EC, class_E, weight_E)
-        return temperature, temperature * calibrate.fit_bias(oof_EC / temperature, class_E, weight_E)
+        oof_JC, class_J = self.oof_logit_EC[material.judges_E], material.class_E[material.judges_E]
+        weight_J = scan_weights(class_J, oof_JC.shape[1])
+        temperature = calibrate.fit_temperature(oof_JC, class_J, weight_J)
+        return temperature, temperature * calibrate.fit_bias(oof_JC / temperature, class_J, weight_J)
 
 
-def average(name: str, first: Candidate, second: Candidate, class_E: np.ndarray) -> Candidate:
+def average(name: str, first: Candidate, second: Candidate, material: Material) -> Candidate:
     """The mean of two candidates' calibrated log-probabilities; of two heads it is one head, fold by fold.
 
     A student that learned from guesses at the pool is better on one pool and worse on another, and a hundred labels
@@ -67,9 +67,9 @@ def average(name: str, first: Candidate, second: Candidate, class_E: np.ndarray)
         name: Of the mean.
         first: Heads.
         second: Heads fitted in the same folds.
-        class_E: Class index of the expert-labelled scans, for the temperatures that put both on one scale.
+        material: What both learned from, for the temperatures that put them on one scale.
     """
-    scales = [0.5 / candidate.calibration(class_E)[0] for candidate in (first, second)]
+    scales = [0.5 / candidate.calibration(material)[0] for candidate in (first, second)]
     fitted = [
         FittedHead(
             weighted_sum([one.head, other.head], scales),

@@ -31,6 +31,7 @@ class Classifier:
         temperature: Of the logits.
         prevalence_C: The pool's class shares the probabilities are for.
         weights_C: Operating point: the class is the argmax of probability over weight.
+        learning_prior_C: Class shares it learned at, see `calibrate.learning_prior`.
         mean_D, basis_DP: From embeddings to features, of a head read from disk.
     """
 
@@ -39,6 +40,7 @@ class Classifier:
     temperature: float
     prevalence_C: np.ndarray
     weights_C: np.ndarray
+    learning_prior_C: np.ndarray
     mean_D: np.ndarray | None = None
     basis_DP: np.ndarray | None = None
 
@@ -86,6 +88,7 @@ class Classifier:
             "temperature": self.temperature,
             "prevalence": self.prevalence_C.tolist(),
             "operating_weights": self.weights_C.tolist(),
+            "learning_prior": self.learning_prior_C.tolist(),
         }
         if isinstance(self.model, Trained):
             design = self.model.design
@@ -104,6 +107,7 @@ class Classifier:
             card["temperature"],
             np.array(card["prevalence"]),
             np.array(card["operating_weights"]),
+            np.array(card["learning_prior"]),
         )
         if card.get("input") == "scan":
             return cls(folder / run_files.MODEL_ONNX, *rest)

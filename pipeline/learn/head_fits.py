@@ -8,15 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.contracts.config import Config, TrainConfig
-from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.head import Head, Problem, train_loop
 from pipeline.learn.lesson import Lesson, expert_lesson, pool_lesson, stopping_mask
-from pipeline.learn.material import Material
+from pipeline.learn.material import Features, FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import calibrate
 from pipeline.runtime.engine import Engine
-from pipeline.vectors import neighbor_graph, principal_components
-from pipeline.vectors.matrix import Vectors
+from pipeline.vectors import neighbor_graph
 
 # N scans with a vector, T of them in the training pool, E of those labelled by experts, L to learn from, C findings
 
@@ -26,14 +25,14 @@ class HeadFit:
     """One head to fit: a task.
 
     Attributes:
-        folder: Run directory, where the features are.
+        features: Of the lesson's scans, and of every scan the head is applied to.
         lesson: Scans by id, their targets and weights.
         l2: Penalty of the head's weights.
         config: How to fit.
         seed: Of an MLP's first weights, its dropout and its batches.
     """
 
-    folder: Path
+    features: Features | FeaturesOfRun
     lesson: Lesson[ScanRows]
     l2: float
     config: TrainConfig
@@ -50,7 +49,7 @@ class FittedHead(NamedTuple):
 def teacher_fit(material: Material, config: Config, learn_E: np.ndarray, num_classes: int, seed: int) -> HeadFit:
     """A head on the expert labels a fold may see (`learn_E`, a mask), and on nothing else."""
     lesson = expert_lesson(material, learn_E, _stopping_mask(material, config, learn_E, seed), num_classes)
-    return HeadFit(material.folder, lesson, config.train.teacher_l2, config.train, seed)
+    return HeadFit(material.features, lesson, config.train.teacher_l2, config.train, seed)
 
 
 def student_fit(
@@ -73,8 +72,9 @@ def student_fit(
         propagate_weight: Weight of the labels that are spread over the graph; 0: open scans are left out.
         seed: Of the fit, and of the sample of a pool larger than `train.max_rows`.
     """
-    # Here the cap on pseudo-labels (`pseudo.max_share`) counts all scans of the pool, for the network the open ones.
-    admitted_T = acceptance.decide(prob_TC).admitted_N
+    # Here the caps on pseudo-labels (`pseudo.max_share`) count all scans of the pool, for the network the open ones.
+    screening = screening_of(material, config.pseudo, learn_E, prob_TC.shape[1])
+    admitted_T = acceptance.decide(prob_TC, screening).admitted_N
     soft_TC = neighbor_graph.spread(
         material.graph_TT,
         material.expert_in_pool_E[learn_E],
@@ -93,9 +93,9 @@ def student_fit(
         max_scans=config.train.max_rows,
         seed=seed,
     )
-    prior_C = calibrate.learning_prior(material.class_E[learn_E], prob_TC.shape[1])
+    prior_C = calibrate.learning_prior(material.class_E[learn_E & material.judges_E], prob_TC.shape[1])
     lesson = _with_class_shares(lesson, prior_C, float(learn_E.sum()))
-    return HeadFit(material.folder, lesson, config.train.student_l2, config.train, seed)
+    return HeadFit(material.features, lesson, config.train.student_l2, config.train, seed)
 
 
 def _stopping_mask(material: Material, config: Config, learn_E: np.ndarray, seed: int) -> np.ndarray | None:
@@ -113,40 +113,41 @@ def _with_class_shares(lesson: Lesson[ScanRows], share_C: np.ndarray, total: flo
     return replace(lesson, target_LC=mass_LC / np.maximum(weight_L[:, None], 1e-12), weight_L=weight_L)
 
 
-def fit_all(engine: Engine, fits: list[HeadFit], tag: str) -> list[FittedHead]:
+def fit_all(engine: Engine, fits: list[HeadFit], folder: Path, tag: str) -> list[FittedHead]:
     """Fit several heads, in their order; each on several workers where the options say so.
 
     Args:
         engine: Where they run.
         fits: Heads to fit, all of the same options.
-        tag: Names their checkpoints on several workers.
+        folder: Run directory, where several workers keep their checkpoints.
+        tag: Names these checkpoints.
     """
     if fits[0].config.num_workers > 1:
-        return [_fit_on_workers(engine, fit, name=f"{tag}-{i}") for i, fit in enumerate(fits)]
+        return [_fit_on_workers(engine, fit, folder, name=f"{tag}-{i}") for i, fit in enumerate(fits)]
     fitted = dict(engine.map_shards(fit_one, fits))
     return [fitted[i] for i in range(len(fits))]
 
 
-def _fit_on_workers(engine: Engine, fit: HeadFit, name: str) -> FittedHead:
+def _fit_on_workers(engine: Engine, fit: HeadFit, folder: Path, name: str) -> FittedHead:
     from pipeline.learn import ray_train
 
     engine.start()
-    storage = fit.folder / "ray_train"
+    storage = folder / "ray_train"
     head = ray_train.fit(fit_problem(fit), fit.config, fit.seed, storage, name)
     shutil.rmtree(storage / name, ignore_errors=True)
-    return FittedHead(head, head.logits(principal_components.load(fit.folder)))
+    return FittedHead(head, head.logits(fit.features.load().x_NP))
 
 
 def fit_one(fit: HeadFit) -> FittedHead:
     """Fit a head and apply it to every scan with a vector; runs as one Ray task."""
     head = train_loop(fit_problem(fit), fit.config, fit.seed)
-    return FittedHead(head, head.logits(principal_components.load(fit.folder)))
+    return FittedHead(head, head.logits(fit.features.load().x_NP))
 
 
 def fit_problem(fit: HeadFit) -> Problem:
     """The features of the lesson's scans, with its targets and weights."""
-    x_NP = principal_components.load(fit.folder)
-    scans_N = ScanRows.of(Vectors.open(fit.folder).ids)
+    features = fit.features.load()
+    x_NP, scans_N = features.x_NP, features.scans_N
     lesson, stop = fit.lesson, fit.lesson.stop
     val = None
     if stop is not None:

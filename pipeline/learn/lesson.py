@@ -16,7 +16,7 @@ from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import calibrate
 from pipeline.measures import folds as measures_folds
 
-# T scans of the training pool, E of them labelled by experts, L to learn from, V to stop by, C findings
+# T scans of the training pool, E of them labelled by experts, L to learn from, V to stop by, C findings, Q questions
 
 S = TypeVar("S")  # how the scans are named: by id, by content, or as rows of the scan cache
 R = TypeVar("R")
@@ -43,6 +43,9 @@ class StoppingSet(Generic[S]):
 class Lesson(Generic[S]):
     """What a head or a network learns.
 
+    A network may learn several questions of C classes at once. Then targets have one more axis, (L, Q, C), weights and
+    `open_L` are (L, Q), and a weight of 0 says that the answer is not known; the same holds of the scans to stop by.
+
     Attributes:
         scans: L scans.
         target_LC: Class probabilities of each, at the learning prior; rows sum to 1.
@@ -56,6 +59,15 @@ class Lesson(Generic[S]):
     weight_L: np.ndarray
     open_L: np.ndarray
     stop: StoppingSet[S] | None = None
+
+    def of_questions(self) -> "Lesson[S]":
+        """The same lesson with the axis of the questions, one where it had none."""
+        if self.target_LC.ndim == 3:
+            return self
+        stop = self.stop
+        if stop is not None:
+            stop = StoppingSet(stop.scans, stop.target_VC[:, None], stop.weight_V[:, None])
+        return Lesson(self.scans, self.target_LC[:, None], self.weight_L[:, None], self.open_L[:, None], stop)
 
     def renamed(self, rename: Callable[[S], R]) -> "Lesson[R]":
         """The same lesson with its scans named in another way."""
@@ -77,7 +89,7 @@ def learn_masks(fold_E: np.ndarray) -> list[np.ndarray]:
 def expert_lesson(
     material: Material, learn_E: np.ndarray, stop_E: np.ndarray | None, num_classes: int
 ) -> Lesson[ScanRows]:
-    """Expert labels alone, each class with its share of `calibrate.learning_prior`.
+    """Expert labels alone, each class with its share of `calibrate.learning_prior`; no checks of a release.
 
     Args:
         material: What the round learns from.
@@ -85,6 +97,7 @@ def expert_lesson(
         stop_E: Those of them to stop by; None: no early stopping.
         num_classes: C.
     """
+    learn_E = learn_E & material.judges_E
     teach_E = learn_E if stop_E is None else learn_E & ~stop_E
     weight_E = np.zeros(len(learn_E))
     weight_E[learn_E] = scan_weights(material.class_E[learn_E], num_classes)
@@ -134,7 +147,7 @@ def pool_lesson(
     weight_T[row_E[~learn_E]] = 0.0
     if stop_E is not None:
         weight_T[row_E[stop_E]] = 0.0
-    kept_T = _sampled(weight_T > 0.0, expert_T, max_scans, seed)
+    kept_T = sampled(weight_T > 0.0, expert_T, max_scans, seed)
     return Lesson(
         material.pool_T.keep(kept_T),
         target_TC[kept_T],
@@ -144,7 +157,7 @@ def pool_lesson(
     )
 
 
-def _sampled(teaches_T: np.ndarray, expert_T: np.ndarray, max_scans: int, seed: int) -> np.ndarray:
+def sampled(teaches_T: np.ndarray, expert_T: np.ndarray, max_scans: int, seed: int) -> np.ndarray:
     """Which scans teach: all that may, or a random `max_scans` of them and the experts' besides; a mask."""
     teaching = np.flatnonzero(teaches_T)
     if len(teaching) <= max_scans:

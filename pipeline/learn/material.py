@@ -10,8 +10,43 @@ import numpy as np
 
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import calibrate
+from pipeline.vectors import principal_components
+from pipeline.vectors.matrix import Vectors
 
 # N scans with a vector, T of them in the training pool, E of those labelled by experts, R rejected, C findings
+# P features
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a head sees of each scan.
+
+    Attributes:
+        scans_N: Whose features.
+        x_NP: Along them, float32, see `principal_components`.
+    """
+
+    scans_N: ScanRows
+    x_NP: np.ndarray
+
+    def load(self) -> "Features":
+        """These."""
+        return self
+
+
+@dataclass(frozen=True)
+class FeaturesOfRun:
+    """The features of a run, mapped where a fit needs them: a task carries the path, not the pool.
+
+    Attributes:
+        folder: Run directory.
+    """
+
+    folder: Path
+
+    def load(self) -> Features:
+        """All of them, memory-mapped."""
+        return Features(ScanRows.of(Vectors.open(self.folder).ids), principal_components.load(self.folder))
 
 
 @dataclass(frozen=True)
@@ -19,29 +54,39 @@ class Material:
     """What a round learns from: three orders of scans, and the arrays that lie along them.
 
     Attributes:
-        folder: Run directory.
-        scans_N: Scans with a vector, in the order of the run's features.
+        folder: Run directory, where the fits on several workers and the networks keep their files.
+        features: What heads see of the scans with a vector.
+        scans_N: Scans with a vector, in the order of the features.
         pool_T: The training pool, in the order of the neighbour graph.
         expert_E: Its scans with an expert class.
         class_E: Their class index, int64.
         group_E: Their patient group; groups are never split over folds.
         uniform_E: Whether the scan came from a uniform slice of a queue, which alone is a sample of the pool.
+        judges_E: Whether it may set temperature, thresholds and class shares, and teach the teacher. A check of a
+            release may not: it was asked about because the model was sure of it, and looks easier than the pool is.
+            The student learns it in the place of the pseudo-label that it checked.
         graph_TT: Neighbour graph of the training pool, see `neighbor_graph`.
         rejected_R: Scans of the pool that experts hold to be no good: they get no label and teach nothing.
+        group_T: Patient group of every scan of the training pool.
     """
 
     folder: Path
+    features: Features | FeaturesOfRun
     scans_N: ScanRows
     pool_T: ScanRows
     expert_E: ScanRows
     class_E: np.ndarray
     group_E: Sequence[str]
     uniform_E: np.ndarray
+    judges_E: np.ndarray
     graph_TT: Any
     rejected_R: ScanRows
+    group_T: np.ndarray
 
     def __post_init__(self) -> None:
-        lengths = {len(along_E) for along_E in (self.expert_E, self.class_E, self.group_E, self.uniform_E)}
+        lengths = {
+            len(along_E) for along_E in (self.expert_E, self.class_E, self.group_E, self.uniform_E, self.judges_E)
+        }
         assert len(lengths) == 1, f"class, group and origin of every expert-labelled scan, not {lengths}"
         assert not self.expert_E.among(self.rejected_R).any(), "a rejected scan has no expert class"
 

@@ -31,9 +31,11 @@ class Decisions:
     Attributes:
         class_N: Index of the most probable class, int64.
         prob_N: Calibrated probability of it, at the pool's prevalence.
-        accepted_N: Whether it is at or above the class's threshold, and not cut off by `pseudo.max_share`.
+        accepted_N: Whether it is at or above the class's threshold, and neither contradicted nor cut off by a cap.
         admitted_N: Whether it was accepted and the gate lets its class into training.
         decision_N: `accept`; `queue`: unsure enough to ask an expert; or `leave`.
+        left_out: Scans above the threshold that are not accepted, by reason: `second_opinion`, `max_share`,
+            `cap_per_class`, `cap_per_cluster`.
     """
 
     class_N: np.ndarray
@@ -41,10 +43,34 @@ class Decisions:
     accepted_N: np.ndarray
     admitted_N: np.ndarray
     decision_N: np.ndarray
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What is known of N scans that may get a pseudo-label.
+
+    Attributes:
+        cluster_N: Cluster of each; None: it does not matter.
+        opinion_N: Class by the second opinion, negative where nobody can be asked; None: it does not matter.
+    """
+
+    cluster_N: np.ndarray | None = None
+    opinion_N: np.ndarray | None = None
+
+    def keep(self, mask_N: np.ndarray) -> "Screening":
+        """The same of the scans where the mask is True."""
+        parts = (self.cluster_N, self.opinion_N)
+        return Screening(*(None if along_N is None else along_N[mask_N] for along_N in parts))
 
 
 def decide(
-    prob_NC: np.ndarray, threshold_C: np.ndarray, config: PseudoConfig, admitted_classes: Sequence[bool]
+    prob_NC: np.ndarray,
+    threshold_C: np.ndarray,
+    config: PseudoConfig,
+    admitted_classes: Sequence[bool],
+    prevalence_C: np.ndarray,
+    screening: Screening,
 ) -> Decisions:
     """Accept what passes the estimate, mark the unsure for experts, leave the rest.
 
@@ -53,18 +79,38 @@ def decide(
         threshold_C: Per class; above 1 accepts nothing.
         config: Options.
         admitted_classes: Whether the gate lets each class through.
+        prevalence_C: Share of each class in the pool, as estimated.
+        screening: What else is known of the scans.
     """
     class_N = prob_NC.argmax(1)
     prob_N = prob_NC.max(1)
     accepted_N = prob_N >= threshold_C[class_N]
+    left_out = dict.fromkeys(("second_opinion", "max_share", "cap_per_class", "cap_per_cluster"), 0)
+    if screening.opinion_N is not None:
+        contradicted_N = accepted_N & (screening.opinion_N != class_N)
+        left_out["second_opinion"] = int(contradicted_N.sum())
+        accepted_N &= ~contradicted_N
     for c in range(prob_NC.shape[1]):
-        rows = np.flatnonzero(accepted_N & (class_N == c))
-        most = int(config.max_share * (class_N == c).sum())
-        if len(rows) > most:  # the least certain go first
-            accepted_N[rows[np.argsort(-prob_N[rows], kind="stable")[most:]]] = False
+        called_N = class_N == c
+        left_out["max_share"] += _cut(accepted_N, called_N, prob_N, int(config.max_share * called_N.sum()))
+        if config.cap_per_class is not None:
+            most = int(config.cap_per_class * prevalence_C[c] * len(class_N))
+            left_out["cap_per_class"] += _cut(accepted_N, called_N, prob_N, most)
+    if config.cap_per_cluster is not None and screening.cluster_N is not None:
+        most = int(config.cap_per_cluster * accepted_N.sum())
+        for cluster in np.unique(screening.cluster_N[accepted_N]):
+            left_out["cap_per_cluster"] += _cut(accepted_N, screening.cluster_N == cluster, prob_N, most)
     admitted_N = accepted_N & np.asarray(admitted_classes, dtype=bool)[class_N]
     decision_N = np.where(accepted_N, "accept", np.where(prob_N < config.queue_below, "queue", "leave"))
-    return Decisions(class_N, prob_N, accepted_N, admitted_N, decision_N)
+    return Decisions(class_N, prob_N, accepted_N, admitted_N, decision_N, left_out)
+
+
+def _cut(accepted_N: np.ndarray, among_N: np.ndarray, prob_N: np.ndarray, most: int) -> int:
+    """Take back what is accepted of some scans beyond `most`, the least certain first; returns how many."""
+    rows = np.flatnonzero(accepted_N & among_N)
+    cut = rows[np.argsort(-prob_N[rows], kind="stable")[most:]]
+    accepted_N[cut] = False
+    return len(cut)
 
 
 def open_classes(gate: str, findings: Sequence[str], certificates: Mapping[str, Certificate]) -> list[bool]:

@@ -11,6 +11,9 @@ then on nothing of it changes, whatever the model learns later. Checks of earlie
   scan was asked. *Cannot tell*, a rejected scan and an even split are errors: leaving them out would void the bound.
 - **No patient rule.** The order is a uniform draw from a finite list; it needs no independence between scans. Taking
   one scan a patient would check patients with many scans too rarely.
+- **Independent findings.** Each has a release of its own. The order is that of a number drawn for each scan, the same
+  for all findings: releases frozen after the same round are checked in the same order, so that one reading checks
+  several. A later release draws new numbers: the old ones have decided which scans are answered by now.
 - **Several releases.** A new one is frozen only when every check of the one before is spent, or can no longer certify
   it. Each has its own error of 1 - confidence: of a run with k releases all certificates hold together with at least
   1 - k (1 - confidence).
@@ -20,6 +23,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,7 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, PSEUDO, RELEASE, write_text
+from pipeline.labels import label_table, verdicts
 from pipeline.measures import sequential_plan
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
@@ -73,31 +79,39 @@ class Release:
     table: pa.Table
     card: dict[str, Any]
 
+    @cached_property
+    def proposed(self) -> dict[str, str]:
+        """What is proposed of each scan, in the order of the checks."""
+        return dict(zip(self.table["image_id"].to_pylist(), self.table["finding"].to_pylist(), strict=True))
+
+    @cached_property
+    def ids_of(self) -> dict[str, tuple[str, ...]]:
+        """Scans of each tier in the order of their checks."""
+        is_surest = pc.equal(self.table["tier"], SUREST).to_pylist()
+        surest = tuple(image_id for image_id, is_in in zip(self.proposed, is_surest, strict=True) if is_in)
+        return {SUREST: surest, WHOLE: tuple(self.proposed)}
+
     def tiers(self) -> tuple[str, str]:
         """The tiers in the order in which they are claimed."""
         return (SUREST, WHOLE) if self.card["begin_with"] == SUREST else (WHOLE, SUREST)
 
-    def ids(self, tier: str) -> list[str]:
-        """Scans of a tier in the order of their checks."""
-        table = self.table if tier == WHOLE else self.table.filter(pc.equal(self.table["tier"], SUREST))
-        return [str(image_id) for image_id in table["image_id"].to_pylist()]
-
     def errors(self, tier: str, answers: Mapping[str, str | None]) -> list[bool]:
         """Whether each answered check of a tier is an error, up to the first scan without an answer."""
-        proposed = dict(zip(self.table["image_id"].to_pylist(), self.table["finding"].to_pylist(), strict=True))
-        found: list[bool] = []
-        for image_id in self.ids(tier):
-            if image_id not in answers:
-                break
-            found.append(answers[image_id] != proposed[image_id])
-        return found
+        answered = takewhile(lambda image_id: image_id in answers, self.ids_of[tier])
+        return [answers[image_id] != self.proposed[image_id] for image_id in answered]
 
-    def standing(self, answers: Mapping[str, str | None]) -> list[Tier]:
-        """What the answers so far say of each tier, in the order in which they are claimed."""
-        promise, confidence = float(self.card["promise"]), float(self.card["confidence"])
+    def standing(self, answers: Mapping[str, str | None], confidence: float | None = None) -> list[Tier]:
+        """What the answers so far say of each tier, in the order in which they are claimed.
+
+        Args:
+            answers: Expert class of every answered scan; None: nobody can tell.
+            confidence: Another one than was promised, for a statement about several releases at once.
+        """
+        promise = float(self.card["promise"])
+        confidence = float(self.card["confidence"]) if confidence is None else confidence
         tiers: list[Tier] = []
         for tier in self.tiers():
-            errors, num_scans = self.errors(tier, answers), len(self.ids(tier))
+            errors, num_scans = self.errors(tier, answers), len(self.ids_of[tier])
             bound = sequential_plan.certified_precision(errors, confidence, promise)
             needed = sequential_plan.checks_needed(errors, promise, confidence)
             if needed is not None and len(errors) + needed > num_scans:
@@ -110,7 +124,7 @@ class Release:
         """Scans still to be checked, in order: of the first tier that is not certified; none when that is hopeless."""
         for tier in self.standing(answers):
             if not tier.holds:
-                return [] if tier.checks_needed is None else [i for i in self.ids(tier.tier) if i not in answers]
+                return [] if tier.checks_needed is None else [i for i in self.ids_of[tier.tier] if i not in answers]
         return []
 
     def state(self, answers: Mapping[str, str | None]) -> dict[str, Any]:
@@ -150,6 +164,12 @@ def state_of(folder: Path, answers: Mapping[str, str | None]) -> dict[str, Any] 
     return None if release is None else release.state(answers) | {"num_releases": len(run_files.releases(folder))}
 
 
+def frozen_ids(folder: Path) -> tuple[str, ...]:
+    """Scans of a run's latest release; none before one was frozen."""
+    release = load(folder)
+    return () if release is None else release.ids_of[WHOLE]
+
+
 def next_checks(folder: Path, answers: Mapping[str, str | None], round_index: int) -> tuple[str, ...]:
     """Scans the queue of a round should check next, in order; none before a release was frozen."""
     release = load(folder)
@@ -166,31 +186,50 @@ def checks_a_queue(config: Config) -> int:
 def is_due(config: Config, round_index: int, num_frozen: int) -> bool:
     """Whether the release is frozen after this round.
 
-    By default after the last round whose remaining queues can pay for the clean checks of the plan: the later the
-    better the model, as long as the promise can still be earned. A run too short for that freezes nothing. After a
-    release that failed, another one is frozen as soon as it can be paid for.
+    By default after the last round whose remaining queues can pay for the checks planned: the later the better the
+    model, as long as the promise can still be earned. A run too short for that freezes nothing. After a release that
+    failed, another one is frozen as soon as its clean checks can be paid for.
     """
-    options = config.release
-    if options.freeze_round is not None:
-        return options.freeze_round > 0 and round_index >= options.freeze_round
-    needed = sequential_plan.plan(options.promise, config.pseudo.confidence, 1)[0]
+    if config.release.freeze_round is not None:
+        return config.release.freeze_round > 0 and round_index >= config.release.freeze_round
+    planned = checks_planned(config)
+    if planned is None:
+        return False
+    if num_frozen:
+        return _can_pay(config, round_index, _plan(config)[0])
+    return _can_pay(config, round_index, planned) and not _can_pay(config, round_index + 1, planned)
 
-    def can_pay(after: int) -> bool:
-        return (config.rounds.num - after) * checks_a_queue(config) >= needed
 
-    return can_pay(round_index) and (num_frozen > 0 or not can_pay(round_index + 1))
+def checks_planned(config: Config) -> int | None:
+    """Checks a run sets aside: with as many errors as `release.run_share` of its labels pays for; None: not one."""
+    affordable = config.release.run_share * config.rounds.num * config.queue.budget
+    return max((num for num in _plan(config) if num <= affordable and _can_pay(config, 1, num)), default=None)
+
+
+def _plan(config: Config) -> tuple[int, ...]:
+    return sequential_plan.plan(config.release.promise, config.pseudo.confidence, NUM_STEPS_TOLD)
+
+
+def _can_pay(config: Config, after: int, num_checks: int) -> bool:
+    """Whether the queues after a round have room for so many checks."""
+    return (config.rounds.num - after) * checks_a_queue(config) >= num_checks
+
+
+def freezing_round(config: Config) -> int | None:
+    """The round after which a run freezes its first release; None: it freezes none."""
+    return next((r for r in range(1, config.rounds.num + 1) if is_due(config, r, 0)), None)
 
 
 def freeze_if_due(ctx: StageContext, round_index: int, answers: Mapping[str, str | None]) -> None:
     """Freeze what the run would release after a round, where that is due and something was accepted.
 
-    Nothing is frozen while a release is under check or certified, for one of independent findings, or after a later
-    queue was drawn: what is frozen must not depend on its own checks.
+    Nothing is frozen while a release is under check or certified, or after a later queue was drawn: what is frozen must
+    not depend on its own checks.
     """
     folder, config = ctx.folder, ctx.config
     numbers = run_files.releases(folder)
     before = state_of(folder, answers)
-    if config.pool.finding is not None or not is_due(config, round_index, len(numbers)):
+    if not is_due(config, round_index, len(numbers)):
         return
     if (before is not None and before["state"] != USED_UP) or (run_files.latest_round(folder) or 0) > round_index:
         return
@@ -198,11 +237,20 @@ def freeze_if_due(ctx: StageContext, round_index: int, answers: Mapping[str, str
     if len(table) == 0:
         return
     number = len(numbers) + 1
-    table = _ordered(table, config.release.begin_with, ctx.rng("release", number))
+    table = _ordered(table, f"{config.seed}/release {number} after round {round_index}")
     place = run_files.release_folder(folder, number)
     card = _card(ctx, number, round_index, table)
     RELEASE.write(place, table)
     write_text(place / run_files.RELEASE_CARD, json.dumps(card, indent=1))  # last: with it the release is frozen
+
+
+def checks_to_come(ctx: StageContext, round_index: int, answers: Mapping[str, str | None]) -> bool:
+    """Whether later rounds are needed for a certificate: a release is under check, or is still to be frozen."""
+    state = state_of(ctx.folder, answers)
+    if state is not None:
+        return bool(state["state"] == CHECKING)
+    last = ctx.config.rounds.num
+    return ctx.config.pool.finding is None and any(is_due(ctx.config, r, 0) for r in range(round_index + 1, last))
 
 
 def release_hash(table: pa.Table) -> str:
@@ -236,10 +284,11 @@ def _is_as_read(file: Path, sha256: str | None) -> bool:
 
 
 def _accepted(ctx: StageContext, round_index: int, answers: Mapping[str, str | None]) -> pa.Table:
-    """Accepted proposals of a round for scans nobody has answered; of an oracle those it can answer."""
+    """Accepted proposals of a round for scans nobody has read; of an oracle those it can answer."""
     pseudo = PSEUDO.read(ctx.round_folder(round_index))
     accepted = pseudo.filter(pc.equal(pseudo["decision"], "accept"))
-    is_known = pc.is_in(accepted["image_id"], value_set=pa.array(sorted(answers), pa.string()))
+    read = set(answers) | verdicts.read_whole(label_table.read(run_files.home(ctx.folder)))
+    is_known = pc.is_in(accepted["image_id"], value_set=pa.array(sorted(read), pa.string()))
     accepted = accepted.filter(pc.invert(is_known))
     if ctx.config.oracle:
         truth = POOL_LABELS.read(ctx.folder)
@@ -252,12 +301,18 @@ def _accepted(ctx: StageContext, round_index: int, answers: Mapping[str, str | N
     )
 
 
-def _ordered(accepted: pa.Table, begin_with: str, rng: np.random.Generator) -> pa.Table:
-    """The accepted proposals as rows of the contract, in the order of their checks."""
-    accepted = accepted.sort_by([("probability", "descending"), ("image_id", "ascending")])
+def _ordered(accepted: pa.Table, drawn_by: str) -> pa.Table:
+    """The accepted proposals as rows of the contract, in the order of their checks.
+
+    Args:
+        accepted: The proposals.
+        drawn_by: What the number of each scan is drawn from; two releases with the same have the same order.
+    """
+    accepted.sort_by([("probability", "descending"), ("image_id", "ascending")])
     num_surest = (len(accepted) + 1) // 2
     tier_N = np.where(np.arange(len(accepted)) < num_surest, SUREST, "rest")
-    order = rng.permutation(len(accepted))
+    drawn_N = [run_files.digest(drawn_by, image_id) for image_id in accepted["image_id"].to_pylist()]
+    order = np.argsort(np.array(drawn_N, dtype=str), kind="stable")
     accepted = accepted.append_column("tier", pa.array(tier_N, pa.string())).take(order)
     position = pa.array(np.arange(1, len(accepted) + 1, dtype=np.int32))
     return accepted.append_column("position", position).select(RELEASE.schema.names).cast(RELEASE.schema)

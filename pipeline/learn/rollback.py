@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contracts.tables import PSEUDO, write_parquet
+from pipeline.labels.class_counts import MIN_LABELS
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import folds
 from pipeline.measures.weighted_metrics import RankOrder, ratio
@@ -21,7 +22,6 @@ from pipeline.runtime.run_files import OOF
 
 log = logging.getLogger(__name__)
 NUM_BOOTSTRAP = 200
-MIN_LABELS = 5  # of a class, or its AUROC is a matter of one scan
 
 
 class Allowed(NamedTuple):
@@ -132,9 +132,10 @@ def falls(
     allowed: Allowed,
     rng: np.random.Generator,
 ) -> list[Fall]:
-    """How ranking, calls and calibration changed on the same scans; a ranking nothing can be said of is left out.
+    """How ranking, calls and calibration changed on the same scans; what nothing can be said of is left out.
 
-    AUROC alone misses a temperature that ran away: it lost 18 points of accuracy and none of AUROC.
+    AUROC alone misses a temperature that ran away: it lost 18 points of accuracy and none of AUROC. A class of fewer
+    than `MIN_LABELS` labels has no say: neither its ranking nor its own scans are judged.
 
     Args:
         old_EC: Probabilities before.
@@ -144,6 +145,7 @@ def falls(
         allowed: Falls that are no reason to roll back.
         rng: Of the bootstrap.
     """
+    has_say_E = np.bincount(class_E, minlength=old_EC.shape[1])[class_E] >= MIN_LABELS
     weight_BE = _draws(group_E, rng)
     old, new = oof_auroc(old_EC, class_E), oof_auroc(new_EC, class_E)
     judged = []
@@ -154,7 +156,9 @@ def falls(
         ("accuracy", _right(old_EC, class_E) - _right(new_EC, class_E), allowed.accuracy),
         ("Brier score", _brier(new_EC, class_E) - _brier(old_EC, class_E), allowed.brier),
     ):
-        judged.append(_fall(measure, float(worse_E.mean()), weight_BE @ worse_E / weight_BE.sum(1), most))
+        if has_say_E.any():
+            of_draws_B = ratio(weight_BE[:, has_say_E] @ worse_E[has_say_E], weight_BE[:, has_say_E].sum(1))
+            judged.append(_fall(measure, float(worse_E[has_say_E].mean()), of_draws_B, most))
     return judged
 
 

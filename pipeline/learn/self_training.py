@@ -8,30 +8,38 @@ numbers that turn scores into decisions (temperature, prevalence, thresholds) ar
 network is adapted (`network.student`), it learns from that student in the same folds and takes its place unless worse.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.contracts.config import Config
 from pipeline.learn import operating_point
-from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.candidate import Candidate, average
+from pipeline.learn.classifier import Classifier
 from pipeline.learn.head import Head
 from pipeline.learn.head_fits import HeadFit, fit_all, student_fit, teacher_fit
 from pipeline.learn.lesson import learn_masks
 from pipeline.learn.material import Material
+from pipeline.learn.network import shared
 from pipeline.learn.network import student as network_student
 from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.network.design import Trained
+from pipeline.learn.network.student import FrozenHeads
 from pipeline.learn.network.training_loop import Curves
 from pipeline.learn.operating_point import OperatingPoint
 from pipeline.learn.pseudo_labels import Decisions
 from pipeline.learn.scan_rows import ScanRows
+from pipeline.learn.shared_folds import shared_folds
 from pipeline.measures import folds as measures_folds
 from pipeline.runtime.engine import Engine
 
 # N scans with a vector, T of them in the training pool, E of those labelled by experts, O open, C findings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Learned:
         curves: Of the network's training; None: none was trained.
         network_gain: Out-of-fold AUROC of the trained network less that of the head it started from; it is used where
             it is not worse. None: none was trained.
+        network_questions: The questions that network learned at once; none where it is of this one alone.
     """
 
     learner: str
@@ -66,6 +75,14 @@ class Learned:
     decisions: Decisions
     curves: Curves | None = None
     network_gain: float | None = None
+    network_questions: tuple[str, ...] = ()
+
+    def classifier(self, findings: tuple[str, ...]) -> Classifier:
+        """The student as a classifier of these classes, at the operating point."""
+        acceptance, weights_C = self.acceptance, self.operating_point.weights_C
+        return Classifier(
+            self.student, findings, self.temperature, acceptance.prevalence_C, weights_C, acceptance.learning_prior_C
+        )
 
 
 def learn(
@@ -88,42 +105,129 @@ def learn(
         rng: Folds and seeds.
         adapter: Trains the network; None: the backbone stays as it is.
     """
-    fold_E = measures_folds.grouped_folds(material.group_E, material.class_E, config.calibrate.num_folds, rng)
+    taught = teach(material, config, engine, num_classes, admitted_C, rng)
+    heads = taught.frozen_heads()
+    if adapter is None:
+        return taught.learned(heads.student)
+    network = network_student.adapted(adapter, heads, config, rng)
+    return taught.learned(network.chosen, network)
+
+
+def learn_together(
+    materials: Mapping[str, Material],
+    admitted: Mapping[str, Sequence[bool]],
+    config: Config,
+    engine: Engine,
+    rng: np.random.Generator,
+    adapter: Adapter,
+) -> dict[str, Learned]:
+    """Run one round of learning for several questions of two classes, whose networks are one (`network.shared`).
+
+    Of one question it is `learn`.
+
+    Args:
+        materials: What the round learns from, by question; all of one run.
+        admitted: Whether the gate lets each class into training, by question.
+        config: Options.
+        engine: Where the fits run.
+        rng: Folds and seeds; each question goes on with a copy, as if it learned alone.
+        adapter: Trains the network.
+    """
+    start = copy.deepcopy(rng)
+    folds = shared_folds(list(materials.values()), config.calibrate.num_folds, rng)
+    taught, rngs, alone = {}, {}, {}
+    for (name, material), fold_E in zip(materials.items(), folds, strict=True):
+        if len(np.unique(fold_E)) < 2:
+            log.warning("%s: no folds that all share leave it a label to learn from; it keeps its head", name)
+            alone[name] = learn(material, config, engine, 2, admitted[name], copy.deepcopy(start))
+        else:
+            rngs[name] = copy.deepcopy(rng)
+            taught[name] = teach(material, config, engine, 2, admitted[name], rngs[name], fold_E)
+    heads = {name: of.frozen_heads() for name, of in taught.items()}
+    networks = shared.adapted(adapter, heads, config, rngs) if heads else {}
+    together = {name: taught[name].learned(network.chosen, network) for name, network in networks.items()}
+    return alone | {name: replace(of, network_questions=tuple(heads)) for name, of in together.items()}
+
+
+def teach(
+    material: Material,
+    config: Config,
+    engine: Engine,
+    num_classes: int,
+    admitted_C: Sequence[bool],
+    rng: np.random.Generator,
+    fold_E: np.ndarray | None = None,
+) -> "Taught":
+    """Fit the teacher of a round, and decide what of its answers becomes a pseudo-label.
+
+    Arguments as of `learn`; and the fold of each expert-labelled scan, where that is not its own matter.
+    """
+    if fold_E is None:
+        fold_E = measures_folds.grouped_folds(material.group_E, material.class_E, config.calibrate.num_folds, rng)
     heads = _Heads(material, config, engine, fold_E, *(int(seed) for seed in rng.integers(2**31, size=2)))
     teacher = heads.teacher(num_classes)
     acceptance = Acceptance.fit(teacher.oof_logit_EC, material, admitted_C, config.pseudo)
     probs_TC = [material.of_pool(acceptance.probabilities(fit.logit_NC)) for fit in teacher.heads]
-    decisions = acceptance.decide(probs_TC[-1][material.open_T])
-    options = _student_options(config, any_admitted=bool(decisions.admitted_N.any()))
-    chosen = teacher
-    if options:
-        name, weight = options[0]
-        student = heads.student(name, weight, probs_TC, acceptance)
-        chosen = average(name, teacher, student, material.class_E)
-    network = None
-    if adapter is not None:
-        network = network_student.adapted(adapter, chosen, teacher, acceptance, material, config, fold_E, rng)
-        chosen = network.chosen
-    temperature, bias_C = chosen.calibration(material.class_E)
-    logit_TC = (material.of_pool(chosen.logit_NC) + bias_C) / temperature
-    point = operating_point.choose(
-        config.evaluate.operating_point, logit_TC, acceptance.prevalence_C, acceptance.learning_prior_C
-    )
-    bias_C = bias_C - temperature * np.log(acceptance.learning_prior_C)  # from there to balanced classes
-    return Learned(
-        learner=chosen.name,
-        teacher=teacher.heads[-1].head,
-        student=chosen.model.shifted(bias_C),
-        student_logit_NC=(chosen.logit_NC + bias_C).astype(np.float32),
-        oof_logit_EC=(chosen.oof_logit_EC + bias_C).astype(np.float32),
-        temperature=temperature,
-        operating_point=point,
-        acceptance=acceptance,
-        open_O=material.pool_T.keep(material.open_T),
-        decisions=decisions,
-        curves=None if network is None else network.curves,
-        network_gain=None if network is None else network.gain,
-    )
+    screening = screening_of(material, config.pseudo, np.ones(len(fold_E), bool), num_classes)
+    decisions = acceptance.decide(probs_TC[-1][material.open_T], screening.keep(material.open_T))
+    return Taught(heads, teacher, acceptance, probs_TC, decisions)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A round's teacher and what it says of the pool, from where every other way to learn goes on.
+
+    Attributes:
+        heads: Fits heads in the folds of the round.
+        teacher: Learned from expert labels alone.
+        acceptance: How its logits become pseudo-labels.
+        probs_TC: Its probabilities of the training pool, fit by fit, the one on everything last.
+        decisions: What becomes of each open scan.
+    """
+
+    heads: "_Heads"
+    teacher: Candidate
+    acceptance: Acceptance
+    probs_TC: Sequence[np.ndarray]
+    decisions: Decisions
+
+    def student(self, name: str, propagate_weight: float) -> Candidate:
+        """A head on the training pool: expert labels, pseudo-labels, and labels from the graph at a weight."""
+        return self.heads.student(name, propagate_weight, self.probs_TC, self.acceptance)
+
+    def average(self, student: Candidate) -> Candidate:
+        """The mean of teacher and student."""
+        return average(student.name, self.teacher, student, self.heads.material)
+
+    def frozen_heads(self) -> FrozenHeads:
+        """Teacher and student of the round; the student is the teacher itself where there is nothing else to learn."""
+        options = student_options(self.heads.config, any_admitted=bool(self.decisions.admitted_N.any()))
+        student = self.average(self.student(*options[0])) if options else self.teacher
+        return FrozenHeads(self.heads.material, self.heads.fold_E, self.teacher, student, self.acceptance)
+
+    def learned(self, chosen: Candidate, network: network_student.NetworkStudent | None = None) -> Learned:
+        """A candidate, calibrated and with its operating point, as what the round learned."""
+        material, config, acceptance = self.heads.material, self.heads.config, self.acceptance
+        temperature, bias_C = chosen.calibration(material)
+        logit_TC = (material.of_pool(chosen.logit_NC) + bias_C) / temperature
+        priors = (acceptance.prevalence_C, acceptance.learning_prior_C)
+        num_labels_C = np.bincount(material.class_E, minlength=len(acceptance.prevalence_C))
+        point = operating_point.choose(config.evaluate.operating_point, logit_TC, *priors, num_labels_C)
+        bias_C = bias_C - temperature * np.log(acceptance.learning_prior_C)  # from there to balanced classes
+        return Learned(
+            learner=chosen.name,
+            teacher=self.teacher.heads[-1].head,
+            student=chosen.model.shifted(bias_C),
+            student_logit_NC=(chosen.logit_NC + bias_C).astype(np.float32),
+            oof_logit_EC=(chosen.oof_logit_EC + bias_C).astype(np.float32),
+            temperature=temperature,
+            operating_point=point,
+            acceptance=acceptance,
+            open_O=material.pool_T.keep(material.open_T),
+            decisions=self.decisions,
+            curves=None if network is None else network.curves,
+            network_gain=None if network is None else network.gain,
+        )
 
 
 @dataclass(frozen=True)
@@ -156,11 +260,11 @@ class _Heads:
         return self._candidate(name, fits)
 
     def _candidate(self, name: str, fits: list[HeadFit]) -> Candidate:
-        fitted = fit_all(self.engine, fits, f"{name}-{self.teacher_seed}")
+        fitted = fit_all(self.engine, fits, self.material.folder, f"{name}-{self.teacher_seed}")
         return Candidate.of_heads(name, fitted, self.material, self.fold_E)
 
 
-def _student_options(config: Config, any_admitted: bool) -> list[tuple[str, float]]:
+def student_options(config: Config, any_admitted: bool) -> list[tuple[str, float]]:
     """Name of each student worth a try and weight of the labels it takes from the graph; what learns most first."""
     options: list[tuple[str, float]] = []
     if config.pseudo.gate == "estimated" and config.pseudo.propagate > 0.0:

@@ -1,4 +1,4 @@
-"""Patient-grouped, class-balanced folds."""
+"""Patient-grouped, class-balanced folds, of one question or of several at once."""
 
 from collections.abc import Hashable, Sequence
 
@@ -7,7 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.measures.calibrate import Ints, check_same_length, present_classes
 
+# N scans, K groups, Q questions, C classes (of all questions), F folds
+
 NUM_RESTARTS = 20  # of the fold repair, each from another greedy order
+UNKNOWN = -1  # class index of a scan that a question has no answer for
 
 
 def grouped_folds(groups_N: Sequence[Hashable], truth_N: ArrayLike, num_folds: int, rng: np.random.Generator) -> Ints:
@@ -31,24 +34,54 @@ def grouped_folds(groups_N: Sequence[Hashable], truth_N: ArrayLike, num_folds: i
     """
     truth_N = present_classes(truth_N)
     check_same_length(truth_N, len(groups_N), "truth")
+    return shared_folds(groups_N, truth_N[:, None], num_folds, rng)
+
+
+def shared_folds(groups_N: Sequence[Hashable], truth_NQ: Ints, num_folds: int, rng: np.random.Generator) -> Ints:
+    """Fold of each scan, (N,), that several questions share: as `grouped_folds`, for all their classes at once.
+
+    A question that two groups or more have an answer for has answers in two folds or more, so that every training
+    part knows some of them.
+
+    Args:
+        groups_N: Patient-group ids.
+        truth_NQ: Class index for each question, (N, Q); `UNKNOWN` where there is no answer.
+        num_folds: At least 2.
+        rng: Breaks ties.
+
+    Raises:
+        ValueError: as `grouped_folds`.
+    """
     group_of_N = group_index(groups_N)
     num_groups = int(group_of_N.max(initial=-1)) + 1
     if num_folds < 2 or num_groups < 2:
         raise ValueError(f"out-of-fold scores need 2 groups and 2 folds, not {num_groups} and {num_folds}")
-    classes, truth_N = np.unique(truth_N, return_inverse=True)
-    count_KC = np.zeros((num_groups, len(classes)), np.int64)
-    np.add.at(count_KC, (group_of_N, truth_N), 1)
+    count_KC, answered_KQ = _counts(group_of_N, truth_NQ, num_groups)
+    apart_KC = np.hstack([count_KC, answered_KQ])
     num_folds = min(num_folds, num_groups)
     best_K, fewest = None, None
     for _ in range(NUM_RESTARTS):
-        fold_K = _repair(_spread(count_KC, num_folds, rng), count_KC, num_folds)
-        faults = _faults(fold_K, count_KC, num_folds)
+        fold_K = _repair(_spread(count_KC, num_folds, rng), apart_KC, num_folds)
+        faults = _faults(fold_K, apart_KC, num_folds)
         if fewest is None or faults < fewest:
             best_K, fewest = fold_K, faults
         if not fewest:
             break
     assert best_K is not None
     return best_K[group_of_N]
+
+
+def _counts(group_of_N: Ints, truth_NQ: Ints, num_groups: int) -> tuple[Ints, Ints]:
+    """Scans of each class (K, C), and scans with an answer to each question (K, Q), in each group."""
+    of_class, answered_KQ = [], np.zeros((num_groups, truth_NQ.shape[1]), np.int64)
+    for question, truth_N in enumerate(truth_NQ.T):
+        known_N = truth_N != UNKNOWN
+        classes, class_N = np.unique(truth_N[known_N], return_inverse=True)
+        count_KC = np.zeros((num_groups, len(classes)), np.int64)
+        np.add.at(count_KC, (group_of_N[known_N], class_N), 1)
+        of_class.append(count_KC)
+        answered_KQ[:, question] = count_KC.sum(axis=1)
+    return np.hstack(of_class), answered_KQ
 
 
 def group_index(groups_N: Sequence[Hashable]) -> Ints:

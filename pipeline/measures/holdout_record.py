@@ -16,13 +16,17 @@ class ClassMetrics:
 
     Attributes:
         num_positive: Scans of the class.
+        fp: Scans of other classes that are called it: its false alarms.
+        fn: Its scans that are called something else: what is missed.
     """
 
     auroc: float | None
     auroc_ci95: Interval
     auprc: float | None
     sensitivity: float | None
+    sensitivity_ci95: Interval
     specificity: float | None
+    specificity_ci95: Interval
     precision: float | None
     f1: float | None
     tp: int

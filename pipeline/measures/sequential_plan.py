@@ -103,6 +103,55 @@ def checks_needed(is_error: Sequence[bool], promise: float, confidence: float) -
     return int(ahead_S[0]) - num_checked if len(ahead_S) else None
 
 
+def chance_certified(
+    promise: float,
+    confidence: float,
+    precision: float,
+    num_steps: int = 5,
+    *,
+    num_checked: int = 0,
+    num_errors: int = 0,
+) -> tuple[float | None, ...]:
+    """Chance that `promise` is certified by the step of 0, 1, 2, ... errors, if the precision is truly `precision`.
+
+    Exact for checks of an endless release; without replacement from a finite one it is a little higher above the
+    promise. Steps that lie behind are missed: the checks so far have not certified it.
+
+    Args:
+        promise: Precision to prove, inside (0, 1).
+        confidence: Of the certificate at all looks together, inside (0, 1).
+        precision: What the release truly is, inside (0, 1].
+        num_steps: How many error counts to tell, 1 to 24.
+        num_checked: Checks so far.
+        num_errors: Errors among them, at most `num_checked`.
+
+    Returns:
+        One chance a step, rising; None for a step that lies behind.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    if not 0.0 < precision <= 1.0:
+        raise ValueError(f"precision must be inside (0, 1], not {precision!r}")
+    if not 0 <= num_errors <= num_checked:
+        raise ValueError(f"errors must be 0 to {num_checked}, the number of checks, not {num_errors}")
+    open_E = np.zeros(NUM_STEPS + num_errors + 1)  # chance of e errors so far, not certified
+    open_E[num_errors] = 1.0
+    reached, certified = num_checked, 0.0
+    chances: list[float | None] = []
+    for most_errors, step in enumerate(plan(promise, confidence, num_steps)):
+        if step <= num_checked:
+            chances.append(None)
+            continue
+        added_E = binom.pmf(np.arange(len(open_E)), step - reached, 1.0 - precision)
+        open_E = np.convolve(open_E, added_E)[: len(open_E)]
+        certified += float(open_E[: most_errors + 1].sum())
+        open_E[: most_errors + 1] = 0.0
+        reached = step
+        chances.append(min(certified, 1.0))
+    return tuple(chances)
+
+
 @cache
 def _plans_around(promise: float, confidence: float) -> Counts:
     """Checks (G, S) where the promised rate counts for the rates just above it as well.

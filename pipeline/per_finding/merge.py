@@ -24,7 +24,8 @@ def merged_row(round_index: int, num_read: int, rows: Mapping[str, Row]) -> Row:
 
     Returns:
         Sums of counts and means of rates over the findings that have them. `pseudo_precision_certified` is the worst
-        bound, and None as long as one finding has no blind check: what is said of all holds for each.
+        bound, and None as long as one finding has no blind check. Each bound holds by itself, see `releases` for all at
+        once.
     """
     every = list(rows.values())
     bounds = [row["pseudo_precision_certified"] for row in every]

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import Any
@@ -13,13 +14,16 @@ import pyarrow.compute as pc
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.errors import AuditBlocked
-from pipeline.contracts.tables import LABELS, PREDICTIONS, QUEUE, write_bytes, write_text
+from pipeline.contracts.tables import DOUBT, LABELS, PREDICTIONS, QUEUE, write_bytes, write_text
 from pipeline.labels import agreement_report, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
+from pipeline.learn import release as releases
 from pipeline.per_finding import audit as audits
-from pipeline.per_finding import parts
+from pipeline.per_finding import false_alarms, one_network, parts
+from pipeline.per_finding import releases as finding_releases
 from pipeline.per_finding.merge import merged_row
 from pipeline.rounds import loop, question, round_outputs
+from pipeline.rounds.learn_round import timed
 from pipeline.rounds.question import Question, log_round
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
@@ -57,8 +61,7 @@ def expert_labels(part: StageContext, findings: tuple[str, ...], round_index: in
 class Findings:
     """What a run of independent findings learns: every finding by itself, from its part of the answers.
 
-    What all findings learn together (a network they share, say) has its place at the head of `learn`, before each
-    learns for itself.
+    The network is trained for all of them at once (`one_network`), before each decides for itself what to do with it.
 
     Args:
         ctx: Of the run.
@@ -93,14 +96,26 @@ class Findings:
         path = self.ctx.round_folder(round_index) / run_files.ROW
         before = path.read_text("utf-8") if path.exists() else None
         path.unlink(missing_ok=True)  # until all findings have learned, the round counts as not finished
+        shared = one_network.of_round(self.ctx, self.data, self.questions, round_index)
+        learned, together = {}, None
+        if shared is not None:
+            with timed(clock, "network"):
+                learned, together = shared.learn(self._blamed), shared.fingerprint
         for number, (finding, asked) in enumerate(self.questions.items()):
             self.ctx.progress("findings", number, len(self.questions))
-            self._learn_one(finding, asked, round_index)
+            with self._blamed(finding):
+                asked.learn(round_index, {}, learned.get(finding), together)
+            round_outputs.write_metrics(asked.ctx)
             row_of_finding = asked.ctx.round_folder(round_index) / run_files.ROW
             rows[finding] = json.loads(row_of_finding.read_text("utf-8"))
+        if shared is not None:
+            shared.clean()
         if not self.ctx.config.oracle:
             audits.conclude(self.ctx)  # each finding was audited again with the new labels
         row = merged_row(round_index, self._num_read(round_index), rows)
+        row["releases_together"] = finding_releases.together(self.ctx.folder)
+        of_parts = {finding: asked.ctx for finding, asked in self.questions.items()}
+        row["healthy_scans"] = false_alarms.of_healthy_scans(self.ctx, of_parts, round_index)
         self._write_predictions(round_index)
         if before is not None and json.loads(before)["fingerprint"] == row["fingerprint"]:
             write_text(path, before)
@@ -109,19 +124,19 @@ class Findings:
             write_text(path, json.dumps(row | {"seconds": seconds}))
             log_round(round_index, ", mean of the findings", row)
 
-    def _learn_one(self, finding: str, asked: Question, round_index: int) -> None:
-        """Learn one finding.
+    @contextmanager
+    def _blamed(self, finding: str) -> Iterator[None]:
+        """An audit that blocks is that of a finding; the run's own audit says so too.
 
         Raises:
-            AuditBlocked: its audit blocks; the run's own audit says so too.
+            AuditBlocked: naming the finding.
         """
         try:
-            asked.learn(round_index, {})
+            yield
         except AuditBlocked as blocked:
             audits.conclude(self.ctx)
             where = self.ctx.folder / run_files.AUDIT_PAGE
             raise AuditBlocked(f"{finding}: {blocked.what}", where=where) from blocked
-        round_outputs.write_metrics(asked.ctx)
 
     def publish(self) -> None:
         """Make the last finished round the run's, of each finding and of all."""
@@ -137,21 +152,35 @@ class Findings:
         num_disputed = len(parts.disagreements(table, list(self.questions)))
         agreement_report.save_counts(self.ctx.folder, table, num_disputed)
 
+    def ends(self, round_index: int) -> bool:
+        """Whether no further round is wanted: the findings share one queue, so each of them must be done."""
+        return all(asked.ends(round_index) for asked in self.questions.values())
+
     def proposals(self, round_index: int) -> Proposals:
-        """Scans that have a proposal of some finding, and those of which no finding is left open."""
+        """Scans that have a proposal of some finding, those of which no finding is left open, and what to check next.
+
+        The releases of the findings take turns, each in its own order; a scan that is in several of them is read once.
+        """
         self._project()
-        proposed = {finding: set(asked.proposals(round_index).finding) for finding, asked in self.questions.items()}
+        proposals = {finding: asked.proposals(round_index) for finding, asked in self.questions.items()}
+        proposed = {finding: set(of_finding.finding) for finding, of_finding in proposals.items()}
         settled = set.intersection(*(ids | self._known(finding) for finding, ids in proposed.items()))
-        return Proposals(dict.fromkeys(sorted(set().union(*proposed.values()))), frozenset(settled))
+        turns = chain.from_iterable(zip_longest(*(of_finding.checks for of_finding in proposals.values())))
+        checks = tuple(dict.fromkeys(image_id for image_id in turns if image_id is not None))
+        return Proposals(dict.fromkeys(sorted(set().union(*proposed.values()))), frozenset(settled), checks)
 
     def second_looks(self, round_index: int, num: int) -> list[tuple[str, str]]:
-        """Scans that some finding wants looked at again; the findings take turns."""
+        """Scans that some finding wants looked at again; the findings take turns.
+
+        A second look reads a scan for all findings: what is in the release of one is not doubted for another's sake.
+        """
         self._project()
+        frozen = {i for asked in self.questions.values() for i in releases.frozen_ids(asked.ctx.folder)}
         looks = [asked.second_looks(round_index, num) for asked in self.questions.values()]
         turns: Iterable[tuple[str, str] | None] = chain.from_iterable(zip_longest(*looks))
         chosen: dict[str, str] = {}
         for look in turns:
-            if look is not None and len(chosen) < num:
+            if look is not None and len(chosen) < num and not (look[1] == DOUBT and look[0] in frozen):
                 chosen.setdefault(*look)
         return list(chosen.items())
 

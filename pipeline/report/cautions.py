@@ -3,6 +3,7 @@
 from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.pages.wording import count, decimal, known, of_100, percent, plural, words
 from pipeline.report.gather import Row, RunData, measured
+from pipeline.report.sections import class_labels
 
 SMALL_CLASS = 50  # positives below which an interval says little
 WIDE_PREVALENCE_GAP = 0.10
@@ -14,6 +15,7 @@ def cautions(run: RunData) -> list[str]:
     """What limits the result, from the run's own data; the first always holds."""
     texts = ["Research use only: this is not a medical device, and it has not been tested in care."]
     texts += _about_pool(run)
+    texts += [f"{text[0].upper()}{text[1:]}." for text in class_labels.warnings(run)]
     if run.scores:
         texts += _about_scores(run, run.scores)
         texts += _about_course(run, run.scores)

@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from ruamel.yaml import YAML
 
 from pipeline.audit import page_data
 from pipeline.audit.page_data import AuditData
+from pipeline.contracts import config_file
 from pipeline.contracts import tables as contracts_tables
 from pipeline.contracts.errors import RunDirError
 from pipeline.labels import verdicts
 from pipeline.labels.holdout import scores_of, sealed_classes
+from pipeline.learn.stopping import record
 from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.pages.wording import known
 from pipeline.report import counts
@@ -95,6 +96,7 @@ class RunData:
     status: Row = field(default_factory=dict)
     rounds: list[Row] = field(default_factory=list)
     reference: list[Row] = field(default_factory=list)
+    forecasts: list[Row] = field(default_factory=list)
     stages: list[Row] = field(default_factory=list)
     training: dict[int, Row] = field(default_factory=dict)
     audit: AuditData | None = None
@@ -155,8 +157,8 @@ def gather(folder: Path) -> RunData:
         if c.name not in ("queue", "pseudo")
     }
     queues = _queue_tables(folder)
-    config_file = folder / run_files.RESOLVED
-    config_text = config_file.read_text("utf-8") if config_file.is_file() else ""
+    resolved = folder / run_files.RESOLVED
+    config_text = resolved.read_text("utf-8") if resolved.is_file() else ""
     rounds = _lines(folder / run_files.METRICS)
     findings = _findings(tables["predictions"], rounds)
     holdout = _holdout(tables, findings)
@@ -173,12 +175,13 @@ def gather(folder: Path) -> RunData:
     queued = {number: describe.scans(rows["image_id"].to_pylist()) for number, rows in queues.items()}
     return RunData(
         folder=folder,
-        config=YAML(typ="safe", pure=True).load(config_text) or {},
+        config=config_file.values_of(config_text),
         config_text=config_text,
         env=_json(folder / run_files.ENV) or {},
         status=_json(run_files.path(folder, run_files.STATUS)) or {},
         rounds=rounds,
         reference=_lines(folder / run_files.REFERENCE),
+        forecasts=record.read_all(folder),
         stages=(_json(run_files.path(folder, run_files.STAGES)) or {}).get("stages", []),
         training=_training(folder),
         audit=page_data.read(folder) if (folder / run_files.AUDIT).is_file() else None,

@@ -203,8 +203,19 @@ def _network(run: RunData) -> str:
         f"{what} then learnt from the student’s calibrated probabilities of {scans} and from the experts’ labels "
         f"(AdamW, learning rate {network.get('lr')}, batches of {network.get('batch_size')}, at least "
         f"{plural(network.get('min_steps'), 'step')} and {plural(network.get('epochs'), 'epoch')}, random views of "
-        f"each scan{options}), once for each fold and once on all. It is used because its out-of-fold AUROC was not "
-        "below that of the classifier it started from."
+        f"each scan{options}), once for each fold and once on all. {_shared_by(run)}It is used because its out-of-fold "
+        "AUROC was not below that of the classifier it started from."
+    )
+
+
+def _shared_by(run: RunData) -> str:
+    """That one network learned several findings, where it did."""
+    findings = (run.last or {}).get("network_findings") or []
+    if len(findings) < 2:
+        return ""
+    return (
+        f"It learnt {len(findings)} findings at once ({', '.join(findings)}), with a sigmoid for each; an answer that "
+        "is not known did not count, and patients were in the same fold for all of them. "
     )
 
 
@@ -223,6 +234,18 @@ def _calibration(run: RunData) -> str:
         "to the prevalence that the blind random labels show; both were fitted on expert labels out of fold "
         f"({folds} patient-grouped folds), so the holdout took no part.",
         f"The model answers with {rule}." if rule else "",
+        _site(run),
+    )
+
+
+def _site(run: RunData) -> str:
+    found = (run.evaluation or {}).get("site") or {}
+    if not found:
+        return ""
+    return (
+        "A second operating point, adapted to the site, was cut halfway between even odds and Otsu’s threshold of the "
+        f"scores of {plural(found.get('num_scans'), 'unlabelled scan')} of the place of use; none of them, nor their "
+        "patients, is in the holdout or among the labelled scans."
     )
 
 

@@ -16,6 +16,7 @@ from pipeline.pages.wording import (
     signed_interval,
     words,
 )
+from pipeline.report import site as site_point
 from pipeline.report import summary
 from pipeline.report.cautions import cautions
 from pipeline.report.gather import Row, RunData
@@ -42,6 +43,7 @@ def model_card(run: RunData) -> str:
         _labels(run),
         "## Performance on the sealed holdout",
         _performance(run),
+        *_adapted_to_the_site(run),
         *_detail(run),
         "## Limits",
         "\n".join(f"- {_plain(text)}" for text in cautions(run)),
@@ -155,6 +157,24 @@ def _performance(run: RunData) -> str:
     )
     size = f"{plural(scores.num_scans, 'scan')} in {plural(scores.num_groups, 'group')}."
     return f"{size}\n\n{overall}\n\n{per_class}"
+
+
+def _adapted_to_the_site(run: RunData) -> list[str]:
+    """The operating point of a site beside the run's own, where one was set."""
+    site = site_point.adapted(run)
+    if site is None:
+        return []
+    head = ["operating point", "accuracy", "95%", "sensitivity", "95%", "specificity", "95%"]
+    rows = [
+        [
+            row.name,
+            *_share(row.accuracy, row.accuracy_ci95),
+            *_share(row.sensitivity, row.sensitivity_ci95),
+            *_share(row.specificity, row.specificity_ci95),
+        ]
+        for row in site.rows
+    ]
+    return ["## Adapted to the site", f"{_plain(site.text)}\n\n{_table(head, rows)}"]
 
 
 def _detail(run: RunData) -> list[str]:

@@ -10,13 +10,15 @@ from pipeline.audit import page as audit_page
 from pipeline.contracts.tables import write_text
 from pipeline.labels.holdout import log_read
 from pipeline.pages.thumbnails import MAX_PIXELS, thumbnails
-from pipeline.report import checklist_page, evaluation_figures, figures, holdout_reads, scan_map, summary
+from pipeline.report import checklist_page, evaluation_figures, figures, holdout_reads, scan_map, site, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.flow_diagram import diagram
 from pipeline.report.gather import RunData, gather
 from pipeline.report.methods import methods
 from pipeline.report.model_card import model_card
 from pipeline.report.page_env import environment
+from pipeline.report.planning import certificates, when_to_stop
+from pipeline.report.sections import class_labels, pseudo_checks
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
@@ -83,8 +85,13 @@ def html(data: RunData, progress: Progress | None = None) -> str:
             tiles=summary.tiles(data),
             precisions=summary.precisions(data),
             certificates=summary.certificates(data),
+            outlook=when_to_stop.outlook(data),
+            certificate_plan=certificates.plan(data),
             cautions=cautions(data),
             against_random=summary.against_random(data),
+            class_labels=class_labels.by_round(data),
+            pseudo_checks=pseudo_checks.rows(data),
+            knows_truth=pseudo_checks.knows_truth(data),
             figures=_figures(data),
             confusion=_confusion(data),
             map=scan_map.draw(data),
@@ -95,6 +102,7 @@ def html(data: RunData, progress: Progress | None = None) -> str:
             diagram=diagram(data),
             methods=methods(data),
             readers=holdout_reads.readers(data),
+            site=site.adapted(data),
             curves=[(finding, Markup(svg)) for finding, svg in evaluation_figures.decision_curves(data)],
             timings=_timings(data),
         )

@@ -17,6 +17,7 @@ from pipeline.pages.wording import (
     words,
 )
 from pipeline.report.gather import Row, RunData
+from pipeline.report.sections import false_alarms
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def title(run: RunData) -> str:
 
 
 def sentences(run: RunData) -> list[str]:
-    """The result for a clinician, in one or two plain sentences."""
+    """The result for a clinician, in a few plain sentences, false alarms beside what is missed."""
     scores, last = run.scores, run.last
     if last is None:
         return [_waiting(run)]
@@ -92,6 +93,7 @@ def sentences(run: RunData) -> list[str]:
         + (f" (95% interval {interval(ci)})" if ci else "")
         + f" on {plural(scores.num_scans, 'sealed holdout scan')} {_whose(run, scores)}.",
         _operating_point(run, scores),
+        *false_alarms.sentences(run),
         of_what(run),
     ]
 

@@ -8,24 +8,24 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
 
 from pipeline.audit import stage
-from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE
-from pipeline.labels import label_table, verdicts
+from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE, RELEASE_CHECK
+from pipeline.labels import class_counts, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import pseudo_labels, release, rollback, self_training
-from pipeline.learn.classifier import Classifier
 from pipeline.learn.material import Material
 from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.self_training import Learned
-from pipeline.rounds import holdout_score
+from pipeline.measures.certify import Certificate
+from pipeline.rounds import holdout_score, pseudo_checks
 from pipeline.rounds.round_outputs import (
     OF_THE_MODEL,
-    flip_rate,
+    flip_rates,
     nothing_learned,
     predictions,
     pseudo_row,
@@ -48,6 +48,7 @@ def learn_round(
     round_index: int,
     expert: ExpertLabels,
     clock: dict[str, float],
+    learned: Learned | None = None,
 ) -> dict[str, Any]:
     """Learn from the answers so far, write the round's files, and return its row of metrics.
 
@@ -57,29 +58,56 @@ def learn_round(
         round_index: From 1.
         expert: What experts have said up to this round.
         clock: Seconds of each step are added here.
+        learned: What came of `begun`, audited, where others learned with it; None: it learns here, alone.
     """
-    config = ctx.config
-    material = data.material(expert, _uniform(ctx, round_index))
-    certificates = pseudo_labels.certificates(
-        ctx.folder, expert.answers, data.findings, config.pseudo, round_index, config.rounds.num
-    )
+    material, certificates, admitted_C, reason = begun(ctx, data, round_index, expert)
     row: dict[str, Any] = {
         "num_expert": len(material.expert_E),
-        "gate": config.pseudo.gate,
+        "expert_by_class": class_counts.count_by_class(material.class_E, data.findings),
+        "gate": ctx.config.pseudo.gate,
         "certificates": {name: asdict(certificate) for name, certificate in certificates.items()},
         **_of_the_release(ctx, expert),
     }
-    reason = cannot_learn(material.class_E, material.group_E)
     if reason:
         log.warning("round %d: no classifier yet, %s", round_index, reason)
         _remove_classifier(ctx.round_folder(round_index))
         return row | nothing_learned(data.findings)
-    with timed(clock, "audit"):
-        stage.recheck(ctx)
-    admitted_C = pseudo_labels.open_classes(config.pseudo.gate, data.findings, certificates)
-    row |= _learn(ctx, data, round_index, material, expert, admitted_C, clock)
+    if learned is None:
+        with timed(clock, "audit"):
+            stage.recheck(ctx)
+        with timed(clock, "train"):
+            learned = _learn(ctx, data, round_index, material, expert, admitted_C)
+    row |= _write(ctx, data, round_index, material, learned, admitted_C, clock)
+    shutil.rmtree(ctx.round_folder(round_index) / run_files.NETWORK_FITS, ignore_errors=True)  # the model is there
     release.freeze_if_due(ctx, round_index, expert.answers)
     return row | _of_the_release(ctx, expert)
+
+
+class Begun(NamedTuple):
+    """What a round has before it learns.
+
+    Attributes:
+        material: What it learns from.
+        certificates: Of each class, and pooled.
+        admitted_C: Whether the gate lets each class into training.
+        reason: Why the labels give no classifier; None when they do.
+    """
+
+    material: Material
+    certificates: dict[str, Certificate]
+    admitted_C: list[bool]
+    reason: str | None
+
+
+def begun(ctx: StageContext, data: Dataset, round_index: int, expert: ExpertLabels) -> Begun:
+    """What the answers so far give a round to learn from; writes nothing."""
+    pseudo = ctx.config.pseudo
+    material = data.material(expert, _uniform(ctx, round_index), _asked(ctx, round_index, RELEASE_CHECK))
+    certificates = pseudo_labels.certificates(
+        ctx.folder, expert.answers, data.findings, pseudo, round_index, ctx.config.rounds.num
+    )
+    admitted_C = pseudo_labels.open_classes(pseudo.gate, data.findings, certificates)
+    return Begun(material, certificates, admitted_C, cannot_learn(material.class_E, material.group_E))
 
 
 def _of_the_release(ctx: StageContext, expert: ExpertLabels) -> dict[str, Any]:
@@ -96,37 +124,49 @@ def _learn(
     material: Material,
     expert: ExpertLabels,
     admitted_C: Sequence[bool],
+) -> Learned:
+    """Learn by itself."""
+    adapter = adapter_of(ctx, data, round_index, expert.answers, ctx.round_folder(round_index))
+    rng = ctx.rng("learn", round_index)
+    return self_training.learn(material, ctx.config, ctx.engine, len(data.findings), admitted_C, rng, adapter)
+
+
+def _write(
+    ctx: StageContext,
+    data: Dataset,
+    round_index: int,
+    material: Material,
+    learned: Learned,
+    admitted_C: Sequence[bool],
     clock: dict[str, float],
 ) -> dict[str, Any]:
-    """Learn, write the round's files, and return the fields of its row that speak of the model."""
+    """Write the round's files, and return the fields of its row that speak of the model."""
     before, folder = ctx.round_folder(round_index - 1), ctx.round_folder(round_index)
-    with timed(clock, "train"):
-        rng = ctx.rng("learn", round_index)
-        adapter = adapter_of(ctx, data, round_index, expert.answers, folder)
-        learned = self_training.learn(material, ctx.config, ctx.engine, len(data.findings), admitted_C, rng, adapter)
-        model = classifier(ctx, data, learned)
-        oof_prob_EC = model.probabilities(learned.oof_logit_EC)
+    model = learned.classifier(data.findings)
+    oof_prob_EC = model.probabilities(learned.oof_logit_EC)
     with timed(clock, "pseudo"):
         rolled_back = _write_pseudo_labels(ctx, data, round_index, material, learned, oof_prob_EC, admitted_C)
         row = pseudo_row(ctx, data, round_index, learned)
         if rolled_back:
             earlier = json.loads((before / run_files.ROW).read_text("utf-8"))
             row |= {name: earlier[name] for name in OF_THE_MODEL}
+        truth = data.pool_labels if ctx.config.oracle else None
+        neighbors = ctx.config.pseudo.second_opinion_neighbors
+        row["pseudo_flips"] = pseudo_checks.flips(before, folder, data.findings)
+        row["second_opinion"] = pseudo_checks.opinions(folder, material, data.findings, neighbors, truth)
     if rolled_back:
         prob_NC, predicted_N = predictions(before, data)
     else:
         prob_NC = model.probabilities(learned.student_logit_NC)
         predicted_N = model.classes(prob_NC)
     with timed(clock, "evaluate"):
-        row["flip_rate"] = flip_rate(before, data, predicted_N)
+        row |= flip_rates(before, data, predicted_N)
         scores = holdout_score.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
         row["holdout"] = None if scores is None else scores.to_json()
     row |= {"calibration_auroc": rollback.oof_auroc(oof_prob_EC, material.class_E), "rolled_back": rolled_back}
     save_model(ctx, round_index, model, learned, row | {"num_expert": len(material.expert_E)})
     names = [data.findings[c] for c in predicted_N]
     write_predictions(ctx, data, round_index, names, dict(zip(data.findings, prob_NC.T, strict=True)))
-    if adapter is not None:
-        adapter.clean()
     return row
 
 
@@ -211,17 +251,17 @@ def timed(clock: dict[str, float], name: str) -> Iterator[None]:
 
 def _uniform(ctx: StageContext, round_index: int) -> set[str]:
     """image_ids of the uniform slices of the queues so far."""
-    drawn: set[str] = set()
-    for r in range(1, round_index + 1):
-        queue = QUEUE.read(ctx.round_folder(r))
-        drawn |= set(queue.filter(pc.equal(queue["kind"], "uniform"))["image_id"].to_pylist())
+    drawn = _asked(ctx, round_index, "uniform")
     if ctx.config.pool.finding is None or ctx.config.oracle:
         return drawn
     pool = POOL_LABELS.read(ctx.folder)  # drawn for another finding: this one was known, and is no sample of the open
     return drawn - set(pool.filter(pc.is_valid(pool["label"]))["image_id"].to_pylist())
 
 
-def classifier(ctx: StageContext, data: Dataset, learned: Learned) -> Classifier:
-    """The student as a classifier, at the configured operating point."""
-    prevalence_C, weights_C = learned.acceptance.prevalence_C, learned.operating_point.weights_C
-    return Classifier(learned.student, data.findings, learned.temperature, prevalence_C, weights_C)
+def _asked(ctx: StageContext, round_index: int, kind: str) -> set[str]:
+    """image_ids that the queues so far hold as of this kind."""
+    asked: set[str] = set()
+    for r in range(1, round_index + 1):
+        queue = QUEUE.read(ctx.round_folder(r))
+        asked |= set(queue.filter(pc.equal(queue["kind"], kind))["image_id"].to_pylist())
+    return asked

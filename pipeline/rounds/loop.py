@@ -40,6 +40,9 @@ class Learning(Protocol):
     def publish(self) -> None:
         """Make the last finished round the run's, and say who labelled."""
 
+    def ends(self, round_index: int) -> bool:
+        """Whether no further round is wanted, see `stop.when`."""
+
     def proposals(self, round_index: int) -> Proposals:
         """What a round proposes; nothing before it has learned."""
 
@@ -94,6 +97,9 @@ class _Loop:
             if not self.run_round(round_index):
                 log.info("round %d: nothing is left to ask; the loop ends here", round_index)
                 return
+            if self._ends(round_index):
+                log.info("round %d: stop.when is %s; the loop ends here", round_index, self.ctx.config.stop.when)
+                return
 
     def run_round(self, round_index: int) -> bool:
         """Run one round, or find it finished; False when there was nothing to ask and nothing new to learn from."""
@@ -107,6 +113,11 @@ class _Loop:
         self.learning.learn(round_index, clock)
         round_outputs.write_metrics(self.ctx)
         return True
+
+    def _ends(self, round_index: int) -> bool:
+        """Whether the rounds end by `stop.when`; not where the next queue is drawn: somebody may be at work on it."""
+        drawn = run_files.latest_round(self.ctx.folder) or 0
+        return drawn <= round_index < self.ctx.config.rounds.num and self.learning.ends(round_index)
 
     def _queue(self, round_index: int) -> pa.Table:
         folder = self.ctx.round_folder(round_index)

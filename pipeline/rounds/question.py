@@ -17,8 +17,10 @@ from pipeline.contracts.tables import PSEUDO, QUEUE, RELEASE_CHECK, write_text
 from pipeline.labels import agreement_report, label_table, training_labels, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import release
-from pipeline.rounds import round_outputs
-from pipeline.rounds.learn_round import adapts, learn_round
+from pipeline.learn.self_training import Learned
+from pipeline.learn.stopping import record
+from pipeline.rounds import forecast_round, round_outputs
+from pipeline.rounds.learn_round import Begun, adapts, begun, learn_round, timed
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
@@ -49,19 +51,44 @@ class Question:
         self.ctx, self.data, self.of_what = ctx, data, of_what
         self._read_labels = read_labels
 
-    def learn(self, round_index: int, clock: dict[str, float]) -> None:
-        """Learn from what the label table says up to a round, unless that was done before; leaves `metrics.json`."""
+    def learn(
+        self, round_index: int, clock: dict[str, float], learned: Learned | None = None, together: str | None = None
+    ) -> None:
+        """Learn from what the label table says up to a round, unless that was done before; leaves `metrics.json`.
+
+        Args:
+            round_index: From 1.
+            clock: Seconds of each step are added here.
+            learned: What came of learning together with others; None: it learns here.
+            together: Fingerprint of what all of them learn from; None: it learns alone.
+        """
         expert = self.expert_labels(round_index)
-        fingerprint = self._fingerprint(round_index, expert)
+        fingerprint = self._fingerprint(round_index, expert, together)
         path = self.ctx.round_folder(round_index) / run_files.ROW
-        if path.exists() and json.loads(path.read_text("utf-8")).get("fingerprint") == fingerprint:
+        before = self._row(round_index)
+        if before.get("fingerprint") == fingerprint:
             log.info("round %d%s: finished before, kept", round_index, self.of_what)
+            forecast_round.update(self.ctx, self.data, round_index, expert, before, fingerprint)
             return
         path.unlink(missing_ok=True)  # until the new row is written, the round counts as not finished
-        row = learn_round(self.ctx, self.data, round_index, expert, clock)
+        row = learn_round(self.ctx, self.data, round_index, expert, clock, learned)
+        with timed(clock, "forecast"):
+            forecast_round.update(self.ctx, self.data, round_index, expert, row, fingerprint)
         seconds = {name: round(value, 3) for name, value in clock.items()}
         write_text(path, json.dumps({"round": round_index, **row, "seconds": seconds, "fingerprint": fingerprint}))
         log_round(round_index, self.of_what, row)
+
+    def begun(self, round_index: int) -> Begun:
+        """What a round has before it learns."""
+        return begun(self.ctx, self.data, round_index, self.expert_labels(round_index))
+
+    def has_learned(self, round_index: int, together: str | None = None) -> bool:
+        """Whether `learn` would find the round finished."""
+        return bool(self._row(round_index).get("fingerprint") == self.fingerprint(round_index, together))
+
+    def fingerprint(self, round_index: int, together: str | None = None) -> str:
+        """Hash of whatever decides the outcome of a round; `together` is that of the questions it learns with."""
+        return self._fingerprint(round_index, self.expert_labels(round_index), together)
 
     def publish(self) -> None:
         """Make the last finished round the run's: metrics, predictions, pseudo-labels; and say who labelled."""
@@ -73,6 +100,14 @@ class Question:
     def expert_labels(self, round_index: int) -> ExpertLabels:
         """What the experts have said up to a round."""
         return self._read_labels(self.ctx, self.data.findings, round_index)
+
+    def ends(self, round_index: int) -> bool:
+        """Whether the rounds end after this one: what `stop.when` waits for has come, and no blind check is to come."""
+        when, advised = self.ctx.config.stop.when, record.read(self.ctx.folder, round_index)
+        if when == "never" or advised is None or when not in advised["advice"]["by"]:
+            return False
+        answers = verdicts.expert_classes(label_table.read(self.ctx.folder), self.data.findings)
+        return not release.checks_to_come(self.ctx, round_index, answers)
 
     def proposals(self, round_index: int) -> Proposals:
         """Accepted pseudo-labels of a round; none before it has learned."""
@@ -88,8 +123,7 @@ class Question:
     def second_looks(self, round_index: int, num: int) -> list[tuple[str, str]]:
         """Answered scans that deserve another look, each with its kind; see `training_labels.second_looks`."""
         asked: dict[str, Counter[str]] = run_files.kinds(self.ctx.folder, round_index)
-        frozen = release.load(self.ctx.folder)
-        for image_id in frozen.ids(release.WHOLE) if frozen else ():  # to doubt them would flatter the certificate
+        for image_id in release.frozen_ids(self.ctx.folder):  # to doubt them would flatter the certificate
             asked.setdefault(image_id, Counter())[RELEASE_CHECK] += 1
         table = label_table.read(self.ctx.folder)
         return training_labels.second_looks(self.ctx.folder, table, self.data.findings, num, asked)
@@ -98,7 +132,13 @@ class Question:
         """Write a queue that was drawn; from now on it stays."""
         QUEUE.write(self.ctx.round_folder(round_index), queue)
 
-    def _fingerprint(self, round_index: int, expert: ExpertLabels) -> str:
+    def _row(self, round_index: int) -> dict[str, Any]:
+        """The row of a finished round; empty of another."""
+        path = self.ctx.round_folder(round_index) / run_files.ROW
+        row: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        return row
+
+    def _fingerprint(self, round_index: int, expert: ExpertLabels, together: str | None) -> str:
         config = self.ctx.config
         before = run_dir.stage_records(self.ctx.folder)
         earlier = self.ctx.round_folder(round_index - 1) / run_files.ROW
@@ -116,6 +156,7 @@ class Question:
                 "rejected": expert.rejected,
                 "inputs": before.get("clusters", {}).get("fingerprint"),
                 "before": json.loads(earlier.read_text("utf-8")).get("fingerprint") if earlier.exists() else None,
+                **({} if together is None else {"together": together}),
             }
         )
 

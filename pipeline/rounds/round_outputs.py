@@ -17,6 +17,7 @@ from pipeline.learn.head import Head
 from pipeline.learn.network.design import Trained
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.learn.self_training import Learned
+from pipeline.rounds.pseudo_checks import flip_shares
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -26,6 +27,7 @@ from pipeline.vectors import principal_components
 OF_THE_MODEL = (
     "learner",
     "pseudo_precision_estimated",
+    "pseudo_left_out",
     "threshold_prob",
     "temperature",
     "prevalence",
@@ -102,11 +104,13 @@ def pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Lear
     return {
         "learner": learned.learner,
         "network_gain": learned.network_gain,
+        "network_findings": list(learned.network_questions) or None,
         "num_pseudo": len(admitted),
         "num_accepted": int(pc.sum(pc.equal(pseudo["decision"], "accept")).as_py() or 0),
         "pseudo_share": len(admitted) / max(len(pseudo), 1),
         "pseudo_precision": _realised(ctx, data, admitted),
         "pseudo_precision_estimated": acceptance.precision_estimated,
+        "pseudo_left_out": learned.decisions.left_out,
         "threshold_prob": {f: float(t) for f, t in zip(data.findings, acceptance.threshold_C, strict=True)},
         "temperature": learned.temperature,
         "prevalence": {f: float(p) for f, p in zip(data.findings, acceptance.prevalence_C, strict=True)},
@@ -123,11 +127,16 @@ def _realised(ctx: StageContext, data: Dataset, admitted: pa.Table) -> float | N
     return None if agree is None else float(agree)
 
 
-def flip_rate(before: Path, data: Dataset, predicted_N: np.ndarray) -> float | None:
-    """Share of the training pool whose class changed since the round before; None in the first."""
+def flip_rates(before: Path, data: Dataset, predicted_N: np.ndarray) -> dict[str, Any]:
+    """`flip_rate`, the share of the training pool whose class changed since the round before, and by that class."""
     if not (before / PREDICTIONS.file).exists():
-        return None
-    return float((predictions(before, data)[1] != predicted_N)[data.scans_N.positions(data.pool_T)].mean())
+        return dict.fromkeys(("flip_rate", "flip_rate_by_class"))
+    rows_T = data.scans_N.positions(data.pool_T)
+    before_T, now_T = predictions(before, data)[1][rows_T], predicted_N[rows_T]
+    return {
+        "flip_rate": float((before_T != now_T).mean()),
+        "flip_rate_by_class": flip_shares(before_T, now_T, data.findings),
+    }
 
 
 def predictions(folder: Path, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -174,8 +183,13 @@ def nothing_learned(findings: tuple[str, ...]) -> dict[str, Any]:
             "pseudo_precision_estimated",
             "temperature",
             "network_gain",
+            "network_findings",
             "calibration_auroc",
             "flip_rate",
+            "flip_rate_by_class",
+            "pseudo_flips",
+            "pseudo_left_out",
+            "second_opinion",
             "holdout",
             "operating_point",
         )

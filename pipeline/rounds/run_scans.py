@@ -1,5 +1,6 @@
 """A run's scans as its rounds see them: what does not change from round to round."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from pipeline.contracts.tables import POOL_LABELS, SPLIT_TABLE
 from pipeline.labels import verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.labels.training_labels import ExpertLabels
-from pipeline.learn.material import Material
+from pipeline.learn.material import FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -69,6 +70,11 @@ class Dataset:
         return neighbor_graph.load(run_files.path(self.folder, run_files.NEIGHBORS))
 
     @cached_property
+    def group_T(self) -> np.ndarray:
+        """Patient group of every scan of the training pool."""
+        return np.array([self.group[image_id] for image_id in self.pool_T.image_id.to_pylist()], dtype=object)
+
+    @cached_property
     def x_NP(self) -> np.ndarray:
         """Features, memory-mapped."""
         return principal_components.load(self.folder)
@@ -82,26 +88,33 @@ class Dataset:
             if label is not None and self.split.get(image_id) == "train"
         ]
 
-    def material(self, expert: ExpertLabels, uniform: set[str]) -> Material:
+    def material(self, expert: ExpertLabels, uniform: Collection[str], checks: Collection[str] = ()) -> Material:
         """What a round learns from: answers about scans of the training pool that have a vector.
 
         Args:
             expert: What experts have said so far.
             uniform: image_ids drawn uniformly.
+            checks: image_ids that were asked about as checks of a release.
         """
         ids, class_E = verdicts.class_array(expert.training, self.findings)
         answered = ScanRows.of(ids)
         known = answered.among(self.pool_T)
         expert_E = answered.keep(known)
         rejected = ScanRows.of(expert.rejected)
+        judges_E = np.array([image_id not in checks for image_id in expert_E.image_id.to_pylist()], dtype=bool)
+        if len(np.unique(class_E[known][judges_E])) < len(np.unique(class_E[known])):
+            judges_E[:] = True  # a class that only checks have brought: better judged by sure scans than not at all
         return Material(
             folder=self.folder,
+            features=FeaturesOfRun(self.folder),
             scans_N=self.scans_N,
             pool_T=self.pool_T,
             expert_E=expert_E,
             class_E=class_E[known],
             group_E=[self.group[image_id] for image_id in expert_E.image_id.to_pylist()],
             uniform_E=np.array([image_id in uniform for image_id in expert_E.image_id.to_pylist()], dtype=bool),
+            judges_E=judges_E,
             graph_TT=self.graph_TT,
             rejected_R=rejected.keep(rejected.among(self.pool_T)),
+            group_T=self.group_T,
         )

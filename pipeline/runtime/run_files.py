@@ -25,17 +25,20 @@ PRETRAINED_HISTORY = f"{PRETRAINED}/history.jsonl"
 BACKBONE, EMBEDDINGS, EMBEDDED = "backbone.json", "embeddings.npy", "embeddings.parquet"  # the last: ids of the rows
 NOT_EMBEDDED = "embed_failures.parquet"
 FEATURES, BASIS, NEIGHBORS = "features.npy", "features.safetensors", "neighbors.safetensors"
+SIMILARITY = "similarity.npy"
 # Labels
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results
 AUDIT, OVERRIDES, PIXELS = "audit.json", "overrides.json", "audit_pixels.parquet"
 METRICS, EVALUATION, COMPARISON, EXTERNAL = "metrics.jsonl", "evaluation.json", "comparison.json", "external"
+SITE = "site"  # a folder: the unlabelled scans of a site, read and embedded
 REFERENCE, REFERENCE_FITS = "reference.jsonl", "reference"
 # Pages
 REPORT, AUDIT_PAGE = "report/index.html", "report/audit.html"
 MODEL_CARD, CHECKLISTS = "report/model_card.md", "report/checklists.html"
 # Of a round
 ROW, OOF = "metrics.json", "oof.parquet"  # its line of `METRICS`; probabilities of experts' scans, out of fold
+FORECAST = "forecast.json"  # what further labels would buy, whether predictions are stable, and the advice
 QUEUE_OPTIONS, QUEUE_TABLE, QUEUE_PAGE = "queue.json", "queue.csv", "queue.html"
 PREANNOTATED, ASSIGNMENTS = "preannotated.json", "assignments.json"  # shown with the model's answer; who reads what
 ANNOTATORS, PICTURES = "annotators", "images"
@@ -49,7 +52,7 @@ SHARED = frozenset(
     {
         *(table.file for table in (MANIFEST, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(SCANS_READ, PRETRAINED, PRETRAINING, BACKBONE, EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, NEIGHBORS, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
     }
 )
 

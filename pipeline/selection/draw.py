@@ -50,7 +50,7 @@ class Proposals:
 def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
     """The training pool, with the candidates that may be asked: unlabelled, one scan of each picture.
 
-    Its vectors are the run's features, which are centred on the training pool; a scan without finite ones is left
+    Scans are alike by the backbone's own embedding, centred on the training pool; one without a finite vector is left
     out and named.
     """
     vectors = Vectors.open(ctx.folder)
@@ -74,7 +74,7 @@ def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
     group_N = pc.dictionary_encode(train["group_id"]).combine_chunks().indices.to_numpy().astype(np.int64)
     pool = SelectionPool(
         ids_N=ids.to_numpy(zero_copy_only=False).astype(str),
-        unit_ND=unit_rows(principal_components.load(ctx.folder)[vectors.positions(ids)]),
+        unit_ND=unit_rows(principal_components.load_similarity(ctx.folder)[vectors.positions(ids)]),
         labelled_N=pc.is_in(ids, value_set=done).to_numpy(zero_copy_only=False),
         candidate_N=candidate_N,
         group_N=group_N,
@@ -147,14 +147,18 @@ def _blind(
     strategy: str,
     rng: np.random.Generator,
 ) -> list[tuple[Pick, str]]:
-    """What stays blind: uniform in the pool, the next checks of a release, uniform among what was proposed."""
+    """What stays blind: the next checks of a release, uniform in the pool, uniform among what was proposed.
+
+    The uniform slice is drawn without a look at the checks, so that it stays a sample of the pool; a scan in both is a
+    check as well, whatever it is called.
+    """
     num_checks = min(round(config.release.check_share * budget), len(proposals.checks))
-    num_uniform = budget - num_checks if strategy == "random" else round(config.queue.uniform_share * budget)
+    left = budget - num_checks
+    num_uniform = left if strategy == "random" else min(round(config.queue.uniform_share * budget), left)
     num_recheck = 0 if config.oracle else round(config.queue.recheck_share * budget)
-    num_uniform = min(num_uniform, budget)
     uniform = _uniformly(pool, num_uniform, rng)
     taken = set(uniform)
-    checks = [i for i in proposals.checks if i not in taken][: min(num_checks, budget - num_uniform)]
+    checks = [i for i in proposals.checks if i not in taken][:num_checks]
     proposed_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
     fresh_N = proposed_N & ~np.isin(pool.ids_N, np.array([*uniform, *checks] or [""]))
     proposed = replace(pool, candidate_N=pool.candidate_N & fresh_N)

@@ -24,7 +24,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     config = ctx.config.cluster
     train = vectors.positions(train_ids(run_files.read(ctx.folder, SPLIT_TABLE)))
     num_components = principal_components.write(ctx.folder, vectors.emb_ND, train, ctx.config.train.num_components)
-    unit_ND = unit_rows(principal_components.load(ctx.folder))  # centred on the training pool
+    principal_components.write_similarity(ctx.folder, vectors.own_ND, train, num_components)
+    unit_ND = unit_rows(principal_components.load_similarity(ctx.folder))  # centred on the training pool
     num_clusters = min(config.num_clusters or int(np.clip(np.sqrt(len(train) / 2), 8, 1000)), len(train))
     seed = int(ctx.rng("clusters").integers(2**31))
     centroid_KD, _, _ = spherical_kmeans(

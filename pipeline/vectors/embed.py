@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embeddings import backbones, extract
+from embeddings.alterations.alteration import Alteration
 from embeddings.backbones import Backbone
 from embeddings.decoding.picture_keys import by_picture
 from embeddings.store import EmbeddingStore
@@ -75,19 +76,19 @@ def _say_if_another_size(ctx: StageContext, backbone: Backbone) -> None:
         )
 
 
-def prepare(ctx: StageContext, content: Sequence[tuple[str, str]], *, erase_lungs: bool = False) -> Job:
+def prepare(ctx: StageContext, content: Sequence[tuple[str, str]], *, alteration: Alteration = "none") -> Job:
     """Find the run's backbone, its store, and which of the (sha256, uri) pairs have no vector yet.
 
     Args:
         ctx: Configuration and engine; the network is exported to ONNX here, once.
         content: Scans, copies included.
-        erase_lungs: Embed the scans without their lungs (`embeddings.lungs`), in a store of their own.
+        alteration: What is taken out of the scans first; altered scans have a store of their own.
     """
     root = Path(ctx.config.embed.store) if ctx.config.embed.store else cache_folder() / "embeddings"
     backbone = backbone_of(ctx)
-    store = extract.open_store(ctx.config, backbone, root, erase_lungs=erase_lungs)
+    store = extract.open_store(ctx.config, backbone, root, alteration=alteration)
     model = _onnx(ctx, backbone, root) if _use_onnx(ctx.config) else None
-    shards = extract.plan(ctx.config, backbone, model, store, content, erase_lungs=erase_lungs)
+    shards = extract.plan(ctx.config, backbone, model, store, content, alteration=alteration)
     return Job(backbone, store, tuple(shards))
 
 

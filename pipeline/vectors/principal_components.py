@@ -1,7 +1,11 @@
-"""What the classifier sees: the leading principal components of the standardised embeddings, on one scale for all.
+"""Two views of the embeddings, each its leading principal components.
 
-An L2-regularised linear head does not care about rotations, so leaving out the small components changes little and
-makes a fit several times faster.
+- **Features**, what the classifier sees: of all pooled stages, standardised, on one scale for all backbones. An
+  L2-regularised linear head does not care about rotations, so leaving out the small components changes little and makes
+  a fit several times faster.
+- **Similarity**, by which clusters, neighbours and queues tell which scans are alike: of the backbone's own embedding,
+  as it is. Standardising gives every stage the same say, which helps a classifier that may weigh them, and hurts a
+  cosine, which cannot.
 """
 
 from pathlib import Path
@@ -31,8 +35,7 @@ def principal_axes(emb_ND: np.ndarray, num_axes: int) -> tuple[np.ndarray, np.nd
         emb_ND: Embeddings.
         num_axes: P wanted; no more than D or the rows less one.
     """
-    most_rows = max(SAMPLE // emb_ND.shape[1], 2)
-    sample = np.asarray(emb_ND[:: max(1, -(-len(emb_ND) // most_rows))], dtype=np.float32)
+    sample = _evenly_spaced(emb_ND)
     mean_D = sample.mean(0, dtype=np.float64).astype(np.float32)
     sd_D = floored_sd(sample).astype(np.float32)
     standard = (sample - mean_D) / sd_D
@@ -80,16 +83,48 @@ def write(folder: Path, emb_ND: np.ndarray, train: np.ndarray, num_components: i
 
     mean_D, axes_DP, variance = principal_axes(emb_ND[train], num_components)
     basis_DP = (axes_DP * (RMS_NORM / np.sqrt(max(variance, 1e-12)))).astype(np.float32)
-    partial = folder / f".{run_files.FEATURES}.part"
+    _project(emb_ND, mean_D, basis_DP, folder / run_files.FEATURES)
+    write_bytes(folder / run_files.BASIS, save({"mean_D": mean_D, "basis_DP": np.ascontiguousarray(basis_DP)}))
+    return int(basis_DP.shape[1])
+
+
+def write_similarity(folder: Path, own_ND: np.ndarray, train: np.ndarray, num_components: int) -> None:
+    """Write `similarity.npy` (N, P), float32: centred on the training pool, not standardised.
+
+    Args:
+        folder: Run directory.
+        own_ND: The backbone's own embedding of all scans.
+        train: Rows of the training pool, which alone define the axes.
+        num_components: P wanted; no more than D or the training scans less one.
+    """
+    sample = _evenly_spaced(own_ND[train])
+    mean_D = sample.mean(0, dtype=np.float64).astype(np.float32)
+    axes_DP = leading_axes(sample - mean_D, num_components).astype(np.float32)
+    _project(own_ND, mean_D, axes_DP, folder / run_files.SIMILARITY)
+
+
+def _project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray, path: Path) -> None:
+    """Write `(emb - mean) @ basis`, float32, block by block, to a temporary name first."""
+    partial = path.with_name(f".{path.name}.part")
     out = np.lib.format.open_memmap(partial, "w+", np.float32, (len(emb_ND), basis_DP.shape[1]))
     for start in range(0, len(emb_ND), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         out[rows] = (np.asarray(emb_ND[rows], dtype=np.float32) - mean_D) @ basis_DP
     out.flush()
     del out
-    partial.replace(folder / run_files.FEATURES)
-    write_bytes(folder / run_files.BASIS, save({"mean_D": mean_D, "basis_DP": np.ascontiguousarray(basis_DP)}))
-    return int(basis_DP.shape[1])
+    partial.replace(path)
+
+
+def _evenly_spaced(emb_ND: np.ndarray) -> np.ndarray:
+    """At most `SAMPLE` numbers of them, float32, of rows evenly spaced."""
+    most_rows = max(SAMPLE // emb_ND.shape[1], 2)
+    return np.asarray(emb_ND[:: max(1, -(-len(emb_ND) // most_rows))], dtype=np.float32)
+
+
+def load_similarity(folder: Path) -> np.ndarray:
+    """The view by which scans are alike (N, P), memory-mapped, read-only."""
+    similar_NP: np.ndarray = np.load(run_files.path(folder, run_files.SIMILARITY), mmap_mode="r")
+    return similar_NP
 
 
 def load(folder: Path) -> np.ndarray:

@@ -311,8 +311,7 @@ class TestTogether:
         assert len(bob) == 14 and desk.next("Cleo", 14, []) == []
 
     @pytest.mark.parametrize("readers", [1, 2])
-    def test_threads_lose_and_double_nothing(self, template, double, sit, readers, monkeypatch):
-        monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    def test_threads_lose_and_double_nothing(self, template, double, sit, readers):
         desk = sit(template if readers == 1 else double)
         names, errors = [f"r{i}" for i in range(5)], []
 

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from embeddings import backbones, decode, extract, lungs
+from embeddings import backbones, decode, extract
+from embeddings.alterations import lungs
 from pipeline.audit import off_lung_features
 from pipeline.contracts import config_file
 from pipeline.contracts.tables import MANIFEST
@@ -32,7 +33,7 @@ class CountingEngine(SerialEngine):
         if function is off_lung_features.look:
             self.looked += sum(len(shard.uris) for shard in shards)
         if function is extract.embed_shard:
-            assert all(shard.erase_lungs for shard in shards)
+            assert all(shard.alteration == "lungs-erased" for shard in shards)
             self.embedded += sum(len(shard.sha256) for shard in shards)
         found = list(super().map_shards(function, shards))
         return iter(found[::-1])

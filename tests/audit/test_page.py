@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -150,6 +151,20 @@ def test_a_manifest_that_cannot_be_read_costs_the_pictures_only(tmp_path):
     assert "no picture" in page_of(tmp_path, audit_content("caution", IDS))
 
 
+def test_a_scan_is_shown_as_it_is_and_equalised(run, tmp_path):
+    manifest = MANIFEST.read(run)
+    MANIFEST.write(tmp_path, manifest)
+    row = {"image_id": manifest["image_id"][0].as_py(), "note": "sick"}
+    others = [
+        row | {"note": "equalised", "alteration": "equalised"},
+        row | {"note": "odd", "alteration": "upside down"},
+    ]
+    raw = page_of(tmp_path, {"checks": [check_row("grey-levels-predict-label", "warn", evidence=[row, *others])]})
+    plain, equalised, odd = re.findall(r'<img src="(data:image/jpeg[^"]+)" alt="scan [^"]+?(?:, equalised)?"', raw)
+    assert plain == odd != equalised
+    assert raw.count(', equalised" decoding') == 1
+
+
 def test_pictures_are_capped_and_no_check_takes_the_room_of_another(tmp_path, monkeypatch):
     evidence = [{"image_id": f"{i:016x}", "note": "n"} for i in range(24)]
     checks = [check_row(f"check-{k}", "warn", evidence=evidence, count=500) for k in range(10)]
@@ -166,13 +181,13 @@ def test_shortcuts_stand_beside_the_model_and_are_called_out(tmp_path):
     content = audit_content("invalid", IDS)
     raw = page_of(tmp_path, content)
     rows = table_under(raw, "Shortcuts")
-    assert [row[1] for row in rows[:5]] == list(page_figures.PROBES.values())
-    assert rows[3] == ["normal", "file metadata alone", "0.970", "0.920–1.000", "0.870", "300", "150"]
+    assert [row[1] for row in rows[:7]] == list(page_figures.PROBES.values())
+    assert rows[4] == ["normal", "file metadata alone", "0.970", "0.920–1.000", "0.870", "300", "150"]
     said = page_figures.warnings_of(content["shortcuts"])
     assert said[0].startswith(
         "normal: file metadata alone reaches an AUROC of 0.970, where this run’s model reaches 0.930"
     )
-    harmless = [row for row in content["shortcuts"] if row["probe"] in ("model", "lungs-masked")]
+    harmless = [row for row in content["shortcuts"] if row["probe"] in ("model", "equalised", "lungs-masked")]
     assert page_figures.warnings_of(harmless) == []
     assert raw.count('class="chart"') == 1 and "#0101" not in raw and "#0202" not in raw
 

@@ -1,6 +1,7 @@
 import csv
 import os
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,14 @@ def crowd(tmp_path_factory):
             Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(uris[-1])
             emb.append(traits + 0.9 * rng.normal(size=DIM))
     return uris, np.array(emb, np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outlines_once():
+    """The outline of a picture is found once for all tests: that takes longer than the rest of a check."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(same_person, "_outline", cache(same_person._outline))
+        yield
 
 
 def person(i):
@@ -245,6 +254,7 @@ def test_a_picture_that_is_gone_is_no_error(crowd):
 
 
 @pytest.mark.real
+@pytest.mark.slow  # the full network sees three hundred scans; the tests above plant such collisions
 def test_numbers_that_two_series_share(tmp_path):
     """Kermany numbers its bacterial and its viral patients each from 1 on: one number, two children."""
     folder = Path(os.environ["CXR_SSL_DATA"]) / "kermany"

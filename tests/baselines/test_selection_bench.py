@@ -1,48 +1,42 @@
 """`cxr-ssl bench selection`: histories, figures, and the whole on phantoms."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pipeline.baselines import selection_curve, selection_figures, selection_report
-from pipeline.baselines.selection_curve import History
-from pipeline.baselines.selection_pool import BenchPool
-from pipeline.commands.benches import selection as bench_selection
+from pipeline.baselines.curves import asking, figures, report, selection_curve, selection_figures, selection_report
+from pipeline.baselines.curves.asking import History
+from pipeline.commands.benches import curves as bench_curves
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
+from tests.support.small_bench_pool import small_pool
 from tests.support.tiny import call
 
 BUDGETS = (4, 8, 16)
 
 
-def small_pool(seed=0, num=120):
-    """Two classes 4 apart in six features, a quarter of them ill; patients of two scans."""
-    rng = np.random.default_rng(seed)
-    class_N = (rng.random(num) < 0.25).astype(np.int64)
-    x_NP = rng.normal(size=(num, 6)).astype(np.float32)
-    x_NP[:, 0] += 4 * class_N
-    own, other = slice(0, 80), slice(80, num)
-    group = np.arange(num) // 2
-    return BenchPool(("normal", "pneumonia"), x_NP[own], class_N[own], group[own], x_NP[other], class_N[other])
-
-
 def history(strategy, seed=0, rare=None, path="pool"):
-    return History(path, "pool", rare, strategy, seed, BUDGETS, Config())
+    return History(pool=path, name="pool", rare=rare, strategy=strategy, seed=seed, budgets=BUDGETS, config=Config())
+
+
+def simulate(one):
+    return selection_curve.simulate([one])[0]
 
 
 @pytest.fixture
 def loaded(monkeypatch):
     pool = small_pool()
-    monkeypatch.setattr(selection_curve.selection_pool, "load", lambda path: pool)
+    monkeypatch.setattr(asking.bench_pool, "load", lambda path: pool)
     return pool
 
 
 @pytest.mark.parametrize("strategy", ["random", "uncertainty_herding", "typiclust", "badge", "drop_query"])
 def test_a_history_learns_and_repeats_itself(loaded, strategy):
-    curve = selection_curve.simulate(history(strategy))
-    assert curve == selection_curve.simulate(history(strategy))
-    assert curve != selection_curve.simulate(history(strategy, seed=1))
+    curve = simulate(history(strategy))
+    assert curve == simulate(history(strategy))
+    assert curve != simulate(history(strategy, seed=1))
     assert len(curve["auroc"]) == len(curve["accuracy"]) == 3
     assert curve["auroc"][-1] > 0.9
     assert 2 <= curve["labels_until_two_classes"] == curve["labels_until_all_classes"] <= 16
@@ -50,9 +44,9 @@ def test_a_history_learns_and_repeats_itself(loaded, strategy):
 
 def test_a_history_without_a_second_class_is_at_chance(monkeypatch):
     pool = small_pool()
-    healthy = BenchPool(pool.findings, pool.x_TP, np.zeros_like(pool.class_T), pool.group_T, pool.x_HP, pool.class_H)
-    monkeypatch.setattr(selection_curve.selection_pool, "load", lambda path: healthy)
-    curve = selection_curve.simulate(history("margin"))
+    healthy = replace(pool, class_T=np.zeros_like(pool.class_T))
+    monkeypatch.setattr(asking.bench_pool, "load", lambda path: healthy)
+    curve = simulate(history("margin"))
     assert curve["auroc"] == [0.5] * 3 and curve["labels_until_two_classes"] is None
     assert curve["accuracy"] == [pytest.approx((pool.class_H == 0).mean())] * 3
 
@@ -69,10 +63,10 @@ def test_the_rarest_illness_is_cut_down_and_the_holdout_stays():
 
 
 def test_areas_by_hand():
-    assert selection_figures.area([10, 100], [0.5, 0.7]) == pytest.approx(0.6)
-    assert selection_figures.area([10, 100, 1000], [0.5, 0.7, 0.7]) == pytest.approx(0.65)
-    assert selection_figures.area([10, 100, 1000], [0.5, 0.7, 0.7], up_to=100) == pytest.approx(0.6)
-    assert selection_figures.area([10], [0.8]) == pytest.approx(0.8)
+    assert figures.area([10, 100], [0.5, 0.7]) == pytest.approx(0.6)
+    assert figures.area([10, 100, 1000], [0.5, 0.7, 0.7]) == pytest.approx(0.65)
+    assert figures.area([10, 100, 1000], [0.5, 0.7, 0.7], up_to=100) == pytest.approx(0.6)
+    assert figures.area([10], [0.8]) == pytest.approx(0.8)
 
 
 def curves(gains, pool="p", name="margin"):
@@ -103,17 +97,17 @@ def test_one_seed_has_no_interval_and_no_test():
 def test_the_table_puts_the_largest_gain_first_and_random_last():
     rows = selection_figures.figures([*curves([0.01, 0.02]), *curves([0.03, 0.04], name="badge")])
     result = {"rows": rows, "budgets": [10, 100], "num_seeds": 2, "date": "2026-01-01", "out": "x"}
-    table = selection_report.table(result)
-    assert [line[1] for line in table] == ["badge", "margin", "random"]
-    assert all(len(line) == len(selection_report.header(result)) for line in table)
-    assert "| badge |" in selection_report.markdown(result)
+    table = selection_report.gains(result)
+    assert [line[1] for line in table.rows] == ["badge", "margin", "random"]
+    assert all(len(line) == len(table.header) for line in table.rows)
+    assert "| badge |" in report.markdown(selection_report.report_of(result), result)
 
 
 @pytest.mark.parametrize("text", ["", "10,x", "20,10", "10,10", "1,5"])
 def test_budgets_that_do_not_rise_are_refused(text):
     with pytest.raises(InputError, match="budgets are whole numbers"):
-        bench_selection.read_budgets(text)
-    assert bench_selection.read_budgets("10, 20,35") == (10, 20, 35)
+        bench_curves.read_budgets(text)
+    assert bench_curves.read_budgets("10, 20,35") == (10, 20, 35)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +146,7 @@ def test_the_whole_bench_goes_on_where_it_stopped(tmp_path, monkeypatch):
     page = (tmp_path / "o" / "selection.html").read_text()
     assert page.count("<svg") == 2 and "max_herding" in page
 
-    def never(history):
+    def never(histories):
         raise AssertionError("it was done before")
 
     monkeypatch.setattr(selection_curve, "simulate", never)

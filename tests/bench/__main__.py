@@ -12,39 +12,51 @@ from tests.bench import (
     consensus,
     coverage,
     duplicates,
+    findings,
     folds,
+    forecast,
+    grey_levels,
     lungs,
     network,
     page,
     pretrain,
     resume,
+    rounds,
+    second_opinion,
     selection,
     selection_oracles,
     selection_speed,
     speed,
     storage,
     strategies,
+    ways,
 )
 
 BENCHES = {
     "speed": speed.main,
     "selection": selection.main,
     "strategies": strategies.main,
+    "ways": ways.main,
     "selection_oracles": selection_oracles.main,
     "selection_speed": selection_speed.main,
     "resume": resume.main,
+    "rounds": rounds.main,
     "coverage": coverage.main,
     "lungs": lungs.main,
+    "grey_levels": grey_levels.main,
     "duplicates": duplicates.main,
     "audit": audit.main,
     "consensus": consensus.main,
     "page": page.main,
     "adapt": adapt.main,
+    "findings": findings.main,
     "folds": folds.main,
+    "forecast": forecast.main,
     "network": network.main,
     "pretrain": pretrain.main,
     "certificates": certificates.main,
     "storage": storage.main,
+    "second_opinion": second_opinion.main,
 }
 
 
@@ -53,13 +65,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=[])
     parser.add_argument(
-        "--pool", help="selection, resume: kermany, covid3, pneumoniamnist or phantom; adapt: the labels"
+        "--pool",
+        help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; adapt: the labels",
     )
     parser.add_argument(
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, audit, consensus, selection_oracles: seeds; resume: kills",
+        help="selection, strategies, lungs, grey_levels, audit, consensus, findings, selection_oracles, "
+        "second_opinion: seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")

@@ -49,7 +49,7 @@ def main(data: Path, given: Namespace) -> None:
 
 def _run(data: Path, findings: list[str], share: float, adapt: str, fold: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        num_train = _manifest(data / "covid3", findings, fold, Path(folder) / "manifest.csv")
+        num_train = write_manifest(data / "covid3", findings, fold, Path(folder) / "manifest.csv")
         num_labels = round(share * num_train)
         rounds = {"queue.budget": num_train, "rounds.num": 1}
         if share < 1.0:
@@ -81,8 +81,8 @@ def _run(data: Path, findings: list[str], share: float, adapt: str, fold: int) -
     }
 
 
-def _manifest(pool: Path, findings: list[str], fold: int, path: Path) -> int:
-    """A manifest whose split column seals one fold; returns the number of training scans."""
+def write_manifest(pool: Path, findings: list[str], fold: int, path: Path) -> int:
+    """Write a manifest whose split column seals one fold; returns the number of training scans."""
     table = pd.read_csv(pool / "manifest.csv")
     table = table[table["label"].isin(findings)].reset_index(drop=True)
     folds = StratifiedGroupKFold(NUM_FOLDS, shuffle=True, random_state=0)

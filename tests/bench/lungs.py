@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from embeddings import decode, extract, lungs
+from embeddings import decode, extract
+from embeddings.alterations import lungs
 from pipeline.audit import off_lung_features, probes
 from pipeline.contracts import config_file
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS

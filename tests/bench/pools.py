@@ -1,6 +1,9 @@
 """The pools that benches run on, by name."""
 
+import csv
 from pathlib import Path
+
+NIH = "nih-chestxray8"  # source of the part of covid3 in which no class has a source of its own
 
 
 def uri(data: Path, name: str) -> str:
@@ -11,6 +14,30 @@ def uri(data: Path, name: str) -> str:
         "pneumoniamnist": "medmnist:pneumoniamnist",
         "phantom": "phantom:",
     }[name]
+
+
+def four(data: Path, folder: Path) -> tuple[str, ...]:
+    """NAME=POOL of the pools that curves over budgets are measured on; the manifest of one is written to a folder."""
+    return (
+        f"kermany={uri(data, 'kermany')}",
+        f"covid3={uri(data, 'covid3')}",
+        f"nih={_nih_part(data, folder)}",
+        "phantom=phantom:num_patients=600",
+    )
+
+
+def _nih_part(data: Path, folder: Path) -> Path:
+    """A manifest of covid3's scans of one source."""
+    manifest = Path(uri(data, "covid3"))
+    with manifest.open(encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["source"] == NIH]
+    path = folder / "nih.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.DictWriter(stream, rows[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(row | {"image_path": str(manifest.parent / row["image_path"])} for row in rows)
+    return path
 
 
 OVERRIDES: dict[str, dict[str, object]] = {

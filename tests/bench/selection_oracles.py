@@ -9,8 +9,8 @@ from unittest import mock
 
 import numpy as np
 
-from pipeline.baselines import selection_pool
-from pipeline.baselines.selection_pool import BenchPool
+from pipeline.baselines.curves import bench_pool
+from pipeline.baselines.curves.bench_pool import BenchPool
 from pipeline.contracts.config import StrategyConfig
 from pipeline.runtime.context import cache_folder
 from pipeline.selection import cluster_cover, strategies
@@ -33,7 +33,7 @@ def main(data: Path, given: Namespace) -> None:
     rows = []
     for path in sorted((cache_folder() / "bench" / "strategies" / "pools").glob("*.safetensors")):
         for name, compare in COMPARISONS.items():
-            overlap = [compare(_pool(selection_pool.load(path), seed)) for seed in range(given.seeds)]
+            overlap = [compare(_pool(bench_pool.load(path), seed)) for seed in range(given.seeds)]
             known = [found for found, num in overlap if num > 0]  # none compared says nothing
             shown = (f"{np.mean(known):.3f}", f"{min(known):.3f}") if known else ("–", "–")
             rows.append((path.stem, name, *shown, min(num for _, num in overlap), WHY[name]))

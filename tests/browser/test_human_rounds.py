@@ -14,12 +14,12 @@ import pytest
 
 from pipeline.contracts.tables import MANIFEST, QUEUE
 from pipeline.labels.journal import Journal
-from tests.support.browser import ROOT, sit_down, wait_ready
+from tests.support.browser import ROOT, fresh_page, sit_down, wait_ready
 from tests.support.tiny import FAST, call
 
 DATA = os.environ.get("CXR_SSL_DATA")
 FINDINGS = ("no_finding", "pneumonia", "covid")
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.slow]  # in parts and on made-up scans: test_annotate, test_end_to_end
 BECAUSE = "a drill: covid3's sources give its classes away, and no result of it is believed"
 NUM_ROUNDS, BUDGET, HOLDOUT_BUDGET = 2, 10, 15
 
@@ -105,11 +105,9 @@ def test_rounds_through_the_page(browser, pool, tmp_path):
     for round_index in range(1, NUM_ROUNDS + 1):
         queue = QUEUE.read(run / "rounds" / f"{round_index:02d}")["image_id"].to_pylist()
         assert len(queue) == BUDGET + (HOLDOUT_BUDGET if round_index == 1 else 0)
-        with Served(run) as served:
-            page = browser.new_page()
+        with Served(run) as served, fresh_page(browser) as page:
             sit_down(page, served.link, "Dr Lee")
             num = label_all(page, classes)
-            page.close()
         given = Journal.open(run).active()
         new = {one.answer.image_id: one.answer.reply for one in given if one.answer.round_index == round_index}
         assert len(new) == num and new == {image_id: classes[image_id] for image_id in new}

@@ -16,7 +16,7 @@ from pipeline.contracts import finding_line
 from pipeline.contracts.answers import REMARKS, in_words, reply_of
 from pipeline.contracts.finding_line import NONE, Independent
 from pipeline.labels.journal import Journal
-from tests.support.browser import TOKEN, listening, press, sit_down, wait_ready
+from tests.support.browser import TOKEN, fresh_page, listening, press, sit_down, wait_ready
 from tests.support.fake_page_session import FakeDesk, draw, image_id
 from tests.support.independent_run import FINDINGS, independent_run
 
@@ -28,13 +28,8 @@ SCANS = Scans({image_id(i): [2] for i in range(6)}, frozenset(), frozenset(), 2,
 
 @pytest.fixture
 def page(browser):
-    """A page of a fresh profile; a script's error fails the test."""
-    context = browser.new_context(viewport={"width": 1200, "height": 800}, accept_downloads=True)
-    opened, mistakes = context.new_page(), []
-    opened.on("pageerror", lambda error: mistakes.append(str(error)))
-    yield opened
-    context.close()
-    assert mistakes == []
+    with fresh_page(browser, accept_downloads=True) as opened:
+        yield opened
 
 
 @pytest.fixture

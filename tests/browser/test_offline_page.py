@@ -12,7 +12,7 @@ from pipeline.annotate.page.modules import bundled
 from pipeline.annotate.page.offline import COLUMNS, offline_html
 from pipeline.contracts.answers import MAX_NAME, RESERVED, annotator_name
 from pipeline.contracts.errors import InputError
-from tests.support.browser import press, wait_ready
+from tests.support.browser import fresh_page, press, wait_ready
 from tests.support.fake_page_session import FINDINGS, draw, image_id
 
 NUM = 6
@@ -34,13 +34,8 @@ def write_bundle(folder, num=NUM, **more):
 
 @pytest.fixture
 def page(browser):
-    context = browser.new_context(viewport={"width": 1200, "height": 800}, accept_downloads=True)
-    opened, mistakes = context.new_page(), []
-    opened.on("pageerror", lambda error: mistakes.append(str(error)))
-    opened.on("console", lambda message: mistakes.append(message.text) if message.type == "error" else None)
-    yield opened
-    context.close()
-    assert mistakes == []
+    with fresh_page(browser, silent=True, accept_downloads=True) as opened:
+        yield opened
 
 
 def download(page):

@@ -13,7 +13,8 @@ from pipeline.annotate import worklist
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.journal import Journal
 from tests.support import waiting_run as waiting
-from tests.support.browser import ROOT, sit_down, wait_ready
+from tests.support.browser import ROOT, fresh_page, sit_down, wait_ready
+from tests.support.tiny import call
 
 NUM = 24
 KEYS = {"normal": "1", "pneumonia": "2"}
@@ -62,9 +63,8 @@ def test_a_queue_through_a_reload_an_undo_and_kill_9(browser, tmp_path, annotate
         tmp_path / "run", num_scans=80, queue__budget=20, queue__holdout_budget=4, queue__reread_share=0.0
     )
     server = annotate(run.folder)
-    page = browser.new_page()
 
-    def label(num, *, wrong=False):
+    def label(page, num, *, wrong=False):
         for _ in range(num):
             image_id = wait_ready(page)
             right = run.truth[image_id]
@@ -73,21 +73,21 @@ def test_a_queue_through_a_reload_an_undo_and_kill_9(browser, tmp_path, annotate
                 "id => document.body.dataset.scan !== id || document.body.dataset.state === 'done'", arg=image_id
             )
 
-    sit_down(page, server.start(), "Dr. Lee")
-    label(8)
-    page.reload()
-    label(4)
-    label(1, wrong=True)
-    page.keyboard.press("z")
-    page.wait_for_selector("#last:text-is('Taken back')")
-    label(3)
-    server.kill()
-    label(2)  # they wait in the browser
-    page.goto(server.start())
-    label(NUM - 17)
-    page.wait_for_selector("body[data-state=done]")
-    page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
-    page.close()
+    with fresh_page(browser) as page:
+        sit_down(page, server.start(), "Dr. Lee")
+        label(page, 8)
+        page.reload()
+        label(page, 4)
+        label(page, 1, wrong=True)
+        page.keyboard.press("z")
+        page.wait_for_selector("#last:text-is('Taken back')")
+        label(page, 3)
+        server.kill()
+        label(page, 2)  # they wait in the browser
+        page.goto(server.start())
+        label(page, NUM - 17)
+        page.wait_for_selector("body[data-state=done]")
+        page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
     server.stop()
     asked = waiting.queue_ids(run.folder)
     found = verdicts.latest(label_table.read(run.folder))
@@ -96,6 +96,8 @@ def test_a_queue_through_a_reload_an_undo_and_kill_9(browser, tmp_path, annotate
     journal = Journal.open(run.folder)
     assert len(journal.active()) == NUM and len(journal.retracted) == 1
     assert all(one.answer.time is not None and one.answer.seconds > 0 for one in journal.active())
+    assert "round 2" in waiting.waits(run)  # the answers are learnt from, and the next scans are asked for
+    assert len(waiting.queue_ids(run.folder, 2)) == 20 and not set(waiting.queue_ids(run.folder, 2)) & set(asked)
 
 
 def test_five_annotators_at_once(tmp_path, annotate):
@@ -136,18 +138,12 @@ def test_five_annotators_at_once(tmp_path, annotate):
 
 
 def test_a_run_without_a_queue_and_a_taken_port_are_told(tmp_path, annotate):
-    def refused(*args):
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline", "annotate", *map(str, args)], cwd=ROOT, capture_output=True, text=True
-        )
-        return done.returncode, done.stderr
-
-    code, message = refused(tmp_path)
-    assert code == 2 and "is not a run directory" in message
+    refused = call("annotate", tmp_path)
+    assert refused.code == 2 and "is not a run directory" in refused.message
     run = waiting.waiting_run(tmp_path / "run")
     server = annotate(run.folder)
     server.start()
-    code, message = refused(run.folder, "--port", server.port)
-    assert code == 2 and "the port is taken" in message and "--port" in message
+    refused = call("annotate", run.folder, "--port", server.port)
+    assert refused.code == 2 and "the port is taken" in refused.message and "--port" in refused.message
     with httpx.Client() as client:
         assert client.get(f"http://127.0.0.1:{server.port}/").status_code == 401

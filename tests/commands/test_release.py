@@ -45,7 +45,7 @@ def test_writes_the_certified_tier(run, tmp_path, name):
     certificate = json.loads((tmp_path / "labels.json").read_text("utf-8"))
     frozen = releases.load(run.folder)
     assert certificate["hash"] == frozen.card["hash"] == table[0]["release_hash"]
-    assert len(table) == certificate["num_released"] == len(frozen.ids(certificate["certified_tier"]))
+    assert len(table) == certificate["num_released"] == len(frozen.ids_of[certificate["certified_tier"]])
     assert min(row["certified_precision"] for row in table) >= 0.9
     assert set(table[0]) == {
         *("image_id", "patient_id", "path", "uri", "finding", "probability", "tier"),

@@ -6,6 +6,7 @@ from pipeline.commands import status
 from pipeline.contracts.answers import BAD_QUALITY, POOL, Answer
 from pipeline.labels.label_table import add_answers
 from tests.support import waiting_run as waiting
+from tests.support.forecast_records import write_forecasts
 from tests.support.people import say
 from tests.support.tiny import call
 from tests.support.waiting_run import FINDINGS
@@ -52,6 +53,20 @@ def test_before_the_first_answer(run):
     }
     assert found["waiting"].startswith("round ")
     assert f"cxr-ssl annotate {run.folder}" in found["waiting"]
+
+
+def test_labels_are_counted_by_class_and_few_ones_are_warned_of(run):
+    found = status.status(run.folder)["labels_by_class"]
+    assert found["now"] == dict.fromkeys(FINDINGS, 0) and found["rounds"] == []
+    assert [text.split(":")[0] for text in found["warnings"]] == [f"class {finding}" for finding in FINDINGS]
+    train = [i for i in waiting.queue_ids(run.folder) if run.split[i] == "train"]
+    answer(run, train, "Ann")
+    answer(run, train, "Bob")
+    true = [run.truth[i] for i in train]
+    now = status.status(run.folder)["labels_by_class"]["now"]
+    assert now == {finding: true.count(finding) for finding in FINDINGS} and sum(now.values()) == len(train)
+    shown = call("status", str(run.folder)).out
+    assert "labels by class: " + ", ".join(f"{finding} {num}" for finding, num in now.items()) in shown
 
 
 def test_asked_answered_by_whom_how_long_and_how_far_they_agree(run):
@@ -131,3 +146,18 @@ def test_undone_answers_do_not_count(run):
     labels.undo(run.folder)
     found = status.status(run.folder)
     assert (found["num_expert"], found["labels"]["num_readings_open"], found["labels"]["annotators"]) == (0, 28, [])
+
+
+def test_what_further_labels_would_buy(run):
+    assert status.status(run.folder)["stop"] is None
+    write_forecasts(run.folder, num_rounds=1)
+    early = status.status(run.folder)["stop"]
+    assert (early["round"], early["stop"], early["forecast"]["scores"]) == (1, False, {})
+    write_forecasts(run.folder, num_rounds=4, by=("stable",))
+    told = status.status(run.folder)["stop"]
+    assert (told["round"], told["stop"], told["by"]) == (4, True, ["stable"])
+    assert told["forecast"]["scores"]["auroc"]["gains"][0]["labels"] == 20 and told["stability"]["is_stable"]
+    text = call("status", run.folder).out
+    assert "further labels: consider stopping, after round 4" in text
+    assert "AUROC +20: +0.004 (-0.002 to +0.010), +50: +0.010" in text
+    assert "said of the forecast" in text and "said of the predictions" in text

@@ -109,8 +109,7 @@ def append_many(folder, name, num):
             journal.add(batch, [said(f"{name}-{i}", key=f"{name}-{i}")])
 
 
-def test_two_processes_lose_and_double_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # inherited; speed alone
+def test_two_processes_lose_and_double_nothing(tmp_path):
     spawn = multiprocessing.get_context("fork")
     workers = [spawn.Process(target=append_many, args=(tmp_path, name, 200)) for name in ("x", "y")]
     for worker in workers:

@@ -26,7 +26,7 @@ def classifier(kind, seed=0):
         arrays[f"bias{i}"] = rng.normal(size=out).astype(np.float32)
     prevalence_C = np.array([0.7, 0.2, 0.1])
     basis = rng.normal(size=9).astype(np.float32), rng.normal(size=(9, 5)).astype(np.float32)
-    return Classifier(Head(arrays), FINDINGS, 1.7, prevalence_C, prevalence_C), basis
+    return Classifier(Head(arrays), FINDINGS, 1.7, prevalence_C, prevalence_C, prevalence_C), basis
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
@@ -71,7 +71,7 @@ def test_a_network_is_saved_as_what_takes_scans(tmp_path):
     design = Design(tiny_backbone.backbone(tmp_path), 4, 32, head)
     trained = Trained(design, network_design.take(network_design.late(design)))
     prevalence_C = np.array([0.7, 0.2, 0.1])
-    model = Classifier(trained, FINDINGS, 1.7, prevalence_C, prevalence_C)
+    model = Classifier(trained, FINDINGS, 1.7, prevalence_C, prevalence_C, prevalence_C)
     folder = tmp_path / "model"
     model.save(folder, {"round": 2}, (np.zeros(256), np.eye(256)))
     found = Classifier.load(folder)

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.learn.material import Material
+from pipeline.learn.material import FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows
 
 
@@ -13,8 +13,11 @@ def material():
     """Seven scans; the pool is in another order than the features; experts read two, and reject one."""
     scans = {"scans_N": "abcdefg", "pool_T": "gbdfa", "expert_E": "ag", "rejected_R": "d"}
     arrays = {"class_E": np.array([1, 0]), "group_E": ["p", "q"], "uniform_E": np.array([True, False])}
+    arrays["judges_E"] = np.ones(2, bool)
+    arrays["group_T"] = np.array(["q", "r", "s", "t", "p"])
     orders = {name: ScanRows.of(ids) for name, ids in scans.items()}
-    return Material(folder=Path("nowhere"), graph_TT=None, **orders, **arrays)
+    nowhere = Path("nowhere")
+    return Material(folder=nowhere, features=FeaturesOfRun(nowhere), graph_TT=None, **orders, **arrays)
 
 
 def test_arrays_along_all_scans_are_cut_to_the_pool_and_to_the_experts(material):

@@ -5,6 +5,7 @@ import pytest
 from pipeline.contracts.config import PseudoConfig
 from pipeline.contracts.tables import PSEUDO, QUEUE
 from pipeline.learn import pseudo_labels
+from pipeline.learn.pseudo_labels import Screening
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures.certify import checks_needed
 
@@ -16,8 +17,9 @@ def binary(*normal):
     return np.array([[p, 1 - p] for p in normal])
 
 
-def decide(prob_NC, thresholds=(0.9, 0.8), config=CONFIG, gate=(True, True)):
-    return pseudo_labels.decide(prob_NC, np.array(thresholds), config, gate)
+def decide(prob_NC, thresholds=(0.9, 0.8), config=CONFIG, gate=(True, True), prevalence=(0.5, 0.5), **known):
+    screening = Screening(**{name: np.array(values) for name, values in known.items()})
+    return pseudo_labels.decide(prob_NC, np.array(thresholds), config, gate, np.array(prevalence), screening)
 
 
 def test_accept_queue_leave_by_the_threshold_of_the_class():
@@ -43,6 +45,34 @@ def test_no_more_than_the_largest_share_of_a_class_the_surest_first():
     found = decide(binary(*prob, 0.75), config=PseudoConfig(max_share=0.5))
     assert found.accepted_N.sum() == 5  # half of the ten called normal, accepted or not
     assert found.prob_N[found.accepted_N].min() > found.prob_N[~found.accepted_N].max()
+    assert found.left_out == {"second_opinion": 0, "max_share": 4, "cap_per_class": 0, "cap_per_cluster": 0}
+
+
+def test_no_more_of_a_class_than_so_many_times_its_estimated_share():
+    """Ten open scans, of which .2 should be normal: at a cap of 1.5 three may be accepted, the surest."""
+    prob = np.linspace(0.91, 0.99, 6)
+    capped = PseudoConfig(max_share=1.0, cap_per_class=1.5)
+    found = decide(binary(*prob, 0.05, 0.05, 0.05, 0.05), config=capped, prevalence=(0.2, 0.8))
+    assert found.prob_N[found.accepted_N & (found.class_N == 0)].tolist() == pytest.approx(prob[3:])
+    assert (found.accepted_N & (found.class_N == 1)).sum() == 4  # twelve would be allowed
+    assert found.left_out["cap_per_class"] == 3 and found.left_out["max_share"] == 0
+
+
+def test_no_more_than_a_share_of_all_accepted_from_one_cluster():
+    prob = np.linspace(0.91, 0.99, 8)
+    clusters = [7, 7, 7, 7, 7, 7, 1, 2]
+    found = decide(binary(*prob), config=PseudoConfig(max_share=1.0, cap_per_cluster=0.25), cluster_N=clusters)
+    assert np.flatnonzero(found.accepted_N).tolist() == [4, 5, 6, 7]  # two of eight, the surest of cluster 7
+    assert found.left_out["cap_per_cluster"] == 4
+    assert decide(binary(*prob), config=PseudoConfig(max_share=1.0), cluster_N=clusters).accepted_N.all()
+
+
+def test_what_the_second_opinion_does_not_confirm_is_not_accepted():
+    """Also where nobody could be asked (-1)."""
+    found = decide(binary(0.95, 0.95, 0.95, 0.05, 0.75), opinion_N=[0, 1, -1, 1, 1])
+    assert found.accepted_N.tolist() == [True, False, False, True, False]
+    assert found.left_out["second_opinion"] == 2  # the last one was below the threshold anyway
+    assert found.decision_N.tolist() == ["accept", "leave", "leave", "accept", "leave"]
 
 
 @pytest.mark.parametrize(("gate", "expected"), [("estimated", [True, True]), ("off", [False, False])])

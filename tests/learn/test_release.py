@@ -55,7 +55,7 @@ def test_what_nobody_can_tell_is_an_error(answer):
 
 def test_the_surest_half_is_claimed_first_and_its_checks_count_for_the_whole():
     release = frozen(200)
-    surest = release.ids(SUREST)
+    surest = list(release.ids_of[SUREST])
     state = release.state(agreed(surest[:36]))
     assert (state["state"], state["certified_tier"]) == ("checking", SUREST)
     assert state["bound"] >= 0.9
@@ -68,18 +68,18 @@ def test_the_surest_half_is_claimed_first_and_its_checks_count_for_the_whole():
 
 def test_the_whole_is_not_claimed_before_the_surest_half():
     release = frozen(200)
-    state = release.state(agreed(release.ids(WHOLE)[:40]))
+    state = release.state(agreed(release.ids_of[WHOLE][:40]))
     whole = state["tiers"][1]
     assert (whole["tier"], whole["checks_needed"], whole["holds"]) == (WHOLE, 0, False)
     assert state["certified_tier"] is None
-    turned = frozen(200, WHOLE).state(agreed(release.ids(WHOLE)[:40]))
+    turned = frozen(200, WHOLE).state(agreed(release.ids_of[WHOLE][:40]))
     assert turned["certified_tier"] == WHOLE
 
 
 def test_a_release_too_small_or_too_wrong_is_used_up():
     assert frozen(60).state({})["state"] == "used-up"  # 30 surest scans are fewer than 36 checks
     wrong = frozen(200)
-    answers = agreed(wrong.ids(SUREST)) | dict.fromkeys(wrong.ids(SUREST)[:10], "pneumonia")
+    answers = agreed(wrong.ids_of[SUREST]) | dict.fromkeys(wrong.ids_of[SUREST][:10], "pneumonia")
     assert wrong.state(answers)["state"] == "used-up"
     assert wrong.next_checks(answers) == []
 
@@ -90,15 +90,39 @@ def config(**changed):
 
 def test_frozen_after_the_last_round_that_can_pay_for_the_checks():
     default = Config()  # 5 rounds of 20 labels
-    assert (default.release.promise, default.release.check_share, default.release.begin_with) == (0.9, 0.6, "surest")
-    assert [r for r in range(1, 6) if releases.is_due(default, r, 0)] == [2]
-    assert [r for r in range(1, 6) if releases.is_due(default, r, 1)] == [1, 2]  # after a release that failed
+    assert (default.release.promise, default.release.check_share, default.release.begin_with) == (0.9, 0.9, "surest")
+    assert releases.checks_planned(default) == 36  # .4 of 100 labels pay for no error
+    assert [r for r in range(1, 6) if releases.is_due(default, r, 0)] == [3]
+    assert [r for r in range(1, 6) if releases.is_due(default, r, 1)] == [1, 2, 3]  # after a release that failed
     short = config(rounds=default.rounds.model_copy(update={"num": 3}))
     assert not any(releases.is_due(short, r, 0) for r in (1, 2, 3))
     fixed = config(release=default.release.model_copy(update={"freeze_round": 3}))
     assert [r for r in range(1, 6) if releases.is_due(fixed, r, 0)] == [3, 4, 5]
     never = config(release=default.release.model_copy(update={"freeze_round": 0}))
     assert not any(releases.is_due(never, r, 0) for r in range(1, 6))
+
+
+@pytest.mark.parametrize(
+    ("num", "budget", "run_share", "planned", "due"),
+    [
+        (6, 39, 0.4, 73, 3),  # 93 of 234 labels pay for two errors; queues of 35 checks: three
+        (10, 50, 0.4, 114, 7),
+        (5, 20, 0.3, None, None),  # 30 labels pay for nothing
+        (1, 500, 0.4, None, None),  # no queue comes after the first
+        (2, 100, 0.4, 73, 1),
+    ],
+)
+def test_checks_are_planned_for_as_many_errors_as_their_share_of_the_labels_pays_for(
+    num, budget, run_share, planned, due
+):
+    default = Config()
+    options = config(
+        rounds=default.rounds.model_copy(update={"num": num}),
+        queue=default.queue.model_copy(update={"budget": budget}),
+        release=default.release.model_copy(update={"run_share": run_share}),
+    )
+    assert releases.checks_planned(options) == planned
+    assert next((r for r in range(1, num + 1) if releases.is_due(options, r, 0)), None) == due
 
 
 def test_planning_table_names_what_budgets_can_promise():
@@ -138,7 +162,7 @@ def test_a_run_freezes_checks_and_certifies(run):
     for round_index in (1, 2):
         assert "release-check" not in kinds(run, round_index)
         before |= set(QUEUE.read(run.ctx.round_folder(round_index))["image_id"].to_pylist())
-    assert not before & set(release.ids(WHOLE))  # what was answered before is no part of it
+    assert not before & set(release.ids_of[WHOLE])  # what was answered before is no part of it
     assert kinds(run, 3).count("release-check") == 12
     assert kinds(run, 3).count("uniform") == 4
     row = run_files.finished_rows(run.folder, 5)[-1]
@@ -152,14 +176,14 @@ def test_checks_are_in_the_order_of_the_release_and_told_by_nothing(run):
     checks = queue.filter(pc.equal(queue["kind"], "release-check"))
     release = releases.load(run.folder)
     uniform = set(queue.filter(pc.equal(queue["kind"], "uniform"))["image_id"].to_pylist())
-    expected = [i for i in release.ids(SUREST) if i not in uniform][:12]
+    expected = [i for i in release.ids_of[SUREST] if i not in uniform][:12]
     assert set(checks["image_id"].to_pylist()) == set(expected)
     assert checks.sort_by("rank")["rank"].to_pylist() != list(range(1, 13))  # mixed with the rest of the queue
 
 
 def test_patients_come_as_often_as_chance_has_it(run):
     release = releases.load(run.folder)
-    patients = [run.patient[i] for i in release.ids(WHOLE)[:60]]
+    patients = [run.patient[i] for i in release.ids_of[WHOLE][:60]]
     assert len(set(patients)) < len(patients)
 
 
@@ -180,7 +204,7 @@ def test_a_second_release_only_when_the_first_is_used_up(run, tmp_path):
     assert run_files.releases(ctx.folder) == [1]
     releases.freeze_if_due(ctx, 2, answers)
     assert run_files.releases(ctx.folder) == [1]  # under check
-    ids = releases.load(ctx.folder).ids(WHOLE)
+    ids = releases.load(ctx.folder).ids_of[WHOLE]
     unsure = [Answer(i, CANNOT_TELL, "oracle", 2) for i in ids[: len(ids) // 2 + 40]]
     add_answers(ctx.folder, unsure, FINDINGS)
     spent = answers_of(replace(again, ctx=ctx))
@@ -197,16 +221,16 @@ def test_scans_that_changed_are_named(run):
     try:
         write_parquet(run.folder / MANIFEST.file, plain)
         assert releases.scans_changed(run.folder, release) == []
-        gone = release.ids(WHOLE)[0]
+        gone = release.ids_of[WHOLE][0]
         write_parquet(run.folder / MANIFEST.file, plain.filter(pc.not_equal(plain["image_id"], gone)))
         assert releases.scans_changed(run.folder, release) == [gone]
     finally:
         write_parquet(run.folder / MANIFEST.file, manifest)
     # Every scan's address holds a picture that is not the one the manifest knows.
-    assert set(releases.scans_changed(run.folder, release)) == set(release.ids(WHOLE))
+    assert set(releases.scans_changed(run.folder, release)) == set(release.ids_of[WHOLE])
 
 
 def test_the_next_checks_begin_with_the_round_after(run):
     assert releases.next_checks(run.folder, {}, 2) == ()
-    assert releases.next_checks(run.folder, {}, 3)[0] == releases.load(run.folder).ids(SUREST)[0]
+    assert releases.next_checks(run.folder, {}, 3)[0] == releases.load(run.folder).ids_of[SUREST][0]
     assert Proposals({}).checks == ()

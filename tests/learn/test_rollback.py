@@ -164,3 +164,23 @@ def test_a_class_whose_certificate_lapsed_is_not_carried_over(tmp_path):
     rollback.save_oof(before, ["x"], np.array([[0.3, 0.7]]), FINDINGS)
     rollback.carry_over(before, folder, [], ["pneumonia"])
     assert PSEUDO.read(folder)["admitted"].to_pylist() == [False, True]
+
+
+def test_a_class_of_fewer_than_five_labels_has_no_say():
+    """Its scans go wrong, all others stay as they are: nothing fell. A fifth label gives it a say."""
+    prob_EC = np.repeat([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05]], [20, 20], axis=0)
+    for num_rare, fell in ((4, 0.0), (5, 5 / 45)):
+        class_E = np.array([0] * 20 + [1] * 20 + [2] * num_rare)
+        old = np.vstack([prob_EC, [[0.05, 0.05, 0.9]] * num_rare])
+        new = np.vstack([prob_EC, [[0.9, 0.05, 0.05]] * num_rare])
+        judged = rollback.falls(old, new, class_E, groups(len(class_E)), ALLOWED, np.random.default_rng(0))
+        amounts = {fall.measure: fall.amount for fall in judged}
+        assert amounts["accuracy"] == pytest.approx(fell)
+        assert (amounts["Brier score"] > 0) == (num_rare == 5)
+
+
+def test_where_every_class_has_few_labels_nothing_is_judged():
+    class_E = np.array([0, 0, 0, 1, 1, 1])
+    prob_EC = np.eye(2)[class_E]
+    args = (prob_EC, prob_EC[::-1], class_E, groups(6), ALLOWED, np.random.default_rng(0))
+    assert rollback.falls(*args) == []

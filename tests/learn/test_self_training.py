@@ -91,7 +91,7 @@ def test_out_of_fold_scores_never_saw_their_own_label(run):
 def test_patients_are_not_split_over_folds(run, monkeypatch):
     _, material = material_of(run)
     seen = []
-    monkeypatch.setattr(self_training, "fit_all", lambda engine, fits, tag: seen.append(fits) or _stop())
+    monkeypatch.setattr(self_training, "fit_all", lambda engine, fits, folder, tag: seen.append(fits) or _stop())
 
     def _stop():
         raise StopIteration
@@ -321,8 +321,8 @@ def test_the_mean_of_teacher_and_student_is_one_head(run):
     x_NP = rng.normal(size=(7, 4)).astype(np.float32)
     for kind in ("linear", "mlp"):
         teacher, student = candidate(kind), candidate(kind)
-        mean = average("both", teacher, student, material.class_E)
-        scale_t, scale_s = (1 / c.calibration(material.class_E)[0] for c in (teacher, student))
+        mean = average("both", teacher, student, material)
+        scale_t, scale_s = (1 / c.calibration(material)[0] for c in (teacher, student))
         for one, a, b in zip(mean.heads, teacher.heads, student.heads, strict=True):
             expected_NC = (a.logit_NC * scale_t + b.logit_NC * scale_s) / 2
             np.testing.assert_allclose(one.logit_NC, expected_NC, rtol=1e-5, atol=1e-6)

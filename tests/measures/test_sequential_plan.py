@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.measures import sequential_plan
-from pipeline.measures.sequential_plan import certified_precision, checks_needed, plan
+from pipeline.measures.sequential_plan import certified_precision, chance_certified, checks_needed, plan
 
 ALPHA = 0.05
 
@@ -100,3 +100,42 @@ def test_no_checks_and_hopeless_ones():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("promise", "truth", "chances"),
+    [
+        (0.90, 0.97, (0.33, 0.55, 0.68)),
+        (0.90, 0.99, (0.70, 0.91, 0.97)),
+        (0.95, 0.98, (0.23, 0.39)),
+        (0.95, 0.998, (0.87, 0.98)),
+    ],
+)
+def test_known_chances(promise, truth, chances):
+    assert chance_certified(promise, 0.95, truth, len(chances)) == pytest.approx(chances, abs=0.005)
+
+
+@pytest.mark.parametrize("truth", [0.85, 0.93, 0.98, 1.0])
+def test_chances_agree_with_a_walk_check_by_check(truth):
+    steps = plan(0.9, 0.95, 5)
+    for num, chance in enumerate(chance_certified(0.9, 0.95, truth, 5), start=1):
+        assert chance == pytest.approx(chance_ever_certified(steps[:num], 1 - truth), abs=1e-12)
+
+
+def test_chances_from_where_the_checks_stand():
+    rng = np.random.default_rng(0)
+    ahead = chance_certified(0.9, 0.95, 0.97, 4, num_checked=40, num_errors=1)
+    assert ahead[0] is None  # the step of no error lies behind
+    wins = 0
+    for _ in range(4000):
+        errors = [True] + [False] * 39 + (rng.random(94 - 40) < 0.03).tolist()
+        wins += certified_precision(errors, 0.95, 0.9) >= 0.9
+    assert ahead[-1] == pytest.approx(wins / 4000, abs=0.03)
+    assert chance_certified(0.9, 0.95, 1.0, 2, num_checked=10, num_errors=1) == (0.0, 1.0)
+
+
+def test_chances_of_nonsense_are_refused():
+    with pytest.raises(ValueError, match="precision"):
+        chance_certified(0.9, 0.95, 0.0)
+    with pytest.raises(ValueError, match="errors must be 0 to 3"):
+        chance_certified(0.9, 0.95, 0.97, num_checked=3, num_errors=4)

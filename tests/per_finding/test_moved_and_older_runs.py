@@ -12,7 +12,7 @@ import pytest
 from pipeline import stages
 from pipeline.labels import label_table
 from pipeline.runtime import run_files
-from tests.support.several_findings import FINDINGS, NUM, SEVERAL, answered, number_of, reply_of, rows_of
+from tests.support.several_findings import FINDINGS, SEVERAL, answered, number_of, reading_of, rows_of
 from tests.support.tiny import FAST, call, make_pool
 
 OF_ROUND_2 = ("rounds/02/queue.parquet", "findings/mass/rounds/02/queue.parquet")
@@ -25,13 +25,22 @@ def experts(folder):
     return [(row["image_id"], row["finding"], row["annotator"], row["round"], row["reply"]) for row in rows]
 
 
+def moved(run, folder):
+    """The run at another path; nothing lies where it was made."""
+    shutil.copytree(run, folder, symlinks=True)
+    aside = run.rename(run.with_name("aside"))
+    yield folder
+    aside.rename(run)
+
+
 @pytest.fixture
 def elsewhere(run, tmp_path):
-    """The finished run at another path; nothing lies where it was made."""
-    shutil.copytree(run, tmp_path / "elsewhere" / "run", symlinks=True)
-    aside = run.rename(run.with_name("aside"))
-    yield tmp_path / "elsewhere" / "run"
-    aside.rename(run)
+    yield from moved(run, tmp_path / "elsewhere" / "run")
+
+
+@pytest.fixture
+def half_read(begun, tmp_path):
+    yield from moved(begun, tmp_path / "elsewhere" / "run")
 
 
 def as_0_1_left_it(run):
@@ -116,25 +125,12 @@ def test_a_run_of_0_1_goes_on_with_its_queues_and_labels(elsewhere):
     assert pq.read_table(here / "predictions.parquet").equals(predictions)
 
 
-def test_what_people_said_in_0_1_stays(pool, tmp_path):
+def test_what_people_said_in_0_1_stays(half_read, tmp_path):
     """A first queue was read, a second one in part, when the version changed."""
-    rows = [f"{pool / f's{i:03d}.png'},p{i // 2},," for i in range(NUM)]
-    (tmp_path / "blank.csv").write_text("image_path,patient_id,effusion,mass\n" + "\n".join(rows) + "\n")
-    begun = tmp_path / "begun"
-    go = ["run", *SEVERAL, "--rounds", 2, "--budget", 16, "--set", "queue.holdout_budget=8"]
-    assert call(*go, "--pool", tmp_path / "blank.csv", "--out", begun).code == 3
-    number = number_of(begun)
-
-    def truth(image_id):
-        return reply_of(number[image_id])
-
-    filled, _ = answered(tmp_path, begun, truth)
-    assert call("labels", "import", begun, filled, "--annotator", "Lee").code == 0
-    assert call(*go, "--out", begun, "--resume").code == 3
-    second, asked = answered(tmp_path, begun, lambda i: truth(i) if number[i] < 30 else "")
-    assert call("labels", "import", begun, second, "--annotator", "Lee").code == 0
-    here = as_0_1_left_it(shutil.copytree(begun, tmp_path / "elsewhere" / "run"))
-    shutil.rmtree(begun)
+    number = number_of(half_read)
+    second, asked = answered(tmp_path, half_read, lambda i: reading_of(number[i]) if number[i] < 30 else "")
+    assert call("labels", "import", half_read, second, "--annotator", "Lee").code == 0
+    here = as_0_1_left_it(half_read)
     labels, journal = experts(here), (here / "answers.jsonl").read_bytes()
     queue = json.loads((here / "rounds" / "02" / "queue.json").read_text())
     with mock.patch.object(stages, "__version__", "99.0"):
@@ -143,7 +139,7 @@ def test_what_people_said_in_0_1_stays(pool, tmp_path):
         assert "finished before, kept" not in waits.err
         assert experts(here) == labels and (here / "answers.jsonl").read_bytes() == journal
         assert json.loads((here / "rounds" / "02" / "queue.json").read_text()) == queue
-        rest, again = answered(tmp_path, here, truth)
+        rest, again = answered(tmp_path, here, lambda i: reading_of(number[i]))
         assert again == asked
         assert call("labels", "import", here, rest, "--annotator", "Lee").code == 0
         done = call("run", "--out", here, "--resume")

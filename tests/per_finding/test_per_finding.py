@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 from types import SimpleNamespace
 from unittest import mock
 
@@ -24,7 +25,19 @@ from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.run_files import PREANNOTATED
-from tests.support.several_findings import FINDINGS, NUM, SEVERAL, answered, number_of, reply_of, rows_of, scan, shows
+from tests.support.several_findings import (
+    FINDINGS,
+    NUM,
+    READ,
+    SEVERAL,
+    answered,
+    number_of,
+    reading_of,
+    reply_of,
+    rows_of,
+    scan,
+    shows,
+)
 from tests.support.tiny import FAST, call
 
 
@@ -143,25 +156,11 @@ def test_one_finding_by_itself_learns_as_two_classes_do(pool, tmp_path):
     assert mine == theirs
 
 
-def test_people_read_all_findings_at_once(pool, tmp_path):
+def test_people_read_all_findings_at_once(begun, tmp_path):
     """Stops for its annotators, takes what they write, freezes what it proposed, and goes on."""
-    blank = tmp_path / "blank.csv"
-    rows = [f"{pool / f's{i:03d}.png'},p{i // 2},," for i in range(NUM)]
-    blank.write_text("image_path,patient_id,effusion,mass\n" + "\n".join(rows) + "\n")
-    out = tmp_path / "run"
-    go = ["run", *SEVERAL, "--rounds", 2, "--budget", 16, "--set", "queue.holdout_budget=8", "--out", out]
-    first = call(*go, "--pool", blank)
-    assert first.code == 3, first.err
+    out = shutil.copytree(begun, tmp_path / "run")
     number = number_of(out)
-
-    def truth(image_id):
-        i = number[image_id]
-        there = [finding for finding, value in shows(i).items() if value]
-        return "?mass" if i % 8 == 0 else "cannot tell" if i % 9 == 0 else " ; ".join(there) or "No finding"
-
-    filled, asked = answered(tmp_path, out, truth)
-    assert call("labels", "import", out, filled, "--annotator", "Lee").code == 0
-    assert call(*go, "--resume").code == 3
+    asked = set(QUEUE.read(out / "rounds" / "01")["image_id"].to_pylist())
     frozen = {f: QUEUE.read(out / "findings" / f / "rounds" / "02") for f in FINDINGS}
     for finding, queue in frozen.items():
         found = PSEUDO.read(out / "findings" / finding / "rounds" / "01")
@@ -178,9 +177,9 @@ def test_people_read_all_findings_at_once(pool, tmp_path):
             assert math.isnan(value[image_id, "effusion"]) and math.isnan(value[image_id, "mass"])
         else:
             assert {f: value[image_id, f] for f in FINDINGS} == shows(i)
-    filled, later = answered(tmp_path, out, truth)
+    filled, later = answered(tmp_path, out, lambda image_id: reading_of(number[image_id]))
     assert call("labels", "import", out, filled, "--annotator", "Lee").code == 0
-    assert call(*go, "--resume").code == 0
+    assert call("run", *READ, "--out", out, "--resume").code == 0
     assert rows_of(out)[-1]["round"] == 2
     assert call("status", out, "--json").json["num_expert"] == len(asked | later)
 
@@ -241,13 +240,10 @@ def test_an_emptied_cell_of_the_pool_is_asked_for(pool, tmp_path):
     assert told["num_open"] == told["num_asked"] > 0
 
 
-def test_findings_that_people_have_named_cannot_be_left_out(pool, tmp_path):
+def test_findings_that_people_have_named_cannot_be_left_out(blank, tmp_path):
     """Refused before anything of the run has changed."""
     out = tmp_path / "run"
     go = ["run", *FAST, "--set", "pool.findings_are=independent", "--budget", 12, "--rounds", 1, "--out", out]
-    blank = tmp_path / "blank.csv"
-    rows = [f"{pool / f's{i:03d}.png'},p{i // 2},," for i in range(NUM)]
-    blank.write_text("image_path,patient_id,effusion,mass\n" + "\n".join(rows) + "\n")
     assert call(*go, "--pool", blank, "--set", "pool.findings=[effusion, mass]").code == 3
     filled, _ = answered(tmp_path, out, lambda _: "effusion")
     assert call("labels", "import", out, filled, "--annotator", "Lee").code == 0

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pipeline.contracts.errors import RunDirError
 from pipeline.contracts.tables import LABELS, POOL_LABELS, SPLIT_TABLE
 from pipeline.per_finding import parts as per_finding_parts
 from pipeline.per_finding import report
-from pipeline.report.overview import gather, page
+from pipeline.report.overview import gather, model_card, page
 from pipeline.runtime import finding_folders, run_files
 from tests.support.report_runs import BUDGET, fake_run, table, write_audit
 from tests.support.report_text import HOSTILE, says_nothing_broken, stands_alone, table_under, words_of
@@ -145,7 +146,7 @@ def built(tmp_path_factory):
 
 
 @pytest.fixture
-def copy(built, tmp_path):
+def copy(built, tmp_path, sketched):
     shutil.copytree(built, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "report")
     return tmp_path / "run"
@@ -353,7 +354,7 @@ def test_without_answers_about_the_holdout_nothing_is_claimed(copy, overview_onl
 def test_a_holdout_that_never_shows_a_finding_is_named(copy, overview_only):
     def edit(row):
         own = row["holdout"]["per_class"]["mass"]
-        own.update(tp=0, fn=0, num_positive=0, auroc=None, auroc_ci95=None, sensitivity=None)
+        own.update(tp=0, fn=0, num_positive=0, auroc=None, auroc_ci95=None, sensitivity=None, sensitivity_ci95=None)
         row["holdout"].update(auroc=None, sensitivity=None, sensitivity_ci95=None)
 
     change(copy, "mass", edit)
@@ -404,6 +405,14 @@ def test_cautions_that_hold_for_all_stand_once_and_others_on_their_page(copy):
     assert sum("No expert took part" in text for text in said) == 1
     own = {text for part in found.parts for text in part.cautions if part.finding in text}
     assert own and not own & set(said)
+
+
+def test_the_model_card_names_the_findings_that_shared_a_network(copy):
+    found = gather.read(copy, finding_folders.parts_in(copy))
+    assert "One network learned" not in model_card.card(found)
+    parts = [replace(part, row=part.row | {"network_findings": list(FINDINGS[:2])}) for part in found.parts]
+    text = model_card.card(replace(found, parts=parts))
+    assert f"One network learned {FINDINGS[0]} and {FINDINGS[1]} at once, with a sigmoid for each" in text
 
 
 def test_the_model_card_has_one_head_and_a_section_for_each_finding(built):

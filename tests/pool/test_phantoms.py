@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,22 +21,27 @@ from hypothesis import strategies as st
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.contracts import finding_line
-from pipeline.pool.phantoms import (
-    FAULTS,
-    FINDINGS,
-    PhantomScan,
-    PhantomSpec,
-    SourceLook,
-    lung_mask,
-    plan,
-    render,
-    write_pool,
-)
+from pipeline.pool import phantoms
+from pipeline.pool.phantoms import FAULTS, FINDINGS, PhantomScan, PhantomSpec, SourceLook, lung_mask, write_pool
 from pipeline.pool.phantoms.plan import deal
 from pipeline.pool.phantoms.pool import encode, manifest_text
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = PhantomSpec(num_patients=60, size_px=96, seed=5, exact_duplicate_share=0.05, near_duplicate_share=0.05)
+
+
+@cache
+def plan(spec: PhantomSpec) -> list[PhantomScan]:
+    """The scans of a pool, planned once for all tests that look at it."""
+    return phantoms.plan(spec)
+
+
+@lru_cache(maxsize=1000)
+def render(scan: PhantomScan, spec: PhantomSpec) -> np.ndarray:
+    """A scan's picture, drawn once for all tests that look at it."""
+    picture_HW = phantoms.render(scan, spec)
+    picture_HW.flags.writeable = False
+    return picture_HW
 
 
 def digest(scans: list[PhantomScan], spec: PhantomSpec) -> dict[str, str]:
@@ -91,10 +97,10 @@ def test_some_follow_ups_change_their_label() -> None:
 
 def test_plan_depends_on_the_seed_and_on_nothing_else() -> None:
     np.random.seed(1)  # noqa: NPY002 - the global generator must not matter
-    first = plan(SMALL)
+    first = phantoms.plan(SMALL)
     np.random.seed(2)  # noqa: NPY002
-    assert plan(SMALL) == first
-    assert plan(replace(SMALL, seed=6)) != first
+    assert phantoms.plan(SMALL) == first
+    assert phantoms.plan(replace(SMALL, seed=6)) != first
 
 
 def test_official_split_keeps_patients_whole_and_classes_even() -> None:

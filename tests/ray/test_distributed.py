@@ -7,7 +7,9 @@ from pipeline.contracts.config import TrainConfig
 from pipeline.contracts.errors import InputError
 from pipeline.learn import ray_train
 from pipeline.learn.head import Problem, train_loop
+from pipeline.learn.lesson import Lesson, StoppingSet
 from pipeline.learn.network import fits
+from pipeline.learn.network.design import side_by_side
 from tests.learn.network.test_adapter import job_in
 
 
@@ -48,6 +50,49 @@ def test_two_workers_of_ray_train_give_the_network_of_one(ray_session, tmp_path)
     assert fits.finished(together)
     networks_agree(together, alone)
     assert not list((together.folder / "ray_train").iterdir())  # checkpoints are for the killed
+
+
+def of_two_questions(job):
+    """A network that learns the job's question and its opposite, of which a scan is not known."""
+    lesson, stop, head = job.lesson, job.lesson.stop, job.design.head
+    weight = np.ones((len(lesson.scans), 2))
+    weight[0, 1] = 0.0
+    both = [np.stack([target, 1.0 - target], axis=1) for target in (lesson.target_LC, stop.target_VC)]
+    return replace(
+        job,
+        name="shared",
+        design=replace(job.design, head=side_by_side([head, head])),
+        lesson=Lesson(
+            lesson.scans,
+            both[0],
+            weight,
+            np.zeros(weight.shape, bool),
+            StoppingSet(stop.scans, both[1], np.ones(both[1].shape[:2])),
+        ),
+        sure_C=np.full((2, 2), 0.9),
+    )
+
+
+@pytest.mark.ray
+def test_a_network_of_several_questions_has_the_same_bytes_in_a_task_of_ray(ray_session, tmp_path):
+    alone = of_two_questions(job_in(tmp_path))
+    in_a_task = replace(alone, folder=tmp_path / "task")
+    fits.fit(alone)
+    assert len(list(ray_session.map_shards(fits.fit, [in_a_task]))) == 1
+    weights = [job.folder / "shared.safetensors" for job in (alone, in_a_task)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert fits.read(alone)[1].shape == (4, 4)
+    np.testing.assert_array_equal(fits.read(alone)[1], fits.read(in_a_task)[1])
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_two_workers_of_ray_train_give_the_network_of_one_for_several_questions(ray_session, tmp_path):
+    alone = of_two_questions(job_in(tmp_path))
+    together = replace(alone, folder=tmp_path / "together")
+    fits.fit(alone)
+    ray_train.fit_network(together, 2)
+    networks_agree(together, alone)
 
 
 @pytest.mark.ray

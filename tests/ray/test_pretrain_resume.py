@@ -36,6 +36,7 @@ def dying(tmp_path, **given):
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # each half has a fast test: Ray runs a killed task again, a training goes on from its last epoch
 def test_a_killed_task_goes_on_from_its_last_epoch(ray_session, tmp_path):
     loop.train(task(tmp_path / "whole", epochs=EPOCHS))
     job, marks = dying(tmp_path)
@@ -115,7 +116,7 @@ def goes_on(pool, cut, epochs, engine):
 def test_a_killed_driver_goes_on_with_resume(tmp_path):
     pool, cut = make_pool(tmp_path / "pool"), tmp_path / "cut"
     moment = f"2:pretrain/{checkpoint.FILE}"  # the first is on disk, the second all but
-    run_until_killed(moment, argv(pool, cut, EPOCHS, *SERIAL), dict(os.environ))
+    run_until_killed(moment, argv(pool, cut, EPOCHS, *SERIAL), os.environ, tmp_path / "log")
     goes_on(pool, cut, EPOCHS, SERIAL)
 
 

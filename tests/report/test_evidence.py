@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -193,6 +194,15 @@ def test_methods_state_the_runs_own_facts(folder):
     assert "teaching demo, never for patients" in said["Audit"]
     assert "revision abc1234" in said["Software"] and "Python 3.11.9" in said["Software"]
     assert not any(re.search(r"\bNone\b|–", text) for text in said.values())
+
+
+@pytest.mark.parametrize(("findings", "named"), [(["effusion", "mass"], True), (["effusion"], False), (None, False)])
+def test_methods_name_the_findings_that_shared_the_network(findings, named, folder):
+    run = gather(folder)
+    row = run.rounds[-1] | {"learner": "expert+network", "network_gain": 0.01, "network_findings": findings}
+    text = dict(methods.methods(replace(run, rounds=[*run.rounds[:-1], row])))["Learning"]
+    assert "was not below that of the classifier it started from" in text
+    assert ("It learnt 2 findings at once (effusion, mass), with a sigmoid for each" in text) == named
 
 
 def test_methods_of_a_run_that_has_only_found_its_scans_claim_no_more(bare):

@@ -38,7 +38,8 @@ def three(tmp_path_factory):
 
 
 @pytest.fixture
-def copy(two, tmp_path):
+def copy(two, tmp_path, sketched):
+    """The run of two classes, for a test to spoil."""
     shutil.copytree(two, tmp_path / "run")
     return tmp_path / "run"
 
@@ -50,6 +51,10 @@ def text_of(folder):
 
 def metrics_of(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def of_100(pair):
+    return f"{100 * pair[0]:.1f}–{100 * pair[1]:.1f}%"
 
 
 def table_under(folder, label):
@@ -122,7 +127,8 @@ def test_per_class_table_and_confusion_repeat_every_number(which, request):
             f"{row['auroc']:.3f}",
             f"{row['auroc_ci95'][0]:.3f}–{row['auroc_ci95'][1]:.3f}",
             f"{row['auprc']:.3f}",
-            *(f"{100 * row[k]:.1f}%" for k in ("sensitivity", "specificity", "precision")),
+            *(f"{100 * row[k]:.1f}%{of_100(row[f'{k}_ci95'])}" for k in ("sensitivity", "specificity")),
+            f"{100 * row['precision']:.1f}%",
             f"{row['f1']:.3f}",
             str(row["tp"]),
             str(row["fn"]),

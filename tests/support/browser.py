@@ -17,6 +17,9 @@ FLAGS = (
     "--disable-sync",
 )
 TOKEN = "a-token-for-tests"
+# A page's waits last a tenth: for the eyes to settle on a scan, and until it asks a server again that was away.
+HURRY = """const later = window.setTimeout;
+window.setTimeout = (work, ms, ...more) => later(work, ms >= 150 ? ms / 10 : ms, ...more);"""
 
 
 @contextlib.contextmanager
@@ -30,6 +33,21 @@ def chromium():
             yield browser
         finally:
             browser.close()
+
+
+@contextlib.contextmanager
+def fresh_page(browser, *, hurried=True, silent=False, **more):
+    """A page of a fresh profile; a script's error fails the test, a `silent` page's error on the console as well."""
+    context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}} | more)
+    if hurried:
+        context.add_init_script(HURRY)
+    opened, mistakes = context.new_page(), []
+    opened.on("pageerror", lambda error: mistakes.append(str(error)))
+    if silent:
+        opened.on("console", lambda message: mistakes.append(message.text) if message.type == "error" else None)
+    yield opened
+    context.close()
+    assert mistakes == []
 
 
 @contextlib.contextmanager

@@ -1,25 +1,28 @@
 """The command line in a process that dies at a moment, as by `kill -9`; a clock would miss the moment, this cannot.
 
-`python -m tests.support.dying_run MOMENT ARGV …`. MOMENT is `NUM:END-OF-A-PATH`: as the file is about to appear at
-such a path for the NUM-th time, all written and not yet renamed; or `NUM:shards`: as Ray gives back the NUM-th shard
-of embeddings while its workers are at others.
+A moment is `NUM:END-OF-A-PATH`: as the file is about to appear at such a path for the NUM-th time, all written and not
+yet renamed; or `NUM:shards`: as Ray gives back the NUM-th shard of embeddings while its workers are at others.
 """
 
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from tests.support.forked import SERVER
 
 SHARDS = "shards"
 
 
-def run_until_killed(moment: str, argv: Sequence[object], environment: dict[str, str]) -> None:
-    """Start the command line in a new process and wait until it has died at `moment`."""
-    command = [sys.executable, "-m", "tests.support.dying_run", moment, *map(str, argv)]
-    process = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.returncode == -signal.SIGKILL, f"{moment}: {process.returncode} {process.stderr[-3000:]}"
+def run_until_killed(moment: str, argv: Sequence[object], environment: Mapping[str, str], log: Path) -> None:
+    """Run the command line in a process of its own until it dies at `moment`; what it says goes to `log`."""
+    words = [str(word) for word in argv]
+    process = SERVER.Process(target=_run, args=(moment, words, dict(environment), str(log)))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, f"{moment}: {process.exitcode} {log.read_text('utf-8')[-3000:]}"
 
 
 def _die_at_rename(ending: str, num: int) -> None:
@@ -51,8 +54,13 @@ def _die_at_shard(num: int) -> None:
     RayEngine.map_shards = dying  # type: ignore[method-assign]
 
 
-def main(moment: str, *argv: str) -> None:
-    """Run the command line up to `moment`."""
+def _run(moment: str, argv: list[str], environment: dict[str, str], log: str) -> None:
+    """Run the command line up to `moment`, in the process that is to die."""
+    os.environ.clear()
+    os.environ.update(environment)
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(stream, sys.stdout.fileno())
+    os.dup2(stream, sys.stderr.fileno())
     from pipeline import cli
 
     num, _, where = moment.partition(":")
@@ -62,7 +70,3 @@ def main(moment: str, *argv: str) -> None:
         _die_at_rename(where, int(num))
     sys.argv = ["cxr-ssl", *argv]
     cli.main()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

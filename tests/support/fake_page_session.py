@@ -3,11 +3,13 @@
 `python -m tests.support.fake_page_session FOLDER PORT TOKEN [NUM]` prints the link and serves until it is stopped.
 """
 
+import io
 import json
 import statistics
 import sys
 import threading
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -28,10 +30,21 @@ def image_id(i):
 def draw(folder, num, size_px=128):
     """Pictures of `num` scans; at most 12 differ."""
     folder.mkdir(parents=True, exist_ok=True)
-    spec = PhantomSpec(num_patients=12, size_px=size_px)
-    pictures = [Image.fromarray(render(scan, spec)) for scan in plan(spec)[:12]]
+    pictures = _pictures(size_px)
     for i in range(num):
-        pictures[i % len(pictures)].save(folder / f"{image_id(i)}.png")
+        (folder / f"{image_id(i)}.png").write_bytes(pictures[i % len(pictures)])
+
+
+@cache
+def _pictures(size_px):
+    """PNG files of 12 phantoms, drawn once for all tests."""
+    spec = PhantomSpec(num_patients=12, size_px=size_px)
+    files = []
+    for scan in plan(spec)[:12]:
+        file = io.BytesIO()
+        Image.fromarray(render(scan, spec)).save(file, "PNG")
+        files.append(file.getvalue())
+    return files
 
 
 class FakeDesk:

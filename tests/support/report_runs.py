@@ -45,7 +45,9 @@ def scores(truth_N, prob_NC, findings):
             "auroc_ci95": [auroc - 0.021, min(1.0, auroc + 0.017)],
             "auprc": float(average_precision_score(hit_N, prob_NC[:, c])),
             "sensitivity": tp / (tp + fn),
+            "sensitivity_ci95": [max(0.0, tp / (tp + fn) - 0.05), min(1.0, tp / (tp + fn) + 0.04)],
             "specificity": tn / (tn + fp),
+            "specificity_ci95": [max(0.0, tn / (tn + fp) - 0.05), min(1.0, tn / (tn + fp) + 0.04)],
             "precision": tp / max(1, tp + fp),
             "f1": float(f1_score(hit_N, yes_N)),
             "tp": tp,
@@ -296,9 +298,12 @@ def _round(number, truth_N, prob_NC, findings, num_rounds, num_scans):
         "holds": False,
         "checks_needed": 99 - checked,
     }
+    per_class = number * BUDGET // len(findings)
+    by_class = dict.fromkeys(findings, per_class) | {findings[0]: number * BUDGET - per_class * (len(findings) - 1)}
     return {
         "round": number,
         "num_expert": number * BUDGET,
+        "expert_by_class": by_class,
         "num_pseudo": int(num_scans * (0.28 + 0.06 * number)),
         "pseudo_precision": 0.9612 + 0.004 * number,
         "pseudo_precision_estimated": 0.9703 + 0.002 * number,
@@ -317,8 +322,29 @@ def _round(number, truth_N, prob_NC, findings, num_rounds, num_scans):
         "gate": "estimated",
         "operating_point": "balanced",
         "flip_rate": 0.2 / number,
+        "flip_rate_by_class": dict.fromkeys(findings, 0.2 / number),
+        **_pseudo_checks(number, findings),
         "holdout": scores(truth_N, prob_NC, findings),
         "seconds": {"train": 1.5, "evaluate": 0.7},
+    }
+
+
+def _pseudo_checks(number, findings):
+    """Flips and second opinion: of ten more accepted a round and class, one flipped, two disagree."""
+    each = 10 * number
+    agree = {"num_compared": each, "num_agreeing": each - 2, "share": (each - 2) / each}
+    flipped = {"num_compared": each, "num_flipped": 1, "share": 1 / each}
+    num = len(findings)
+
+    def of_all(counted, name):
+        total = {"num_compared": num * each, name: num * counted[name], "share": counted["share"]}
+        return total | {"by_class": dict.fromkeys(findings, counted)}
+
+    return {
+        "pseudo_flips": None if number == 1 else of_all(flipped, "num_flipped") | {"num_withdrawn": 3},
+        "second_opinion": of_all(agree, "num_agreeing")
+        | {"num_neighbors": 5, "precision_agreeing": 0.98, "precision_disagreeing": 0.71},
+        "pseudo_left_out": {"second_opinion": 0, "max_share": 7, "cap_per_class": number - 1, "cap_per_cluster": 0},
     }
 
 
@@ -455,7 +481,15 @@ def audit_content(verdict, ids, *, override=None, findings=("normal", "pneumonia
 
 
 def _audit_extras(findings):
-    auroc = {"model": 0.91, "lungs-masked": 0.62, "metadata": 0.97, "population": 0.55, "run": 0.93}
+    auroc = {
+        "model": 0.91,
+        "equalised": 0.86,
+        "lungs-masked": 0.62,
+        "metadata": 0.97,
+        "grey-levels": 0.6,
+        "population": 0.55,
+        "run": 0.93,
+    }
     shortcuts = [
         {
             "finding": finding,

@@ -12,6 +12,7 @@ from tests.support.tiny import FAST, picture
 
 FINDINGS = ("effusion", "mass")
 SEVERAL = [*FAST, "--set", "pool.findings_are=independent", "--set", "pool.findings=[effusion, mass]"]
+READ = [*SEVERAL, "--rounds", 2, "--budget", 16, "--set", "queue.holdout_budget=8"]  # by people
 NUM = 72
 
 
@@ -37,6 +38,15 @@ def number_of(run):
 def reply_of(number):
     """What somebody answers who knows what the scan shows."""
     return "|".join(finding for finding, value in shows(number).items() if value) or "no finding"
+
+
+def reading_of(number):
+    """What somebody writes who cannot tell everything: of some scans not the mass, of others nothing."""
+    if number % 8 == 0:
+        return "?mass"
+    if number % 9 == 0:
+        return "cannot tell"
+    return " ; ".join(finding for finding, value in shows(number).items() if value) or "No finding"
 
 
 def rows_of(folder):

@@ -6,22 +6,32 @@ test anywhere, and each process then makes every file's fixtures anew.
 
 from xdist.scheduler import LoadScopeScheduling
 
-RAY = "tests/ray/"  # one Ray for all of them; what has one of these marks must lie there
+RAY = "tests/ray/"  # one Ray for all of them, one process that others are copies of; what has a mark below lies there
+WHOLE = (RAY, "tests/per_finding/")  # folders whose files have costly fixtures in common
 RAY_MARKS = ("ray", "cluster")
-# Each takes ten seconds of a processor and more; a short one is to end last, or one process waits for the other.
+# Longest first, each of ten seconds of a processor and more; a short one is to end last, or one process waits.
 LONG = (
     RAY,
-    "tests/audit/test_real_pools.py",
-    "tests/per_finding/test_per_finding.py",
-    "tests/per_finding/test_moved_and_older_runs.py",
-    "tests/annotate/test_label_studio_server.py",
+    "tests/per_finding/",
     "tests/browser/test_page_browser.py",
-    "tests/browser/test_human_rounds.py",
+    "tests/audit/test_real_pools.py",
+    "tests/learn/network/test_adapter.py",
     "tests/commands/test_annotate.py",
+    "tests/pool/test_phantoms.py",
     "tests/commands/test_bench.py",
     "tests/commands/test_cli.py",
+    "tests/annotate/test_label_studio_server.py",
     "tests/commands/test_audit.py",
+    "tests/browser/test_independent_page.py",
     "tests/test_end_to_end.py",
+    "tests/report/test_report.py",
+    "tests/vectors/test_pretrain.py",
+    "tests/browser/test_offline_page.py",
+    "tests/commands/test_export.py",
+    "tests/test_class_names.py",
+    "tests/baselines/test_baselines.py",
+    "tests/embeddings/test_pretrain_loop.py",
+    "tests/docs/test_docs.py",
 )
 
 
@@ -33,8 +43,8 @@ class Shares(LoadScopeScheduling):
 
 
 def share_of(nodeid: str) -> str:
-    """Name of what one process runs whole: a file with its fixtures, or all that needs Ray."""
-    return RAY if nodeid.startswith(RAY) else nodeid.partition("::")[0]
+    """Name of what one process runs whole: a file with its fixtures, or a folder of `WHOLE`."""
+    return next(filter(nodeid.startswith, WHOLE), nodeid.partition("::")[0])
 
 
 def rank_of(nodeid: str) -> int:

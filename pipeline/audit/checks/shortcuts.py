@@ -28,12 +28,16 @@ class Shortcuts:
         scores: Probe to class to score; a probe that could not be asked is not there.
         quality: How well the schematic chest of the lung masks fits, mean, 0..1; None where none was made.
         num_scans: Scans that were looked at.
+        rows: Rows of the subject that were looked at, ascending.
+        grey_RG: Grey levels of each of them (`off_lung_features.GREY_FACTS`).
         why_not: Why there are no scores.
     """
 
     scores: dict[str, dict[str, Score]] = field(default_factory=dict)
     quality: float | None = None
     num_scans: int = 0
+    rows: tuple[int, ...] = ()
+    grey_RG: NDArray[np.float32] | None = None
     why_not: str | None = None
 
     def of(self, name: str) -> dict[str, Score]:
@@ -61,7 +65,8 @@ def measure(subject: Subject) -> Shortcuts:
     is_known_R, x_RM = predictors(subject, rows)
     if x_RM.shape[1]:
         scores[POPULATION] = _ask(subject, is_known_R, x_RM, "trees")
-    return Shortcuts(scores, _quality(facts), len(rows))
+    grey_RG = facts.meta_NM[facts.ok_N][:, [name in off_lung_features.GREY_FACTS for name in facts.names]]
+    return Shortcuts(scores, _quality(facts), len(rows), tuple(rows.tolist()), grey_RG)
 
 
 def check(subject: Subject, shortcuts: Shortcuts) -> list[Check]:

@@ -27,7 +27,6 @@ from pipeline.runtime.progress import Progress
 # N scans, T test scans, C classes, D dimensions
 
 log = logging.getLogger(__name__)
-NAMES = ("reference",)
 NUM_TEST, VAL_SHARE = 40, 0.15  # test scans a class; part of the others to stop by
 MAX_AUDITED = 10_000  # the audit looks at every scan: the bench takes over what it saw
 

@@ -1,158 +1,39 @@
 """`cxr-ssl bench selection`: strategies x budgets x seeds x pools, each against random selection."""
 
-import datetime as dt
-import json
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from pipeline import stages
-from pipeline.baselines import selection_bench, selection_figures, selection_pool, selection_report
-from pipeline.baselines.selection_curve import History
-from pipeline.baselines.selection_figures import REFERENCE
-from pipeline.contracts import config_file
-from pipeline.contracts.config import Config
-from pipeline.contracts.errors import InputError
-from pipeline.contracts.tables import write_text
-from pipeline.runtime import run_dir
-from pipeline.runtime.context import StageContext
-from pipeline.runtime.engine import Engine, make_engine
-from pipeline.runtime.progress import Progress
+from pipeline.baselines.curves import selection_curve, selection_figures, selection_report
+from pipeline.baselines.curves.asking import History
+from pipeline.baselines.curves.selection_figures import REFERENCE
+from pipeline.commands.benches import curves
+from pipeline.commands.benches.curves import Bench, CurvesRequest, Draw
 from pipeline.selection import strategies
-from pipeline.stages import READ
-
-BUDGETS = (10, 20, 35, 50, 100, 200, 500)
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a user asked for.
-
-    Attributes:
-        pools: Pools, or NAME=POOL.
-        out: Folder for the result, the pools' tables and the histories; it goes on with what is there.
-        strategies: Names; none: all. Random is always among them.
-        budgets: Numbers of labels after which a head learns, rising.
-        rare: Every pool comes also with its rarest finding cut down to this share; None: not.
-        num_seeds: Histories of each strategy on each pool.
-        overrides: Dotted options.
-        quiet: No progress.
-    """
-
-    pools: tuple[str, ...]
-    out: Path | None
-    strategies: tuple[str, ...] = ()
-    budgets: tuple[int, ...] = BUDGETS
-    rare: float | None = None
-    num_seeds: int = 5
-    overrides: dict[str, Any] = field(default_factory=dict)
-    quiet: bool = False
-
-
-def read_budgets(text: str) -> tuple[int, ...]:
-    """Budgets from `10,20,50`.
-
-    Raises:
-        InputError: they are not whole numbers of at least 2 that rise.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    budgets = tuple(int(part) for part in parts if part.isdecimal())
-    if len(budgets) < len(parts) or list(budgets) != sorted(set(budgets)) or budgets[0] < 2:
-        raise InputError("budgets are whole numbers from 2 on that rise", value=text, where="--budgets", fix="10,20,50")
-    return budgets
-
-
-def selection(request: Request) -> dict[str, Any]:
+def selection(request: CurvesRequest, compared: Sequence[str] = ()) -> dict[str, Any]:
     """Run the bench; returns its result, and writes `selection.json`, `.md` and `.html` into the folder.
+
+    Args:
+        request: What a user asked for.
+        compared: Names of strategies; none: all. Random is always among them.
 
     Raises:
         InputError: no pool, an unknown strategy, a pool that is too small for the budgets, or a wrong option.
     """
-    out = _checked(request)
-    names = dict.fromkeys((*(request.strategies or strategies.STRATEGIES), REFERENCE))
-    config = config_file.load(None, request.overrides)
-    engine = make_engine(config.engine)
-    with run_dir.locked(out), Progress(quiet=request.quiet) as progress:
-        run_dir.write_config(out, config)  # marks the folder as ours, so that the bench goes on in it
-        try:
-            ctx = StageContext(config, out, engine, progress)
-            pools = [_pool(text, request, engine, progress) for text in request.pools]
-            histories = [  # seed by seed, so that what is done at any time is as much of every strategy
-                History(path, pool_name, rare, strategy, seed, request.budgets, pool_config)
-                for seed in range(request.num_seeds)
-                for pool_name, path, pool_config in pools
-                for rare in ((None,) if request.rare is None else (None, request.rare))
-                for strategy in names
-            ]
-            rows = selection_figures.figures(selection_bench.run(ctx, histories))
-        finally:
-            engine.close()
-        result = {
-            "bench": "selection",
-            "rows": rows,
-            "budgets": list(request.budgets),
-            "num_seeds": request.num_seeds,
-            "options": selection_bench.options(config),
-            "environment": run_dir.environment(),
-            "date": dt.datetime.now(dt.UTC).date().isoformat(),
-            "out": str(out),
-        }
-        write_text(out / "selection.json", json.dumps(result, indent=1))
-        write_text(out / "selection.md", selection_report.markdown(result))
-        write_text(out / "selection.html", selection_report.page(result))
-    return result
-
-
-def _checked(request: Request) -> Path:
-    if not request.pools:
-        raise InputError("at least one pool is needed", where="--pool", fix="give --pool kermany/manifest.csv")
-    if request.out is None:
-        raise InputError("a folder for the result is needed", where="--out", fix="give --out FOLDER")
-    if request.num_seeds < 1:
-        raise InputError("at least one seed is needed", value=request.num_seeds, where="--seeds")
-    if request.rare is not None and not 0.0 < request.rare < 1.0:
-        raise InputError("a share is between 0 and 1", value=request.rare, where="--rare", fix="give --rare 0.02")
-    for name in request.strategies:
+    names = dict.fromkeys((*(compared or strategies.STRATEGIES), REFERENCE))
+    for name in names:
         strategies.get(name)
-    out = request.out.absolute()
-    run_dir.refuse_foreign(out)
-    return out
 
+    def tasks(draw: Draw) -> list[list[History]]:
+        return [[History(strategy=name, **draw._asdict())] for name in names]
 
-def _pool(text: str, request: Request, engine: Engine, progress: Progress) -> tuple[str, Path, Config]:
-    """Name, file and configuration of a pool; its scans are read and embedded, unless that was done before."""
-    name, uri = _named(text)
-    assert request.out is not None
-    config = config_file.load(None, request.overrides | {"pool.uri": uri})
-    folder = request.out.absolute() / "pools" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    run_dir.write_config(folder, config)
-    ctx = StageContext(config, folder, engine, progress)
-    stages.run_stages(ctx, READ)
-    path = folder.with_suffix(".safetensors")
-    selection_pool.write(ctx, path)
-    num, most = len(selection_pool.load(path).class_T), request.budgets[-1]
-    if num < most:
-        raise InputError(
-            f"the training pool of {name} has {num} labelled scans",
-            value=most,
-            where="--budgets",
-            fix="leave out the budgets it cannot fill",
-        )
-    return name, path, _without_pool(config)
-
-
-def _without_pool(config: Config) -> Config:
-    """The options that decide a history; where the pool lies is no part of them."""
-    return config.model_copy(update={"pool": Config().pool})
-
-
-def _named(text: str) -> tuple[str, str]:
-    """Name and URI of `NAME=POOL`, or of a pool named after its folder or file."""
-    given = re.fullmatch(r"([A-Za-z0-9_-]+)=(.+)", text)
-    if given:
-        return given[1], given[2]
-    path = Path(text)
-    own = path.parent.name if path.stem == "manifest" else path.stem or text
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", own).strip("-") or "pool", text
+    bench = Bench(
+        "selection",
+        tasks,
+        selection_curve.simulate,
+        selection_figures.figures,
+        selection_report.report_of,
+        History.options,
+    )
+    return curves.measure(request, bench)

@@ -9,7 +9,6 @@ last stages see activations that were computed once (`train.adapt: partial`), or
 
 import logging
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -100,10 +99,6 @@ class Adapter:
         out = predict_scans.predict(self.ctx, path, self.uri_N.to_pylist(), "logit")
         path.unlink()
         return out
-
-    def clean(self) -> None:
-        """Remove the fits; the round keeps its own model."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _design(self, head: Head) -> Design:
         backbone = backbone_of(self.ctx)

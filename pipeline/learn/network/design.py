@@ -15,7 +15,7 @@ from pipeline.learn.head import Head
 if TYPE_CHECKING:
     from torch import nn
 
-# N scans, S side in pixels, D dimensions of the embedding, C findings
+# N scans, S side in pixels, D dimensions of the embedding, C findings, Q questions that a network learned at once
 
 Arrays = dict[str, np.ndarray]
 RIDGE_PER_SCAN = 0.1  # penalty of a first head, in units of standardised embeddings
@@ -55,6 +55,18 @@ class Trained:
         """The same network with `bias_C` (C,) added to its logits."""
         moved = (last_bias(self.arrays) + bias_C).astype(np.float32)
         return replace(self, arrays=self.arrays | {_last_bias_name(self.arrays): moved})
+
+    def of_question(self, question: int, num_classes: int) -> "Trained":
+        """The network of one of several questions that share it: their linear heads stand one below the other.
+
+        Args:
+            question: Which, from 0.
+            num_classes: C of each of them.
+        """
+        rows = slice(question * num_classes, (question + 1) * num_classes)
+        own = {name: self.arrays[name][rows].copy() for name in self.arrays if name.startswith("head.")}
+        head = Head({name: array[rows].copy() for name, array in self.design.head.arrays.items()})
+        return Trained(replace(self.design, head=head), self.arrays | own)
 
 
 def late(design: Design) -> "nn.Module":
@@ -167,6 +179,12 @@ def imitating_head(emb_TD: np.ndarray, logit_TC: np.ndarray) -> Head:
     fit = Ridge(alpha=RIDGE_PER_SCAN * len(emb_TD)).fit((emb_TD - mean_D) / sd_D, logit_TC)
     weight_CD = (fit.coef_ / sd_D).astype(np.float32)
     return Head({"weight0": weight_CD, "bias0": (fit.intercept_ - weight_CD @ mean_D).astype(np.float32)})
+
+
+def side_by_side(heads: Sequence[Head]) -> Head:
+    """Linear heads of Q questions as one head with all their logits, see `Trained.of_question`."""
+    assert all(set(head.arrays) == {"weight0", "bias0"} for head in heads), "linear heads"
+    return Head({name: np.concatenate([head.arrays[name] for head in heads]) for name in ("weight0", "bias0")})
 
 
 def head_module(head: Head) -> "nn.Module":

@@ -6,6 +6,7 @@ A fit that is finished is found by its fingerprint and not repeated; one that wa
 import hashlib
 import io
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,7 +32,7 @@ from pipeline.runtime import run_dir
 if TYPE_CHECKING:
     from torch import nn
 
-# H scans held out, C findings
+# H scans held out, C findings; of several questions that one network learns, C is all their classes, side by side
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Fold:
     Attributes:
         head: On embeddings; its logits are calibrated at balanced classes.
         lesson: Scans to learn from, by id.
-        sure_C: Probability, at balanced classes, from which on the network's own answer for an open scan counts.
+        sure_C: Probability, at balanced classes, from which on the network's own answer for an open scan counts; of
+            several questions (Q, C).
         held_out: Scans of experts to score when it has learned; it never saw their patients.
     """
 
@@ -159,7 +161,7 @@ def write(job: Job, arrays: network_design.Arrays, curves: Curves) -> None:
     """Write what `read` reads: the network, then its held-out logits and curves with the fit's fingerprint."""
     from safetensors.numpy import save
 
-    logit_HC = np.zeros((0, job.lesson.target_LC.shape[1]), np.float32)
+    logit_HC = np.zeros((0, _num_logits(job)), np.float32)
     if len(job.held_out):
         logit_HC = logits_of(job.build_plain, arrays, job.cached(job.held_out), job.config, job.use_gpu)
     (job.folder / f"{job.name}.json").unlink(missing_ok=True)  # it must not vouch for other weights
@@ -185,7 +187,7 @@ def read(job: Job) -> NetworkFit:
     from safetensors.numpy import load_file
 
     outcome = json.loads((job.folder / f"{job.name}.json").read_text("utf-8"))
-    logit_HC = np.array(outcome["logit"], np.float32).reshape(-1, job.lesson.target_LC.shape[1])
+    logit_HC = np.array(outcome["logit"], np.float32).reshape(-1, _num_logits(job))
     arrays = load_file(job.folder / f"{job.name}.safetensors")
     curves = Curves(tuple(outcome["loss"]), tuple(outcome["val"]), tuple(outcome["trace"]))
     return NetworkFit(Trained(job.design, arrays), logit_HC, curves)
@@ -210,6 +212,10 @@ def fingerprint(job: Job) -> str:
             "adapters": None if job.adapters is None else asdict(job.adapters),
         }
     )
+
+
+def _num_logits(job: Job) -> int:
+    return math.prod(job.lesson.target_LC.shape[1:])
 
 
 def _digest(*parts: bytes) -> str:

@@ -7,27 +7,29 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-# N scans, C findings
+# N scans, C classes; `...` is N, or N and the questions that a network learns at once
 
 
 def cross_entropy(logit_NC: "Tensor", target_NC: "Tensor", focal_gamma: float = 0.0) -> "Tensor":
-    """Cross-entropy of each scan (N,) with soft targets.
+    """Cross-entropy of each scan (...,) with soft targets.
+
+    Of two classes it is that of one sigmoid, of the difference of their logits.
 
     Args:
-        logit_NC: Logits of the network.
-        target_NC: Class probabilities; rows sum to 1.
+        logit_NC: Logits of the network, (..., C).
+        target_NC: Class probabilities, (..., C); the last axis sums to 1.
         focal_gamma: Each class's term is scaled by `(1 - p_c)^gamma` (Lin et al. 2017); 0 leaves it as it is.
     """
-    log_prob_NC = logit_NC.log_softmax(1)
+    log_prob_NC = logit_NC.log_softmax(-1)
     term_NC = -target_NC * log_prob_NC
     if focal_gamma > 0.0:
         term_NC = term_NC * (1.0 - log_prob_NC.exp()).clamp(min=0.0) ** focal_gamma
-    return term_NC.sum(1)
+    return term_NC.sum(-1)
 
 
 def smoothed(target_NC: np.ndarray, share: float) -> np.ndarray:
-    """Targets with `share` of every row spread evenly over the classes (Szegedy et al. 2016)."""
-    return np.asarray((1.0 - share) * target_NC + share / target_NC.shape[1])
+    """Targets (..., C) with `share` of each spread evenly over the classes (Szegedy et al. 2016)."""
+    return np.asarray((1.0 - share) * target_NC + share / target_NC.shape[-1])
 
 
 def balanced(target_NC: np.ndarray, weight_N: np.ndarray) -> np.ndarray:

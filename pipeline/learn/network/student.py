@@ -1,19 +1,21 @@
 """The network in the student's place: it learns in the same folds, from what the student says of the pool."""
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from pipeline.contracts.config import Config
-from pipeline.learn.acceptance import Acceptance
+from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.candidate import Candidate, auroc_drop
 from pipeline.learn.head import Head
-from pipeline.learn.head_fits import FittedHead
 from pipeline.learn.lesson import Lesson, learn_masks, pool_lesson, stopping_mask
 from pipeline.learn.material import Material
 from pipeline.learn.network import design
 from pipeline.learn.network.adapter import Adapter
+from pipeline.learn.network.design import Trained
 from pipeline.learn.network.fits import Fold
 from pipeline.learn.network.training_loop import Curves
 from pipeline.learn.scan_rows import ScanRows
@@ -25,6 +27,45 @@ from pipeline.vectors.matrix import Vectors
 
 log = logging.getLogger(__name__)
 MAX_IMITATED = 20_000  # scans of the pool that a first head is fitted to
+
+
+@dataclass(frozen=True)
+class FrozenHeads:
+    """What the heads on frozen embeddings have learned of a question: where its network starts.
+
+    Attributes:
+        material: What the round learns from.
+        fold_E: Fold of each expert-labelled scan.
+        teacher: Heads on expert labels, which say what is a pseudo-label.
+        student: Heads that the networks start from, and learn the pool from.
+        acceptance: From which of the teacher's probabilities on it is a pseudo-label.
+    """
+
+    material: Material
+    fold_E: np.ndarray
+    teacher: Candidate
+    student: Candidate
+    acceptance: Acceptance
+
+    @cached_property
+    def calibration(self) -> tuple[float, np.ndarray]:
+        """Temperature of the student's logits and bias (C,) before it, see `Candidate.calibration`."""
+        return self.student.calibration(self.material)
+
+    def pool_logits(self, number: int) -> np.ndarray:
+        """Calibrated logits (T, C) of the training pool by the student of a fold; -1: the one on everything."""
+        temperature, bias_C = self.calibration
+        logit_TC: np.ndarray = (self.material.of_pool(self.student.heads[number].logit_NC) + bias_C) / temperature
+        return logit_TC
+
+    def admitted(self, number: int, config: Config, learn_E: np.ndarray) -> np.ndarray:
+        """Scans of the training pool with a pseudo-label that is let in, by the teacher of a fold: a mask (T,)."""
+        material, acceptance = self.material, self.acceptance
+        prob_TC = material.of_pool(acceptance.probabilities(self.teacher.heads[number].logit_NC))
+        admitted_T = np.zeros(len(prob_TC), bool)
+        screening = screening_of(material, config.pseudo, learn_E, prob_TC.shape[1]).keep(material.open_T)
+        admitted_T[material.open_T] = acceptance.decide(prob_TC[material.open_T], screening).admitted_N
+        return admitted_T
 
 
 @dataclass(frozen=True)
@@ -42,87 +83,114 @@ class NetworkStudent:
     gain: float
 
 
-def adapted(
-    adapter: Adapter,
-    student: Candidate,
-    teacher: Candidate,
-    acceptance: Acceptance,
-    material: Material,
-    config: Config,
-    fold_E: np.ndarray,
-    rng: np.random.Generator,
-) -> NetworkStudent:
+def adapted(adapter: Adapter, heads: FrozenHeads, config: Config, rng: np.random.Generator) -> NetworkStudent:
     """Train the networks of a round, and choose between network and student.
 
     Args:
         adapter: Trains them.
-        student: Heads on frozen embeddings, which the networks start from.
-        teacher: Heads on expert labels, which say what is a pseudo-label.
-        acceptance: From which of their probabilities on it is one.
-        material: What the round learns from.
+        heads: What they start from.
         config: Options.
-        fold_E: Fold of each expert-labelled scan.
         rng: Seed of the networks, and the bootstrap of the comparison.
     """
     seed = int(rng.integers(2**31))
-    temperature, bias_C = student.calibration(material.class_E)
-    folds = [
-        _fold(head, fit, acceptance, material, config, learn_E, (temperature, bias_C), seed)
-        for learn_E, head, fit in zip(learn_masks(fold_E), student.heads, teacher.heads, strict=True)
-    ]
+    folds = []
+    for number, learn_E in enumerate(learn_masks(heads.fold_E)):
+        stop_E = stopping_mask(heads.material, learn_E, seed) if config.network.patience else None
+        lesson = fold_lesson(heads, number, config, learn_E, stop_E, config.train.max_rows, seed)
+        held_out = heads.material.expert_E.keep(~learn_E)
+        first = first_head([heads], [number], seed)
+        folds.append(Fold(first, lesson, heads.acceptance.learning_threshold_C, held_out))
     *of_folds, whole = adapter.train(folds, seed)
-    oof_EC = np.empty_like(student.oof_logit_EC)
-    for fold, fit in zip(np.unique(fold_E), of_folds, strict=True):
-        oof_EC[fold_E == fold] = fit.logit_HC
+    oof_EC = np.empty_like(heads.student.oof_logit_EC)
+    for fold, fit in zip(np.unique(heads.fold_E), of_folds, strict=True):
+        oof_EC[heads.fold_E == fold] = fit.logit_HC
+    return chosen(heads, oof_EC, whole.trained, whole.curves, lambda: adapter.predict(whole.trained), config, rng)
+
+
+def chosen(
+    heads: FrozenHeads,
+    oof_EC: np.ndarray,
+    trained: Trained,
+    curves: Curves,
+    predict: Callable[[], np.ndarray],
+    config: Config,
+    rng: np.random.Generator,
+) -> NetworkStudent:
+    """The network where its out-of-fold AUROC is not below that of the student, else the student.
+
+    Args:
+        heads: What the network started from.
+        oof_EC: Its out-of-fold logits.
+        trained: The one that learned from everything.
+        curves: Of its training.
+        predict: Its logits (N, C) of every scan with a vector; asked for only where it is chosen.
+        config: Options.
+        rng: Of the bootstrap.
+    """
+    student, material = heads.student, heads.material
+    temperature, bias_C = heads.calibration
     start_EC = (student.oof_logit_EC + bias_C) / temperature
     allowed = config.pseudo.rollback_auroc
     drop, _ = auroc_drop(start_EC, oof_EC, material, allowed, rng)
     if drop > allowed:  # the simpler model stays, chance or not
         log.info("the adapted network: out-of-fold AUROC is %.3f below the frozen one; left out of this round", drop)
-        return NetworkStudent(student, whole.curves, -drop)
-    chosen = Candidate(f"{student.name}+network", whole.trained, adapter.predict(whole.trained), oof_EC)
-    return NetworkStudent(chosen, whole.curves, -drop)
+        return NetworkStudent(student, curves, -drop)
+    return NetworkStudent(Candidate(f"{student.name}+network", trained, predict(), oof_EC), curves, -drop)
 
 
-def _fold(
-    student: FittedHead,
-    teacher: FittedHead,
-    acceptance: Acceptance,
-    material: Material,
-    config: Config,
-    learn_E: np.ndarray,
-    calibration: tuple[float, np.ndarray],
-    seed: int,
-) -> Fold:
-    """One fold's network: it starts from the calibrated head of the student, whose probabilities are its targets."""
-    temperature, bias_C = calibration
-    prob_TC = calibrate.apply_temperature(material.of_pool(student.logit_NC) + bias_C, temperature)
-    stop_E = stopping_mask(material, learn_E, seed) if config.network.patience else None
-    admitted_T = _admitted(material, acceptance, teacher)
-    return Fold(
-        _first_head(student, material, temperature, bias_C, seed),
-        network_lesson(material, config, learn_E, stop_E, prob_TC, admitted_T, seed),
-        acceptance.learning_threshold_C,
-        material.expert_E.keep(~learn_E),
-    )
-
-
-def _first_head(student: FittedHead, material: Material, temperature: float, bias_C: np.ndarray, seed: int) -> Head:
-    """The student, calibrated, as a head on the network's own embedding.
+def first_head(several: Sequence[FrozenHeads], numbers: Sequence[int], seed: int) -> Head:
+    """The students of one question, or of several, calibrated, as one head on the network's own embedding.
 
     The network has no pooled stages to show its head; where the student saw them, the head is the linear one that
-    comes nearest to its logits on the training pool.
+    comes nearest to its logits on the training pool. So it is where several students have hidden layers.
+
+    Args:
+        several: Of each question; all have the same training pool.
+        numbers: Fold of each.
+        seed: Of the sample of a large pool.
     """
-    vectors = Vectors.open(material.folder)
-    if vectors.own_dim == vectors.emb_ND.shape[1]:
-        basis = principal_components.load_basis(material.folder)
-        return design.first_head(student.head.shifted(bias_C), *basis, temperature)
-    rows = vectors.positions(material.pool_T.image_id)
-    logit_TC = (material.of_pool(student.logit_NC) + bias_C) / temperature
+    folder, pool_T = several[0].material.folder, several[0].material.pool_T
+    vectors = Vectors.open(folder)
+    students = [heads.student.heads[number].head for heads, number in zip(several, numbers, strict=True)]
+    is_linear = all("weight1" not in student.arrays for student in students)
+    if vectors.own_dim == vectors.emb_ND.shape[1] and (is_linear or len(several) == 1):
+        basis = principal_components.load_basis(folder)
+        first = []
+        for heads, student in zip(several, students, strict=True):
+            temperature, bias_C = heads.calibration
+            first.append(design.first_head(student.shifted(bias_C), *basis, temperature))
+        return first[0] if len(first) == 1 else design.side_by_side(first)
+    rows = vectors.positions(pool_T.image_id)
+    logit_TC = np.hstack([heads.pool_logits(number) for heads, number in zip(several, numbers, strict=True)])
     if len(rows) > MAX_IMITATED:
         some = np.sort(np.random.default_rng(seed).choice(len(rows), MAX_IMITATED, replace=False))
         rows, logit_TC = rows[some], logit_TC[some]
     return design.imitating_head(np.asarray(vectors.own_ND[rows], np.float32), logit_TC)
+
+
+def fold_lesson(
+    heads: FrozenHeads,
+    number: int,
+    config: Config,
+    learn_E: np.ndarray,
+    stop_E: np.ndarray | None,
+    max_scans: int,
+    seed: int,
+) -> Lesson[ScanRows]:
+    """The lesson of one fold's network: the probabilities of the fold's student are its targets.
+
+    Args:
+        heads: What the network starts from.
+        number: Of the fold; -1: everything is learned.
+        config: Options.
+        learn_E: Expert labels the fold may see: a mask.
+        stop_E: Those of them to stop by; None: no early stopping.
+        max_scans: A larger pool is sampled; its experts' scans stay.
+        seed: Of that sample.
+    """
+    prob_TC = calibrate.apply_temperature(heads.pool_logits(number), 1.0)
+    admitted_T = heads.admitted(number, config, learn_E)
+    return network_lesson(heads.material, config, learn_E, stop_E, prob_TC, admitted_T, seed, max_scans)
 
 
 def network_lesson(
@@ -133,8 +201,9 @@ def network_lesson(
     prob_TC: np.ndarray,
     admitted_T: np.ndarray,
     seed: int,
+    max_scans: int | None = None,
 ) -> Lesson[ScanRows]:
-    """The lesson of one fold's network: the student's probabilities of the pool are its soft targets.
+    """What a network learns: the student's probabilities of the pool are its soft targets.
 
     Unlike the student, it takes no labels spread over the graph, every scan weighs alike (`network.balance` sees to
     the classes), and the open scans come in or stay out as the gate says, whatever the student chosen made of them.
@@ -146,7 +215,8 @@ def network_lesson(
         stop_E: Those of them to stop by; None: no early stopping.
         prob_TC: Calibrated probabilities of the fold's student, at balanced classes.
         admitted_T: Which scans have an admitted pseudo-label.
-        seed: Of the sample of a pool larger than `train.max_rows`.
+        seed: Of the sample of a larger pool.
+        max_scans: Scans that are learned from, besides the experts'; None: `train.max_rows`.
     """
     whole_pool = config.pseudo.gate == "estimated" and config.pseudo.propagate > 0.0
     return pool_lesson(
@@ -156,14 +226,6 @@ def network_lesson(
         prob_TC,
         admitted_T,
         open_weight=1.0 if whole_pool else 0.0,
-        max_scans=config.train.max_rows,
+        max_scans=max_scans or config.train.max_rows,
         seed=seed,
     )
-
-
-def _admitted(material: Material, acceptance: Acceptance, teacher: FittedHead) -> np.ndarray:
-    """Which scans of the training pool have an admitted pseudo-label, as the round decides: a mask over the pool."""
-    prob_TC = material.of_pool(acceptance.probabilities(teacher.logit_NC))
-    admitted_T = np.zeros(len(prob_TC), bool)
-    admitted_T[material.open_T] = acceptance.decide(prob_TC[material.open_T]).admitted_N
-    return admitted_T

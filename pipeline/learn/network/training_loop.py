@@ -24,7 +24,7 @@ from pipeline.learn.network.design import Arrays, put, take
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# N scans, L of a lesson, V to stop by, B of a batch, C findings
+# N scans, L of a lesson, V to stop by, B of a batch, Q questions, C classes of each
 
 TENTHS = 10
 
@@ -57,12 +57,13 @@ def learn_network(
     """Train one network.
 
     Args:
-        build: Makes it, (B, …) -> (B, C), with its first weights.
-        lesson: Activations or pixels of the scans to learn from, their targets and weights.
+        build: Makes it, (B, …) -> (B, C), with its first weights; of several questions (B, Q * C).
+        lesson: Activations or pixels of the scans to learn from, their targets and weights; of several questions as
+            `Lesson.of_questions` has them.
         config: Options.
         seed: Of the order, the views and mixup.
-        sure_C: Probability from which on the network's own answer for an open scan counts, per class (FixMatch); None:
-            it never does.
+        sure_C: Probability from which on the network's own answer for an open scan counts, per class (FixMatch), of
+            several questions (Q, C); None: it never does.
         use_gpu: See `torch_training.pick_device`.
         worker: Which of several this is.
 
@@ -94,15 +95,13 @@ class _Run:
         import torch
 
         torch.manual_seed(seed)
-        self.lesson, self.sure_C = lesson, sure_C
+        self.lesson = lesson.of_questions()
+        self.sure_QC = None if sure_C is None else np.reshape(sure_C, (-1, np.shape(sure_C)[-1]))
         self.config, self.seed, self.device, self.worker = config, seed, device, worker
         self.net = build().to(device, memory_format=torch.channels_last)
         self.average: Any = _copy(self.net) if config.ema else None
-        weight_L = lesson.weight_L
-        self.target_LC = losses.smoothed(lesson.target_LC, config.label_smoothing)
-        if config.balance == "weights":
-            weight_L = losses.balanced(lesson.target_LC, weight_L)
-        self.weight_L = weight_L / weight_L.mean()
+        self.target_LQC = losses.smoothed(self.lesson.target_LC, config.label_smoothing)
+        self.draw_L, self.weight_LQ = _draw_and_weights(self.lesson, config.balance)
         self.steps_an_epoch = max(1, math.ceil(len(lesson.scans) / config.batch_size))
         self.optimizer = torch.optim.AdamW(decayed(self.net.named_parameters(), config.weight_decay), lr=config.lr)
         factor = warm_cosine(config.epochs * self.steps_an_epoch, config.warmup_share)
@@ -147,10 +146,7 @@ class _Run:
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         """Positions in the lesson in the order of this epoch; every worker draws the same."""
         num = len(self.lesson.scans)
-        if self.config.balance != "sampling":
-            return rng.permutation(num)
-        share_L = losses.balanced(self.lesson.target_LC, self.lesson.weight_L)
-        return rng.choice(num, num, p=share_L / share_L.sum())
+        return rng.permutation(num) if self.draw_L is None else rng.choice(num, num, p=self.draw_L)
 
     def _step(self, batch_B: np.ndarray, rng: np.random.Generator) -> float:
         """One update; the loss is the batch's mean over all workers."""
@@ -174,35 +170,39 @@ class _Run:
         return float(self.worker.sum_(loss))
 
     def _backward(self, part: np.ndarray, other: np.ndarray, mix: float, seed: np.ndarray, num: int) -> "Tensor":
-        x, target, weight = self._views(part, seed), self._tensor(self.target_LC[part]), self._weight(part)
+        x, target, weight = self._views(part, seed), self._tensor(self.target_LQC[part]), self._weight(part)
         if self.config.consistency > 0.0:
             target, weight = self._own_answers(part, target, weight)
         with autocast(self.device, self.config.precision):
             if mix < 1.0:
                 x = mix * x + (1.0 - mix) * self._views(other, seed + 1)
-                logit = self.net(x).float()
+                logit = self._logits(x)
                 first = losses.cross_entropy(logit, target, self.config.focal_gamma) * weight
-                second = losses.cross_entropy(logit, self._tensor(self.target_LC[other]), self.config.focal_gamma)
+                second = losses.cross_entropy(logit, self._tensor(self.target_LQC[other]), self.config.focal_gamma)
                 loss = (mix * first + (1.0 - mix) * second * self._weight(other)).sum() / num
             else:
-                logit = self.net(x).float()
-                loss = (losses.cross_entropy(logit, target, self.config.focal_gamma) * weight).sum() / num
+                loss = (losses.cross_entropy(self._logits(x), target, self.config.focal_gamma) * weight).sum() / num
         self.scaler.scale(loss).backward()
         return loss.detach()
+
+    def _logits(self, x: "Tensor") -> "Tensor":
+        """Logits (B, Q, C) of the network that learns."""
+        return self.net(x).float().unflatten(1, self.target_LQC.shape[1:])
 
     def _own_answers(self, part: np.ndarray, target: "Tensor", weight: "Tensor") -> tuple["Tensor", "Tensor"]:
         """For open scans the class the network is sure of on the plain view, else their target (FixMatch)."""
         import torch
 
-        open_B = torch.from_numpy(self.lesson.open_L[part]).to(self.device)
-        if self.sure_C is None or not bool(open_B.any()):
+        open_BQ = torch.from_numpy(self.lesson.open_L[part]).to(self.device)
+        if self.sure_QC is None or not bool(open_BQ.any()):
             return target, weight
         with torch.no_grad(), autocast(self.device, self.config.precision):
-            prob_BC = self.net(self._plain(part)).float().softmax(1)
-        sure_B = open_B & (prob_BC >= self._tensor(self.sure_C)).gather(1, prob_BC.argmax(1)[:, None])[:, 0]
-        answer_BC = torch.nn.functional.one_hot(prob_BC.argmax(1), prob_BC.shape[1]).float()
-        weight = torch.where(sure_B, weight * self.config.consistency, weight)
-        return torch.where(sure_B[:, None], answer_BC, target), weight
+            prob_BQC = self._logits(self._plain(part)).softmax(-1)
+        class_BQ = prob_BQC.argmax(-1)
+        sure_BQ = open_BQ & (prob_BQC >= self._tensor(self.sure_QC)).gather(-1, class_BQ[..., None])[..., 0]
+        answer_BQC = torch.nn.functional.one_hot(class_BQ, prob_BQC.shape[-1]).float()
+        weight = torch.where(sure_BQ, weight * self.config.consistency, weight)
+        return torch.where(sure_BQ[..., None], answer_BQC, target), weight
 
     def _views(self, part: np.ndarray, seed: np.ndarray) -> "Tensor":
         """A random view of each scan: a cached one of activations, a fresh one of pixels."""
@@ -233,8 +233,7 @@ class _Run:
         return torch.from_numpy(np.asarray(values, np.float32)).to(self.device)
 
     def _weight(self, part: np.ndarray) -> "Tensor":
-        sampled = self.config.balance == "sampling"  # drawn as often as it weighs
-        return self._tensor(np.ones(len(part)) if sampled else self.weight_L[part])
+        return self._tensor(self.weight_LQ[part])
 
     def _look(self) -> None:
         """Keep the best state; without scans to stop by, the last one."""
@@ -243,9 +242,9 @@ class _Run:
             self.best = take(net)
             return
         stop = self.lesson.stop
-        logit_VC = logits(net, stop.scans, self.device, self.config)
-        loss_V = losses.cross_entropy(self._tensor(logit_VC), self._tensor(stop.target_VC)).cpu().numpy()
-        self.val.append(float((loss_V * stop.weight_V).sum() / stop.weight_V.sum()))
+        logit_VQC = logits(net, stop.scans, self.device, self.config).reshape(stop.target_VC.shape)
+        loss_VQ = losses.cross_entropy(self._tensor(logit_VQC), self._tensor(stop.target_VC)).cpu().numpy()
+        self.val.append(float((loss_VQ * stop.weight_V).sum() / stop.weight_V.sum()))
         if self.val[-1] < self.best_val:
             self.best, self.best_val, self.patience = take(net), self.val[-1], self.config.patience
         else:
@@ -296,6 +295,32 @@ class _Run:
         self.loss, self.val, self.trace = list(state["loss"]), list(state["val"]), list(state["trace"])
         self.best = {name: tensor.numpy() for name, tensor in state["best"].items()}
         self.best_val, self.patience = state["best_val"], state["patience"]
+
+
+def _draw_and_weights(lesson: Lesson[Rows], balance: str) -> tuple[np.ndarray | None, np.ndarray]:
+    """How often each scan is drawn (L,), None: once an epoch; and the weight of its answers in the loss (L, Q).
+
+    All answers of a question that are known weigh 1 on average, whatever the number of them; and the loss of a batch
+    is a mean over its known answers. Classes of equal weight are each question's own, so a scan may be drawn too often
+    for one question and too seldom for another: the weights make up for it.
+    """
+    weight_LQ, num_questions = lesson.weight_L, lesson.weight_L.shape[1]
+    if balance != "none":
+        columns = zip(np.moveaxis(lesson.target_LC, 1, 0), weight_LQ.T, strict=True)
+        weight_LQ = np.column_stack([losses.balanced(target_LC, weight_L) for target_LC, weight_L in columns])
+    if balance == "sampling":
+        share_LQ = weight_LQ / _not_zero(weight_LQ.sum(0))
+        total_L = share_LQ.sum(1)
+        weight_LQ = share_LQ / _not_zero(total_L)[:, None]
+        return total_L / total_L.sum(), weight_LQ
+    known_LQ = lesson.weight_L > 0.0
+    weight_LQ = weight_LQ / _not_zero(weight_LQ.sum(0) / np.maximum(known_LQ.sum(0), 1))
+    return None, weight_LQ / (known_LQ.mean() * num_questions)
+
+
+def _not_zero(total: np.ndarray) -> np.ndarray:
+    """Divisors of weights that add up to these; where they are all zero, they stay so."""
+    return np.where(total > 0.0, total, 1.0)
 
 
 def logits(net: "nn.Module", scans: Rows, device: Any, config: NetworkConfig) -> np.ndarray:

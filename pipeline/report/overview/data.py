@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.audit.page_data import AuditData
+from pipeline.labels.class_counts import with_few_labels
 from pipeline.pages.wording import count, known
 from pipeline.report.gather import Row, RunData
 
@@ -27,6 +28,7 @@ class Part:
         verdict: Of its own audit.
         flow: Counts of the pool, see `counts.flow`; empty where the folder holds no run yet, as are the rest.
         reference: Its rounds with scans drawn at random.
+        outlook: What its last round says of further labels, as `forecast.json`.
         agreement: How far those who labelled agree on it, as in `agreement.json`.
         backbone: What made the numbers it learns from.
         cautions: What limits its result.
@@ -43,6 +45,7 @@ class Part:
     verdict: str | None = None
     flow: Row = field(default_factory=dict)
     reference: list[Row] = field(default_factory=list)
+    outlook: Row = field(default_factory=dict)
     agreement: Row = field(default_factory=dict)
     backbone: Row = field(default_factory=dict)
     cautions: tuple[str, ...] = ()
@@ -74,6 +77,11 @@ class Part:
     def has_classifier(self) -> bool:
         """Whether the last finished round learnt to tell it."""
         return known(self.row.get("temperature"))
+
+    @property
+    def has_few_labels(self) -> bool:
+        """Whether the last finished round knew too few scans with it, or without it."""
+        return bool(with_few_labels(self.row.get("expert_by_class") or {}))
 
     @property
     def is_thin(self) -> bool:
@@ -177,13 +185,8 @@ class Overview:
 
 def own_scores(row: Row, finding: str) -> Row:
     """A finding's own holdout numbers in a row of its metrics; empty where it was not scored."""
-    scores = row.get("holdout") or {}
-    class_scores: Row = (scores.get("per_class") or {}).get(finding) or {}
-    return (
-        class_scores | {key: scores.get(key) for key in ("sensitivity_ci95", "specificity_ci95")}
-        if class_scores
-        else {}
-    )
+    class_scores: Row = ((row.get("holdout") or {}).get("per_class") or {}).get(finding) or {}
+    return class_scores
 
 
 def _sum(row: Row, *keys: str) -> int | None:

@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pyarrow.compute as pc
-from ruamel.yaml import YAML
 
 from pipeline.annotate import worklist
 from pipeline.audit import page_data
-from pipeline.contracts import finding_line
+from pipeline.contracts import config_file, finding_line
 from pipeline.contracts.tables import LABELS, SPLIT_TABLE
 from pipeline.labels import label_table, verdicts
 from pipeline.report import gather
@@ -36,7 +35,7 @@ def read(folder: Path, folders: Mapping[str, Path]) -> Overview:
     latest = (rounds[-1].get("findings") or {}) if rounds else {}
     seen = read_ids if train_ids is None else read_ids & train_ids
     text = (folder / run_files.RESOLVED).read_text("utf-8") if (folder / run_files.RESOLVED).is_file() else ""
-    config = YAML(typ="safe", pure=True).load(text) or {}
+    config = config_file.values_of(text)
     return Overview(
         folder=folder,
         parts=[_part(finding, place, latest.get(finding) or {}, seen) for finding, place in folders.items()],
@@ -69,6 +68,7 @@ def _part(finding: str, folder: Path, row: Row, read_ids: set[str]) -> Part:
         verdict=run.audit.verdict if run.audit else None,
         flow=run.flow,
         reference=run.reference,
+        outlook=run.forecasts[-1] if run.forecasts else {},
         agreement=run.annotators.get("agreement") or {},
         backbone=run.backbone,
         cautions=tuple(cautions(run)),

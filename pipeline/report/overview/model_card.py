@@ -107,10 +107,24 @@ def _made(overview: Overview) -> str:
     lines = [
         f"Backbone: {backbone}",
         f"Queue strategy: {strategy}; one queue asks for all findings at once",
+        *_network(overview),
         software(overview.as_run) or f"Seed: {overview.config.get('seed', MISSING)}",
     ]
     files = "- Full configuration: `resolved.yaml`; every number of every round: `metrics.jsonl`."
     return "\n".join([*(f"- {_plain(line)}" for line in lines), files])
+
+
+def _network(overview: Overview) -> list[str]:
+    """That one network learned the findings, where it did."""
+    shared: dict[str, None] = {}
+    for part in overview.parts:
+        shared |= dict.fromkeys(part.row.get("network_findings") or [])
+    if len(shared) < 2:
+        return []
+    return [
+        f"One network learned {words(shared)} at once, with a sigmoid for each; each finding uses it where its "
+        "out-of-fold AUROC was not below that of the finding's own head"
+    ]
 
 
 def _plain(text: str) -> str:

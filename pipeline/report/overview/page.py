@@ -6,15 +6,17 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from pipeline.labels.class_counts import MIN_LABELS
 from pipeline.pages.wording import count, decimal, duration, interval, known, percent, plural, words
 from pipeline.report.gather import Row
-from pipeline.report.overview import figures
+from pipeline.report.overview import certificates, figures
 from pipeline.report.overview.data import FEW, Overview, Part, own_scores
 from pipeline.report.page_env import environment
 from pipeline.report.summary import Tile
 
 MAX_TOGETHER = 20  # findings in the table of pairs: those seen most
 NAMED = 6  # findings named in a sentence
+ALARMS_NAMED = 3  # findings whose false alarms are told in the first lines
 STAGE = "report"  # whose time would change the page with every build
 
 
@@ -36,8 +38,11 @@ def html(overview: Overview) -> str:
                 "curve": _markup(figures.mean_curve(overview)),
             },
             rounds=rounds(overview),
+            outlooks=outlooks(overview),
             against_random=against_random(overview),
             together=together(overview),
+            certificates=certificates.certificates(overview),
+            releases_together=certificates.together(overview),
             costs=costs(overview),
             flow=flow(overview),
             num_missed=0.05 * len(overview.scored),
@@ -90,7 +95,37 @@ def _result(overview: Overview, last: Row) -> list[str]:
     scans = overview.scores.get("num_scans")
     where = f" on {plural(scans, 'sealed holdout scan')}" if known(scans) else " on the sealed holdout"
     text = f"From {read}{among}, the model says of each scan whether it shows {what}, with {mean} of "
-    return [text + f"{decimal(overview.scores.get('auroc'))}{where}.", _weakest(overview)]
+    return [
+        text + f"{decimal(overview.scores.get('auroc'))}{where}.",
+        _weakest(overview),
+        *_false_alarms(overview, last),
+    ]
+
+
+def _false_alarms(overview: Overview, last: Row) -> list[str]:
+    """How many scans without any finding would be called one; then each finding, the most false alarms first."""
+    texts, healthy = [], last.get("healthy_scans")
+    if healthy:
+        bounds = f", 95% interval {interval(healthy['ci95'], as_percent=True)}" if healthy["ci95"] else ""
+        texts.append(
+            f"False alarms: of {plural(healthy['num_scans'], 'healthy scan')} of the holdout, which "
+            f"{'shows' if healthy['num_scans'] == 1 else 'show'} none of these findings, the model would call "
+            f"{count(healthy['num_alarmed'])} at least one of them ({percent(healthy['share'])}{bounds})."
+        )
+    rows = [
+        (part.scores["fp"] / part.num_without, part)
+        for part in overview.scored
+        if part.num_without and part.num_with and known(part.scores.get("fp"))
+    ]
+    worst = sorted(rows, key=lambda row: (-row[0], row[1].finding))[:ALARMS_NAMED]
+    parts = [
+        f"{part.finding}: {count(part.scores['fp'])} of {count(part.num_without)} scans without it called it "
+        f"({percent(share)}), {count(part.scores['fn'])} of {count(part.num_with)} with it missed"
+        for share, part in worst
+    ]
+    if parts:
+        texts.append(f"By finding, the most false alarms first: {'; '.join(parts)}. The table has the intervals.")
+    return texts
 
 
 def _weakest(overview: Overview) -> str:
@@ -147,6 +182,12 @@ def cautions(overview: Overview) -> list[str]:
     thin = [part.finding for part in overview.scored if part.is_thin]
     if thin:
         common.append(f"The holdout has fewer than {FEW} scans with, or without, {_named(thin)}: too few to judge by.")
+    few = [part.finding for part in overview.parts if part.row and part.has_few_labels]
+    if few:
+        common.append(
+            f"Fewer than {MIN_LABELS} expert labels say that it is there, or that it is not, of {_named(few)}: the "
+            "class of few labels has no say in roll-backs and wins no operating point."
+        )
     left = [part.finding for part in overview.parts if part.auroc is None]
     if left and overview.scored:
         common.append(f"The mean leaves out {_named(left)}, which could not be scored.")
@@ -172,6 +213,21 @@ def rounds(overview: Overview) -> list[Row]:
                 "rolled_back": _named((f for f, r in own.items() if r.get("rolled_back")), 3),
             }
         )
+    return rows
+
+
+def outlooks(overview: Overview) -> list[Row]:
+    """What further labels would buy, one row a finding: the gain at the last horizon, or why none is forecast."""
+    rows = []
+    for part in overview.parts:
+        if not part.outlook:
+            continue
+        forecast, advice = part.outlook["forecast"], part.outlook["advice"]
+        gain = forecast["scores"]["auroc"]["gains"][-1] if forecast["scores"] else {}
+        about = {"part": part, "labels": forecast["num_labels"], "why": forecast["why"], "stop": advice["stop"]}
+        interval = [gain["low"], gain["high"]] if gain else None
+        further = {"further": gain.get("labels"), "gain": gain.get("mean"), "interval": interval}
+        rows.append(about | further | {"kappa": part.outlook["stability"]["kappa"]})
     return rows
 
 

@@ -26,7 +26,7 @@ from pipeline.learn import rollback
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.head import Head, Worker
 from pipeline.learn.lesson import Lesson, StoppingSet, pool_lesson
-from pipeline.learn.material import Material
+from pipeline.learn.material import FeaturesOfRun, Material
 from pipeline.learn.network import adapter, fits, student
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Design
@@ -60,7 +60,10 @@ def situations(draw):
     class_E = rng.integers(num_classes, size=num_expert)
     groups = [f"p{i}" for i in range(num_expert)]
     uniform_E = np.zeros(num_expert, bool)
-    material = Material(Path("nowhere"), scans_N, pool_T, expert_E, class_E, groups, uniform_E, None, rejected_R)
+    features = FeaturesOfRun(Path("nowhere"))
+    orders = (scans_N, pool_T, expert_E)
+    along = (class_E, groups, uniform_E, np.ones(num_expert, bool), None, rejected_R, np.arange(len(pool)))
+    material = Material(Path("nowhere"), features, *orders, *along)
     learn_E = rng.random(num_expert) < draw(st.sampled_from([0.5, 0.8, 1.0]))
     learn_E[:3] = True
     stop_E = learn_E & (np.arange(num_expert) % 3 == 1) if draw(st.booleans()) else None

@@ -138,11 +138,11 @@ def through_a_file(state):
     return torch.load(stream, weights_only=True)
 
 
-def recorded(lesson, options, seed=0, build=Net):
+def recorded(lesson, options, seed=0, build=Net, **given):
     """Result, and the state after each epoch."""
     states = []
     worker = Worker(report=lambda epoch, loss, state: states.append(through_a_file(state)))
-    return *learn_network(build, lesson, options, seed, worker=worker), states
+    return *learn_network(build, lesson, options, seed, worker=worker, **given), states
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A pool as the bench of selection sees it: features, classes, patients, and the sealed holdout; one file a pool."""
+"""A pool as simulated histories see it: features, classes, patients, and the sealed holdout; one file a pool."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,7 +25,8 @@ class BenchPool:
 
     Attributes:
         findings: C classes.
-        x_TP: Features of the training pool, float32.
+        x_TP: Features of the training pool, which the classifier sees, float32.
+        similar_TP: By which its scans are alike, which the strategies see, float32.
         class_T: Their true classes.
         group_T: Their patient groups.
         x_HP: Features of the holdout, float32.
@@ -34,6 +35,7 @@ class BenchPool:
 
     findings: tuple[str, ...]
     x_TP: np.ndarray
+    similar_TP: np.ndarray
     class_T: np.ndarray
     group_T: np.ndarray
     x_HP: np.ndarray
@@ -54,7 +56,13 @@ class BenchPool:
         num = max(1, min(round(share / (1 - share) * len(others)), int(count_C[rare])))
         kept = np.sort(np.concatenate([others, rng.choice(np.flatnonzero(self.class_T == rare), num, replace=False)]))
         return BenchPool(
-            self.findings, self.x_TP[kept], self.class_T[kept], self.group_T[kept], self.x_HP, self.class_H
+            self.findings,
+            self.x_TP[kept],
+            self.similar_TP[kept],
+            self.class_T[kept],
+            self.group_T[kept],
+            self.x_HP,
+            self.class_H,
         )
 
 
@@ -64,7 +72,7 @@ def write(ctx: StageContext, path: Path) -> None:
 
     findings = findings_of(ctx)
     vectors = Vectors.open(ctx.folder)
-    x_NP = principal_components.load(ctx.folder)
+    x_NP, similar_NP = principal_components.load(ctx.folder), principal_components.load_similarity(ctx.folder)
     truth = POOL_LABELS.read(ctx.folder)
     copies = run_files.read(ctx.folder, DUPLICATES)
     splits = run_files.read(ctx.folder, SPLIT_TABLE)
@@ -77,6 +85,7 @@ def write(ctx: StageContext, path: Path) -> None:
     names = pa.array(findings, pa.string())
     arrays = {
         "x_TP": np.asarray(x_NP[vectors.positions(train["image_id"])]),
+        "similar_TP": np.asarray(similar_NP[vectors.positions(train["image_id"])]),
         "class_T": np.asarray(pc.index_in(train["label"], value_set=names), np.int64),
         "group_T": np.asarray(pc.index_in(train["group_id"], pc.unique(train["group_id"])), np.int64),
         "x_HP": np.asarray(x_NP[vectors.positions(holdout["image_id"])]),

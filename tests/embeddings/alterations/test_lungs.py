@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embeddings import decode, extract, lungs
+from embeddings import decode, extract
+from embeddings.alterations import lungs
 from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
 from pipeline.contracts import config_file
@@ -134,14 +135,14 @@ def test_erased_scans_have_an_address_of_their_own(tmp_path):
     stages = config_file.load(None, options | {"embed.features": "stages"})
     plain = extract.open_store(config, backbone, tmp_path)
     assert plain.folder == EmbeddingStore(tmp_path, "0" * 16, "squash-bilinear-96-grey01-v1").folder
-    erased = extract.open_store(config, backbone, tmp_path, erase_lungs=True)
+    erased = extract.open_store(config, backbone, tmp_path, alteration="lungs-erased")
     assert erased.folder != plain.folder != extract.open_store(stages, backbone, tmp_path).folder
     scans = [("a", "a.png"), ("b", "b.png"), ("c", "c.png")]
-    assert {shard.erase_lungs for shard in extract.plan(config, backbone, None, plain, scans)} == {False}
+    assert {shard.alteration for shard in extract.plan(config, backbone, None, plain, scans)} == {"none"}
     plain.write(["a"], np.zeros((1, 4)))
-    shards = extract.plan(config, backbone, None, erased, scans, erase_lungs=True)
+    shards = extract.plan(config, backbone, None, erased, scans, alteration="lungs-erased")
     assert [shard.sha256 for shard in shards] == [("a", "b"), ("c",)]
-    assert all(shard.erase_lungs and shard.store is erased for shard in shards)
+    assert all(shard.alteration == "lungs-erased" and shard.store is erased for shard in shards)
 
 
 @pytest.mark.real

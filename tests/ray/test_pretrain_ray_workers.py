@@ -1,18 +1,14 @@
 """Two workers that train together: what they compare scans with is gathered, and a killed one is no end."""
 
 import json
-import multiprocessing
 import signal
 
 import pytest
 
 from embeddings import backbones
 from embeddings.pretrain import loop
+from tests.support.forked import SERVER
 from tests.support.tiny_pretraining import DiesOnce, task, together
-
-# Its processes are copies of one that has imported what they need: torch and its friends take seconds each time.
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["timm", "torch.distributed", "tests.support.tiny_pretraining"])
 
 
 def run(folder, **given):

@@ -1,0 +1,192 @@
+"""Do rounds help, and is a certificate earned? The product's default loop on several pools, seed after seed.
+
+Every run's numbers are kept in `results/rounds.json`; a run that is in there is not repeated. Kermany's holdout is its
+official test, the NIH part's is a patient-grouped fold of its own for each seed; both are read once a round and decide
+nothing.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pipeline.commands import request, run
+from pipeline.contracts.tables import POOL_LABELS, RELEASE, SPLIT_TABLE, write_text
+from pipeline.runtime import run_files
+from tests.bench import folds, pools, tables
+
+QUICKSTART, KERMANY, NIH, PHANTOM = (
+    "quickstart",
+    "Kermany, official test",
+    "NIH part, five folds",
+    "phantoms, two classes",
+)
+SEEDS = {QUICKSTART: 10, KERMANY: 5, NIH: 5, PHANTOM: 5}
+METRICS = ("auroc", "accuracy", "ece")
+FALL = 0.005  # a mean that falls by more between two rounds is a round that harms
+NUM_ROUNDS, BUDGET = 5, 20
+FILE = tables.RESULTS / "rounds.json"
+
+
+def main(data: Path, given: Namespace) -> None:
+    """Run what is missing, pool after pool, and write the tables after each run."""
+    for pool in [given.pool] if given.pool else SEEDS:
+        for seed in range(SEEDS[pool]):
+            if f"{pool}/{seed}" not in _known():
+                row = _run(data, pool, seed)
+                sys.stderr.write(f"{pool} seed {seed}: {json.dumps(row)}\n")
+                write_text(FILE, json.dumps(_known() | {f"{pool}/{seed}": row}, indent=1) + "\n")
+                _write()
+    _write()
+
+
+def _overrides(data: Path, pool: str, seed: int, folder: Path) -> dict[str, Any]:
+    """What names the pool; nothing for the quickstart, which is what a run without a pool is."""
+    if pool == QUICKSTART:
+        return {}
+    if pool == KERMANY:
+        return {"pool.uri": pools.uri(data, "kermany"), **pools.OVERRIDES["kermany"]}
+    if pool == PHANTOM:
+        return {"pool.uri": "phantom:num_patients=500,severity=1.5", "pool.findings": ["normal", "pneumonia"]}
+    findings = folds.TASKS["NIH part, 2 classes"]
+    folds.write_manifest(data / "covid3", findings, seed, folder / "manifest.csv")
+    return {"pool.uri": str(folder / "manifest.csv"), "pool.findings": findings}
+
+
+def _run(data: Path, pool: str, seed: int) -> dict[str, Any]:
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = {
+            "oracle": True,
+            "seed": seed,
+            "rounds.reference": False,
+            "rounds.num": NUM_ROUNDS,
+            "queue.budget": BUDGET,
+            "engine.backend": "serial",
+            **_overrides(data, pool, seed, Path(folder)),
+        }
+        result = run.execute(request.Request(overrides=overrides, out=Path(folder) / "run", quiet=True))
+        released = _released(Path(folder) / "run")
+    rows = result["metrics"]
+    return {
+        **{name: [row["holdout"][name] for row in rows] for name in METRICS},
+        "num_expert": [row["num_expert"] for row in rows],
+        "precision_estimated": [row["pseudo_precision_estimated"] for row in rows],
+        "precision_realised": [row["pseudo_precision"] for row in rows],
+        "release": released,
+        "minutes": (time.perf_counter() - start) / 60.0,
+    }
+
+
+def _released(folder: Path) -> dict[str, Any] | None:
+    """State of the run's latest release, and the precision each tier really has; None: nothing was frozen."""
+    state: dict[str, Any] | None = run_files.finished_rows(folder, NUM_ROUNDS)[-1]["release"]
+    if state is None:
+        return None
+    table = RELEASE.read(run_files.release_folder(folder, run_files.releases(folder)[-1]))
+    truth = POOL_LABELS.read(folder)
+    truth = truth["label"].take(pc.index_in(table["image_id"], value_set=truth["image_id"].combine_chunks()))
+    right_N = pc.equal(truth, table["finding"]).to_numpy(zero_copy_only=False).astype(bool)
+    surest_N = pc.equal(table["tier"], "surest").to_numpy(zero_copy_only=False)
+    splits = run_files.read(folder, SPLIT_TABLE)
+    return {
+        "state": state["state"],
+        "round": state["round"],
+        "certified_tier": state["certified_tier"],
+        "bound": state["bound"],
+        "checks": state["tiers"][0]["num_checked"],
+        "errors": state["tiers"][0]["num_errors"],
+        "share_of_pool": len(table) / pc.sum(pc.equal(splits["split"], "train")).as_py(),
+        "precision": {"surest": float(right_N[surest_N].mean()), "whole": float(right_N.mean())},
+    }
+
+
+def _known() -> dict[str, Any]:
+    known: dict[str, Any] = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
+    return known
+
+
+def _write() -> None:
+    """Two tables: the rounds, and the promises."""
+    known = _known()
+    learning, promises = [], []
+    for pool in SEEDS:
+        runs = [row for key, row in known.items() if key.rpartition("/")[0] == pool]
+        if runs:
+            learning += [(pool, len(runs), name, *_by_round(runs, name), _falls(runs, name)) for name in METRICS]
+            promises.append((pool, len(runs), *_promise(runs)))
+    rounds = [f"round {number + 1}" for number in range(NUM_ROUNDS)]
+    tables.write(
+        "rounds",
+        "Five rounds of twenty labels",
+        "python -m tests.bench rounds",
+        ("pool", "seeds", "holdout", *rounds, "steps that harm"),
+        learning,
+        "Default options, frozen backbone. Mean over seeds, in the last round with a 95 % t-interval. ECE: expected "
+        "calibration error of the class that is called. Steps that harm: share of all steps from one round to the "
+        f"next, over seeds, in which the figure gets worse by more than {FALL}; in brackets the steps of the mean. "
+        "Kermany's holdout is its official test; its patients are other patients, and its share of pneumonia differs.",
+    )
+    tables.write(
+        "promises",
+        "What five rounds of twenty labels may promise",
+        "python -m tests.bench rounds",
+        (
+            "pool",
+            "seeds",
+            "precision estimated",
+            "realised",
+            "release certified",
+            "bound of those",
+            "surest half really",
+            "whole really",
+            "released share of the pool",
+        ),
+        promises,
+        "Default options: promise .90 at confidence .95. Precision estimated and realised: of the pseudo-labels used "
+        "in training, mean over rounds and seeds. Release certified: seeds in which the first tier or the whole was. "
+        "Really: share of right labels in the frozen tier, which only the pool's own labels tell, mean over seeds. "
+        "Released share: scans of the certified tier, of those in the training pool; 0 where nothing was certified.",
+    )
+
+
+def _by_round(runs: list[dict[str, Any]], name: str) -> list[str]:
+    of_round = list(zip(*(run[name] for run in runs), strict=True))
+    return [f"{np.mean(values):.3f}" for values in of_round[:-1]] + [tables.mean_ci(of_round[-1])]
+
+
+def _falls(runs: list[dict[str, Any]], name: str) -> str:
+    value_SR = np.array([run[name] for run in runs]) * (-1 if name == "ece" else 1)  # S seeds, R rounds
+    of_mean = (np.diff(value_SR.mean(0)) < -FALL).sum()
+    return f"{(np.diff(value_SR, axis=1) < -FALL).mean():.0%} ({of_mean})"
+
+
+def _promise(runs: list[dict[str, Any]]) -> list[str]:
+    pairs = [
+        pair
+        for run in runs
+        for pair in zip(run["precision_estimated"], run["precision_realised"], strict=True)
+        if None not in pair
+    ]
+    means = [f"{np.mean(values):.3f}" for values in zip(*pairs, strict=True)] or ["", ""]
+    frozen = [run["release"] for run in runs if run["release"]]
+    certified = [release for release in frozen if release["certified_tier"]]
+    shares = [release["share_of_pool"] * (1 if release["certified_tier"] == "whole" else 0.5) for release in certified]
+    really = [
+        f"{np.mean([release['precision'][tier] for release in frozen]):.3f}" if frozen else ""
+        for tier in ("surest", "whole")
+    ]
+    bounds = f"{np.mean([release['bound'] for release in certified]):.3f}" if certified else ""
+    return [
+        *means,
+        f"{len(certified)} of {len(runs)}",
+        bounds,
+        *really,
+        f"{sum(shares) / len(runs):.0%}",
+    ]
