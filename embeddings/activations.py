@@ -15,6 +15,7 @@ import numpy as np
 
 from embeddings import augment, decode, network_stages, onnx_file
 from embeddings.backbones import Backbone
+from embeddings.decoding.unusable import DecodeError
 from embeddings.scan_cache import ScanCache
 from pipeline.contracts.config import AugmentConfig, Config
 from pipeline.contracts.errors import InputError
@@ -101,8 +102,8 @@ def load(uri: str, size_px: int, max_pixels: int) -> np.ndarray:
         InputError: for a scan that was readable when it was embedded and is no longer.
     """
     try:
-        return decode.load_square(decode.read_bytes(uri), size_px, max_pixels=max_pixels)
-    except decode.DecodeError as error:
+        return decode.scan_square(uri, size_px, max_pixels)
+    except DecodeError as error:
         raise InputError(
             f"the scan could be read before and cannot be read now: {error}",
             where=uri,

@@ -137,7 +137,7 @@ def _prefetched(shard: Shard, broken: list[tuple[str, str]]) -> Iterator[tuple[l
         stop = start + shard.batch_size
         for sha, uri in zip(shard.sha256[start:stop], shard.uris[start:stop], strict=True):
             try:
-                scan_1SS = decode.load_square(decode.read_bytes(uri), shard.size_px, max_pixels=shard.max_pixels)
+                scan_1SS = decode.scan_square(uri, shard.size_px, shard.max_pixels)
                 scans.append(altered(scan_1SS[0], shard.alteration)[None])
                 kept.append(sha)
             except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; it is counted and reported

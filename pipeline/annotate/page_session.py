@@ -14,7 +14,7 @@ from statistics import median
 from pipeline.annotate import answer_choices, assignments, worklist
 from pipeline.annotate.label_sync import Settler
 from pipeline.annotate.page.backend import Progress, Task
-from pipeline.annotate.pictures import uris_and_priors, write_picture
+from pipeline.annotate.pictures import deep_scans, uris_and_priors, write_picture
 from pipeline.annotate.worklist import Ask
 from pipeline.contracts.answers import CERTAINTIES, Answer, annotator_name, reply_of
 from pipeline.contracts.config import Config
@@ -204,6 +204,11 @@ class Desk:
         with self._lock:
             return list(self._priors.get(image_id, ()))
 
+    def is_deep(self, image_id: str) -> bool:
+        """Whether a scan's picture has 16 bits a grey value."""
+        with self._lock:
+            return image_id in self._deep and image_id in self._uris
+
     def picture(self, image_id: str) -> Path | None:
         """The PNG of a scan that was asked for, or of a prior of one; None for any other."""
         with self._lock:
@@ -211,8 +216,9 @@ class Desk:
         if uri is None:
             return None
         folder = "priors" if asked is None else f"{run_files.round_name(asked)}/{run_files.PICTURES}"
-        path = self.folder / folder / f"{image_id}.png"
-        write_picture(path, uri, self.config.pool.max_pixels)
+        is_deep = self.is_deep(image_id)
+        path = self.folder / folder / (f"{image_id}-16.png" if is_deep else f"{image_id}.png")
+        write_picture(path, uri, self.config.pool.max_pixels, full_depth=is_deep)
         return path
 
     def close(self) -> None:
@@ -234,6 +240,7 @@ class Desk:
         self._list = worklist.open_worklist(self.folder, round_index, [*of_pool, *answers])
         self._assigned = assignments.holders(self.folder, round_index)
         self._uris, self._priors = uris_and_priors(self.folder, set(self._asked))
+        self._deep = deep_scans(self.folder)
         self._sittings: dict[str, Sitting] = {}
         self._num_heard, self._num_gone = len(self._journal.entries), self._gone()
 

@@ -1,9 +1,8 @@
-"""Scans as annotators see them: whole, at their own size, 8 bits a pixel, without metadata."""
+"""Scans as annotators see them: whole, at their own size, without metadata; 8 bits a pixel, at our page 16."""
 
 import io
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,22 +10,34 @@ from pipeline.contracts.tables import MANIFEST, write_bytes
 from pipeline.runtime import run_files
 
 
-def write_picture(path: Path, uri: str, max_pixels: int) -> None:
+def write_picture(path: Path, uri: str, max_pixels: int, *, full_depth: bool = False) -> None:
     """Write the scan at `uri` as a grey PNG, unless it is there; no metadata, no identity.
+
+    Args:
+        path: Where to.
+        uri: See `embeddings.decoding.files`.
+        max_pixels: A larger scan is not decoded.
+        full_depth: 16 bits where the file has more than 8. Other programs than our page mostly show 8, and some
+            show a picture of 16 bits white.
 
     Raises:
         DecodeError: when the scan cannot be read.
     """
     if path.exists():
         return
-    from PIL import Image
-
     from embeddings import decode
 
-    pixels_HW = decode.decode(decode.read_bytes(uri), max_pixels=max_pixels).pixels_HW
+    grey = decode.open_scan(uri, max_pixels=max_pixels)
     stream = io.BytesIO()
-    Image.fromarray(np.round(pixels_HW * 255).astype(np.uint8)).save(stream, "PNG")
+    (grey.full_depth() if full_depth else grey.eight_bit()).save(stream, "PNG")
     write_bytes(path, stream.getvalue())
+
+
+def deep_scans(folder: Path) -> frozenset[str]:
+    """Ids of the scans whose files hold more than 8 bits a grey value."""
+    manifest = run_files.read(folder, MANIFEST).select(["image_id", "bit_depth"])
+    deep = manifest.filter(pc.fill_null(pc.greater(manifest["bit_depth"], 8), False))
+    return frozenset(deep["image_id"].to_pylist())
 
 
 def uris_and_priors(folder: Path, asked: set[str]) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embeddings.alterations.alteration import Alteration
+from embeddings.decoding.picture_keys import by_picture
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import embed
 
@@ -21,7 +22,7 @@ _MATRIX = "audit_pixels.npy"  # there only while vectors are gathered
 
 
 def prepare(ctx: StageContext, scans: pa.Table, alteration: Alteration) -> embed.Job:
-    """What of these manifest rows the backbone has yet to see; of several copies the first uri is read."""
+    """What of these rows, `by_picture`, the backbone has yet to see; of several copies the first uri is read."""
     pairs = zip(scans["sha256"].to_pylist(), scans["uri"].to_pylist(), strict=True)
     unique = dict(reversed(list(pairs)))
     content = dict.fromkeys(scans["sha256"].to_pylist())
@@ -30,6 +31,7 @@ def prepare(ctx: StageContext, scans: pa.Table, alteration: Alteration) -> embed
 
 def measure(ctx: StageContext, scans: pa.Table, alteration: Alteration) -> tuple[Floats, NDArray[np.bool_]]:
     """Vectors (N, D) of altered scans and which scans have one; a scan that cannot be read is logged, and NaN."""
+    scans = by_picture(scans)
     job = prepare(ctx, scans, alteration)
     ctx.progress("audit", 0, job.num_scans)
     broken = dict(embed.embed(ctx, job, lambda done: ctx.progress("audit", done, job.num_scans)))

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from embeddings import decode
 from embeddings.alterations import lungs
+from embeddings.decoding import files
+from embeddings.decoding.grey import Grey
+from embeddings.decoding.picture_keys import by_picture
 from pipeline.audit import altered_vectors
 from pipeline.contracts.tables import write_parquet
 from pipeline.runtime import run_files
@@ -94,6 +97,7 @@ def measure(ctx: StageContext, scans: pa.Table) -> PixelFacts:
         ctx: Where to work, with which backbone.
         scans: Rows of the manifest whose status is ok.
     """
+    scans = by_picture(scans)
     sha256 = scans["sha256"].to_pylist()
     unique = dict(zip(reversed(sha256), reversed(scans["uri"].to_pylist()), strict=True))  # the first uri wins
     known = _read(ctx)
@@ -127,8 +131,8 @@ def look(shard: Shard) -> tuple[Floats, tuple[str | None, ...]]:
     reasons: list[str | None] = []
     for row, uri in enumerate(shard.uris):
         try:
-            data = decode.read_bytes(uri)
-            grey = decode.open_grey(data, max_pixels=shard.max_pixels)
+            data = files.read_bytes(uri)
+            grey = decode.open_grey(data, max_pixels=shard.max_pixels, white=files.white_of(uri))
             fact_NM[row] = [
                 *_file_facts(grey, len(data)),
                 *_grey_facts(np.array(grey.eight_bit().histogram(), np.float64)),
@@ -141,7 +145,7 @@ def look(shard: Shard) -> tuple[Floats, tuple[str | None, ...]]:
     return fact_NM, tuple(reasons)
 
 
-def _file_facts(grey: decode.Grey, num_bytes: int) -> Sequence[float]:
+def _file_facts(grey: Grey, num_bytes: int) -> Sequence[float]:
     width_px, height_px = grey.image.size
     num_pixels = width_px * height_px
     kinds = [float(grey.format == kind) for kind in ("PNG", "JPEG", "TIFF")]
@@ -158,7 +162,7 @@ def _grey_facts(count_256: NDArray[np.float64]) -> Sequence[float]:
     return mean, sd, *levels.tolist(), float(share_256[0]), float(share_256[-1])
 
 
-def _rim_facts(grey: decode.Grey) -> Sequence[float]:
+def _rim_facts(grey: Grey) -> Sequence[float]:
     """Mean of the outermost pixels and of the corners of a 224 square; mean width of black borders in file pixels."""
     square_SS, rim = grey.square(_RIM_SIDE_PX), _RIM_PX
     rim_SS = np.ones(square_SS.shape, np.bool_)

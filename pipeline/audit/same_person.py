@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.decode import DecodeError, open_grey, read_bytes
+from embeddings.decode import open_scan
+from embeddings.decoding.unusable import DecodeError
 from pipeline.audit.audited_pool import Names, Subject, known
 
 _log = logging.getLogger(__name__)
@@ -247,7 +248,7 @@ def _outline(uri: str, max_pixels: int) -> Floats:
     """Histograms of edge directions (Dalal & Triggs 2005): ribs, clavicles, heart; blind to contrast and inversion."""
     from scipy.ndimage import gaussian_filter
 
-    square_SS = open_grey(read_bytes(uri), max_pixels=max_pixels).square(_SIDE_PX)
+    square_SS = open_scan(uri, max_pixels=max_pixels).square(_SIDE_PX)
     slope_y, slope_x = np.gradient(gaussian_filter(square_SS, 1.0))
     angle_SS = np.arctan2(slope_y, slope_x) % np.pi * (_NUM_ANGLES / np.pi)
     away_SSA = np.abs(angle_SS[:, :, None] - np.arange(_NUM_ANGLES))

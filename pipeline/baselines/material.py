@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embeddings.decoding.picture_keys import by_picture
 from pipeline.audit import off_lung_features
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
@@ -51,8 +52,8 @@ class Material:
 
     @cached_property
     def sha256(self) -> tuple[str, ...]:
-        """Content of each scan."""
-        return tuple(self.scans["sha256"].to_pylist())
+        """Content of each scan, as its vectors are kept under it."""
+        return tuple(by_picture(self.scans)["sha256"].to_pylist())
 
     @cached_property
     def uris(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from embeddings import activations, extract, network_stages
 from embeddings.backbones import Backbone
+from pipeline.commands import exported_reader
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, write_bytes, write_text
@@ -44,7 +45,8 @@ FILES = (
     "preprocessing.json",
     run_files.CARD,
     "MODEL_CARD.md",
-    "example.py",
+    exported_reader.EXAMPLE,
+    exported_reader.FOLDER,
 )
 
 
@@ -109,12 +111,13 @@ def _write(
     """Write all files, the checked model first."""
     _write_model(module, config.preprocess.size_px, model.findings, out)
     check = _checked(run, config, module, model, out)
-    write_text(out / "preprocessing.json", json.dumps(preprocessing(config), indent=1))
+    steps = preprocessing(config) | {"whites": exported_reader.whites(run)}
+    write_text(out / "preprocessing.json", json.dumps(steps, indent=1))
     write_text(
         out / run_files.CARD,
-        json.dumps(card | {"input": "scan", "preprocessing": preprocessing(config), "check": asdict(check)}, indent=1),
+        json.dumps(card | {"input": "scan", "preprocessing": steps, "check": asdict(check)}, indent=1),
     )
-    write_text(out / "example.py", _EXAMPLE)
+    exported_reader.write(out)
     page = run / run_files.MODEL_CARD
     text = page.read_text("utf-8") if page.exists() else "# Model card\n\nThe run has no report yet.\n"
     write_text(out / "MODEL_CARD.md", text)
@@ -187,31 +190,6 @@ def _checked(run: Path, config: Config, module: "nn.Module", model: Classifier, 
             fix="run `cxr-ssl run --resume` again to renew the predictions; if it stays, this is a mistake of cxr-ssl",
         )
     return check
-
-
-_EXAMPLE = '''"""Apply the exported model to scans: python example.py SCAN.png ..."""
-
-import json
-import sys
-from pathlib import Path
-
-import numpy as np
-import onnxruntime as ort
-from PIL import Image
-
-HERE = Path(__file__).parent
-card = json.loads((HERE / "card.json").read_text("utf-8"))
-size = card["preprocessing"]["size_px"]
-session = ort.InferenceSession(str(HERE / "model.onnx"), providers=["CPUExecutionProvider"])
-
-for name in sys.argv[1:]:
-    grey = Image.open(name).convert("L").resize((size, size), Image.Resampling.BILINEAR)  # 8-bit files
-    scan = np.asarray(grey, np.float32)[None, None] / 255.0
-    probability = session.run(["probability"], {"scan": scan})[0][0]
-    finding = card["findings"][int(np.argmax(probability / np.array(card["operating_weights"])))]
-    shown = ", ".join(f"{f} {p:.3f}" for f, p in zip(card["findings"], probability, strict=True))
-    sys.stdout.write(f"{name}: {finding} ({shown})\\n")
-'''
 
 
 def export_model(run: Path, out: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 mutated. `config_file` reads and writes it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -19,6 +19,9 @@ KNOWN_COLUMNS = (
     "view",
     "official_split",
 )
+# Rules by which files that are no frontal chest radiographs are left out, in the order they are asked.
+SetAside = Literal["other-modality", "localizer", "other-body-part", "for-processing", "lateral"]
+SET_ASIDE_RULES: tuple[SetAside, ...] = get_args(SetAside)
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 
@@ -32,7 +35,9 @@ class Section(BaseModel):
 class PoolConfig(Section):
     """Where the scans come from and what their columns mean."""
 
-    uri: str = Field("phantom:", description="Folder, CSV or Parquet manifest, `medmnist:NAME` or `phantom:`.")
+    uri: str = Field(
+        "phantom:", description="Folder, ZIP archive, DICOMDIR, CSV or Parquet manifest, `medmnist:NAME`, `phantom:`."
+    )
     columns: dict[str, str] = Field(
         default_factory=dict,
         description=f"Known column to the manifest's own column name; known: {', '.join(KNOWN_COLUMNS)}.",
@@ -59,6 +64,19 @@ class PoolConfig(Section):
     )
     max_pixels: int = Field(
         100_000_000, ge=1, description="A scan with more pixels is quarantined before it is decoded."
+    )
+    max_seconds: float = Field(
+        60.0, gt=0.0, le=3600.0, description="A scan that takes longer to decode is quarantined; its decoder is ended."
+    )
+    white: Literal["auto"] | Annotated[int, Field(ge=1, le=65_535)] = Field(
+        "auto",
+        description="Grey value that is white, in files of 16 bits that do not say how many bits count. auto: the pool "
+        "decides once, by the largest values of its scans (255, 1023, 4095, 16383, 32767 or 65535).",
+    )
+    set_aside: tuple[SetAside, ...] = Field(
+        SET_ASIDE_RULES,
+        description="DICOM files that are left out, counted by reason: of another modality (CT, ...), localizers, of "
+        "another body part, raw detector values (for-processing), lateral views. [] keeps them all.",
     )
 
     @property

@@ -106,7 +106,7 @@ MANIFEST = Contract(
     pa.schema(
         [
             _key("image_id"),  # 16 hex digits of SHA-256 over the path inside the pool and the content's SHA-256
-            _key("uri"),  # where the scan is read from
+            _key("uri"),  # where the scan is read from; ends in #white=N where the pool decided what white is
             _key("path"),  # path inside the pool, for people
             _col("sha256", pa.string()),  # of the file's bytes; null when it could not be read
             _col("phash", pa.string()),  # 64-bit DCT perceptual hash, 16 hex digits; null when quarantined
@@ -121,6 +121,13 @@ MANIFEST = Contract(
             _col("population", pa.string()),
             _col("age_years", pa.float32()),
             _col("sex", pa.string()),
+            _col("laterality", pa.string()),  # L, R or B; of DICOM, like the four that follow
+            _col("study_id", pa.string()),  # salted hash
+            _col("series_id", pa.string()),  # salted hash
+            _col("manufacturer", pa.string()),  # of the machine
+            _col("pixel_spacing_mm", pa.float32()),  # between two rows
+            _col("white", pa.int32()),  # grey value shown white, where the file does not say it; else null
+            _col("note", pa.string()),  # what a reader should know of how the file was read
             _key("status"),
             _col("reason", pa.string()),
         ]

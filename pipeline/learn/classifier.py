@@ -163,7 +163,9 @@ def preprocessing(config: Config) -> dict[str, Any]:
         "size_px": config.preprocess.size_px,
         "steps": [
             "decode to one grey channel (colour: ITU-R 601 luminance; alpha dropped; EXIF orientation applied)",
-            "divide by the largest value of the file's type (8 bits 255, 16 bits 65535, 12-bit TIFF 4095)",
+            "apply what the file says of its values (TIFF WhiteIsZero; DICOM rescale, table, window, MONOCHROME1)",
+            "divide by white: 255 for 8 bits; for 16 what the file says (PNG sBIT, bits of TIFF and DICOM), else what "
+            "the pool has decided: the smallest of its whites that holds the largest value",
             f"squash the whole scan to {config.preprocess.size_px} x {config.preprocess.size_px}, "
             "bilinear with antialiasing",
             "float32, shape (N, 1, S, S); the file itself normalises and repeats the channel",

@@ -25,22 +25,17 @@ def thumbnail(
     Returns:
         `None` when the scan cannot be read or decoded.
     """
-    from embeddings.decode import open_grey, read_bytes
+    from embeddings.decode import open_scan
 
     try:
-        grey = open_grey(read_bytes(uri), max_pixels=max_pixels)
-        image = grey.image if alteration == "none" else Image.fromarray(altered(grey.square(side_px), alteration))
-        return _jpeg(_eight_bits(image), side_px, quality)
+        grey = open_scan(uri, max_pixels=max_pixels)
+        if alteration == "none":
+            return _jpeg(grey.eight_bit(), side_px, quality)
+        square_SS = altered(grey.square(side_px), alteration)
+        return _jpeg(Image.fromarray(np.rint(square_SS * 255.0).astype(np.uint8)), side_px, quality)
     except Exception as error:  # noqa: BLE001 - one bad scan must not end the report; the caller counts it
         logger.warning("no thumbnail of a scan: %s", error)
         return None
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Mode "L" as it is, so that large scans shrink in 8 bits; deeper ones (mode "F", 0..1) are scaled."""
-    if image.mode == "L":
-        return image.copy()
-    return Image.fromarray(np.rint(np.clip(np.asarray(image), 0.0, 1.0) * 255.0).astype(np.uint8))
 
 
 def _jpeg(image: Image.Image, side_px: int, quality: int) -> str:

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embeddings.decode import DecodeError, open_grey, read_bytes
+from embeddings.decode import open_scan
+from embeddings.decoding.unusable import DecodeError
 from pipeline.contracts.config import DuplicatesConfig, PoolConfig
 from pipeline.contracts.tables import DUPLICATES, MANIFEST
 from pipeline.pool import hash_pairs
@@ -165,7 +166,7 @@ def read_thumbnails(uris: Sequence[str], max_pixels: int) -> Bytes:
     thumb_NSS = np.zeros((len(uris), SIDE_PX, SIDE_PX), np.uint8)
     for i, uri in enumerate(uris):
         try:
-            square = open_grey(read_bytes(uri), max_pixels=max_pixels).square(SIDE_PX)
+            square = open_scan(uri, max_pixels=max_pixels).square(SIDE_PX)
             thumb_NSS[i] = np.rint(square * np.float32(255))
         except DecodeError as error:
             _log.warning("%s could be read by the manifest stage and cannot now: %s", uri, error)

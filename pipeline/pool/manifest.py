@@ -1,10 +1,10 @@
-"""From the pool to one row per scan: identity, size, hashes; a broken file is a row with a reason."""
+"""From the pool to one row per scan: identity, size, hashes, tags; a broken file is a row with a reason."""
 
 import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
-from embeddings.decode import DecodeError, open_grey, read_bytes
+from embeddings.decoding.files import archive_of, read_bytes
+from embeddings.decoding.unusable import DecodeError
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, QUEUE, write_parquet
-from pipeline.pool import picture_hash
+from pipeline.pool import picture_hash, whites
+from pipeline.pool.dicom import rules
+from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
@@ -29,7 +32,8 @@ SHARD_SIZE = 256  # scans a task: some tenths of a second of work, so that few w
 _SAVE_EVERY_SHARDS = 100
 _NUM_HEX = 16
 _OF_THE_FILE = ("sha256", "phash", "picture_hash", "width_px", "height_px", "bit_depth", "format")
-_HASH_SIDE, _IMAGE_SIDE = 8, 32  # of imagehash.phash, whose bits these are
+_OF_THE_TAGS = ("laterality", "study_id", "series_id", "manufacturer", "pixel_spacing_mm", "white", "note")
+_HASH_SIDE = 8  # of imagehash.phash, whose bits these are
 _READ = pa.schema(
     [
         ("path", pa.string()),
@@ -42,20 +46,47 @@ _READ = pa.schema(
         ("reason", pa.string()),
         ("phash", pa.string()),
         ("picture_hash", pa.string()),
+        ("open_bits", pa.int16()),  # where the file does not say its white, the bits that it seems to have
+        ("white", pa.int32()),
+        ("note", pa.string()),
+        ("view", pa.string()),
+        ("age_years", pa.float32()),
+        ("sex", pa.string()),
+        ("patient_id", pa.string()),  # salted hashes, as the other ids
+        ("study_id", pa.string()),
+        ("series_id", pa.string()),
+        ("laterality", pa.string()),
+        ("manufacturer", pa.string()),
+        ("pixel_spacing_mm", pa.float32()),
     ]
 )
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Scans that one task reads."""
+    """Scans that one task reads.
+
+    Attributes:
+        paths: Inside the pool.
+        uris: Where to read each.
+        options: How.
+        whites: The white of each that the pool decided; None: `options` say it, or the file.
+    """
 
     paths: Sequence[str]
     uris: Sequence[str]
-    max_pixels: int
+    options: ReadingOptions
+    whites: Sequence[int | None] | None = None
 
 
-def run(ctx: StageContext) -> dict[str, int]:
+def options_of(config: Config) -> ReadingOptions:
+    """How a configuration has files read."""
+    pool = config.pool
+    white = None if pool.white == "auto" else pool.white
+    return ReadingOptions(pool.max_pixels, pool.max_seconds, white, config.splits.salt, pool.set_aside)
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
     """Write `manifest` and `pool_labels` in the pool's order.
 
     Raises:
@@ -64,15 +95,20 @@ def run(ctx: StageContext) -> dict[str, int]:
     pool = open_pool(ctx.config.pool, cache_folder())
     table = read_scans(ctx, pool)
     scans = pool.scans
+    salted = hidden(scans["patient_id"], ctx.config.splits.salt)
     manifest = pa.table(
         {
             "image_id": table["image_id"],
-            "uri": scans["uri"],
+            "uri": whites.addresses(scans["uri"], table),
             "path": scans["path"],
             **{name: table[name] for name in _OF_THE_FILE},
-            "view": scans["view"],
-            "patient_id": hidden(scans["patient_id"], ctx.config.splits.salt),
-            **{name: scans[name] for name in ("source", "population", "age_years", "sex")},
+            "view": pc.if_else(
+                pc.equal(scans["view"], "unknown"), pc.fill_null(table["view"], "unknown"), scans["view"]
+            ),
+            "patient_id": pc.coalesce(salted, table["patient_id"]),
+            **{name: scans[name] for name in ("source", "population")},
+            **{name: pc.coalesce(scans[name], table[name]) for name in ("age_years", "sex")},
+            **{name: table[name] for name in _OF_THE_TAGS},
             "status": pc.if_else(pc.is_valid(table["reason"]), "quarantined", "ok"),
             "reason": table["reason"],
         },
@@ -80,6 +116,7 @@ def run(ctx: StageContext) -> dict[str, int]:
     )
     labels = {"image_id": table["image_id"], "label": scans["label"], "pool_split": scans["pool_split"]}
     num_quarantined = _report(pool, manifest)
+    decided = whites.report(table, ctx.config.pool.white)
     _refuse_other_pool(ctx.folder, manifest)
     MANIFEST.write(ctx.folder, manifest)
     POOL_LABELS.write(ctx.folder, pa.table(labels, schema=POOL_LABELS.schema))
@@ -88,7 +125,12 @@ def run(ctx: StageContext) -> dict[str, int]:
         "num_quarantined": num_quarantined,
         "num_patients": len(pc.unique(manifest["patient_id"].drop_null())),
         "num_labelled": len(manifest) - scans["label"].null_count,
+        **({"whites": decided} if decided else {}),
     }
+
+
+def _view(of_pool: pa.ChunkedArray, of_tags: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.if_else(pc.equal(of_pool, "unknown"), pc.fill_null(of_tags, "unknown"), of_pool)
 
 
 def _refuse_other_pool(folder: Path, manifest: pa.Table) -> None:
@@ -113,36 +155,57 @@ def _refuse_other_pool(folder: Path, manifest: pa.Table) -> None:
 def read_scans(ctx: StageContext, pool: Pool) -> pa.Table:
     """Read every scan of the pool, shard by shard; the rows come back in the pool's order.
 
-    A file read before and unchanged since (same place, size and time of change) is not read again.
+    A file read before and unchanged since (same place, size and time of change) is not read again. Where the pool
+    decides on another white than a scan's own values, that scan is read once more.
     """
-    stamps = _stamps(pool.scans["uri"].to_pylist())
+    options = options_of(ctx.config)
+    stamps = _stamps(pool.scans["uri"].to_pylist(), options.key)
     known = _read_before(ctx.folder, pool.scans["path"].to_pylist(), stamps)
-    todo = [i for i, row in enumerate(known) if row is None]
-    shards = []
+    rows = _read_rows(ctx, pool, known, [i for i, row in enumerate(known) if row is None], stamps, None)
+    wanted = whites.wanted(rows, options.white)
+    others = [i for i, (row, white) in enumerate(zip(rows, wanted, strict=True)) if row.get("white") != white]
+    if others:
+        _read_rows(ctx, pool, rows, others, stamps, wanted)
+    _keep(ctx.folder, rows, stamps)
+    return pa.Table.from_pylist(rows, schema=_READ)
+
+
+def _read_rows(
+    ctx: StageContext,
+    pool: Pool,
+    rows: list[Any],
+    todo: Sequence[int],
+    stamps: Sequence[str | None],
+    wanted: Sequence[int | None] | None,
+) -> list[dict[str, Any]]:
+    """Fill in the rows of `todo`."""
+    options, shards = options_of(ctx.config), []
     for start in range(0, len(todo), SHARD_SIZE):
-        part = pool.scans.take(pa.array(todo[start : start + SHARD_SIZE], pa.int64()))
-        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), ctx.config.pool.max_pixels))
+        places = todo[start : start + SHARD_SIZE]
+        part = pool.scans.take(pa.array(places, pa.int64()))
+        own = None if wanted is None else [wanted[i] for i in places]
+        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), options, own))
     done = 0
     ctx.progress("manifest", 0, len(todo))
     for num_finished, (index, result) in enumerate(ctx.engine.map_shards(read_shard, shards), 1):
         places = todo[index * SHARD_SIZE : (index + 1) * SHARD_SIZE]
         for place, row in zip(places, result.to_pylist(), strict=True):
-            known[place] = row
+            rows[place] = row
         done += len(result)
         ctx.progress("manifest", done, len(todo))
         if num_finished % _SAVE_EVERY_SHARDS == 0:
-            _keep(ctx.folder, known, stamps)
-    _keep(ctx.folder, known, stamps)
-    return pa.Table.from_pylist([row for row in known if row is not None], schema=_READ)
+            _keep(ctx.folder, rows, stamps)
+    return [row for row in rows if row is not None]
 
 
-def _stamps(uris: Sequence[str]) -> list[str | None]:
-    """Place, size and time of change of each local file; None where it cannot be told."""
+def _stamps(uris: Sequence[str], key: str) -> list[str | None]:
+    """Place, size and time of change of each local file, and how it is read; None where it cannot be told."""
     stamps: list[str | None] = []
     for uri in uris:
         try:
-            file_stat = Path(uri).stat()
-            stamps.append(f"{uri}|{file_stat.st_size}|{file_stat.st_mtime_ns}")
+            member = archive_of(uri)
+            file_stat = Path(uri if member is None else member[0]).stat()
+            stamps.append(f"{uri}|{file_stat.st_size}|{file_stat.st_mtime_ns}|{key}")
         except (OSError, ValueError):
             stamps.append(None)
     return stamps
@@ -171,25 +234,23 @@ def _keep(folder: Path, rows: Sequence[dict[str, Any] | None], stamps: Sequence[
 def read_shard(shard: Shard) -> pa.Table:
     """Hash and decode the scans of a shard; one that fails has a reason instead of a picture."""
     rows: list[dict[str, Any]] = []
-    small = np.zeros((len(shard.paths), _IMAGE_SIDE, _IMAGE_SIDE), np.uint8)
+    small = np.zeros((len(shard.paths), IMAGE_SIDE, IMAGE_SIDE), np.uint8)
     medium = np.zeros((len(shard.paths), picture_hash.SIDE_PX, picture_hash.SIDE_PX), np.uint8)
-    for i, (path, uri) in enumerate(zip(shard.paths, shard.uris, strict=True)):
+    whites = shard.whites or [shard.options.white] * len(shard.paths)
+    for i, (path, uri, white) in enumerate(zip(shard.paths, shard.uris, whites, strict=True)):
         row: dict[str, Any] = {"path": path, "image_id": image_id(path, None)}
         rows.append(row)
         try:
             data = read_bytes(uri)
-            row["sha256"] = hashlib.sha256(data).hexdigest()
-            row["image_id"] = image_id(path, row["sha256"])
-            grey = open_grey(data, max_pixels=shard.max_pixels)
-            picture = grey.eight_bit()
-            small[i] = _shrunk(picture, _IMAGE_SIDE, Image.Resampling.LANCZOS)
-            medium[i] = _shrunk(picture, picture_hash.SIDE_PX, Image.Resampling.BILINEAR)
-            row["width_px"], row["height_px"] = grey.image.size
-            row["bit_depth"], row["format"] = grey.bit_depth, grey.format
         except DecodeError as error:
             row["reason"] = str(error).removesuffix(".")
-        except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; counted and logged by `_report`
-            row["reason"] = f"unexpected {type(error).__name__}: {str(error)[:120]}"
+            continue
+        row["sha256"] = hashlib.sha256(data).hexdigest()
+        row["image_id"] = image_id(path, row["sha256"])
+        read: Read = read_scan(data, replace(shard.options, white=white))
+        row |= read.facts
+        if read.small_SS is not None and read.medium_SS is not None:
+            small[i], medium[i] = read.small_SS, read.medium_SS
     long_hashes = [one_B.tobytes().hex() for one_B in picture_hash.picture_hashes(medium)]
     for row, short, long in zip(rows, phashes(small), long_hashes, strict=True):
         row["phash"], row["picture_hash"] = (short, long) if row.get("reason") is None else (None, None)
@@ -211,7 +272,7 @@ def hidden(patients: pa.ChunkedArray, salt: str) -> pa.Array:
 
 def phashes(images_NHW: NDArray[np.uint8]) -> list[str]:
     """DCT perceptual hashes of 32x32 pictures, equal to `str(imagehash.phash(picture))`, all at once."""
-    angle = np.pi * (2 * np.arange(_IMAGE_SIDE) + 1) / (2 * _IMAGE_SIDE)
+    angle = np.pi * (2 * np.arange(IMAGE_SIDE) + 1) / (2 * IMAGE_SIDE)
     basis_KH = 2 * np.cos(np.arange(_HASH_SIDE)[:, None] * angle[None])
     low_NKK = basis_KH @ images_NHW.astype(np.float64) @ basis_KH.T
     low_NB = low_NKK.reshape(len(images_NHW), _HASH_SIDE**2)
@@ -219,20 +280,30 @@ def phashes(images_NHW: NDArray[np.uint8]) -> list[str]:
     return [row.tobytes().hex() for row in np.packbits(bits_NB, axis=1)]
 
 
-def _shrunk(picture: Image.Image, side: int, filter_: Image.Resampling) -> NDArray[np.uint8]:
-    return np.asarray(picture.resize((side, side), filter_))
-
-
 def _report(pool: Pool, manifest: pa.Table) -> int:
+    """Say how many scans cannot be used and why; by a rule, or because they are broken."""
     reasons = Counter(manifest["reason"].drop_null().to_pylist())
-    num_quarantined = reasons.total()
-    common = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
-    if num_quarantined == len(manifest):
+    by_rule = Counter({r: n for r, n in reasons.items() if r.startswith(rules.PREFIX)})
+    broken = reasons - by_rule
+    if reasons.total() == len(manifest):
+        is_ruled = by_rule.total() > broken.total()
         raise InputError(
-            f"not one of the {len(manifest)} scans can be used: {common}",
+            f"not one of the {len(manifest)} scans can be used: {_common(reasons)}",
             where=pool.root,
-            fix="check that the paths are relative to the manifest and that the files are images",
+            fix="point pool.uri at frontal chest X-rays, or name in pool.set_aside only the rules that you want"
+            if is_ruled
+            else "check that the paths are relative to the manifest and that the files are images",
         )
-    if num_quarantined:
-        _log.warning("%d of %d scans are quarantined: %s", num_quarantined, len(manifest), common)
-    return num_quarantined
+    if broken:
+        _log.warning("%d of %d scans are quarantined: %s", broken.total(), len(manifest), _common(broken))
+    if by_rule:
+        shown = _common(Counter({r.removeprefix(rules.PREFIX): n for r, n in by_rule.items()}), most=None)
+        _log.warning("%d of %d files are set aside (pool.set_aside): %s", by_rule.total(), len(manifest), shown)
+    notes = Counter(note for text in manifest["note"].drop_null().to_pylist() for note in text.split("; "))
+    if notes:
+        _log.info("of %d scans: %s", len(manifest), _common(notes, most=10))
+    return reasons.total()
+
+
+def _common(counts: Counter[str], most: int | None = 3) -> str:
+    return "; ".join(f"{count} x {what}" for what, count in counts.most_common(most))

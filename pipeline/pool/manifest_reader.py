@@ -10,7 +10,7 @@ from typing import NoReturn
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embeddings.decode import read_uri
+from embeddings.decoding.files import read_uri
 from pipeline.contracts.config import KNOWN_COLUMNS, PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.pool import finding_columns, vocabulary

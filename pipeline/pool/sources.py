@@ -1,4 +1,4 @@
-"""Where scans come from: a folder, a CSV or Parquet manifest, `medmnist:NAME`, `phantom:`; local or remote.
+"""Where scans come from: a folder, a ZIP archive, a manifest, `medmnist:NAME`, `phantom:`; local or remote.
 
 A pool is opened without reading a single scan; what is wrong with a file is found by the manifest stage.
 """
@@ -6,7 +6,6 @@ A pool is opened without reading a single scan; what is wrong with a file is fou
 import difflib
 import hashlib
 import logging
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embeddings.decode import IMAGE_ENDINGS
+from embeddings.decoding.files import members
 from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
-from pipeline.pool import vocabulary
+from pipeline.pool import folders, vocabulary
+from pipeline.pool.dicom import dicomdir
 from pipeline.pool.manifest_reader import MANIFEST_ENDINGS, read_table
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ SCANS = pa.schema(
         pa.field("pool_split", pa.string()),
     ]
 )
+_ARCHIVE = ".zip"
 _OWN_MANIFESTS = ("manifest.csv", "manifest.parquet")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _MAX_SHOWN = 5
@@ -150,7 +152,11 @@ def _from_local(uri: str, kind: str, config: PoolConfig) -> Pool:
         if own is not None:
             _log.info("%s holds %s: the pool is what it lists", path, own.name)
             return _from_manifest(str(own.absolute()), config)
-        return _from_folder(str(path.absolute()), _local_files(path), config)
+        return _from_folder(str(path.absolute()), folders.local_files(path), config)
+    if path.is_file() and path.suffix.lower() == _ARCHIVE:
+        return _from_archive(str(path.absolute()), config)
+    if path.is_file() and dicomdir.is_dicomdir(path.name):
+        return _from_folder(str(path.absolute().parent), dicomdir.files(path.absolute()), config, listed=True)
     if path.is_file():
         return _from_manifest(str(path.absolute()), config)
     if kind and kind != "file":
@@ -168,29 +174,8 @@ def _unknown_scheme(uri: str, kind: str) -> InputError:
         f"unknown kind of pool {kind + ':'!r}",
         value=uri,
         where="pool.uri",
-        fix="give a folder, a CSV or Parquet manifest, medmnist:NAME, phantom: or a storage URI such as s3://",
+        fix="give a folder, a ZIP archive, a CSV or Parquet manifest, medmnist:NAME, phantom: or a storage URI such as s3://",
     )
-
-
-def _local_files(root: Path) -> list[str]:
-    def refuse(error: OSError) -> None:
-        raise InputError(
-            f"the folder cannot be read: {error.strerror}", where=error.filename, fix="check its permissions"
-        )
-
-    paths: list[str] = []
-    seen = {os.path.realpath(root)}
-    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
-        kept = []
-        for name in sorted(folders):
-            real = os.path.realpath(Path(folder, name))
-            if real not in seen:  # a link to a folder above would never end
-                seen.add(real)
-                kept.append(name)
-        folders[:] = kept
-        prefix = Path(folder).relative_to(root).as_posix()
-        paths += files if prefix == "." else [f"{prefix}/{name}" for name in files]
-    return paths
 
 
 def _from_remote(uri: str, kind: str, config: PoolConfig) -> Pool:
@@ -202,6 +187,8 @@ def _from_remote(uri: str, kind: str, config: PoolConfig) -> Pool:
         filesystem, root = fsspec.core.url_to_fs(uri)
         if uri.lower().endswith(MANIFEST_ENDINGS):
             return _from_manifest(uri, config)
+        if uri.lower().endswith(_ARCHIVE):
+            return _from_archive(uri, config)
         base = uri.rstrip("/")
         for name in _OWN_MANIFESTS:
             if filesystem.isfile(f"{root.rstrip('/')}/{name}"):
@@ -220,15 +207,17 @@ def _from_remote(uri: str, kind: str, config: PoolConfig) -> Pool:
         ) from error
 
 
-def _from_folder(root: str, files: list[str], config: PoolConfig) -> Pool:
-    paths = sorted(path for path in files if path.lower().endswith(IMAGE_ENDINGS) and not _hidden(path))
+def _from_folder(root: str, files: list[str], config: PoolConfig, *, listed: bool = False) -> Pool:
+    """The pool of a folder, or of an archive, from the paths in it; `listed`: a DICOMDIR vouches for all of them."""
+    paths = sorted(files) if listed else folders.scans(root, files)
     if not paths:
         raise InputError(
-            f"no images in this folder: none of its {len(files)} files ends in {', '.join(IMAGE_ENDINGS)}",
+            f"no images in this folder: none of its {len(files)} files ends in {', '.join(IMAGE_ENDINGS)}, or is DICOM",
             where=root,
             fix="point pool.uri at the folder of the scans or at a manifest",
         )
-    labels, splits = _folder_names(root, paths)
+    has_classes = not listed and folders.may_name_classes(root, files, paths, config.findings)
+    labels, splits = folders.names(root, paths) if has_classes else (pa.nulls(len(paths), pa.string()),) * 2
     if config.findings_are == "independent" and labels.null_count < len(labels):
         raise InputError(
             f"folders of classes ({', '.join(sorted({*labels.to_pylist()} - {None})[:_MAX_SHOWN])}) cannot name "
@@ -239,33 +228,23 @@ def _from_folder(root: str, files: list[str], config: PoolConfig) -> Pool:
     if config.columns:
         _log.warning("pool.columns is skipped: %s is a folder and has no columns", root)
     table = pa.table({"image_path": paths, "label": labels, "official_split": splits})
-    return Pool(Path(root).name, root, _scans(table, root))
+    return Pool(Path(root.removesuffix("!")).name, root, _scans(table, root))
 
 
-def _hidden(path: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
-
-
-def _folder_names(root: str, paths: list[str]) -> tuple[pa.Array, pa.Array]:
-    """Class and split of each path from its folders; one lone folder around everything names neither."""
-    folders = [path.split("/")[:-1] for path in paths]
-    while (tops := {parts[0] if parts else "" for parts in folders}) and len(tops) == 1 and tops != {""}:
-        if tops.pop().lower() in vocabulary.SPLIT_NAMES:
-            break
-        folders = [parts[1:] for parts in folders]
-    tops = {parts[0] for parts in folders if parts}
-    named = {top for top in tops if top.lower() in vocabulary.SPLIT_NAMES}
-    if named and tops - named:
+def _from_archive(archive: str, config: PoolConfig) -> Pool:
+    """A ZIP archive is read as the folder that it would unpack to; nothing is unpacked."""
+    try:
+        files = members(archive)
+    except OSError as error:
         raise InputError(
-            f"folders of splits ({', '.join(sorted(named))}) stand beside others "
-            f"({', '.join(sorted(tops - named)[:_MAX_SHOWN])})",
-            where=root,
-            fix="keep either split folders or class folders at the top, or write a manifest",
-        )
-    splits = [parts[0] if named and parts else None for parts in folders]
-    inner = [parts[1:] if named else parts for parts in folders]
-    labels = [parts[0] if parts else None for parts in inner]
-    return pa.array(labels, pa.string()), pa.array(splits, pa.string())
+            f"the archive cannot be read: {error}", where=archive, fix="download or pack it again"
+        ) from error
+    own = [path for path in files if path.rpartition("/")[2] in _OWN_MANIFESTS and path.count("/") <= 1]
+    if own:
+        first = min(own, key=lambda path: (path.count("/"), path))
+        _log.info("%s holds %s: the pool is what it lists", archive, first)
+        return _from_manifest(f"{archive}!/{first}", config, name=Path(archive).stem)
+    return _from_folder(f"{archive}!", files, config)
 
 
 def _from_manifest(uri: str, config: PoolConfig, name: str | None = None) -> Pool:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from embeddings import backbones, extract
 from embeddings.alterations.alteration import Alteration
 from embeddings.backbones import Backbone
+from embeddings.decoding.picture_keys import by_picture
 from embeddings.store import EmbeddingStore
 from pipeline.contracts.config import BackboneConfig, Config, Features
 from pipeline.contracts.errors import InputError
@@ -105,7 +106,7 @@ def embed(ctx: StageContext, job: Job, report: Callable[[int], None]) -> list[tu
 def run(ctx: StageContext) -> dict[str, Any]:
     """Embed what the store lacks, then gather `embeddings.npy` in manifest order."""
     manifest = run_files.read(ctx.folder, MANIFEST)
-    scans = manifest.filter(pc.equal(manifest["status"], "ok"))
+    scans = by_picture(manifest.filter(pc.equal(manifest["status"], "ok")))
     job = prepare(ctx, list(zip(scans["sha256"].to_pylist(), scans["uri"].to_pylist(), strict=True)))
     _say_if_another_size(ctx, job.backbone)
     total = job.num_scans
@@ -154,7 +155,7 @@ def _num_holdout_seen(ctx: StageContext, backbone: Backbone, manifest: pa.Table)
         return 0
     splits = run_files.read(ctx.folder, SPLIT_TABLE)
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"]
-    sealed = manifest.filter(pc.is_in(manifest["image_id"], value_set=holdout.combine_chunks()))
+    sealed = by_picture(manifest.filter(pc.is_in(manifest["image_id"], value_set=holdout.combine_chunks())))
     num = len(backbones.seen(backbone, sealed["sha256"].to_pylist()))
     if num:
         log.warning(

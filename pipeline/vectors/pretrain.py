@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from embeddings import backbones
 from embeddings.backbones import CARD, Backbone
+from embeddings.decoding.picture_keys import by_picture
 from embeddings.pretrain import checkpoint, loop, pixel_matrix, ray_workers
 from embeddings.pretrain.task import Task
 from pipeline.contracts.config import Config
@@ -105,7 +106,7 @@ def _chosen(ctx: StageContext) -> Chosen:
     num_sealed = pc.sum(pc.and_not(usable, open_)).as_py() or 0
     if num_sealed:
         log.info("%d scans of the holdout, its patients and its copies are left out", num_sealed)
-    table = manifest.filter(pc.and_(usable, open_))
+    table = by_picture(manifest.filter(pc.and_(usable, open_)))
     first = np.unique(np.array(table["sha256"].to_pylist(), dtype=object).astype(str), return_index=True)[1]
     table = table.take(pa.array(first))  # in the order of the content: no file name has a part in the training
     table, num_small = _large_enough(table, ctx.config.pretrain.size_px)
@@ -153,7 +154,7 @@ def _task(ctx: StageContext, table: pa.Table, on_gpu: bool) -> Task:
 
 def _decoded(ctx: StageContext, task: Task) -> tuple[Task, int]:
     """Decode what the cache lacks; the task without the scans that fail."""
-    scans = run_files.read(ctx.folder, MANIFEST).select(["sha256", "uri"]).to_pydict()
+    scans = by_picture(run_files.read(ctx.folder, MANIFEST)).select(["sha256", "uri"]).to_pydict()
     wanted = set(task.sha256)
     pairs = [pair for pair in zip(scans["sha256"], scans["uri"], strict=True) if pair[0] in wanted]
     config = ctx.config

@@ -405,12 +405,22 @@ def test_from_sitting_down_to_the_end(client, desk):
         Task(image_id(3), 4),
     ]
     seen = client.post("/api/priors", json={"annotator": "Anna B", "image_id": image_id(2)}).json()
-    assert seen == {"priors": [image_id(0), image_id(1)]}
+    assert seen == {"priors": [image_id(0), image_id(1)], "deep": []}
     given = client.post("/api/answer", json=answer(2, annotator="Anna B")).json()["progress"]
     assert (given["done"], given["left"], given["seconds_per_scan"]) == (1, 5, 2.5)
     back = client.post("/api/undo", json={"annotator": "Anna B", "key": "undo-key-1"}).json()
     assert back["task"]["image_id"] == image_id(2) and back["progress"]["done"] == 0 and desk.answers == []
     assert client.post("/api/undo", json={"annotator": "Anna B", "key": "undo-key-2"}).json()["task"] is None
+
+
+def test_whoever_is_given_a_scan_hears_whether_it_has_16_bits(client, desk):
+    desk.is_deep = lambda scan: scan in (image_id(0), image_id(2))
+    assert client.post("/api/next", json={"annotator": "Anna", "num": 2, "held": []}).json()["deep"] == [image_id(0)]
+    priors = client.post("/api/priors", json={"annotator": "Anna", "image_id": image_id(2)}).json()
+    assert priors == {"priors": [image_id(0), image_id(1)], "deep": [image_id(0)]}
+    client.post("/api/answer", json=answer(2))
+    assert client.post("/api/undo", json=ANNA | {"key": "undo-key-1"}).json()["deep"] == [image_id(2)]
+    assert client.post("/api/undo", json=ANNA | {"key": "undo-key-2"}).json()["deep"] == []
 
 
 def test_a_request_that_is_repeated_counts_once(client, desk):

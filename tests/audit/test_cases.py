@@ -25,6 +25,13 @@ def test_quarantined_files_are_counted_with_their_reasons(tmp_path):
     assert check.table.rows == (("empty", 2), ("no image", 1))
 
 
+def test_files_set_aside_by_rule_are_counted_and_no_fault(tmp_path):
+    aside = [scan(900 + i, status="quarantined", reason="set aside: modality CT, no radiograph") for i in range(50)]
+    check = found(tmp_path, [*many(97), *aside])["quarantined-scans"]
+    assert (check.severity, check.count) == ("ok", 0) and "50 more are set aside by rule" in check.message
+    assert check.table.rows == (("set aside: modality CT, no radiograph", 50),)
+
+
 def test_reasons_come_by_how_often_and_then_by_name(tmp_path):
     reasons = ["a rare one", *["truncated"] * 3, *["empty"] * 3, *["no image"] * 4]
     broken = [scan(900 + i, status="quarantined", reason=reason) for i, reason in enumerate(reasons)]

@@ -1,7 +1,9 @@
 """What the equalised probe is asked of, and when its loss is a caution."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from PIL import Image
 
 from pipeline.audit import altered_vectors, paired_probe, probes
 from pipeline.audit.checks import grey_levels
@@ -9,6 +11,9 @@ from pipeline.audit.checks.grey_levels import GreyLevels
 from pipeline.audit.checks.shortcuts import Shortcuts
 from pipeline.audit.paired_probe import Loss
 from pipeline.audit.probes import Score
+from pipeline.contracts import config_file
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
 from tests.support.audit_pools import many, subject
 
 
@@ -182,3 +187,17 @@ def test_scans_of_one_patient_count_as_one():
         return ends[1] - ends[0]
 
     assert width(np.repeat(np.arange(20), 20)) > width(np.arange(400))
+
+
+def test_altered_scans_are_read_with_the_white_that_the_pool_decided(tmp_path):
+    value_HW = np.random.default_rng(3).integers(0, 4096, (64, 64)).astype(np.uint16)
+    Image.fromarray(value_HW).save(tmp_path / "deep.png")
+    Image.fromarray((value_HW >> 4).astype(np.uint8)).save(tmp_path / "flat.png")
+    given = {"preprocess.size_px": 64, "embed.store": str(tmp_path / "store"), "engine.backend": "serial"}
+    ctx = StageContext(config_file.load(None, given), tmp_path, SerialEngine())
+    deep, flat = tmp_path / "deep.png", tmp_path / "flat.png"
+    uris = [f"{deep}#white=65535", f"{deep}#white=4095", str(flat)]
+    scans = pa.table({"sha256": ["deep", "deep", "flat"], "uri": uris, "bit_depth": [16, 16, 8]})
+    emb_ND, ok_N = altered_vectors.measure(ctx, scans, "lungs-erased")
+    unit_ND = emb_ND / np.linalg.norm(emb_ND, axis=1, keepdims=True)
+    assert ok_N.all() and unit_ND[1] @ unit_ND[2] > 0.99 > unit_ND[0] @ unit_ND[2]

@@ -27,6 +27,7 @@ from tests.bench import (
     selection_oracles,
     selection_speed,
     speed,
+    storage,
     strategies,
     ways,
 )
@@ -54,6 +55,7 @@ BENCHES = {
     "network": network.main,
     "pretrain": pretrain.main,
     "certificates": certificates.main,
+    "storage": storage.main,
     "second_opinion": second_opinion.main,
 }
 

@@ -24,6 +24,7 @@ from pipeline.contracts import config as configs
 from pipeline.contracts import config_file
 from pipeline.contracts.tables import MANIFEST
 from pipeline.pool import duplicates, hash_pairs, manifest, phantoms, picture_hash
+from pipeline.pool.reading import ReadingOptions
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from tests.bench import pools, tables
@@ -165,7 +166,7 @@ def planted(
         path = folder / f"copy{i}"
         path.write_bytes(change(original))
         uris.append(str(path))
-    copies = manifest.read_shard(manifest.Shard(uris, uris, MAX_PIXELS))
+    copies = manifest.read_shard(manifest.Shard(uris, uris, ReadingOptions(MAX_PIXELS)))
     hash_NB, hash_MB = (duplicates.hash_bytes(table["picture_hash"]) for table in (pool, copies))
     pairs, num_candidates = duplicates.near_pairs_between(
         (hash_NB, pool["uri"]),

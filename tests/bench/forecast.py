@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pipeline.baselines.selection_curve import History
+from pipeline.baselines.selection_pool import BenchPool
 from scipy.special import softmax
 
 from pipeline import stages
 from pipeline.baselines import selection_curve, selection_pool
-from pipeline.baselines.selection_curve import History
-from pipeline.baselines.selection_pool import BenchPool
 from pipeline.contracts import config_file
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import write_text

@@ -1,6 +1,7 @@
 """The exported classifier gives elsewhere what it gave in the run."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from embeddings import decode
 from pipeline.commands.export import FILES
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS
+from tests.pool.test_reading import forms
 from tests.support.tiny import FAST, call
 
 PHANTOM = "phantom:num_patients=30,size_px=64,seed=5"
@@ -94,6 +96,19 @@ def test_the_example_runs_without_this_package(exported, tmp_path):
     card = json.loads((out / "card.json").read_text())
     name, _, rest = done.stdout.rpartition(": ")
     assert name == uri and rest.split(" ")[0] in card["findings"]
+
+
+def test_the_example_reads_every_form_of_a_scan_alike(exported, tmp_path):
+    _, out, _, _ = exported
+    names = []
+    for name, data in forms(0).items():
+        (tmp_path / name).write_bytes(data)
+        names.append(str(tmp_path / name))
+    done = subprocess.run(
+        [sys.executable, "-I", out / "example.py", *names], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    found = np.array([[float(p) for p in re.findall(r" (\d\.\d{3})", line)] for line in done.stdout.splitlines()])
+    assert len(found) == len(names) and np.ptp(found, axis=0).max() < 0.05
 
 
 def test_weights_that_do_not_belong_to_the_run_are_refused(exported, tmp_path):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embeddings.decode import DecodeError, decode, load_square, open_grey, read_bytes, resize
+from embeddings.decode import DecodeError, load_square, open_grey, read_bytes, resize
 from tests.support.cpu_time import cpu_seconds
+from tests.support.decoded import decode
 
 LIMIT = 10_000_000
 

@@ -1,6 +1,7 @@
 import io
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import imagehash
@@ -11,7 +12,7 @@ from PIL import Image
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS
-from pipeline.pool import manifest
+from pipeline.pool import manifest, reading
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 
@@ -109,13 +110,16 @@ def test_broken_files_are_rows_with_a_reason(tmp_path, caplog):
 
 
 def test_an_unexpected_failure_does_not_end_the_run(tmp_path, monkeypatch):
-    def fail(data, *, max_pixels):
+    def fail(data, *, max_pixels, white):
         raise MemoryError("no room") if data == first else RuntimeError("odd")
 
     folder = pool(tmp_path)
     first = (folder / "0.png").read_bytes()
-    monkeypatch.setattr(manifest, "open_grey", fail)
-    with pytest.raises(InputError, match=r"not one of the 4 scans can be used: 3 x unexpected RuntimeError: odd; 1 x "):
+    monkeypatch.setattr(reading, "open_grey", fail)
+    here = lambda data, options: reading.Read(reading.answer(asdict(options), data)[0])  # noqa: E731
+    monkeypatch.setattr(manifest, "read_scan", here)
+    reasons = r"3 x unexpected RuntimeError: odd; 1 x it cannot be decoded: it needs more memory"
+    with pytest.raises(InputError, match=f"not one of the 4 scans can be used: {reasons}"):
         manifest.run(context(tmp_path, folder))
 
 

@@ -53,13 +53,13 @@ def context(folder, rows, *, emb_ND=None, **overrides):
     MANIFEST.write(
         folder,
         pa.table(
-            {
+            {name: [None] * len(ids) for name in MANIFEST.schema.names}
+            | {
                 "image_id": ids,
                 "uri": [f"/nowhere/{i}.png" for i in ids],
                 "path": [f"{i}.png" for i in ids],
                 "sha256": ids,
                 "phash": ["0" * 16] * len(ids),
-                "picture_hash": [None] * len(ids),
                 "width_px": [64] * len(ids),
                 "height_px": [64] * len(ids),
                 "bit_depth": [8] * len(ids),

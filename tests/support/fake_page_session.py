@@ -107,6 +107,10 @@ class FakeDesk:
         at = self.ids.index(image_id)
         return self.ids[at - 2 : at] if at % 3 == 2 else []
 
+    def is_deep(self, image_id):
+        path = self.folder / "images" / f"{image_id}.png"
+        return path.exists() and path.read_bytes()[24] == 16
+
     def picture(self, image_id):
         self.looked.append(image_id)
         if self.away:

@@ -2,12 +2,13 @@
 
 import logging
 import re
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embeddings.decode import DecodeError
+from embeddings.decoding.unusable import DecodeError
 from pipeline.annotate.page import markup
 from pipeline.annotate.page.backend import Desk
 from pipeline.contracts.answers import annotator_name
@@ -77,7 +78,8 @@ class Api:
         """What to read next, and what is asked of it: both change when a new queue is drawn."""
         name = _name(asked)
         tasks = self.desk.next(name, asked.num, asked.held)
-        return {"tasks": [asdict(task) for task in tasks], **self.question(), **self._progress(name)}
+        told = {"tasks": [asdict(task) for task in tasks], **self._deep(task.image_id for task in tasks)}
+        return told | self.question() | self._progress(name)
 
     def answer(self, asked: AskedAnswer) -> dict[str, Any]:
         """Keep an answer; it is on disk when this returns."""
@@ -89,11 +91,13 @@ class Api:
         """Take back an answer."""
         name = _name(asked)
         task = self.desk.undo(name, asked.key, asked.of)
-        return {"task": asdict(task) if task else None, **self._progress(name)}
+        told = {"task": asdict(task) if task else None, **self._deep([task.image_id] if task else [])}
+        return told | self._progress(name)
 
     def priors(self, asked: AskedPriors) -> dict[str, Any]:
         """Other scans of the same patient."""
-        return {"priors": self.desk.priors(_name(asked), asked.image_id)}
+        priors = self.desk.priors(_name(asked), asked.image_id)
+        return {"priors": priors, **self._deep(priors)}
 
     def picture(self, image_id: str) -> bytes | None:
         """The bytes of a scan; None: nothing to see.
@@ -113,6 +117,10 @@ class Api:
     def question(self) -> dict[str, Any]:
         """What is asked now, and the classes an answer may name."""
         return {"title": self.desk.title, **markup.offer(self.desk.findings)}
+
+    def _deep(self, image_ids: Iterable[str]) -> dict[str, Any]:
+        """Those whose picture has 16 bits a grey value: a browser shows 8 of them, and our script all."""
+        return {"deep": [image_id for image_id in image_ids if self.desk.is_deep(image_id)]}
 
     def _progress(self, name: str) -> dict[str, Any]:
         return {"progress": asdict(self.desk.progress(name))}

@@ -94,8 +94,12 @@ class Desk(Protocol):
         """Other scans of the same patient that may be looked at."""
         ...
 
+    def is_deep(self, image_id: str) -> bool:
+        """Whether the scan's picture has 16 bits a grey value; of a scan that is not hers to see: no."""
+        ...
+
     def picture(self, image_id: str) -> Path | None:
-        """The scan as an 8-bit PNG; None when it is not for the annotators to see.
+        """The scan as a grey PNG of 8 or 16 bits; None when it is not for the annotators to see.
 
         Raises:
             DecodeError: when there is no picture in the scan's file.

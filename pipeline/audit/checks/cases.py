@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pipeline.audit.audited_pool import Subject, known
 from pipeline.audit.check import Check, Severity, Table, counted
 from pipeline.labels.classes import asked_for
+from pipeline.pool.dicom.rules import PREFIX as SET_ASIDE
 
 _MAX_SAID = 6  # of a list in a sentence; the table holds them all
 _BLOCK_PATIENTS = 2  # a class of one patient cannot be both learnt and tested
@@ -19,10 +20,12 @@ def check(subject: Subject) -> list[Check]:
 
 
 def _quarantined(subject: Subject) -> Check:
-    num = subject.num_files - len(subject)
+    by_rule = sum(count for reason, count in subject.reason_counts.items() if reason.startswith(SET_ASIDE))
+    num = subject.num_files - len(subject) - by_rule
     share = num / max(subject.num_files, 1)
     limit = subject.config.audit.warn_quarantined_share
-    common = "; ".join(f"{count} × {reason}" for reason, count in _most(subject.reason_counts)[:3])
+    unread = {reason: count for reason, count in subject.reason_counts.items() if not reason.startswith(SET_ASIDE)}
+    common = "; ".join(f"{count} × {reason}" for reason, count in _most(unread)[:3])
     rejected = _most(subject.rejected_counts)
     reasons = "; ".join(f"{count} × {reason}" for reason, count in rejected)
     rows = [*_most(subject.reason_counts), *((f"{reason}, say experts", count) for reason, count in rejected)]
@@ -34,6 +37,7 @@ def _quarantined(subject: Subject) -> Check:
             if num
             else f"All {subject.num_files} files can be read."
         )
+        + (f" {by_rule} more are set aside by rule (pool.set_aside)." if by_rule else "")
         + (f" Experts set more scans aside: {reasons}." if reasons else ""),
         why="Files that drop out are seldom a fair sample: one scanner, one class or one night may be missing.",
         fix="Export them again, or say in the paper what was left out and why.",

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from embeddings import activations, backbones
 from embeddings.activations import Early
+from embeddings.decoding.picture_keys import by_picture
 from pipeline.contracts.config import Config, NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST
@@ -50,7 +51,7 @@ class Adapter:
     def __init__(self, ctx: StageContext, scans_N: ScanRows, folder: Path) -> None:
         self.ctx, self.config, self.folder, self.scans_N = ctx, ctx.config, folder, scans_N
         self.root = caches(ctx.config)
-        manifest = run_files.read(ctx.folder, MANIFEST)
+        manifest = by_picture(run_files.read(ctx.folder, MANIFEST))
         row_N = ScanRows.of(manifest["image_id"]).positions(scans_N)
         self.sha256_N, self.uri_N = (manifest[name].combine_chunks().take(row_N) for name in ("sha256", "uri"))
 

@@ -23,6 +23,9 @@ const LOOKING = [
   ["right drag", "move the scan; also space and drag, or two fingers"],
   ["double click", "fit the scan"],
   ["I", "invert"],
+  ["O", "one pixel of the scan for each of the screen (1:1)"],
+  ["T", "turn by a quarter"],
+  ["M", "magnifier, which follows the pointer"],
   ["R", "reset the view"],
 ];
 /** @type {Row} */

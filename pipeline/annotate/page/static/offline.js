@@ -140,6 +140,11 @@ export class OfflineDesk {
     return `images/${imageId}.png`;
   }
 
+  // A page in a file may not read the bytes of a picture beside it, only show it.
+  isDeep() {
+    return false;
+  }
+
   async pictureProblem() {
     return null;
   }

@@ -20,6 +20,11 @@ export class OnlineDesk {
   lock = ""; // one window at a time has the list of this name
   /** @type {string | null} */
   #undoKey = null;
+  /**
+   * Scans of 16 bits among those that the server has named.
+   * @type {Set<string>}
+   */
+  #deep = new Set();
 
   /**
    * @param {ServedConfig} config
@@ -52,8 +57,9 @@ export class OnlineDesk {
    */
   async tasks(num, shown) {
     const held = [...new Set([...shown, ...this.sending.answered])];
-    const { tasks, title, findings } = await this.sending.look(post("next", { ...this.#who, num, held }));
+    const { tasks, deep, title, findings } = await this.sending.look(post("next", { ...this.#who, num, held }));
     this.question = { title, findings };
+    this.#note(deep);
     return tasks;
   }
 
@@ -77,8 +83,9 @@ export class OnlineDesk {
       return { ...task, reply };
     }
     this.#undoKey ??= newKey(); // asked again after a failure, it is still the same undo
-    const { task } = await this.sending.now("undo", { ...this.#who, key: this.#undoKey, of: null });
+    const { task, deep } = await this.sending.now("undo", { ...this.#who, key: this.#undoKey, of: null });
     this.#undoKey = null;
+    this.#note(deep);
     this.changed();
     return task;
   }
@@ -124,7 +131,9 @@ export class OnlineDesk {
 
   /** @param {Task} task */
   async priors(task) {
-    return (await post("priors", { ...this.#who, image_id: task.image_id })).priors;
+    const { priors, deep } = await post("priors", { ...this.#who, image_id: task.image_id });
+    this.#note(deep);
+    return priors;
   }
 
   /** @param {string} imageId */
@@ -133,8 +142,18 @@ export class OnlineDesk {
   }
 
   /** @param {string} imageId */
+  isDeep(imageId) {
+    return this.#deep.has(imageId);
+  }
+
+  /** @param {string} imageId */
   pictureProblem(imageId) {
     return pictureProblem(this.src(imageId));
+  }
+
+  /** @param {string[]} deep */
+  #note(deep) {
+    for (const imageId of deep) this.#deep.add(imageId);
   }
 
   // Who asks; an empty name is refused by the server.

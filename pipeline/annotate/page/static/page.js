@@ -84,6 +84,15 @@ function commandsOf(answering, scans, priors, view) {
     r: () => {
       for (const one of views()) one.reset();
     },
+    o: () => {
+      for (const one of views()) one.actual();
+    },
+    t: () => {
+      for (const one of views()) one.turn();
+    },
+    m: () => {
+      for (const one of views()) one.magnify();
+    },
     p: () => priors.toggle(),
     w: () => toggleReason(scans.current?.reason),
     "?": () => dialogOf("help").showModal(),

@@ -77,11 +77,11 @@ export class Priors {
     byId("prior-back").hidden = byId("prior-on").hidden = num === 1;
     const name = `Other scan of this patient${num > 1 ? `, ${this.#at + 1} of ${num}` : ""}`;
     this.#caption(name);
-    const image = await this.pictures.of(id);
+    const picture = await this.pictures.of(id);
     if (this.#ids[this.#at] !== id) return;
-    this.#caption(image ? name : "This other scan cannot be shown");
-    if (image) image.alt = name;
-    this.view.show(image);
+    this.#caption(picture ? name : "This other scan cannot be shown");
+    picture?.name(name);
+    this.view.show(picture);
   }
 
   /** @param {string} text */

@@ -4,6 +4,7 @@ import { say } from "./dom.js";
 import { hideMessage, tell } from "./message.js";
 
 /** @import { Clock } from "./clock.js" */
+/** @import { Picture } from "./picture.js" */
 /** @import { Pictures } from "./pictures.js" */
 /** @import { Task } from "./types" */
 /** @import { View } from "./view.js" */
@@ -58,9 +59,9 @@ export class Stage {
     this.#task = task;
     this.#isLoading = true;
     const slow = setTimeout(() => this.#showLoading(task), SLOW_MS);
-    const image = await this.pictures.of(task.image_id);
+    const picture = await this.pictures.of(task.image_id);
     clearTimeout(slow);
-    if (this.#task === task) this.#put(task, image);
+    if (this.#task === task) this.#put(task, picture);
   }
 
   /**
@@ -84,16 +85,16 @@ export class Stage {
 
   /**
    * @param {Task} task
-   * @param {HTMLImageElement | null} image
+   * @param {Picture | null} picture
    */
-  #put(task, image) {
+  #put(task, picture) {
     this.#isLoading = false;
     document.body.dataset.scan = task.image_id;
     document.body.dataset.state = "reading";
-    this.view.show(image);
-    if (image) {
+    this.view.show(picture);
+    if (picture) {
       hideMessage();
-      image.alt = `Scan ${task.number}`;
+      picture.name(`Scan ${task.number}`);
     } else {
       tell({ title: "This scan cannot be shown", lines: ["You can still answer “cannot tell” or “bad quality”."] });
     }

@@ -94,6 +94,8 @@ export interface DeskOf<Kind extends string> {
   /** Other scans of the same patient. */
   priors(task: Task): Promise<string[]>;
   src(imageId: string): string;
+  /** Whether a scan has 16 bits, and its file may be read. */
+  isDeep(imageId: string): boolean;
   /** Why a picture did not come; null: there is none, and asking again would not help. */
   pictureProblem(imageId: string): Promise<string | null>;
 }
@@ -135,10 +137,10 @@ export interface Refused {
 /** What the server replies, by the request's path (`api.Api`). */
 export interface Replies {
   enter: { annotator: string; progress: Progress };
-  next: Question & { tasks: Task[]; progress: Progress };
+  next: Question & { tasks: Task[]; deep: string[]; progress: Progress };
   answer: { progress: Progress };
-  undo: { task: Task | null; progress: Progress };
-  priors: { priors: string[] };
+  undo: { task: Task | null; deep: string[]; progress: Progress };
+  priors: { priors: string[]; deep: string[] };
 }
 
 /** A row of the table that a file saves. */

@@ -1,0 +1,107 @@
+"""DICOM files, by pydicom: whether bytes are one, and its tags with what is missing filled in.
+
+Real archives hold files without the preamble, without a transfer syntax, without BitsStored or HighBit (a twentieth of
+one large public set). What can be told from the rest is filled in, and said in a note.
+"""
+
+import io
+import logging
+import struct
+import warnings
+from typing import TYPE_CHECKING
+
+from embeddings.decoding.unusable import DecodeError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_PREAMBLE = 128
+_GROUPS = (0x0002, 0x0008)  # a data set without a preamble begins with one of these
+# It logs every odd value of every file; what matters of them becomes a note or a reason.
+logging.getLogger("pydicom").setLevel(logging.ERROR)
+INSTALL = "pip install 'cxr-ssl[dicom]'"
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether bytes are a DICOM file, with or without its preamble."""
+    if data[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
+        return True
+    if len(data) < 16:
+        return False
+    little, big = struct.unpack("<H", data[:2])[0], struct.unpack(">H", data[:2])[0]
+    has_kind = data[4:6].isalpha() and data[4:6].isupper()
+    is_implicit = little in _GROUPS and struct.unpack("<I", data[4:8])[0] <= min(len(data), 2**16)
+    return (has_kind and (little in _GROUPS or big in _GROUPS)) or (is_implicit and data[1] == 0 and data[3] == 0)
+
+
+def parse(data: bytes, *, with_pixels: bool = True) -> "Dataset":
+    """The tags of a DICOM file.
+
+    Args:
+        data: The file's bytes.
+        with_pixels: False: the pixels are left out, which is quicker.
+
+    Raises:
+        DecodeError: it is broken before its pixels, or pydicom is not installed.
+    """
+    try:
+        import pydicom
+    except ImportError:
+        raise DecodeError(f"a DICOM file, and pydicom is not installed: {INSTALL}") from None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd values, which are looked at one by one
+        try:
+            dataset = pydicom.dcmread(io.BytesIO(data), force=True, stop_before_pixels=not with_pixels)
+            _ = [dataset.get(name) for name in ("Modality", "SOPClassUID", "Rows", "PhotometricInterpretation")]
+        except Exception as error:
+            raise DecodeError(f"its DICOM tags cannot be read: {type(error).__name__}: {str(error)[:100]}") from error
+    if not len(dataset):
+        raise DecodeError("a DICOM file without any tag: it is cut off")
+    return dataset
+
+
+def complete(dataset: "Dataset") -> tuple[str, ...]:
+    """Fill in what the pixels need and the file lacks; returns a note for each.
+
+    Raises:
+        DecodeError: the size of the picture is missing.
+    """
+    import pydicom
+
+    if not dataset.get("Rows") or not dataset.get("Columns"):
+        raise DecodeError("a DICOM file that does not say how large its picture is (Rows, Columns)")
+    notes = []
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        is_implicit, is_little = dataset.original_encoding
+        uid = pydicom.uid
+        plain = uid.ExplicitVRLittleEndian if is_little else uid.ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if is_implicit else plain
+    samples = dataset.get("SamplesPerPixel") or (3 if str(dataset.get("PhotometricInterpretation")) == "RGB" else 1)
+    bits = dataset.get("BitsAllocated") or _bits_by_length(dataset, samples)
+    said = dataset.get("BitsStored")
+    stored = int(said if said and said <= bits else bits)
+    usual = {
+        "SamplesPerPixel": samples,
+        "BitsAllocated": bits,
+        "BitsStored": stored,
+        "HighBit": stored - 1,
+        "PixelRepresentation": 0,
+        "PhotometricInterpretation": "MONOCHROME2" if samples == 1 else "RGB",
+    }
+    for name, value in usual.items():
+        if dataset.get(name) in (None, ""):
+            setattr(dataset, name, value)
+            notes.append(f"{name} is missing: {value} is assumed")
+    if dataset.BitsStored > dataset.BitsAllocated:
+        notes.append(f"BitsStored {dataset.BitsStored} is more than BitsAllocated: {bits} is assumed")
+        dataset.BitsStored, dataset.HighBit = bits, bits - 1
+    if samples > 1 and dataset.get("PlanarConfiguration") is None:
+        dataset.PlanarConfiguration = 0
+    return tuple(notes)
+
+
+def _bits_by_length(dataset: "Dataset", samples: int) -> int:
+    """8 or 16, by how many bytes there are a value; 16 where they are compressed."""
+    num_values = dataset.Rows * dataset.Columns * samples * int(dataset.get("NumberOfFrames") or 1)
+    num_bytes = len(dataset.get("PixelData") or b"")
+    return 8 if num_values <= num_bytes < 2 * num_values else 16

@@ -1,0 +1,136 @@
+"""Where a scan's bytes are: a local path, any URI of fsspec, or a member of a ZIP archive (`pool.zip!/a/b.png`).
+
+An address may end in `#white=4095`: the grey value that the pool decided is white, where the file leaves it open.
+"""
+
+import functools
+import io
+import re
+import zipfile
+from pathlib import Path
+
+from embeddings.decoding.unusable import DecodeError
+
+_WHITE = re.compile(r"#white=(\d+)$")
+_MEMBER = re.compile(r"(.*\.zip)!/(.*)", re.IGNORECASE | re.DOTALL)
+# A member that unpacks to more is refused, and so is a large one that unpacks to so many times its size: a bomb.
+MAX_MEMBER_BYTES = 2**30
+_LARGE_BYTES, _MAX_RATIO = 2**26, 200
+
+
+def with_white(uri: str, white: int) -> str:
+    """The address of a scan whose white is this grey value."""
+    return f"{place_of(uri)}#white={white}"
+
+
+def white_of(uri: str) -> int | None:
+    """The white that an address names; None: the file decides."""
+    match = _WHITE.search(uri)
+    return int(match[1]) if match else None
+
+
+def place_of(uri: str) -> str:
+    """An address without the white."""
+    return _WHITE.sub("", uri)
+
+
+def archive_of(uri: str) -> tuple[str, str] | None:
+    """The ZIP archive and the member in it that an address names; None: it is no member."""
+    match = _MEMBER.fullmatch(place_of(uri))
+    return (match[1], match[2]) if match else None
+
+
+def read_uri(uri: str) -> bytes:
+    """The bytes behind a local path, any URI that fsspec knows, or a member of a ZIP; OSError as it comes."""
+    member = archive_of(uri)
+    if member is not None:
+        return _read_member(*member)
+    uri = place_of(uri)
+    if "://" not in uri:
+        return Path(uri).read_bytes()
+    import fsspec
+
+    with fsspec.open(uri, "rb") as stream:
+        data: bytes = stream.read()
+    return data
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read what `read_uri` knows.
+
+    Raises:
+        DecodeError: the file is missing or cannot be read.
+    """
+    try:
+        return read_uri(uri)
+    except FileNotFoundError:
+        raise DecodeError("the file is missing") from None
+    except IsADirectoryError:
+        raise DecodeError("it is a folder, not a file") from None
+    except OSError as error:
+        why = error.strerror or str(error) or type(error).__name__
+        raise DecodeError(f"the file cannot be read: {why}") from error
+
+
+def head_of(uri: str, num_bytes: int = 256) -> bytes | None:
+    """The first bytes of a local file or of a member of a local archive; None of what lies elsewhere."""
+    if "://" in uri:
+        return None
+    member = archive_of(uri)
+    try:
+        if member is not None:
+            with _archive(member[0], _stamp(member[0])).open(member[1]) as stream:
+                return stream.read(num_bytes)
+        with Path(uri).open("rb") as stream:
+            return stream.read(num_bytes)
+    except (OSError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, EOFError):
+        return b""  # what cannot be opened is no scan
+
+
+def members(archive: str) -> list[str]:
+    """Names of the files in a ZIP archive, as they stand in it.
+
+    Raises:
+        OSError: it cannot be read, or is no ZIP archive.
+    """
+    try:
+        return [entry.filename for entry in _archive(archive, _stamp(archive)).infolist() if not entry.is_dir()]
+    except zipfile.BadZipFile as error:
+        raise OSError(f"it is not a ZIP archive, or a broken one: {error}") from error
+
+
+def _read_member(archive: str, name: str) -> bytes:
+    try:
+        zip_file = _archive(archive, _stamp(archive))
+        entry = zip_file.getinfo(name)
+        ratio = entry.file_size / max(entry.compress_size, 1)
+        if entry.file_size > MAX_MEMBER_BYTES or (entry.file_size > _LARGE_BYTES and ratio > _MAX_RATIO):
+            raise OSError(f"it would unpack to {entry.file_size:,} bytes, {ratio:.0f} times its size in the archive")
+        with zip_file.open(entry) as stream:
+            data = stream.read(entry.file_size + 1)
+    except KeyError:
+        raise FileNotFoundError(name) from None
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:  # the third: it is encrypted
+        raise OSError(f"the archive: {str(error)[:120]}") from error
+    if len(data) != entry.file_size:
+        raise OSError("the archive: the file is not as long as its entry says")
+    return data
+
+
+def _stamp(archive: str) -> object:
+    """Changes when a local archive does."""
+    if "://" in archive:
+        return None
+    stat = Path(archive).stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=4)
+def _archive(archive: str, _: object) -> zipfile.ZipFile:
+    """An open archive: reading the list of 100,000 members once is enough."""
+    if "://" not in archive:
+        return zipfile.ZipFile(archive)
+    import fsspec
+
+    with fsspec.open(archive, "rb") as stream:
+        return zipfile.ZipFile(io.BytesIO(stream.read()))

@@ -1,0 +1,129 @@
+"""Columns of the manifest from a DICOM file's tags; names, dates and ids stay behind, but for salted hashes.
+
+PS3.3 C.7.1.1 (patient), C.7.2.1 (study), C.8.1.1 (CR), C.8.11.1 (DX).
+"""
+
+import datetime as dt
+import hashlib
+import math
+from typing import TYPE_CHECKING, Any
+
+from pipeline.pool import vocabulary
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_NUM_HEX = 16
+# What is written where there is no patient's id.
+_NO_ID = frozenset({"", "0", "anon", "anonymous", "anonymized", "anonymised", "none", "unknown", "na", "n/a", "null"})
+_LATERALITIES = {"L": "L", "R": "R", "B": "B", "LEFT": "L", "RIGHT": "R"}
+_LATERALS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "L", "ML", "LM", "LEFTLATERAL", "RIGHTLATERAL"})
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_DAYS_A_YEAR = 365.25
+
+
+def facts(dataset: "Dataset", salt: str) -> dict[str, Any]:
+    """What the manifest takes from the tags; None where they do not say it.
+
+    Args:
+        dataset: The tags.
+        salt: Of the hashes of patient, study and series.
+    """
+    return {
+        "view": view(dataset),
+        "laterality": _LATERALITIES.get((text(dataset, "ImageLaterality") or text(dataset, "Laterality")).upper()),
+        "age_years": _age_years(dataset),
+        "sex": {"M": "M", "F": "F"}.get(text(dataset, "PatientSex").upper()[:1]),
+        "patient_id": _patient(dataset, salt),
+        "study_id": hashed(text(dataset, "StudyInstanceUID") or None, salt),
+        "series_id": hashed(text(dataset, "SeriesInstanceUID") or None, salt),
+        "manufacturer": text(dataset, "Manufacturer") or None,
+        "pixel_spacing_mm": _spacing_mm(dataset),
+        "note": "text is burnt into it" if text(dataset, "BurnedInAnnotation").upper() == "YES" else None,
+    }
+
+
+def hashed(value: str | None, salt: str) -> str | None:
+    """16 hex digits of a salted hash, the same as of ids that a table gives."""
+    return None if value is None else hashlib.sha256(f"{salt}\0{value}".encode()).hexdigest()[:_NUM_HEX]
+
+
+def text(dataset: "Dataset", name: str) -> str:
+    """The first value of an element as text without blanks around it; empty where there is none."""
+    try:
+        value = dataset.get(name)
+    except Exception:  # noqa: BLE001 - a value of an impossible form is no value
+        return ""
+    if value is None:
+        return ""
+    if not isinstance(value, str | bytes) and hasattr(value, "__iter__") and not hasattr(value, "components"):
+        value = next(iter(value), "")
+    return str(value).strip(" \0")
+
+
+def view(dataset: "Dataset") -> str:
+    """PA, AP, LL (any lateral) or unknown: by position, by code, by the series' own words."""
+    position = text(dataset, "ViewPosition").upper().replace(" ", "").replace("_", "")
+    if position in _LATERALS:
+        return "LL"
+    known = vocabulary.view(text(dataset, "ViewPosition"))
+    if known != "unknown":
+        return known
+    words = " ".join([_code_meaning(dataset), text(dataset, "SeriesDescription"), text(dataset, "ProtocolName")])
+    return _view_in_words(words)
+
+
+def _code_meaning(dataset: "Dataset") -> str:
+    items = dataset.get("ViewCodeSequence")
+    return text(items[0], "CodeMeaning") if items else ""
+
+
+def _view_in_words(words: str) -> str:
+    """`CHEST LAT`, `Thorax p.a.`, `view: PA`: only whole words count, and only where they agree."""
+    plain = "".join(c if c.isalnum() or c == "-" else " " for c in words.upper().replace(".", "")).split()
+    views = {
+        "PA": {"PA", "POSTERO-ANTERIOR", "POSTEROANTERIOR"},
+        "AP": {"AP", "ANTERO-POSTERIOR", "ANTEROPOSTERIOR"},
+        "LL": {"LAT", "LATERAL", "LL", "LATERALE", "SEITLICH", "PROFIL"},
+    }
+    # A decubitus view is lateral to the light, frontal to the chest.
+    if "DECUBITUS" in plain:
+        return "unknown"
+    named = [name for name, own in views.items() if own & set(plain)]
+    return named[0] if len(named) == 1 else "unknown"
+
+
+def _age_years(dataset: "Dataset") -> float | None:
+    age = vocabulary.age_years(text(dataset, "PatientAge"))
+    if age is not None:
+        return age
+    born = _date(text(dataset, "PatientBirthDate"))
+    seen = _date(text(dataset, "StudyDate")) or _date(text(dataset, "AcquisitionDate"))
+    if born is None or seen is None:
+        return None
+    years = (seen - born).days / _DAYS_A_YEAR
+    return years if 0 <= years <= vocabulary.MAX_AGE_YEARS else None
+
+
+def _date(value: str) -> dt.date | None:
+    try:
+        return dt.datetime.strptime(value[:8], "%Y%m%d").replace(tzinfo=dt.UTC).date()
+    except ValueError:
+        return None
+
+
+def _patient(dataset: "Dataset", salt: str) -> str | None:
+    own = text(dataset, "PatientID")
+    return None if own.lower() in _NO_ID else hashed(own, salt)
+
+
+def _spacing_mm(dataset: "Dataset") -> float | None:
+    """Distance of two rows; at the patient where that is said, else at the detector."""
+    for name in _SPACINGS:
+        try:
+            value = float(text(dataset, name))
+        except ValueError:
+            continue
+        if math.isfinite(value) and value > 0:
+            return value
+    return None

@@ -1,0 +1,126 @@
+"""What one scan's file holds: hashes, size, what its tags say, or why it cannot be used. Done in a guarded process.
+
+`pipeline.pool.manifest` asks, `answer` replies; what goes over the pipe holds no name and no id in the clear.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from embeddings.decode import open_grey
+from embeddings.decoding import dicom_file, grey_range
+from embeddings.decoding.grey import Grey
+from embeddings.decoding.unusable import DecodeError
+from pipeline.pool import picture_hash
+from pipeline.pool.dicom import rules, tags
+from pipeline.runtime import guarded_process
+
+IMAGE_SIDE = 32  # of imagehash.phash
+_NUM_HEX = 16
+_BYTES_A_PIXEL, _MORE_BYTES = 40, 2**30  # windows of DICOM are worked out in float64, several copies at once
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How files are read.
+
+    Attributes:
+        max_pixels: A larger picture is refused.
+        max_seconds: A slower one too.
+        white: The white of files that do not say it; None: each file's own values tell.
+        salt: Of the hashes of ids.
+        set_aside: The rules of `pipeline.pool.dicom.rules` that hold.
+    """
+
+    max_pixels: int
+    max_seconds: float = 60.0
+    white: int | None = None
+    salt: str = ""
+    set_aside: Sequence[str] = ()
+
+    @property
+    def key(self) -> str:
+        """Changes with whatever changes the facts of a file; the salt is not found in it."""
+        told = f"{self.white}\0{self.salt}\0{sorted(self.set_aside)}"
+        return hashlib.sha256(told.encode()).hexdigest()[:_NUM_HEX]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was found of one file.
+
+    Attributes:
+        facts: Columns of `pipeline.pool.manifest`; with a `reason` where it cannot be used.
+        small_SS: 32 x 32 grey bytes, for `phash`; None where it cannot be used.
+        medium_SS: 64 x 64 grey bytes, for `picture_hash`.
+    """
+
+    facts: dict[str, Any]
+    small_SS: NDArray[np.uint8] | None = None
+    medium_SS: NDArray[np.uint8] | None = None
+
+
+def read_scan(data: bytes, options: ReadingOptions) -> Read:
+    """Look at a file in a process that may crash or hang without harm."""
+    guard = guarded_process.shared(__name__, _MORE_BYTES + _BYTES_A_PIXEL * options.max_pixels)
+    try:
+        facts, pixels = guard.ask(asdict(options), data, options.max_seconds)
+    except guarded_process.GuardError as error:
+        return Read({"reason": f"it cannot be decoded: {error}"})
+    if not pixels:
+        return Read(facts)
+    values = np.frombuffer(pixels, np.uint8)
+    small, medium = values[: IMAGE_SIDE**2], values[IMAGE_SIDE**2 :]
+    side = picture_hash.SIDE_PX
+    return Read(facts, small.reshape(IMAGE_SIDE, IMAGE_SIDE), medium.reshape(side, side))
+
+
+def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    """Inside the guarded process: facts of a file, and its two small pictures."""
+    options = ReadingOptions(**question)
+    facts: dict[str, Any] = {}
+    try:
+        if dicom_file.is_dicom(data):
+            dataset = dicom_file.parse(data, with_pixels=False)
+            facts |= tags.facts(dataset, options.salt)
+            facts["reason"] = rules.set_aside(dataset, options.set_aside)
+            if facts["reason"] is not None:
+                return facts, b""
+        grey = open_grey(data, max_pixels=options.max_pixels, white=options.white)
+        picture = grey.eight_bit()
+        small = _shrunk(picture, IMAGE_SIDE, Image.Resampling.LANCZOS)
+        medium = _shrunk(picture, picture_hash.SIDE_PX, Image.Resampling.BILINEAR)
+        return facts | _of_picture(grey, options.white, facts.get("note")), small.tobytes() + medium.tobytes()
+    except DecodeError as error:
+        facts["reason"] = str(error).removesuffix(".")
+    except MemoryError:
+        facts["reason"] = "it cannot be decoded: it needs more memory than a scan of pool.max_pixels may take"
+    except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; counted and logged by the manifest
+        facts["reason"] = f"unexpected {type(error).__name__}: {str(error)[:120]}"
+    return facts, b""
+
+
+def _of_picture(grey: Grey, white: int | None, note: str | None) -> dict[str, Any]:
+    width_px, height_px = grey.image.size
+    open_bits = grey.open_bits
+    if open_bits is not None and white is None:
+        white = grey_range.white_of_bits(open_bits)
+    notes = [*([note] if note else []), *grey.notes]
+    return {
+        "width_px": width_px,
+        "height_px": height_px,
+        "bit_depth": grey.bit_depth,
+        "format": grey.format,
+        "open_bits": open_bits,
+        "white": None if open_bits is None else white,
+        "note": "; ".join(notes) or None,
+    }
+
+
+def _shrunk(picture: Image.Image, side: int, filter_: Image.Resampling) -> NDArray[np.uint8]:
+    return np.asarray(picture.resize((side, side), filter_))

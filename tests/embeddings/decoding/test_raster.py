@@ -1,0 +1,145 @@
+"""One picture in the many forms that PNG, JPEG and TIFF come in: always the same grey values."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from embeddings.decode import open_grey
+from tests.support.decoded import decode
+from tests.support.dicom_files import chest
+
+LIMIT = 10**7
+EIGHT_HW = np.rint(chest(bits=16) / 257).astype(np.uint8)
+UNIT_HW = EIGHT_HW / 255
+
+
+def unit(data, white=None):
+    return decode(data, max_pixels=LIMIT, white=white).pixels_HW
+
+
+def png(values, *, kind=0, sbit=None):
+    """A PNG of 16 bits a channel, written by hand: Pillow writes grey alone."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width = values.shape[:2]
+    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = [
+        chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)),
+        chunk(b"sBIT", sbit) if sbit else b"",
+        chunk(b"IDAT", zlib.compress(raw)),
+        chunk(b"IEND", b""),
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def tiff(values, *, photometric=1, bits=16, order="<", compression=None):
+    """A grey TIFF of 16 bits with the photometric interpretation asked for."""
+    stream = io.BytesIO()
+    if compression:
+        image = Image.fromarray(values)
+        image.save(stream, "TIFF", compression=compression, tiffinfo={262: photometric})
+        return stream.getvalue()
+    height, width = values.shape
+    data = values.astype(f"{order}u2").tobytes()
+    tags = [
+        *((256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, photometric)),
+        *((273, 4, 0), (277, 3, 1), (278, 3, height), (279, 4, len(data))),
+    ]
+    offset = 8 + 2 + 12 * len(tags) + 4
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(tags))
+    for tag, kind, value in tags:
+        value = offset if tag == 273 else value
+        head += struct.pack(f"{order}HHI", tag, kind, 1)
+        head += struct.pack(f"{order}HH", value, 0) if kind == 3 else struct.pack(f"{order}I", value)
+    return head + struct.pack(f"{order}I", 0) + data
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 15, 16])
+@pytest.mark.parametrize("write", [png, tiff])
+def test_few_bits_in_sixteen_are_as_bright_as_eight(write, bits):
+    values = chest(bits=bits)
+    np.testing.assert_allclose(unit(write(values)), UNIT_HW, atol=0.005)
+    grey = open_grey(write(values), max_pixels=LIMIT)
+    assert (grey.open_bits, grey.bit_depth) == (bits, 16)
+
+
+def test_the_pools_white_wins_over_the_scans_own():
+    values = chest(bits=10)
+    np.testing.assert_allclose(unit(png(values), white=4095), values / 4095, atol=1e-6)
+
+
+def test_values_above_the_white_are_white():
+    got = unit(png(chest(bits=12)), white=1000)
+    assert got.max() == 1.0
+
+
+def test_png_says_its_bits():
+    dark = (chest(bits=12) // 8).astype(np.uint16)
+    np.testing.assert_allclose(unit(png(dark, sbit=b"\x0c"), white=65535), dark / 4095, atol=1e-6)
+    assert open_grey(png(dark, sbit=b"\x0c"), max_pixels=LIMIT).open_bits is None
+
+
+def test_png_that_scales_its_bits_up_as_the_standard_asks():
+    values = (chest(bits=12) << 4).astype(np.uint16)
+    np.testing.assert_allclose(unit(png(values, sbit=b"\x0c")), values / 65535, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_white_is_zero_in_sixteen_bits(order):
+    values = chest(bits=16)
+    np.testing.assert_allclose(unit(tiff(65535 - values, photometric=0, order=order)), values / 65535, atol=1e-6)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_white_is_zero_in_a_compressed_tiff(compression):
+    values = chest(bits=16)
+    data = tiff(65535 - values, photometric=0, compression=compression)
+    np.testing.assert_allclose(unit(data), values / 65535, atol=1e-6)
+
+
+@pytest.mark.parametrize("top", [4095, 65535])
+def test_white_is_zero_of_twelve_bits_whichever_end_it_was_turned_at(top):
+    values = chest(bits=12)
+    np.testing.assert_allclose(unit(tiff(top - values, photometric=0)), values / 4095, atol=1e-6)
+
+
+def test_white_is_zero_in_eight_bits_and_in_floating_point():
+    unit_HW = UNIT_HW.astype(np.float32)
+    for values in (EIGHT_HW, 1 - unit_HW):  # Pillow turns 8 bits around when it writes them so
+        stream = io.BytesIO()
+        Image.fromarray(values).save(stream, "TIFF", tiffinfo={262: 0})
+        assert Image.open(io.BytesIO(stream.getvalue())).tag_v2[262] == 0
+        np.testing.assert_allclose(unit(stream.getvalue()), UNIT_HW, atol=0.005)
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_deep_colour_keeps_its_depth(kind, channels, bits):
+    values = np.repeat(chest(bits=bits)[:, :, None], channels, axis=2)
+    np.testing.assert_allclose(unit(png(values, kind=kind)), chest(bits=bits) / (2**bits - 1), atol=1e-5)
+
+
+def test_deep_colour_is_luminance():
+    values = np.zeros((8, 8, 3), np.uint16)
+    values[:4, :, 1], values[:, :, 2] = 60000, 5000
+    want = (0.587 * values[:, :, 1] + 0.114 * values[:, :, 2]) / 65535
+    np.testing.assert_allclose(unit(png(values, kind=2)), want, atol=1e-4)
+
+
+def test_a_deep_picture_shows_a_thousand_greys_and_more():
+    grey = open_grey(png(chest(side=256, bits=12)), max_pixels=LIMIT)
+    assert len(np.unique(np.asarray(grey.full_depth()))) >= 1000
+    assert len(np.unique(np.asarray(grey.eight_bit()))) <= 256
+
+
+def test_a_flat_picture_stays_flat():
+    stream = io.BytesIO()
+    Image.fromarray(EIGHT_HW).save(stream, "PNG")
+    grey = open_grey(stream.getvalue(), max_pixels=LIMIT)
+    assert grey.full_depth().mode == "L" and grey.open_bits is None

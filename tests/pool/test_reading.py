@@ -1,0 +1,187 @@
+"""From DICOM, PNG and TIFF of the same scans to one manifest: grey values, tags, reasons, groups."""
+
+import io
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from embeddings.decode import open_scan
+from embeddings.decoding import files
+from pipeline.contracts import config_file
+from pipeline.contracts.config import PoolConfig
+from pipeline.contracts.errors import InputError
+from pipeline.contracts.tables import DUPLICATES, MANIFEST
+from pipeline.pool import duplicates, manifest
+from pipeline.pool.reading import ReadingOptions, read_scan
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
+from tests.embeddings.decoding.test_raster import png, tiff
+from tests.support.dicom_files import chest, file_bytes
+
+SIDE = 160
+
+
+def eight_bit_png(values):
+    stream = io.BytesIO()
+    Image.fromarray(np.rint(values / values.max() * 255).astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def context(tmp_path, files_, **options):
+    for name, data in files_.items():
+        path = tmp_path / "pool" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (tmp_path / "run").mkdir(exist_ok=True)
+    config = config_file.load(None, {"pool.uri": str(tmp_path / "pool"), **options})
+    return StageContext(config, tmp_path / "run", SerialEngine())
+
+
+def read(tmp_path, files_, **options):
+    ctx = context(tmp_path, files_, **options)
+    record = manifest.run(ctx)
+    return {row["path"]: row for row in MANIFEST.read(ctx.folder).to_pylist()}, record, ctx
+
+
+def forms(seed):
+    """One picture in every form of storage."""
+    deep, twelve = chest(seed, SIDE, bits=16), chest(seed, SIDE, bits=12)
+    return {
+        "8.png": eight_bit_png(deep),
+        "16.png": png(deep),
+        "10in16.png": png(chest(seed, SIDE, bits=10)),
+        "12in16.png": png(twelve),
+        "14in16.tif": tiff(chest(seed, SIDE, bits=14)),
+        "negative16.tif": tiff(65535 - deep, photometric=0),
+        "negative12.tif": tiff(4095 - twelve, photometric=0),
+        "negative12at_top.tif": tiff(65535 - twelve, photometric=0),
+        "12.dcm": file_bytes(twelve, BitsStored=12, PatientID=f"P{seed}"),
+        "12said16.dcm": file_bytes(twelve, PatientID=f"P{seed}"),
+        "negative.dcm": file_bytes(4095 - twelve, BitsStored=12, PhotometricInterpretation="MONOCHROME1"),
+    }
+
+
+def test_every_form_of_a_picture_is_one_group(tmp_path):
+    pool = {f"s{seed}_{name}": data for seed in range(3) for name, data in forms(seed).items()}
+    rows, _, ctx = read(tmp_path, pool)
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    duplicates.run(ctx)
+    group = dict(
+        zip(
+            DUPLICATES.read(ctx.folder)["image_id"].to_pylist(),
+            DUPLICATES.read(ctx.folder)["canonical_id"].to_pylist(),
+            strict=True,
+        )
+    )
+    for seed in range(3):
+        assert len({group[rows[f"s{seed}_{name}"]["image_id"]] for name in forms(seed)}) == 1
+    assert len(set(group.values())) == 3
+    means = {
+        name: float(open_scan(row["uri"], max_pixels=10**7).to_unit().mean())
+        for name, row in rows.items()
+        if "s0" in name
+    }
+    assert max(means.values()) - min(means.values()) < 0.01
+
+
+def test_the_pool_decides_once_what_white_is(tmp_path, caplog):
+    pool = {f"s{i:02d}.png": png(chest(i, 64, bits=12)) for i in range(20)}
+    pool["dark.png"] = png((chest(99, 64, bits=12) // 5).astype(np.uint16))
+    with caplog.at_level(logging.WARNING):
+        rows, record, _ = read(tmp_path, pool)
+    assert {row["white"] for row in rows.values()} == {4095} and record["whites"] == {"4095": 21}
+    assert "21 of 21 scans use only a part of the range" in caplog.text and "4095 in 21" in caplog.text
+    dark = rows["dark.png"]
+    assert files.white_of(dark["uri"]) == 4095 and files.white_of(rows["s00.png"]["uri"]) is None
+    assert open_scan(dark["uri"], max_pixels=10**6).to_unit().max() == pytest.approx(0.2, abs=0.01)
+
+
+def test_white_can_be_said(tmp_path, caplog):
+    pool = {"a.png": png(chest(0, 64, bits=12)), "b.png": eight_bit_png(chest(1, 64))}
+    rows, record, _ = read(tmp_path, pool, **{"pool.white": 16383})
+    assert (rows["a.png"]["white"], rows["b.png"]["white"], record["whites"]) == (16383, None, {"16383": 1})
+    assert open_scan(rows["a.png"]["uri"], max_pixels=10**6).to_unit().max() == pytest.approx(0.25, abs=0.01)
+    with caplog.at_level(logging.WARNING):
+        rows, _, _ = read(tmp_path, pool, **{"pool.white": 1023})
+    assert rows["a.png"]["white"] == 1023 and "1 scans hold values above pool.white, 1023" in caplog.text
+    assert PoolConfig(white="auto").white == "auto"
+
+
+def test_a_plain_pool_has_no_white_and_no_words(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        rows, record, _ = read(tmp_path, {f"{i}.png": eight_bit_png(chest(i, 64)) for i in range(3)})
+    assert "whites" not in record and caplog.text == ""
+    assert {(row["white"], row["note"], "#" in row["uri"]) for row in rows.values()} == {(None, None, False)}
+
+
+def test_a_second_reading_reads_nothing_and_says_the_same(tmp_path, monkeypatch):
+    pool = {"a.png": png(chest(0, 64, bits=12)), "b.dcm": file_bytes(chest(1, 64), PatientAge="044Y")}
+    first, _, ctx = read(tmp_path, pool)
+    asked = []
+    monkeypatch.setattr(manifest, "read_scan", lambda *args: asked.append(args))
+    manifest.run(ctx)
+    assert asked == [] and {row["path"]: row for row in MANIFEST.read(ctx.folder).to_pylist()} == first
+
+
+def test_tags_reach_the_manifest_and_ids_only_as_hashes(tmp_path):
+    tags = {"PatientAge": "044Y", "PatientSex": "M", "Manufacturer": "Maker", "PixelSpacing": [0.2, 0.2]}
+    pool = {f"{i}.dcm": file_bytes(chest(i, 64), PatientID=f"MRN-{i // 2}", **tags) for i in range(4)}
+    rows, record, ctx = read(tmp_path, pool)
+    row = rows["0.dcm"]
+    assert (row["view"], row["age_years"], row["sex"], row["manufacturer"]) == ("PA", 44, "M", "Maker")
+    assert row["pixel_spacing_mm"] == pytest.approx(0.2) and row["format"] == "DICOM"
+    assert row["patient_id"] == rows["1.dcm"]["patient_id"] != rows["2.dcm"]["patient_id"]
+    assert record["num_patients"] == 2 and len(row["study_id"]) == len(row["series_id"]) == 16
+    for path in ctx.folder.iterdir():
+        assert b"MRN-" not in path.read_bytes() and b"Doe" not in path.read_bytes()
+
+
+def test_what_a_table_says_wins_over_the_tags(tmp_path):
+    table = b"image_path,patient_id,view,age\na.dcm,T1,AP,30\nb.dcm,,,\n"
+    pool = {"a.dcm": file_bytes(chest(0, 64), PatientAge="044Y"), "b.dcm": file_bytes(chest(1, 64), PatientAge="044Y")}
+    rows, _, _ = read(tmp_path, pool | {"manifest.csv": table})
+    assert (rows["a.dcm"]["view"], rows["a.dcm"]["age_years"]) == ("AP", 30)
+    assert (rows["b.dcm"]["view"], rows["b.dcm"]["age_years"]) == ("PA", 44)
+    assert rows["a.dcm"]["patient_id"] != rows["b.dcm"]["patient_id"] is not None
+
+
+def test_what_is_set_aside_is_counted_by_reason(tmp_path, caplog):
+    pool = {f"ok{i}.dcm": file_bytes(chest(i, 64)) for i in range(2)}
+    pool |= {f"ct{i}.dcm": file_bytes(chest(i, 64), Modality="CT") for i in range(5)}
+    pool |= {
+        "hip.dcm": file_bytes(chest(9, 64), BodyPartExamined="HIP"),
+        "lat.dcm": file_bytes(chest(8, 64), ViewPosition="LL"),
+    }
+    with caplog.at_level(logging.WARNING):
+        rows, record, _ = read(tmp_path, pool)
+    assert record["num_quarantined"] == 7 and "7 of 9 files are set aside" in caplog.text
+    assert "5 x modality CT, no radiograph" in caplog.text and "1 x body part HIP" in caplog.text
+    assert rows["lat.dcm"]["reason"] == "set aside: a lateral view" and rows["lat.dcm"]["view"] == "LL"
+    kept, _, _ = read(tmp_path, pool, **{"pool.set_aside": ["other-modality"]})
+    assert kept["lat.dcm"]["status"] == kept["hip.dcm"]["status"] == "ok"
+
+
+def test_a_study_of_two_hundred_slices_is_no_pool(tmp_path):
+    slice_ = file_bytes(chest(0, 32), Modality="CT")
+    pool = {f"CT/SE1/IM{i:04d}": slice_ + bytes(2 * i) for i in range(200)}
+    with pytest.raises(
+        InputError, match=r"not one of the 200 scans can be used: 200 x set aside: modality CT"
+    ) as caught:
+        read(tmp_path, pool)
+    assert "frontal chest X-rays" in str(caught.value)
+
+
+def test_a_decoder_that_hangs_costs_one_scan(tmp_path):
+    rows, _, _ = read(tmp_path, {"a.png": eight_bit_png(chest(0, 64))}, **{"pool.max_seconds": 30})
+    assert rows["a.png"]["status"] == "ok"
+    large = png(np.random.default_rng(0).integers(0, 65536, (4000, 4000), dtype=np.uint16))
+    found = read_scan(large, ReadingOptions(10**8, max_seconds=0.01))
+    assert found.small_SS is None and found.facts["reason"] == "it cannot be decoded: it took longer than 0.01 seconds"
+
+
+def test_notes_say_how_a_file_was_read(tmp_path):
+    several = file_bytes(chest(0, 64), BitsStored=12, WindowCenter=[2048, 1], WindowWidth=[4096, 2])
+    rows, _, _ = read(tmp_path, {"a.dcm": several})
+    assert rows["a.dcm"]["note"] == "window 1 of 2"
