@@ -7,17 +7,17 @@ import csv
 import json
 import sys
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pipeline.baselines.selection_curve import History
-from pipeline.baselines.selection_pool import BenchPool
 from scipy.special import softmax
 
 from pipeline import stages
-from pipeline.baselines import selection_curve, selection_pool
+from pipeline.baselines.curves import asking, bench_pool, holdout_scores
+from pipeline.baselines.curves.asking import History
+from pipeline.baselines.curves.bench_pool import BenchPool
 from pipeline.contracts import config_file
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import write_text
@@ -27,8 +27,6 @@ from pipeline.learn.stopping.subset_fits import Labels
 from pipeline.runtime import run_dir
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.runtime.engine import Engine, make_engine
-from pipeline.selection import strategies
-from pipeline.vectors.matrix import unit_rows
 from tests.bench import pools, tables
 
 POOLS = ("phantom", "covid3", "nih", "kermany")
@@ -79,7 +77,7 @@ def _pool(data: Path, name: str, folder: Path, engine: Engine) -> Path:
     run_dir.write_config(run, config)
     ctx = StageContext(config, run, engine)
     stages.run_stages(ctx, stages.READ)
-    selection_pool.write(ctx, path)
+    bench_pool.write(ctx, path)
     return path
 
 
@@ -110,17 +108,16 @@ def simulate(task: Task) -> dict[str, Any]:
 
 
 def _simulate(task: Task) -> dict[str, Any]:
-    whole = selection_pool.load(task.pool)
+    whole = bench_pool.load(task.pool)
     rng = np.random.default_rng([task.seed, len(task.name)])
     groups = rng.permutation(np.unique(whole.group_T))
     asked_T = np.isin(whole.group_T, groups[: round(ASKED_SHARE * len(groups))])
-    pool = BenchPool(
-        whole.findings,
-        whole.x_TP[asked_T],
-        whole.class_T[asked_T],
-        whole.group_T[asked_T],
-        whole.x_HP,
-        whole.class_H,
+    pool = replace(
+        whole,
+        x_TP=whole.x_TP[asked_T],
+        similar_TP=whole.similar_TP[asked_T],
+        class_T=whole.class_T[asked_T],
+        group_T=whole.group_T[asked_T],
     )
     rows_E = _asked(task, pool)
     rest = {"pool": (whole.x_TP[~asked_T], whole.class_T[~asked_T]), "holdout": (whole.x_HP, whole.class_H)}
@@ -136,19 +133,17 @@ def _simulate(task: Task) -> dict[str, Any]:
 
 def _asked(task: Task, pool: BenchPool) -> np.ndarray:
     """Positions of the scans that the default queue asks for, in order, to the largest size."""
-    config, num = task.config, SIZES[-1]
-    history = History(task.pool, task.name, None, config.strategy.name, task.seed, tuple(SIZES), config)
-    unit_TP, rng = unit_rows(pool.x_TP), history.rng("queue")
-    asked: list[int] = []
-    prob_TC = None
-    while len(asked) < num:
-        asked += selection_curve._queue(history, pool, unit_TP, asked, prob_TC, BUDGET, rng)
-        class_E = pool.class_T[asked]
-        if len(np.unique(class_E)) > 1 and config.strategy.name in strategies.NEED_PROBABILITIES:
-            rows_E = np.array(asked)
-            head = selection_curve._fit(pool, rows_E, class_E, config)
-            prob_TC = selection_curve._calibrated(pool, rows_E, head, config, history.rng(f"folds/{len(asked)}"))
-    return np.array(asked)
+    history = History(
+        pool=task.pool,
+        name=task.name,
+        rare=None,
+        strategy=task.config.strategy.name,
+        seed=task.seed,
+        budgets=tuple(range(BUDGET, SIZES[-1] + 1, BUDGET)),
+        config=task.config,
+    )
+    *_, last = asking.ask(history, pool)
+    return last.rows_L
 
 
 def _scores(pool: BenchPool, rows_E: np.ndarray, x_NP: np.ndarray, truth_N: np.ndarray, config: Config) -> list[float]:
@@ -160,7 +155,11 @@ def _scores(pool: BenchPool, rows_E: np.ndarray, x_NP: np.ndarray, truth_N: np.n
     prob_NC = softmax(x_NP @ weight_CP.T + bias_C, axis=1)
     called_N = prob_NC.argmax(1)
     found = [float((called_N[truth_N == c] == c).mean()) for c in np.unique(truth_N)]
-    return [selection_curve._macro_auroc(prob_NC, truth_N), float((called_N == truth_N).mean()), float(np.mean(found))]
+    return [
+        holdout_scores.score(prob_NC, called_N, truth_N).auroc,
+        float((called_N == truth_N).mean()),
+        float(np.mean(found)),
+    ]
 
 
 def _observe(pool: BenchPool, rows_E: np.ndarray, task: Task) -> dict[str, Any]:
