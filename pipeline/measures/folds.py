@@ -102,7 +102,7 @@ def _spread(count_KC: Ints, num_folds: int, rng: np.random.Generator) -> Ints:
     num_groups = len(count_KC)
     share_KC = count_KC / count_KC.sum(axis=0)
     shuffled_K = rng.permutation(num_groups)
-    order_K = shuffled_K[np.argsort(-share_KC[shuffled_K].max(axis=1), kind="stable")]
+    order_K = shuffled_K[np.argsort(-share_KC[shuffled_K].max(axis=1, initial=0.0), kind="stable")]
     fold_K = np.zeros(num_groups, np.int64)
     share_FC = np.zeros((num_folds, share_KC.shape[1]))
     for group in order_K:

@@ -10,7 +10,7 @@ from pipeline.audit import page as audit_page
 from pipeline.contracts.tables import write_text
 from pipeline.labels.holdout import log_read
 from pipeline.pages.thumbnails import MAX_PIXELS, thumbnails
-from pipeline.report import checklist_page, evaluation_figures, figures, holdout_reads, scan_map, site, summary
+from pipeline.report import checklist_page, evaluation_figures, figures, holdout_reads, scan_map, site_point, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.flow_diagram import diagram
 from pipeline.report.gather import RunData, gather
@@ -102,7 +102,7 @@ def html(data: RunData, progress: Progress | None = None) -> str:
             diagram=diagram(data),
             methods=methods(data),
             readers=holdout_reads.readers(data),
-            site=site.adapted(data),
+            site=site_point.adapted(data),
             curves=[(finding, Markup(svg)) for finding, svg in evaluation_figures.decision_curves(data)],
             timings=_timings(data),
         )

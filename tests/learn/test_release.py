@@ -156,15 +156,15 @@ def answers_of(run):
 
 def test_a_run_freezes_checks_and_certifies(run):
     release = releases.load(run.folder)
-    assert release.card["round"] == 2
+    assert release.card["round"] == 3
     assert release.card["hash"] == releases.release_hash(release.table)
     before = set()
-    for round_index in (1, 2):
+    for round_index in (1, 2, 3):
         assert "release-check" not in kinds(run, round_index)
         before |= set(QUEUE.read(run.ctx.round_folder(round_index))["image_id"].to_pylist())
     assert not before & set(release.ids_of[WHOLE])  # what was answered before is no part of it
-    assert kinds(run, 3).count("release-check") == 12
-    assert kinds(run, 3).count("uniform") == 4
+    assert kinds(run, 4).count("release-check") == 18
+    assert kinds(run, 4).count("uniform") == 2  # what the checks leave
     row = run_files.finished_rows(run.folder, 5)[-1]
     assert row["release"]["certified_tier"] is not None
     assert row["pseudo_precision_certified"] == row["release"]["bound"] >= 0.9
@@ -172,13 +172,13 @@ def test_a_run_freezes_checks_and_certifies(run):
 
 
 def test_checks_are_in_the_order_of_the_release_and_told_by_nothing(run):
-    queue = QUEUE.read(run.ctx.round_folder(3))
+    queue = QUEUE.read(run.ctx.round_folder(4))
     checks = queue.filter(pc.equal(queue["kind"], "release-check"))
     release = releases.load(run.folder)
     uniform = set(queue.filter(pc.equal(queue["kind"], "uniform"))["image_id"].to_pylist())
-    expected = [i for i in release.ids_of[SUREST] if i not in uniform][:12]
+    expected = [i for i in release.ids_of[SUREST] if i not in uniform][:18]
     assert set(checks["image_id"].to_pylist()) == set(expected)
-    assert checks.sort_by("rank")["rank"].to_pylist() != list(range(1, 13))  # mixed with the rest of the queue
+    assert checks.sort_by("rank")["rank"].to_pylist() != list(range(1, 19))  # mixed with the rest of the queue
 
 
 def test_patients_come_as_often_as_chance_has_it(run):
@@ -231,6 +231,6 @@ def test_scans_that_changed_are_named(run):
 
 
 def test_the_next_checks_begin_with_the_round_after(run):
-    assert releases.next_checks(run.folder, {}, 2) == ()
-    assert releases.next_checks(run.folder, {}, 3)[0] == releases.load(run.folder).ids_of[SUREST][0]
+    assert releases.next_checks(run.folder, {}, 3) == ()
+    assert releases.next_checks(run.folder, {}, 4)[0] == releases.load(run.folder).ids_of[SUREST][0]
     assert Proposals({}).checks == ()

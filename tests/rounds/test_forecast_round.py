@@ -99,12 +99,12 @@ def test_the_rounds_end_where_they_are_told_to(tmp_path, when, changed, num_roun
 
 
 def test_no_end_while_blind_checks_are_to_come(tmp_path):
-    changed = {"rounds__num": 4, "stop__when": "forecast", "stop__min_gain": 0.9, "release__freeze_round": 2}
+    changed = {"rounds__num": 4, "stop__when": "forecast", "stop__min_gain": 0.9, "release__freeze_round": 3}
     run = synthetic_run(tmp_path / "run", distance=3.0, **SMALL | changed)
     loop.run(run.ctx)
-    assert rounds_of(run) == 4  # 12 checks a queue: the release of round 2 is under check to the end
+    assert rounds_of(run) == 4  # one is to be frozen after round 3, and 18 checks are too few
     state = release.state_of(run.folder, {})
-    assert state["round"] == 2
+    assert state["round"] == 3
     asked = Question(run.ctx, Dataset.open(run.ctx))
     assert "forecast" in record.read(run.folder, 2)["advice"]["by"] and not asked.ends(2)
 

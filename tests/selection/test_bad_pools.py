@@ -60,8 +60,8 @@ def run(tmp_path_factory):
 
 @ALL
 def test_a_run_of_constant_embeddings_draws_its_queue(name, run, monkeypatch):
-    zeros = np.zeros_like(principal_components.load(run.folder))
-    monkeypatch.setattr(principal_components, "load", lambda folder: zeros)
+    zeros = np.zeros_like(principal_components.load_similarity(run.folder))
+    monkeypatch.setattr(principal_components, "load_similarity", lambda folder: zeros)
     queue = selection_draw.draw(options(run, queue__budget=12), 1, set(), Proposals({}), strategy=name)
     assert len(set(queue["image_id"].to_pylist())) == 12
 
@@ -93,9 +93,9 @@ def test_a_pool_of_finite_rows_stays_the_same():
 
 @ALL
 def test_a_run_with_a_broken_vector_draws_its_queue_without_it(name, run, monkeypatch, caplog):
-    features = np.array(principal_components.load(run.folder))
+    features = np.array(principal_components.load_similarity(run.folder))
     features[-1] = np.nan
-    monkeypatch.setattr(principal_components, "load", lambda folder: features)
+    monkeypatch.setattr(principal_components, "load_similarity", lambda folder: features)
     queue = selection_draw.draw(run.ctx, 1, set(), Proposals({}), strategy=name)
     broken = list(run.truth)[59]
     assert sorted(queue["image_id"].to_pylist()) == sorted(set(run.ids("train")) - {broken})
