@@ -16,8 +16,7 @@ from pipeline.pages.wording import (
     signed_interval,
     words,
 )
-from pipeline.report import site_point
-from pipeline.report import summary
+from pipeline.report import site_point, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import adapted
