@@ -308,7 +308,7 @@ def _ordered(accepted: pa.Table, drawn_by: str) -> pa.Table:
         accepted: The proposals.
         drawn_by: What the number of each scan is drawn from; two releases with the same have the same order.
     """
-    accepted.sort_by([("probability", "descending"), ("image_id", "ascending")])
+    accepted = accepted.sort_by([("probability", "descending"), ("image_id", "ascending")])
     num_surest = (len(accepted) + 1) // 2
     tier_N = np.where(np.arange(len(accepted)) < num_surest, SUREST, "rest")
     drawn_N = [run_files.digest(drawn_by, image_id) for image_id in accepted["image_id"].to_pylist()]

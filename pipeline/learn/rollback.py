@@ -1,5 +1,6 @@
 """Whether a round made the classifier worse, and what goes on if it did."""
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from pipeline.labels.class_counts import MIN_LABELS
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import folds
 from pipeline.measures.weighted_metrics import RankOrder, ratio
-from pipeline.runtime.run_files import OOF
+from pipeline.runtime.run_files import OOF, ROW
 
 # E expert-labelled scans, C findings, B draws of G patient groups
 
 log = logging.getLogger(__name__)
 NUM_BOOTSTRAP = 200
+MIN_JUDGED = 30  # scans both rounds judged; on fewer a bootstrap's interval is too narrow
+MIN_SHARE_JUDGED = 0.5  # of this round's labels, where the round before only carries an earlier one over
 
 
 class Allowed(NamedTuple):
@@ -51,7 +54,9 @@ def is_worse(
 ) -> bool:
     """Whether a round is worse out of fold, beyond chance, than the one in `before`, on the scans both judged.
 
-    Worse in ranking (AUROC), in calls (accuracy) or in calibration (Brier score), see `falls`.
+    Worse in ranking (AUROC), in calls (accuracy) or in calibration (Brier score), see `falls`. Nothing is rolled back
+    where the scans both judged are too few. Nor where they are fewer than half of the labels and the round before was
+    itself rolled back: the one in force is an early one then, lucky on its few scans, and would stay for ever.
 
     Args:
         before: Folder of the round before; it may be lacking.
@@ -70,12 +75,20 @@ def is_worse(
     judged_again = earlier.among(ScanRows.of(ids))
     old_EC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in findings])[judged_again]
     now = ScanRows.of(ids).positions(earlier.keep(judged_again))
+    if len(now) < max(MIN_JUDGED, MIN_SHARE_JUDGED * len(ids) * _was_rolled_back(before)):
+        log.info("only %d of %d labels were judged by the round before: it is not compared", len(now), len(ids))
+        return False
     judged = falls(old_EC, prob_EC[now], class_E[now], [group_E[i] for i in now], allowed, rng)
     for fall in judged:
         if fall.beyond_chance:
             text = "out-of-fold %s is worse by %.3f on the same %d scans: rolled back"
             log.warning(text, fall.measure, fall.amount, len(now))
     return any(fall.beyond_chance for fall in judged)
+
+
+def _was_rolled_back(folder: Path) -> bool:
+    path = folder / ROW
+    return path.exists() and bool(json.loads(path.read_text("utf-8")).get("rolled_back"))
 
 
 def carry_over(before: Path, folder: Path, expert_ids: list[str], open_classes: list[str]) -> None:

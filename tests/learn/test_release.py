@@ -171,6 +171,13 @@ def test_a_run_freezes_checks_and_certifies(run):
     assert run_files.finished_rows(run.folder, 5)[0]["release"] is None
 
 
+def test_the_surest_tier_is_the_surer_half(run):
+    table = releases.load(run.folder).table
+    sure, rest = (table.filter(pc.equal(table["tier"], tier))["probability"].to_pylist() for tier in (SUREST, "rest"))
+    assert min(sure) >= max(rest) and max(sure) > min(rest)
+    assert 0 <= len(sure) - len(rest) <= 1
+
+
 def test_checks_are_in_the_order_of_the_release_and_told_by_nothing(run):
     queue = QUEUE.read(run.ctx.round_folder(4))
     checks = queue.filter(pc.equal(queue["kind"], "release-check"))

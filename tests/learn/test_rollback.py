@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -82,6 +84,25 @@ def is_worse(before, ids, prob_EC, class_E):
     return rollback.is_worse(
         before, ids, prob_EC, class_E, groups(len(ids)), FINDINGS, ALLOWED, np.random.default_rng(0)
     )
+
+
+@pytest.mark.parametrize(
+    ("num_before", "num_now", "rolled_back", "worse"),
+    [
+        (29, 29, False, False),  # too few to say anything
+        (60, 60, False, True),
+        (60, 200, False, True),  # the round before learned from all it judged
+        (60, 120, True, True),
+        (60, 121, True, False),  # it carries an early one over, which fewer than half of the labels know
+    ],
+)
+def test_few_scans_or_an_early_round_carried_over_are_no_evidence(tmp_path, num_before, num_now, rolled_back, worse):
+    old, class_E = scores(num_now, 2.0)
+    ids = groups(num_now)
+    rollback.save_oof(tmp_path, ids[:num_before], old[:num_before], FINDINGS)
+    (tmp_path / run_files.ROW).write_text(json.dumps({"rolled_back": rolled_back}))
+    blind, _ = scores(num_now, 0.0, seed=1)
+    assert is_worse(tmp_path, ids, blind, class_E) is worse
 
 
 def test_rounds_are_compared_on_the_same_scans_in_any_order(tmp_path, caplog):
