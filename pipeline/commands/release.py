@@ -19,7 +19,6 @@ from pipeline.labels import label_table, verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.learn import release as releases
 from pipeline.learn.release import WHOLE, Release
-from pipeline.measures import sequential_plan
 from pipeline.per_finding import releases as finding_releases
 from pipeline.runtime import finding_folders, run_files
 from pipeline.runtime.context import StageContext
@@ -142,7 +141,7 @@ def standing(folder: Path, config: Config) -> dict[str, Any]:
     state = None if parts or not run_files.releases(folder) else _state(folder, config)
     due = releases.freezing_round(config)
     share, confidence = config.release.run_share, config.pseudo.confidence
-    plan = list(sequential_plan.plan(config.release.promise, confidence, releases.NUM_STEPS_TOLD))
+    plan = list(releases.plan_of(config))
     told = {
         "state": "none" if state is None else state["state"],
         "release": state,
@@ -165,7 +164,7 @@ def why_none(config: Config, due: int | None) -> str:
     if config.release.freeze_round == 0:
         return "release.freeze_round is 0"
     if due is None:
-        clean = sequential_plan.plan(config.release.promise, config.pseudo.confidence, 1)[0]
+        clean = releases.plan_of(config)[0]
         num_labels = config.rounds.num * config.queue.budget
         return (
             f"{clean} clean checks are more than {config.release.run_share:.0%} of {num_labels} labels "

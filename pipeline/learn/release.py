@@ -196,17 +196,18 @@ def is_due(config: Config, round_index: int, num_frozen: int) -> bool:
     if planned is None:
         return False
     if num_frozen:
-        return _can_pay(config, round_index, _plan(config)[0])
+        return _can_pay(config, round_index, plan_of(config)[0])
     return _can_pay(config, round_index, planned) and not _can_pay(config, round_index + 1, planned)
 
 
 def checks_planned(config: Config) -> int | None:
     """Checks a run sets aside: with as many errors as `release.run_share` of its labels pays for; None: not one."""
     affordable = config.release.run_share * config.rounds.num * config.queue.budget
-    return max((num for num in _plan(config) if num <= affordable and _can_pay(config, 1, num)), default=None)
+    return max((num for num in plan_of(config) if num <= affordable and _can_pay(config, 1, num)), default=None)
 
 
-def _plan(config: Config) -> tuple[int, ...]:
+def plan_of(config: Config) -> tuple[int, ...]:
+    """Checks after which a run's promise is certified with 0, 1, 2, … errors; the first of the plan."""
     return sequential_plan.plan(config.release.promise, config.pseudo.confidence, NUM_STEPS_TOLD)
 
 
@@ -328,7 +329,7 @@ def _card(ctx: StageContext, number: int, round_index: int, table: pa.Table) -> 
         "promise": options.promise,
         "confidence": confidence,
         "begin_with": options.begin_with,
-        "plan": list(sequential_plan.plan(options.promise, confidence, NUM_STEPS_TOLD)),
+        "plan": list(plan_of(ctx.config)),
         "num_scans": len(table),
         "num_surest": int(pc.sum(pc.equal(table["tier"], SUREST)).as_py()),
         "model": run_dir.file_hash(weights) if weights.exists() else None,

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -102,7 +103,8 @@ class Begun(NamedTuple):
 def begun(ctx: StageContext, data: Dataset, round_index: int, expert: ExpertLabels) -> Begun:
     """What the answers so far give a round to learn from; writes nothing."""
     pseudo = ctx.config.pseudo
-    material = data.material(expert, _uniform(ctx, round_index), _asked(ctx, round_index, RELEASE_CHECK))
+    asked = _asked_by_kind(ctx, round_index)
+    material = data.material(expert, _uniform(ctx, asked["uniform"]), asked[RELEASE_CHECK])
     certificates = pseudo_labels.certificates(
         ctx.folder, expert.answers, data.findings, pseudo, round_index, ctx.config.rounds.num
     )
@@ -249,19 +251,19 @@ def timed(clock: dict[str, float], name: str) -> Iterator[None]:
     clock[name] = clock.get(name, 0.0) + time.perf_counter() - start
 
 
-def _uniform(ctx: StageContext, round_index: int) -> set[str]:
-    """image_ids of the uniform slices of the queues so far."""
-    drawn = _asked(ctx, round_index, "uniform")
+def _uniform(ctx: StageContext, drawn: set[str]) -> set[str]:
+    """Those of the uniformly drawn scans that are a sample of the open pool."""
     if ctx.config.pool.finding is None or ctx.config.oracle:
         return drawn
     pool = POOL_LABELS.read(ctx.folder)  # drawn for another finding: this one was known, and is no sample of the open
     return drawn - set(pool.filter(pc.is_valid(pool["label"]))["image_id"].to_pylist())
 
 
-def _asked(ctx: StageContext, round_index: int, kind: str) -> set[str]:
-    """image_ids that the queues so far hold as of this kind."""
-    asked: set[str] = set()
+def _asked_by_kind(ctx: StageContext, round_index: int) -> dict[str, set[str]]:
+    """image_ids of the queues so far, by why they were asked; each queue is read once."""
+    asked: dict[str, set[str]] = defaultdict(set)
     for r in range(1, round_index + 1):
         queue = QUEUE.read(ctx.round_folder(r))
-        asked |= set(queue.filter(pc.equal(queue["kind"], kind))["image_id"].to_pylist())
+        for image_id, kind in zip(queue["image_id"].to_pylist(), queue["kind"].to_pylist(), strict=True):
+            asked[kind].add(image_id)
     return asked

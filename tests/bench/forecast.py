@@ -3,7 +3,6 @@
 Legend: T scans of the training pool, E labels, M scores.
 """
 
-import csv
 import json
 import sys
 from argparse import Namespace
@@ -68,30 +67,14 @@ def _pool(data: Path, name: str, folder: Path, engine: Engine) -> Path:
     path = folder / "pools" / f"{name}.safetensors"
     if path.exists():
         return path
-    uri = {"phantom": "phantom:num_patients=600"}.get(name) or str(
-        _nih_part(data, folder) if name == "nih" else pools.uri(data, name)
-    )
-    config = config_file.load(None, {"pool.uri": uri})
+    uri_of = dict(named.split("=", 1) for named in pools.four(data, folder))
+    config = config_file.load(None, {"pool.uri": uri_of[name]})
     run = folder / "pools" / name
     run.mkdir(parents=True, exist_ok=True)
     run_dir.write_config(run, config)
     ctx = StageContext(config, run, engine)
     stages.run_stages(ctx, stages.READ)
     bench_pool.write(ctx, path)
-    return path
-
-
-def _nih_part(data: Path, folder: Path) -> Path:
-    """A manifest of covid3's scans of one source, in which no class has a source of its own."""
-    manifest = Path(pools.uri(data, "covid3"))
-    with manifest.open(encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["source"] == "nih-chestxray8"]
-    path = folder / "nih.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        table = csv.DictWriter(stream, rows[0], lineterminator="\n")
-        table.writeheader()
-        table.writerows(row | {"image_path": str(manifest.parent / row["image_path"])} for row in rows)
     return path
 
 
