@@ -22,9 +22,10 @@ from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.healthy_class import is_negative
 from pipeline.pool import vocabulary
-from pipeline.pool.listing import class_names
 from pipeline.tables import columns as table_columns
 from pipeline.tables.notes import Notes
+from pipeline.tables.placeholders import is_placeholder
+from pipeline.tables.printed_lists import parts_of_list
 
 # N scans, C findings
 
@@ -162,7 +163,7 @@ def _signs(finding: str, column: pa.ChunkedArray, refuse: Refuse) -> pa.ChunkedA
     """`1`, `0`, `?` where it is said to be unknown, null where nothing is said."""
 
     def sign(value: str) -> str | None:
-        return SIGNS.get(value.casefold()) or ("?" if vocabulary.is_placeholder(value) else None)
+        return SIGNS.get(value.casefold()) or ("?" if is_placeholder(value) else None)
 
     signs = vocabulary.by_value(column, sign, pa.string())
     strange = pc.indices_nonzero(pc.and_(pc.is_valid(column), pc.is_null(signs)))
@@ -225,13 +226,13 @@ def _from_lists(column: pa.ChunkedArray, config: PoolConfig, refuse: Refuse, not
 def _in_one_form(column: pa.ChunkedArray, notes: Notes) -> pa.ChunkedArray:
     """Lists of findings with `|`, also where Python, JSON or numpy printed them; placeholders and empty ones null."""
     counts = {row["values"]: row["counts"] for row in pc.value_counts(column.drop_null()).to_pylist()}
-    lists = {text: parts for text in counts if (parts := class_names.parts_of_list(text)) is not None}
+    lists = {text: parts for text in counts if (parts := parts_of_list(text)) is not None}
     lines = {text: "|".join(parts) or None for text, parts in lists.items()}
     if lists:
         num, num_empty = (sum(counts[t] for t in own) for own in (lists, [t for t in lists if not lists[t]]))
         empty = f"; {num_empty:,} empty ones count as unknown" if num_empty else ""
         notes.mention(f"{num:,} labels are printed lists, such as {next(iter(lists))!r}, and read as such{empty}")
-    unknown = {t: n for t, n in counts.items() if t not in lists and vocabulary.is_placeholder(t)}
+    unknown = {t: n for t, n in counts.items() if t not in lists and is_placeholder(t)}
     if unknown:
         shown = ", ".join(f"{text!r} {num}" for text, num in sorted(unknown.items(), key=lambda item: -item[1])[:8])
         notes.warn(f"{sum(unknown.values()):,} labels are placeholders and count as unknown: {shown}")
@@ -240,7 +241,7 @@ def _in_one_form(column: pa.ChunkedArray, notes: Notes) -> pa.ChunkedArray:
 
 def _has_commas(column: pa.ChunkedArray) -> bool:
     """Whether a comma may separate findings: not where one stands inside an entry of a printed list."""
-    lists = (class_names.parts_of_list(text) for text in pc.unique(column).drop_null().to_pylist())
+    lists = (parts_of_list(text) for text in pc.unique(column).drop_null().to_pylist())
     return not any("," in part for parts in lists for part in parts or ())
 
 

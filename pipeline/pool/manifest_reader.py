@@ -16,6 +16,7 @@ from pipeline.pool.listing import chosen, class_names, patient_ids
 from pipeline.tables import columns as table_columns
 from pipeline.tables.notes import Notes, listed
 from pipeline.tables.opening import open_table
+from pipeline.tables.printed_lists import parts_of_list
 from pipeline.tables.table import Loaded, Table
 
 MANIFEST_ENDINGS = (".csv", ".tsv", ".txt", ".tab", ".xlsx", ".xlsm", ".parquet", ".csv.gz", ".tsv.gz", ".txt.gz")
@@ -211,7 +212,7 @@ def _with_classes(
 
 def _warn_of_lists(label: pa.ChunkedArray, config: PoolConfig, notes: Notes) -> None:
     texts = set(pc.unique(label).drop_null().to_pylist()) - {*(config.findings or ())}
-    lists = sorted(text for text in texts if "|" in text or len(class_names.parts_of_list(text) or ()) > 1)
+    lists = sorted(text for text in texts if "|" in text or len(parts_of_list(text) or ()) > 1)
     if lists:
         how = "hold '|'" if "|" in lists[0] else "are lists"
         notes.warn(

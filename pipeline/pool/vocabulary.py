@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.tables.notes import Notes
+from pipeline.tables.placeholders import is_placeholder
 
 VALIDATION_NAMES = frozenset(
     {"val", "valid", "validation", "validate", "validating", "dev", "devel", "development", "tune", "tuning"}
@@ -16,60 +17,6 @@ HOLDOUT_NAMES = frozenset({"test", "testing", "holdout"})
 SPLIT_NAMES = TRAIN_NAMES | HOLDOUT_NAMES
 
 BLANKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
-# What is written where nobody knows, in any case; each counts as blank and is counted.
-PLACEHOLDERS = frozenset(
-    {
-        *("?", "??", "???", "-", "--", "---", "–", "—", ".", "..", "...", "*", "#", "[]", "xxx", "xxxx"),
-        *("#n/a", "#na", "#null!", "#ref!", "#value!", "#name?", "#div/0!", "#num!"),  # of spreadsheets
-        *(
-            "<na>",
-            "<null>",
-            "<none>",
-            "(null)",
-            "(blank)",
-            "(none)",
-            "(unknown)",
-            "\\n",
-            "nat",
-            "nan",
-            "nil",
-            "none",
-            "null",
-        ),
-        *("na", "n/a", "n.a", "n.a.", "n\\a", "k.a.", "not known", "not available", "not applicable", "not recorded"),
-        *(
-            "undefined",
-            "unknown",
-            "unkown",
-            "unk",
-            "unkn",
-            "unspecified",
-            "not specified",
-            "not stated",
-            "not provided",
-        ),
-        *("missing", "no data", "no value", "no information", "none given", "no id"),
-        *("todo", "to do", "to be done", "to be determined", "tbd", "tba", "tbc", "pending"),
-        *("anonymous", "anon", "anonymized", "anonymised"),
-    }
-)
-# What is said of a scan or a folder of scans that nobody has read.
-NOT_LABELLED = frozenset(
-    {
-        *(
-            "unlabelled",
-            "unlabeled",
-            "un labelled",
-            "un labeled",
-            "not labelled",
-            "not labeled",
-            "no label",
-            "no labels",
-        ),
-        *("without label", "without labels", "to label", "tolabel", "label me", "unread", "to read", "unsorted"),
-        *("unannotated", "not annotated", "unclassified", "not classified", "unassigned", "cannot tell", "no labels"),
-    }
-)
 MAX_AGE_YEARS = 120
 _YEARS_A_UNIT = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _AGE = re.compile(
@@ -92,12 +39,6 @@ def text(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = pc.if_else(pc.is_nan(column), None, column)
     trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
     return pc.if_else(pc.is_in(trimmed, pa.array(BLANKS)), None, trimmed)
-
-
-def is_placeholder(value: str, words: frozenset[str] = PLACEHOLDERS) -> bool:
-    """Whether a text stands where nothing is known, whatever its case, outer blanks and quotes, `_` for blanks."""
-    plain = " ".join(value.strip().strip("'\"").split()).casefold()
-    return not plain or plain in words or " ".join(plain.replace("_", " ").replace("-", " ").split()) in words - {""}
 
 
 def without_placeholders(column: pa.ChunkedArray, what: str, notes: Notes) -> pa.ChunkedArray:

@@ -97,12 +97,9 @@ def _filled(
 
 def _refused(name: str, begins: int, ends: int, error: csv.Error) -> InputError:
     unclosed = "unexpected end" in str(error) or "field limit" in str(error)
-    what = f"a quotation mark is never closed, {error}" if unclosed else str(error)
-    return InputError(
-        f"is no CSV table ({what})",
-        where=f"{name}:{begins}" + (f"-{ends}" if ends > begins else ""),
-        fix="double quotation marks inside a cell, or save it as CSV, UTF-8",
-    )
+    what = f"a quotation mark is never closed, {error}" if unclosed else f"{error}; inside a cell it is doubled"
+    lines = f"; the row goes on to line {ends}" if ends > begins else ""
+    return InputError(f"is no CSV table ({what}{lines})", where=f"{name}:{begins}", fix="save it as CSV, UTF-8")
 
 
 def _shown(cells: Sequence[str]) -> str:

@@ -1,8 +1,6 @@
 """One spelling a class: case, outer blanks and Unicode forms make no class of their own; placeholders are none."""
 
-import ast
 import difflib
-import json
 import re
 from collections.abc import Sequence
 
@@ -13,11 +11,12 @@ from pipeline.contracts.finding_line import plain
 from pipeline.contracts.healthy_class import is_negative
 from pipeline.pool import vocabulary
 from pipeline.tables.notes import Notes, counted, listed
+from pipeline.tables.placeholders import NO_LABEL, is_placeholder
+from pipeline.tables.printed_lists import parts_of_list
 
 _ALIKE = 0.87  # of difflib's ratio, which swapped and left-out letters keep
 _MAX_COMPARED = 60
 _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
-_WORDS_OF_LISTS = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
 
 
 def one_spelling(label: pa.ChunkedArray, findings: Sequence[str] | None, notes: Notes) -> pa.ChunkedArray:
@@ -40,48 +39,11 @@ def one_spelling(label: pa.ChunkedArray, findings: Sequence[str] | None, notes: 
     if unwrapped:
         notes.mention(f"{counted(len(unwrapped), 'label')} such as {unwrapped[0]!r} are lists of one class and read so")
     names = {text: text if name is None else name for text, name in single.items()}
-    unknown = [t for t, name in names.items() if vocabulary.is_placeholder(name, _LABELS) and _key(name) not in asked]
+    unknown = [t for t, name in names.items() if is_placeholder(name, NO_LABEL) and _key(name) not in asked]
     _say_unknown({text: counts[text] for text in unknown}, notes)
     chosen = _chosen({t: n for t, n in names.items() if t not in unknown}, counts, asked, notes)
     _warn_of_alike(sorted(set(chosen.values())), notes)
     return vocabulary.by_value(label, chosen.get, pa.string())
-
-
-def parts_of_list(text: str) -> list[str] | None:
-    """The entries of a printed Python or JSON list, tuple or set, also of one that numpy printed; None: it is none.
-
-    Entries are without blanks around them; `None`, `nan` and empty ones are left out.
-    """
-    text = text.strip()
-    if not (text[:1] + text[-1:] in ("[]", "()", "{}") or text in ("set()", "list()", "array([])")):
-        return None
-    inner = text[1:-1].strip() if text[:1] in "[({" else ""
-    if not inner:
-        return []
-    for read in (json.loads, ast.literal_eval):
-        try:
-            values = read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(values, dict):
-            return None
-        if isinstance(values, list | tuple | set | frozenset):
-            return _entries(sorted(values, key=str) if isinstance(values, set | frozenset) else list(values))
-        return None if text[:1] == "(" else _entries([values])
-    quoted = [a or b for a, b in _WORDS_OF_LISTS.findall(inner)]
-    if quoted and not re.sub(r"[\s,]", "", _WORDS_OF_LISTS.sub("", inner)):
-        return _entries(quoted)
-    if text[0] != "[" or any(c in inner for c in "'\"[]{}"):
-        return None
-    return _entries(re.split(r"\s*[,;|]\s*", inner))
-
-
-_LABELS = vocabulary.PLACEHOLDERS | vocabulary.NOT_LABELLED
-
-
-def _entries(values: Sequence[object]) -> list[str]:
-    texts = [" ".join(str(value).split()) for value in values if value is not None]
-    return [text for text in dict.fromkeys(texts) if not vocabulary.is_placeholder(text, _LABELS)]
 
 
 def _single(text: str) -> str | None:

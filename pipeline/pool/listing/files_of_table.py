@@ -99,8 +99,8 @@ def locate(root: str, paths: Sequence[str], notes: Notes) -> Located:
 
 
 def _in_folder(root: str, paths: Sequence[str], notes: Notes) -> Located:
-    missing = [i for i, path in enumerate(paths) if not _is_remote(path) and not _exists(f"{root}/{path}")]
-    missing = [i for i in missing if not (paths[i].startswith("/") and _exists(paths[i]))]
+    places = (path if path.startswith("/") else f"{root}/{path}" for path in paths)
+    missing = [i for i, place in enumerate(places) if not _is_remote(paths[i]) and not _exists(place)]
     if not missing:
         return Located(root, list(paths))
     own = list(paths)

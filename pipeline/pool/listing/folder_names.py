@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.contracts.finding_line import plain
 from pipeline.contracts.healthy_class import is_negative
-from pipeline.pool import vocabulary
+from pipeline.tables.placeholders import NO_LABEL, is_placeholder
 
 _SYSTEM = frozenset(
     {"__macosx", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found", "__pycache__"}
@@ -51,9 +51,7 @@ def is_unlabelled(name: str) -> bool:
     """Whether a folder holds what nobody has labelled: `unlabelled`, `_unlabeled_images`, `todo`."""
     words = " ".join(re.sub(r"[\s_\-.]+", " ", name).split()).casefold()
     words = re.sub(r" (data|images?|scans?|pool|set|cases?|x ?rays?|cxrs?)$", "", words)
-    return vocabulary.is_placeholder(words, vocabulary.PLACEHOLDERS | vocabulary.NOT_LABELLED) and not (
-        is_negative(words) and words != "none"
-    )
+    return is_placeholder(words, NO_LABEL) and not (is_negative(words) and words != "none")
 
 
 def why_no_classes(num_scans: Mapping[str, int], inner: Sequence[str], *, findings: Sequence[str] | None) -> str | None:
