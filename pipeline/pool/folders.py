@@ -142,7 +142,8 @@ def _say_left_out(
 
 def _say_twins(paths: Sequence[str], notes: Notes) -> None:
     """Say where one scan seems to be there as DICOM and as a picture."""
-    dicom, pictures = set(), set()
+    dicom: set[str] = set()
+    pictures: set[str] = set()
     for path in paths:
         name = path.rpartition("/")[2].casefold()
         (dicom if is_of_dicom(path) else pictures).add(name[: len(name) - len(_ending(name))])

@@ -308,11 +308,16 @@ def _from_archive(archive: str, config: PoolConfig) -> Pool:
         first = min(own, key=lambda path: (path.count("/"), path))
         _log.info("%s holds %s: the pool is what it lists", archive, first)
         return _from_manifest(f"{archive}!/{first}", config, name=Path(archive).stem)
+    tables = [path for path in files if path.lower().endswith(MANIFEST_ENDINGS) and not path.startswith("__MACOSX")]
+    if len(tables) == 1 and not any(path.lower().endswith((*IMAGE_ENDINGS, ".dcm", ".dicom")) for path in files):
+        return _from_manifest(f"{archive}!/{tables[0]}", config, beside=archive)  # a table that was packed
     return _from_folder(f"{archive}!", files, config)
 
 
-def _from_manifest(uri: str, config: PoolConfig, name: str | None = None) -> Pool:
-    root, _, file = uri.rpartition("/")
+def _from_manifest(uri: str, config: PoolConfig, name: str | None = None, beside: str | None = None) -> Pool:
+    """The pool that a table lists; its paths begin in its own folder, or in that of the file `beside` it."""
+    file = uri.rpartition("/")[2]
+    root = (beside or uri).rpartition("/")[0]
     notes = Notes(uri)
     listed = read_table(uri, config, notes)
     base = _root_of(root, config.root)

@@ -61,5 +61,5 @@ def near(wanted: str, header: Sequence[str]) -> str | None:
     for other in others:
         if other in names:
             return names[other]
-    close = difflib.get_close_matches(compact(wanted), list(names), n=1, cutoff=0.75)
+    close = difflib.get_close_matches(compact(wanted), list(names), n=1, cutoff=0.8)
     return names[close[0]] if close else None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pipeline.tables.placeholders import NO_LABEL, is_placeholder
 
 _WORDS_OF_LISTS = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
+_OF_NUMPY = re.compile(r"""('[^']*'|"[^"]*")(\s+('[^']*'|"[^"]*"))+""")
 
 
 def parts_of_list(text: str) -> list[str] | None:
@@ -21,6 +22,8 @@ def parts_of_list(text: str) -> list[str] | None:
     inner = text[1:-1].strip() if text[:1] in "[({" else ""
     if not inner:
         return []
+    if _OF_NUMPY.fullmatch(inner):  # Python would join them
+        return _entries([a or b for a, b in _WORDS_OF_LISTS.findall(inner)])
     for read in (json.loads, ast.literal_eval):
         try:
             values = read(text)
@@ -31,9 +34,6 @@ def parts_of_list(text: str) -> list[str] | None:
         if isinstance(values, list | tuple | set | frozenset):
             return _entries(sorted(values, key=str) if isinstance(values, set | frozenset) else list(values))
         return None if text[:1] == "(" else _entries([values])
-    quoted = [a or b for a, b in _WORDS_OF_LISTS.findall(inner)]
-    if quoted and not re.sub(r"[\s,]", "", _WORDS_OF_LISTS.sub("", inner)):
-        return _entries(quoted)
     if text[0] != "[" or any(c in inner for c in "'\"[]{}"):
         return None
     return _entries(re.split(r"\s*[,;|]\s*", inner))

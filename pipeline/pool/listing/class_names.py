@@ -35,7 +35,7 @@ def one_spelling(label: pa.ChunkedArray, findings: Sequence[str] | None, notes: 
         return label
     asked = {_key(finding): finding for finding in findings or ()}
     single = {text: _single(text) for text in counts}
-    unwrapped = [text for text, name in single.items() if name is not None and name != text]
+    unwrapped = [text for text, name in single.items() if name and name != text]
     if unwrapped:
         notes.mention(f"{counted(len(unwrapped), 'label')} such as {unwrapped[0]!r} are lists of one class and read so")
     names = {text: text if name is None else name for text, name in single.items()}
