@@ -62,9 +62,7 @@ FORMS = {
     "the second sheet": workbook([["How to fill this in"], ["Write into the column label"]], WHOLE),
     "a title above": ("Round 1;;;;;;;\n\n" + table(WHOLE, ";")).encode(),
     "gzip": gzip.compress(table(WHOLE).encode()),
-    "empty and repeated columns": table(
-        [[*row, "", note, note] for row, note in zip(WHOLE, "nabc", strict=True)]
-    ).encode(),
+    "empty and repeated columns": table([[*row, "", f"{row[1]}x", f"{row[1]}x"] for row in WHOLE]).encode(),
     "without ids": table([row[1:] for row in WHOLE]).encode(),
     "Windows paths without ids": table([[c.replace("/", "\\") for c in row[1:]] for row in WHOLE]).encode(),
 }
@@ -91,9 +89,8 @@ def test_two_filled_sheets_and_an_old_workbook_are_refused(tmp_path):
 
 @pytest.mark.parametrize("column", ["reader", "Rater", "Radiologist", "Annotator name"])
 def test_a_column_that_looks_like_the_annotators_is_named(tmp_path, column):
-    found = read(
-        tmp_path, table([["image_id", "label", column], [IDS[0], "normal", "dr-kim"]]).encode(), annotator="lee"
-    )
+    data = table([["image_id", "label", column], [IDS[0], "normal", "dr-kim"]]).encode()
+    found = read(tmp_path, data, annotator="lee")
     assert [answer.annotator for answer in found.answers] == ["lee"]
     assert f"the column {column!r} is not read; did you mean annotator?" in found.notes[0]
 

@@ -27,7 +27,8 @@ def read(name: str, data: bytes, notes: Notes) -> list[Filled]:
     if re.search(rb"<!(DOCTYPE|ENTITY)", data[:65_536], re.IGNORECASE):  # CVAT writes none; entities can be bombs
         raise InputError("is XML or HTML with a document type, no export of CVAT", where=name, fix=_AGAIN)
     try:
-        root = ElementTree.fromstring(data)
+        # Without the declaration, whose encoding was the file's before it was read.
+        root = ElementTree.fromstring(re.sub(rb"^\s*<\?xml[^>]*\?>", b"", data))
     except ElementTree.ParseError as error:
         raise InputError(f"the XML breaks off or is damaged ({error})", where=name, fix=_AGAIN) from error
     images = list(root.iter("image"))
