@@ -212,6 +212,11 @@ def test_where_training_admits_little_the_surest_open_scans_join(run, tmp_path):
     assert releases.load(run.folder).card["num_not_admitted"] == 0
 
 
+def test_the_surest_tier_is_of_the_share_that_is_asked_for(run, tmp_path):
+    release = frozen_again(run, tmp_path, surest_share=0.5)
+    assert release.card["num_surest"] == -(-release.card["num_scans"] // 2)
+
+
 @pytest.mark.parametrize(
     ("wanted", "probability", "begins_with"),
     [("auto", 0.98, WHOLE), ("auto", 0.95, SUREST), ("surest", 0.98, SUREST), ("whole", 0.95, WHOLE)],
