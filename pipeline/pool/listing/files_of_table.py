@@ -18,7 +18,7 @@ from pipeline.contracts.errors import InputError
 from pipeline.pool.listing.folder_names import is_beside_scans
 from pipeline.tables.notes import Notes, counted
 
-_MAX_FILES = 2_000_000  # of a folder that is walked
+_MAX_FILES = 500_000  # of a folder that is walked
 _PARENTS, _SAMPLE, _MAX_STRIPPED = 3, 40, 12
 _exists = os.path.exists
 _ENDINGS = (*IMAGE_ENDINGS, ".dcm", ".dicom", ".bmp", ".gif", ".webp", ".gz", ".nii")
@@ -49,13 +49,15 @@ class _Folder:
     _by_name: dict[str, list[str]] = field(default_factory=dict)
     _by_stem: dict[str, list[str]] = field(default_factory=dict)
 
-    def index(self) -> None:
+    def index(self) -> bool:
+        """List the files once; whether there are any."""
         by_name, by_stem = defaultdict(list), defaultdict(list)
         for path in self.files():
             name = _plain(path.rpartition("/")[2])
             by_name[name].append(path)
             by_stem[_stem(name)].append(path)
         self._by_name, self._by_stem = dict(by_name), dict(by_stem)
+        return bool(by_name)
 
     def like(self, path: str) -> tuple[str | None, str]:
         """The one file that a path may mean, and how its name differs; None with the reason."""
@@ -79,7 +81,7 @@ class _Folder:
     def nearest(self, path: str) -> str | None:
         """A file of a name that looks like it, or any."""
         name = _plain(path.rpartition("/")[2])
-        close = difflib.get_close_matches(name, list(self._by_name)[:20_000], n=1, cutoff=0.6)
+        close = difflib.get_close_matches(name, list(self._by_name)[:5_000], n=1, cutoff=0.6)
         any_image = (p for names in self._by_name.values() for p in names if p.lower().endswith(IMAGE_ENDINGS))
         return self._by_name[close[0]][0] if close else next(any_image, None)
 
@@ -135,8 +137,7 @@ def _found(folder: _Folder, paths: list[str], missing: list[int], notes: Notes) 
         if prefix and paths[i].startswith(prefix) and folder.exists(rest):
             moves[i] = rest, f"without {prefix!r} at the beginning"
     left, ambiguous = [i for i in missing if i not in moves], 0
-    if left:
-        folder.index()
+    if left and folder.index():
         for i in left:
             path = paths[i][len(prefix) :] if prefix and paths[i].startswith(prefix) else paths[i]
             other, how = folder.like(path)
