@@ -1,5 +1,6 @@
 """Parquet tables: typed columns, lists as lists of findings."""
 
+import json
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
@@ -44,9 +45,12 @@ def open_parquet(name: str, data: bytes, notes: Notes) -> Table:
 
 
 def _without_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of lists of texts as `a|b`; an empty list is no value."""
+    """A column of lists as text, in JSON; an empty list is no value."""
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return column
-    texts = ["|".join(str(v) for v in row if v is not None) or None if row else None for row in column.to_pylist()]
+    texts = [
+        json.dumps([str(v) for v in row if v is not None], ensure_ascii=False) if row else None
+        for row in column.to_pylist()
+    ]
     return pa.chunked_array([pa.array(texts, pa.string())])

@@ -76,7 +76,7 @@ def choose(
         InputError: no scan is left.
     """
     own = {name: columns[name].to_pylist() for name in asked if name in columns}
-    why = reasons({name: asked[name] for name in own}, own)
+    why = reasons({name: asked[name] for name in own}, own) if own else [None] * len(may_tell)
     for name in asked:
         if name in OF_TAGS:
             values = own.get(name, [None] * len(may_tell))

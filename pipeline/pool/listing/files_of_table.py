@@ -7,6 +7,7 @@ then, for bare names and for the end of a path, anywhere below the folder, where
 
 import difflib
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ from pipeline.tables.notes import Notes, counted
 _MAX_FILES = 500_000  # of a folder that is walked
 _PARENTS, _SAMPLE, _MAX_STRIPPED = 3, 40, 12
 _exists = os.path.exists
+_HAS_ENDING = re.compile(r"\.[a-z][a-z0-9]{0,7}$")
 _ENDINGS = (*IMAGE_ENDINGS, ".dcm", ".dicom", ".bmp", ".gif", ".webp", ".gz", ".nii")
 
 
@@ -54,8 +56,10 @@ class _Folder:
         by_name, by_stem = defaultdict(list), defaultdict(list)
         for path in self.files():
             name = _plain(path.rpartition("/")[2])
-            by_name[name].append(path)
-            by_stem[_stem(name)].append(path)
+            stem = _stem(name)
+            if stem != name or not _HAS_ENDING.search(name):  # others are no scans, and never meant
+                by_name[name].append(path)
+                by_stem[stem].append(path)
         self._by_name, self._by_stem = dict(by_name), dict(by_stem)
         return bool(by_name)
 
@@ -196,7 +200,7 @@ def _above(root: str, paths: Sequence[str]) -> str | None:
 
 def _needless_prefix(folder: _Folder, paths: Sequence[str]) -> str:
     """The folders that all these paths begin with and that do not exist here, where the rest of a path does."""
-    folders = [path.rpartition("/")[0] + "/" for path in paths]
+    folders = [path[: path.rfind("/") + 1] for path in paths]
     first, last = min(folders, default=""), max(folders, default="")
     alike = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     shared = first[: first[:alike].rfind("/") + 1]
