@@ -53,6 +53,7 @@ _OWN_MANIFESTS = (
     "manifest.csv.gz",
     "manifest.tsv.gz",
 )
+_PACKED_TABLES = tuple(ending for ending in MANIFEST_ENDINGS if ".txt" not in ending)
 # Name in `pool.where` -> column of `SCANS`.
 _WHERE_COLUMNS = {
     "image_path": "path",
@@ -308,7 +309,7 @@ def _from_archive(archive: str, config: PoolConfig) -> Pool:
         first = min(own, key=lambda path: (path.count("/"), path))
         _log.info("%s holds %s: the pool is what it lists", archive, first)
         return _from_manifest(f"{archive}!/{first}", config, name=Path(archive).stem)
-    tables = [path for path in files if path.lower().endswith(MANIFEST_ENDINGS) and not path.startswith("__MACOSX")]
+    tables = [path for path in files if path.lower().endswith(_PACKED_TABLES) and not path.startswith("__MACOSX")]
     if len(tables) == 1 and not any(path.lower().endswith((*IMAGE_ENDINGS, ".dcm", ".dicom")) for path in files):
         return _from_manifest(f"{archive}!/{tables[0]}", config, beside=archive)  # a table that was packed
     return _from_folder(f"{archive}!", files, config)

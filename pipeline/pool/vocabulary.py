@@ -54,7 +54,8 @@ def without_placeholders(column: pa.ChunkedArray, what: str, notes: Notes) -> pa
 
 def say_unread(written: pa.ChunkedArray, read: pa.ChunkedArray, what: str, notes: Notes) -> None:
     """Count the values that were not understood and count as not known."""
-    lost = pc.and_(pc.is_valid(written), pc.or_(pc.is_null(read), pc.equal(read.cast(pa.string()), "unknown")))
+    is_lost = pc.or_kleene(pc.is_null(read), pc.equal(read.cast(pa.string()), "unknown"))
+    lost = pc.and_(pc.is_valid(written), is_lost)
     counts = pc.value_counts(written.filter(lost)).to_pylist()
     known = {row["values"]: row["counts"] for row in counts if not is_placeholder(row["values"])}
     if known:

@@ -49,8 +49,9 @@ def _without_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         return column
-    texts = [
-        json.dumps([str(v) for v in row if v is not None], ensure_ascii=False) if row else None
-        for row in column.to_pylist()
-    ]
+
+    def text(row: list[object] | None) -> str | None:
+        return json.dumps([str(one) for one in row if one is not None], ensure_ascii=False) if row else None
+
+    texts = [text(row) for row in column.to_pylist()]
     return pa.chunked_array([pa.array(texts, pa.string())])

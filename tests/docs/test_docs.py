@@ -47,6 +47,7 @@ A_FILE = re.compile(r"(?:\.\./|\w+/)*[\w.-]+\.(?:parquet|jsonl|json|html|npy|saf
 # Files that the code reads, that lie in the cache, or that are gone when a command has ended.
 NOT_LEFT = {
     "answers.csv",
+    "labels.json",
     "manifest.csv",
     "quickstart.yaml",
     "phantom-pool.json",

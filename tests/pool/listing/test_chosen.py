@@ -30,7 +30,8 @@ TABLE = (
 
 def opened(tmp_path, where, **options):
     (tmp_path / "t.csv").write_text(TABLE)
-    return open_pool(PoolConfig(uri=str(tmp_path / "t.csv"), where=where, **options), tmp_path / "cache")
+    written = {name: tuple(one) if isinstance(one, list) else one for name, one in where.items()}
+    return open_pool(PoolConfig(uri=str(tmp_path / "t.csv"), where=written, **options), tmp_path / "cache")
 
 
 def taken(tmp_path, where, **options):
