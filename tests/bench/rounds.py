@@ -92,7 +92,7 @@ def _run(data: Path, pool: str, seed: int) -> dict[str, Any]:
 
 
 def _accepted(pool: str) -> tuple[Override, ...]:
-    """Of Kermany's training part the audit blocks: size and format alone tell the class at .96. It goes on in writing."""
+    """The audit blocks Kermany's training part: size and format alone tell its class at .96. It goes on in writing."""
     if pool != OWN:
         return ()
     return tuple(overrides_of_audit.parse(["metadata-predicts-label"], BECAUSE))
