@@ -20,7 +20,7 @@ from pipeline.labels.journal import Journal
 from pipeline.runtime import run_files
 from pipeline.tables import characters
 from pipeline.tables.notes import Notes
-from pipeline.tables.opening import open_table
+from pipeline.tables.opening import open_table, other_spreadsheet
 from pipeline.tables.workbook import is_workbook
 
 DEFAULT_NAME, LABEL_STUDIO = "expert", "label-studio"
@@ -266,7 +266,7 @@ def _rows(path: Path, harvested: Harvest, *, several: bool) -> tuple[list[Filled
     """The rows of a file, and whether it is an export of Label Studio, whose readers are accounts."""
     notes = Notes(path.name)
     data = characters.unpacked(path.name, _bytes(path), notes)
-    is_bundle = data[:4] == b"PK\x03\x04" and not is_workbook(data)
+    is_bundle = data[:4] == b"PK\x03\x04" and not is_workbook(data) and other_spreadsheet(data) is None
     members = _bundle_members(path, data) if is_bundle else {path.name: data}
     rows: list[Filled] = []
     is_export = False

@@ -7,7 +7,7 @@ import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ _DICOM_ENDINGS = (".dcm", ".dicom")
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$")  # not the last number of a UID
 _SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 _TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".csv.gz")
+_THUMBNAIL_FILE = re.compile(r"(.*?)[-_. ]?(thumb|thumbnail|preview)", re.IGNORECASE)
 _MASK_FILE = re.compile(r"(.*?)[-_. ]?(mask|masks|seg|segmentation|lungmask|annotation|overlay)", re.IGNORECASE)
 # Folders that exports of archives name by patient, study and series.
 _OF_A_STUDY = re.compile(
@@ -97,8 +98,10 @@ def scans(root: str, files: Sequence[str], notes: Notes, findings: Sequence[str]
     if not kept and (masks or thumbnails):  # a pool of nothing else is what its owner says
         kept = [path for path in files if _ending(path) in IMAGE_ENDINGS and not _is_hidden(path)]
         masks, thumbnails = Counter(), Counter()
-    kept, masks_beside = _without_masks(kept)
-    masks += masks_beside
+    kept, beside = _without_twins(kept, _MASK_FILE, folder_names.may_be_of_masks)
+    masks += beside
+    kept, beside = _without_twins(kept, _THUMBNAIL_FILE, lambda _: False)
+    thumbnails += beside
     if kept:
         _say_left_out(others, hidden, masks, thumbnails, len(files), notes)
         _say_twins(kept, notes)
@@ -109,11 +112,19 @@ def scans(root: str, files: Sequence[str], notes: Notes, findings: Sequence[str]
     return sorted(kept)
 
 
-def _without_masks(paths: list[str]) -> tuple[list[str], Counter[str]]:
-    """Scans without files such as `a_mask.png` that stand beside `a.png`."""
-    stems = {path[: len(path) - len(_ending(path))] for path in paths}
-    masks = {p for p in paths if (match := _MASK_FILE.fullmatch(p[: len(p) - len(_ending(p))])) and match[1] in stems}
-    return [path for path in paths if path not in masks], Counter(_ending(path) for path in masks)
+def _without_twins(
+    paths: list[str], name_of_twin: re.Pattern[str], may_hold_twins: Callable[[str], bool]
+) -> tuple[list[str], Counter[str]]:
+    """Scans without files such as `a_mask.png` beside `a.png`, or `labels/a.png` beside `images/a.png`."""
+    stem_of = {path: path[: len(path) - len(_ending(path))] for path in paths}
+    stems = set(stem_of.values())
+    twins = {p for p, stem in stem_of.items() if (match := name_of_twin.fullmatch(stem)) and match[1] in stems}
+    inside = {path for path in paths if any(map(may_hold_twins, path.split("/")[:-1]))}
+    if inside:
+        outside = {stem.rpartition("/")[2] for path, stem in stem_of.items() if path not in inside}
+        if all(stem_of[path].rpartition("/")[2] in outside for path in inside):
+            twins |= inside
+    return [path for path in paths if path not in twins], Counter(_ending(path) for path in twins)
 
 
 def _say_left_out(

@@ -100,10 +100,11 @@ def _columns(opened: Table, own_names: Mapping[str, str], config: PoolConfig, no
         place = table_columns.find(header, own, opened.name)
         if place is not None:
             places[known] = place
-            if header[place] != own:
-                notes.mention(f"the column {header[place]!r} is read as {known}")
         elif known in config.columns or known == "image_path":
             raise _no_column(opened, known, own, config)
+    others = [f"{header[place]!r} as {known}" for known, place in places.items() if header[place] != own_names[known]]
+    if others:
+        notes.mention(f"columns are read whatever their case, blanks and signs: {', '.join(others)}")
     read = set(places.values())
     unread = [name for i, name in enumerate(header) if i not in read and name]
     unread = [

@@ -13,7 +13,9 @@ VALIDATION_NAMES = frozenset(
     {"val", "valid", "validation", "validate", "validating", "dev", "devel", "development", "tune", "tuning"}
 )
 TRAIN_NAMES = frozenset({"train", "training"}) | VALIDATION_NAMES
-HOLDOUT_NAMES = frozenset({"test", "testing", "holdout"})
+HOLDOUT_NAMES = frozenset(
+    {"test", "testing", "holdout", "hold-out", "hold_out", "hold out", "heldout", "held-out", "held_out", "held out"}
+)
 SPLIT_NAMES = TRAIN_NAMES | HOLDOUT_NAMES
 
 BLANKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")

@@ -1,7 +1,6 @@
 """Which column is meant: blanks, case, `_` and `-` in a name do not matter; what only looks alike is named."""
 
 import difflib
-import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -13,8 +12,8 @@ OTHER_NAMES = {
     "imageindex dicom_path png_path jpg_path dicomid scan",
     "label": "labels class class_name classname classes finding findings finding_labels diagnosis dx target category "
     "disease pathology ground_truth gt y",
-    "patient_id": "patient patient_no patient_number patientnr subject subject_id subjectid mrn pid person person_id "
-    "case_id deid_patient_id medical_record_number",
+    "patient_id": "pat_id pat_no patient patient_no patient_number patientnr subject subject_id subjectid mrn pid "
+    "person person_id case_id deid_patient_id medical_record_number",
     "source": "hospital site institution institute centre center dataset data_source clinic origin",
     "population": "cohort group",
     "age": "patient_age age_years age_in_years years age_at_study patientage",
@@ -33,8 +32,8 @@ def plain(name: str) -> str:
 
 
 def compact(name: str) -> str:
-    """The same without blanks, `_`, `-` and dots: `Patient ID` and `patient_id` are one."""
-    return re.sub(r"[\s_.\-\u2010-\u2015]+", "", plain(name))
+    """The same with letters and digits alone: `Patient ID` and `patient_id` are one."""
+    return "".join(c for c in plain(name) if c.isalnum() or unicodedata.category(c).startswith("M"))
 
 
 def find(header: Sequence[str], wanted: str, where: str) -> int | None:

@@ -44,7 +44,14 @@ def open_delimited(name: str, data: bytes, is_header: IsHeader, notes: Notes) ->
         rows = _filled(name, data[start:], separator, notes=notes, first_line=1 + line_skipped)
         for _ in range(place + 1):
             next(rows)
-        yield from rows
+        num_headers = 0
+        for begins, cells in rows:
+            if cells == head[place][1]:
+                num_headers += 1
+            else:
+                yield begins, cells
+        if num_headers:
+            notes.warn(f"the header stands again in {counted(num_headers, 'row')}, which are skipped")
 
     header = tuple(" ".join(cell.split()) for cell in head[place][1])
     return Table(name, "line", header, records, notes)

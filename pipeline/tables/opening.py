@@ -54,8 +54,18 @@ def _refuse_others(name: str, data: bytes) -> None:
             raise InputError(f"is no table but {what}", where=name, fix=fix)
     if data[128:132] == b"DICM":
         raise InputError("is no table but a DICOM file", where=name, fix="give the folder that it lies in")
+    other = other_spreadsheet(data)
+    if other is not None:
+        raise InputError(f"is no table that can be read but {other}", where=name, fix=_AS_CSV)
     if data.startswith(b"PK\x03\x04"):
-        kind = "an OpenDocument spreadsheet" if b"opendocument.spreadsheet" in data[:200] else "a ZIP archive"
-        raise InputError(
-            f"is no table but {kind}", where=name, fix=_AS_CSV if "Open" in kind else "give the table that is in it"
-        )
+        raise InputError("is no table but a ZIP archive", where=name, fix="give the table that is in it")
+
+
+def other_spreadsheet(data: bytes) -> str | None:
+    """What a packed file is, where a spreadsheet wrote it that is not read here; None: something else."""
+    if not data.startswith(b"PK\x03\x04"):
+        return None
+    if b"opendocument.spreadsheet" in data[:200]:
+        return "an OpenDocument spreadsheet"
+    signs = ((b"xl/workbook.bin", "a binary Excel workbook (.xlsb)"), (b"Index/Document.iwa", "a Numbers document"))
+    return next((what for sign, what in signs if sign in data), None)

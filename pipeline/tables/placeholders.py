@@ -34,6 +34,17 @@ PLACEHOLDERS = frozenset(
         ),
         *("missing", "no data", "no value", "no information", "none given", "no id"),
         *("todo", "to do", "to be done", "to be determined", "tbd", "tba", "tbc", "pending"),
+        *(
+            "unbekannt",
+            "inconnu",
+            "inconnue",
+            "desconocido",
+            "desconocida",
+            "sconosciuto",
+            "onbekend",
+            "okänd",
+            "ukjent",
+        ),
         *("anonymous", "anon", "anonymized", "anonymised"),
     }
 )
@@ -51,6 +62,7 @@ NOT_LABELLED = frozenset(
             "no labels",
         ),
         *("without label", "without labels", "to label", "tolabel", "label me", "unread", "to read", "unsorted"),
+        *("untagged", "to be labelled", "to be labeled", "to be annotated", "needs label", "needs labels"),
         *("unannotated", "not annotated", "unclassified", "not classified", "unassigned", "cannot tell", "no labels"),
     }
 )

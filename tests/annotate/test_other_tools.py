@@ -83,6 +83,8 @@ def test_two_filled_sheets_and_an_old_workbook_are_refused(tmp_path):
         read(tmp_path, workbook(WHOLE, WHOLE))
     with pytest.raises(InputError, match=r"old form \(\.xls\)"):
         read(tmp_path, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    with pytest.raises(InputError, match="an OpenDocument spreadsheet"):
+        read(tmp_path, b"PK\x03\x04" + b"\0" * 26 + b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet")
     with pytest.raises(InputError, match=r"answers\.csv:2: is not UTF-8 text \(byte 0xfc\)"):
         read(tmp_path, table(WHOLE).encode("cp1252"))
 

@@ -8,7 +8,17 @@ from pipeline.tables.printed_lists import parts_of_list
 
 @pytest.mark.parametrize(
     "name",
-    ["patient_id", " patient_id ", "Patient_ID", "PATIENT ID", "patient-id", "PatientID", "patient.id", "ｐatient_id"],
+    [
+        "patient_id",
+        " patient_id ",
+        "Patient_ID",
+        "PATIENT ID",
+        "patient-id",
+        "PatientID",
+        "patient.id",
+        "ｐatient_id",
+        "Patient ID#",
+    ],
 )
 def test_blanks_case_and_underscores_do_not_matter(name):
     assert find(["x", name, ""], "patient_id", "t") == 1
@@ -30,6 +40,9 @@ def test_the_very_name_wins_and_two_others_are_open():
     [
         ("patient_id", "patient_idd"),
         ("patient_id", "MRN"),
+        ("patient_id", "Pat-ID"),
+        ("age", "Age (years)"),
+        ("view", "AP/PA"),
         ("view", "View Position"),
         ("sex", "Patient Gender"),
         ("label", "Finding Labels"),

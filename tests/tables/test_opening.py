@@ -56,7 +56,9 @@ def opened(data, name="t.csv"):
 
 
 def rows_of(table):
-    return [list(table.header), *([*cells, *[""] * (len(table.header) - len(cells))] for _, cells in table.records())]
+    width = len(table.header)
+    rows = [[*cells, *[""] * (width - len(cells))] for _, cells in table.records()]
+    return [[name.lstrip("#") for name in table.header], *rows]
 
 
 FORMS = {
@@ -86,6 +88,8 @@ FORMS = {
     "a workbook with a title": workbook([["Ward 3"], [], *ROWS]),
     "a workbook with other sheets": workbook([["what", "this is"], ["a", "list"]], ROWS, []),
     "a workbook with a hidden copy": workbook(ROWS, ROWS, hidden=(0,)),
+    "the header again": (text() + text(rows=ROWS[:1])).encode(),
+    "a header after #": b"#" + text().encode(),
     "Parquet": parquet(),
 }
 
@@ -161,6 +165,9 @@ def test_short_rows_are_filled_and_counted_long_ones_refused():
         (b"<!doctype html><table>", "a web page"),
         (b"PAR1 and nothing else", "cannot be read as Parquet"),
         (workbook([]), "the workbook is empty"),
+        (b"PK\x03\x04" + b"\0" * 26 + b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "an OpenDocument"),
+        (b"PK\x03\x04 xl/workbook.bin", r"\.xlsb"),
+        (b"PK\x03\x04 Index/Document.iwa", "a Numbers document"),
         (workbook(ROWS)[:-300], "no table but a ZIP archive|cannot be read"),
         (workbook(ROWS, ROWS), r"2 sheets of the workbook could be the table: 'Sheet 0', 'Sheet 1'.*[Kk]eep one"),
         (workbook([["a"], [1]], [["b"], [2]]), "2 sheets of the workbook could be the table"),

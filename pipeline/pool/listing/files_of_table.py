@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 from embeddings.decode import IMAGE_ENDINGS
 from pipeline.contracts.errors import InputError
@@ -145,6 +146,9 @@ def _found(folder: _Folder, paths: list[str], missing: list[int], notes: Notes) 
         for i in left:
             path = paths[i][len(prefix) :] if prefix and paths[i].startswith(prefix) else paths[i]
             other, how = folder.like(path)
+            if other is None and "%" in path:  # as in an address
+                other, how = folder.like(unquote(path))
+                how = how and "with the signs behind % read as in an address"
             if other is not None:
                 moves[i] = other, how
             ambiguous += bool(how) and other is None

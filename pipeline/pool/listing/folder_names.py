@@ -22,7 +22,8 @@ _MASK_WORDS = frozenset(
 _NUMBERED = re.compile(
     r"(patients?|pat|pt|p|subjects?|subj?|persons?|studys?|studies|stud?|st|exams?|series|ser|se|s|visits?|sessions?|"
     r"ses|accession|acc|images?|imgs?|im|files?|batch(es)?|parts?|volumes?|vol|chunks?|folders?|dirs?|dicoms?|scans?|cases?|"
-    r"archives?|disks?|shards?|cxr|pngs?|jpe?gs?|data|download)[-_. ]?#?[-_.\d]*\d[-_.\d]*",
+    r"archives?|disks?|shards?|sets?|folds?|sites?|hospitals?|cent(?:er|re)s?|wards?|rooms?|scanners?|cxr|pngs?|jpe?gs?|"
+    r"data|download)[-_. ]?#?[-_.\d]*\d[-_.\d]*",
     re.IGNORECASE,
 )
 _NUMBER_OR_DATE = re.compile(r"[\d._\- ]*\d[\d._\- ]*")
@@ -45,6 +46,11 @@ def is_of_masks(name: str) -> bool:
     """Whether a folder, or a file without its ending, is called a mask: `ManualMask`, `left_masks`, `a_mask`."""
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
     return any(word.casefold() in _MASK_WORDS for word in words) or "mask" in {w.casefold()[-4:] for w in words}
+
+
+def may_be_of_masks(name: str) -> bool:
+    """Whether masks lie in it if every file has its twin elsewhere: `labels`, `gt`."""
+    return name.casefold() in ("label", "labels", "gt", "target", "targets", "truth")
 
 
 def is_unlabelled(name: str) -> bool:

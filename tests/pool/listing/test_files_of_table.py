@@ -55,6 +55,7 @@ def nfd(text):
         ("images/1.2.840.1", "1.2.840.1", "in a folder below"),
         ("imgs/a.png", "/data/ward/imgs/a.png", "without '/data/ward/' at the beginning"),
         ("imgs/a.png", "C:/Users/me/imgs/a.png", "without 'C:/Users/me/' at the beginning"),
+        ("a b.png", "a%20b.png", "with the signs behind % read as in an address"),
         ("a.png", "old/a.png", "without 'old/' at the beginning"),
     ],
 )

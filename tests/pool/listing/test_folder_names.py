@@ -47,6 +47,8 @@ NO_CLASSES = {
     "hashes": [f"{i * 7919:08x}a1/{j}.png" for i in range(1, 5) for j in range(4)],
     "UIDs": [f"1.2.840.{i}.17/{j}.png" for i in range(4) for j in range(4)],
     "batches": [f"batch-{i}/images/{j}.png" for i in range(3) for j in range(4)],
+    "BIDS": [f"sub-{i:02d}/ses-1/{j}.png" for i in range(3) for j in range(4)],
+    "sites": [f"hospital {i}/{j}.png" for i in range(2) for j in range(4)],
     "a download in parts": [f"part_{i}/{j}.png" for i in range(2) for j in range(4)],
     "names of people": [f"{name}/{j}.png" for name in NAMES for j in range(2)],
     "people and their studies": [
@@ -151,6 +153,13 @@ def test_masks_thumbnails_and_what_systems_make_are_left_out_and_counted(tmp_pat
 
 def test_a_file_called_mask_alone_is_a_scan(tmp_path):
     assert [*labels(pool(tmp_path / "pool", "o2_mask.png", "b.png"))] == ["b.png", "o2_mask.png"]
+
+
+def test_twins_are_left_out_where_each_has_its_scan(tmp_path):
+    twins = pool(tmp_path / "pool", "images/a.png", "images/b.png", "labels/a.png", "images/b_thumb.png")
+    assert [*labels(twins)] == ["images/a.png", "images/b.png"]
+    others = pool(tmp_path / "others", "labels/a.png", "labels/c.png", "images/a.png")
+    assert len(labels(others)) == 3
 
 
 def test_the_table_beside_the_scans_and_twins_are_named(tmp_path, caplog):

@@ -43,7 +43,7 @@ def test_a_workbook_beside_its_scans(tmp_path):
     book.save(stream)
     pool = opened(tmp_path, stream.getvalue(), "scans.xlsx")
     assert values(pool, "label", "age_years", "patient_id") == [["1", "0"], [34, None], ["12", None]]
-    assert pool.name == "scans" and "the column 'Image Path' is read as image_path" in said(pool)
+    assert pool.name == "scans" and "whatever their case, blanks and signs: 'Image Path' as image_path" in said(pool)
 
 
 def test_a_table_packed_in_a_zip_lies_beside_its_scans(tmp_path):
