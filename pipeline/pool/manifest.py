@@ -128,13 +128,13 @@ def run(ctx: StageContext) -> dict[str, Any]:
     MANIFEST.write(ctx.folder, manifest)
     POOL_LABELS.write(ctx.folder, pa.table(labels, schema=POOL_LABELS.schema))
     _write_notes(ctx.folder, pool)
-    num_left_out = sum(count for _, count in pool.left_out)
+    num_not_chosen = sum(count for _, count in pool.not_chosen)
     return {
         "num_scans": len(manifest),
         "num_quarantined": num_quarantined,
         "num_patients": len(pc.unique(manifest["patient_id"].drop_null())),
         "num_labelled": len(manifest) - scans["label"].null_count,
-        **({"num_not_chosen": num_left_out} if num_left_out else {}),
+        **({"num_not_chosen": num_not_chosen} if num_not_chosen else {}),
         **({"whites": decided} if decided else {}),
     }
 
@@ -153,7 +153,7 @@ def _write_notes(folder: Path, pool: Pool) -> None:
     """What was forgiven or left out while the pool was listed, for the report."""
     content = {
         "notes": pool.notes.lines,
-        "left_out": [{"reason": reason, "count": count} for reason, count in pool.left_out],
+        "not_chosen": [{"reason": reason, "count": count} for reason, count in pool.not_chosen],
     }
     write_text(folder / run_files.POOL_NOTES, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 

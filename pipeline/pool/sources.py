@@ -79,7 +79,7 @@ class Pool:
         root: Folder that paths are relative to.
         scans: One row per scan, columns of `SCANS`; null where unknown.
         notes: What was forgiven, skipped or left out.
-        left_out: Why `pool.where` leaves scans out, and how many, before a file is opened.
+        not_chosen: Why `pool.where` leaves scans out, and how many, before a file is opened.
         others: Further columns that `pool.where` asks for, a value a scan.
         is_table: Whether a table names the files, which may lie elsewhere.
         refusal: What to raise before anything is read, where not one of the files is there.
@@ -89,7 +89,7 @@ class Pool:
     root: str
     scans: pa.Table
     notes: Notes = field(default_factory=lambda: Notes("pool"))
-    left_out: Sequence[tuple[str, int]] = ()
+    not_chosen: Sequence[tuple[str, int]] = ()
     others: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     is_table: bool = False
     refusal: InputError | None = None
@@ -155,8 +155,8 @@ def _chosen(pool: Pool, config: PoolConfig) -> Pool:
     for name in asked:
         if name not in columns and not (name in chosen.OF_TAGS and any(may_tell)):
             raise chosen.refuse_unknown(name, list(columns), pool.notes.where)
-    taken_N, left_out = chosen.choose(asked, columns, may_tell, pool.notes)
-    return replace(pool, scans=pool.scans.filter(pa.array(taken_N)), left_out=left_out, others={})
+    taken_N, not_chosen = chosen.choose(asked, columns, may_tell, pool.notes)
+    return replace(pool, scans=pool.scans.filter(pa.array(taken_N)), not_chosen=not_chosen, others={})
 
 
 def _with_files(pool: Pool) -> Pool:

@@ -207,7 +207,7 @@ def gather(folder: Path) -> RunData:
 def _listing(folder: Path) -> Row:
     """What was left out by choice before a file was opened, and what was forgiven while the pool was listed."""
     content = _json(run_files.path(folder, run_files.POOL_NOTES)) or {}
-    not_chosen = [(row["reason"], row["count"]) for row in content.get("left_out") or ()]
+    not_chosen = [(row["reason"], row["count"]) for row in content.get("not_chosen") or ()]
     return {
         "not_chosen": not_chosen,
         "num_not_chosen": sum(number for _, number in not_chosen) or None,

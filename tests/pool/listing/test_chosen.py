@@ -72,9 +72,9 @@ def test_what_is_taken(tmp_path, where, paths):
 def test_what_is_left_out_is_counted_by_the_first_reason(tmp_path):
     pool = opened(tmp_path, {"view": ["PA", "AP"], "age": ">= 18"})
     age, view = [("age is not >= 18", 1), ("age is not known", 1)], [("view is LL", 1), ("view is not known", 1)]
-    assert sorted(pool.left_out) == [*age, *view]
+    assert sorted(pool.not_chosen) == [*age, *view]
     assert pool.notes.lines[-1].startswith("pool.where leaves out 4 of 6 scans: ")
-    assert sum(count for _, count in pool.left_out) + len(pool.scans) == 6
+    assert sum(count for _, count in pool.not_chosen) + len(pool.scans) == 6
 
 
 def test_a_value_that_no_scan_has_is_named(tmp_path):
@@ -139,7 +139,7 @@ def test_the_run_keeps_and_draws_what_was_left_out(tmp_path):
     counts = manifest.run(ctx)
     assert (counts["num_scans"], counts["num_not_chosen"]) == (4, 2)
     kept = json.loads((ctx.folder / run_files.POOL_NOTES).read_text("utf-8"))
-    assert kept["left_out"] == [{"reason": "view is LL", "count": 1}, {"reason": "view is not known", "count": 1}]
+    assert kept["not_chosen"] == [{"reason": "view is LL", "count": 1}, {"reason": "view is not known", "count": 1}]
     empty = {c.name: c.empty() for c in CONTRACTS}
     data = RunData(ctx.folder, flow=flow(empty | {"manifest": MANIFEST.read(ctx.folder)}, {}) | _listing(ctx.folder))
     boxes = {box.what: box for box in diagram(data).boxes}
