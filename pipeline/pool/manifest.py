@@ -18,7 +18,7 @@ from embeddings.decoding.files import archive_of, read_bytes
 from embeddings.decoding.unusable import DecodeError
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
-from pipeline.contracts.tables import MANIFEST, POOL_LABELS, QUEUE, write_parquet
+from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, write_parquet
 from pipeline.pool import picture_hash, whites
 from pipeline.pool.dicom import rules
 from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan
@@ -120,13 +120,28 @@ def run(ctx: StageContext) -> dict[str, Any]:
     _refuse_other_pool(ctx.folder, manifest)
     MANIFEST.write(ctx.folder, manifest)
     POOL_LABELS.write(ctx.folder, pa.table(labels, schema=POOL_LABELS.schema))
+    num_readings = _write_said(ctx.folder, pool, table["image_id"])
     return {
         "num_scans": len(manifest),
         "num_quarantined": num_quarantined,
         "num_patients": len(pc.unique(manifest["patient_id"].drop_null())),
         "num_labelled": len(manifest) - scans["label"].null_count,
         **({"whites": decided} if decided else {}),
+        **({"num_readings": num_readings} if num_readings else {}),
+        **({"rows_left_out": dict(pool.left_out)} if pool.left_out else {}),
     }
+
+
+def _write_said(folder: Path, pool: Pool, image_id: pa.ChunkedArray) -> int:
+    """Keep who said what of which scan, where the pool tells; returns how many readings have a reader."""
+    if pool.said is None:
+        (folder / POOL_READINGS.file).unlink(missing_ok=True)
+        return 0
+    place = pc.index_in(pool.said["image_path"], value_set=pool.scans["path"].combine_chunks())
+    columns = {"image_id": image_id.take(place), **{name: pool.said[name] for name in POOL_READINGS.schema.names[1:]}}
+    said = pa.table(columns, schema=POOL_READINGS.schema).combine_chunks()
+    POOL_READINGS.write(folder, said)
+    return len(said) - said["reader"].null_count
 
 
 def _view(of_pool: pa.ChunkedArray, of_tags: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -1,4 +1,4 @@
-"""Where scans come from: a folder, a ZIP archive, a manifest, `medmnist:NAME`, `phantom:`; local or remote.
+"""Where scans come from: a folder, a ZIP archive, a manifest, a public set (`nih:FOLDER`), `medmnist:NAME`, `phantom:`.
 
 A pool is opened without reading a single scan; what is wrong with a file is found by the manifest stage.
 """
@@ -7,8 +7,8 @@ import difflib
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from pipeline.contracts.errors import InputError
 from pipeline.pool import folders, vocabulary
 from pipeline.pool.dicom import dicomdir
 from pipeline.pool.manifest_reader import MANIFEST_ENDINGS, read_table
+from pipeline.pool.sets import opening, registry
+from pipeline.pool.sets.public_set import Reader, SetFolder
 
 if TYPE_CHECKING:
     from pipeline.pool.phantoms import PhantomSpec
@@ -56,11 +58,15 @@ class Pool:
         name: For people.
         root: Folder that paths are relative to.
         scans: One row per scan, columns of `SCANS`; null where unknown.
+        said: Who said what of which scan, `opening.OpenedSet.said`; None where the pool does not tell.
+        left_out: Rows that are no scans here, by reason.
     """
 
     name: str
     root: str
     scans: pa.Table
+    said: pa.Table | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def has_split(self) -> bool:
@@ -99,6 +105,8 @@ def open_pool(config: PoolConfig, cache: Path) -> Pool:
         spec = _phantom_spec(uri)
         config = _of_several(config, spec.independent)
         pool = _from_manifest(str(_write_phantoms(spec, cache)), config, name="phantom")
+    elif kind and (reader := registry.reader_of(kind)) is not None:
+        pool = _from_set(uri, reader, config)
     elif "://" in uri and kind != "file":
         pool = _from_remote(uri, kind, config)
     else:
@@ -174,7 +182,8 @@ def _unknown_scheme(uri: str, kind: str) -> InputError:
         f"unknown kind of pool {kind + ':'!r}",
         value=uri,
         where="pool.uri",
-        fix="give a folder, a ZIP archive, a CSV or Parquet manifest, medmnist:NAME, phantom: or a storage URI such as s3://",
+        fix="give a folder, a ZIP archive, a CSV or Parquet manifest, medmnist:NAME, phantom:, a storage URI such as "
+        f"s3://, or a public set as NAME:FOLDER; known sets are {', '.join(registry.names())}",
     )
 
 
@@ -245,6 +254,47 @@ def _from_archive(archive: str, config: PoolConfig) -> Pool:
         _log.info("%s holds %s: the pool is what it lists", archive, first)
         return _from_manifest(f"{archive}!/{first}", config, name=Path(archive).stem)
     return _from_folder(f"{archive}!", files, config)
+
+
+def _from_set(uri: str, reader: Reader, config: PoolConfig) -> Pool:
+    """A public set, by its owner's own tables."""
+    name, _, place = uri.partition(":")
+    if config.columns:
+        _log.warning("pool.columns is skipped: the columns of %s: are known", name)
+    folder = _set_folder(name, place.strip())
+    found = opening.opened(reader, folder, config)
+    return Pool(found.title, folder.root, _scans(found.scans, folder.root), found.said, found.left_out)
+
+
+def _set_folder(name: str, place: str) -> SetFolder:
+    """The files of a set.
+
+    Raises:
+        InputError: no folder is named, or it cannot be listed.
+    """
+    path = Path(place.removeprefix("file://")).expanduser()
+    try:
+        if place and path.is_dir():
+            return SetFolder(str(path.absolute()), tuple(folders.local_files(path)))
+        if place.lower().endswith(_ARCHIVE) and ("://" in place or path.is_file()):
+            archive = place if "://" in place else str(path.absolute())
+            return SetFolder(f"{archive}!", tuple(members(archive)))
+        if "://" in place:
+            import fsspec
+
+            filesystem, root = fsspec.core.url_to_fs(place)
+            start = len(root.rstrip("/")) + 1
+            return SetFolder(place.rstrip("/"), tuple(file[start:] for file in filesystem.find(root)))
+    except (OSError, ImportError, ValueError) as error:
+        raise InputError(
+            f"the folder of the set cannot be listed: {error}", value=place, where="pool.uri", fix="check your access"
+        ) from error
+    raise InputError(
+        "no such folder or ZIP archive" if place else "the folder of the set is missing",
+        value=f"{name}:{place}",
+        where="pool.uri",
+        fix=f"write {name}:FOLDER, the folder that holds the set's own table, with the scans in it or below it",
+    )
 
 
 def _from_manifest(uri: str, config: PoolConfig, name: str | None = None) -> Pool:
@@ -320,4 +370,4 @@ def _with_patients(pool: Pool, regex: str) -> Pool:
         _log.warning("the pool's patient_id column is skipped: %s is set", where)
     place = SCANS.get_field_index("patient_id")
     patient_id = pa.array([patient or None for patient in patients], pa.string())
-    return Pool(pool.name, pool.root, pool.scans.set_column(place, SCANS.field(place), patient_id))
+    return replace(pool, scans=pool.scans.set_column(place, SCANS.field(place), patient_id))
