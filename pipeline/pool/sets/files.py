@@ -64,6 +64,8 @@ def _likeliest_first(images: pa.Array) -> pa.Array:
     return images.take(pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names]))
 
 
-def _last_parts(stems: pa.Array | pa.ChunkedArray, num: int) -> pa.Array | pa.ChunkedArray:
+def _last_parts(stems: pa.Array | pa.ChunkedArray, num: int) -> pa.Array:
     """The last parts of each path; of a path that has fewer all of them."""
-    return pc.replace_substring_regex(stems, rf"^.*/((?:[^/]*/){{{num - 1}}}[^/]*)$", r"\1")
+    return pa.array(
+        ["/".join(stem.rsplit("/", num)[-num:]) if stem else stem for stem in stems.to_pylist()], pa.string()
+    )

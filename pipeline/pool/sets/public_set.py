@@ -4,13 +4,16 @@ Legend: N scans, C findings, R readings. Of a finding 1 is present, 0 absent, -1
 """
 
 import fnmatch
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from embeddings.decode import IMAGE_ENDINGS
 from embeddings.decoding.files import read_uri
 from pipeline.contracts.errors import InputError
 
@@ -38,9 +41,15 @@ class SetFolder:
     files: tuple[str, ...]
 
     def find_all(self, *patterns: str) -> list[str]:
-        """Files whose name is like a pattern, whatever the case: those nearest to the top first."""
-        matched = [path for path in self.files if not _is_hidden(path) and _is_like(path, patterns)]
-        return sorted(matched, key=lambda path: (path.count("/"), path))
+        """Files, none of them images, whose name is like a pattern in any case: those nearest to the top first."""
+        like = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns), re.IGNORECASE)
+        return [path for path in self._not_images if like.match(path.rpartition("/")[2])]
+
+    @cached_property
+    def _not_images(self) -> list[str]:
+        """Files that may be tables, nearest to the top first: few, beside the scans."""
+        others = [path for path in self.files if not path.lower().endswith(IMAGE_ENDINGS) and not _is_hidden(path)]
+        return sorted(others, key=lambda path: (path.count("/"), path))
 
     def find(self, *patterns: str) -> str | None:
         """The first of `find_all`; None where there is none."""
@@ -128,11 +137,6 @@ class SetScans:
 
 
 Reader = Callable[[SetFolder], SetScans]
-
-
-def _is_like(path: str, patterns: tuple[str, ...]) -> bool:
-    name = path.rpartition("/")[2].casefold()
-    return any(fnmatch.fnmatchcase(name, pattern.casefold()) for pattern in patterns)
 
 
 def _is_hidden(path: str) -> bool:

@@ -24,6 +24,7 @@ OWN = {
     "mimic-cxr": "mimic_cxr:read",
     "montgomery": "nlm_tb:read_montgomery",
     "nih": "nih:read",
+    "nih-google": "nih_google:read",
     "openi": "openi:read",
     "padchest": "padchest:read",
     "rsna": "rsna:read",

@@ -74,6 +74,12 @@ def header(folder: SetFolder, path: str) -> list[str]:
     return header_of(_unpacked(folder.read(path), f"{folder.root}/{path}"))
 
 
+def rows(folder: SetFolder, path: str) -> list[list[str]]:
+    """The rows of a small table below its header, as long as each is: some owners' rows are shorter than the header."""
+    text = _unpacked(folder.read(path), f"{folder.root}/{path}").decode("utf-8-sig", errors="replace")
+    return list(csv.reader(io.StringIO(text)))[1:]
+
+
 def signs(cells: Mapping[str, pa.ChunkedArray], where: str) -> tuple[NDArray[np.int8], int]:
     """What columns of 1, 0, -1 and blanks say of each finding (N, C), and how many cells say uncertain.
 

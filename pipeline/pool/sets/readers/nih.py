@@ -1,4 +1,4 @@
-"""NIH ChestX-ray14: `Data_Entry_2017*.csv`, files anywhere below (`images_001/images/` ...), the owner's own split.
+"""NIH ChestX-ray14: `Data_Entry_2017*.csv`, files anywhere below (`images_001/images/` ...), boxes, the owner's split.
 
 Wang et al., ChestX-ray8, CVPR 2017: labels are mined from reports. `A|B` names what is there, the rest is absent.
 """
@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.contracts.errors import InputError
-from pipeline.pool.sets.public_set import NLP_ON_REPORT, SetFolder, SetScans
-from pipeline.pool.sets.set_tables import coded, columns, constant
+from pipeline.pool.sets.public_set import NLP_ON_REPORT, PRESENT, UNKNOWN, SetFolder, SetScans
+from pipeline.pool.sets.set_tables import coded, columns, constant, rows
 
 TITLE = "NIH ChestX-ray14"
 FINDINGS = (
@@ -41,12 +41,14 @@ def read(folder: SetFolder) -> SetScans:
     about = {"patient_id": cells["Patient ID"], "source": constant("nih-chestx-ray14", len(file_N))}
     names = (("Patient Age", "age"), ("Patient Gender", "sex"), ("Patient Sex", "sex"), ("View Position", "view"))
     about |= {known: cells[own] for own, known in names if own in cells}
+    present_NC = _present(cells["Finding Labels"], f"{folder.root}/{path}")
+    _add_boxes(folder, file_N, present_NC)
     split = _split(folder, file_N)
     return SetScans(
         title=TITLE,
         file_N=file_N,
         findings=FINDINGS,
-        present_NC=_present(cells["Finding Labels"], f"{folder.root}/{path}"),
+        present_NC=present_NC,
         about=about | ({} if split is None else {"official_split": split}),
         provenance_N=constant(NLP_ON_REPORT, len(file_N)),
     )
@@ -65,10 +67,23 @@ def _present(lists: pa.ChunkedArray, where: str) -> NDArray[np.int8]:
                     where=where,
                     fix="use the table as its owner ships it, or give it as a manifest of your own",
                 )
-            row[FINDINGS.index(name)] = 1
+            row[FINDINGS.index(name)] = PRESENT
         if text is None:
-            row[:] = -1
+            row[:] = UNKNOWN
     return present_TC[code_N]
+
+
+def _add_boxes(folder: SetFolder, file_N: pa.ChunkedArray, present_NC: NDArray[np.int8]) -> None:
+    """What a radiologist drew a box around is present (`BBox_List_2017.csv`, 984 boxes of 880 scans)."""
+    path = folder.find("BBox_List_2017.csv*")
+    if path is None:
+        return
+    boxes = [(row[0], row[1]) for row in rows(folder, path) if len(row) > 1]
+    places = pc.index_in(pa.array([file for file, _ in boxes], pa.string()), value_set=file_N.combine_chunks())
+    for place, (_, label) in zip(places.to_pylist(), boxes, strict=True):
+        name = {"Infiltrate": "Infiltration"}.get(label, label)
+        if place is not None and name in FINDINGS:
+            present_NC[place, FINDINGS.index(name)] = PRESENT
 
 
 def _split(folder: SetFolder, file_N: pa.ChunkedArray) -> pa.ChunkedArray | None:

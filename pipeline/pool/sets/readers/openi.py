@@ -117,9 +117,16 @@ def _names(heading: str, names: tuple[str, ...]) -> bool:
 
 
 def _tags(folder: SetFolder, file_N: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
-    path = folder.find("nlmcxr_dicom_metadata.csv*")
-    if path is None:
-        return {}
-    cells = columns(folder, path, ("imageid",), tuple(_TAGS))
-    place = pc.index_in(file_N, value_set=cells["imageid"].combine_chunks())
-    return {known: cells[own].take(place) for own, known in _TAGS.items() if own in cells}
+    """View and sex from a table of DICOM tags; a view that it lacks from one of guesses by the pictures' looks."""
+    out: dict[str, pa.ChunkedArray] = {}
+    for name, wanted in (("nlmcxr_dicom_metadata.csv*", _TAGS), ("nlmcxr_tsne_pa.csv*", {"tsne-view": "view"})):
+        path = folder.find(name)
+        if path is None:
+            continue
+        cells = columns(folder, path, ("imageid",), tuple(wanted))
+        place = pc.index_in(file_N, value_set=cells["imageid"].combine_chunks())
+        for own, known in wanted.items():
+            if own in cells:
+                more = cells[own].take(place)
+                out[known] = pc.coalesce(out[known], more) if known in out else more
+    return out

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.contracts import finding_line
 from pipeline.contracts.errors import InputError
 from pipeline.pool import vocabulary
 from pipeline.pool.sets.public_set import (
@@ -45,6 +46,9 @@ USUAL = (
     "pulmonary mass",
 )
 _NORMAL = "normal"
+_PLAIN = re.compile(r"\[(?:'[^'\\]*'(?:, '[^'\\]*')*)?\]")
+_NAME = re.compile(r"'([^'\\]*)'")
+_RESERVED = str.maketrans(dict.fromkeys(finding_line.RESERVED, " "))
 _SILENT = frozenset({"unchanged", "exclude", "suboptimal study"})  # after these, not to be named says nothing
 _NEEDED = ("ImageID", "PatientID", "Projection", "MethodLabel", "Labels")
 _WANTED = ("StudyDate_DICOM", "PatientBirth", "PatientSex_DICOM")
@@ -88,12 +92,13 @@ def labels_of(text: str) -> list[str]:
         ValueError: it is no such list.
     """
     try:
-        parts = ast.literal_eval(text)
+        plain = _PLAIN.fullmatch(text)  # as nearly all are: a tenth of the time
+        parts = _NAME.findall(text) if plain else ast.literal_eval(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         raise ValueError(f"not a printed list: {text[:80]!r}") from error
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise ValueError(f"not a printed list of names: {text[:80]!r}")
-    return [name for part in parts if (name := re.sub(r"[|;=]", " ", " ".join(part.split())))]
+    return [name for part in parts if (name := " ".join(part.translate(_RESERVED).split()))]
 
 
 def _present(lists: pa.ChunkedArray, where: str) -> tuple[tuple[str, ...], NDArray[np.int8]]:
