@@ -128,7 +128,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "num_labelled": len(manifest) - scans["label"].null_count,
         **({"whites": decided} if decided else {}),
         **({"num_readings": num_readings} if num_readings else {}),
-        **({"rows_left_out": dict(pool.left_out)} if pool.left_out else {}),
+        **({"num_rows_left_out": sum(number for _, number in pool.left_out)} if pool.left_out else {}),
     }
 
 
@@ -138,8 +138,8 @@ def _write_said(folder: Path, pool: Pool, image_id: pa.ChunkedArray) -> int:
         (folder / POOL_READINGS.file).unlink(missing_ok=True)
         return 0
     place = pc.index_in(pool.said["image_path"], value_set=pool.scans["path"].combine_chunks())
-    columns = {"image_id": image_id.take(place), **{name: pool.said[name] for name in POOL_READINGS.schema.names[1:]}}
-    said = pa.table(columns, schema=POOL_READINGS.schema).combine_chunks()
+    own = {name: pool.said[name] for name in POOL_READINGS.schema.names[1:]}
+    said = pa.table({"image_id": image_id.take(place), **own}).filter(pc.is_valid(place)).cast(POOL_READINGS.schema)
     POOL_READINGS.write(folder, said)
     return len(said) - said["reader"].null_count
 

@@ -7,8 +7,8 @@ import difflib
 import hashlib
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,14 +59,14 @@ class Pool:
         root: Folder that paths are relative to.
         scans: One row per scan, columns of `SCANS`; null where unknown.
         said: Who said what of which scan, `opening.OpenedSet.said`; None where the pool does not tell.
-        left_out: Rows that are no scans here, by reason.
+        left_out: Rows of a set that are no scans here: reason and count.
     """
 
     name: str
     root: str
     scans: pa.Table
     said: pa.Table | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    left_out: Sequence[tuple[str, int]] = ()
 
     @property
     def has_split(self) -> bool:
@@ -263,7 +263,7 @@ def _from_set(uri: str, reader: Reader, config: PoolConfig) -> Pool:
         _log.warning("pool.columns is skipped: the columns of %s: are known", name)
     folder = _set_folder(name, place.strip())
     found = opening.opened(reader, folder, config)
-    return Pool(found.title, folder.root, _scans(found.scans, folder.root), found.said, found.left_out)
+    return Pool(found.title, folder.root, _scans(found.scans, folder.root), found.said, tuple(found.left_out.items()))
 
 
 def _set_folder(name: str, place: str) -> SetFolder:

@@ -59,8 +59,16 @@ def _data(run: RunData) -> str:
     where = f" from {plural(len(sources), 'source')} ({words(sources[:6])})" if 0 < len(sources) <= 6 else ""
     return (
         f"The pool held {plural(flow['found'], 'file')}; {count(flow['readable'])} were read as {kind}"
-        f"{patients}{where}." + aside
+        f"{patients}{where}." + aside + _provenance(flow.get("provenance") or [])
     )
+
+
+def _provenance(rows: list[Row]) -> str:
+    """Who labelled the pool before this run, where it tells."""
+    named = [f"{row['provenance']} ({plural(row['num_labels'], 'label')})" for row in rows]
+    readers = sum(row["num_readers"] for row in rows)
+    several = f" They include {plural(readers, 'reader')} named, each reading kept." if readers else ""
+    return f" Labels that came with the pool were made by: {words(named)}.{several}" if named else ""
 
 
 def _splits(run: RunData) -> str:
