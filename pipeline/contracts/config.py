@@ -36,7 +36,9 @@ class PoolConfig(Section):
     """Where the scans come from and what their columns mean."""
 
     uri: str = Field(
-        "phantom:", description="Folder, ZIP archive, DICOMDIR, CSV or Parquet manifest, `medmnist:NAME`, `phantom:`."
+        "phantom:",
+        description="Folder, ZIP archive, DICOMDIR, CSV or Parquet manifest, a public set as its owner ships it "
+        "(`nih:FOLDER`, `chexpert:FOLDER`, ...), `medmnist:NAME`, `phantom:`.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
