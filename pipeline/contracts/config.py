@@ -18,6 +18,7 @@ KNOWN_COLUMNS = (
     "sex",
     "view",
     "official_split",
+    "reader",
 )
 # Rules by which files that are no frontal chest radiographs are left out, in the order they are asked.
 SetAside = Literal["other-modality", "localizer", "other-body-part", "for-processing", "lateral"]

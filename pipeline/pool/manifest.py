@@ -141,7 +141,7 @@ def _write_said(folder: Path, pool: Pool, image_id: pa.ChunkedArray) -> int:
     own = {name: pool.said[name] for name in POOL_READINGS.schema.names[1:]}
     said = pa.table({"image_id": image_id.take(place), **own}).filter(pc.is_valid(place)).cast(POOL_READINGS.schema)
     POOL_READINGS.write(folder, said)
-    return len(said) - said["reader"].null_count
+    return int(len(said) - said["reader"].null_count)
 
 
 def _view(of_pool: pa.ChunkedArray, of_tags: pa.ChunkedArray) -> pa.ChunkedArray:

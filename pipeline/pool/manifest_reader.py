@@ -14,19 +14,20 @@ from embeddings.decoding.files import read_uri
 from pipeline.contracts.config import KNOWN_COLUMNS, PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.pool import finding_columns, vocabulary
+from pipeline.pool.sets.repeated_rows import OneRowAScan, one_row_a_scan
 
 MANIFEST_ENDINGS = (".csv", ".parquet")
 _MAX_SHOWN = 5
 _ONE_ROW = "keep one row per scan, each with its path"
 
 
-def read_table(uri: str, config: PoolConfig) -> pa.Table:
-    """Read a manifest, local or remote, into those known columns that it has, all of them text.
+def read_table(uri: str, config: PoolConfig) -> OneRowAScan:
+    """Read a manifest, local or remote, into those known columns that it has, all of them text, a row a scan.
 
     Of independent findings `label` is a line of all of them, however the manifest says it.
 
     Raises:
-        InputError: unreadable, a column is missing, two rows have the same path, or a label is not understood.
+        InputError: unreadable, a column is missing, rows of a scan contradict each other, or a label is not understood.
     """
     file = uri.rpartition("/")[2].lower()
     if not file.endswith(MANIFEST_ENDINGS):
@@ -48,20 +49,14 @@ def read_table(uri: str, config: PoolConfig) -> pa.Table:
     if paths.null_count:
         blank = pc.indices_nonzero(pc.is_null(paths)).to_pylist()
         _refuse_rows(uri, data, blank, "the path of the image is blank", _ONE_ROW)
-    copies = pc.value_counts(paths)
-    repeated = copies.filter(pc.greater(copies.field("counts"), 1)).field("values")
-    if len(repeated):
-        rows = pc.indices_nonzero(pc.is_in(paths, repeated)).to_pylist()
-        what = f"{len(repeated)} paths repeat, the first is {repeated[0].as_py()!r}"
-        _refuse_rows(uri, data, rows, what, _ONE_ROW)
     table = table.set_column(table.column_names.index("image_path"), "image_path", paths)
-    if not several:
-        return table
-    label = table["label"] if "label" in columns else None
     refuse = partial(_refuse_rows, uri, data)
+    if not several:
+        return one_row_a_scan(table, config, refuse)
+    label = table["label"] if "label" in columns else None
     lines = finding_columns.labels(label, {finding: cells[name] for finding, name in own.items()}, config, refuse)
     plain = table if label is None else table.drop_columns(["label"])
-    return plain if lines is None else plain.append_column("label", lines)
+    return one_row_a_scan(plain if lines is None else plain.append_column("label", lines), config, refuse)
 
 
 def _read(uri: str) -> bytes:

@@ -299,11 +299,12 @@ def _set_folder(name: str, place: str) -> SetFolder:
 
 def _from_manifest(uri: str, config: PoolConfig, name: str | None = None) -> Pool:
     root, _, file = uri.rpartition("/")
-    scans = _scans(read_table(uri, config), root)
+    listed = read_table(uri, config)
+    scans = _scans(listed.table, root)
     if config.findings_are == "exclusive":
         _warn_of_lists(scans["label"], uri, config)
     stem = Path(file).stem
-    return Pool(name or (Path(root).name if stem == "manifest" else stem), root, scans)
+    return Pool(name or (Path(root).name if stem == "manifest" else stem), root, scans, listed.said)
 
 
 def _warn_of_lists(label: pa.ChunkedArray, uri: str, config: PoolConfig) -> None:

@@ -23,8 +23,7 @@ _PERSON = ("Sex", "Age", "Frontal/Lateral", "AP/PA")
 
 def read(folder: SetFolder) -> SetScans:
     """The set's tables; see `public_set.Reader`."""
-    tables = {part: folder.find(*patterns) for part, (patterns, _) in _PARTS.items()}
-    tables = {part: path for part, path in tables.items() if path is not None}
+    tables = {part: path for part, (patterns, _) in _PARTS.items() if (path := folder.find(*patterns)) is not None}
     if not tables:
         folder.need(TITLE, "train.csv*", "valid.csv*")
     texts: dict[str, list[pa.ChunkedArray]] = {name: [] for name in (*_PERSON, "Path", "split", "who")}
