@@ -51,7 +51,7 @@ BecauseOption = Annotated[str | None, typer.Option("--because", help="Why; print
 @app.command()
 def run(
     config: ConfigOption = None,
-    pool: Annotated[str | None, typer.Option(help="Folder, manifest, medmnist:NAME or phantom:.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Folder, manifest, nih:FOLDER, medmnist:NAME or phantom:.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Number of rounds.")] = None,
     budget: Annotated[int | None, typer.Option(help="Expert labels a round.")] = None,
     out: OutOption = None,
@@ -105,7 +105,7 @@ def run(
 
 @app.command()
 def embed(
-    pool: Annotated[str, typer.Argument(help="Folder, manifest, medmnist:NAME or phantom:.")],
+    pool: Annotated[str, typer.Argument(help="Folder, manifest, nih:FOLDER, medmnist:NAME or phantom:.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for manifest.parquet and embeddings.npy.")],
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -132,7 +132,7 @@ def embed(
 
 @app.command()
 def pretrain(
-    pool: Annotated[str, typer.Argument(help="Folder, manifest, medmnist:NAME or phantom:.")],
+    pool: Annotated[str, typer.Argument(help="Folder, manifest, nih:FOLDER, medmnist:NAME or phantom:.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run; the backbone goes to OUT/pretrain.")],
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -161,7 +161,10 @@ def pretrain(
 
 @app.command()
 def audit(
-    pool: Annotated[str, typer.Argument(help="Folder, manifest, medmnist:NAME, phantom:, or a run directory.")],
+    pool: Annotated[
+        str,
+        typer.Argument(help="Folder, manifest, nih:FOLDER, medmnist:NAME, phantom:, or a run directory."),
+    ],
     config: ConfigOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for audit.json and its page.")] = None,
     strict: StrictOption = False,

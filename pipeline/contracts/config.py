@@ -21,6 +21,7 @@ KNOWN_COLUMNS = (
     "sex",
     "view",
     "official_split",
+    "reader",
 )
 # Rules by which files that are no frontal chest radiographs are left out, in the order they are asked.
 SetAside = Literal["other-modality", "localizer", "other-body-part", "for-processing", "lateral"]
@@ -53,7 +54,8 @@ class PoolConfig(Section):
     uri: str = Field(
         "phantom:",
         description="Folder, ZIP archive, DICOMDIR, a table of scans (CSV, TSV, XLSX or Parquet, also packed with "
-        "gzip), `medmnist:NAME`, `phantom:`.",
+        "gzip), a public set as its owner ships it (`nih:FOLDER`, `chexpert:FOLDER`, ...), `medmnist:NAME`, "
+        "`phantom:`.",
     )
     root: str | None = Field(
         None,

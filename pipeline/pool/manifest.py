@@ -19,7 +19,7 @@ from embeddings.decoding.files import archive_of, read_bytes
 from embeddings.decoding.unusable import DecodeError
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
-from pipeline.contracts.tables import MANIFEST, POOL_LABELS, QUEUE, write_parquet, write_text
+from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, write_parquet, write_text
 from pipeline.pool import picture_hash, whites
 from pipeline.pool.dicom import rules
 from pipeline.pool.listing import chosen
@@ -129,6 +129,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     POOL_LABELS.write(ctx.folder, pa.table(labels, schema=POOL_LABELS.schema))
     _write_notes(ctx.folder, pool)
     num_not_chosen = sum(count for _, count in pool.not_chosen)
+    num_readings = _write_said(ctx.folder, pool, table["image_id"])
     return {
         "num_scans": len(manifest),
         "num_quarantined": num_quarantined,
@@ -136,6 +137,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "num_labelled": len(manifest) - scans["label"].null_count,
         **({"num_not_chosen": num_not_chosen} if num_not_chosen else {}),
         **({"whites": decided} if decided else {}),
+        **({"num_readings": num_readings} if num_readings else {}),
+        **({"num_rows_left_out": sum(number for _, number in pool.left_out)} if pool.left_out else {}),
     }
 
 
@@ -156,6 +159,18 @@ def _write_notes(folder: Path, pool: Pool) -> None:
         "not_chosen": [{"reason": reason, "count": count} for reason, count in pool.not_chosen],
     }
     write_text(folder / run_files.POOL_NOTES, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_said(folder: Path, pool: Pool, image_id: pa.ChunkedArray) -> int:
+    """Keep who said what of which scan, where the pool tells; returns how many readings have a reader."""
+    if pool.said is None:
+        (folder / POOL_READINGS.file).unlink(missing_ok=True)
+        return 0
+    place = pc.index_in(pool.said["image_path"], value_set=pool.scans["path"].combine_chunks())
+    own = {name: pool.said[name] for name in POOL_READINGS.schema.names[1:]}
+    said = pa.table({"image_id": image_id.take(place), **own}).filter(pc.is_valid(place)).cast(POOL_READINGS.schema)
+    POOL_READINGS.write(folder, said)
+    return int(len(said) - said["reader"].null_count)
 
 
 def _view(of_pool: pa.ChunkedArray, of_tags: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -13,6 +13,7 @@ from pipeline.contracts.config import KNOWN_COLUMNS, PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.pool import finding_columns, vocabulary
 from pipeline.pool.listing import chosen, class_names, patient_ids
+from pipeline.pool.sets.repeated_rows import one_row_a_scan
 from pipeline.tables import columns as table_columns
 from pipeline.tables.notes import Notes, listed
 from pipeline.tables.opening import open_table
@@ -27,22 +28,24 @@ _PLACEHOLDERS_OF = {"source": "sources", "population": "populations", "official_
 
 @dataclass(frozen=True)
 class Listed:
-    """What a table says.
+    """What a table says, a row a scan.
 
     Attributes:
         table: Known columns that it has, as text (N rows); `label` is a class, or a line of independent findings.
         others: Column of the table that `pool.where` asks for -> its N values.
+        said: Who said what of which scan, `OneRowAScan.said`.
     """
 
     table: pa.Table
     others: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+    said: pa.Table | None = None
 
 
 def read_table(uri: str, config: PoolConfig, notes: Notes) -> Listed:
     """Read the table of a pool, local or remote, in any form that `pipeline.tables` opens.
 
     Raises:
-        InputError: unreadable, a column is missing, two rows have the same path, or a label is not understood.
+        InputError: unreadable, a column is missing, rows of a scan contradict each other, or a label is not understood.
     """
     own_names = {known: config.columns.get(known, known) for known in KNOWN_COLUMNS}
     wanted = table_columns.compact(own_names["image_path"])
@@ -60,10 +63,10 @@ def read_table(uri: str, config: PoolConfig, notes: Notes) -> Listed:
     cells = [vocabulary.text(column) for column in loaded.columns]
     cell_of = dict(zip(order, cells[len(places) :], strict=True))
     table = _paths_checked(pa.table(dict(zip(places, cells[: len(places)], strict=True))), opened, loaded)
-    table = _without_placeholders(table, notes, opened, loaded)
+    table = _without_placeholders(table, notes)
     extra = {name: cell_of[column] for name, column in others.items()}
     if not several:
-        return Listed(_with_classes(table, names, opened, config, notes), extra)
+        return _a_row_a_scan(_with_classes(table, names, opened, config, notes), extra, config, opened, loaded)
     lines = finding_columns.labels(
         table["label"] if "label" in names else None,
         {finding: cell_of[name] for finding, name in own.items()},
@@ -73,7 +76,23 @@ def read_table(uri: str, config: PoolConfig, notes: Notes) -> Listed:
         healthy=(healthy, cell_of[healthy]) if healthy else None,
     )
     plain = table.drop_columns(["label"]) if "label" in names else table
-    return Listed(plain if lines is None else plain.append_column("label", lines), extra)
+    return _a_row_a_scan(plain if lines is None else plain.append_column("label", lines), extra, config, opened, loaded)
+
+
+def _a_row_a_scan(
+    table: pa.Table, others: Mapping[str, pa.ChunkedArray], config: PoolConfig, opened: Table, loaded: Loaded
+) -> Listed:
+    """Rows of one scan joined; of further columns the first of them counts."""
+    joined = one_row_a_scan(table, config, partial(_refuse_rows, opened, loaded))
+    first = pc.index_in(joined.table["image_path"], value_set=table["image_path"].combine_chunks())
+    if "patient_id" in joined.table.column_names:
+        place_N = loaded.place_N.take(first)
+        ids = joined.table["patient_id"]
+        ids = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids])
+        patient_ids.warn_of_large(
+            ids, opened.notes, lambda rows: opened.places(place_N.take(pa.array(rows)).to_pylist())
+        )
+    return Listed(joined.table, {name: column.take(first) for name, column in others.items()}, joined.said)
 
 
 def _read(uri: str) -> bytes:
@@ -165,31 +184,22 @@ def _paths_checked(table: pa.Table, opened: Table, loaded: Loaded) -> pa.Table:
     """The table with one spelling a path.
 
     Raises:
-        InputError: a path is blank, or stands in two rows.
+        InputError: a path is blank.
     """
     paths = _plain(table["image_path"], opened.name.rpartition("/")[0])
     if paths.null_count:
         blank = pc.indices_nonzero(pc.is_null(paths)).to_pylist()
         _refuse_rows(opened, loaded, blank, "the path of the image is blank", _ONE_ROW)
-    copies = pc.value_counts(paths)
-    repeated = copies.filter(pc.greater(copies.field("counts"), 1)).field("values")
-    if len(repeated):
-        rows = pc.indices_nonzero(pc.is_in(paths, repeated)).to_pylist()
-        what = f"{len(repeated)} paths repeat, the first is {paths[rows[0]].as_py()!r}"
-        _refuse_rows(opened, loaded, rows, what, _ONE_ROW)
     return table.set_column(table.column_names.index("image_path"), "image_path", paths)
 
 
-def _without_placeholders(table: pa.Table, notes: Notes, opened: Table, loaded: Loaded) -> pa.Table:
+def _without_placeholders(table: pa.Table, notes: Notes) -> pa.Table:
     for name, what in _PLACEHOLDERS_OF.items():
         if name in table.column_names:
             column = vocabulary.without_placeholders(table[name], what, notes)
             table = table.set_column(table.column_names.index(name), name, column)
     if "patient_id" in table.column_names:
         ids = patient_ids.known_ids(table["patient_id"], notes)
-        patient_ids.warn_of_large(
-            ids, notes, lambda rows: opened.places(loaded.place_N.take(pa.array(rows)).to_pylist())
-        )
         table = table.set_column(table.column_names.index("patient_id"), "patient_id", ids)
     return table
 

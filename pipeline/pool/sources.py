@@ -1,4 +1,4 @@
-"""Where scans come from: a folder, a ZIP archive, a manifest, `medmnist:NAME`, `phantom:`; local or remote.
+"""Where scans come from: a folder, a ZIP archive, a manifest, a public set (`nih:FOLDER`), `medmnist:NAME`, `phantom:`.
 
 A pool is opened without reading a single scan; what is wrong with a file is found by the manifest stage.
 """
@@ -23,6 +23,8 @@ from pipeline.pool import folders, vocabulary
 from pipeline.pool.dicom import dicomdir
 from pipeline.pool.listing import chosen, class_names, files_of_table, patient_ids
 from pipeline.pool.manifest_reader import MANIFEST_ENDINGS, read_table
+from pipeline.pool.sets import opening, registry
+from pipeline.pool.sets.public_set import Reader, SetFolder
 from pipeline.tables.notes import Notes
 
 if TYPE_CHECKING:
@@ -83,6 +85,8 @@ class Pool:
         others: Further columns that `pool.where` asks for, a value a scan.
         is_table: Whether a table names the files, which may lie elsewhere.
         refusal: What to raise before anything is read, where not one of the files is there.
+        said: Who said what of which scan, `opening.OpenedSet.said`; None where the pool does not tell.
+        left_out: Rows of a set that are no scans here: reason and count.
     """
 
     name: str
@@ -93,6 +97,8 @@ class Pool:
     others: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     is_table: bool = False
     refusal: InputError | None = None
+    said: pa.Table | None = None
+    left_out: Sequence[tuple[str, int]] = ()
 
     @property
     def has_split(self) -> bool:
@@ -131,6 +137,8 @@ def open_pool(config: PoolConfig, cache: Path) -> Pool:
         spec = _phantom_spec(uri)
         config = _of_several(config, spec.independent)
         pool = _from_manifest(str(_write_phantoms(spec, cache)), config, name="phantom")
+    elif kind and (reader := registry.reader_of(kind)) is not None:
+        pool = _from_set(uri, reader, config)
     elif "://" in uri and kind != "file":
         pool = _from_remote(uri, kind, config)
     else:
@@ -163,9 +171,13 @@ def _with_files(pool: Pool) -> Pool:
     """A table's pool with its files where they are."""
     found = files_of_table.locate(pool.root, pool.scans["path"].to_pylist(), pool.notes)
     paths = pa.chunked_array([pa.array(found.paths, pa.string())])
+    said = pool.said
+    if said is not None:
+        place = pc.index_in(said["image_path"], value_set=pool.scans["path"].combine_chunks())
+        said = said.set_column(0, "image_path", paths.take(place)).filter(pc.is_valid(place))
     scans = pool.scans.set_column(0, SCANS.field("path"), paths)
     scans = scans.set_column(1, SCANS.field("uri"), _uris(paths, found.root))
-    return replace(pool, root=found.root, scans=scans, refusal=found.refusal)
+    return replace(pool, root=found.root, scans=scans, refusal=found.refusal, said=said)
 
 
 def _of_several(config: PoolConfig, findings: Sequence[str]) -> PoolConfig:
@@ -234,8 +246,8 @@ def _unknown_scheme(uri: str, kind: str) -> InputError:
         f"unknown kind of pool {kind + ':'!r}",
         value=uri,
         where="pool.uri",
-        fix="give a folder, a ZIP archive, a table (CSV, TSV, XLSX, Parquet), medmnist:NAME, phantom: or a storage URI "
-        "such as s3://",
+        fix="give a folder, a ZIP archive, a table (CSV, TSV, XLSX, Parquet), medmnist:NAME, phantom:, a storage URI "
+        f"such as s3://, or a public set as NAME:FOLDER; known sets are {', '.join(registry.names())}",
     )
 
 
@@ -315,6 +327,49 @@ def _from_archive(archive: str, config: PoolConfig) -> Pool:
     return _from_folder(f"{archive}!", files, config)
 
 
+def _from_set(uri: str, reader: Reader, config: PoolConfig) -> Pool:
+    """A public set, by its owner's own tables."""
+    name, _, place = uri.partition(":")
+    notes = Notes(uri)
+    if config.columns:
+        notes.warn(f"pool.columns is skipped: the columns of {name}: are known")
+    folder = _set_folder(name, place.strip())
+    found = opening.opened(reader, folder, config)
+    scans = _scans(found.scans, folder.root, notes)
+    return Pool(found.title, folder.root, scans, notes, said=found.said, left_out=tuple(found.left_out.items()))
+
+
+def _set_folder(name: str, place: str) -> SetFolder:
+    """The files of a set.
+
+    Raises:
+        InputError: no folder is named, or it cannot be listed.
+    """
+    path = Path(place.removeprefix("file://")).expanduser()
+    try:
+        if place and path.is_dir():
+            return SetFolder(str(path.absolute()), tuple(folders.local_files(path)))
+        if place.lower().endswith(_ARCHIVE) and ("://" in place or path.is_file()):
+            archive = place if "://" in place else str(path.absolute())
+            return SetFolder(f"{archive}!", tuple(members(archive)))
+        if "://" in place:
+            import fsspec
+
+            filesystem, root = fsspec.core.url_to_fs(place)
+            start = len(root.rstrip("/")) + 1
+            return SetFolder(place.rstrip("/"), tuple(file[start:] for file in filesystem.find(root)))
+    except (OSError, ImportError, ValueError) as error:
+        raise InputError(
+            f"the folder of the set cannot be listed: {error}", value=place, where="pool.uri", fix="check your access"
+        ) from error
+    raise InputError(
+        "no such folder or ZIP archive" if place else "the folder of the set is missing",
+        value=f"{name}:{place}",
+        where="pool.uri",
+        fix=f"write {name}:FOLDER, the folder that holds the set's own table, with the scans in it or below it",
+    )
+
+
 def _from_manifest(uri: str, config: PoolConfig, name: str | None = None, beside: str | None = None) -> Pool:
     """The pool that a table lists; its paths begin in its own folder, or in that of the file `beside` it."""
     file = uri.rpartition("/")[2]
@@ -325,7 +380,7 @@ def _from_manifest(uri: str, config: PoolConfig, name: str | None = None, beside
     scans = _scans(listed.table, base, notes)
     stem = Path(file).name.partition(".")[0]
     shown = name or (Path(root).name if stem == "manifest" else stem)
-    return Pool(shown, base, scans, notes, others=listed.others, is_table=True)
+    return Pool(shown, base, scans, notes, others=listed.others, is_table=True, said=listed.said)
 
 
 def _root_of(folder: str, asked: str | None) -> str:

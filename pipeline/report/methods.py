@@ -66,8 +66,16 @@ def _data(run: RunData) -> str:
         )
     return (
         f"The pool held {plural(flow['found'], 'file')}; {count(flow['readable'])} were read as {kind}"
-        f"{patients}{where}." + aside + chosen
+        f"{patients}{where}." + aside + chosen + _provenance(flow.get("provenance") or [])
     )
+
+
+def _provenance(rows: list[Row]) -> str:
+    """Who labelled the pool before this run, where it tells."""
+    named = [f"{row['provenance']} ({plural(row['num_labels'], 'label')})" for row in rows]
+    readers = sum(row["num_readers"] for row in rows)
+    several = f" They include {plural(readers, 'reader')} named, each reading kept." if readers else ""
+    return f" Labels that came with the pool were made by: {words(named)}.{several}" if named else ""
 
 
 def _splits(run: RunData) -> str:

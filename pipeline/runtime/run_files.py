@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.contracts.tables import CLUSTERS, DUPLICATES, MANIFEST, QUEUE, SPLIT_TABLE, Contract
+from pipeline.contracts.tables import CLUSTERS, DUPLICATES, MANIFEST, POOL_READINGS, QUEUE, SPLIT_TABLE, Contract
 from pipeline.runtime.finding_folders import whole_of
 
 # What was asked for, where it ran, how far it came
@@ -51,7 +51,7 @@ RELEASES, RELEASE_CARD = "releases", "release.json"  # a folder a release; its c
 # What no finding changes.
 SHARED = frozenset(
     {
-        *(table.file for table in (MANIFEST, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
+        *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(SCANS_READ, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE, EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
         *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
     }

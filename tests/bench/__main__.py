@@ -26,6 +26,7 @@ from tests.bench import (
     selection,
     selection_oracles,
     selection_speed,
+    sets,
     speed,
     storage,
     strategies,
@@ -57,6 +58,7 @@ BENCHES = {
     "certificates": certificates.main,
     "storage": storage.main,
     "second_opinion": second_opinion.main,
+    "sets": sets.main,
 }
 
 

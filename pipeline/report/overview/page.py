@@ -290,7 +290,9 @@ def flow(overview: Overview) -> list[tuple[str, str]]:
     if not known(overview.flow.get("found")):
         return []
     sources = [("sources", _named(overview.flow["sources"]))] if overview.flow["sources"] else []
-    return [(name, count(overview.flow[key])) for key, name in named.items() if known(overview.flow.get(key))] + sources
+    counts = [(name, count(overview.flow[key])) for key, name in named.items() if known(overview.flow.get(key))]
+    who = [(f"labels: {row['provenance']}", count(row["num_labels"])) for row in overview.flow.get("provenance") or ()]
+    return counts + who + sources
 
 
 def costs(overview: Overview) -> list[tuple[str, str]]:
