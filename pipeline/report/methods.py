@@ -74,8 +74,8 @@ def _provenance(rows: list[Row]) -> str:
     """Who labelled the pool before this run, where it tells."""
     named = [f"{row['provenance']} ({plural(row['num_labels'], 'label')})" for row in rows]
     readers = sum(row["num_readers"] for row in rows)
-    several = f" They include {plural(readers, 'reader')} named, each reading kept." if readers else ""
-    return f" Labels that came with the pool were made by: {words(named)}.{several}" if named else ""
+    several = f" Of {plural(readers, 'named reader')} every reading was kept." if readers else ""
+    return f" Labels that came with the pool: {words(named)}.{several}" if named else ""
 
 
 def _splits(run: RunData) -> str:

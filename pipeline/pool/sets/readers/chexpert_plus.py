@@ -16,7 +16,7 @@ from pipeline.pool.sets.public_set import NETWORK_ON_REPORT, UNKNOWN, SetFolder,
 from pipeline.pool.sets.set_tables import columns, constant
 
 TITLE = "CheXpert Plus"
-_LABELS = ("report_fixed.json", "findings_fixed.json", "impression_fixed.json")  # the most that was read comes first
+_LABELS = ("report_fixed.json*", "findings_fixed.json*", "impression_fixed.json*")  # the most that was read comes first
 _PERSON = {"deid_patient_id": "patient_id", "age": "age", "sex": "sex", "split": "official_split"}
 
 
