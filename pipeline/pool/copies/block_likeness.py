@@ -1,0 +1,207 @@
+"""Whether two pictures are one after turning, zooming and shifting: block by block, so that a caption spoils little.
+
+The pictures are aligned by an affine warp, from coarse to fine, in greys that are made equally bright and equally
+contrasty everywhere; each step solves for the warp (Gauss and Newton, composed forwards), and pixels that
+disagree much count little. Then each of 7 x 7 blocks is correlated on its own, in the detail between 1 and 2.5 of
+128 pixels, and the median of the blocks decides. Two films of one person, aligned as well as they can be, share
+less of that detail than a copy keeps after blurring, noise or strong compression.
+
+Legend: P pairs, S side, X pixels, W six numbers of a warp, J blocks.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.pool.copies.points import blur
+from pipeline.pool.copies.symmetry import laid
+
+Bytes = NDArray[np.uint8]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+
+SIDE_PX = 128
+_NUM_BLOCKS = 7
+_MIN_SEEN = 0.6  # of a block's pixels
+_MIN_BLOCKS = 16
+_FLAT = 0.5  # grey values: a block of less detail than this says nothing
+_FINE_PX, _COARSE_PX = 1.0, 2.5
+_MIN_COARSE_CORRELATION = 0.5  # after the coarse alignment; no copy of the bench that is confirmed falls below
+_COARSE_DETAIL_PX = (0.7, 2.0)  # at 64 pixels
+# Side, width of the neighbourhood that evens out the greys, steps.
+_LEVELS = ((32, 4.0, 3), (64, 5.0, 8))
+_LAST_LEVEL = (128, 4.0, 4)
+_EVEN_GREYS = 4.0
+_MAX_STEP = 0.1
+_PAIRS_A_BLOCK = 32  # so that a block's arrays fit the processor's cache
+_UNLIKE_BLOCK = 0.3
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What a close look at P pairs says.
+
+    Attributes:
+        correlation_P: Median over the blocks; -1 where a coarse look was enough.
+        warp_P33: From places of the laid first picture to places of the second, in half sides.
+        num_unlike_P: Blocks that are not alike though most are: what a caption covers.
+    """
+
+    correlation_P: Floats
+    warp_P33: Floats
+    num_unlike_P: NDArray[np.int64]
+
+
+def likeness(a_PSS: Bytes, b_PSS: Bytes, way_P: Bytes, negative_P: Bools, warp_P33: Floats) -> Likeness:
+    """Align the first picture of each pair with the second and compare them, from a first guess of how they differ.
+
+    Args:
+        a_PSS: 128 x 128 greys.
+        b_PSS: The same of the second pictures.
+        way_P: How the first has to be laid, see `pipeline.pool.copies.symmetry`.
+        negative_P: Whether it has to be inverted.
+        warp_P33: From the laid first to the second.
+    """
+    shown_PSS = laid(a_PSS, way_P)
+    shown_PSS = np.where(negative_P[:, None, None], 255 - shown_PSS, shown_PSS).astype(np.uint8)
+    parts = []
+    for start in range(0, len(a_PSS), _PAIRS_A_BLOCK):
+        block = slice(start, start + _PAIRS_A_BLOCK)
+        parts.append(_looked_at(shown_PSS[block], b_PSS[block], warp_P33[block]))
+    if not parts:
+        return Likeness(np.zeros(0, np.float32), warp_P33, np.zeros(0, np.int64))
+    return Likeness(*(np.concatenate([getattr(part, name) for part in parts]) for name in Likeness.__annotations__))
+
+
+def _looked_at(a_PSS: Bytes, b_PSS: Bytes, warp_P33: Floats) -> Likeness:
+    correlation_P = np.full(len(a_PSS), -1.0, np.float32)
+    num_unlike_P = np.zeros(len(a_PSS), np.int64)
+    a_SIZES, b_SIZES = _pyramid(a_PSS.astype(np.float32)), _pyramid(b_PSS.astype(np.float32))
+    for side, even_px, num_steps in _LEVELS:
+        warp_P33 = _aligned(_evened(a_SIZES[side], even_px), _evened(b_SIZES[side], even_px), warp_P33, num_steps)
+    half = SIDE_PX // 2
+    coarse_PJ = _blocks(_band(a_SIZES[half], *_COARSE_DETAIL_PX), _band(b_SIZES[half], *_COARSE_DETAIL_PX), warp_P33)
+    close = np.flatnonzero(_median(coarse_PJ) >= _MIN_COARSE_CORRELATION)
+    if not len(close):
+        return Likeness(correlation_P, warp_P33, num_unlike_P)
+    side, even_px, num_steps = _LAST_LEVEL
+    blur_SS = blur(_FINE_PX, side)
+    a_PSS, b_PSS = a_SIZES[side][close], b_SIZES[side][close]
+    soft = (_evened(blur_SS @ image_PSS @ blur_SS.T, even_px) for image_PSS in (a_PSS, b_PSS))
+    fine_P33 = _aligned(*soft, warp_P33[close], num_steps)
+    fine_PJ = _blocks(_band(a_PSS, _FINE_PX, _COARSE_PX), _band(b_PSS, _FINE_PX, _COARSE_PX), fine_P33)
+    correlation_P[close] = _median(fine_PJ)
+    num_unlike_P[close] = (fine_PJ < _UNLIKE_BLOCK).sum(axis=1)
+    warp_P33 = warp_P33.copy()
+    warp_P33[close] = fine_P33
+    return Likeness(correlation_P, warp_P33, num_unlike_P)
+
+
+def _pyramid(image_PSS: Floats) -> dict[int, Floats]:
+    sizes = {SIDE_PX: image_PSS}
+    for side in (SIDE_PX // 2, SIDE_PX // 4):
+        rows_PSS = sizes[2 * side][:, ::2] + sizes[2 * side][:, 1::2]
+        sizes[side] = (rows_PSS[:, :, ::2] + rows_PSS[:, :, 1::2]) * np.float32(0.25)
+    return sizes
+
+
+def _evened(image_PSS: Floats, width_px: float) -> Floats:
+    """Each pixel against its neighbourhood: less its mean, over its spread."""
+    blur_SS = blur(width_px, image_PSS.shape[-1])
+    mean_PSS = blur_SS @ image_PSS @ blur_SS.T
+    variance_PSS = blur_SS @ (image_PSS * image_PSS) @ blur_SS.T - mean_PSS * mean_PSS
+    evened_PSS: Floats = (image_PSS - mean_PSS) / np.sqrt(np.maximum(variance_PSS, 0) + np.float32(_EVEN_GREYS**2))
+    return evened_PSS
+
+
+def _band(image_PSS: Floats, fine_px: float, coarse_px: float) -> Floats:
+    """The detail between two widths."""
+    fine_SS, coarse_SS = (blur(width_px, image_PSS.shape[-1]) for width_px in (fine_px, coarse_px))
+    band_PSS: Floats = fine_SS @ image_PSS @ fine_SS.T - coarse_SS @ image_PSS @ coarse_SS.T
+    return band_PSS
+
+
+def _aligned(a_PSS: Floats, b_PSS: Floats, warp_P33: Floats, num_steps: int) -> Floats:
+    """Gauss-Newton steps of an affine warp that brings `b` onto `a`."""
+    side = a_PSS.shape[-1]
+    ramp_S = _ramp(side)
+    for _ in range(num_steps):
+        moved_PSS, seen_PSS = _warped(b_PSS, warp_P33)
+        slope_PSS = np.zeros((2, *moved_PSS.shape), np.float32)
+        slope_PSS[0][:, :, 1:-1] = moved_PSS[:, :, 2:] - moved_PSS[:, :, :-2]
+        slope_PSS[1][:, 1:-1] = moved_PSS[:, 2:] - moved_PSS[:, :-2]
+        slope_PSS *= np.float32(side / 4)  # per half side
+        basis_PWX = np.stack(
+            [part_PSS * factor for part_PSS in slope_PSS for factor in (ramp_S, ramp_S[:, None], np.float32(1))], axis=1
+        ).reshape(len(a_PSS), 6, -1)
+        seen_PSS[:, [0, -1]] = seen_PSS[:, :, [0, -1]] = False
+        error_PX = (a_PSS - moved_PSS).reshape(len(a_PSS), -1)
+        weight_PX = seen_PSS.reshape(len(a_PSS), -1) / (1 + error_PX * error_PX)  # Cauchy's weights
+        weighted_PWX = basis_PWX * weight_PX[:, None]
+        gram_PWW = weighted_PWX @ basis_PWX.transpose(0, 2, 1)
+        ridge_P = np.float32(1e-4) * np.trace(gram_PWW, axis1=1, axis2=2) + np.float32(1e-6)  # for flat pictures
+        gram_PWW += ridge_P[:, None, None] * np.eye(6, dtype=np.float32)
+        step_PW = np.linalg.solve(gram_PWW, weighted_PWX @ error_PX[:, :, None])[:, :, 0]
+        step_P33 = np.repeat(np.eye(3, dtype=np.float32)[None], len(a_PSS), axis=0)
+        step_P33[:, :2] += np.clip(step_PW, -_MAX_STEP, _MAX_STEP).reshape(-1, 2, 3)
+        warp_P33 = (warp_P33 @ step_P33).astype(np.float32)
+    return warp_P33
+
+
+def _warped(image_PSS: Floats, warp_P33: Floats) -> tuple[Floats, Bools]:
+    """The picture seen through a warp, bilinear, and where it reaches."""
+    side = image_PSS.shape[-1]
+    ramp_S, half = _ramp(side), np.float32(side / 2)
+    x_PSS, y_PSS = (
+        (row_P3[:, 0, None, None] * ramp_S + row_P3[:, 1, None, None] * ramp_S[:, None] + row_P3[:, 2, None, None])
+        * half
+        + np.float32((side - 1) / 2)
+        for row_P3 in (warp_P33[:, 0], warp_P33[:, 1])
+    )
+    seen_PSS = (x_PSS >= 0) & (x_PSS <= side - 1) & (y_PSS >= 0) & (y_PSS <= side - 1)
+    x_PSS, y_PSS = (np.clip(at_PSS, 0, np.float32(side - 1.001)) for at_PSS in (x_PSS, y_PSS))
+    left_PSS, top_PSS = x_PSS.astype(np.int32), y_PSS.astype(np.int32)
+    part_x_PSS, part_y_PSS = x_PSS - left_PSS, y_PSS - top_PSS
+    pictures = np.arange(len(image_PSS), dtype=np.int32)[:, None, None] * np.int32(side * side)
+    at_PSS, flat_X = pictures + top_PSS * side + left_PSS, image_PSS.ravel()
+    upper_PSS = flat_X[at_PSS] + (flat_X[at_PSS + 1] - flat_X[at_PSS]) * part_x_PSS
+    lower_PSS = flat_X[at_PSS + side] + (flat_X[at_PSS + side + 1] - flat_X[at_PSS + side]) * part_x_PSS
+    moved_PSS: Floats = (upper_PSS + (lower_PSS - upper_PSS) * part_y_PSS).astype(np.float32)
+    return moved_PSS, seen_PSS
+
+
+def _blocks(a_PSS: Floats, b_PSS: Floats, warp_P33: Floats) -> Floats:
+    """Correlation of each block, (P, J); NaN where too little is seen, or one of the two is flat."""
+    moved_PSS, seen_PSS = _warped(b_PSS, warp_P33)
+    edges = np.linspace(0, a_PSS.shape[-1], _NUM_BLOCKS + 1).astype(int)
+    spans = [slice(first, last) for first, last in itertools.pairwise(edges)]
+    columns = []
+    for rows in spans:
+        for across in spans:
+            seen_PX, a_PX, b_PX = (
+                part_PSS[:, rows, across].reshape(len(a_PSS), -1).astype(np.float32)
+                for part_PSS in (seen_PSS, a_PSS, moved_PSS)
+            )
+            num_P = np.maximum(seen_PX.sum(axis=1), 1)
+            a_PX, b_PX = (
+                (part_PX - ((part_PX * seen_PX).sum(axis=1) / num_P)[:, None]) * seen_PX for part_PX in (a_PX, b_PX)
+            )
+            square_a_P, square_b_P = (a_PX**2).sum(axis=1), (b_PX**2).sum(axis=1)
+            known_P = (num_P >= _MIN_SEEN * seen_PX.shape[1]) & (np.minimum(square_a_P, square_b_P) >= _FLAT**2 * num_P)
+            correlation_P = (a_PX * b_PX).sum(axis=1) / np.sqrt(np.maximum(square_a_P * square_b_P, 1e-6))
+            columns.append(np.where(known_P, correlation_P, np.float32(np.nan)))
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _median(correlation_PJ: Floats) -> Floats:
+    """Over the blocks that say something; -1 where they are few."""
+    enough_P = (~np.isnan(correlation_PJ)).sum(axis=1) >= _MIN_BLOCKS
+    filled_PJ = np.where(enough_P[:, None], correlation_PJ, np.float32(-1))
+    median_P: Floats = np.nanmedian(filled_PJ, axis=1).astype(np.float32)
+    return median_P
+
+
+def _ramp(side: int) -> Floats:
+    return ((np.arange(side) - (side - 1) / 2) / (side / 2)).astype(np.float32)
