@@ -16,7 +16,7 @@ _NUM_COSINES = 16
 _LOW = 8  # finer terms differ from chest to chest
 _MIN_LEAD = 0.3  # of the largest agreement possible, over lying as the pool does
 _MIN_SCANS = 20
-_QUARTERS = {0: 0, 1: 0, 2: 180, 3: 180, 4: 90, 5: 90, 6: 270, 7: 270}  # mirrored or not
+_QUARTERS = {0: 0, 1: 0, 2: 180, 3: 180, 4: 90, 5: 270, 6: 90, 7: 270}  # by place in `_laid`; mirrored or not
 
 
 def turned_degrees(hash_NB: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -45,10 +45,10 @@ def _signs(hash_NB: NDArray[np.uint8]) -> NDArray[np.float32]:
     return sign_NKK
 
 
-def _laid(pattern_KK: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def _laid(pattern_KK: NDArray[np.float32]) -> list[NDArray[np.float64]]:
     """The pattern of the pool, laid each way: rows are waves downwards, columns waves to the right."""
     odd_K = (-1.0) ** np.arange(_LOW)
-    ways = []
+    ways: list[NDArray[np.float64]] = []
     for swapped_KK in (pattern_KK, pattern_KK.T):
         for down_K in (np.ones(_LOW), odd_K):
             ways += [swapped_KK * down_K[:, None] * right_K[None] for right_K in (np.ones(_LOW), odd_K)]

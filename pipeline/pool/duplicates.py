@@ -72,7 +72,8 @@ def run(ctx: StageContext) -> dict[str, int]:
 def _by_content(manifest: pa.Table, rows: Ints) -> Ints:
     """Rows with a hash, by their content: the same scans give the same pairs whatever their order in the pool."""
     rows = rows[np.asarray(pc.is_valid(manifest["picture_hash"].take(pa.array(rows))))]
-    return rows[np.asarray(pc.sort_indices(manifest["sha256"].take(pa.array(rows))))]
+    ordered: Ints = rows[np.asarray(pc.sort_indices(manifest["sha256"].take(pa.array(rows))))]
+    return ordered
 
 
 def changed_links(ctx: StageContext, manifest: pa.Table, firsts: Ints, picture_N: Ints) -> tuple[Changes, int]:
@@ -116,8 +117,8 @@ def _described(ctx: StageContext, manifest: pa.Table, near: tuple[Ints, Ints]) -
     parts = [Changes.none()]
     for start in range(0, len(near[0]), _SHARD_SIZE):
         left, right = (side[start : start + _SHARD_SIZE] for side in near)
-        uris = (manifest["uri"].take(pa.array(side)).to_pylist() for side in (left, right))
-        seen, negative_P = search.compared(*uris, ctx.config.pool.max_pixels)
+        left_uris, right_uris = (manifest["uri"].take(pa.array(side)).to_pylist() for side in (left, right))
+        seen, negative_P = search.compared(left_uris, right_uris, ctx.config.pool.max_pixels)
         parts.append(Changes(left, right, seen.warp_P33.astype(np.float64), negative_P, seen.num_unlike_P))
     return Changes.joined(parts)
 

@@ -305,9 +305,9 @@ def _notes(summary: dict[str, Any], false_rows: list[list[Any]]) -> str:
             ),
             false_rows,
         )
-        + "\n\nOther films of a patient are looked at as they lie, though they are no candidates; strangers are those of "
-        "the pool that share the most points. Equal files are left out. *Highest* and *one in 1,000*: correlation of those "
-        "that the search before does not hold to be one picture."
+        + "\n\nOther films of a patient are looked at as they lie, though they are no candidates; strangers are those "
+        "of the pool that share the most points. Equal files are left out. *Highest*, *one in 1,000*: correlation of "
+        "those that the search before does not hold to be one picture."
     )
 
 

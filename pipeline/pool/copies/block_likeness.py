@@ -88,10 +88,13 @@ def _looked_at(a_PSS: Bytes, b_PSS: Bytes, warp_P33: Floats) -> Likeness:
         return Likeness(correlation_P, warp_P33, num_unlike_P)
     side, even_px, num_steps = _LAST_LEVEL
     blur_SS = blur(_FINE_PX, side)
-    a_PSS, b_PSS = a_SIZES[side][close], b_SIZES[side][close]
-    soft = (_evened(blur_SS @ image_PSS @ blur_SS.T, even_px) for image_PSS in (a_PSS, b_PSS))
-    fine_P33 = _aligned(*soft, warp_P33[close], num_steps)
-    fine_PJ = _blocks(_band(a_PSS, _FINE_PX, _COARSE_PX), _band(b_PSS, _FINE_PX, _COARSE_PX), fine_P33)
+    a_grey_PSS, b_grey_PSS = a_SIZES[side][close], b_SIZES[side][close]
+    soft_a_PSS, soft_b_PSS = (
+        _evened(np.asarray(blur_SS @ grey_PSS @ blur_SS.T, np.float32), even_px)
+        for grey_PSS in (a_grey_PSS, b_grey_PSS)
+    )
+    fine_P33 = _aligned(soft_a_PSS, soft_b_PSS, warp_P33[close], num_steps)
+    fine_PJ = _blocks(_band(a_grey_PSS, _FINE_PX, _COARSE_PX), _band(b_grey_PSS, _FINE_PX, _COARSE_PX), fine_P33)
     correlation_P[close] = _median(fine_PJ)
     num_unlike_P[close] = (fine_PJ < _UNLIKE_BLOCK).sum(axis=1)
     warp_P33 = warp_P33.copy()
@@ -112,15 +115,14 @@ def _evened(image_PSS: Floats, width_px: float) -> Floats:
     blur_SS = blur(width_px, image_PSS.shape[-1])
     mean_PSS = blur_SS @ image_PSS @ blur_SS.T
     variance_PSS = blur_SS @ (image_PSS * image_PSS) @ blur_SS.T - mean_PSS * mean_PSS
-    evened_PSS: Floats = (image_PSS - mean_PSS) / np.sqrt(np.maximum(variance_PSS, 0) + np.float32(_EVEN_GREYS**2))
-    return evened_PSS
+    spread_PSS = np.sqrt(np.maximum(variance_PSS, 0) + np.float32(_EVEN_GREYS**2))
+    return np.asarray((image_PSS - mean_PSS) / spread_PSS, np.float32)
 
 
 def _band(image_PSS: Floats, fine_px: float, coarse_px: float) -> Floats:
     """The detail between two widths."""
     fine_SS, coarse_SS = (blur(width_px, image_PSS.shape[-1]) for width_px in (fine_px, coarse_px))
-    band_PSS: Floats = fine_SS @ image_PSS @ fine_SS.T - coarse_SS @ image_PSS @ coarse_SS.T
-    return band_PSS
+    return np.asarray(fine_SS @ image_PSS @ fine_SS.T - coarse_SS @ image_PSS @ coarse_SS.T, np.float32)
 
 
 def _aligned(a_PSS: Floats, b_PSS: Floats, warp_P33: Floats, num_steps: int) -> Floats:

@@ -149,8 +149,8 @@ class _Rows:
                 at_M = np.flatnonzero((block_R[step:] ^ block_R[:-step])[:_ROWS_A_BLOCK] <= low)
                 if not len(at_M):
                     break
-                rows_2M = (((block_R[at] & low) ^ shuffle).astype(np.int64) for at in (at_M, at_M + step))
-                left_M, right_M = self._matching(*rows_2M, max_bits)
+                own_M, next_M = (((block_R[at] & low) ^ shuffle).astype(np.int64) for at in (at_M, at_M + step))
+                left_M, right_M = self._matching(own_M, next_M, max_bits)
                 low_M, high_M = np.minimum(left_M, right_M), np.maximum(left_M, right_M)
                 parts.append((low_M.astype(np.uint64) << np.uint64(row_bits)) | high_M.astype(np.uint64))
         return np.concatenate(parts)
@@ -201,7 +201,8 @@ def _supported(rows: _Rows, left_M: Ints, right_M: Ints, bits_M: Ints) -> PointP
     group_M = ((left_M // num_each) * num + right_M // num_each) * (2 * NUM_WAYS) + way_M + negative_M
     order = np.lexsort((right_M, left_M, bits_M, group_M))
     order = order[_several(group_M[order])]
-    left_M, right_M, bits_M, group_M, way_M = (part[order] for part in (left_M, right_M, bits_M, group_M, way_M))
+    left_M, right_M, bits_M, group_M = (part[order] for part in (left_M, right_M, bits_M, group_M))
+    way_M = way_M[order]
     first_M = np.ones(len(group_M), np.bool_)
     first_M[1:] = group_M[1:] != group_M[:-1]
     start, of_group_M = np.flatnonzero(first_M), np.cumsum(first_M) - 1

@@ -47,7 +47,7 @@ def picture_points(images_NSS: Bytes, num_points: int = NUM_POINTS) -> Points:
 def _found(images_NSS: Bytes) -> Points:
     blurred_NLSS = np.stack([blur_SS @ _unit(images_NSS) @ blur_SS.T for blur_SS in _blurs()], axis=1)
     scale_NK, y_NK, x_NK, difference_NK = _extrema(np.diff(blurred_NLSS, axis=1))
-    term_NKUU = _patch_terms(blurred_NLSS, scale_NK, y_NK, x_NK)
+    term_NKUU = _patch_terms(np.asarray(blurred_NLSS, np.float32), scale_NK, y_NK, x_NK)
     term_NKUU *= np.sign(difference_NK)[:, :, None, None]
     code_NK, way_NK = _codes(term_NKUU)
     points_NK: Points = np.zeros(scale_NK.shape, POINT)
@@ -65,7 +65,7 @@ def _unit(images_NSS: Bytes) -> Floats:
 
 @functools.cache
 def _scales_px() -> NDArray[np.float64]:
-    return _FINEST_PX * _SCALE_STEP ** np.arange(_NUM_SCALES)
+    return np.asarray(_FINEST_PX * _SCALE_STEP ** np.arange(_NUM_SCALES), np.float64)
 
 
 @functools.cache
