@@ -14,7 +14,7 @@ from pipeline.pool.picture_hash import NUM_BYTES
 
 _NUM_COSINES = 16
 _LOW = 8  # finer terms differ from chest to chest
-_MIN_LEAD = 0.3  # of the largest agreement possible, over lying as the pool does
+_MIN_LEAD = 0.2  # of the largest agreement possible, over lying as the pool does
 _MIN_SCANS = 20
 _QUARTERS = {0: 0, 1: 0, 2: 180, 3: 180, 4: 90, 5: 270, 6: 90, 7: 270}  # by place in `_laid`; mirrored or not
 

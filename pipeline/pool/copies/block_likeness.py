@@ -3,8 +3,11 @@
 The pictures are aligned by an affine warp, from coarse to fine, in greys that are made equally bright and equally
 contrasty everywhere; each step solves for the warp (Gauss and Newton, composed forwards), and pixels that
 disagree much count little. Then each of 7 x 7 blocks is correlated on its own, in the detail between 1 and 2.5 of
-128 pixels, and the median of the blocks decides. Two films of one person, aligned as well as they can be, share
-less of that detail than a copy keeps after blurring, noise or strong compression.
+128 pixels, and asked how far it would still have to move. The medians decide. Two films of one person share more detail
+than a copy keeps after strong compression; but people breathe and turn, so their blocks do not fit one warp, while
+those of a copy do. Drawn pictures of one kind may fit one warp; so the detail finer than 1 pixel is asked too. A copy may
+have lost it or be drowned in noise, but it does not have as much of its own: what both share is at least a good part
+of what the poorer of the two has.
 
 Legend: P pairs, S side, X pixels, W six numbers of a warp, J blocks.
 """
@@ -37,6 +40,8 @@ _EVEN_GREYS = 4.0
 _MAX_STEP = 0.1
 _PAIRS_A_BLOCK = 32  # so that a block's arrays fit the processor's cache
 _UNLIKE_BLOCK = 0.3
+_BLOCK_STEPS = 3
+_MAX_BLOCK_MOVE = 2.0  # pixels
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,16 @@ class Likeness:
 
     Attributes:
         correlation_P: Median over the blocks; -1 where a coarse look was enough.
+        apart_px_P: Median over the blocks of what each would still have to move, in pixels of 128; infinite likewise.
+        kept_P: Median over the blocks of the covariance of the finest detail over the smaller of both variances; infinite
+            where one of the two has none.
         warp_P33: From places of the laid first picture to places of the second, in half sides.
         num_unlike_P: Blocks that are not alike though most are: what a caption covers.
     """
 
     correlation_P: Floats
+    apart_px_P: Floats
+    kept_P: Floats
     warp_P33: Floats
     num_unlike_P: NDArray[np.int64]
 
@@ -71,21 +81,23 @@ def likeness(a_PSS: Bytes, b_PSS: Bytes, way_P: Bytes, negative_P: Bools, warp_P
         block = slice(start, start + _PAIRS_A_BLOCK)
         parts.append(_looked_at(shown_PSS[block], b_PSS[block], warp_P33[block]))
     if not parts:
-        return Likeness(np.zeros(0, np.float32), warp_P33, np.zeros(0, np.int64))
+        return Likeness(*(np.zeros(0, np.float32),) * 3, warp_P33, np.zeros(0, np.int64))
     return Likeness(*(np.concatenate([getattr(part, name) for part in parts]) for name in Likeness.__annotations__))
 
 
 def _looked_at(a_PSS: Bytes, b_PSS: Bytes, warp_P33: Floats) -> Likeness:
     correlation_P = np.full(len(a_PSS), -1.0, np.float32)
+    apart_px_P, kept_P = (np.full(len(a_PSS), np.inf, np.float32) for _ in range(2))
     num_unlike_P = np.zeros(len(a_PSS), np.int64)
     a_SIZES, b_SIZES = _pyramid(a_PSS.astype(np.float32)), _pyramid(b_PSS.astype(np.float32))
     for side, even_px, num_steps in _LEVELS:
         warp_P33 = _aligned(_evened(a_SIZES[side], even_px), _evened(b_SIZES[side], even_px), warp_P33, num_steps)
     half = SIDE_PX // 2
-    coarse_PJ = _blocks(_band(a_SIZES[half], *_COARSE_DETAIL_PX), _band(b_SIZES[half], *_COARSE_DETAIL_PX), warp_P33)
+    bands = (_band(sizes[half], *_COARSE_DETAIL_PX) for sizes in (a_SIZES, b_SIZES))
+    coarse_PJ, _ = _blocks(next(bands), next(bands), warp_P33)
     close = np.flatnonzero(_median(coarse_PJ) >= _MIN_COARSE_CORRELATION)
     if not len(close):
-        return Likeness(correlation_P, warp_P33, num_unlike_P)
+        return Likeness(correlation_P, apart_px_P, kept_P, warp_P33, num_unlike_P)
     side, even_px, num_steps = _LAST_LEVEL
     blur_SS = blur(_FINE_PX, side)
     a_grey_PSS, b_grey_PSS = a_SIZES[side][close], b_SIZES[side][close]
@@ -94,12 +106,63 @@ def _looked_at(a_PSS: Bytes, b_PSS: Bytes, warp_P33: Floats) -> Likeness:
         for grey_PSS in (a_grey_PSS, b_grey_PSS)
     )
     fine_P33 = _aligned(soft_a_PSS, soft_b_PSS, warp_P33[close], num_steps)
-    fine_PJ = _blocks(_band(a_grey_PSS, _FINE_PX, _COARSE_PX), _band(b_grey_PSS, _FINE_PX, _COARSE_PX), fine_P33)
+    band_a_PSS, band_b_PSS = (_band(grey_PSS, _FINE_PX, _COARSE_PX) for grey_PSS in (a_grey_PSS, b_grey_PSS))
+    for _ in range(_BLOCK_STEPS):
+        fine_PJ, move_PJ2 = _blocks(band_a_PSS, band_b_PSS, fine_P33)
+        fine_P33 = _moved_by_blocks(fine_P33, fine_PJ, move_PJ2)
+    fine_PJ, move_PJ2 = _blocks(band_a_PSS, band_b_PSS, fine_P33)
     correlation_P[close] = _median(fine_PJ)
+    apart_px_P[close] = _median(np.linalg.norm(move_PJ2, axis=2), np.inf)
+    finest = (grey_PSS - _smoothed(grey_PSS, _FINE_PX) for grey_PSS in (a_grey_PSS, b_grey_PSS))
+    kept_P[close] = _kept(next(finest), next(finest), fine_P33)
     num_unlike_P[close] = (fine_PJ < _UNLIKE_BLOCK).sum(axis=1)
     warp_P33 = warp_P33.copy()
     warp_P33[close] = fine_P33
-    return Likeness(correlation_P, warp_P33, num_unlike_P)
+    return Likeness(correlation_P, apart_px_P, kept_P, warp_P33, num_unlike_P)
+
+
+def _kept(a_PSS: Floats, b_PSS: Floats, warp_P33: Floats) -> Floats:
+    """Covariance of the finest detail over the smaller variance, the median of the blocks that have any."""
+    moved_PSS, seen_PSS = _warped(b_PSS, warp_P33)
+    columns = []
+    for rows, across in _spans(a_PSS.shape[-1]):
+        seen_P, a_PX, b_PX = (
+            part[:, rows, across].reshape(len(a_PSS), -1).astype(np.float32) for part in (seen_PSS, a_PSS, moved_PSS)
+        )
+        smaller_P = np.minimum((a_PX**2).mean(axis=1), (b_PX**2).mean(axis=1))
+        known_P = (seen_P.mean(axis=1) >= _MIN_SEEN) & (smaller_P >= _FLAT**2)
+        columns.append(np.where(known_P, (a_PX * b_PX).mean(axis=1) / np.maximum(smaller_P, 1e-6), np.nan))
+    return _median(np.stack(columns, axis=1).astype(np.float32), np.inf)
+
+
+def _spans(side: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of each block."""
+    edges = np.linspace(0, side, _NUM_BLOCKS + 1).astype(int)
+    spans = [slice(first, last) for first, last in itertools.pairwise(edges)]
+    return list(itertools.product(spans, spans))
+
+
+def _smoothed(image_PSS: Floats, width_px: float) -> Floats:
+    blur_SS = blur(width_px, image_PSS.shape[-1])
+    return np.asarray(blur_SS @ image_PSS @ blur_SS.T, np.float32)
+
+
+def _moved_by_blocks(warp_P33: Floats, correlation_PJ: Floats, move_PJ2: Floats) -> Floats:
+    """The warp, better by what the blocks that are alike ask for; least squares, then again without the odd ones."""
+    centre_J = (2 * np.arange(_NUM_BLOCKS) + 1) / _NUM_BLOCKS - 1
+    y_J, x_J = (part.ravel() for part in np.meshgrid(centre_J, centre_J, indexing="ij"))
+    basis_J3 = np.stack([x_J, y_J, np.ones_like(x_J)], axis=1)
+    move_PJ2 = np.nan_to_num(np.clip(move_PJ2, -_MAX_BLOCK_MOVE, _MAX_BLOCK_MOVE))
+    alike_PJ = np.nan_to_num(np.maximum(correlation_PJ, 0)) ** 2
+    weight_PJ = alike_PJ
+    for _ in range(2):
+        gram_P33 = np.einsum("pj,ja,jb->pab", weight_PJ, basis_J3, basis_J3) + 1e-3 * np.eye(3)
+        step_P32 = np.linalg.solve(gram_P33, np.einsum("pj,ja,pjc->pac", weight_PJ, basis_J3, move_PJ2))
+        rest_PJ2 = move_PJ2 - basis_J3 @ step_P32
+        weight_PJ = alike_PJ / (1 + 4 * (rest_PJ2**2).sum(axis=2))
+    step_P33 = np.repeat(np.eye(3)[None], len(warp_P33), axis=0)
+    step_P33[:, :2] += step_P32.transpose(0, 2, 1) / (SIDE_PX / 2)
+    return np.asarray(warp_P33 @ step_P33, np.float32)
 
 
 def _pyramid(image_PSS: Floats) -> dict[int, Floats]:
@@ -174,33 +237,42 @@ def _warped(image_PSS: Floats, warp_P33: Floats) -> tuple[Floats, Bools]:
     return moved_PSS, seen_PSS
 
 
-def _blocks(a_PSS: Floats, b_PSS: Floats, warp_P33: Floats) -> Floats:
-    """Correlation of each block, (P, J); NaN where too little is seen, or one of the two is flat."""
+def _blocks(a_PSS: Floats, b_PSS: Floats, warp_P33: Floats) -> tuple[Floats, Floats]:
+    """Correlation of each block, (P, J), and the shift in pixels that would improve it, (P, J, 2).
+
+    NaN where too little is seen, or one of the two is flat. The shift is one step of Lucas and Kanade's.
+    """
     moved_PSS, seen_PSS = _warped(b_PSS, warp_P33)
-    edges = np.linspace(0, a_PSS.shape[-1], _NUM_BLOCKS + 1).astype(int)
-    spans = [slice(first, last) for first, last in itertools.pairwise(edges)]
-    columns = []
-    for rows in spans:
-        for across in spans:
-            seen_PX, a_PX, b_PX = (
-                part_PSS[:, rows, across].reshape(len(a_PSS), -1).astype(np.float32)
-                for part_PSS in (seen_PSS, a_PSS, moved_PSS)
-            )
-            num_P = np.maximum(seen_PX.sum(axis=1), 1)
-            a_PX, b_PX = (
-                (part_PX - ((part_PX * seen_PX).sum(axis=1) / num_P)[:, None]) * seen_PX for part_PX in (a_PX, b_PX)
-            )
-            square_a_P, square_b_P = (a_PX**2).sum(axis=1), (b_PX**2).sum(axis=1)
-            known_P = (num_P >= _MIN_SEEN * seen_PX.shape[1]) & (np.minimum(square_a_P, square_b_P) >= _FLAT**2 * num_P)
-            correlation_P = (a_PX * b_PX).sum(axis=1) / np.sqrt(np.maximum(square_a_P * square_b_P, 1e-6))
-            columns.append(np.where(known_P, correlation_P, np.float32(np.nan)))
-    return np.stack(columns, axis=1).astype(np.float32)
+    slope_PSS2 = np.zeros((*a_PSS.shape, 2), np.float32)
+    both_PSS = a_PSS + moved_PSS
+    slope_PSS2[:, :, 1:-1, 0] = (both_PSS[:, :, 2:] - both_PSS[:, :, :-2]) / 4
+    slope_PSS2[:, 1:-1, :, 1] = (both_PSS[:, 2:] - both_PSS[:, :-2]) / 4
+    images = (a_PSS, moved_PSS, seen_PSS, slope_PSS2)
+    cells = [_block(*(part[:, rows, across] for part in images)) for rows, across in _spans(a_PSS.shape[-1])]
+    return np.stack([cell[0] for cell in cells], axis=1), np.stack([cell[1] for cell in cells], axis=1)
 
 
-def _median(correlation_PJ: Floats) -> Floats:
-    """Over the blocks that say something; -1 where they are few."""
-    enough_P = (~np.isnan(correlation_PJ)).sum(axis=1) >= _MIN_BLOCKS
-    filled_PJ = np.where(enough_P[:, None], correlation_PJ, np.float32(-1))
+def _block(a_PYX: Floats, b_PYX: Floats, seen_PYX: Bools, slope_PYX2: Floats) -> tuple[Floats, Floats]:
+    """Correlation (P,) and shift (P, 2) of one block."""
+    seen_PX, a_PX, b_PX = (part.reshape(len(a_PYX), -1).astype(np.float32) for part in (seen_PYX, a_PYX, b_PYX))
+    slope_PX2 = slope_PYX2.reshape(len(a_PYX), -1, 2) * seen_PX[:, :, None]
+    num_P = np.maximum(seen_PX.sum(axis=1), 1)
+    a_PX, b_PX = ((part - ((part * seen_PX).sum(axis=1) / num_P)[:, None]) * seen_PX for part in (a_PX, b_PX))
+    square_a_P, square_b_P = (a_PX**2).sum(axis=1), (b_PX**2).sum(axis=1)
+    known_P = (num_P >= _MIN_SEEN * seen_PX.shape[1]) & (np.minimum(square_a_P, square_b_P) >= _FLAT**2 * num_P)
+    correlation_P = (a_PX * b_PX).sum(axis=1) / np.sqrt(np.maximum(square_a_P * square_b_P, 1e-6))
+    gain_P = np.sqrt(square_a_P / np.maximum(square_b_P, 1e-6))
+    gram_P22 = slope_PX2.transpose(0, 2, 1) @ slope_PX2 + np.float32(1e-3) * np.eye(2, dtype=np.float32)
+    error_PX = a_PX - b_PX * gain_P[:, None]
+    move_P2 = np.linalg.solve(gram_P22, slope_PX2.transpose(0, 2, 1) @ error_PX[:, :, None])[:, :, 0]
+    unknown = np.float32(np.nan)
+    return np.where(known_P, correlation_P, unknown), np.where(known_P[:, None], move_P2, unknown)
+
+
+def _median(value_PJ: Floats, few: float = -1.0) -> Floats:
+    """Over the blocks that say something; `few` where they are few."""
+    enough_P = (~np.isnan(value_PJ)).sum(axis=1) >= _MIN_BLOCKS
+    filled_PJ = np.where(enough_P[:, None], value_PJ, np.float32(few))
     median_P: Floats = np.nanmedian(filled_PJ, axis=1).astype(np.float32)
     return median_P
 

@@ -64,4 +64,4 @@ def _framed(small: Map) -> list[str]:
         cut, added = max(cut, before, after), max(added, -before, -after)
     if moved:
         return ["shifted"]
-    return ["cropped"] * (cut > _MIN_SHARE) + ["padded"] * (added > _MIN_SHARE)
+    return ["cropped"] * bool(cut > _MIN_SHARE) + ["padded"] * bool(added > _MIN_SHARE)

@@ -28,7 +28,6 @@ Words = NDArray[np.uint64]
 SURE_SCORE = 40  # strangers hardly ever reach it
 MIN_SCORE = 14  # two matches at least
 MAX_NEIGHBOURS = 8  # of one picture: a copy of a thousand copies is linked through the best
-_NUM_TABLES = 60
 _TABLES_AT_ONCE = 4
 _WINDOW = 8  # neighbours of the same drawn bits that one code meets
 _MAX_BITS = 12  # of a match, in a pool of up to some ten thousand pictures
@@ -38,8 +37,10 @@ _SCALES_APART = 2
 _SPREAD = 15  # two matches nearer than this may be one mark, such as the letter of the side
 _ZOOM_APART, _SHIFT_APART = 0.28, 4
 _RIDGE = 0.05 * 127**2  # holds a warp of few matches near the identity
-_POINTS_UP_TO = ((30_000, NUM_POINTS), (200_000, 40), (2**62, 24))  # pictures, points of each that are compared
+# Up to so many pictures: points of each that are compared, and tables.
+_EFFORT = ((30_000, NUM_POINTS, 60), (200_000, 40, 48), (2**62, 24, 32))
 _ROWS_A_BLOCK = 1 << 20
+_ALWAYS = 50  # pairs that are looked at, however small the pool
 _SEED = 14
 
 
@@ -73,7 +74,7 @@ class PointPairs:
 
 def num_points(num_pictures: int) -> int:
     """How many points of each picture are compared: fewer in a large pool, where memory and time are short."""
-    return next(points for most, points in _POINTS_UP_TO if num_pictures <= most)
+    return next(points for most, points, _ in _EFFORT if num_pictures <= most)
 
 
 def sharing_points(points_NK: Points, *, num_threads: int = 1) -> PointPairs:
@@ -122,12 +123,14 @@ class _Rows:
         row_bits = max(1, int(len(self.code_R) - 1).bit_length())
         drawn_bits = min(NUM_BITS, row_bits + _MORE_THAN_ROWS_BITS)
         max_bits = max(2, min(_MAX_BITS, 32 - drawn_bits))
+        num_pictures = len(self.code_R) // self.num_each
+        num_tables = next(tables for most, _, tables in _EFFORT if num_pictures <= most)
         rng = np.random.default_rng(_SEED)
-        masks = [_mask(rng.choice(NUM_BITS, drawn_bits, replace=False)) for _ in range(_NUM_TABLES)]
-        shuffles = [np.uint64(value) for value in rng.integers(0, 2**row_bits, _NUM_TABLES, np.uint64)]
+        masks = [_mask(rng.choice(NUM_BITS, drawn_bits, replace=False)) for _ in range(num_tables)]
+        shuffles = [np.uint64(value) for value in rng.integers(0, 2**row_bits, num_tables, np.uint64)]
         found_M = np.zeros(0, np.uint64)
         with ThreadPoolExecutor(num_threads) as threads:
-            for start in range(0, _NUM_TABLES, _TABLES_AT_ONCE):
+            for start in range(0, num_tables, _TABLES_AT_ONCE):
                 some = range(start, start + _TABLES_AT_ONCE)
                 parts = threads.map(lambda t: self._table(masks[t], shuffles[t], row_bits, max_bits), some)
                 found_M = np.unique(np.concatenate([found_M, *parts]))
@@ -281,9 +284,6 @@ def worth_a_look(pairs: PointPairs, num_pictures: int, pairs_a_picture: float) -
     order = np.lexsort((pairs.right_P, pairs.left_P, -pairs.score_P))
     chosen = order[: num_more + int((pairs.score_P >= SURE_SCORE).sum())]
     return pairs.keep(np.sort(chosen))
-
-
-_ALWAYS = 200  # pairs, however small the pool
 
 
 def _ranks(pairs: PointPairs) -> Iterator[Ints]:

@@ -31,6 +31,7 @@ POINT = np.dtype([("code", "<u8"), ("x", "i1"), ("y", "i1"), ("scale", "u1"), ("
 _NUM_SCALES, _FINEST_PX, _SCALE_STEP = 10, 1.6, 1.15
 _NUM_PLACES, _SPACING = 15, 0.8  # of a patch's axis; in scales
 _NUM_COSINES = 11
+_MIN_STRENGTH = 1e-4  # of white: less is rounding
 _RIM = 2.0  # scales: nearer to the edge there is no point
 _PICTURES_A_BLOCK = 32
 
@@ -84,10 +85,11 @@ def blur(sigma_px: float, side: int) -> Floats:
 
 def _extrema(difference_NLSS: Floats) -> tuple[Ints, Ints, Ints, Floats]:
     """Scale, y, x and signed strength of the strongest extrema, each (N, K); strength 0 where there are no more."""
-    from scipy.ndimage import maximum_filter
-
     strength_NLSS = np.abs(difference_NLSS)
-    top_NLSS = maximum_filter(strength_NLSS, (1, 3, 3, 3), mode="constant")
+    strength_NLSS[strength_NLSS < _MIN_STRENGTH] = 0
+    top_NLSS = strength_NLSS
+    for axis in (1, 2, 3):
+        top_NLSS = _largest_of_three(top_NLSS, axis)
     kept_NLSS = np.where(strength_NLSS == top_NLSS, strength_NLSS, np.float32(0))
     kept_NLSS[:, [0, -1]] = 0  # of these one neighbour in scale is not known
     for scale, scale_px in enumerate(_scales_px()[:-1]):
@@ -102,6 +104,15 @@ def _extrema(difference_NLSS: Floats) -> tuple[Ints, Ints, Ints, Floats]:
     scale_NK, y_NK, x_NK = np.unravel_index(place_NK, kept_NLSS.shape[1:])
     sign_NK = np.sign(np.take_along_axis(difference_NLSS.reshape(flat_NX.shape), place_NK, axis=1))
     return scale_NK, y_NK, x_NK, value_NK * sign_NK
+
+
+def _largest_of_three(values_NLSS: Floats, axis: int) -> Floats:
+    """Of each value and its two neighbours on an axis; several times as fast as a filter of scipy's."""
+    moved = np.moveaxis(values_NLSS, axis, 0)
+    largest = moved.copy()
+    np.maximum(largest[1:], moved[:-1], out=largest[1:])
+    np.maximum(largest[:-1], moved[1:], out=largest[:-1])
+    return np.moveaxis(largest, 0, axis)
 
 
 def _patch_terms(blurred_NLSS: Floats, scale_NK: Ints, y_NK: Ints, x_NK: Ints) -> Floats:

@@ -116,8 +116,15 @@ def find(
         wanted_P &= may_pair(pairs.left_P, pairs.right_P)
     pairs = worth_a_look(pairs.keep(wanted_P), len(uris), config.looks_a_scan)
     seen = look(uris, pairs, engine, max_pixels, progress)
-    same_P = seen.correlation_P >= config.min_block_correlation
+    same_P = is_same(seen, config)
     return _changes(pairs, seen, same_P), len(pairs)
+
+
+def is_same(seen: Likeness, config: DuplicatesConfig) -> Bools:
+    """Which pairs are one picture."""
+    near_P = seen.apart_px_P <= config.max_block_shift_px
+    near_P &= seen.kept_P >= config.min_kept_detail
+    return np.asarray((seen.correlation_P >= config.min_block_correlation) & near_P, np.bool_)
 
 
 def points_of(uris: Sequence[str], engine: Engine, max_pixels: int, progress: Progress | None = None) -> Points:
@@ -155,10 +162,14 @@ def look(
         )
         for block in blocks
     ]
-    out = Likeness(np.full(len(pairs), -1, np.float32), pairs.warp_P33.copy(), np.zeros(len(pairs), np.int64))
+    unlike_P = np.full(len(pairs), -1, np.float32)
+    far_P, kept_P = (np.full(len(pairs), np.inf, np.float32) for _ in range(2))
+    out = Likeness(unlike_P, far_P, kept_P, pairs.warp_P33.copy(), np.zeros(len(pairs), np.int64))
     done = 0
     for index, part in engine.map_shards(look_at_shard, shards):
         out.correlation_P[blocks[index]] = part.correlation_P
+        out.apart_px_P[blocks[index]] = part.apart_px_P
+        out.kept_P[blocks[index]] = part.kept_P
         out.warp_P33[blocks[index]] = part.warp_P33
         out.num_unlike_P[blocks[index]] = part.num_unlike_P
         done += len(part.correlation_P)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pipeline.contracts.config import DuplicatesConfig
-from pipeline.pool.copies import changes, point_pairs, points, search, symmetry
+from pipeline.pool.copies import block_likeness, changes, point_pairs, points, search, symmetry
 from pipeline.runtime.engine import SerialEngine
 from tests.bench import augmentations
 from tests.pool.test_duplicates import run, scan
@@ -72,6 +72,23 @@ def test_strict_options_find_less(tmp_path, scans):
     loose, _ = run(tmp_path / "loose", rows, **{"duplicates.max_bits": 0})
     strict, _ = run(tmp_path / "strict", rows, **{"duplicates.max_bits": 0, "duplicates.min_block_correlation": 1.0})
     assert (loose["num_changed_pairs"], strict["num_changed_pairs"]) == (1, 0)
+
+
+@pytest.mark.parametrize("option", ["min_block_correlation=1.0", "max_block_shift_px=0.001", "min_kept_detail=1.0"])
+def test_each_limit_can_refuse_a_pair(option, scans):
+    name, value = option.split("=")
+    turned = augmentations.recompressed(augmentations.turned(scans[0], 3, RNG(1)), 30, RNG(0))
+    both = thumbnails([scans[0], turned])
+    pairs = point_pairs.sharing_points(points.picture_points(both))
+    seen = block_likeness.likeness(both[:1], both[1:], pairs.way_P, pairs.negative_P, pairs.warp_P33)
+    assert search.is_same(seen, DuplicatesConfig()).tolist() == [True]
+    assert search.is_same(seen, DuplicatesConfig(**{name: float(value)})).tolist() == [False]
+
+
+def test_what_is_nearly_sure_is_looked_at_without_a_budget(tmp_path, scans):
+    rows = [("a.png", scans[3], ""), ("b.png", augmentations.mirrored(scans[3], 1, RNG(0)), "")]
+    counts, _ = run(tmp_path, rows, **{"duplicates.looks_a_scan": 0.0})
+    assert (counts["num_point_pairs"], counts["num_changed_pairs"]) == (1, 1)
 
 
 @pytest.mark.parametrize("way", range(symmetry.NUM_WAYS))
