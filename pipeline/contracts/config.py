@@ -116,23 +116,23 @@ class DuplicatesConfig(Section):
         "Reads every scan once more.",
     )
     min_block_correlation: float = Field(
-        0.6,
+        0.55,
         ge=0.5,
         le=1.0,
         description="Confirmed, for those: median correlation of detail over 7x7 blocks of 128x128 pixels, after "
         "alignment.",
     )
     max_block_shift_px: float = Field(
-        0.35,
+        0.4,
         gt=0.0,
         le=5.0,
-        description="And median shift that the blocks still ask for, in pixels of 128; two films of a person ask for more.",
+        description="And median shift that the blocks still ask for, in pixels of 128; films of one person ask for more.",
     )
     min_kept_detail: float = Field(
         0.3,
         ge=0.0,
         le=1.0,
-        description="And of the finest detail of the poorer picture, the part that both share; drawn pictures share none.",
+        description="And of the finest detail of the poorer picture, the part that both share: phantoms share none.",
     )
     looks_a_scan: float = Field(
         0.3,
