@@ -126,7 +126,7 @@ class DuplicatesConfig(Section):
         0.4,
         gt=0.0,
         le=5.0,
-        description="And median shift that the blocks still ask for, in pixels of 128; films of one person ask for more.",
+        description="And median shift that the blocks still ask for, in pixels of 128; films of a person ask more.",
     )
     min_kept_detail: float = Field(
         0.3,

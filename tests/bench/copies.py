@@ -37,7 +37,7 @@ Ints = NDArray[np.int64]
 NUM_SETTING = {"kermany": 600, "covid3": 400}  # scans that constants were set on, drawn with `SETTING_SEED`
 SETTING_SEED = 1
 NUM_ORIGINALS = {"kermany": 60, "covid3": 60}  # of each change and strength, from the other scans
-NUM_IN_POOL = 1500  # scans that copies are searched among
+NUM_IN_POOL = 700  # scans that copies are searched among
 NUM_FALSE = 2600  # pairs of strangers, and as many of one patient where there are, of each pool
 SIZES = (10_000, 100_000, 1_000_000)
 RULE = configs.DuplicatesConfig()
@@ -288,7 +288,7 @@ def _notes(summary: dict[str, Any], false_rows: list[list[Any]]) -> str:
     below = [f"{what} ({found / num:.2f})" for what, (_, found, num) in summary.items() if found < 0.95 * num]
     return (
         f"Shares found, with 95 % intervals (Wilson). Each copy is searched among {NUM_IN_POOL} scans of its "
-        f"pool (covid3: 724) and the other copies, with at most {RULE.looks_a_scan} pairs a scan looked at beside the "
+        f"pool and the other copies, with at most {RULE.looks_a_scan} pairs a scan looked at beside the "
         f"nearly sure. {NUM_ORIGINALS['kermany']} and {NUM_ORIGINALS['covid3']} originals a row; seeds 0 and 7. "
         f"Constants were set on {NUM_SETTING['kermany']} and {NUM_SETTING['covid3']} other scans.\n\n"
         f"Below .95 over both pools: {', '.join(below) or 'none'}.\n\n"
