@@ -14,6 +14,7 @@ Legend: P pairs, S side, X pixels, W six numbers of a warp, J blocks.
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,7 +248,7 @@ def _blocks(a_PSS: Floats, b_PSS: Floats, warp_P33: Floats) -> tuple[Floats, Flo
     both_PSS = a_PSS + moved_PSS
     slope_PSS2[:, :, 1:-1, 0] = (both_PSS[:, :, 2:] - both_PSS[:, :, :-2]) / 4
     slope_PSS2[:, 1:-1, :, 1] = (both_PSS[:, 2:] - both_PSS[:, :-2]) / 4
-    images = (a_PSS, moved_PSS, seen_PSS, slope_PSS2)
+    images: tuple[Any, ...] = (a_PSS, moved_PSS, seen_PSS, slope_PSS2)
     cells = [_block(*(part[:, rows, across] for part in images)) for rows, across in _spans(a_PSS.shape[-1])]
     return np.stack([cell[0] for cell in cells], axis=1), np.stack([cell[1] for cell in cells], axis=1)
 
