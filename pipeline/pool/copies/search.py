@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.contracts.config import DuplicatesConfig
 from pipeline.pool.copies import changes
 from pipeline.pool.copies.block_likeness import Likeness, likeness
-from pipeline.pool.copies.point_pairs import PointPairs, num_points, sharing_points, worth_a_look
+from pipeline.pool.copies.point_pairs import SURE_SCORE, PointPairs, num_points, sharing_points, worth_a_look
 from pipeline.pool.copies.points import POINT, Points, picture_points
 from pipeline.pool.copies.symmetry import MATRICES
 from pipeline.pool.copies.thumbnails import read_thumbnails
@@ -30,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 
 _SCANS_A_SHARD = 256
 _PAIRS_A_SHARD = 256
-_MIN_REFUSED, _FITTING = 5, 0.55
+_NUM_WEAK, _MIN_WEAK, _FITTING = 48, 10, 0.55
 
 _log = logging.getLogger(__name__)
 
@@ -119,11 +119,12 @@ def find(
     if may_pair is not None:
         wanted_P &= may_pair(pairs.left_P, pairs.right_P)
     pairs = worth_a_look(pairs.keep(wanted_P), len(uris), config.looks_a_scan)
+    weak = pairs.keep(np.argsort(pairs.score_P, kind="stable")[:_NUM_WEAK])
+    if fit_each_other(look(uris, weak.keep(weak.score_P < SURE_SCORE), engine, max_pixels)):
+        _log.warning("the pictures of this pool are so alike that turned copies cannot be told from other pictures")
+        return Changes.none(), len(weak)
     seen = look(uris, pairs, engine, max_pixels, progress)
     same_P = is_same(seen, config)
-    if fit_each_other(seen, same_P):
-        _log.warning("the pictures of this pool are so alike that turned copies cannot be told from other pictures")
-        same_P[:] = False
     return _changes(pairs, seen, same_P), len(pairs)
 
 
@@ -134,13 +135,12 @@ def is_same(seen: Likeness, config: DuplicatesConfig) -> Bools:
     return np.asarray((seen.correlation_P >= config.min_block_correlation) & near_P, np.bool_)
 
 
-def fit_each_other(seen: Likeness, same_P: Bools) -> bool:
-    """Whether the pairs that were refused are as alike as copies: drawn pictures of one template, phantoms among them.
+def fit_each_other(weak: Likeness) -> bool:
+    """Whether the pairs of the least support are as alike as copies: pictures drawn by one template, as phantoms are.
 
-    In pools of real films the refused pairs share .3 to .4 of the detail, in the middle; those of phantoms .7.
+    In pools of real films such pairs share .3 to .4 of the detail, in the middle; in those of phantoms .7 and more.
     """
-    refused_P = seen.correlation_P[~same_P]
-    return len(refused_P) >= _MIN_REFUSED and bool(np.median(refused_P) >= _FITTING)
+    return len(weak.correlation_P) >= _MIN_WEAK and bool(np.median(weak.correlation_P) >= _FITTING)
 
 
 def points_of(uris: Sequence[str], engine: Engine, max_pixels: int, progress: Progress | None = None) -> Points:
