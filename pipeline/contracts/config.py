@@ -151,6 +151,36 @@ class DuplicatesConfig(Section):
     min_correlation: float = Field(
         0.75, ge=0.5, le=1.0, description="Confirmed: correlation of fine detail at 128x128 pixels, after alignment."
     )
+    changed: bool = Field(
+        True,
+        description="Also look for copies that were turned, mirrored, shifted, cropped, padded or written upon. "
+        "Reads every scan once more.",
+    )
+    min_block_correlation: float = Field(
+        0.55,
+        ge=0.5,
+        le=1.0,
+        description="Confirmed, for those: median correlation of detail over 7x7 blocks of 128x128 pixels, after "
+        "alignment.",
+    )
+    max_block_shift_px: float = Field(
+        0.4,
+        gt=0.0,
+        le=5.0,
+        description="And median shift that the blocks still ask for, in pixels of 128; films of a person ask more.",
+    )
+    min_kept_detail: float = Field(
+        0.3,
+        ge=0.0,
+        le=1.0,
+        description="And of the finest detail of the poorer picture, the part that both share: phantoms share none.",
+    )
+    looks_a_scan: float = Field(
+        0.3,
+        ge=0.0,
+        le=10.0,
+        description="Candidates, for those: pairs a scan that are worth reading their pixels, beside the nearly sure.",
+    )
 
 
 class SplitsConfig(Section):

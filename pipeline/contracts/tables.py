@@ -166,6 +166,7 @@ DUPLICATES = Contract(
             _key("canonical_id"),  # first scan of the same picture in manifest order; itself when unique
             _key("kind"),
             _col("distance_bits", pa.int16()),  # picture hashes' distance to the canonical scan, 0 to 127
+            _col("change", pa.string()),  # how a near copy differs from the canonical scan, such as: mirrored, cropped
         ]
     ),
     key=("image_id",),
