@@ -17,7 +17,7 @@ from pipeline import __version__
 from pipeline.contracts import config_file, tables
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import RunBusy, RunDirError
-from pipeline.runtime import run_files
+from pipeline.runtime import ray_job, run_files
 
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 1.0
@@ -131,6 +131,11 @@ def write_config(folder: Path, resolved: Config) -> dict[str, bytes]:
     return before
 
 
+def add_to_environment(folder: Path, more: Mapping[str, Any]) -> None:
+    """Add to what the run says of where it ran."""
+    tables.write_text(folder / run_files.ENV, json.dumps(_read_json(folder / run_files.ENV) | dict(more), indent=1))
+
+
 def has_config(folder: Path, resolved: Config) -> bool:
     """Whether the folder was last written with this very configuration."""
     path = folder / run_files.RESOLVED
@@ -153,10 +158,11 @@ def environment() -> dict[str, Any]:
             continue
     return {
         "cxr_ssl": __version__,
-        "git": _git_revision(),
+        "git": _git_revision() or ray_job.revision(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
+        **({"job": job} if (job := ray_job.job()) else {}),
         **versions,
     }
 
