@@ -14,10 +14,7 @@ def is_in_a_job() -> bool:
 
 
 def job() -> dict[str, Any] | None:
-    """{"id","name","entry"} of the job; None outside one.
-
-    `entry` is what was submitted, as `cxr-ssl submit` notes it; the same line goes on with the run.
-    """
+    """{"id","entry"} of the job, None outside one; `entry` is the line that goes on with the run, if one is known."""
     if not is_in_a_job():
         return None
     try:
@@ -26,7 +23,6 @@ def job() -> dict[str, Any] | None:
         metadata = {}
     return {
         "id": metadata.get("job_submission_id") or os.environ.get("RAY_JOB_ID"),
-        "name": metadata.get("job_name"),
         "entry": metadata.get("entry"),
     }
 

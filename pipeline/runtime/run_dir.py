@@ -158,7 +158,7 @@ def environment() -> dict[str, Any]:
             continue
     return {
         "cxr_ssl": __version__,
-        "git": _git_revision() or ray_job.revision(),
+        "git": git_revision(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
@@ -218,7 +218,8 @@ def _now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
+    """Revision of the code, short; in a job that of what was sent with it, None where nobody knows."""
     try:
         result = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
@@ -228,8 +229,8 @@ def _git_revision() -> str | None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
+        return ray_job.revision()
+    return result.stdout.strip() or ray_job.revision()
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
