@@ -1,8 +1,10 @@
 """What a job is made of, and what is refused before anything is sent; `tests/ray/test_jobs.py` sends some."""
 
+import http.server
 import json
 import shlex
 import socket
+import threading
 import types
 
 import pytest
@@ -95,6 +97,27 @@ def test_a_cluster_that_does_not_answer_or_is_none_is_told(code):
     assert answer.code == 2 and "is no address for jobs" in answer.message
 
 
+class Guard(http.server.BaseHTTPRequestHandler):
+    """Lets nobody in."""
+
+    def do_GET(self):
+        self.send_response(401)
+        self.end_headers()
+        self.wfile.write(b"Unauthorized: Missing authentication token")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_cluster_that_wants_a_token_names_the_variables(code):
+    with http.server.HTTPServer(("127.0.0.1", 0), Guard) as guard:
+        threading.Thread(target=guard.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{guard.server_port}"
+        answer = call("submit", "--go", "--working-dir", code, "run", *OUT, "--address", address)
+        guard.shutdown()
+    assert answer.code == 1 and "wants a token" in answer.message and "RAY_AUTH_MODE=token" in answer.message
+
+
 class Dashboard:
     """What Ray's client sees of a head."""
 
@@ -169,7 +192,7 @@ def test_a_head_that_is_gone_is_told(code, dashboard, monkeypatch):
     head = dashboard()
     monkeypatch.setattr(head, "get_job_info", lambda job_id: 1 / 0)
     monkeypatch.setattr(client, "POLL_SECONDS", 0.0)
-    with pytest.raises(EngineError, match="no longer answers.*submit the same line again"):
+    with pytest.raises(EngineError, match=r"no longer answers.*submit the same line again"):
         sends(code)[1]()
 
 

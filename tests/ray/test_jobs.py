@@ -99,3 +99,16 @@ def test_a_node_without_the_package_is_told(ray_session, tmp_path):
     answer = call("submit", "--go", *given, "embed", "phantom:", "--out", tmp_path / "out")
     assert answer.code == 1 and not (tmp_path / "out").exists()
     assert "the node that ran the job has no jobs" in answer.message and "--working-dir" in answer.message
+
+
+@pytest.mark.ray
+def test_another_version_of_ray_is_told(ray_session, tmp_path, monkeypatch):
+    import ray
+
+    theirs = ray.__version__
+    monkeypatch.setattr(ray, "__version__", "2.59.9")
+    answer = call(
+        "submit", "--go", "--address", ray_head.dashboard(), "--working-dir", tmp_path, "run", "--out", "/shared/run"
+    )
+    assert answer.code == 2
+    assert f"the cluster runs Ray {theirs}, and this is 2.59.9. Install ray=={theirs} here" in answer.message
