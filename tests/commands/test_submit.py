@@ -6,7 +6,9 @@ import shlex
 import socket
 import threading
 import types
+import zipfile
 
+import numpy as np
 import pytest
 
 from pipeline.commands.cluster import client, submission
@@ -199,13 +201,20 @@ def test_a_head_that_is_gone_is_told(code, dashboard, monkeypatch):
 def test_a_folder_that_is_too_large_is_refused_and_the_largest_files_named(code, dashboard, monkeypatch):
     head = dashboard(info=ended(0))
     (code / "scans").mkdir()
-    (code / "scans" / "a.png").write_bytes(bytes(3 * 2**20))
+    (code / "scans" / "a.png").write_bytes(np.random.default_rng(0).bytes(3 * 2**20))
     monkeypatch.setattr(client, "MAX_UPLOAD_MIB", 2)
     answer = call("submit", "--go", "--working-dir", code, "run", *OUT)
-    assert (
-        answer.code == 2 and "too large: 3 MiB, and a cluster takes 2; largest: scans/a.png (3 MiB)" in answer.message
-    )
+    assert answer.code == 2
+    assert "too large: a cluster takes 2 MiB, packed; largest: scans/a.png (3 MiB), mine.yaml" in answer.message
+    (code / "scans" / "b.csv").write_bytes(bytes(30 * 2**20))
+    assert "largest: scans/b.csv (30 MiB), scans/a.png" in refused(code, "run", *OUT, "--go")
     assert not head.taken
     (code / ".rayignore").write_text("scans/\n")
     assert call("submit", "--go", "--working-dir", code, "run", *OUT).code == 0
     assert set(client.files_sent(code)) == {".rayignore", "mine.yaml"}
+
+
+def test_no_two_packages_are_alike(code, tmp_path):
+    packages = [client.pack(code, tmp_path / f"{i}.zip") for i in range(2)]
+    assert packages[0].read_bytes() != packages[1].read_bytes()
+    assert "mine.yaml" in zipfile.ZipFile(packages[0]).namelist()

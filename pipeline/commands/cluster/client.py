@@ -4,7 +4,10 @@ import asyncio
 import logging
 import re
 import socket
+import tempfile
 import time
+import uuid
+import zipfile
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,7 @@ from pipeline.contracts.errors import EngineError, InputError, Stopped
 PATIENCE_SECONDS = 10.0  # for a connection to the cluster
 POLL_SECONDS = 1.0
 LOST_AFTER_POLLS = 60  # a head that restarts is back within a minute
+LARGEST_RATIO = 10  # of packing what jobs need: code and tables
 MAX_UPLOAD_MIB = 100  # what the head of a cluster takes (DASHBOARD_CLIENT_MAX_SIZE of Ray)
 
 
@@ -33,17 +37,7 @@ def submit(submission: Submission, address: str, show: Callable[[str], None]) ->
         EngineError: no cluster answers, it refuses us, or the job ended without an exit code.
     """
     client = _connected(address)
-    _refuse_large(submission.working_dir)
-    try:
-        job_id: str = client.submit_job(
-            entrypoint=submission.entry,
-            runtime_env={"working_dir": str(submission.working_dir), "env_vars": dict(submission.variables)},
-            metadata={"job_name": submission.name, "entry": submission.entry},
-        )
-    except RuntimeError as error:
-        if "413" in str(error) or "Too Large" in str(error):
-            raise _too_large(submission.working_dir, f"the cluster refuses it: {_short(error)}") from error
-        raise EngineError(f"the job was not taken: {_short(error)}", where=address, fix="see the head's log") from error
+    job_id = _send(client, submission, address)
     show(f"job {job_id} at {address}: {submission.entry}\n")
     last = deque[str](maxlen=200)
 
@@ -94,13 +88,51 @@ def _connected(address: str) -> Any:
     return client
 
 
-def _refuse_large(folder: Path) -> None:
-    """Refuse a folder that the head would not take, before hours of packing it."""
+def _send(client: Any, submission: Submission, address: str) -> str:
+    """Submit the job; returns its id."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = pack(submission.working_dir, Path(folder) / "code.zip")
+        try:
+            job_id: str = client.submit_job(
+                entrypoint=submission.entry,
+                runtime_env={"working_dir": str(package), "env_vars": dict(submission.variables)},
+                metadata={"job_name": submission.name, "entry": submission.entry},
+            )
+        except RuntimeError as error:
+            if "413" in str(error) or "Too Large" in str(error):
+                raise _too_large(submission.working_dir, f"the cluster refuses it: {_short(error)}") from error
+            what = f"the job was not taken: {_short(error)}"
+            raise EngineError(what, where=address, fix="see the head's log") from error
+    return job_id
+
+
+def pack(folder: Path, package: Path) -> Path:
+    """Pack a folder as Ray does, and no two alike.
+
+    A cluster deletes a package when the last job that uses it ends: the same one, submitted again at that moment,
+    would be gone before it is unpacked.
+
+    Raises:
+        InputError: it is larger than a cluster takes.
+    """
+    from ray._private import ray_constants
+    from ray._private.runtime_env.packaging import create_package
+
     sizes = files_sent(folder)
-    if (total := sum(sizes.values())) > MAX_UPLOAD_MIB * 2**20:
-        largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
-        shown = ", ".join(f"{path} ({sizes[path] / 2**20:.0f} MiB)" for path in largest)
-        raise _too_large(folder, f"{total / 2**20:.0f} MiB, and a cluster takes {MAX_UPLOAD_MIB}; largest: {shown}")
+    if sum(sizes.values()) > LARGEST_RATIO * MAX_UPLOAD_MIB * 2**20:  # not worth an hour of packing
+        raise _too_large(folder, _largest(sizes))
+    excludes = ray_constants.get_runtime_env_default_excludes()
+    create_package(str(folder), package, include_gitignore=True, excludes=excludes, logger=logging.getLogger(__name__))
+    with zipfile.ZipFile(package, "a") as archive:
+        archive.writestr(".submission", uuid.uuid4().hex)
+    if package.stat().st_size > MAX_UPLOAD_MIB * 2**20:
+        raise _too_large(folder, _largest(sizes))
+    return package
+
+
+def _largest(sizes: dict[str, int]) -> str:
+    shown = [f"{path} ({sizes[path] / 2**20:.0f} MiB)" for path in sorted(sizes, key=sizes.__getitem__)[:-4:-1]]
+    return f"a cluster takes {MAX_UPLOAD_MIB} MiB, packed; largest: {', '.join(shown)}"
 
 
 def _too_large(folder: Path, what: str) -> InputError:
