@@ -14,7 +14,18 @@ from tests.support import ray_head
 from tests.support.tiny import FAST, call, make_pool
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = (*FAST, "--set", "engine.backend=auto", "--set", "audit.num_bootstrap=0", "--set", "calibrate.num_folds=2")
+# Tasks of two threads: one at a time, so that only one worker has to import what it needs.
+OPTIONS = (
+    *FAST,
+    "--set",
+    "engine.backend=auto",
+    "--set",
+    "engine.threads_per_task=2",
+    "--set",
+    "audit.num_bootstrap=0",
+    "--set",
+    "calibrate.num_folds=2",
+)
 
 
 @pytest.fixture
