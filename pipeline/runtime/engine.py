@@ -218,8 +218,11 @@ def make_engine(config: EngineConfig, places: Places | None = None, note: Note =
 
     Raises:
         InputError: when it asks for GPUs that are not there; Ray is started at once to find that out.
+        EngineError: when a cluster is named and does not answer.
     """
     places = places or Places()
+    if config.backend != "serial":
+        ray_cluster.refuse_dead()
     asked = gpus.are_asked_for(config)
     if config.backend == "ray" or (asked and config.backend == "auto" and ray_cluster.is_named()):
         engine = RayEngine(config, places)

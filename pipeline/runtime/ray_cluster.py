@@ -37,6 +37,12 @@ def is_named() -> bool:
     return bool(os.environ.get(ADDRESS)) or is_in_a_job()
 
 
+def refuse_dead() -> None:
+    """Tell of a wrong `RAY_ADDRESS` before a pool is looked at; see `answering`."""
+    if address := os.environ.get(ADDRESS):
+        answering(address)
+
+
 def connect(config: EngineConfig) -> RunningRay:
     """Start a quiet local Ray, or join the cluster that is named.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tests.bench import tables
 
-NUM_PATIENTS = (60, 180, 480)
+NUM_PATIENTS = (40, 120, 360)
 BACKENDS = ("serial", "ray")
 NUM_DRAWS = 2000
 

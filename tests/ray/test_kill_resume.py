@@ -12,10 +12,10 @@ from tests.support.tiny import FAST, call
 
 POOL = "phantom:num_patients=24,size_px=64,severity=1.5"
 NUM_ROUNDS = 2
-RAY = ("--set", "engine.backend=ray", "--set", "engine.num_cpus=2", "--set", "engine.object_store_mb=80")
+RAY = ("--set", "engine.backend=ray", "--set", "engine.num_cpus=1", "--set", "engine.object_store_mb=80")
 # Moment, options of the run that ends there, the stage it was in.
 KILLS = (
-    (f"2:{SHARDS}", RAY, ("embed", None)),  # the workers of a killed driver are at shards of their own
+    (f"2:{SHARDS}", RAY, ("embed", None)),  # the worker of a killed driver is at a shard of its own
     ("1:rounds/02/queue.parquet", (), ("rounds", 2)),
     ("1:report/index.html", (), ("report", None)),
 )

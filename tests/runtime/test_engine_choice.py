@@ -9,7 +9,7 @@ from pipeline.contracts import config_file
 from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import EngineError, InputError
 from pipeline.runtime import engine as engines
-from pipeline.runtime import run_dir
+from pipeline.runtime import ray_cluster, run_dir
 from pipeline.runtime.engine import AutoEngine, SerialEngine, make_engine, uses_gpu
 from pipeline.runtime.ray_engine import RayEngine
 from pipeline.runtime.workplace import workplace
@@ -38,6 +38,7 @@ def cluster(monkeypatch):
     monkeypatch.setattr(RayEngine, "start", start)
     monkeypatch.setattr(RayEngine, "map_shards", map_shards)
     monkeypatch.setattr(RayEngine, "num_gpus", lambda engine: 0.0)
+    monkeypatch.setattr(ray_cluster, "answering", lambda address: address)
     return state
 
 

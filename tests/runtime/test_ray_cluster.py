@@ -6,9 +6,11 @@ from contextlib import suppress
 
 import pytest
 
+from pipeline.commands import doctor
 from pipeline.contracts.errors import EngineError, InputError
 from pipeline.runtime import ray_cluster, ray_nodes
 from pipeline.runtime.ray_cluster import answering
+from tests.support.tiny import call
 
 SETTINGS_FRAME = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 
@@ -72,6 +74,17 @@ def test_what_no_program_can_join_is_refused(address, message):
     with pytest.raises(InputError, match=message) as caught:
         answering(address)
     assert (caught.value.where, caught.value.value) == ("RAY_ADDRESS", address)
+
+
+def test_a_cluster_that_is_gone_is_told_before_a_pool_is_looked_at(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed_port()}")
+    answer = call("embed", tmp_path / "no-such-pool", "--out", tmp_path / "out")
+    assert answer.code == 1 and "RAY_ADDRESS: no cluster answers" in answer.message
+    assert not (tmp_path / "out").exists()
+    row = doctor._cluster()
+    assert not row["ok"] and "no cluster answers" in row["found"] and "unset it" in row["advice"]
+    answer = call("embed", tmp_path / "no-such-pool", "--out", tmp_path / "out", "--set", "engine.backend=serial")
+    assert answer.code == 2 and "no-such-pool" in answer.message  # where no Ray is wanted, its address is nobody's
 
 
 def test_auto_without_a_cluster_is_told(monkeypatch):
