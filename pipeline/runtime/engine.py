@@ -61,10 +61,11 @@ class Engine(Protocol):
 class SerialEngine:
     """Everything in this process, one shard after the other, on the threads of a task."""
 
+    _num_threads: int | None = None  # those of the driver
+
     def __init__(self, config: EngineConfig | None = None) -> None:
-        config = config or EngineConfig()
-        same = config.threads_per_task == config.driver_threads
-        self._num_threads = None if same else config.threads_per_task
+        if config is not None and config.threads_per_task != config.driver_threads:
+            self._num_threads = config.threads_per_task
 
     def map_shards(
         self, function: Callable[[S], R], shards: Sequence[S], *, on_gpu: bool = False
