@@ -619,7 +619,7 @@ class EngineConfig(Section):
     ray_from_scans: int = Field(
         2000,
         ge=0,
-        description="auto: a pool of this many scans pays for Ray's start.",
+        description="auto: a pool of so many scans goes through Ray, whose start it pays for.",
     )
     num_cpus: int | None = Field(None, ge=1, description="CPUs of a local Ray; null: all of the machine.")
     num_gpus_per_task: float = Field(
