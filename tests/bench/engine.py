@@ -43,8 +43,8 @@ def main(data: Path, given: Namespace) -> None:
         "python -m tests.bench engine",
         ("scans", *BACKENDS),
         rows,
-        f"Phantoms of 256 px, default network, two tasks of one thread, {num_repeats} cold starts each in random order, "
-        "mean and 95 % interval (t). Scans from which straight lines through the seconds have Ray ahead: "
+        f"Phantoms of 256 px, default network, two tasks of one thread, {num_repeats} cold starts each in random "
+        "order, mean and 95 % interval (t). Scans from which straight lines through the seconds have Ray ahead: "
         f"{crossing} (bootstrap over repeats, 95 %: {low} to {high}). `none`: at no number, which is so where other "
         "work leaves Ray no second core.",
     )
