@@ -464,6 +464,32 @@ def _bench_over_budgets(
     raise InputError("no such bench", value=name, where="bench", fix="known: reference, selection, pseudo")
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def submit(
+    context: typer.Context,
+    go: Annotated[bool, typer.Option("--go", help="Send it, follow its log and end with its exit code.")] = False,
+    address: Annotated[str, typer.Option(help="Of the cluster's dashboard.")] = "http://127.0.0.1:8265",
+    working_dir: Annotated[Path, typer.Option(help="Folder that is sent along: the code, or your files.")] = Path(),
+    env: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for the job's environment; may be repeated.")
+    ] = None,
+) -> None:
+    """Run a command as a job of a Ray cluster: cxr-ssl submit run --config FILE --out DIR. Without --go: show the line.
+
+    For run, embed, pretrain, audit and evaluate. A run that waited for annotators (exit code 3) goes on when the same
+    line is submitted again.
+    """
+    from pipeline.commands.cluster import client, submission
+
+    job = submission.prepare(context.args, working_dir.absolute(), env or [])
+    if not go:
+        output.say(job.line(address))
+        return
+    job_id, code = client.submit(job, address, output.pass_on)
+    output.submitted(job_id, code)
+    raise typer.Exit(code)
+
+
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Say what this machine has and what a run would use."""

@@ -682,13 +682,29 @@ class AuditConfig(Section):
 class EngineConfig(Section):
     """Where the work runs."""
 
-    backend: Literal["ray", "serial"] = Field("ray", description="serial: in this process, for tests and debugging.")
+    backend: Literal["auto", "ray", "serial"] = Field(
+        "auto",
+        description="auto: in this process for a pool of fewer than ray_from_scans, through Ray for more, for networks "
+        "to train, and on a cluster (a Ray job, or RAY_ADDRESS). serial: in this process, whatever comes.",
+    )
+    ray_from_scans: int = Field(
+        2000,
+        ge=0,
+        description="auto: a pool of so many scans goes through Ray, whose start it pays for.",
+    )
     num_cpus: int | None = Field(None, ge=1, description="CPUs of a local Ray; null: all of the machine.")
     num_gpus_per_task: float = Field(
         0.0, ge=0.0, le=16.0, description="GPUs of an embedding task; other tasks ask for none."
     )
     use_gpu: bool | None = Field(None, description="Train networks on GPUs; null: where there is one.")
     threads_per_task: int = Field(1, ge=1, le=256, description="CPU threads of a task.")
+    driver_threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="CPU threads of the arithmetic outside tasks (k-means, neighbours, intervals). More are quicker on "
+        "a large pool; another number moves the last digits of results, so it is not taken from the machine.",
+    )
     max_retries: int = Field(2, ge=0, le=100, description="Retries of a task whose worker died.")
     object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
 

@@ -202,6 +202,7 @@ def read_scans(ctx: StageContext, pool: Pool) -> pa.Table:
     A file read before and unchanged since (same place, size and time of change) is not read again. Where the pool
     decides on another white than a scan's own values, that scan is read once more.
     """
+    ctx.engine.expect(len(pool.scans))
     options = options_of(ctx.config)
     stamps = _stamps(pool.scans["uri"].to_pylist(), options.key)
     known = _read_before(ctx.folder, pool.scans["path"].to_pylist(), stamps)

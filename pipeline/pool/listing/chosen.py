@@ -76,7 +76,9 @@ def choose(
         InputError: no scan is left.
     """
     own = {name: columns[name].to_pylist() for name in asked if name in columns}
-    why = reasons({name: asked[name] for name in own}, own) if own else [None] * len(may_tell)
+    why: list[str | None] = [None] * len(may_tell)
+    if own:
+        why = list(reasons({name: asked[name] for name in own}, own))
     for name in asked:
         if name in OF_TAGS:
             values = own.get(name, [None] * len(may_tell))
