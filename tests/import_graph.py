@@ -29,6 +29,7 @@ ROOMS = (
     "report",
     "baselines",
     "per_finding",
+    "predict",
     "commands",
     "cli",
     "jobs",

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from embeddings import activations, extract, network_stages
 from embeddings.backbones import Backbone
-from pipeline.commands import exported_reader
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, write_bytes, write_text
@@ -24,12 +23,13 @@ from pipeline.learn.classifier import Classifier, preprocessing
 from pipeline.learn.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Design
+from pipeline.predict import exported_reader
 from pipeline.runtime import finding_folders, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.finding_folders import has_classifier
 from pipeline.runtime.run_dir import config_of
-from pipeline.vectors.embed import backbone_of
+from pipeline.vectors.embed import unchanged
 
 if TYPE_CHECKING:
     from torch import nn
@@ -87,7 +87,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         raise RunDirError("the folder is not empty", value=str(out), where="--out", fix="name a new one")
     model = Classifier.load(home)
     card = json.loads((home / run_files.CARD).read_text("utf-8"))
-    module = _module(backbone_of(StageContext(config, run, SerialEngine())), config, model, card)
+    module = _module(unchanged(StageContext(config, run, SerialEngine())), config, model, card)
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     partial.mkdir(parents=True)
     try:
@@ -128,13 +128,6 @@ def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[st
     """The classifier as one torch module: scan (N, 1, S, S) -> logit, probability (N, C)."""
     from torch import nn
 
-    if backbone.weights_hash != card["backbone"]["weights_hash"]:
-        raise InputError(
-            "the weights behind the backbone's name are other ones than when the run was made",
-            value=f"{backbone.weights_hash}, the run has {card['backbone']['weights_hash']}",
-            where="backbone",
-            fix="put the old weights back",
-        )
     if isinstance(model.model, Head):
         assert model.mean_D is not None
         assert model.basis_DP is not None

@@ -1,0 +1,152 @@
+"""A run's latest model, loaded: from the squares that networks see to probabilities, answers and distances.
+
+What a run has done with its own scans is done here in the same order and precision, so that a scan of the run gets the
+probability that stands in its `predictions.parquet`.
+
+Legend: N scans, S side in pixels, D dimensions of the embedding, P features, C classes of a question.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embeddings import extract, onnx_file
+from pipeline.contracts import finding_line
+from pipeline.learn.classifier import Classifier
+from pipeline.measures import calibrate
+from pipeline.predict import calibration, outside
+from pipeline.predict.calibration import Redraws
+from pipeline.predict.recipe import Question, Recipe
+from pipeline.vectors import principal_components
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What is said of N scans.
+
+    Attributes:
+        answer_N: Class, or the line of findings; None where the network gave no finite numbers.
+        prob_N: Finding to probabilities; NaN of a finding without a classifier.
+        low_N: Lower end of the calibration's interval.
+        high_N: Upper end.
+        score_N: Distance from the training pool over the threshold: above 1 is outside; NaN where there is none.
+    """
+
+    answer_N: list[str | None]
+    prob_N: Arrays
+    low_N: Arrays
+    high_N: Arrays
+    score_N: np.ndarray
+
+
+class _Answerer:
+    """One question: its classifier, and the redraws of its calibration."""
+
+    def __init__(self, question: Question, num_threads: int) -> None:
+        assert question.round_index is not None
+        self.finding = question.finding
+        self.model = Classifier.load(question.model)
+        self.redraws: Redraws = calibration.of_round(question.folder, question.round_index, self.model)
+        self._session: Any = None
+        if isinstance(self.model.model, Path):
+            self._session = onnx_file.session(self.model.model, num_threads)
+
+    def logits(self, scan_N1SS: np.ndarray, emb_ND: np.ndarray) -> np.ndarray:
+        """Logits (N, C): a network sees the scans, one at a time as the run did; a head their embeddings."""
+        if self._session is None:
+            return self.model.logits(emb_ND)
+        one_by_one = (self._session.run(["logit"], {"scan": scan[None]})[0] for scan in scan_N1SS)
+        return np.concatenate(list(one_by_one))
+
+    def answers(self, logit_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Probabilities and the ends of their intervals (N, C), and classes (N,)."""
+        prob_NC = np.asarray(self.model.probabilities(logit_NC), np.float64)
+        calibrated_NC = np.log(np.maximum(calibrate.apply_temperature(logit_NC, self.model.temperature), 1e-300))
+        low_NC, high_NC = self.redraws.interval(calibrated_NC, prob_NC)
+        return prob_NC, low_NC, high_NC, self.model.classes(prob_NC)
+
+
+class Predictor:
+    """Predicts batch by batch; a scan's numbers do not depend on its batch.
+
+    Args:
+        recipe: How.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        embed, _ = extract.forward_of(
+            recipe.backbone, recipe.features, recipe.size_px, recipe.embedder, recipe.num_threads
+        )
+        self._embed: Callable[[np.ndarray], np.ndarray] = embed
+        self._basis = principal_components.load_basis(recipe.run)
+        self.outside = outside.of_run(recipe.run)
+        self._answerers = {
+            question.finding: _Answerer(question, recipe.num_threads)
+            for question in recipe.questions
+            if question.round_index is not None
+        }
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The columns of probabilities: the classes, or the independent findings."""
+        if None in self._answerers:
+            return self._answerers[None].model.findings
+        return tuple(str(question.finding) for question in self.recipe.questions)
+
+    def predict(self, scan_N1SS: np.ndarray) -> Predicted:
+        """What is said of squares that networks see, float32 in [0, 1]."""
+        emb_ND = extract.as_stored(self._embed(scan_N1SS)).astype(np.float32)
+        finite_N = np.isfinite(emb_ND).all(1)
+        emb_ND[~finite_N] = 0.0
+        x_NP = principal_components.project(emb_ND, *self._basis)
+        score_N = self.outside.scores(x_NP, self.recipe.false_alarm_rate)
+        score_N[~finite_N] = np.nan
+        if None in self._answerers:
+            answer_N, *columns = self._of_classes(self._answerers[None], scan_N1SS, emb_ND)
+        else:
+            answer_N, *columns = self._of_findings(scan_N1SS, emb_ND)
+        for column in columns:
+            for values_N in column.values():
+                values_N[~finite_N] = np.nan
+        named_N = [answer if finite else None for answer, finite in zip(answer_N, finite_N, strict=True)]
+        return Predicted(named_N, *columns, score_N)
+
+    @staticmethod
+    def _of_classes(
+        answerer: _Answerer, scan_N1SS: np.ndarray, emb_ND: np.ndarray
+    ) -> tuple[list[str], Arrays, Arrays, Arrays]:
+        *ends, class_N = answerer.answers(answerer.logits(scan_N1SS, emb_ND))
+        names = answerer.model.findings
+        columns = (dict(zip(names, values_NC.T.copy(), strict=True)) for values_NC in ends)
+        return [names[c] for c in class_N], *columns
+
+    def _of_findings(self, scan_N1SS: np.ndarray, emb_ND: np.ndarray) -> tuple[list[str], Arrays, Arrays, Arrays]:
+        num, findings = len(scan_N1SS), self.findings
+        prob_N, low_N, high_N = ({finding: np.full(num, np.nan) for finding in findings} for _ in range(3))
+        state_N = {finding: np.full(num, finding_line.UNKNOWN) for finding in findings}
+        for finding in findings:
+            answerer = self._answerers.get(finding)
+            if answerer is None:
+                continue
+            prob_NC, low_NC, high_NC, class_N = answerer.answers(answerer.logits(scan_N1SS, emb_ND))
+            present = answerer.model.findings.index(finding)
+            prob_N[finding], low_N[finding] = prob_NC[:, present].copy(), low_NC[:, present].copy()
+            high_N[finding], state_N[finding] = high_NC[:, present].copy(), (class_N == present).astype(np.float64)
+        lines = [
+            finding_line.write(dict(zip(findings, of_scan, strict=True)), findings)
+            for of_scan in zip(*state_N.values(), strict=True)
+        ]
+        return lines, prob_N, low_N, high_N
+
+
+@lru_cache(maxsize=1)
+def load(recipe: Recipe) -> Predictor:
+    """The predictor of a recipe; a worker loads it once."""
+    return Predictor(recipe)
