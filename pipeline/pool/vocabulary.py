@@ -1,10 +1,11 @@
 """What a pool's own words mean: blanks, views, sexes, ages, split names; one call per distinct value."""
 
-import re
 from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from pipeline.pool.dicom.words import age_years, view
 
 VALIDATION_NAMES = frozenset({"val", "valid", "validation"})
 TRAIN_NAMES = frozenset({"train", "training"}) | VALIDATION_NAMES
@@ -12,14 +13,6 @@ HOLDOUT_NAMES = frozenset({"test", "testing", "holdout"})
 SPLIT_NAMES = TRAIN_NAMES | HOLDOUT_NAMES
 
 BLANKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
-MAX_AGE_YEARS = 120
-_YEARS_A_UNIT = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([YMWD]?)", re.IGNORECASE)
-_VIEWS = (
-    ("PA", re.compile(r"(PA\b|PA_|POSTERO-?ANTERIOR)", re.IGNORECASE)),
-    ("AP", re.compile(r"(AP\b|AP_|ANTERO-?POSTERIOR)", re.IGNORECASE)),
-    ("LL", re.compile(r"(LL|L|LAT|(LEFT |RIGHT )?LATERAL)$", re.IGNORECASE)),
-)
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 
 
@@ -46,20 +39,6 @@ def sexes(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def ages(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Years, float32; null when unreadable or outside 0..120."""
     return by_value(column, age_years, pa.float32())
-
-
-def view(value: str) -> str:
-    """`AP SUPINE` -> AP, `LATERAL` -> LL, anything else -> unknown."""
-    return next((name for name, pattern in _VIEWS if pattern.match(value)), "unknown")
-
-
-def age_years(value: str) -> float | None:
-    """`34`, `034Y`, `6M`, `12D` in years; None when unreadable or outside 0..120."""
-    match = _AGE.fullmatch(value)
-    if match is None:
-        return None
-    years = float(match[1]) * _YEARS_A_UNIT[match[2].upper()]
-    return years if years <= MAX_AGE_YEARS else None
 
 
 def by_value(

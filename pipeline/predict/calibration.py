@@ -22,13 +22,12 @@ from pipeline.contracts.tables import SPLIT_TABLE, write_bytes
 from pipeline.labels import label_table, training_labels, verdicts
 from pipeline.learn.classifier import Classifier
 from pipeline.measures import bootstrap, calibrate
+from pipeline.predict import formulas
 from pipeline.runtime import run_dir, run_files
 
 VERSION = 1  # raise it whenever the file means something else
 NUM_REDRAWS = 200
-CONFIDENCE = 0.95
 SMALLEST = 1e-6  # of a probability whose logarithm is taken
-ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -46,23 +45,8 @@ class Redraws:
     log_prior_BC: np.ndarray
 
     def interval(self, logit_NC: np.ndarray, prob_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper end for each scan and class, (N, C) both; the probability itself lies between.
-
-        Args:
-            logit_NC: Calibrated logits at balanced classes, the temperature taken out.
-            prob_NC: The probabilities.
-        """
-        low_NC, high_NC = prob_NC.copy(), prob_NC.copy()
-        for start in range(0, len(logit_NC), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
-            moved_BNC = logit_NC[None, rows] / self.temperature_B[:, None, None]
-            moved_BNC += (self.bias_BC + self.log_prior_BC)[:, None, :]
-            moved_BNC = np.exp(moved_BNC - moved_BNC.max(2, keepdims=True))
-            prob_BNC = moved_BNC / moved_BNC.sum(2, keepdims=True)
-            ends_2NC = np.quantile(prob_BNC, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-            low_NC[rows] = np.minimum(ends_2NC[0], prob_NC[rows])
-            high_NC[rows] = np.maximum(ends_2NC[1], prob_NC[rows])
-        return low_NC, high_NC
+        """Lower and upper end for each scan and class, see `formulas.calibration_interval`."""
+        return formulas.calibration_interval(logit_NC, prob_NC, self.temperature_B, self.bias_BC, self.log_prior_BC)
 
 
 def of_round(folder: Path, round_index: int, model: Classifier) -> Redraws:

@@ -3,15 +3,13 @@
 The distance is that to the k-th nearest scan of the training pool, which needs no label and no form of the pool's cloud
 (Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors"), with every principal component divided
 by its standard deviation in the training pool. What counts as far is said by the run's own held-out scans, of which a
-chosen share may be called outside by mistake: the threshold is a split-conformal quantile (Vovk et al. 2005; Bates et
-al. 2023), so that of new scans like them no larger share is, on average.
+chosen share may be called outside by mistake, see `formulas.threshold`.
 
-Legend: N scans, P features, Q of them, the leading ones, that are looked at, R scans of the training pool that are compared with, H
-held-out scans.
+Legend: N scans, P features, Q of them, the leading ones, that are looked at, R scans of the training pool that are
+compared with, H held-out scans.
 """
 
 import contextlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +19,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.tables import SPLIT_TABLE, write_bytes
+from pipeline.predict import formulas
 from pipeline.runtime import run_dir, run_files
 from pipeline.vectors import principal_components
 from pipeline.vectors.matrix import Vectors
 
 VERSION = 1  # raise it whenever the file means something else
-NUM_NEIGHBORS = 5  # one odd scan in the training pool makes none of its like known
 MAX_REFERENCE = 10_000
 SCANS_A_COMPONENT = 10  # of the training pool; the spread of a component is not known from fewer
 FEWEST_COMPONENTS = 8
 FEWEST_HELD_OUT = 50  # with fewer, scans of the training pool are held out instead, each with its patient
-ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -52,52 +49,16 @@ class Outside:
 
     def distances(self, x_NP: np.ndarray) -> np.ndarray:
         """Distance of each scan to the k-th nearest of the reference (N,), float64."""
-        return kth_distances(scaled(x_NP, self.scale_Q), self.reference_RQ, NUM_NEIGHBORS)
+        return formulas.kth_distances(formulas.scaled(x_NP, self.scale_Q), self.reference_RQ)
 
     def threshold(self, false_alarm_rate: float) -> float | None:
         """The distance beyond which a scan counts as outside; None: too few held-out scans to promise the rate."""
-        rank = math.ceil((len(self.held_out_H) + 1) * (1.0 - false_alarm_rate))
-        return float(self.held_out_H[rank - 1]) if 1 <= rank <= len(self.held_out_H) else None
+        return formulas.threshold(self.held_out_H, false_alarm_rate)
 
     def scores(self, x_NP: np.ndarray, false_alarm_rate: float) -> np.ndarray:
         """Distances over the threshold (N,): above 1 is outside; NaN where there is no threshold."""
         threshold = self.threshold(false_alarm_rate)
         return self.distances(x_NP) / (np.nan if threshold is None else max(threshold, 1e-12))
-
-
-def scaled(x_NP: np.ndarray, scale_Q: np.ndarray) -> np.ndarray:
-    """The leading features, each over its spread (N, Q), float32."""
-    return np.asarray(x_NP[:, : len(scale_Q)] * scale_Q, np.float32)
-
-
-def kth_distances(
-    x_NQ: np.ndarray,
-    reference_RQ: np.ndarray,
-    num_neighbors: int,
-    group_N: np.ndarray | None = None,
-    group_R: np.ndarray | None = None,
-) -> np.ndarray:
-    """Euclidean distance to the k-th nearest row of a reference (N,), float64; inf of none.
-
-    Args:
-        x_NQ: Rows that are asked for.
-        reference_RQ: Rows they are compared with; with fewer than k the farthest counts.
-        num_neighbors: k.
-        group_N: Patient of each row, as a number; its own patient's rows do not count. None: all count.
-        group_R: The same of the reference.
-    """
-    reference = reference_RQ.astype(np.float64)
-    square_R = np.square(reference).sum(1)
-    place = min(num_neighbors, len(reference)) - 1
-    out_N = np.empty(len(x_NQ))
-    for start in range(0, len(x_NQ), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        block = np.asarray(x_NQ[rows], np.float64)
-        square_BR = np.square(block).sum(1)[:, None] + square_R - 2.0 * block @ reference.T
-        if group_N is not None and group_R is not None:
-            square_BR[group_N[rows, None] == group_R[None, :]] = np.inf
-        out_N[rows] = np.sqrt(np.maximum(np.partition(square_BR, place, axis=1)[:, place], 0.0))
-    return out_N
 
 
 def of_run(folder: Path) -> Outside:
@@ -120,12 +81,12 @@ def _measured(folder: Path) -> Outside:
     chosen_R = np.sort(np.random.default_rng(0).permutation(len(rows_T))[:MAX_REFERENCE])
     x_RQ = np.asarray(x_NP[rows_T[chosen_R], :num_features], np.float32)
     scale_Q = (1.0 / principal_components.floored_sd(x_RQ)).astype(np.float32)
-    reference_RQ = scaled(x_RQ, scale_Q)
+    reference_RQ = formulas.scaled(x_RQ, scale_Q)
     if len(rows_H) >= FEWEST_HELD_OUT:
-        held_out_H = kth_distances(scaled(np.asarray(x_NP[rows_H]), scale_Q), reference_RQ, NUM_NEIGHBORS)
+        held_out_H = formulas.kth_distances(formulas.scaled(np.asarray(x_NP[rows_H]), scale_Q), reference_RQ)
         return Outside(scale_Q, reference_RQ, np.sort(held_out_H), "holdout")
     group_R = _groups(splits, vectors.ids.take(pa.array(rows_T[chosen_R])))
-    held_out_H = kth_distances(reference_RQ, reference_RQ, NUM_NEIGHBORS, group_R, group_R)
+    held_out_H = formulas.kth_distances(reference_RQ, reference_RQ, group_N=group_R, group_R=group_R)
     return Outside(scale_Q, reference_RQ, np.sort(held_out_H[np.isfinite(held_out_H)]), "training")
 
 
@@ -141,7 +102,7 @@ def _fingerprint(folder: Path) -> str:
     clusters = run_dir.stage_records(folder).get("clusters", {}).get("fingerprint")
     splits = run_dir.file_hash(run_files.path(folder, SPLIT_TABLE.file))
     basis = run_dir.file_hash(run_files.path(folder, run_files.BASIS))
-    parts = {"version": VERSION, "clusters": clusters, "splits": splits, "basis": basis, "k": NUM_NEIGHBORS}
+    parts = {"version": VERSION, "clusters": clusters, "splits": splits, "basis": basis, "k": formulas.NUM_NEIGHBORS}
     return run_dir.fingerprint(parts)
 
 

@@ -17,8 +17,7 @@ import numpy as np
 from embeddings import extract, onnx_file
 from pipeline.contracts import finding_line
 from pipeline.learn.classifier import Classifier
-from pipeline.measures import calibrate
-from pipeline.predict import calibration, outside
+from pipeline.predict import calibration, formulas, outside
 from pipeline.predict.calibration import Redraws
 from pipeline.predict.recipe import Question, Recipe
 from pipeline.vectors import principal_components
@@ -67,7 +66,7 @@ class _Answerer:
     def answers(self, logit_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Probabilities and the ends of their intervals (N, C), and classes (N,)."""
         prob_NC = np.asarray(self.model.probabilities(logit_NC), np.float64)
-        calibrated_NC = np.log(np.maximum(calibrate.apply_temperature(logit_NC, self.model.temperature), 1e-300))
+        calibrated_NC = formulas.log_softmax(logit_NC / self.model.temperature)
         low_NC, high_NC = self.redraws.interval(calibrated_NC, prob_NC)
         return prob_NC, low_NC, high_NC, self.model.classes(prob_NC)
 
