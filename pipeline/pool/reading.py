@@ -75,7 +75,7 @@ class Read:
 
 def read_scan(data: bytes, options: ReadingOptions) -> Read:
     """Look at a file in a process that may crash or hang without harm."""
-    guard = guarded_process.shared(__name__, _MORE_BYTES + _BYTES_A_PIXEL * options.max_pixels)
+    guard = _guard(options)
     try:
         facts, pixels = guard.ask(asdict(options), data, options.max_seconds)
     except guarded_process.GuardError as error:
@@ -89,6 +89,15 @@ def read_scan(data: bytes, options: ReadingOptions) -> Read:
     small, medium = values[: IMAGE_SIDE**2], values[IMAGE_SIDE**2 :]
     side = picture_hash.SIDE_PX
     return Read(facts, small.reshape(IMAGE_SIDE, IMAGE_SIDE), medium.reshape(side, side))
+
+
+def start(options: ReadingOptions) -> None:
+    """Start that process, so that it is ready when the first file comes."""
+    _guard(options).start()
+
+
+def _guard(options: ReadingOptions) -> guarded_process.GuardedProcess:
+    return guarded_process.shared(__name__, _MORE_BYTES + _BYTES_A_PIXEL * options.max_pixels)
 
 
 def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:

@@ -19,9 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contracts.tables import SPLIT_TABLE, write_bytes
-from pipeline.labels import label_table, training_labels, verdicts
 from pipeline.learn.classifier import Classifier
-from pipeline.measures import bootstrap, calibrate
+from pipeline.measures import calibrate
 from pipeline.predict import formulas
 from pipeline.runtime import run_dir, run_files
 
@@ -90,6 +89,8 @@ def redrawn(
 
     Source: patient-cluster bootstrap as in `measures.bootstrap`; posterior of `calibrate.estimate_prevalence`.
     """
+    from pipeline.measures import bootstrap  # here, because it takes longer to import than to predict a scan
+
     num_classes = len(prevalence_C)
     strength = num_uniform + num_classes
     prior_BC = np.maximum(rng.dirichlet(prevalence_C * strength, NUM_REDRAWS), SMALLEST)
@@ -112,6 +113,8 @@ def _fit(logit_EC: np.ndarray, class_E: np.ndarray, weight_E: np.ndarray) -> tup
 
 def _judges(folder: Path, round_index: int, model: Classifier) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Out-of-fold logits, classes and patients of the scans that a round learned from; how many came uniformly."""
+    from pipeline.labels import label_table, training_labels, verdicts
+
     oof = pq.read_table(run_files.round_folder(folder, round_index) / run_files.OOF)
     table = label_table.read(folder)
     expert = training_labels.expert_labels(folder, table, model.findings, round_index)

@@ -121,7 +121,8 @@ class ScansOfRun:
             return pa.nulls(len(asked_N), pa.string())
         place_N = np.minimum(np.searchsorted(self._key_N, asked_N), len(self._key_N) - 1)
         known_N = (self._key_N[place_N] == asked_N) & np.asarray(pc.is_valid(sha256))
-        return pa.array(np.where(known_N, self._split_N[place_N], None), pa.string())
+        sides = np.where(known_N, self._split_N[place_N], None).tolist()  # a list: arrays of objects load pandas
+        return pa.array(sides, pa.string())
 
 
 def _keys(sha256: pa.ChunkedArray) -> np.ndarray:

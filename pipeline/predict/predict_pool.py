@@ -1,9 +1,11 @@
 """From a run and a pool to a file of predictions: shard by shard, in the pool's order, whatever finishes first."""
 
+import contextlib
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.config import Config
+from pipeline.pool import reading
 from pipeline.pool.sources import Pool
 from pipeline.predict import columns, other_scans, predictor, recipe, scan_shard, writers
 from pipeline.predict.recipe import Recipe
 from pipeline.predict.scan_shard import Shard
 from pipeline.runtime import run_dir
 from pipeline.runtime.engine import Engine, SerialEngine, make_engine
+from pipeline.runtime.guarded_process import GuardError
 
 log = logging.getLogger(__name__)
 MAX_REASONS = 5  # that are named in the log
@@ -74,7 +78,7 @@ def predict(folder: Path, address: str, out: str, overrides: dict[str, Any], rep
     config = other_scans.config_for(folder, address, overrides)
     how = recipe.of_run(folder, config)
     pool = other_scans.open_scans(config)
-    model = predictor.load(how)
+    model = _loaded(how)
     about = _about(how, model)
     counts = Counts()
     with writers.Output(out, columns.schema(model.findings), about) as output:
@@ -93,6 +97,15 @@ def predict(folder: Path, address: str, out: str, overrides: dict[str, Any], rep
         "num_in_run": dict(sorted(counts.in_run.items())),
         "seconds": round(time.perf_counter() - start, 3),
     }
+
+
+def _loaded(how: Recipe) -> predictor.Predictor:
+    """The predictor; what reads files is started beside it, for both take their time."""
+    with ThreadPoolExecutor(1) as beside, contextlib.suppress(GuardError):  # which says so again of every file
+        started = beside.submit(reading.start, how.reading)
+        model = predictor.load(how)
+        started.result()
+    return model
 
 
 def _about(how: Recipe, model: predictor.Predictor) -> dict[str, Any]:
