@@ -82,7 +82,7 @@ class Contract:
         path = folder / self.file
         try:
             with path.open("rb") as stream:  # opened once: another process may put a new table in its place
-                table = pq.read_table(stream)
+                table = pq.ParquetFile(stream).read()  # `read_table` would load pandas first
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise ContractError(f"the table cannot be read: {reason}", where=path, fix=_START_AGAIN) from error
