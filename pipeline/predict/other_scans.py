@@ -79,11 +79,8 @@ def open_scans(config: Config) -> Pool:
 
 def _attempts(config: Config) -> list[dict[str, Any]]:
     own, other = config.pool.findings_are, "independent" if config.pool.findings_are == "exclusive" else "exclusive"
-    return [
-        plain | {"findings_are": kind}
-        for kind in (own, other)
-        for plain in ({}, {"columns": {}, "patient_regex": None})
-    ]
+    plain: tuple[dict[str, Any], ...] = ({}, {"columns": {}, "patient_regex": None})
+    return [columns | {"findings_are": kind} for kind in (own, other) for columns in plain]
 
 
 def _is_scan(path: Path) -> bool:
@@ -121,8 +118,8 @@ class ScansOfRun:
             return pa.nulls(len(asked_N), pa.string())
         place_N = np.minimum(np.searchsorted(self._key_N, asked_N), len(self._key_N) - 1)
         known_N = (self._key_N[place_N] == asked_N) & np.asarray(pc.is_valid(sha256))
-        sides = np.where(known_N, self._split_N[place_N], None).tolist()  # a list: arrays of objects load pandas
-        return pa.array(sides, pa.string())
+        pairs = zip(self._split_N[place_N].tolist(), known_N.tolist(), strict=True)
+        return pa.array([side if known else None for side, known in pairs], pa.string())
 
 
 def _keys(sha256: pa.ChunkedArray) -> np.ndarray:

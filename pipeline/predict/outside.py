@@ -28,6 +28,7 @@ VERSION = 1  # raise it whenever the file means something else
 MAX_REFERENCE = 10_000
 SCANS_A_COMPONENT = 10  # of the training pool; the spread of a component is not known from fewer
 FEWEST_COMPONENTS = 8
+_ARRAYS = ("scale_Q", "reference_RQ", "held_out_H")
 FEWEST_HELD_OUT = 50  # with fewer, scans of the training pool are held out instead, each with its patient
 
 
@@ -114,8 +115,8 @@ def _read(path: Path, fingerprint: str) -> Outside | None:
             told = file.metadata() or {}
             if told.get("fingerprint") != fingerprint:
                 return None
-            arrays = (file.get_tensor(name) for name in ("scale_Q", "reference_RQ", "held_out_H"))
-            return Outside(*arrays, told["held_out"])
+            scale_Q, reference_RQ, held_out_H = (file.get_tensor(name) for name in _ARRAYS)
+            return Outside(scale_Q, reference_RQ, held_out_H, told["held_out"])
     except (OSError, SafetensorError):
         return None
 
@@ -123,6 +124,6 @@ def _read(path: Path, fingerprint: str) -> Outside | None:
 def _keep(path: Path, outside: Outside, fingerprint: str) -> None:
     from safetensors.numpy import save
 
-    arrays = {name: getattr(outside, name) for name in ("scale_Q", "reference_RQ", "held_out_H")}
+    arrays = {name: getattr(outside, name) for name in _ARRAYS}
     with contextlib.suppress(OSError):  # a run that may only be read: it is worked out again the next time
         write_bytes(path, save(arrays, {"fingerprint": fingerprint, "held_out": outside.held_out}))

@@ -102,31 +102,35 @@ class Predictor:
     def predict(self, scan_N1SS: np.ndarray) -> Predicted:
         """What is said of squares that networks see, float32 in [0, 1]."""
         emb_ND = extract.as_stored(self._embed(scan_N1SS)).astype(np.float32)
-        finite_N = np.isfinite(emb_ND).all(1)
+        finite_N = np.asarray(np.isfinite(emb_ND).all(1))
         emb_ND[~finite_N] = 0.0
         x_NP = principal_components.project(emb_ND, *self._basis)
         score_N = self.outside.scores(x_NP, self.recipe.false_alarm_rate)
         score_N[~finite_N] = np.nan
         if None in self._answerers:
-            answer_N, *columns = self._of_classes(self._answerers[None], scan_N1SS, emb_ND)
+            answer_N, columns = self._of_classes(self._answerers[None], scan_N1SS, emb_ND)
         else:
-            answer_N, *columns = self._of_findings(scan_N1SS, emb_ND)
+            answer_N, columns = self._of_findings(scan_N1SS, emb_ND)
         for column in columns:
             for values_N in column.values():
                 values_N[~finite_N] = np.nan
-        named_N = [answer if finite else None for answer, finite in zip(answer_N, finite_N, strict=True)]
+        named_N = [answer if finite else None for answer, finite in zip(answer_N, finite_N.tolist(), strict=True)]
         return Predicted(named_N, *columns, score_N)
 
     @staticmethod
     def _of_classes(
         answerer: _Answerer, scan_N1SS: np.ndarray, emb_ND: np.ndarray
-    ) -> tuple[list[str], Arrays, Arrays, Arrays]:
-        *ends, class_N = answerer.answers(answerer.logits(scan_N1SS, emb_ND))
+    ) -> tuple[list[str], tuple[Arrays, Arrays, Arrays]]:
+        """Answers, and for each class its probabilities and both ends of their intervals."""
+        prob_NC, low_NC, high_NC, class_N = answerer.answers(answerer.logits(scan_N1SS, emb_ND))
         names = answerer.model.findings
-        columns = (dict(zip(names, values_NC.T.copy(), strict=True)) for values_NC in ends)
-        return [names[c] for c in class_N], *columns
+        prob_N, low_N, high_N = (dict(zip(names, ends.T.copy(), strict=True)) for ends in (prob_NC, low_NC, high_NC))
+        return [names[c] for c in class_N], (prob_N, low_N, high_N)
 
-    def _of_findings(self, scan_N1SS: np.ndarray, emb_ND: np.ndarray) -> tuple[list[str], Arrays, Arrays, Arrays]:
+    def _of_findings(
+        self, scan_N1SS: np.ndarray, emb_ND: np.ndarray
+    ) -> tuple[list[str], tuple[Arrays, Arrays, Arrays]]:
+        """The same of independent findings; NaN of one without a classifier."""
         num, findings = len(scan_N1SS), self.findings
         prob_N, low_N, high_N = ({finding: np.full(num, np.nan) for finding in findings} for _ in range(3))
         state_N = {finding: np.full(num, finding_line.UNKNOWN) for finding in findings}
@@ -142,7 +146,7 @@ class Predictor:
             finding_line.write(dict(zip(findings, of_scan, strict=True)), findings)
             for of_scan in zip(*state_N.values(), strict=True)
         ]
-        return lines, prob_N, low_N, high_N
+        return lines, (prob_N, low_N, high_N)
 
 
 @lru_cache(maxsize=1)

@@ -112,8 +112,8 @@ def _reading(config: Config, size_px: int) -> ReadingOptions:
 
 def _questions(folder: Path) -> tuple[Question, ...]:
     folder = folder.absolute()
-    parts = parts_in(folder) or {None: folder}
-    questions = tuple(Question(finding, part, _latest_classifier(part)) for finding, part in parts.items())
+    parts: list[tuple[str | None, Path]] = [*parts_in(folder).items()] or [(None, folder)]
+    questions = tuple(Question(finding, part, _latest_classifier(part)) for finding, part in parts)
     if all(question.round_index is None for question in questions):
         raise InputError(
             "no round of this run has learned a classifier yet",

@@ -40,10 +40,10 @@ def predict_shard(shard: Shard) -> pa.Table:
     model = predictor.load(shard.recipe)
     rows: list[dict[str, Any]] = []
     for batch in _read_ahead(shard):
-        usable = [place for place, (_, square_SS) in enumerate(batch) if square_SS is not None]
+        usable = [(row, square_SS) for row, square_SS in batch if square_SS is not None]
         if usable:
-            scan_N1SS = np.stack([batch[place][1] for place in usable])[:, None]
-            _fill([batch[place][0] for place in usable], model.predict(scan_N1SS), model.findings)
+            scan_N1SS = np.stack([square_SS for _, square_SS in usable])[:, None]
+            _fill([row for row, _ in usable], model.predict(scan_N1SS), model.findings)
         rows += [row for row, _ in batch]
     return pa.Table.from_pylist(rows, schema=columns.schema(model.findings))
 

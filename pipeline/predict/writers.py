@@ -8,6 +8,7 @@ import csv
 import json
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
@@ -17,7 +18,6 @@ import pyarrow.parquet as pq
 from pipeline.annotate.queue_csv import defused
 from pipeline.contracts.errors import InputError
 
-ENDINGS = (".parquet", ".csv", ".json")
 _SIDECARS = "/"
 
 
@@ -40,12 +40,12 @@ def check(out: str) -> Path:
         InputError: its ending names no form, its folder is missing, or it is there already.
     """
     path = Path(out)
-    if not out.endswith(_SIDECARS) and path.suffix.lower() not in ENDINGS:
+    if not out.endswith(_SIDECARS) and path.suffix.lower() not in _FILES:
         raise InputError(
             f"no form of file has this ending: {path.suffix or 'none'}",
             value=out,
             where="--out",
-            fix=f"end it in {', '.join(ENDINGS)}, or in / for a folder with a JSON file for each scan",
+            fix=f"end it in {', '.join(_FILES)}, or in / for a folder with a JSON file for each scan",
         )
     if not path.absolute().parent.is_dir():
         raise InputError(
@@ -75,8 +75,7 @@ class Output:
         if out.endswith(_SIDECARS):
             self._writer = _Sidecars(self._partial)
         else:
-            kinds = {".parquet": _Parquet, ".csv": _Csv, ".json": _Json}
-            self._writer = kinds[self._path.suffix.lower()](self._partial, schema, about)
+            self._writer = _FILES[self._path.suffix.lower()](self._partial, schema, about)
 
     def __enter__(self) -> "Output":
         return self
@@ -144,6 +143,13 @@ class _Json:
     def close(self) -> None:
         self._stream.write("\n]}\n")
         self._stream.close()
+
+
+_FILES: dict[str, Callable[[Path, pa.Schema, dict[str, Any]], Writer]] = {
+    ".parquet": _Parquet,
+    ".csv": _Csv,
+    ".json": _Json,
+}
 
 
 class _Sidecars:

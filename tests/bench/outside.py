@@ -183,10 +183,10 @@ def _write(results: dict[tuple[str, str], list[Any]], alarms: dict[str, list[flo
         rows.append([kind, *cells])
     notes = (
         "AUROC against the official test's scans / share above the threshold, mean and 95 % interval over "
-        f"{num_seeds} seeds. The threshold lets {FALSE_ALARM_RATE:.0%} of held-out scans be called strangers; each seed "
-        "fixes it on half of the test's patients and looks at the other half. The model is that of a run on kermany "
-        f"with 100 expert labels. {NUM_STRANGERS} strangers a kind and seed; of hip, extremity and CT there is one real "
-        "picture each, whole and 39 random rectangles of it, so that their figures say little of hips as such."
+        f"{num_seeds} seeds. The threshold lets {FALSE_ALARM_RATE:.0%} of held-out scans be called strangers; each "
+        "seed fixes it on half of the test's patients and looks at the other half. The model is that of a run on "
+        f"kermany with 100 expert labels. {NUM_STRANGERS} strangers a kind and seed; of hip, extremity and CT there is "
+        "one real picture each, whole and 39 random rectangles of it, so that their figures say little of hips as such."
     )
     title = "Scans that a model of children's chests does not know"
     header = ("kind", *(f"{name}: AUROC / told" for name in names))
