@@ -483,9 +483,15 @@ class ReleaseConfig(Section):
         description="Share of the budget of a queue spent on checks of a frozen release while they are needed; they go "
         "before the uniform slice.",
     )
-    begin_with: Literal["surest", "whole"] = Field(
-        "surest",
-        description="What is certified first: surest, the surer half of the release, which holds sooner; whole: all.",
+    surest_share: Share = Field(
+        0.25,
+        description="Share of the release that is its surest tier, which holds sooner than the whole; it has room for "
+        "twice the clean checks where the release has.",
+    )
+    begin_with: Literal["auto", "surest", "whole"] = Field(
+        "auto",
+        description="What is certified first: surest, the surest tier; whole: all. auto: the whole where the "
+        "classifier holds nearly all of it to be right, else the surest tier; decided before the first check.",
     )
 
 

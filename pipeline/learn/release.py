@@ -3,10 +3,13 @@
 Freezing writes down which scans the run would release, with which proposal, and in which order they are checked. From
 then on nothing of it changes, whatever the model learns later. Checks of earlier rounds do not count for it.
 
-- **Tiers.** The surest half of the proposals, then all of them. One order drawn by chance covers all scans; the surest
+- **Tiers.** The surest of the proposals, then all of them. One order drawn by chance covers all scans; the surest
   ones in it are in an order drawn by chance as well, so that every answer counts for both tiers.
 - **Fixed order of claims.** The second tier is claimed only once the first one is, so that both are claimed without
-  splitting the error. The bounds beside the claims are statements of their own, one a tier.
+  splitting the error. The bounds beside the claims are statements of their own, one a tier. Which tier comes first is
+  decided when the release is frozen, by what the classifier expects of it.
+- **Enough to check.** Where training admits fewer pseudo-labels than checks need, the surest open scans join: training
+  has an estimate to rely on, a release its checks.
 - **What counts.** Of each tier the checks in that order up to the first scan without an answer, for whatever reason a
   scan was asked. *Cannot tell*, a rejected scan and an even split are errors: leaving them out would void the bound.
 - **No patient rule.** The order is a uniform draw from a finite list; it needs no independence between scans. Taking
@@ -21,6 +24,7 @@ then on nothing of it changes, whatever the model learns later. Checks of earlie
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -73,7 +77,9 @@ class Release:
 
     Attributes:
         table: Rows of the `RELEASE` contract in the order of the checks.
-        card: {"number","round","hash","promise","confidence","begin_with","plan","num_scans","num_surest","model"}.
+        card: {"number","round","hash","promise","confidence","begin_with","plan","num_scans","num_surest",
+            "num_not_admitted","expected","model"}; `expected` is the mean probability of each tier's proposals, by
+            which `begin_with` was decided, `num_not_admitted` counts scans that training did not take.
     """
 
     table: pa.Table
@@ -234,13 +240,14 @@ def freeze_if_due(ctx: StageContext, round_index: int, answers: Mapping[str, str
         return
     if (before is not None and before["state"] != USED_UP) or (run_files.latest_round(folder) or 0) > round_index:
         return
-    table = _accepted(ctx, round_index, answers)
-    if len(table) == 0:
+    proposals, num_not_admitted = _proposals(ctx, round_index, answers)
+    if len(proposals) == 0:
         return
     number = len(numbers) + 1
-    table = _ordered(table, f"{config.seed}/release {number} after round {round_index}")
+    num_surest = _num_surest(len(proposals), config)
+    table = _ordered(proposals, num_surest, f"{config.seed}/release {number} after round {round_index}")
     place = run_files.release_folder(folder, number)
-    card = _card(ctx, number, round_index, table)
+    card = _card(ctx, number, round_index, table) | {"num_not_admitted": num_not_admitted}
     RELEASE.write(place, table)
     write_text(place / run_files.RELEASE_CARD, json.dumps(card, indent=1))  # last: with it the release is frozen
 
@@ -284,56 +291,93 @@ def _is_as_read(file: Path, sha256: str | None) -> bool:
     return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256
 
 
-def _accepted(ctx: StageContext, round_index: int, answers: Mapping[str, str | None]) -> pa.Table:
-    """Accepted proposals of a round for scans nobody has read; of an oracle those it can answer."""
-    pseudo = PSEUDO.read(ctx.round_folder(round_index))
-    accepted = pseudo.filter(pc.equal(pseudo["decision"], "accept"))
+def _proposals(ctx: StageContext, round_index: int, answers: Mapping[str, str | None]) -> tuple[pa.Table, int]:
+    """What a round would release of the scans nobody has read, and how many of it training did not admit.
+
+    The accepted proposals; where they are fewer than four times the clean checks, the surest of the others join up to
+    that number. Of an oracle only scans it can answer.
+    """
+    pseudo = _unread(ctx, PSEUDO.read(ctx.round_folder(round_index)), answers)
+    is_accepted = pc.equal(pseudo["decision"], "accept")
+    accepted, others = pseudo.filter(is_accepted), _by_probability(pseudo.filter(pc.invert(is_accepted)))
+    joined = others.slice(0, max(0, 4 * plan_of(ctx.config)[0] - len(accepted)))
+    proposals = pa.concat_tables([accepted, joined]).combine_chunks()
+    manifest = run_files.read(ctx.folder, MANIFEST)
+    place = pc.index_in(proposals["image_id"], value_set=manifest["image_id"].combine_chunks())
+    columns = proposals.select(["image_id", "finding", "probability"])
+    return columns.append_column("sha256", manifest["sha256"].take(place)), len(joined)
+
+
+def _unread(ctx: StageContext, pseudo: pa.Table, answers: Mapping[str, str | None]) -> pa.Table:
     read = set(answers) | verdicts.read_whole(label_table.read(run_files.home(ctx.folder)))
-    is_known = pc.is_in(accepted["image_id"], value_set=pa.array(sorted(read), pa.string()))
-    accepted = accepted.filter(pc.invert(is_known))
+    is_known = pc.is_in(pseudo["image_id"], value_set=pa.array(sorted(read), pa.string()))
+    pseudo = pseudo.filter(pc.invert(is_known))
     if ctx.config.oracle:
         truth = POOL_LABELS.read(ctx.folder)
         answerable = truth.filter(pc.is_valid(truth["label"]))["image_id"].combine_chunks()
-        accepted = accepted.filter(pc.is_in(accepted["image_id"], value_set=answerable))
-    manifest = run_files.read(ctx.folder, MANIFEST)
-    place = pc.index_in(accepted["image_id"], value_set=manifest["image_id"].combine_chunks())
-    return accepted.select(["image_id", "finding", "probability"]).append_column(
-        "sha256", manifest["sha256"].take(place)
-    )
+        pseudo = pseudo.filter(pc.is_in(pseudo["image_id"], value_set=answerable))
+    return pseudo
 
 
-def _ordered(accepted: pa.Table, drawn_by: str) -> pa.Table:
-    """The accepted proposals as rows of the contract, in the order of their checks.
+def _num_surest(num_scans: int, config: Config) -> int:
+    """Scans of the surest tier: its share, but room for twice the clean checks where the release has it."""
+    share = math.ceil(config.release.surest_share * num_scans)
+    return min(num_scans, max(share, 2 * plan_of(config)[0]))
+
+
+def _by_probability(proposals: pa.Table) -> pa.Table:
+    return proposals.sort_by([("probability", "descending"), ("image_id", "ascending")])
+
+
+def _ordered(proposals: pa.Table, num_surest: int, drawn_by: str) -> pa.Table:
+    """The proposals as rows of the contract, in the order of their checks.
 
     Args:
-        accepted: The proposals.
+        proposals: What is released.
+        num_surest: Scans of the surest tier.
         drawn_by: What the number of each scan is drawn from; two releases with the same have the same order.
     """
-    accepted = accepted.sort_by([("probability", "descending"), ("image_id", "ascending")])
-    num_surest = (len(accepted) + 1) // 2
-    tier_N = np.where(np.arange(len(accepted)) < num_surest, SUREST, "rest")
-    drawn_N = [run_files.digest(drawn_by, image_id) for image_id in accepted["image_id"].to_pylist()]
+    proposals = _by_probability(proposals)
+    tier_N = np.where(np.arange(len(proposals)) < num_surest, SUREST, "rest")
+    drawn_N = [run_files.digest(drawn_by, image_id) for image_id in proposals["image_id"].to_pylist()]
     order = np.argsort(np.array(drawn_N, dtype=str), kind="stable")
-    accepted = accepted.append_column("tier", pa.array(tier_N, pa.string())).take(order)
-    position = pa.array(np.arange(1, len(accepted) + 1, dtype=np.int32))
-    return accepted.append_column("position", position).select(RELEASE.schema.names).cast(RELEASE.schema)
+    proposals = proposals.append_column("tier", pa.array(tier_N, pa.string())).take(order)
+    position = pa.array(np.arange(1, len(proposals) + 1, dtype=np.int32))
+    return proposals.append_column("position", position).select(RELEASE.schema.names).cast(RELEASE.schema)
 
 
 def _card(ctx: StageContext, number: int, round_index: int, table: pa.Table) -> dict[str, Any]:
     options, confidence = ctx.config.release, ctx.config.pseudo.confidence
     weights = ctx.round_folder(round_index) / run_files.MODEL / run_files.MODEL_WEIGHTS
+    is_surest = pc.equal(table["tier"], SUREST)
+    expected = {
+        SUREST: pc.mean(table.filter(is_surest)["probability"]).as_py(),
+        WHOLE: pc.mean(table["probability"]).as_py(),
+    }
     return {
         "number": number,
         "round": round_index,
         "hash": release_hash(table),
         "promise": options.promise,
         "confidence": confidence,
-        "begin_with": options.begin_with,
+        "begin_with": _first_tier(options.begin_with, expected[WHOLE], options.promise),
+        "expected": expected,
         "plan": list(plan_of(ctx.config)),
         "num_scans": len(table),
-        "num_surest": int(pc.sum(pc.equal(table["tier"], SUREST)).as_py()),
+        "num_surest": int(pc.sum(is_surest).as_py()),
         "model": run_dir.file_hash(weights) if weights.exists() else None,
     }
+
+
+def _first_tier(wanted: str, expected_of_whole: float, promise: float) -> str:
+    """The tier that is claimed first.
+
+    By default the whole, where its proposals are right by the classifier's own probabilities so often that the errors
+    it expects are less than a third of what the promise allows: checks would then find none in 36 more often than not.
+    """
+    if wanted != "auto":
+        return wanted
+    return WHOLE if 1.0 - expected_of_whole < (1.0 - promise) / 3.0 else SUREST
 
 
 def planning_table(budgets: Sequence[int], check_share: float, confidence: float) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ class Tile:
     note: str
 
 
-TIERS = {"surest": "surest half", "whole": "whole release"}
+TIERS = {"surest": "surest part", "whole": "whole release"}
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def _released(release: Row) -> str:
         return "a frozen release; this run has none yet"
     tier = release.get("certified_tier") or release["tiers"][0]["tier"]
     whole = f"the {plural(release['num_scans'], 'pseudo-label')} frozen after round {release['round']}"
-    return whole if tier == "whole" else f"the surest half of {whole}"
+    return whole if tier == "whole" else f"the surest {release['num_surest']} of {whole}"
 
 
 def _release_note(release: Row) -> str:

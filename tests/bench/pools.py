@@ -26,12 +26,21 @@ def four(data: Path, folder: Path) -> tuple[str, ...]:
     )
 
 
+def without_official_test(data: Path, folder: Path) -> Path:
+    """A manifest of the training part of Kermany, without the column that names the official split."""
+    return _part(Path(uri(data, "kermany")), "official_split", "train", folder / "kermany-own.csv", ("official_split",))
+
+
 def _nih_part(data: Path, folder: Path) -> Path:
     """A manifest of covid3's scans of one source."""
-    manifest = Path(uri(data, "covid3"))
+    return _part(Path(uri(data, "covid3")), "source", NIH, folder / "nih.csv")
+
+
+def _part(manifest: Path, column: str, value: str, path: Path, leave_out: tuple[str, ...] = ()) -> Path:
+    """The rows of a manifest with a value in a column, with absolute paths, less some columns."""
     with manifest.open(encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["source"] == NIH]
-    path = folder / "nih.csv"
+        rows = [row for row in csv.DictReader(stream) if row[column] == value]
+    rows = [{name: cell for name, cell in row.items() if name not in leave_out} for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as stream:
         table = csv.DictWriter(stream, rows[0], lineterminator="\n")

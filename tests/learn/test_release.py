@@ -1,5 +1,6 @@
 """A release is frozen once, checked in an order drawn by chance, and claimed tier by tier."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from pipeline.contracts.answers import CANNOT_TELL, Answer
 from pipeline.contracts.config import Config
-from pipeline.contracts.tables import MANIFEST, QUEUE, RELEASE, write_parquet
+from pipeline.contracts.tables import MANIFEST, PSEUDO, QUEUE, RELEASE, write_parquet
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.label_table import add_answers
 from pipeline.learn import release as releases
@@ -53,7 +54,7 @@ def test_what_nobody_can_tell_is_an_error(answer):
     assert frozen().errors(WHOLE, {"s000": answer}) == [True]
 
 
-def test_the_surest_half_is_claimed_first_and_its_checks_count_for_the_whole():
+def test_the_surest_tier_is_claimed_first_and_its_checks_count_for_the_whole():
     release = frozen(200)
     surest = list(release.ids_of[SUREST])
     state = release.state(agreed(surest[:36]))
@@ -66,7 +67,7 @@ def test_the_surest_half_is_claimed_first_and_its_checks_count_for_the_whole():
     assert release.next_checks(agreed([*surest[:36], *more])) == []
 
 
-def test_the_whole_is_not_claimed_before_the_surest_half():
+def test_the_whole_is_not_claimed_before_the_surest_tier():
     release = frozen(200)
     state = release.state(agreed(release.ids_of[WHOLE][:40]))
     whole = state["tiers"][1]
@@ -90,7 +91,7 @@ def config(**changed):
 
 def test_frozen_after_the_last_round_that_can_pay_for_the_checks():
     default = Config()  # 5 rounds of 20 labels
-    assert (default.release.promise, default.release.check_share, default.release.begin_with) == (0.9, 0.9, "surest")
+    assert (default.release.promise, default.release.check_share, default.release.begin_with) == (0.9, 0.9, "auto")
     assert releases.checks_planned(default) == 36  # .4 of 100 labels pay for no error
     assert [r for r in range(1, 6) if releases.is_due(default, r, 0)] == [3]
     assert [r for r in range(1, 6) if releases.is_due(default, r, 1)] == [1, 2, 3]  # after a release that failed
@@ -141,6 +142,7 @@ def run(tmp_path_factory):
         rounds__num=5,
         queue__budget=20,
         rounds__reference=False,
+        release__begin_with=SUREST,
     )
     loop.run(run.ctx)
     return run
@@ -171,11 +173,58 @@ def test_a_run_freezes_checks_and_certifies(run):
     assert run_files.finished_rows(run.folder, 5)[0]["release"] is None
 
 
-def test_the_surest_tier_is_the_surer_half(run):
+def test_the_surest_tier_is_the_surest_quarter_but_holds_its_checks_twice(run):
     table = releases.load(run.folder).table
     sure, rest = (table.filter(pc.equal(table["tier"], tier))["probability"].to_pylist() for tier in (SUREST, "rest"))
     assert min(sure) >= max(rest) and max(sure) > min(rest)
-    assert 0 <= len(sure) - len(rest) <= 1
+    assert len(sure) == max(-(-len(table) // 4), 72) < len(table)
+
+
+def with_release(ctx, **release):
+    """The context of a run whose options of the release differ."""
+    options = ctx.config.release.model_copy(update=release)
+    return replace(ctx, config=ctx.config.model_copy(update={"release": options}))
+
+
+def frozen_again(run, tmp_path, decisions=None, probability=None, **release):
+    """The release that a copy of the run freezes after round 3; its proposals may be others."""
+    folder = tmp_path / "copy"
+    shutil.copytree(run.folder, folder)
+    shutil.rmtree(run_files.release_folder(folder, 1).parent)
+    for later in (4, 5):
+        shutil.rmtree(folder / "rounds" / f"{later:02d}", ignore_errors=True)
+    ctx = with_release(replace(run.ctx, folder=folder), **release)
+    pseudo = PSEUDO.read(ctx.round_folder(3))
+    for name, values in (("decision", decisions), ("probability", probability)):
+        if values is not None:
+            at, field = pseudo.schema.get_field_index(name), pseudo.schema.field(name)
+            pseudo = pseudo.set_column(at, field, pa.array(values(len(pseudo)), field.type))
+    PSEUDO.write(ctx.round_folder(3), pseudo)
+    releases.freeze_if_due(ctx, 3, {})
+    return releases.load(folder)
+
+
+def test_where_training_admits_little_the_surest_open_scans_join(run, tmp_path):
+    release = frozen_again(run, tmp_path, decisions=lambda num: ["leave"] * num)
+    assert len(release.table) == 4 * 36
+    assert release.card["num_not_admitted"] == 4 * 36
+    assert release.card["num_surest"] == 72
+    assert releases.load(run.folder).card["num_not_admitted"] == 0
+
+
+def test_the_surest_tier_is_of_the_share_that_is_asked_for(run, tmp_path):
+    release = frozen_again(run, tmp_path, surest_share=0.5)
+    assert release.card["num_surest"] == -(-release.card["num_scans"] // 2)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "probability", "begins_with"),
+    [("auto", 0.98, WHOLE), ("auto", 0.95, SUREST), ("surest", 0.98, SUREST), ("whole", 0.95, WHOLE)],
+)
+def test_begins_with_the_whole_where_hardly_an_error_is_expected(run, tmp_path, wanted, probability, begins_with):
+    release = frozen_again(run, tmp_path, probability=lambda num: [probability] * num, begin_with=wanted)
+    assert release.card["begin_with"] == begins_with
+    assert release.card["expected"] == pytest.approx({SUREST: probability, WHOLE: probability})
 
 
 def test_checks_are_in_the_order_of_the_release_and_told_by_nothing(run):

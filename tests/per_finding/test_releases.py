@@ -89,7 +89,7 @@ def test_one_queue_checks_the_releases_in_turn_and_a_scan_of_both_once(run):
     assert len(kinds) == len(queue) and len(checks) == 27  # .9 of 30
     uniform = {i for i, kind in kinds.items() if kind == "uniform"}
     turns = [
-        [i for i in release.ids_of[SUREST] if i not in uniform]
+        [i for i in release.ids_of[release.tiers()[0]] if i not in uniform]
         for release in finding_releases.frozen(run.folder).values()
     ]
     expected = list(dict.fromkeys(i for turn in zip(*turns, strict=False) for i in turn))
@@ -220,7 +220,7 @@ def test_releases_frozen_at_other_times_are_in_other_orders(finished):
     table = releases.load(finished.folder / "findings" / "mass").table
     columns = ["image_id", "sha256", "finding", "probability"]
     first, again, later = (
-        releases._ordered(table.select(columns), drawn_by)["image_id"].to_pylist() for drawn_by in ("a", "a", "b")
+        releases._ordered(table.select(columns), 72, drawn_by)["image_id"].to_pylist() for drawn_by in ("a", "a", "b")
     )
     assert first == again != later and set(first) == set(later)
 

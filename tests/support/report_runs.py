@@ -273,6 +273,7 @@ def _round(number, truth_N, prob_NC, findings, num_rounds, num_scans):
         "promise": 0.97,
         "confidence": 0.95,
         "num_scans": 60,
+        "num_surest": 30,
         "num_releases": 1,
         "certified_tier": None,
         "checks_needed": 122 - checked,

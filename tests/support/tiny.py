@@ -40,6 +40,8 @@ FAST = [
     "rounds.reference=false",
     "--set",
     "embed.features=pooled",
+    "--set",
+    "stop.num_repeats=2",
 ]
 CLASSES = ("normal", "sick")
 

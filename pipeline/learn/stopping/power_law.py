@@ -17,6 +17,7 @@ Shapes: S sizes, K points of the grid, H horizons.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr
 from scipy.stats import norm
 
 from pipeline.learn.stopping.observed_curve import Observed
@@ -131,7 +132,7 @@ def _mixture_interval(
         low, high = float((mean_K - 9.0 * sd_K).min()), float((mean_K + 9.0 * sd_K).max())
         for _ in range(60):
             middle = 0.5 * (low + high)
-            below = float(weight_K @ norm.cdf((middle - mean_K) / np.maximum(sd_K, 1e-12)))
+            below = float(weight_K @ ndtr((middle - mean_K) / np.maximum(sd_K, 1e-12)))
             low, high = (middle, high) if below < probability else (low, middle)
         ends.append(0.5 * (low + high))
     return ends[0], ends[1]

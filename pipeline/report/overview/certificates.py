@@ -6,7 +6,7 @@ from pipeline.pages.wording import MISSING, floor_percent, known, percent, plura
 from pipeline.report.gather import Row
 from pipeline.report.overview.data import Overview, Part
 
-TIERS = {"surest": "the surest half", "whole": "the whole release"}
+TIERS = {"surest": "the surest part", "whole": "the whole release"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class FindingCertificate:
 
     @property
     def what(self) -> str:
-        """`the surest half, 120 pseudo-labels`."""
+        """`the surest part, 120 pseudo-labels`."""
         return f"{TIERS[self.tier['tier']]}, {plural(self.tier['num_scans'], 'pseudo-label')}"
 
     @property
