@@ -6,19 +6,19 @@ probability that stands in its `predictions.parquet`.
 Legend: N scans, S side in pixels, D dimensions of the embedding, P features, C classes of a question.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from embeddings import extract, onnx_file
+from embeddings import extract
 from pipeline.contracts import finding_line
 from pipeline.learn.classifier import Classifier
 from pipeline.predict import calibration, formulas, outside
 from pipeline.predict.calibration import Redraws
+from pipeline.predict.networks import Networks
 from pipeline.predict.recipe import Question, Recipe
 from pipeline.vectors import principal_components
 
@@ -47,21 +47,16 @@ class Predicted:
 class _Answerer:
     """One question: its classifier, and the redraws of its calibration."""
 
-    def __init__(self, question: Question, num_threads: int) -> None:
+    def __init__(self, question: Question) -> None:
         assert question.round_index is not None
         self.finding = question.finding
         self.model = Classifier.load(question.model)
         self.redraws: Redraws = calibration.of_round(question.folder, question.round_index, self.model)
-        self._session: Any = None
-        if isinstance(self.model.model, Path):
-            self._session = onnx_file.session(self.model.model, num_threads)
 
-    def logits(self, scan_N1SS: np.ndarray, emb_ND: np.ndarray) -> np.ndarray:
-        """Logits (N, C): a network sees the scans, one at a time as the run did; a head their embeddings."""
-        if self._session is None:
-            return self.model.logits(emb_ND)
-        one_by_one = (self._session.run(["logit"], {"scan": scan[None]})[0] for scan in scan_N1SS)
-        return np.concatenate(list(one_by_one))
+    @property
+    def network(self) -> Path | None:
+        """The ONNX file of a network that sees scans; None of a head, which sees embeddings."""
+        return self.model.model if isinstance(self.model.model, Path) else None
 
     def answers(self, logit_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Probabilities and the ends of their intervals (N, C), and classes (N,)."""
@@ -87,10 +82,11 @@ class Predictor:
         self._basis = principal_components.load_basis(recipe.run)
         self.outside = outside.of_run(recipe.run)
         self._answerers = {
-            question.finding: _Answerer(question, recipe.num_threads)
-            for question in recipe.questions
-            if question.round_index is not None
+            question.finding: _Answerer(question) for question in recipe.questions if question.round_index is not None
         }
+
+        networks = {str(finding): of.network for finding, of in self._answerers.items() if of.network is not None}
+        self._networks = Networks(networks, recipe.num_threads)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -107,10 +103,15 @@ class Predictor:
         x_NP = principal_components.project(emb_ND, *self._basis)
         score_N = self.outside.scores(x_NP, self.recipe.false_alarm_rate)
         score_N[~finite_N] = np.nan
+        seen = self._networks.logits(scan_N1SS)
+        logits = {
+            finding: seen[str(finding)] if of.network is not None else of.model.logits(emb_ND)
+            for finding, of in self._answerers.items()
+        }
         if None in self._answerers:
-            answer_N, columns = self._of_classes(self._answerers[None], scan_N1SS, emb_ND)
+            answer_N, columns = self._of_classes(self._answerers[None], logits[None])
         else:
-            answer_N, columns = self._of_findings(scan_N1SS, emb_ND)
+            answer_N, columns = self._of_findings(len(scan_N1SS), logits)
         for column in columns:
             for values_N in column.values():
                 values_N[~finite_N] = np.nan
@@ -118,27 +119,25 @@ class Predictor:
         return Predicted(named_N, *columns, score_N)
 
     @staticmethod
-    def _of_classes(
-        answerer: _Answerer, scan_N1SS: np.ndarray, emb_ND: np.ndarray
-    ) -> tuple[list[str], tuple[Arrays, Arrays, Arrays]]:
+    def _of_classes(answerer: _Answerer, logit_NC: np.ndarray) -> tuple[list[str], tuple[Arrays, Arrays, Arrays]]:
         """Answers, and for each class its probabilities and both ends of their intervals."""
-        prob_NC, low_NC, high_NC, class_N = answerer.answers(answerer.logits(scan_N1SS, emb_ND))
+        prob_NC, low_NC, high_NC, class_N = answerer.answers(logit_NC)
         names = answerer.model.findings
         prob_N, low_N, high_N = (dict(zip(names, ends.T.copy(), strict=True)) for ends in (prob_NC, low_NC, high_NC))
         return [names[c] for c in class_N], (prob_N, low_N, high_N)
 
     def _of_findings(
-        self, scan_N1SS: np.ndarray, emb_ND: np.ndarray
+        self, num: int, logits: Mapping[str | None, np.ndarray]
     ) -> tuple[list[str], tuple[Arrays, Arrays, Arrays]]:
         """The same of independent findings; NaN of one without a classifier."""
-        num, findings = len(scan_N1SS), self.findings
+        findings = self.findings
         prob_N, low_N, high_N = ({finding: np.full(num, np.nan) for finding in findings} for _ in range(3))
         state_N = {finding: np.full(num, finding_line.UNKNOWN) for finding in findings}
         for finding in findings:
             answerer = self._answerers.get(finding)
             if answerer is None:
                 continue
-            prob_NC, low_NC, high_NC, class_N = answerer.answers(answerer.logits(scan_N1SS, emb_ND))
+            prob_NC, low_NC, high_NC, class_N = answerer.answers(logits[finding])
             present = answerer.model.findings.index(finding)
             prob_N[finding], low_N[finding] = prob_NC[:, present].copy(), low_NC[:, present].copy()
             high_N[finding], state_N[finding] = high_NC[:, present].copy(), (class_N == present).astype(np.float64)
