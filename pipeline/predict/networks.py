@@ -51,14 +51,14 @@ class Networks:
 
     def logits(self, scan_N1SS: np.ndarray) -> dict[str, np.ndarray]:
         """Logits (N, C) of every network, by its name."""
-        found: dict[str, np.ndarray] = {}
+        logits: dict[str, np.ndarray] = {}
         for name, session in self._alone.items():
-            found[name] = _one_by_one(session, "logit", scan_N1SS)
+            logits[name] = _one_by_one(session, "logit", scan_N1SS)
         for session, heads in self._shared:
             emb_ND = _one_by_one(session, session.get_outputs()[0].name, scan_N1SS).astype(np.float64)
             for name, head in heads.items():
-                found[name] = (emb_ND @ head.weight_CD.T + head.bias_C).astype(np.float32)
-        return found
+                logits[name] = (emb_ND @ head.weight_CD.T + head.bias_C).astype(np.float32)
+        return logits
 
 
 def _one_by_one(session: Any, output: str, scan_N1SS: np.ndarray) -> np.ndarray:

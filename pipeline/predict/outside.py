@@ -112,11 +112,11 @@ def _read(path: Path, fingerprint: str) -> Outside | None:
 
     try:
         with safe_open(path, "numpy") as file:
-            told = file.metadata() or {}
-            if told.get("fingerprint") != fingerprint:
+            metadata = file.metadata() or {}
+            if metadata.get("fingerprint") != fingerprint:
                 return None
             scale_Q, reference_RQ, held_out_H = (file.get_tensor(name) for name in _ARRAYS)
-            return Outside(scale_Q, reference_RQ, held_out_H, told["held_out"])
+            return Outside(scale_Q, reference_RQ, held_out_H, metadata["held_out"])
     except (OSError, SafetensorError):
         return None
 

@@ -103,9 +103,9 @@ class Predictor:
         x_NP = principal_components.project(emb_ND, *self._basis)
         score_N = self.outside.scores(x_NP, self.recipe.false_alarm_rate)
         score_N[~finite_N] = np.nan
-        seen = self._networks.logits(scan_N1SS)
+        of_networks = self._networks.logits(scan_N1SS)
         logits = {
-            finding: seen[str(finding)] if of.network is not None else of.model.logits(emb_ND)
+            finding: of_networks[str(finding)] if of.network is not None else of.model.logits(emb_ND)
             for finding, of in self._answerers.items()
         }
         if None in self._answerers:

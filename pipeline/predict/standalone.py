@@ -64,7 +64,7 @@ class Model:
             return row | {"reason": f"the file cannot be read: {error.strerror or error}"}
         except Exception as error:  # noqa: BLE001 - one bad scan must not end all others
             return row | {"reason": f"unexpected {type(error).__name__}: {str(error)[:120]}"}
-        return row | {"status": "ok", "note": "; ".join(notes) or None} | self.said_of(square_SS)
+        return row | {"status": "ok", "note": "; ".join(notes) or None} | self.predict(square_SS)
 
     def square(self, data: bytes) -> tuple[np.ndarray, tuple[str, ...]]:
         """What the network sees of a file's bytes, (S, S), float32 in [0, 1], and notes on how it was read.
@@ -83,7 +83,7 @@ class Model:
             grey = open_grey(data, max_pixels=steps["max_pixels"], white=white)
         return grey.square(steps["size_px"]), grey.notes
 
-    def said_of(self, square_SS: np.ndarray) -> dict[str, Any]:
+    def predict(self, square_SS: np.ndarray) -> dict[str, Any]:
         """Answer, probabilities with the calibration's interval, and whether the model knows such scans."""
         outputs = self._session.run(["logit", "probability", "features"], {"scan": square_SS[None, None]})
         logit_NC, prob_NC, x_NP = (np.asarray(output, np.float64) for output in outputs)
@@ -94,15 +94,15 @@ class Model:
             *(arrays[name] for name in ("temperature_B", "bias_BC", "log_prior_BC")),
         )
         best = int(np.argmax(prob_NC[0] / np.array(self.card["operating_weights"])))
-        said: dict[str, Any] = {"answer": self.findings[best]}
+        answers: dict[str, Any] = {"answer": self.findings[best]}
         for c, finding in enumerate(self.findings):
             for end, values_NC in zip(("", "_low", "_high"), (prob_NC, *ends), strict=True):
-                said[f"prob_{finding}{end}"] = float(values_NC[0, c])
+                answers[f"prob_{finding}{end}"] = float(values_NC[0, c])
         if self._threshold is not None:
             scaled_NQ = formulas.scaled(x_NP, arrays["scale_Q"])
             score = float(formulas.kth_distances(scaled_NQ, arrays["reference_RQ"])[0] / max(self._threshold, 1e-12))
-            said |= {"outside_score": score, "outside": score > 1.0}
-        return said
+            answers |= {"outside_score": score, "outside": score > 1.0}
+        return answers
 
 
 def scans(names: Iterable[str]) -> Iterator[Path]:
@@ -140,15 +140,15 @@ def main(folder: Path, arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("scans", nargs="+", help="files, or folders of files")
     parser.add_argument("--out", help="new .csv or .json file; left out: CSV on standard output")
     parser.add_argument("--false-alarms", type=float, help="share of scans like the run's own that may be outside")
-    given = parser.parse_args(arguments)
-    if given.out and (Path(given.out).exists() or Path(given.out).suffix.lower() not in (".csv", ".json")):
-        parser.error(f"--out {given.out}: name a new file that ends in .csv or .json")
-    model = Model(folder, given.false_alarms)
-    rows = (model.row(path) for path in scans(given.scans))
-    if given.out and given.out.lower().endswith(".json"):
-        Path(given.out).write_text(json.dumps({"scans": list(rows)}, ensure_ascii=False, indent=1), "utf-8")
-    elif given.out:
-        with Path(given.out).open("w", encoding="utf-8", newline="") as stream:
+    options = parser.parse_args(arguments)
+    if options.out and (Path(options.out).exists() or Path(options.out).suffix.lower() not in (".csv", ".json")):
+        parser.error(f"--out {options.out}: name a new file that ends in .csv or .json")
+    model = Model(folder, options.false_alarms)
+    rows = (model.row(path) for path in scans(options.scans))
+    if options.out and options.out.lower().endswith(".json"):
+        Path(options.out).write_text(json.dumps({"scans": list(rows)}, ensure_ascii=False, indent=1), "utf-8")
+    elif options.out:
+        with Path(options.out).open("w", encoding="utf-8", newline="") as stream:
             write_csv(stream, model.columns(), rows)
     else:
         write_csv(sys.stdout, model.columns(), rows)

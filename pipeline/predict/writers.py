@@ -96,8 +96,8 @@ class Output:
 
 class _Parquet:
     def __init__(self, path: Path, schema: pa.Schema, about: dict[str, Any]) -> None:
-        told = schema.with_metadata({"cxr_ssl": json.dumps(about)})
-        self._writer = pq.ParquetWriter(path, told, compression="zstd")
+        described = schema.with_metadata({"cxr_ssl": json.dumps(about)})
+        self._writer = pq.ParquetWriter(path, described, compression="zstd")
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(table.cast(self._writer.schema))
