@@ -20,6 +20,7 @@ TITLES: dict[str, str] = {
     "patient-across-splits": "Same patient in training and test",
     "patient-id-collision": "One patient id, several people",
     "missing-metadata": "Metadata that is missing",
+    "classes-differ-across-splits": "Classes differ between training and test",
     "source-label-confounding": "The source gives the label away",
     "source-predictable": "The source can be told from the picture",
     "population-confounding": "The population gives the label away",

@@ -217,20 +217,17 @@ def score(
     score_K: Floats, positive_K: NDArray[np.bool_], group_K: Ints, stratum_K: Any | None, weight_BG: Floats
 ) -> Score:
     """AUROC of a score, over all pairs and within strata, with patient-cluster intervals."""
-    ones_1K = np.ones((1, len(score_K)))
     weight_BK = weight_BG[:, group_K]
     informed = min(effective_groups(group_K, side_K) for side_K in (positive_K, ~positive_K))
-    order = RankOrder(score_K, positive_K)
-    auroc = float(order.areas(ones_1K)[0][0])
+    one_stratum_K = np.zeros(len(score_K), np.int64)
+    auroc, auroc_ci = _area(score_K, positive_K, one_stratum_K, weight_BK, informed)
     share = 0.0 if stratum_K is None else _paired_share(positive_K, stratum_K)
     within, within_ci = None, None
     if share > 0:
-        within = float(within_strata(score_K, positive_K, stratum_K, ones_1K)[0])
-        within_B = within_strata(score_K, positive_K, stratum_K, weight_BK)
-        within_ci = ranking_interval(within, within_B, informed)
+        within, within_ci = _area(score_K, positive_K, np.asarray(stratum_K), weight_BK, informed)
     return Score(
         auroc=auroc,
-        auroc_ci95=ranking_interval(auroc, order.areas(weight_BK)[0], informed),
+        auroc_ci95=auroc_ci,
         within=within,
         within_ci95=within_ci,
         within_share=share,
@@ -238,6 +235,43 @@ def score(
         num_scans=len(score_K),
         num_groups=int(group_K.max()) + 1,
     )
+
+
+def _area(
+    score_K: Floats, positive_K: NDArray[np.bool_], stratum_K: NDArray[Any], weight_BK: Floats, informed: float
+) -> tuple[float, list[float] | None]:
+    """Share of right pairs within strata, and its interval.
+
+    Of a perfect ranking all redraws agree, and what is left is an interval of so many people alone. It is never wider
+    downwards than that of the same ranking with one pair wrong: who tells the label without an error is not less
+    suspicious than who errs once.
+    """
+    value, interval = _plain_area(score_K, positive_K, stratum_K, weight_BK, informed)
+    if value == 1.0 and interval is not None:
+        worse_K = _one_pair_wrong(score_K, positive_K, stratum_K)
+        one_wrong = _plain_area(worse_K, positive_K, stratum_K, weight_BK, informed)[1]
+        if one_wrong is not None:
+            interval = [max(interval[0], one_wrong[0]), interval[1]]
+    return value, interval
+
+
+def _plain_area(
+    score_K: Floats, positive_K: NDArray[np.bool_], stratum_K: NDArray[Any], weight_BK: Floats, informed: float
+) -> tuple[float, list[float] | None]:
+    value = float(within_strata(score_K, positive_K, stratum_K, np.ones((1, len(score_K))))[0])
+    return value, ranking_interval(value, within_strata(score_K, positive_K, stratum_K, weight_BK), informed)
+
+
+def _one_pair_wrong(score_K: Floats, positive_K: NDArray[np.bool_], stratum_K: NDArray[Any]) -> Floats:
+    """Scores of which the lowest positive and the highest negative of the largest mixed stratum have changed places."""
+    mixed = [s for s in np.unique(stratum_K) if len(np.unique(positive_K[stratum_K == s])) == 2]
+    largest = max(mixed, key=lambda s: int((stratum_K == s).sum()))
+    inside = np.flatnonzero(stratum_K == largest)
+    lowest = min(inside[positive_K[inside]], key=lambda row: score_K[row])
+    highest = max(inside[~positive_K[inside]], key=lambda row: score_K[row])
+    worse_K = score_K.copy()
+    worse_K[[lowest, highest]] = score_K[[highest, lowest]]
+    return worse_K
 
 
 def within_strata(score_K: Floats, positive_K: NDArray[np.bool_], stratum_K: Any, weight_BK: Floats) -> Floats:

@@ -82,6 +82,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
     """All checks of the pool in the folder; returns the content of `audit.json` and writes nothing."""
     from pipeline.audit.audited_pool import open_subject
     from pipeline.audit.checks import (
+        between_splits,
         cases,
         confounding,
         copies,
@@ -105,6 +106,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
         *copies.check(subject),
         *patients.check(subject),
         *cases.check(subject),
+        between_splits.check(subject),
         *confounding.check(subject, probes.of(shortcuts.POPULATION)),
         *shortcuts.check(subject, probes),
         grey_levels.check(subject, grey),

@@ -155,3 +155,39 @@ def test_sources_are_told_by_embedding_when_they_look_different(tmp_path):
     assert loud.severity == "warn"
     assert loud.value > 0.99
     assert {row[0] for row in loud.table.rows} == {"source"}
+
+
+def two_parts(of_train, of_test, num=80):
+    """Halves of two classes in training and in test; who is sick comes from `of_train` or `of_test`."""
+    other = {"a": "b", "b": "a"}
+    return [
+        scan(
+            1000 * part + i,
+            label=half(i),
+            source=sick if half(i) == "sick" else other[sick],
+            pool_split=side,
+        )
+        for part, (side, sick) in enumerate((("train", of_train), ("test", of_test)))
+        for i in range(num)
+    ]
+
+
+def test_a_source_that_goes_with_opposite_classes_in_training_and_test_is_seen(tmp_path):
+    check = found(tmp_path, two_parts("a", "b"))["source-label-confounding"]
+    assert check.severity == "block"
+    assert check.message.startswith("In the training part alone: sick shares no source")
+
+
+def test_a_source_that_gives_the_label_away_in_the_test_alone_is_seen(tmp_path):
+    rows = [
+        *many(160, label=half, source=lambda i: "ab"[i // 2 % 2], pool_split="train"),
+        *[row for row in two_parts("a", "a", num=40) if row["pool_split"] == "test"],
+    ]
+    check = found(tmp_path, rows)["source-label-confounding"]
+    assert check.severity == "block"
+    assert check.message.startswith("In the test part alone: ")
+
+
+def test_what_is_worst_in_the_whole_pool_is_told_of_the_whole_pool(tmp_path):
+    check = found(tmp_path, two_parts("a", "a"))["source-label-confounding"]
+    assert check.severity == "block" and check.message.startswith("sick shares no source")

@@ -93,3 +93,18 @@ def test_trees_take_unknown_values(told):
     x[::7, 0] = np.nan
     x[:, 3] = np.nan
     assert ask(x, y, kind="trees")["yes"].auroc > 0.6
+
+
+@pytest.mark.parametrize("num", [10, 25, 60])
+@pytest.mark.parametrize("strata", [None, 2])
+def test_a_perfect_ranking_is_no_milder_than_one_with_a_pair_wrong(num, strata):
+    positive = np.repeat([True, False], num)
+    score = np.concatenate([np.linspace(0.6, 1.0, num), np.linspace(0.0, 0.4, num)])
+    once_wrong = score.copy()
+    once_wrong[[0, -1]] = score[[-1, 0]]
+    group, stratum = np.arange(2 * num), None if strata is None else np.arange(2 * num) % strata
+    weight = probes.draws(2 * num, 200, np.random.default_rng(0))
+    perfect, wrong = (probes.score(s, positive, group, stratum, weight) for s in (score, once_wrong))
+    assert perfect.auroc == 1.0 > wrong.auroc
+    assert perfect.lower >= wrong.lower
+    assert perfect.auroc_ci95[0] >= wrong.auroc_ci95[0] and perfect.auroc_ci95[1] == 1.0

@@ -135,3 +135,38 @@ class TestMeasure:
         one = subject(tmp_path, rows, emb_ND=np.ones((20, 4)) if embedded else None)
         found = shortcuts.measure(one)
         assert (found.why_not, found.scores, found.quality, found.num_scans) == (reason, {}, None, 0)
+
+
+class TestNoSourceKnown:
+    """What the probes reach is held against the whole scan where no source could explain it."""
+
+    @pytest.fixture
+    def nowhere(self, tmp_path):
+        return subject(tmp_path, many(60, label=half, source=None))
+
+    def severity(self, pool, name, place, probe, whole):
+        scores = {MODEL: {"sick": told(*whole)}, name: {"sick": told(*probe)}}
+        return shortcuts.check(pool, Shortcuts(scores, 0.8, 60))[place].severity
+
+    def test_the_file_reaches_the_whole_scan_within_its_interval(self, nowhere, pool):
+        reached, beside = ((0.96, 0.9), (0.99, 0.955)), ((0.96, 0.9), (0.99, 0.97))
+        assert self.severity(nowhere, METADATA, 0, *reached) == "block"
+        assert self.severity(nowhere, METADATA, 0, *beside) == "warn"
+        assert self.severity(pool, METADATA, 0, *reached) == "warn"  # one source is known
+
+    def test_the_scan_without_its_lungs_must_equal_the_whole_one(self, nowhere, pool):
+        reached, beside = ((0.999, 0.98), (1.0, 0.97)), ((0.99, 0.98), (1.0, 0.97))
+        assert self.severity(nowhere, LUNGS_MASKED, 1, *reached) == "block"
+        assert self.severity(nowhere, LUNGS_MASKED, 1, *beside) == "warn"
+        assert self.severity(pool, LUNGS_MASKED, 1, *reached) == "warn"
+
+    @pytest.mark.parametrize("probe", [(0.94, 0.9), (0.96, 0.65)])
+    def test_below_the_limit_or_by_chance_nothing_blocks(self, nowhere, probe):
+        assert self.severity(nowhere, METADATA, 0, probe, (0.94, 0.6)) != "block"
+
+    def test_the_block_says_that_a_source_is_missing(self, nowhere):
+        scores = {MODEL: {"sick": told(1.0, 0.97)}, METADATA: {"sick": told(0.996, 0.93)}}
+        check = shortcuts.check(nowhere, Shortcuts(scores, 0.8, 50))[0]
+        assert (check.severity, check.threshold) == ("block", nowhere.config.audit.block_shortcut_auroc)
+        assert "no source is known that could explain it" in check.message
+        assert check.fix.startswith("Say where each scan comes from")

@@ -116,22 +116,32 @@ def _association(
     own_V: NDArray[np.float64],
     rest_V: NDArray[np.float64],
 ) -> Association:
-    from scipy.stats import chi2_contingency
-
     table_2V = np.stack([own_V, rest_V])
-    table_2V = table_2V[:, table_2V.sum(axis=0) > 0]
-    total = table_2V.sum()
-    if table_2V.shape[1] < 2 or not table_2V.sum(axis=1).all():
+    if (table_2V.sum(axis=0) > 0).sum() < 2 or not table_2V.sum(axis=1).all():
         return Association(column, finding, 0.0, 1.0, False, "")
-    statistic, p_value, degrees, _ = chi2_contingency(table_2V, correction=False)
-    # Bergsma 2013: what chance alone gives is taken off.
-    phi2 = max(0.0, statistic / total - degrees / (total - 1))
-    width = table_2V.shape[1]
-    smaller = min(2 - 1 / (total - 1), width - (width - 1) ** 2 / (total - 1)) - 1
-    cramers_v = float(min(1.0, np.sqrt(phi2 / smaller))) if smaller > 0 else 0.0
+    cramers_v, p_value = bias_corrected_v(table_2V)
     exclusive = bool(own_V.sum() > 0 and not ((own_V > 0) & (rest_V > 0)).any())
     words = f"{_mostly(finding, own_V, categories)}; {_mostly(others, rest_V, categories)}"
-    return Association(column, finding, cramers_v, float(p_value), exclusive, words)
+    return Association(column, finding, cramers_v, p_value, exclusive, words)
+
+
+def bias_corrected_v(count_2V: NDArray[np.float64]) -> tuple[float, float]:
+    """Cramér's V of a table of two rows, less what chance alone gives, and the p-value of independence.
+
+    0 and 1 where a row is empty or fewer than two columns are filled.
+
+    Source: Bergsma 2013.
+    """
+    from scipy.stats import chi2_contingency
+
+    count_2V = count_2V[:, count_2V.sum(axis=0) > 0]
+    total, width = count_2V.sum(), count_2V.shape[1]
+    if width < 2 or not count_2V.sum(axis=1).all():
+        return 0.0, 1.0
+    statistic, p_value, degrees, _ = chi2_contingency(count_2V, correction=False)
+    phi2 = max(0.0, statistic / total - degrees / (total - 1))
+    smaller = min(2 - 1 / (total - 1), width - (width - 1) ** 2 / (total - 1)) - 1
+    return float(min(1.0, np.sqrt(phi2 / smaller))) if smaller > 0 else 0.0, float(p_value)
 
 
 def _mostly(who: str, count_V: NDArray[np.float64], categories: list[str]) -> str:

@@ -115,7 +115,7 @@ def _source(subject: Subject) -> Check:
         return Check(check_id, "ok", "Not checked: fewer than two classes are labelled.", why, fix, checked=False)
     if not known(subject.source_N).any():
         return Check(check_id, "ok", "Not checked: no source is known.", why, fix, checked=False)
-    associated = associations(subject, "source", subject.source_N)
+    where, associated = _of_the_worst_part(subject, "source", subject.source_N)
     if not associated:
         only = sorted(set(subject.source_N[subject.labelled][known(subject.source_N[subject.labelled])]))
         message = f"All labelled scans come from one source ({', '.join(only) or 'unknown'})."
@@ -124,7 +124,7 @@ def _source(subject: Subject) -> Check:
     severity, over = _severity(subject, associated, frozenset())
     strongest = next((association for association in associated if _over(subject, association)), associated[0])
     message = (
-        f"{_in_words(strongest)} The source carries {information:.0%} of the information in the label."
+        f"{where}{_in_words(strongest)} The source carries {information:.0%} of the information in the label."
         if severity != "ok"
         else f"Source and label go together with Cramér's V {strongest.cramers_v:.2f} at most ({strongest.finding})."
     )
@@ -141,6 +141,26 @@ def _source(subject: Subject) -> Check:
         evidence=subject.evidence(rows, [f"{subject.label_N[row]}, {named(subject.source_N)[row]}" for row in rows]),
         table=_crosstab(subject, subject.source_N),
     )
+
+
+def _of_the_worst_part(subject: Subject, column: str, values_N: Names) -> tuple[str, list[Association]]:
+    """Associations of the whole pool, or those of its training or test part alone where they are worse.
+
+    A pool that joins two parts in which a source goes with opposite classes shows nothing as a whole.
+
+    Returns:
+        What the message begins with, and the associations.
+    """
+    order = ("ok", "warn", "block")
+    whole = associations(subject, column, values_N)
+    worst = ("", whole)
+    for side, name in (("train", "training"), ("test", "test")):
+        inside_N = np.where(subject.side_N == side, values_N, None)
+        inside = [association for association in associations(subject, column, inside_N) if not association.missing]
+        before, now = (_severity(subject, these, frozenset())[0] for these in (worst[1], inside))
+        if order.index(now) > order.index(before):
+            worst = (f"In the {name} part alone: ", inside)
+    return worst
 
 
 def _population(subject: Subject, scores: dict[str, Score]) -> Check:

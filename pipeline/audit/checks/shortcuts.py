@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.audit import off_lung_features, probes
-from pipeline.audit.audited_pool import Subject, named
+from pipeline.audit.audited_pool import Subject, known, named
 from pipeline.audit.check import Check, Severity, Table
 from pipeline.audit.checks.confounding import predictors
 from pipeline.audit.off_lung_features import PixelFacts
 from pipeline.audit.probes import Kind, Score
+from pipeline.contracts.config import AuditConfig
 
 MODEL, METADATA, LUNGS_MASKED, POPULATION = "model", "metadata", "lungs-masked", "population"
+AS_GOOD = 0.002  # of AUROC: a probe that is not below the whole scan by more reaches it
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ def _judged(
     warn_from = subject.config.audit.warn_shortcut_auroc
     over = [finding for finding, s in scores.items() if s.lower > warn_from]
     blocks = [finding for finding, s in scores.items() if block_from is not None and s.lower >= block_from]
+    unexplained = [] if known(subject.source_N).any() else _reaching(scores, model, name, subject.config.audit)
+    blocks = blocks or unexplained
     severity: Severity = "block" if blocks else "warn" if over else "ok"
     place = subject.findings.index  # of two classes that mirror each other the one that is not normal is named
     finding, worst = max(scores.items(), key=lambda item: (round(item[1].lower, 3), place(item[0])))
@@ -139,6 +143,9 @@ def _judged(
         whole = model[finding]
         message += f"; with the whole scan {probes.with_interval(whole.auroc, whole.auroc_ci95)}"
     message += f" ({shortcuts.num_scans} scans, patient-grouped; the lower end counts)."
+    if unexplained:
+        message += " That is as much as the whole scan tells, and no source is known that could explain it."
+        fix = f"Say where each scan comes from (`source`), and bring the classes from the same places. {fix}"
     if worst.within is not None and abs(worst.within - worst.auroc) > 0.02:
         message += f" Compared within each source it is {worst.within:.3f}."
     rows = np.flatnonzero(np.isin(subject.label_N, over))[:12]
@@ -150,10 +157,27 @@ def _judged(
         fix,
         count=len(over),
         value=worst.lower,  # what is held against the limit: chance alone must not accuse
-        threshold=block_from if blocks else warn_from,
+        threshold=subject.config.audit.block_shortcut_auroc if blocks else warn_from,
         evidence=subject.evidence(rows, [str(subject.label_N[row]) for row in rows]),
         table=_table(shortcuts, name),
     )
+
+
+def _reaching(scores: dict[str, Score], model: dict[str, Score], name: str, audit: AuditConfig) -> list[str]:
+    """Classes that a probe tells as well as the whole scan does, at `audit.block_shortcut_auroc` and more.
+
+    The file's own data reach it within the interval of the whole scan's AUROC: they hold nothing of the chest. What is
+    left of a scan without the lungs holds some, so that only an equal AUROC counts.
+    """
+    reaching = []
+    for finding, score in scores.items():
+        whole = model.get(finding)
+        if whole is None or score.auroc < audit.block_shortcut_auroc or score.lower <= audit.warn_shortcut_auroc:
+            continue
+        level = min(whole.lower, whole.auroc - AS_GOOD) if name == METADATA else whole.auroc - AS_GOOD
+        if score.auroc >= level:
+            reaching.append(finding)
+    return reaching
 
 
 def _table(shortcuts: Shortcuts, name: str) -> Table:
