@@ -34,7 +34,7 @@ def kth_distances(
         group_N: Patient of each row, as a number; its own patient's rows do not count. None: all count.
         group_R: The same of the reference.
     """
-    reference = reference_RQ.astype(np.float64)
+    reference = reference_RQ.astype(np.float64, copy=False)
     square_R = np.square(reference).sum(1)
     place = min(num_neighbors, len(reference)) - 1
     out_N = np.empty(len(x_NQ))

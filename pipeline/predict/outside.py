@@ -12,6 +12,7 @@ compared with, H held-out scans.
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,14 @@ class Outside:
     held_out_H: np.ndarray
     held_out: str
 
+    @cached_property
+    def _exact_RQ(self) -> np.ndarray:
+        """The reference in double precision, made once."""
+        return self.reference_RQ.astype(np.float64)
+
     def distances(self, x_NP: np.ndarray) -> np.ndarray:
         """Distance of each scan to the k-th nearest of the reference (N,), float64."""
-        return formulas.kth_distances(formulas.scaled(x_NP, self.scale_Q), self.reference_RQ)
+        return formulas.kth_distances(formulas.scaled(x_NP, self.scale_Q), self._exact_RQ)
 
     def threshold(self, false_alarm_rate: float) -> float | None:
         """The distance beyond which a scan counts as outside; None: too few held-out scans to promise the rate."""

@@ -51,12 +51,26 @@ class _Answerer:
         assert question.round_index is not None
         self.finding = question.finding
         self.model = Classifier.load(question.model)
+        self._is_of: bool | None = None  # the run's basis; not known yet
         self.redraws: Redraws = calibration.of_round(question.folder, question.round_index, self.model)
 
     @property
     def network(self) -> Path | None:
         """The ONNX file of a network that sees scans; None of a head, which sees embeddings."""
         return self.model.model if isinstance(self.model.model, Path) else None
+
+    def logits(self, emb_ND: np.ndarray, x_NP: np.ndarray, basis: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Logits (N, C) of a head.
+
+        Args:
+            emb_ND: Embeddings.
+            x_NP: The run's features of them.
+            basis: What made those; a head that learned before the pool had grown has another.
+        """
+        if self._is_of is None:
+            own = (self.model.mean_D, self.model.basis_DP)
+            self._is_of = all(np.array_equal(*pair) for pair in zip(own, basis, strict=True))
+        return self.model.head.logits(x_NP) if self._is_of else self.model.logits(emb_ND)
 
     def answers(self, logit_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Probabilities and the ends of their intervals (N, C), and classes (N,)."""
@@ -79,7 +93,8 @@ class Predictor:
             recipe.backbone, recipe.features, recipe.size_px, recipe.embedder, recipe.num_threads
         )
         self._embed: Callable[[np.ndarray], np.ndarray] = embed
-        self._basis = principal_components.load_basis(recipe.run)
+        mean_D, basis_DP = (array.astype(np.float64) for array in principal_components.load_basis(recipe.run))
+        self._basis = mean_D, basis_DP
         self.outside = outside.of_run(recipe.run)
         self._answerers = {
             question.finding: _Answerer(question) for question in recipe.questions if question.round_index is not None
@@ -105,7 +120,7 @@ class Predictor:
         score_N[~finite_N] = np.nan
         of_networks = self._networks.logits(scan_N1SS)
         logits = {
-            finding: of_networks[str(finding)] if of.network is not None else of.model.logits(emb_ND)
+            finding: of_networks[str(finding)] if of.network is not None else of.logits(emb_ND, x_NP, self._basis)
             for finding, of in self._answerers.items()
         }
         if None in self._answerers:

@@ -38,6 +38,7 @@ class Model:
         self._session = ort.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
         with np.load(folder / "predict.npz", allow_pickle=False) as arrays:
             self._arrays = dict(arrays)
+        self._arrays["reference_RQ"] = self._arrays["reference_RQ"].astype(np.float64)
         rate = self.card["false_alarm_rate"] if false_alarm_rate is None else false_alarm_rate
         self._threshold = formulas.threshold(self._arrays["held_out_H"], rate)
 

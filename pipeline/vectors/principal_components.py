@@ -109,7 +109,8 @@ def project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray) -> np.
     Added up in double precision, so that a scan's features are the same to the last bit but one whether it is one of
     ten thousand or alone.
     """
-    return np.asarray((emb_ND.astype(np.float64) - mean_D) @ basis_DP.astype(np.float64), np.float32)
+    emb, mean, basis = (array.astype(np.float64, copy=False) for array in (emb_ND, mean_D, basis_DP))
+    return np.asarray((emb - mean) @ basis, np.float32)
 
 
 def _project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray, path: Path) -> None:

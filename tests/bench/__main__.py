@@ -52,6 +52,7 @@ BENCHES = {
     "page": page.main,
     "outside": outside.main,
     "predict": predict.main,
+    "predict_forms": predict.forms,
     "adapt": adapt.main,
     "findings": findings.main,
     "folds": folds.main,
