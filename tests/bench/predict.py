@@ -107,7 +107,7 @@ def _speed(folder: Path, uris: list[str], temporary: Path) -> None:
     engine.close()
     notes = (
         f"{PASSES} passes in turn on a machine of two cores with other work on them (load {os.getloadavg()[1]:.0f}), "
-        f"so that times of processors say more than times of the clock; {NUM_COLD} starts and {NUM_WARM} single files a "
+        f"so that times of processors say more than the clock; {NUM_COLD} starts and {NUM_WARM} single files a "
         "pass. Onnxruntime is bare: it runs the run's embedding network, one scan after the other, on squares that lie "
         "in memory. Predict reads the files from disk in a guarded process of its own, embeds, classifies, works out "
         "the interval of the calibration and the distance from the training pool, and writes Parquet; the guarded "
