@@ -39,7 +39,7 @@ from pipeline.runtime.engine import make_engine
 from tests.bench import tables
 from tests.bench.outside import kermany_run
 
-PASSES = 3
+PASSES = 2
 NUM_BATCH, NUM_WARM, NUM_COLD = 512, 100, 5
 NUM_FORMS = 12  # scans, each in every form
 BARE = ("numpy", "onnxruntime", "pillow")
