@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from pipeline.audit import overrides as overrides_of_audit
+from pipeline.audit.check import Override
 from pipeline.commands import request, run
 from pipeline.contracts.tables import POOL_LABELS, RELEASE, SPLIT_TABLE, write_text
 from pipeline.runtime import run_files
@@ -30,6 +32,7 @@ QUICKSTART, KERMANY, OWN, NIH, PHANTOM = (
 )
 SEEDS = {QUICKSTART: 10, KERMANY: 5, OWN: 5, NIH: 5, PHANTOM: 5}
 METRICS = ("auroc", "accuracy", "ece")
+BECAUSE = "the method is measured, nothing is claimed about patients"
 FALL = 0.005  # a mean that falls by more between two rounds is a round that harms
 NUM_ROUNDS, BUDGET = 5, 20
 FILE = tables.RESULTS / "rounds.json"
@@ -74,7 +77,8 @@ def _run(data: Path, pool: str, seed: int) -> dict[str, Any]:
             "engine.backend": "serial",
             **_overrides(data, pool, seed, Path(folder)),
         }
-        result = run.execute(request.Request(overrides=overrides, out=Path(folder) / "run", quiet=True))
+        asked = request.Request(overrides=overrides, out=Path(folder) / "run", quiet=True, accept=_accepted(pool))
+        result = run.execute(asked)
         released = _released(Path(folder) / "run")
     rows = result["metrics"]
     return {
@@ -85,6 +89,13 @@ def _run(data: Path, pool: str, seed: int) -> dict[str, Any]:
         "release": released,
         "minutes": (time.perf_counter() - start) / 60.0,
     }
+
+
+def _accepted(pool: str) -> tuple[Override, ...]:
+    """The audit blocks Kermany's training part: size and format alone tell its class at .96. It goes on in writing."""
+    if pool != OWN:
+        return ()
+    return tuple(overrides_of_audit.parse(["metadata-predicts-label"], BECAUSE))
 
 
 def _released(folder: Path) -> dict[str, Any] | None:
