@@ -68,8 +68,10 @@ class _Answerer:
             basis: What made those; a head that learned before the pool had grown has another.
         """
         if self._is_of is None:
-            own = (self.model.mean_D, self.model.basis_DP)
-            self._is_of = all(np.array_equal(*pair) for pair in zip(own, basis, strict=True))
+            mean_D, basis_DP = self.model.mean_D, self.model.basis_DP
+            assert mean_D is not None
+            assert basis_DP is not None
+            self._is_of = np.array_equal(mean_D, basis[0]) and np.array_equal(basis_DP, basis[1])
         return self.model.head.logits(x_NP) if self._is_of else self.model.logits(emb_ND)
 
     def answers(self, logit_NC: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
