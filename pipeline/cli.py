@@ -211,6 +211,22 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Runs, the first one to compare with; or a folder of runs: their history.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Page to write, .html; runs/comparison-1.html, -2, … without.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare runs on one page: learning curves, paired differences, options, labels spent, audit verdicts."""
+    from pipeline.commands.comparison import compare_runs
+
+    _answer(compare_runs.compare(runs, out), as_json, output.comparison)
+
+
+@app.command()
 def status(folder: RunArgument, as_json: JsonOption = False) -> None:
     """Say how far a run came, where its labels stand, and what it waits for."""
     from pipeline.commands import status as commands_status

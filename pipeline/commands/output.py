@@ -153,6 +153,29 @@ def evaluation(result: dict[str, Any]) -> None:
     say(f"report: {result['report']}")
 
 
+def comparison(result: dict[str, Any]) -> None:
+    """Runs side by side, and what their differences show."""
+    for run in result["runs"]:
+        scores = run["scores"] or {}
+        say(
+            f"{run['run']}: {run['rounds_finished']} rounds, {run['num_expert'] or 0} expert labels, AUROC "
+            f"{_number(scores.get('auroc'))}{_between(scores.get('auroc_ci95'))}, audit {run['verdict'] or '–'}"
+        )
+        if run["reason"] or run["note"]:
+            say(f"  {run['reason'] or run['note']}")
+    for pair in result["pairs"]:
+        of = f", {pair['finding']}" if pair["finding"] else ""
+        row = next(row for row in pair["metrics"] if row["metric"] == "auroc")
+        say(
+            f"{pair['b']} less {pair['a']}{of}, {pair['num_scans']} scans: AUROC {_number(row['difference'])}"
+            f"{_between(row['ci95'])}, p {_number(row['p_value'])} (Holm {_number(row['p_holm'])})"
+        )
+    for row in result["not_paired"]:
+        of = f", {row['finding']}" if row["finding"] else ""
+        say(f"not paired: {row['a']} and {row['b']}{of}: {row['reason']}")
+    say(f"{len(result['options'])} options differ; page: {result['page']}")
+
+
 def _between(interval: list[float] | None) -> str:
     return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
 
