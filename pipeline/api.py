@@ -1,6 +1,6 @@
 """The commands from Python: tables as pandas with the scans' paths, errors as exceptions; works in a notebook.
 
-Names that this module defines are stable. Heavy libraries are imported inside the functions, so that the import is fast.
+The names in `__all__` are stable. Heavy libraries are imported inside the functions, so that the import is fast.
 
 Legend: N scans, D dimensions of an embedding, C classes or findings.
 """
@@ -167,33 +167,11 @@ def select(
         InputError: an array has the wrong shape, or no strategy has that name.
     """
     from pipeline.contracts import config_file
-    from pipeline.selection import strategies
-    from pipeline.selection.pool import SelectionPool, quarantined
-    from pipeline.vectors.matrix import unit_rows
+    from pipeline.selection import array_pool
 
-    emb_ND = _matrix(embeddings, "embeddings")
-    num = len(emb_ND)
-    if n < 1:
-        raise InputError("must be 1 or more", value=n, where="n", fix="ask for one scan or more")
     config = config_file.load(None, {**({"strategy.name": strategy} if strategy else {}), **(options or {})}).strategy
-    chosen = strategies.get(config.name)
-    finite_N = np.isfinite(emb_ND).all(axis=1)
-    labelled_N = _mask(labelled, num)
-    prob_NC = None if probabilities is None else _matrix(probabilities, "probabilities", num)
-    pool = SelectionPool(
-        ids_N=np.arange(num).astype(str),
-        unit_ND=unit_rows(emb_ND, emb_ND[finite_N].mean(axis=0) if finite_N.any() else None),
-        labelled_N=labelled_N,
-        candidate_N=~labelled_N,
-        group_N=_numbered(groups, num),
-        config=config,
-        prob_NC=prob_NC,
-        num_classes=2 if prob_NC is None else prob_NC.shape[1],
-    )
-    open_pool = quarantined(pool)
-    most = min(n, int(open_pool.candidate_N.sum()))
-    picks = chosen(open_pool, most, np.random.default_rng(seed)) if most else []
-    return np.array([int(pick.image_id) for pick in picks], np.int64)
+    arrays = array_pool.Arrays(embeddings, labelled, probabilities, groups)
+    return array_pool.select(arrays, n, config, np.random.default_rng(seed))
 
 
 def audit(
@@ -440,31 +418,13 @@ class Classifier:
         return _frame(self._table(paths, quiet))
 
     def _table(self, paths: Sequence[PathLike], quiet: bool) -> "pa.Table":
-        import pyarrow as pa
-
-        from pipeline.predict import columns, other_scans, scan_shard
+        from pipeline.predict import predict_files
         from pipeline.runtime.progress import Progress
 
         if isinstance(paths, str | Path):
-            raise InputError(
-                "is one path, not a list of paths", value=str(paths), where="paths", fix="put it in a list"
-            )
-        files = [str(path) for path in paths]
-        uris = [file if "://" in file else str(Path(file).absolute()) for file in files]
-        parts = [columns.schema(self.classes_.tolist()).empty_table()]
+            raise InputError("is one path, no list of paths", value=str(paths), where="paths", fix="put it in a list")
         with Progress(quiet=quiet) as progress:
-            for start in range(0, len(files), FILES_AT_ONCE):
-                stop = start + FILES_AT_ONCE
-                shard = scan_shard.Shard(self._recipe, tuple(files[start:stop]), tuple(uris[start:stop]))
-                parts.append(scan_shard.predict_shard(shard))
-                progress("predict", min(stop, len(files)), len(files))
-        table = pa.concat_tables(parts)
-        place = table.schema.get_field_index("in_run")
-        sides = other_scans.ScansOfRun(self._recipe.run).sides(table["sha256"])
-        return table.set_column(place, table.schema.field(place), sides)
-
-
-FILES_AT_ONCE = 256
+            return predict_files.predict_files(self._recipe, [str(path) for path in paths], progress)
 
 
 def _frame(table: "pa.Table") -> "pd.DataFrame":
@@ -502,47 +462,3 @@ def _refuse_unusable(table: "pa.Table") -> None:
             where="paths",
             fix='leave them out, ask for unusable="nan", or see Classifier.table for each reason',
         )
-
-
-def _matrix(values: "ArrayLike | Embeddings", where: str, num: int | None = None) -> NDArray[np.float32]:
-    """An array of numbers, (N, D).
-
-    Raises:
-        InputError: it is none, or has another number of rows than `num`.
-    """
-    try:
-        array = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"is no array of numbers ({error})", where=where, fix="give an array (N, D)") from error
-    if array.ndim != 2 or (num is not None and len(array) != num):
-        wanted = "two dimensions, one row a scan" if num is None else f"two dimensions and {num} rows"
-        raise InputError("has another shape", value=array.shape, where=where, fix=f"give an array of {wanted}")
-    return array
-
-
-def _mask(labelled: ArrayLike | None, num: int) -> NDArray[np.bool_]:
-    """Which of N scans have labels."""
-    mask_N = np.zeros(num, np.bool_)
-    if labelled is None:
-        return mask_N
-    array = np.asarray(labelled)
-    if array.dtype == np.bool_:
-        if array.shape != (num,):
-            raise InputError("has another shape", value=array.shape, where="labelled", fix=f"give a mask ({num},)")
-        return array
-    if array.size and (array.ndim != 1 or array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= num):
-        raise InputError(
-            "are no rows of the embeddings", where="labelled", fix=f"give a mask ({num},) or rows from 0 to {num - 1}"
-        )
-    mask_N[array.astype(np.int64)] = True
-    return mask_N
-
-
-def _numbered(groups: Sequence[object] | None, num: int) -> NDArray[np.int64]:
-    """Patients as integers; without any, each scan is somebody else's."""
-    if groups is None:
-        return np.arange(num, dtype=np.int64)
-    if len(groups) != num:
-        raise InputError("has another length", value=len(groups), where="groups", fix=f"name {num} patients")
-    number: dict[object, int] = {}
-    return np.array([number.setdefault(group, len(number)) for group in groups], np.int64)
