@@ -1,4 +1,4 @@
-"""The Python API: what it answers, and that its types hold in a user's file. `Classifier`: tests/commands/test_predict."""
+"""The Python API: what it answers, and that its types hold in a user's file. `Classifier`: see test_predict.py."""
 
 import os
 import shutil

@@ -102,8 +102,9 @@ def _changed(before: Any, now: Any, name: str) -> tuple[str, str, Any] | None:
 
 
 def quickstart() -> Path:
-    """The configuration of a run without --config and --pool."""
-    return Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    """The configuration of a run without --config and --pool: inside an installed package, or in the checkout."""
+    packed = Path(config_file.__file__).with_name("quickstart.yaml")
+    return packed if packed.exists() else Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 
 def _out_folder(request: Request) -> Path:
