@@ -2,7 +2,7 @@
 
 In a page a fence of `sh` holds shell lines; every `cxr-ssl` line in it must name a command and options that exist.
 A fence of `yaml` is a configuration and must pass `cxr-ssl config check`. `<!-- file: NAME -->` before a fence saves
-it, `<!-- runs -->` before one has its lines run, those of `python` too, in the order of the page, in a folder of its own;
+it, `<!-- runs -->` before one has its lines run, also `python`, in the order of the page, in a folder of its own;
 `<!-- runs slowly -->` only in `make test-all`.
 """
 
@@ -287,7 +287,7 @@ def run_examples(page, tmp_path, tmp_path_factory, monkeypatch, *, slowly):
             continue
         if fence.kind == "python":
             with threadpool_limits(1):
-                exec(compile(fence.body, str(page), "exec"), {})  # noqa: S102
+                exec(compile(fence.body, str(page), "exec"), {})
         for line in examples.lines(fence):
             words = shlex.split(line, comments=True)[1:]
             with threadpool_limits(1):  # threads that wait for each other make a busy machine crawl
