@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pipeline.contracts.conditions import Condition, Test, Written, number_of, parse
 from pipeline.contracts.errors import InputError
 from pipeline.pool import vocabulary
+from pipeline.pool.dicom import words
 from pipeline.tables.notes import Notes, counted
 
 OF_TAGS = ("view", "age", "sex", "laterality", "manufacturer")  # what a file itself may say
@@ -76,7 +77,9 @@ def choose(
         InputError: no scan is left.
     """
     own = {name: columns[name].to_pylist() for name in asked if name in columns}
-    why = reasons({name: asked[name] for name in own}, own) if own else [None] * len(may_tell)
+    why: list[str | None] = [None] * len(may_tell)
+    if own:
+        why = list(reasons({name: asked[name] for name in own}, own))
     for name in asked:
         if name in OF_TAGS:
             values = own.get(name, [None] * len(may_tell))
@@ -133,7 +136,7 @@ def _in_words_of_manifest(name: str, condition: Condition) -> Condition:
 
 
 def _view(text: str) -> str | None:
-    known = vocabulary.view(text.strip())
+    known = words.view(text.strip())
     return None if known == "unknown" else known
 
 
