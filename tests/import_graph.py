@@ -14,6 +14,7 @@ ROOMS = (
     "contracts",
     "measures",
     "runtime",
+    "tables",
     "embeddings",
     "pages",
     "pool",

@@ -20,6 +20,17 @@ def complain(text: str, kind: str) -> None:
         typer.echo(rest.rstrip("\n"), err=True)
 
 
+def pass_on(text: str) -> None:
+    """A piece of another program's log, on standard error."""
+    typer.echo(text, err=True, nl=False)
+
+
+def submitted(job_id: str, code: int) -> None:
+    """How a job ended."""
+    after = "; it waits for annotators: submit the same line again once they have answered" if code == 3 else ""
+    say(f"job {job_id} ended with exit code {code}{after}")
+
+
 def pretrained(result: dict[str, Any]) -> None:
     """The backbone that was written."""
     card = result["card"]

@@ -6,7 +6,10 @@ mutated. `config_file` reads and writes it.
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from pipeline.contracts import conditions
+from pipeline.contracts.healthy_class import is_negative
 
 KNOWN_COLUMNS = (
     "image_path",
@@ -18,12 +21,25 @@ KNOWN_COLUMNS = (
     "sex",
     "view",
     "official_split",
+    "reader",
 )
 # Rules by which files that are no frontal chest radiographs are left out, in the order they are asked.
 SetAside = Literal["other-modality", "localizer", "other-body-part", "for-processing", "lateral"]
 SET_ASIDE_RULES: tuple[SetAside, ...] = get_args(SetAside)
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
+
+
+def _as_name(value: object) -> object:
+    """`0` and `1` are names of classes too: YAML reads them as numbers."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int | float) else value
+
+
+Name = Annotated[str, BeforeValidator(_as_name)]
 
 
 class Section(BaseModel):
@@ -36,7 +52,21 @@ class PoolConfig(Section):
     """Where the scans come from and what their columns mean."""
 
     uri: str = Field(
-        "phantom:", description="Folder, ZIP archive, DICOMDIR, CSV or Parquet manifest, `medmnist:NAME`, `phantom:`."
+        "phantom:",
+        description="Folder, ZIP archive, DICOMDIR, a table of scans (CSV, TSV, XLSX or Parquet, also packed with "
+        "gzip), a public set as its owner ships it (`nih:FOLDER`, `chexpert:FOLDER`, ...), `medmnist:NAME`, "
+        "`phantom:`.",
+    )
+    root: str | None = Field(
+        None,
+        description="Folder that the paths in the table begin in; a relative one lies beside the table. null: the "
+        "table's own, or a folder above it where the files are.",
+    )
+    where: dict[str, conditions.Written] = Field(
+        default_factory=dict,
+        description="Which scans are taken: a column of the table, or view, age, sex, laterality, manufacturer, to a "
+        "value, a list of values or a comparison: {view: [PA], age: '>= 18', modality: not CT}. The others are counted "
+        "by reason; where a value is not known, the scan is left out unless `unknown` is in the list.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -45,7 +75,7 @@ class PoolConfig(Section):
     patient_regex: str | None = Field(
         None, description="Regular expression on the path inside the pool; its first group is the patient id."
     )
-    findings: tuple[str, ...] | None = Field(
+    findings: tuple[Name, ...] | None = Field(
         None, description="Classes, or independent findings, in a fixed order; null takes the pool's labels, sorted."
     )
     findings_are: Literal["exclusive", "independent"] = Field(
@@ -53,11 +83,11 @@ class PoolConfig(Section):
         description="exclusive: every scan is of one class; independent: it may show several findings, or none, and "
         "of each it is known or not (NaN) whether it is there.",
     )
-    finding: str | None = Field(
+    finding: Name | None = Field(
         None,
         description="Of independent findings the one this run is about; a run sets it in its folders findings/NAME.",
     )
-    positive: str | None = Field(
+    positive: Name | None = Field(
         None,
         description="Of two classes the finding, which sensitivity, specificity and AUPRC are of. null: the "
         "one that is not called healthy (normal, no finding, none, negative, control, no X, non-X).",
@@ -88,6 +118,17 @@ class PoolConfig(Section):
     def _columns_are_known(self) -> "PoolConfig":
         independent = self.findings_are == "independent"
         own = (*(self.findings or ()), *([self.finding] if self.finding else [])) if independent else ()
+        for name, written in self.where.items():
+            try:
+                conditions.parse(written)
+            except ValueError as error:
+                raise ValueError(f"where.{name}: {error}") from None
+        empty = [finding for finding in own if is_negative(finding)]
+        if empty:
+            raise ValueError(
+                f"findings: {empty[0]!r} says that there is none; leave it out: a scan is read so by that word, or by "
+                "a column of that name"
+            )
         unknown = sorted(set(self.columns) - {*KNOWN_COLUMNS, *own})
         if unknown:
             raise ValueError(f"columns: unknown {unknown}; known are {', '.join(KNOWN_COLUMNS)}")
@@ -641,13 +682,29 @@ class AuditConfig(Section):
 class EngineConfig(Section):
     """Where the work runs."""
 
-    backend: Literal["ray", "serial"] = Field("ray", description="serial: in this process, for tests and debugging.")
+    backend: Literal["auto", "ray", "serial"] = Field(
+        "auto",
+        description="auto: in this process for a pool of fewer than ray_from_scans, through Ray for more, for networks "
+        "to train, and on a cluster (a Ray job, or RAY_ADDRESS). serial: in this process, whatever comes.",
+    )
+    ray_from_scans: int = Field(
+        2000,
+        ge=0,
+        description="auto: a pool of so many scans goes through Ray, whose start it pays for.",
+    )
     num_cpus: int | None = Field(None, ge=1, description="CPUs of a local Ray; null: all of the machine.")
     num_gpus_per_task: float = Field(
         0.0, ge=0.0, le=16.0, description="GPUs of an embedding task; other tasks ask for none."
     )
     use_gpu: bool | None = Field(None, description="Train networks on GPUs; null: where there is one.")
     threads_per_task: int = Field(1, ge=1, le=256, description="CPU threads of a task.")
+    driver_threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="CPU threads of the arithmetic outside tasks (k-means, neighbours, intervals). More are quicker on "
+        "a large pool; another number moves the last digits of results, so it is not taken from the machine.",
+    )
     max_retries: int = Field(2, ge=0, le=100, description="Retries of a task whose worker died.")
     object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
 

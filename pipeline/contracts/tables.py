@@ -143,6 +143,20 @@ POOL_LABELS = Contract(
     key=("image_id",),
 )
 
+# Who said what of a scan before this run: readings of several people, or one label and where it comes from.
+POOL_READINGS = Contract(
+    "pool_readings",
+    pa.schema(
+        [
+            _key("image_id"),
+            _col("reader", pa.string()),  # null: one label a scan, by nobody who has a name
+            _col("label", pa.string()),
+            _col("provenance", pa.string()),  # who, and of what: "physician, on the scan", "NLP, on the report", ...
+        ]
+    ),
+    key=("image_id", "reader"),
+)
+
 DUPLICATES = Contract(
     "duplicates",
     pa.schema(
@@ -266,6 +280,7 @@ PREDICTIONS = Contract(
 CONTRACTS = (
     MANIFEST,
     POOL_LABELS,
+    POOL_READINGS,
     DUPLICATES,
     SPLIT_TABLE,
     CLUSTERS,

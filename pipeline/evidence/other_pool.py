@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -78,6 +79,7 @@ def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:
 
     plain: dict[str, Any] = {
         "pool.uri": pool,
+        "pool.root": None,
         "pool.findings": None,
         "pool.positive": None,
         "oracle": False,
@@ -96,7 +98,14 @@ def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:
     except InputError:
         other = plain | {"pool.columns": {}, "pool.patient_regex": None} | overrides
         config = config_file.load(home / run_files.RESOLVED, other)
-        open_pool(config.pool, cache_folder())
+        try:
+            open_pool(config.pool, cache_folder())
+        except InputError:
+            if not config.pool.where or "pool.where" in overrides:
+                raise
+            config = config_file.load(home / run_files.RESOLVED, other | {"pool.where": {}})
+            open_pool(config.pool, cache_folder())
+            logging.getLogger(__name__).warning("pool.where cannot be asked of %s, so all of its scans are taken", pool)
     return config
 
 

@@ -6,19 +6,29 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-VALIDATION_NAMES = frozenset({"val", "valid", "validation"})
+from pipeline.tables.notes import Notes
+from pipeline.tables.placeholders import is_placeholder
+
+VALIDATION_NAMES = frozenset(
+    {"val", "valid", "validation", "validate", "validating", "dev", "devel", "development", "tune", "tuning"}
+)
 TRAIN_NAMES = frozenset({"train", "training"}) | VALIDATION_NAMES
-HOLDOUT_NAMES = frozenset({"test", "testing", "holdout"})
+HOLDOUT_NAMES = frozenset(
+    {"test", "testing", "holdout", "hold-out", "hold_out", "hold out", "heldout", "held-out", "held_out", "held out"}
+)
 SPLIT_NAMES = TRAIN_NAMES | HOLDOUT_NAMES
 
 BLANKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 MAX_AGE_YEARS = 120
 _YEARS_A_UNIT = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([YMWD]?)", re.IGNORECASE)
+_AGE = re.compile(
+    r"(\d+(?:[.,]\d+)?)\s*(?:(Y|M|W|D)|(Y)(?:RS?|EARS?|O|/O|EARS? OLD)|(M)(?:OS?|ONTHS?)|(W)(?:KS?|EEKS?)|(D)AYS?)?\.?",
+    re.IGNORECASE,
+)
 _VIEWS = (
-    ("PA", re.compile(r"(PA\b|PA_|POSTERO-?ANTERIOR)", re.IGNORECASE)),
-    ("AP", re.compile(r"(AP\b|AP_|ANTERO-?POSTERIOR)", re.IGNORECASE)),
-    ("LL", re.compile(r"(LL|L|LAT|(LEFT |RIGHT )?LATERAL)$", re.IGNORECASE)),
+    ("PA", re.compile(r"(PA\b|PA_|POSTER(O|IOR)[- ]?ANTERIOR)", re.IGNORECASE)),
+    ("AP", re.compile(r"(AP\b|AP_|ANTER(O|IOR)[- ]?POSTERIOR)", re.IGNORECASE)),
+    ("LL", re.compile(r"(LL|RL|L|LAT|(LEFT |RIGHT )?LATERAL)\.?( VIEW)?$", re.IGNORECASE)),
 )
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 
@@ -33,6 +43,28 @@ def text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.is_in(trimmed, pa.array(BLANKS)), None, trimmed)
 
 
+def without_placeholders(column: pa.ChunkedArray, what: str, notes: Notes) -> pa.ChunkedArray:
+    """A column with placeholders as null; they are counted."""
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(column.drop_null()).to_pylist()}
+    empty = {value: count for value, count in counts.items() if is_placeholder(value)}
+    if not empty:
+        return column
+    shown = ", ".join(f"{value!r} {count}" for value, count in sorted(empty.items(), key=lambda item: -item[1])[:8])
+    notes.warn(f"{sum(empty.values()):,} {what} are placeholders and count as not known: {shown}")
+    return pc.if_else(pc.is_in(column, pa.array(list(empty), pa.string())), None, column)
+
+
+def say_unread(written: pa.ChunkedArray, read: pa.ChunkedArray, what: str, notes: Notes) -> None:
+    """Count the values that were not understood and count as not known."""
+    is_lost = pc.or_kleene(pc.is_null(read), pc.equal(read.cast(pa.string()), "unknown"))
+    lost = pc.and_(pc.is_valid(written), is_lost)
+    counts = pc.value_counts(written.filter(lost)).to_pylist()
+    known = {row["values"]: row["counts"] for row in counts if not is_placeholder(row["values"])}
+    if known:
+        shown = ", ".join(f"{value!r} {count}" for value, count in sorted(known.items(), key=lambda i: -i[1])[:5])
+        notes.warn(f"{sum(known.values()):,} values of {what} are not understood and count as not known: {shown}")
+
+
 def views(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """PA, AP, LL or unknown; never null."""
     return pc.fill_null(by_value(column, view, pa.string()), "unknown")
@@ -40,12 +72,17 @@ def views(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def sexes(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """M, F or null."""
-    return by_value(column, lambda value: _SEXES.get(value.lower()), pa.string())
+    return by_value(column, sex, pa.string())
 
 
 def ages(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Years, float32; null when unreadable or outside 0..120."""
     return by_value(column, age_years, pa.float32())
+
+
+def sex(value: str) -> str | None:
+    """M, F or None."""
+    return _SEXES.get(value.strip().lower())
 
 
 def view(value: str) -> str:
@@ -58,7 +95,8 @@ def age_years(value: str) -> float | None:
     match = _AGE.fullmatch(value)
     if match is None:
         return None
-    years = float(match[1]) * _YEARS_A_UNIT[match[2].upper()]
+    unit = next((group for group in match.groups()[1:] if group), "")
+    years = float(match[1].replace(",", ".")) * _YEARS_A_UNIT[unit.upper()]
     return years if years <= MAX_AGE_YEARS else None
 
 

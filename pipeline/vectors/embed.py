@@ -84,6 +84,7 @@ def prepare(ctx: StageContext, content: Sequence[tuple[str, str]], *, alteration
         content: Scans, copies included.
         alteration: What is taken out of the scans first; altered scans have a store of their own.
     """
+    ctx.engine.expect(len(content))
     root = Path(ctx.config.embed.store) if ctx.config.embed.store else cache_folder() / "embeddings"
     backbone = backbone_of(ctx)
     store = extract.open_store(ctx.config, backbone, root, alteration=alteration)

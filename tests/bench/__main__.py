@@ -13,6 +13,7 @@ from tests.bench import (
     copies,
     coverage,
     duplicates,
+    engine,
     findings,
     folds,
     forecast,
@@ -27,6 +28,7 @@ from tests.bench import (
     selection,
     selection_oracles,
     selection_speed,
+    sets,
     speed,
     storage,
     strategies,
@@ -48,6 +50,7 @@ BENCHES = {
     "duplicates": duplicates.main,
     "copies": copies.main,
     "copies_scale": copies.scale,
+    "engine": engine.main,
     "audit": audit.main,
     "consensus": consensus.main,
     "page": page.main,
@@ -60,6 +63,7 @@ BENCHES = {
     "certificates": certificates.main,
     "storage": storage.main,
     "second_opinion": second_opinion.main,
+    "sets": sets.main,
 }
 
 

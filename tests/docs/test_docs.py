@@ -47,6 +47,10 @@ A_FILE = re.compile(r"(?:\.\./|\w+/)*[\w.-]+\.(?:parquet|jsonl|json|html|npy|saf
 # Files that the code reads, that lie in the cache, or that are gone when a command has ended.
 NOT_LEFT = {
     "answers.csv",
+    "findings_fixed.json",
+    "impression_fixed.json",
+    "labels.json",
+    "report_fixed.json",
     "manifest.csv",
     "quickstart.yaml",
     "phantom-pool.json",

@@ -9,13 +9,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pipeline.pool import vocabulary
+from pipeline.tables.placeholders import is_placeholder
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _NUM_HEX = 16
-# What is written where there is no patient's id.
-_NO_ID = frozenset({"", "0", "anon", "anonymous", "anonymized", "anonymised", "none", "unknown", "na", "n/a", "null"})
+_NO_ID = "0"  # also written where there is no patient's id
 _LATERALITIES = {"L": "L", "R": "R", "B": "B", "LEFT": "L", "RIGHT": "R"}
 _LATERALS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "L", "ML", "LM", "LEFTLATERAL", "RIGHTLATERAL"})
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
@@ -114,7 +114,7 @@ def _date(value: str) -> dt.date | None:
 
 def _patient(dataset: "Dataset", salt: str) -> str | None:
     own = text(dataset, "PatientID")
-    return None if own.lower() in _NO_ID else hashed(own, salt)
+    return None if own == _NO_ID or is_placeholder(own) else hashed(own, salt)
 
 
 def _spacing_mm(dataset: "Dataset") -> float | None:
