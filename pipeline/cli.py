@@ -240,6 +240,30 @@ def write_release(
     _answer(commands_release.write_release(folder, out), as_json, output.released)
 
 
+@app.command()
+def predict(
+    folder: RunArgument,
+    pool: Annotated[str, typer.Argument(help="Any pool, or one file.")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="New .parquet, .csv or .json file; ending in /: a JSON file a scan.")
+    ],
+    false_alarms: Annotated[
+        float | None, typer.Option(help="Share of scans like the run's own that may be called outside, 0..1.")
+    ] = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say of every scan what the run's latest model thinks: calibrated probabilities, and whether it knows such scans.
+
+    A scan that cannot be used is a row with the reason.
+    """
+    from pipeline.commands import predict as commands_predict
+
+    options = _overrides({"predict.false_alarm_rate": false_alarms}, set_)
+    _answer(commands_predict.predict(folder, pool, out, options, quiet), as_json, output.predicted)
+
+
 @app.command("export")
 def export_model(
     folder: RunArgument,

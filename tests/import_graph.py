@@ -30,6 +30,7 @@ ROOMS = (
     "report",
     "baselines",
     "per_finding",
+    "predict",
     "commands",
     "cli",
     "jobs",

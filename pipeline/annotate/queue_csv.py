@@ -51,7 +51,7 @@ def write_csv(rows: Iterable[Row], findings: Sequence[str], origin: Origin) -> s
     )  # a line break would end the row
     for row in rows:
         cells = (row.image_id, row.rank, row.file, "", choices, "", *origin)
-        writer.writerow([_safe(str(cell)) for cell in cells])
+        writer.writerow([defused(str(cell)) for cell in cells])
     return stream.getvalue()
 
 
@@ -128,7 +128,8 @@ def _image_id(text: str, file: str) -> str:
     return stem if (not text or _NUMBER.fullmatch(text)) and _SCAN.fullmatch(stem) else text
 
 
-def _safe(text: str) -> str:
+def defused(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 

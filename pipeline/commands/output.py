@@ -5,6 +5,8 @@ from typing import Any
 
 import typer
 
+MAX_ANSWERS = 8  # of a prediction that are counted on the screen
+
 
 def say(text: str) -> None:
     """One line or more on standard output."""
@@ -37,6 +39,22 @@ def pretrained(result: dict[str, Any]) -> None:
     say(f"backbone: {result['backbone']}")
     say(f"  {card['architecture']}, {card['method']}, {card['epochs']} epochs on {card['num_scans']} scans")
     say(f"  use it: --set backbone.name={result['out']}")
+
+
+def predicted(result: dict[str, Any]) -> None:
+    """What the predictions have come to."""
+    say(
+        f"{result['out']}: {result['num_scans']} scans, by the model of round {result['round']} ({result['seconds']} s)"
+    )
+    for answer, num in list(result["answers"].items())[:MAX_ANSWERS]:
+        say(f"  {num:>8}  {answer}")
+    if result["outside_measured_on"] is None:
+        say("  whether a scan is outside what the model knows cannot be said: too few held-out scans for that rate")
+    else:
+        say(f"  {result['num_outside']:>8}  outside what the model knows")
+    say(f"  {result['num_unusable']:>8}  unusable")
+    for side, num in result["num_in_run"].items():
+        say(f"  {num:>8}  are files of the run itself ({side})")
 
 
 def exported(result: dict[str, Any]) -> None:

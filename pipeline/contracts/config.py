@@ -28,6 +28,7 @@ SetAside = Literal["other-modality", "localizer", "other-body-part", "for-proces
 SET_ASIDE_RULES: tuple[SetAside, ...] = get_args(SetAside)
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
+White = Annotated[int, Field(ge=1, le=65_535)]
 
 
 def _as_name(value: object) -> object:
@@ -98,10 +99,11 @@ class PoolConfig(Section):
     max_seconds: float = Field(
         60.0, gt=0.0, le=3600.0, description="A scan that takes longer to decode is quarantined; its decoder is ended."
     )
-    white: Literal["auto"] | Annotated[int, Field(ge=1, le=65_535)] = Field(
+    white: Literal["auto"] | White | Annotated[tuple[White, ...], Field(min_length=1)] = Field(
         "auto",
         description="Grey value that is white, in files of 16 bits that do not say how many bits count. auto: the pool "
-        "decides once, by the largest values of its scans (255, 1023, 4095, 16383, 32767 or 65535).",
+        "decides once, by the largest values of its scans (255, 1023, 4095, 16383, 32767 or 65535). Of several: the "
+        "smallest that holds the values of the scan, as `evaluate --pool` and `predict` set it to those of the run.",
     )
     set_aside: tuple[SetAside, ...] = Field(
         SET_ASIDE_RULES,
@@ -644,6 +646,18 @@ class EvaluateConfig(Section):
     )
 
 
+class PredictConfig(Section):
+    """What `cxr-ssl predict` and the exported model say of scans that are not the run's own."""
+
+    false_alarm_rate: float = Field(
+        0.05,
+        gt=0.0,
+        lt=1.0,
+        description="Share of scans like the run's own held-out ones that may be called outside what the model knows; "
+        "a rate of 1 in 20 takes 19 held-out scans at least, of 1 in 100 takes 99.",
+    )
+
+
 class AuditConfig(Section):
     """From where on the audit warns, and from where on it blocks."""
 
@@ -732,6 +746,7 @@ class Config(Section):
     pseudo: PseudoConfig = PseudoConfig()
     release: ReleaseConfig = ReleaseConfig()
     audit: AuditConfig = AuditConfig()
+    predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
 

@@ -67,7 +67,7 @@ class Contract:
             values = set(pc.unique(table.column(name)).to_pylist()) - {None}
             if values - set(allowed):
                 raise ContractError(f"column {name} holds {sorted(values - set(allowed))}", where=where)
-        if self.key and len(table.group_by(list(self.key)).aggregate([])) != len(table):
+        if self.key and _num_distinct(table, self.key) != len(table):
             raise ContractError(f"rows repeat on {self.key}", where=where)
         return table.select([*self.schema.names, *extra])
 
@@ -82,7 +82,7 @@ class Contract:
         path = folder / self.file
         try:
             with path.open("rb") as stream:  # opened once: another process may put a new table in its place
-                table = pq.read_table(stream)
+                table = pq.ParquetFile(stream).read()  # `read_table` would load pandas first
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise ContractError(f"the table cannot be read: {reason}", where=path, fix=_START_AGAIN) from error
@@ -91,6 +91,11 @@ class Contract:
     def empty(self) -> pa.Table:
         """A table of this contract without rows."""
         return self.schema.empty_table()
+
+
+def _num_distinct(table: pa.Table, key: tuple[str, ...]) -> int:
+    """Different values of a key; of one column without `group_by`, which would load pandas."""
+    return len(pc.unique(table[key[0]]) if len(key) == 1 else table.group_by(list(key)).aggregate([]))
 
 
 def _col(name: str, kind: pa.DataType, *, nullable: bool = True) -> pa.Field:

@@ -22,6 +22,7 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.network import predict_scans
+from pipeline.pool import whites
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.vectors.matrix import Vectors
@@ -74,7 +75,7 @@ def opened(
 
 
 def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:
-    """The run's configuration for another pool; its column names only where they fit there."""
+    """The run's configuration for another pool, read with the run's white; its column names only where they fit."""
     from pipeline.pool.sources import open_pool
 
     plain: dict[str, Any] = {
@@ -86,6 +87,7 @@ def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:
         "splits.holdout_source": None,
     }
     here = config_file.load(home / run_files.RESOLVED).pool
+    plain["pool.white"] = whites.of_run(home, here.white)
     if here.finding is not None:  # of the columns of all findings, that of this one
         kept = {name: own for name, own in here.columns.items() if name in (*KNOWN_COLUMNS, here.finding)}
         plain["pool.columns"] = kept

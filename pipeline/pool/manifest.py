@@ -84,8 +84,14 @@ class Shard:
 def options_of(config: Config) -> ReadingOptions:
     """How a configuration has files read."""
     pool = config.pool
-    white = None if pool.white == "auto" else pool.white
-    return ReadingOptions(pool.max_pixels, pool.max_seconds, white, config.splits.salt, pool.set_aside)
+    return ReadingOptions(
+        pool.max_pixels,
+        pool.max_seconds,
+        pool.white if isinstance(pool.white, int) else None,
+        pool.white if isinstance(pool.white, tuple) else (),
+        config.splits.salt,
+        pool.set_aside,
+    )
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -207,7 +213,7 @@ def read_scans(ctx: StageContext, pool: Pool) -> pa.Table:
     stamps = _stamps(pool.scans["uri"].to_pylist(), options.key)
     known = _read_before(ctx.folder, pool.scans["path"].to_pylist(), stamps)
     rows = _read_rows(ctx, pool, known, [i for i, row in enumerate(known) if row is None], stamps, None)
-    wanted = whites.wanted(rows, options.white)
+    wanted = [row["white"] for row in rows] if options.whites else whites.wanted(rows, options.white)
     others = [i for i, (row, white) in enumerate(zip(rows, wanted, strict=True)) if row.get("white") != white]
     if others:
         _read_rows(ctx, pool, rows, others, stamps, wanted)

@@ -27,6 +27,7 @@ BACKBONE, EMBEDDINGS, EMBEDDED = "backbone.json", "embeddings.npy", "embeddings.
 NOT_EMBEDDED = "embed_failures.parquet"
 FEATURES, BASIS, NEIGHBORS = "features.npy", "features.safetensors", "neighbors.safetensors"
 SIMILARITY = "similarity.npy"
+OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training pool, see pipeline.predict
 # Labels
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results
@@ -45,6 +46,7 @@ PREANNOTATED, ASSIGNMENTS = "preannotated.json", "assignments.json"  # shown wit
 ANNOTATORS, PICTURES = "annotators", "images"
 MODEL, NETWORK_FITS = "model", "network"  # folders: what classifies, and what was trained on the way to it
 MODEL_ONNX, MODEL_WEIGHTS, CARD, TRAINING = "model.onnx", "model.safetensors", "card.json", "training.json"
+CALIBRATION = "calibration.safetensors"  # beside them: how the calibration might have come out by other labels
 
 ROUNDS = "rounds"
 RELEASES, RELEASE_CARD = "releases", "release.json"  # a folder a release; its card is written last
@@ -53,7 +55,7 @@ SHARED = frozenset(
     {
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(SCANS_READ, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE, EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
     }
 )
 

@@ -20,7 +20,9 @@ from tests.bench import (
     grey_levels,
     lungs,
     network,
+    outside,
     page,
+    predict,
     pretrain,
     resume,
     rounds,
@@ -54,6 +56,9 @@ BENCHES = {
     "audit": audit.main,
     "consensus": consensus.main,
     "page": page.main,
+    "outside": outside.main,
+    "predict": predict.main,
+    "predict_forms": predict.forms,
     "adapt": adapt.main,
     "findings": findings.main,
     "folds": folds.main,
@@ -80,7 +85,7 @@ def main() -> int:
         type=int,
         default=5,
         help="selection, strategies, lungs, grey_levels, audit, consensus, findings, selection_oracles, "
-        "second_opinion: seeds; resume: kills",
+        "second_opinion, outside: seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")

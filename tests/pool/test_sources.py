@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
-from pipeline.pool import vocabulary
+from pipeline.pool.dicom import words
 from pipeline.pool.sources import SCANS, open_pool
 from tests.support.cpu_time import cpu_seconds
 
@@ -256,7 +256,7 @@ def test_phantom_pool(tmp_path):
     ],
 )
 def test_ages(text, years):
-    assert vocabulary.age_years(text) == years
+    assert words.age_years(text) == years
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_ages(text, years):
     ],
 )
 def test_views(text, view):
-    assert vocabulary.view(text) == view
+    assert words.view(text) == view
 
 
 def test_many_rows_are_quick(tmp_path):

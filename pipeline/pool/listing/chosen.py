@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pipeline.contracts.conditions import Condition, Test, Written, number_of, parse
 from pipeline.contracts.errors import InputError
 from pipeline.pool import vocabulary
+from pipeline.pool.dicom import words
 from pipeline.tables.notes import Notes, counted
 
 OF_TAGS = ("view", "age", "sex", "laterality", "manufacturer")  # what a file itself may say
@@ -135,7 +136,7 @@ def _in_words_of_manifest(name: str, condition: Condition) -> Condition:
 
 
 def _view(text: str) -> str | None:
-    known = vocabulary.view(text.strip())
+    known = words.view(text.strip())
     return None if known == "unknown" else known
 
 
