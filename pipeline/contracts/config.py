@@ -172,9 +172,9 @@ class DuplicatesConfig(Section):
         description="And median shift that the blocks still ask for, in pixels of 128; films of a person ask more.",
     )
     min_kept_detail: float = Field(
-        0.3,
+        0.4,
         ge=0.0,
-        le=1.0,
+        le=2.0,
         description="And of the finest detail of the poorer picture, the part that both share: phantoms share none.",
     )
     looks_a_scan: float = Field(
