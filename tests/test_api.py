@@ -95,7 +95,7 @@ def test_tables_of_a_run_come_with_paths(folder):
         assert frame["path"].tolist() == [place[i] for i in frame["image_id"]] and frame["uri"].notna().all()
     table = PREDICTIONS.read(folder)
     assert run.predictions["prob_pneumonia"].tolist() == pytest.approx(table["prob_pneumonia"].to_pylist())
-    assert len(run.labels) == 40 and run.metrics["holdout.auroc"].notna().tolist() == [True, True]
+    assert len(run.labels) == 2 * 40 and run.metrics["holdout.auroc"].notna().tolist() == [True, True]
     assert run.config["pool"]["uri"] == "/data/pool" and "state='done'" in repr(run)
 
 
