@@ -131,7 +131,7 @@ def _read(folder: Path, name: str) -> RunRecord:
         return _of_run(folder, name)
     except CxrSslError as error:
         return RunRecord(name, folder, reason=str(error))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # a file that was cut off, or changed by hand
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # a file that was cut off
         return RunRecord(name, folder, reason=f"cannot be read ({type(error).__name__}: {str(error)[:120]})")
 
 
