@@ -20,13 +20,15 @@ def predict_files(recipe: Recipe, files: Sequence[str], report: Callable[[str, i
         report: Called with (what, done, total).
     """
     uris = [file if "://" in file else str(Path(file).absolute()) for file in files]
-    parts = [columns.schema(predictor.load(recipe).findings).empty_table()]
+    parts: list[pa.Table] = []
     for start in range(0, len(files), FILES_AT_ONCE):
         stop = min(start + FILES_AT_ONCE, len(files))
         parts.append(
             scan_shard.predict_shard(scan_shard.Shard(recipe, tuple(files[start:stop]), tuple(uris[start:stop])))
         )
         report("predict", stop, len(files))
+    if not parts:
+        return columns.schema(predictor.load(recipe).findings).empty_table()
     table = pa.concat_tables(parts)
     place = table.schema.get_field_index("in_run")
     sides = other_scans.ScansOfRun(recipe.run).sides(table["sha256"])
