@@ -25,7 +25,7 @@ import typer
 from threadpoolctl import threadpool_limits
 
 from pipeline import api, cli, stages
-from pipeline.contracts import errors, tables
+from pipeline.contracts import config_file, errors, tables
 from pipeline.contracts.config import Config
 from tests import import_graph
 from tests.docs import examples
@@ -277,8 +277,9 @@ def run_examples(page, tmp_path, tmp_path_factory, monkeypatch, *, slowly):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.getbasetemp() / "docs-cache"))
     small = SMALL | tiny_backbone.weights(tmp_path_factory.getbasetemp() / "docs-weights")
+    options = dict(config_file.parse_override(f"{key}={value}") for key, value in small.items())
     for name in ("embed", "audit"):
-        monkeypatch.setattr(api, name, functools.partial(getattr(api, name), options=small))
+        monkeypatch.setattr(api, name, functools.partial(getattr(api, name), options=options))
     extra = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
     for fence in examples.all_fences(page.read_text("utf-8")):
         if fence.file:
