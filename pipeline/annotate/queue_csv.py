@@ -63,6 +63,13 @@ def read_csv(name: str, text: str) -> list[Filled]:
     try:
         columns = [column.strip() for column in reader.fieldnames or []]
         reader.fieldnames = columns
+        repeated = [column for column in ("image_id", "label") if columns.count(column) > 1]
+        if repeated:
+            raise InputError(
+                f"has {columns.count(repeated[0])} columns {repeated[0]!r}",
+                where=name,
+                fix="keep the one that holds the answers, and rename or delete the others",
+            )
         missing = [column for column in ("image_id", "label") if column not in columns]
         if missing:
             has = ", ".join(columns)[:200] or "none"

@@ -32,7 +32,7 @@ def execute(request: Request) -> dict[str, Any]:
     out, config = prepared(request)
     site_adaptation.check(config)
     engine = make_engine(config.engine)
-    with run_dir.locked(out):
+    with run_dir.locked(out, readable_by=config.privacy.readable_by):
         claim.claim(out, resume=request.resume, overwrite=request.overwrite)
         before = run_dir.write_config(out, config)
         overrides.add(out, list(request.accept))

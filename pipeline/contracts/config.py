@@ -6,7 +6,7 @@ mutated. `config_file` reads and writes it.
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 KNOWN_COLUMNS = (
     "image_path",
@@ -112,6 +112,9 @@ class DuplicatesConfig(Section):
     )
 
 
+_PUBLIC_SALTS = ("cxr-ssl", "change-me")  # stood in older versions for everybody to read
+
+
 class SplitsConfig(Section):
     """How the sealed holdout is set apart."""
 
@@ -124,7 +127,26 @@ class SplitsConfig(Section):
     holdout_source: str | None = Field(
         None, description="Seal every scan of this source: an external test. Wins over column and holdout_fraction."
     )
-    salt: str = Field("cxr-ssl", description="Salt of the hash that assigns groups and hides patient ids.")
+    draw: str = Field(
+        "cxr-ssl",
+        min_length=1,
+        description="Name of the draw. One name seals the same patients of a pool in every run; another name seals "
+        "others.",
+    )
+    salt: str | None = Field(
+        None,
+        min_length=1,
+        exclude=True,
+        repr=False,
+        description="Secret key of the hash that hides the ids of patients. null: the run draws its own. It is kept in "
+        "`private/salt` of the run and nowhere else. Give several runs one secret where their patients must be "
+        "matched.",
+    )
+
+    @field_validator("salt")
+    @classmethod
+    def _is_secret(cls, salt: str | None) -> str | None:
+        return None if salt in _PUBLIC_SALTS else salt
 
 
 class PreprocessConfig(Section):
@@ -622,6 +644,14 @@ class EngineConfig(Section):
     object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
 
 
+class PrivacyConfig(Section):
+    """Who may see what a run writes."""
+
+    readable_by: Literal["owner", "group", "everyone"] = Field(
+        "owner", description="Who may read the files of the run; group: who works together under one Unix group."
+    )
+
+
 class Config(Section):
     """Everything a run depends on."""
 
@@ -647,6 +677,7 @@ class Config(Section):
     audit: AuditConfig = AuditConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
 
     @model_validator(mode="after")
     def _last_round_is_known(self) -> "Config":

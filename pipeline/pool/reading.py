@@ -33,7 +33,8 @@ class ReadingOptions:
         max_pixels: A larger picture is refused.
         max_seconds: A slower one too.
         white: The white of files that do not say it; None: each file's own values tell.
-        salt: Of the hashes of ids.
+        salt: Secret key of the pseudonyms.
+        draw: Of the holdout: the key that decides a patient's side depends on it, and not on the secret.
         set_aside: The rules of `pipeline.pool.dicom.rules` that hold.
     """
 
@@ -41,12 +42,13 @@ class ReadingOptions:
     max_seconds: float = 60.0
     white: int | None = None
     salt: str = ""
+    draw: str = ""
     set_aside: Sequence[str] = ()
 
     @property
     def key(self) -> str:
         """Changes with whatever changes the facts of a file; the salt is not found in it."""
-        told = f"{self.white}\0{self.salt}\0{sorted(self.set_aside)}"
+        told = f"{self.white}\0{self.salt}\0{self.draw}\0{sorted(self.set_aside)}"
         return hashlib.sha256(told.encode()).hexdigest()[:_NUM_HEX]
 
 
@@ -80,6 +82,11 @@ def read_scan(data: bytes, options: ReadingOptions) -> Read:
     return Read(facts, small.reshape(IMAGE_SIDE, IMAGE_SIDE), medium.reshape(side, side))
 
 
+def split_key(patient: str | None, draw: str) -> str | None:
+    """What decides the side of a patient in one draw of the holdout: anybody can compute it, so it stays private."""
+    return None if patient is None else hashlib.sha256(f"{draw}\0{patient}".encode()).hexdigest()[:_NUM_HEX]
+
+
 def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     """Inside the guarded process: facts of a file, and its two small pictures."""
     options = ReadingOptions(**question)
@@ -88,6 +95,7 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
         if dicom_file.is_dicom(data):
             dataset = dicom_file.parse(data, with_pixels=False)
             facts |= tags.facts(dataset, options.salt)
+            facts["split_key"] = split_key(tags.patient(dataset), options.draw)
             facts["reason"] = rules.set_aside(dataset, options.set_aside)
             if facts["reason"] is not None:
                 return facts, b""

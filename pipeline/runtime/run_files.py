@@ -19,7 +19,10 @@ from pipeline.runtime.finding_folders import whole_of
 CONFIG, RESOLVED, ENV = "config.yaml", "resolved.yaml", "env.json"
 STATUS, STAGES, LOCK, CRASH_LOG = "status.json", "stages.json", ".lock", "crash.log"
 # The pool and its vectors
-SCANS_READ = "manifest_files.parquet"  # what was read of each file, so that it is read once
+PRIVATE = "private"  # a folder: what leads back from pseudonyms to people; never handed on
+SALT = f"{PRIVATE}/salt"
+SPLIT_KEYS = f"{PRIVATE}/split_keys.parquet"  # what the draw of the holdout hashes
+SCANS_READ = f"{PRIVATE}/manifest_files.parquet"  # what was read of each file, so that it is read once
 PRETRAINED, PRETRAINING = "pretrain", "pretrain.json"  # a folder, see embeddings.backbones, and what it tells
 PRETRAINED_HISTORY = f"{PRETRAINED}/history.jsonl"
 BACKBONE, EMBEDDINGS, EMBEDDED = "backbone.json", "embeddings.npy", "embeddings.parquet"  # the last: ids of the rows
@@ -51,7 +54,7 @@ RELEASES, RELEASE_CARD = "releases", "release.json"  # a folder a release; its c
 SHARED = frozenset(
     {
         *(table.file for table in (MANIFEST, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
-        *(SCANS_READ, PRETRAINED, PRETRAINING, BACKBONE, EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
+        *(PRIVATE, PRETRAINED, PRETRAINING, BACKBONE, EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
         *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
     }
 )

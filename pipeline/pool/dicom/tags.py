@@ -4,16 +4,15 @@ PS3.3 C.7.1.1 (patient), C.7.2.1 (study), C.8.1.1 (CR), C.8.11.1 (DX).
 """
 
 import datetime as dt
-import hashlib
 import math
 from typing import TYPE_CHECKING, Any
 
 from pipeline.pool import vocabulary
+from pipeline.runtime.private_files import pseudonym
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_NUM_HEX = 16
 # What is written where there is no patient's id.
 _NO_ID = frozenset({"", "0", "anon", "anonymous", "anonymized", "anonymised", "none", "unknown", "na", "n/a", "null"})
 _LATERALITIES = {"L": "L", "R": "R", "B": "B", "LEFT": "L", "RIGHT": "R"}
@@ -34,7 +33,7 @@ def facts(dataset: "Dataset", salt: str) -> dict[str, Any]:
         "laterality": _LATERALITIES.get((text(dataset, "ImageLaterality") or text(dataset, "Laterality")).upper()),
         "age_years": _age_years(dataset),
         "sex": {"M": "M", "F": "F"}.get(text(dataset, "PatientSex").upper()[:1]),
-        "patient_id": _patient(dataset, salt),
+        "patient_id": hashed(patient(dataset), salt),
         "study_id": hashed(text(dataset, "StudyInstanceUID") or None, salt),
         "series_id": hashed(text(dataset, "SeriesInstanceUID") or None, salt),
         "manufacturer": text(dataset, "Manufacturer") or None,
@@ -44,8 +43,8 @@ def facts(dataset: "Dataset", salt: str) -> dict[str, Any]:
 
 
 def hashed(value: str | None, salt: str) -> str | None:
-    """16 hex digits of a salted hash, the same as of ids that a table gives."""
-    return None if value is None else hashlib.sha256(f"{salt}\0{value}".encode()).hexdigest()[:_NUM_HEX]
+    """The pseudonym of an id, the same as of one that a table gives."""
+    return None if value is None else pseudonym(value, salt)
 
 
 def text(dataset: "Dataset", name: str) -> str:
@@ -112,9 +111,10 @@ def _date(value: str) -> dt.date | None:
         return None
 
 
-def _patient(dataset: "Dataset", salt: str) -> str | None:
+def patient(dataset: "Dataset") -> str | None:
+    """The patient's id as the file writes it; None where it is none."""
     own = text(dataset, "PatientID")
-    return None if own.lower() in _NO_ID else hashed(own, salt)
+    return None if own.lower() in _NO_ID else own
 
 
 def _spacing_mm(dataset: "Dataset") -> float | None:
