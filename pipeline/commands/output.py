@@ -190,6 +190,8 @@ def status(result: dict[str, Any]) -> None:
         say(f"round {labels['round']}: {labels['num_asked']} scans asked, {num_answered} answered")
     for row in labels["annotators"]:
         pace = "" if row["seconds_per_scan"] is None else f", {row['seconds_per_scan']:g} s a scan"
+        if row["too_fast"]:
+            pace += ", faster than a person can read"
         aside = "".join(f", {row[f'num_{kind}']} {kind}" for kind in ("rejected", "unsure") if row[f"num_{kind}"])
         say(f"  {row['annotator']}: {row['num_answers']} answers, {row['num_round']} of this round{aside}{pace}")
     agreement(labels["agreement"])

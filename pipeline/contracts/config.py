@@ -323,6 +323,13 @@ class QueueConfig(Section):
         ge=0,
         description="Scans of the sealed holdout asked for once, when the pool brings no labels for it.",
     )
+    min_seconds: float = Field(
+        1.0,
+        ge=0.0,
+        le=60.0,
+        description="A reader whose median time a scan is shorter is named in status and report: nobody looks at a "
+        "scan and answers so fast. 0: nobody is.",
+    )
     readers_per_scan: int = Field(1, ge=1, le=20, description="Annotators who read every scan. An oracle reads once.")
     double_read_share: Share = Field(0.0, description="Share of the scans that one annotator more reads.")
     recheck_share: Share = Field(
