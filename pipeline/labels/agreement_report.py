@@ -129,9 +129,7 @@ def _quality(folder: Path, readings: Readings, findings: Sequence[str]) -> dict[
     return {name: float(q) for name, q in zip(readings.annotators, quality_M, strict=True) if np.isfinite(q)}
 
 
-def _annotator(
-    name: str, standing: list[JournalEntry], round_index: int | None, min_seconds: float
-) -> dict[str, Any]:
+def _annotator(name: str, standing: list[JournalEntry], round_index: int | None, min_seconds: float) -> dict[str, Any]:
     own_answers = [entry.answer for entry in standing if entry.answer.annotator == name]
     seconds = [answer.seconds for answer in own_answers if answer.seconds is not None]
     return {

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.commands import status
 from pipeline.contracts.answers import BAD_QUALITY, POOL, Answer
+from pipeline.labels import agreement_report
 from pipeline.labels.label_table import add_answers
 from tests.support import waiting_run as waiting
 from tests.support.forecast_records import write_forecasts
@@ -70,17 +71,16 @@ def test_labels_are_counted_by_class_and_few_ones_are_warned_of(run):
 
 
 def test_a_reader_faster_than_a_person_is_named(run):
-    train = [i for i in waiting.queue_ids(run.folder) if run.split[i] == "train"]
-    num = agreement_report.MIN_TIMED
-    assert len(train) >= num, "fewer answers than a pace is judged by"
-    answer(run, train[:num], "Ann", seconds=0.9)
-    answer(run, train[:num], "Bob", seconds=1.1)
-    answer(run, train[: num - 1], "Cleo", seconds=0.1)
+    """`queue.min_seconds` is 1 s."""
+    queue, num = waiting.queue_ids(run.folder), agreement_report.MIN_TIMED
+    answer(run, queue[:num], "Ann", seconds=0.9)
+    answer(run, queue[:num], "Bob", seconds=1.1)
+    answer(run, queue[: num - 1], "Cleo", seconds=0.1)
 
     def fast(**options):
         return [row["annotator"] for row in agreement_report.annotators(run.folder, **options) if row["too_fast"]]
 
-    assert fast() == ["Ann"]
+    assert fast() == ["Ann"], "of Cleo too few times are known"
     assert fast(min_seconds=1.2) == ["Ann", "Bob"] and fast(min_seconds=0.0) == []
     assert "0.9 s a scan, faster than a person can read" in call("status", run.folder).out
 
