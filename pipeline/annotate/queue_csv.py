@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from pipeline.annotate import answer_choices
 from pipeline.annotate.filled_row import Filled
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.spreadsheet import defused, restored
 
 COLUMNS = ("image_id", "rank", "file", "label", "choices", "certainty", "annotator", "round", "run")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
 _NUMBER = re.compile(r"[0-9.,]+([eE][+-]?[0-9]+)?")
 _SCAN = re.compile("[0-9a-f]{16}")
 
@@ -45,7 +45,7 @@ def write_csv(rows: Iterable[Row], findings: Sequence[str], origin: Origin) -> s
     )  # a line break would end the row
     for row in rows:
         cells = (row.image_id, row.rank, row.file, "", choices, "", *origin)
-        writer.writerow([_safe(str(cell)) for cell in cells])
+        writer.writerow([defused(str(cell)) for cell in cells])
     return stream.getvalue()
 
 
@@ -111,13 +111,8 @@ def _image_id(text: str, file: str) -> str:
     return stem if _NUMBER.fullmatch(text) and _SCAN.fullmatch(stem) else text
 
 
-def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(FORMULA) else text
-
-
 def _plain(text: str) -> str:
-    text = text.strip(" ")
-    return text[1:] if text[:1] == "'" and text[1:].startswith(FORMULA) else text
+    return restored(text.strip(" "))
 
 
 def _seconds(text: str, where: str) -> float | None:

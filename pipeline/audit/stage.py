@@ -15,6 +15,7 @@ from pipeline.audit.check import judged
 from pipeline.contracts.errors import AuditBlocked
 from pipeline.contracts.tables import write_text
 from pipeline.labels.holdout import scores_of
+from pipeline.pages.wording import place
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
@@ -114,7 +115,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
         holdout_reads.check(subject),
     ]
     facts = {
-        "pool": ctx.config.pool.uri,
+        "pool": place(ctx.config.pool.uri),
         "num_files": subject.num_files,
         "num_scans": len(subject),
         "num_patients": len({patient for patient in subject.patient_N if patient is not None}),

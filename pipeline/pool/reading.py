@@ -15,6 +15,7 @@ from PIL import Image
 from embeddings.decode import open_grey
 from embeddings.decoding import dicom_file, grey_range
 from embeddings.decoding.grey import Grey
+from embeddings.decoding.raster import short
 from embeddings.decoding.unusable import DecodeError
 from pipeline.pool import picture_hash
 from pipeline.pool.dicom import rules, tags
@@ -109,7 +110,7 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
     except MemoryError:
         facts["reason"] = "it cannot be decoded: it needs more memory than a scan of pool.max_pixels may take"
     except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; counted and logged by the manifest
-        facts["reason"] = f"unexpected {type(error).__name__}: {str(error)[:120]}"
+        facts["reason"] = f"unexpected {type(error).__name__}: {short(error)}"
     return facts, b""
 
 
