@@ -325,5 +325,19 @@ def doctor(result: dict[str, Any]) -> None:
         )
 
 
+def privacy(result: dict[str, Any]) -> None:
+    """Where a run names patients; the identifiers themselves are not shown."""
+    for row in result["found"]:
+        say(f"{row['file']}: {row['place']}: {row['kind']}, {row['count']} times")
+    for name in result["unreadable"]:
+        say(f"{name}: cannot be read")
+    short = result["num_too_short"]
+    say(
+        f"{result['num_files']} files, {result['num_terms']} identifiers looked for"
+        + (f", {short} too short to be told from other words" if short else "")
+        + ("; none was found" if result["ok"] else "")
+    )
+
+
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
