@@ -1,4 +1,4 @@
-"""Columns of the manifest from a DICOM file's tags; names, dates and ids stay behind, but for salted hashes.
+"""Columns of the manifest from a DICOM file's tags; names, dates and ids stay behind, but for pseudonyms.
 
 PS3.3 C.7.1.1 (patient), C.7.2.1 (study), C.8.1.1 (CR), C.8.11.1 (DX).
 """
