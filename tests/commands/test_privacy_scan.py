@@ -80,7 +80,7 @@ def test_all_that_a_pool_says_of_people_is_looked_for(begun):
     found = run_scan.scan(begun)["found"]
     assert {(row["file"], row["place"]) for row in found} == {(f"{i}.txt", "line 2") for i in range(len(words))}
     assert {row["kind"] for row in found} == {
-        *("patient id", "column of the table", "name in a DICOM tag", "DICOM tag"),
+        *("patient id", "column of a table", "name in a DICOM tag", "DICOM tag"),
         *("name in EXIF or PNG text", "part of a path"),
     }
 

@@ -1,14 +1,12 @@
 """What could lead to a patient: ids, names and paths of a pool, to be looked for where they must not stand."""
 
-import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from PIL import Image
 
 from embeddings.decoding import dicom_file
@@ -18,6 +16,8 @@ from pipeline.commands.privacy.file_texts import picture_texts
 from pipeline.contracts.errors import InputError
 from pipeline.pool.sources import Pool
 from pipeline.pool.vocabulary import SPLIT_NAMES
+from pipeline.tables.notes import Notes
+from pipeline.tables.opening import open_table
 
 MIN_CHARACTERS = 5  # a shorter number stands everywhere by chance
 MIN_LETTERS = 4
@@ -33,7 +33,8 @@ _TAGS = (
 _PERSONAL = re.compile(
     r"name|patient|mrn|accession|birth|dob|address|phone|mail|study|person|physician|insur|ssn|nhs|uid|identif", re.I
 )
-_PLAIN_NAMES = re.compile(r"image.?path|file.?name|path|file|uri", re.I)  # columns of paths, which are looked at anyway
+_OF_FILES = re.compile(r"image.?path|file.?name|path|file|uri", re.I)  # looked at as paths anyway
+_TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".csv.gz")
 _ORDINARY = frozenset(  # words that lead to nobody
     {
         *("image", "images", "img", "picture", "pictures", "scan", "scans", "xray", "xrays", "cxr", "cxrs", "chest"),
@@ -103,8 +104,8 @@ def of_pool(pool: Pool, listed: Iterable[str] = ()) -> Identifiers:
         terms.add_name(text, "listed term")
     for patient in pool.scans["patient_id"].unique().drop_null().to_pylist():
         terms.add(patient, "patient id")
-    for kind, text in _of_table(pool):
-        terms.add_name(text, kind)
+    for text in _of_tables(Path(pool.root)):
+        terms.add_name(text, "column of a table")
     for uri in pool.scans["uri"].to_pylist():
         for kind, text in _of_file(uri):
             (terms.add_name if kind.startswith("name") else terms.add)(text, kind)
@@ -131,22 +132,27 @@ def listed_in(path: Path) -> list[str]:
         ) from error
 
 
-def _of_table(pool: Pool) -> Iterator[tuple[str, str]]:
-    """Values of those columns of a pool's table whose name is that of something personal, used by a run or not."""
-    for place in sorted(Path(pool.root).glob("*")) if Path(pool.root).is_dir() else []:
-        if place.suffix == ".parquet":
-            table = pq.read_table(place)
-            columns = {name: table[name].to_pylist() for name in table.column_names}
-        elif place.suffix in (".csv", ".tsv"):
-            text = place.read_text("utf-8-sig", errors="replace")
-            head = text.partition("\n")[0]
-            rows = list(csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=head.count)))
-            columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else {}) if name is not None}
-        else:
+def _of_tables(root: Path) -> Iterator[str]:
+    """Values of those columns of a pool's tables whose name is that of something personal, used by a run or not."""
+    for place in sorted(root.glob("*")) if root.is_dir() else []:
+        if not place.name.lower().endswith(_TABLES):
             continue
-        for name, values in columns.items():
-            if _PERSONAL.search(name) and not _PLAIN_NAMES.fullmatch(name):
-                yield from (("column of the table", str(value)) for value in set(values) if value is not None)
+        try:
+            table = open_table(place.name, place.read_bytes(), _is_header, Notes(place.name))
+            named = [i for i, name in enumerate(table.header) if _is_personal(name)]
+            columns = table.load(named).columns if named else []
+        except (InputError, OSError):
+            continue  # no table, or one that no run could have read
+        for column in columns:
+            yield from (str(value) for value in column.unique().drop_null().to_pylist())
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    return any(map(_is_personal, cells))
+
+
+def _is_personal(name: str) -> bool:
+    return bool(_PERSONAL.search(name)) and not _OF_FILES.fullmatch(name)
 
 
 def _of_file(uri: str) -> Iterator[tuple[str, str]]:
