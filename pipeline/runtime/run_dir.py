@@ -133,6 +133,8 @@ def write_config(folder: Path, resolved: Config) -> dict[str, bytes]:
     names = (run_files.RESOLVED, run_files.CONFIG)
     before = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
     tables.write_text(folder / run_files.RESOLVED, config_file.dump(resolved))  # first: it makes the folder a run
+    if resolved.splits.salt is not None:
+        private_files.salt_of(folder, resolved.splits.salt)
     tables.write_text(folder / run_files.CONFIG, config_file.dump(resolved, only_given=True))
     tables.write_text(folder / run_files.ENV, json.dumps(environment(), indent=1))
     return before

@@ -1,5 +1,6 @@
 """Connections that send half a request: they are closed, and keep nobody from the page."""
 
+import contextlib
 import socket
 import urllib.parse
 
@@ -19,7 +20,8 @@ def opened(base, num, sent):
     address = urllib.parse.urlsplit(base)
     held = [socket.create_connection((address.hostname, address.port), PATIENT) for _ in range(num)]
     for each in held:
-        each.sendall(sent)
+        with contextlib.suppress(ConnectionError):  # it was let go already
+            each.sendall(sent)
     return held
 
 

@@ -38,7 +38,6 @@ def test_pseudonyms_differ_by_secret_and_are_no_plain_hash():
 
 def test_a_secret_among_the_options_goes_nowhere_but_into_private(tmp_path):
     folder = begun(tmp_path / "run", **{"splits.salt": "hush-hush"})
-    private_files.salt_of(folder, "hush-hush")
     files = [path for path in folder.rglob("*") if path.is_file() and path != folder / run_files.SALT]
     assert files and not any(b"hush-hush" in path.read_bytes() for path in files)
     config = config_file.load(None, {"splits.salt": "hush-hush"})
