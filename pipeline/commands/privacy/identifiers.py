@@ -58,6 +58,7 @@ class Identifiers:
 
     kind_of: dict[tuple[str, ...], str] = field(default_factory=dict)
     num_too_short: int = 0
+    _by_first_word: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
 
     def add(self, text: str | None, kind: str) -> None:
         """Take a term in, unless it is too short or an ordinary word."""
@@ -67,12 +68,9 @@ class Identifiers:
             return
         if len(joined) >= MIN_CHARACTERS or (len(joined) >= MIN_LETTERS and joined.isalpha()):
             self.kind_of[term] = kind
-            self._by_first.setdefault(term[0], []).append(term)
+            self._by_first_word.setdefault(term[0], []).append(term)
         else:
             self.num_too_short += 1
-
-    def __post_init__(self) -> None:
-        self._by_first: dict[str, list[tuple[str, ...]]] = {}
 
     def add_name(self, text: str | None, kind: str) -> None:
         """Take a person's name in, and each part of it: `Doe^Jane` may stand as `Jane Doe`."""
@@ -84,12 +82,12 @@ class Identifiers:
     def count_in(self, text: str) -> Counter[str]:
         """How often terms stand in a text, by kind, whatever separates their words."""
         words = _WORD.findall(_FRACTION.sub(" ", text).casefold())
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for place, word in enumerate(words):
-            for term in self._by_first.get(word, ()):
+            for term in self._by_first_word.get(word, ()):
                 if tuple(words[place : place + len(term)]) == term:
-                    found[self.kind_of[term]] += 1
-        return found
+                    counts[self.kind_of[term]] += 1
+        return counts
 
 
 def of_pool(pool: Pool, listed: Iterable[str] = ()) -> Identifiers:

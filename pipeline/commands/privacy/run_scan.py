@@ -37,18 +37,18 @@ def scan(folder: Path, terms_file: Path | None = None) -> dict[str, Any]:
     """
     listed = [] if terms_file is None else identifiers.listed_in(terms_file)
     terms = identifiers.of_pool(open_pool(config_of(folder).pool, cache_folder()), listed)
-    found: Counter[tuple[str, str, str]] = Counter()
+    counts: Counter[tuple[str, str, str]] = Counter()
     unreadable = []
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_private(folder, path)]
     for path in files:
         name = str(path.relative_to(folder))
         try:
-            counted = _counted(name, path.read_bytes(), terms)
+            of_file = _counts(name, path.read_bytes(), terms)
         except _BROKEN:
             unreadable.append(name)
             continue
-        found.update({(name, place, kind): number for (place, kind), number in counted.items()})
-    rows = [{"file": file, "place": place, "kind": kind, "count": n} for (file, place, kind), n in found.items()]
+        counts.update({(name, place, kind): number for (place, kind), number in of_file.items()})
+    rows = [{"file": file, "place": place, "kind": kind, "count": n} for (file, place, kind), n in counts.items()]
     return {
         "ok": not rows and not unreadable,
         "num_files": len(files),
@@ -59,15 +59,15 @@ def scan(folder: Path, terms_file: Path | None = None) -> dict[str, Any]:
     }
 
 
-def _counted(name: str, data: bytes, terms: Identifiers) -> Counter[tuple[str, str]]:
+def _counts(name: str, data: bytes, terms: Identifiers) -> Counter[tuple[str, str]]:
     base = Path(name).name
-    counted: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for place, text in (("name of the file", name), *file_texts.texts_of(base, data)):
         if (base == MANIFEST.file and place in _PATHS) or (base in _OWN_CONFIG and _tells_an_address(text)):
             continue
         for kind, number in terms.count_in(text).items():
-            counted[place, kind] += number
-    return counted
+            counts[place, kind] += number
+    return counts
 
 
 def _tells_an_address(line: str) -> bool:
