@@ -8,8 +8,6 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pipeline.pool.dicom import words
-from pipeline.runtime.private_files import pseudonym
-from pipeline.tables.placeholders import is_placeholder
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -44,6 +42,8 @@ def facts(dataset: "Dataset", salt: str) -> dict[str, Any]:
 
 def hashed(value: str | None, salt: str) -> str | None:
     """The pseudonym of an id, the same as of one that a table gives."""
+    from pipeline.runtime.private_files import pseudonym  # here: an exported model has a copy of this file alone
+
     return None if value is None else pseudonym(value, salt)
 
 
@@ -113,6 +113,8 @@ def _date(value: str) -> dt.date | None:
 
 def patient(dataset: "Dataset") -> str | None:
     """The patient's id as the file writes it; None where it is none."""
+    from pipeline.tables.placeholders import is_placeholder
+
     own = text(dataset, "PatientID")
     return None if own == _NO_ID or is_placeholder(own) else own
 
