@@ -4,6 +4,7 @@ An address may end in `#white=4095`: the grey value that the pool decided is whi
 """
 
 import functools
+import hashlib
 import io
 import re
 import zipfile
@@ -16,6 +17,7 @@ _MEMBER = re.compile(r"(.*\.zip)!/(.*)", re.IGNORECASE | re.DOTALL)
 # A member that unpacks to more is refused, and so is a large one that unpacks to so many times its size: a bomb.
 MAX_MEMBER_BYTES = 2**30
 _LARGE_BYTES, _MAX_RATIO = 2**26, 200
+CHANGED = "the file has changed since the pool was read; --resume reads it anew"
 
 
 def with_white(uri: str, white: int) -> str:
@@ -70,6 +72,22 @@ def read_bytes(uri: str) -> bytes:
     except OSError as error:
         why = error.strerror or str(error) or type(error).__name__
         raise DecodeError(f"the file cannot be read: {why}") from error
+
+
+def read_unchanged(uri: str, key: str) -> bytes:
+    """Read what `read_uri` knows and hash it: what is stored under a hash is made of the very bytes it names.
+
+    Args:
+        uri: Where it is.
+        key: The SHA-256 of the bytes, alone or followed by `-` and more, see `picture_keys`.
+
+    Raises:
+        DecodeError: the file cannot be read, or another one stands in its place.
+    """
+    data = read_bytes(uri)
+    if hashlib.sha256(data).hexdigest() != key.partition("-")[0]:
+        raise DecodeError(CHANGED)
+    return data
 
 
 def head_of(uri: str, num_bytes: int = 256) -> bytes | None:
