@@ -20,7 +20,7 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, QUEUE, write_parquet
-from pipeline.pool import picture_hash, whites
+from pipeline.pool import outside, picture_hash, whites
 from pipeline.pool.dicom import rules
 from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan
 from pipeline.pool.sources import Pool, open_pool
@@ -73,19 +73,22 @@ class Shard:
         uris: Where to read each.
         options: How.
         whites: The white of each that the pool decided; None: `options` say it, or the file.
+        root: What no path may leave, see `pipeline.pool.outside`; None: that is not looked at.
     """
 
     paths: Sequence[str]
     uris: Sequence[str]
     options: ReadingOptions
     whites: Sequence[int | None] | None = None
+    root: str | None = None
 
 
 def options_of(config: Config) -> ReadingOptions:
     """How a configuration has files read."""
     pool = config.pool
     white = None if pool.white == "auto" else pool.white
-    return ReadingOptions(pool.max_pixels, pool.max_seconds, white, config.splits.salt, pool.set_aside)
+    limits = {name: getattr(pool, name) for name in ("max_bytes", "max_memory_mb", "max_frames", "allow_outside")}
+    return ReadingOptions(pool.max_pixels, pool.max_seconds, white, config.splits.salt, pool.set_aside, **limits)
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -186,7 +189,7 @@ def _read_rows(
         places = todo[start : start + SHARD_SIZE]
         part = pool.scans.take(pa.array(places, pa.int64()))
         own = None if wanted is None else [wanted[i] for i in places]
-        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), options, own))
+        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), options, own, pool.root))
     done = 0
     ctx.progress("manifest", 0, len(todo))
     for num_finished, (index, result) in enumerate(ctx.engine.map_shards(read_shard, shards), 1):
@@ -260,7 +263,9 @@ def read_shard(shard: Shard) -> pa.Table:
         row: dict[str, Any] = {"path": path, "image_id": image_id(path, None)}
         rows.append(row)
         try:
-            data = read_bytes(uri)
+            if shard.root is not None:
+                outside.refuse(path, uri, shard.root, shard.options.allow_outside)
+            data = read_bytes(uri, shard.options.max_bytes)
         except DecodeError as error:
             row["reason"] = str(error).removesuffix(".")
             continue
