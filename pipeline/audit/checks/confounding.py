@@ -155,7 +155,8 @@ def _of_the_worst_part(subject: Subject, column: str, values_N: Names) -> tuple[
     whole = associations(subject, column, values_N)
     worst = ("", whole)
     for side, name in (("train", "training"), ("test", "test")):
-        inside_N = np.where(subject.side_N == side, values_N, None)
+        inside_N = values_N.copy()
+        inside_N[subject.side_N != side] = None
         inside = [association for association in associations(subject, column, inside_N) if not association.missing]
         before, now = (_severity(subject, these, frozenset())[0] for these in (worst[1], inside))
         if order.index(now) > order.index(before):
