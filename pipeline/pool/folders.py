@@ -4,6 +4,7 @@ A file without an ending is looked into: archives write DICOM so.
 """
 
 import difflib
+import logging
 import os
 import re
 from collections import Counter
@@ -22,6 +23,8 @@ from pipeline.pool import vocabulary
 from pipeline.pool.dicom import dicomdir
 from pipeline.pool.listing import folder_names
 from pipeline.tables.notes import Notes
+
+_log = logging.getLogger(__name__)
 
 _MAX_SHOWN = 5
 _DICOM_ENDINGS = (".dcm", ".dicom")

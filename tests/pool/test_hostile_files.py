@@ -3,6 +3,7 @@
 import io
 import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -17,6 +18,7 @@ from pipeline.contracts.config import PoolConfig
 from pipeline.pool import manifest, outside
 from pipeline.pool.reading import ReadingOptions
 from pipeline.pool.sources import open_pool
+from tests.support.mutated_files import mutated
 
 OPTIONS = ReadingOptions(10**6, max_seconds=20.0)
 LIMITS = Limits(max_memory_mb=64, max_frames=3)
@@ -150,32 +152,13 @@ def test_frames_are_counted_no_further_than_the_limit():
         picture_limits.check(b"", LIMITS, dataset)
 
 
-def mutated(data, rng):
-    """A file with bytes flipped, cut out, doubled or overwritten."""
-    out = bytearray(data)
-    for _ in range(rng.choice((1, 2, 8))):
-        place = rng.randrange(max(1, min(len(out), rng.choice((64, 512, len(out))))))
-        kind = rng.randrange(4)
-        if kind == 0:
-            out[place] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            del out[place : place + rng.randrange(1, 64)]
-        elif kind == 2:
-            out[place:place] = out[place : place + rng.randrange(1, 64)]
-        else:
-            out[place : place + 4] = rng.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff"))
-        if not out:
-            break
-    return bytes(out)
-
-
 def test_mutated_files_end_as_rows_with_reasons(tmp_path):
     rng = random.Random(14)
     kinds = {
         "png": encoded("PNG"),
         "jpg": encoded("JPEG"),
         "tif": encoded("TIFF", compression="tiff_lzw"),
-        "dcm": open_bytes(get_testdata_file("CT_small.dcm")),
+        "dcm": Path(get_testdata_file("CT_small.dcm")).read_bytes(),
     }
     paths = []
     for kind, data in kinds.items():
@@ -191,8 +174,3 @@ def test_mutated_files_end_as_rows_with_reasons(tmp_path):
         assert "unexpected" not in (row["reason"] or "")
     broken = sum(reason is not None for reason in table["reason"].to_pylist())
     assert 30 < broken < 300
-
-
-def open_bytes(path):
-    with open(path, "rb") as stream:  # noqa: PTH123 - pydicom gives a string
-        return stream.read()
