@@ -34,7 +34,7 @@ SIDE_PX = 64
 OPTIONS = ReadingOptions(100_000_000)
 
 
-def main(args: Namespace) -> None:
+def main(_: Path, args: Namespace) -> None:
     """Write `results/fuzz.md`."""
     rng = random.Random(args.seeds)
     each = args.files // 7
