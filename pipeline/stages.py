@@ -188,7 +188,7 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
         if not wrong:
             log.info("%s: finished before, kept", stage.name)
             return record
-        log.warning("%s: done again, for not as it left them are: %s", stage.name, ", ".join(wrong))
+        log.warning("%s: done again, these files are not as it left them: %s", stage.name, ", ".join(wrong))
     run_dir.write_status(ctx.folder, "running", stage.name)
     run_dir.forget_stage(ctx.folder, stage.name)  # until it has finished, what it wrote counts for nothing
     start = time.perf_counter()

@@ -46,7 +46,7 @@ def test_a_file_that_is_not_as_it_was_left_is_made_again(ctx, data, caplog):
     path.unlink() if data is None else path.write_bytes(data)
     assert not stages.plan(ctx)[0]["reuse"]
     assert runs_again(ctx) == 1
-    assert "done again, for not as it left them are: out.npy" in caplog.text
+    assert "done again, these files are not as it left them: out.npy" in caplog.text
     assert path.read_bytes() == b"0123456789"
 
 

@@ -276,8 +276,8 @@ def _read_before(folder: Path, paths: Sequence[str], stamps: Sequence[str | None
         return [None] * len(stamps)
     try:
         with kept.open("rb") as stream:
-            table = pq.read_table(stream, schema=_READ.append(_STAMP), page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
+            table = pq.ParquetFile(stream, page_checksum_verification=True).read().select([*_READ.names, _STAMP.name])
+    except (OSError, KeyError, pa.ArrowException) as error:
         set_aside(kept, error)
         return [None] * len(stamps)
     rows = dict(zip(table["stamp"].to_pylist(), table.drop_columns(["stamp"]).to_pylist(), strict=True))

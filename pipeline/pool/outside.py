@@ -30,9 +30,10 @@ def refuse(path: str, uri: str, root: str, allowed: Sequence[str]) -> None:
     place = place_of(uri)
     if ADDRESSES not in allowed and not _is_of_storage(place, root):
         raise DecodeError(_not_allowed("it is at an address of another storage than the pool's", ADDRESSES))
-    if PARENTS not in allowed and ".." in re.split(r"[/\\]", path):
+    goes_up = ".." in re.split(r"[/\\]", path)
+    if PARENTS not in allowed and goes_up:
         raise DecodeError(_not_allowed("its path goes up by '..'", PARENTS))
-    if LINKS not in allowed and "://" not in place and _leaves(place, root):
+    if LINKS not in allowed and not goes_up and "://" not in place and _leaves(place, root):
         raise DecodeError(_not_allowed("it is a link to outside the pool", LINKS))
 
 
@@ -42,12 +43,9 @@ def _not_allowed(what: str, name: str) -> str:
 
 def _is_of_storage(place: str, root: str) -> bool:
     """Whether an address begins in the root, or is a plain one of the same storage."""
-    if place.startswith(f"{root}/"):
-        return True
-    if place.startswith(f"{root}/"):
-        return True
-    if "::" in place and _SCHEME.search(place):
-        return False
+    rest = place.removeprefix(f"{root}/")
+    if rest != place or ("::" in place and "://" in place):
+        return "://" not in rest
     scheme, own = _SCHEME.match(place), _SCHEME.match(root)
     of_place, of_root = (match[1].lower() if match else "file" for match in (scheme, own))
     return of_place == of_root
