@@ -65,11 +65,13 @@ def local_files(root: Path, *, follow_outside: bool = False) -> list[str]:
         files = [name for name in files if _is_text(name)]
         for name in sorted(filter(_is_text, folders)):
             real = os.path.realpath(Path(folder, name))
-            if not follow_outside and not real.startswith(top.rstrip(os.sep) + os.sep):
-                elsewhere.append(name)
-            elif real not in seen:  # a link to a folder above would never end
-                seen.add(real)
+            if real in seen:  # a link to a folder above would never end
+                continue
+            seen.add(real)
+            if follow_outside or real.startswith(top.rstrip(os.sep) + os.sep):
                 kept.append(name)
+            else:
+                elsewhere.append(name)
         folders[:] = kept
         prefix = Path(folder).relative_to(root).as_posix()
         paths += files if prefix == "." else [f"{prefix}/{name}" for name in files]
