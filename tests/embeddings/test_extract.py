@@ -211,7 +211,7 @@ def test_a_damaged_store_is_set_aside_and_filled_again(tmp_path, shared, caplog,
     expected = Vectors.open(tmp_path / "one").emb_ND.copy()
     damaged = sorted((tmp_path / "store").glob(pattern))[0]
     harm(damaged)
-    extract._forward.cache_clear()
+    extract.forward_of.cache_clear()
     again = make_run(tmp_path / "two", shared, PNGS[:5], **options)
     embed.run(again)
     vectors = Vectors.open(again.folder)
