@@ -1,7 +1,7 @@
 """How much memory a picture would take, told by its header: refused before a pixel is decoded.
 
-A file of some hundred KB may hold a picture of gigabytes. The bytes a pixel are what decoding takes at its peak, its
-own copies and ours together, as measured by `python -m tests.bench fuzz`.
+A file of some hundred KB may hold a picture of gigabytes. The bytes a pixel are what decoding takes at its peak, the
+library's copies and ours together; `python -m tests.bench fuzz` shows what some large files really take.
 """
 
 import io
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _MIB = 2**20
 # By Pillow's mode; of any other as of the widest.
-_BYTES_A_PIXEL = {"1": 3, "L": 3, "P": 5, "LA": 9, "I;16": 14, "I;16B": 14, "I;16L": 14, "RGB": 6, "F": 14, "I": 14}
+_BYTES_A_PIXEL = {"1": 3, "L": 3, "P": 5, "LA": 9, "I;16": 16, "I;16B": 16, "I;16L": 16, "RGB": 6, "F": 14, "I": 14}
 _OTHER_BYTES_A_PIXEL = 10
 _DEEP_COLOUR_BYTES_A_PIXEL = 24
 _BYTES_A_DICOM_VALUE, _BYTES_A_TABLE_VALUE = 16, 48
