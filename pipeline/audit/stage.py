@@ -88,7 +88,10 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
         copies,
         grey_levels,
         holdout_reads,
+        label_errors,
         left_out_source,
+        not_chest,
+        patient_ids,
         patients,
         shortcuts,
         unlabelled_slices,
@@ -103,8 +106,11 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
     grey = grey_levels.measure(subject, probes)
     left_out = left_out_source.leave_one_source_out(subject)
     checks = [
+        not_chest.check(subject),
         *copies.check(subject),
+        label_errors.check(subject),
         *patients.check(subject),
+        patient_ids.check(subject),
         *cases.check(subject),
         between_splits.check(subject),
         *confounding.check(subject, probes.of(shortcuts.POPULATION)),

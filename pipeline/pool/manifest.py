@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from embeddings.decoding.unusable import DecodeError
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, QUEUE, write_parquet
-from pipeline.pool import picture_hash, whites
+from pipeline.pool import patient_forms, picture_hash, whites
 from pipeline.pool.dicom import rules
 from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan
 from pipeline.pool.sources import Pool, open_pool
@@ -113,6 +114,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
             "reason": table["reason"],
         },
         schema=MANIFEST.schema,
+    )
+    patient_forms.write(
+        ctx.folder, scans["patient_id"], salted, scans["path"], partial(hidden, salt=ctx.config.splits.salt)
     )
     labels = {"image_id": table["image_id"], "label": scans["label"], "pool_split": scans["pool_split"]}
     num_quarantined = _report(pool, manifest)

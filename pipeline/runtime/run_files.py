@@ -20,6 +20,7 @@ CONFIG, RESOLVED, ENV = "config.yaml", "resolved.yaml", "env.json"
 STATUS, STAGES, LOCK, CRASH_LOG = "status.json", "stages.json", ".lock", "crash.log"
 # The pool and its vectors
 SCANS_READ = "manifest_files.parquet"  # what was read of each file, so that it is read once
+PATIENT_FORMS = "patient_forms.parquet"  # which pseudonyms are one id in several spellings
 PRETRAINED, PRETRAINING = "pretrain", "pretrain.json"  # a folder, see embeddings.backbones, and what it tells
 PRETRAINED_HISTORY = f"{PRETRAINED}/history.jsonl"
 BACKBONE, EMBEDDINGS, EMBEDDED = "backbone.json", "embeddings.npy", "embeddings.parquet"  # the last: ids of the rows
@@ -51,7 +52,7 @@ RELEASES, RELEASE_CARD = "releases", "release.json"  # a folder a release; its c
 SHARED = frozenset(
     {
         *(table.file for table in (MANIFEST, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
-        *(SCANS_READ, PRETRAINED, PRETRAINING, BACKBONE, EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
+        *(SCANS_READ, PATIENT_FORMS, PRETRAINED, PRETRAINING, BACKBONE, EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
         *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
     }
 )

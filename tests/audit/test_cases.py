@@ -4,6 +4,16 @@ from pipeline.audit.checks import cases
 from tests.support.audit_pools import many, scan, subject
 
 
+@pytest.mark.parametrize(
+    ("names", "severity"), [(("Site A", "site-a", "SITE_A"), "warn"), (("Site A", "Site B", "Site C"), "ok")]
+)
+def test_one_source_in_several_spellings_is_said(names, severity, tmp_path):
+    one = subject(tmp_path, many(60, source=lambda i: names[i % 3]))
+    (check,) = [check for check in cases.check(one) if check.id == "missing-metadata"]
+    assert check.severity == severity
+    assert ("spelled in several ways: 'SITE_A', 'Site A', 'site-a'" in check.message) is (severity == "warn")
+
+
 def found(tmp_path, rows, **overrides):
     return {check.id: check for check in cases.check(subject(tmp_path, rows, **overrides))}
 

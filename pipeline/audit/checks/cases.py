@@ -1,11 +1,12 @@
 """Checks of how much there is: broken files, missing metadata, rare classes, cases enough to know anything."""
 
+import re
 from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.audited_pool import Subject, known
+from pipeline.audit.audited_pool import Names, Subject, known
 from pipeline.audit.check import Check, Severity, Table, counted
 from pipeline.labels.classes import asked_for
 from pipeline.pool.dicom.rules import PREFIX as SET_ASIDE
@@ -79,9 +80,12 @@ def _missing(subject: Subject) -> Check:
         message += f", but for {', '.join(some)} of the scans." if some else "."
     if wholly:
         message += f" It cannot be checked {'; '.join(wholly)}."
+    respelled = [names for names in _spellings(subject.source_N) if len(names) > 1]
+    for names in respelled[:3]:
+        message += f" One source is spelled in several ways: {', '.join(map(repr, names))}."
     return Check(
         "missing-metadata",
-        "warn" if over else "ok",
+        "warn" if over or respelled else "ok",
         message,
         why="What is not known cannot be checked: leaks between patients and confounding stay invisible.",
         fix="Add the columns (pool.columns, pool.patient_regex); a patient id matters most.",
@@ -90,6 +94,14 @@ def _missing(subject: Subject) -> Check:
         threshold=audit.warn_unknown_patient_share if "patient" in over else audit.warn_unknown_share,
         table=Table(("column", "unknown", "warned from"), tuple((n, share[n], limits[n]) for n in share)),
     )
+
+
+def _spellings(values_N: Names) -> list[list[str]]:
+    """The known values, those together that differ in case, blanks and strokes alone."""
+    spelled: dict[str, set[str]] = {}
+    for value in values_N[known(values_N)]:
+        spelled.setdefault(re.sub(r"[\s_.-]+", "", value.casefold()), set()).add(value)
+    return [sorted(names) for _, names in sorted(spelled.items())]
 
 
 def _imbalance(subject: Subject) -> Check:

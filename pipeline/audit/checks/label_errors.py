@@ -1,0 +1,156 @@
+"""Labels that look wrong: how many, and which scans a probe that never saw them would name otherwise.
+
+A hard question and wrong labels both make a probe disagree with the labels. They differ in the tail: of wrong labels
+as many lie among the surest scans of the other class as among its usual ones, of hard cases ever fewer. So the share
+of wrong labels is the least ratio, over tails of the other class, of what a class has there to what the other has.
+
+Sources: Blanchard, Lee & Scott 2010 (mixture proportions); Northcutt, Jiang & Chuang 2021 (which scans).
+
+Legend: K scans that a probe can be asked of, C classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audit import probes
+from pipeline.audit.audited_pool import Subject
+from pipeline.audit.check import MAX_EVIDENCE, Check, Table
+from pipeline.measures.bootstrap import wilson
+from pipeline.measures.consensus import label_issues
+
+Floats = NDArray[np.float64]
+
+TAILS = (0.1, 0.2, 0.35, 0.5)  # parts of the other class, the surest first
+_SMALLEST = 1e-9
+_ONE_SIDED_95 = 1.645
+_WHY = "A wrong label teaches the wrong thing, and a wrong label in the test makes a right answer look wrong."
+_FIX = "Let somebody look at the scans shown, the likeliest first, and correct those that are wrong at their origin."
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """What a probe says of the labels.
+
+    Attributes:
+        rows: Scans of likely wrong labels, the likeliest first; rows of the subject.
+        notes: Of each, its label and what the probe would call it.
+        num_asked: Scans that were looked at.
+        share: Estimated share of wrong labels, 0..1.
+        share_low: Its lower bound.
+        per_class: Class, its scans, its estimated share of wrong labels, how many of them are named.
+    """
+
+    rows: NDArray[np.int64]
+    notes: list[str]
+    num_asked: int
+    share: float
+    share_low: float
+    per_class: tuple[tuple[str, int, float, int], ...]
+
+
+def check(subject: Subject) -> Check:
+    """Whether more labels look wrong than `audit.warn_wrong_label_share`, and which they are."""
+    check_id = "labels-look-wrong"
+    suspects = find(subject)
+    if suspects is None:
+        few = f"no two classes have labels and embeddings of {probes.MIN_GROUPS} patients or more"
+        return Check(check_id, "ok", f"Not checked: {few}.", _WHY, _FIX, checked=False)
+    limit = subject.config.audit.warn_wrong_label_share
+    warns = suspects.share_low > limit
+    message = (
+        f"About {suspects.share:.0%} of {suspects.num_asked} labels look wrong (at least {suspects.share_low:.0%}); "
+        f"{len(suspects.rows)} scans are named, the likeliest first."
+        if warns
+        else f"No more than chance and hard cases speak against the labels: about {suspects.share:.0%} of "
+        f"{suspects.num_asked} may be wrong, {suspects.share_low:.0%} at least."
+    )
+    return Check(
+        check_id,
+        "warn" if warns else "ok",
+        message,
+        _WHY,
+        _FIX,
+        count=len(suspects.rows) if warns else 0,
+        value=suspects.share_low,
+        threshold=limit,
+        evidence=subject.evidence(suspects.rows[:MAX_EVIDENCE], suspects.notes[:MAX_EVIDENCE]) if warns else (),
+        table=Table(("class", "scans", "share that looks wrong", "scans named"), suspects.per_class),
+    )
+
+
+def find(subject: Subject) -> Suspects | None:
+    """Scans whose label a patient-grouped probe on the embedding does not believe; None where it cannot be asked."""
+    rows = np.array([row for row in subject.labelled if subject.has_emb_N[row]], dtype=np.int64)
+    if len(rows) == 0:
+        return None
+    rows = subject.sample(rows, "labels")
+    cases = probes.comparable(subject.label_N[rows], subject.group_N[rows], None)
+    if cases is None:
+        return None
+    rows = rows[cases.kept_R]
+    prob_KC = probes.out_of_fold(
+        subject.components(rows), cases.code_K, cases.group_K, "linear", subject.rng("labels/folds")
+    )
+    names = [name for _, name in cases.classes]
+    class_K = np.searchsorted([code for code, _ in cases.classes], cases.code_K)
+    people_C = np.array([len(np.unique(cases.group_K[class_K == c])) for c in range(len(names))], dtype=np.int64)
+    share_C, low_C = wrong_shares(prob_KC, class_K, people_C)
+    weight_C = np.bincount(class_K, minlength=len(names)) / len(class_K)
+    issues = label_issues(class_K, prob_KC, len(rows))
+    expected = round(float(weight_C @ share_C) * len(rows))
+    kept = issues.row_I[: max(expected, 0)]
+    notes = [
+        f"labelled {names[label]}, looks like {names[other]} ({prob:.0%})"
+        for label, other, prob in zip(issues.class_I, issues.model_class_I, issues.model_prob_I, strict=True)
+    ][: len(kept)]
+    return Suspects(
+        rows=rows[kept],
+        notes=notes,
+        num_asked=len(rows),
+        share=float(weight_C @ share_C),
+        share_low=float(weight_C @ low_C),
+        per_class=tuple(
+            (name, int((class_K == c).sum()), float(share_C[c]), int((class_K[kept] == c).sum()))
+            for c, name in enumerate(names)
+        ),
+    )
+
+
+def wrong_shares(prob_KC: Floats, class_K: NDArray[np.int64], people_C: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Estimated share of wrong labels in each class, and its lower bound, (C,) each, 0..1.
+
+    Args:
+        prob_KC: Out-of-fold probabilities.
+        class_K: Index of the label; every class has scans.
+        people_C: Patients of each class: how much is known of it.
+    """
+    num_classes = prob_KC.shape[1]
+    share_C, low_C = np.zeros(num_classes), np.zeros(num_classes)
+    log_KC = np.log(np.maximum(prob_KC, _SMALLEST))
+    for c in range(num_classes):
+        for other in range(num_classes):
+            if other == c:
+                continue
+            score_K = log_KC[:, other] - log_KC[:, c]
+            share, low = _among(score_K[class_K == c], score_K[class_K == other], int(people_C[c]))
+            share_C[c] += share
+            low_C[c] += low
+    return np.minimum(share_C, 1.0), np.minimum(low_C, 1.0)
+
+
+def _among(own_K: Floats, other_K: Floats, num_people: int) -> tuple[float, float]:
+    """Part of a class that lies as far on the other's side as the other itself does, and its lower bound.
+
+    Args:
+        own_K: Scores of the class, higher the more like the other.
+        other_K: Scores of the other class.
+        num_people: Patients of the class.
+    """
+    shares, lows = [], []
+    for tail in TAILS:
+        beyond = float((own_K >= np.quantile(other_K, 1 - tail)).mean())
+        shares.append(beyond / tail)
+        lows.append(wilson(beyond, num_people, _ONE_SIDED_95)[0] / tail)
+    return min(shares), min(lows)
