@@ -1,10 +1,7 @@
 """Labels that look wrong: how many, and which scans a probe that never saw them would name otherwise.
 
-A hard question and wrong labels both make a probe disagree with the labels. They differ in the tail: of wrong labels
-as many lie among the surest scans of the other class as among its usual ones, of hard cases ever fewer. So the share
-of wrong labels is the least ratio, over tails of the other class, of what a class has there to what the other has.
-
-Sources: Blanchard, Lee & Scott 2010 (mixture proportions); Northcutt, Jiang & Chuang 2021 (which scans).
+How many is estimated by `measures.label_noise`, which tells wrong labels from hard cases; which, by confident learning
+(Northcutt, Jiang & Chuang 2021).
 
 Legend: K scans that a probe can be asked of, C classes.
 """
@@ -17,14 +14,12 @@ from numpy.typing import NDArray
 from pipeline.audit import probes
 from pipeline.audit.audited_pool import Subject
 from pipeline.audit.check import MAX_EVIDENCE, Check, Table
-from pipeline.measures.bootstrap import wilson
+from pipeline.measures import label_noise
 from pipeline.measures.consensus import label_issues
 
 Floats = NDArray[np.float64]
 
-TAILS = (0.1, 0.2, 0.35, 0.5)  # parts of the other class, the surest first
 _SMALLEST = 1e-9
-_ONE_SIDED_95 = 1.645
 _WHY = "A wrong label teaches the wrong thing, and a wrong label in the test makes a right answer look wrong."
 _FIX = "Let somebody look at the scans shown, the likeliest first, and correct those that are wrong at their origin."
 
@@ -126,31 +121,13 @@ def wrong_shares(prob_KC: Floats, class_K: NDArray[np.int64], people_C: NDArray[
         class_K: Index of the label; every class has scans.
         people_C: Patients of each class: how much is known of it.
     """
-    num_classes = prob_KC.shape[1]
-    share_C, low_C = np.zeros(num_classes), np.zeros(num_classes)
-    log_KC = np.log(np.maximum(prob_KC, _SMALLEST))
-    for c in range(num_classes):
-        for other in range(num_classes):
-            if other == c:
-                continue
-            score_K = log_KC[:, other] - log_KC[:, c]
-            share, low = _among(score_K[class_K == c], score_K[class_K == other], int(people_C[c]))
-            share_C[c] += share
-            low_C[c] += low
-    return np.minimum(share_C, 1.0), np.minimum(low_C, 1.0)
-
-
-def _among(own_K: Floats, other_K: Floats, num_people: int) -> tuple[float, float]:
-    """Part of a class that lies as far on the other's side as the other itself does, and its lower bound.
-
-    Args:
-        own_K: Scores of the class, higher the more like the other.
-        other_K: Scores of the other class.
-        num_people: Patients of the class.
-    """
-    shares, lows = [], []
-    for tail in TAILS:
-        beyond = float((own_K >= np.quantile(other_K, 1 - tail)).mean())
-        shares.append(beyond / tail)
-        lows.append(wilson(beyond, num_people, _ONE_SIDED_95)[0] / tail)
-    return min(shares), min(lows)
+    weight = min(1.0, float(people_C.sum()) / len(class_K))
+    score_KC = np.log(np.maximum(prob_KC, _SMALLEST)) - np.log(np.maximum(1 - prob_KC, _SMALLEST))
+    if prob_KC.shape[1] == 2:
+        shares = label_noise.wrong_shares(score_KC[class_K == 0, 0], score_KC[class_K == 1, 0], weight)
+        return np.array([shares.own, shares.other]), np.array([shares.own_low, shares.other_low])
+    of_C = [
+        label_noise.wrong_shares(score_KC[class_K == c, c], score_KC[class_K != c, c], weight)
+        for c in range(prob_KC.shape[1])
+    ]
+    return np.array([shares.own for shares in of_C]), np.array([shares.own_low for shares in of_C])

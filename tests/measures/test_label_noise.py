@@ -1,0 +1,45 @@
+"""Wrong labels are told from hard cases by how they rank."""
+
+import numpy as np
+import pytest
+
+from pipeline.measures.label_noise import wrong_shares
+
+
+def ranks(num, apart, own, other, *, spread=1.0, seed=0):
+    """Scores of two labelled classes of which these shares are wrong."""
+    rng = np.random.default_rng(seed)
+    scores = []
+    for share, is_own in ((own, True), (other, False)):
+        wrong = rng.random(num) < share
+        true_own = wrong ^ is_own
+        scores.append(np.where(true_own, rng.normal(apart, spread, num), rng.normal(0, 1, num)))
+    return scores
+
+
+@pytest.mark.parametrize("apart", [0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("spread", [0.7, 1.0, 1.4])
+def test_hard_cases_are_no_wrong_labels(apart, spread):
+    found = [wrong_shares(*ranks(200, apart, 0, 0, spread=spread, seed=seed)) for seed in range(10)]
+    assert sum((f.own_low + f.other_low) / 2 > 0.05 for f in found) <= 1
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_wrong_labels_are_counted(share):
+    found = [wrong_shares(*ranks(300, 3.0, share, share, seed=seed)) for seed in range(10)]
+    assert np.mean([(f.own + f.other) / 2 for f in found]) == pytest.approx(share, abs=0.04)
+    assert sum((f.own_low + f.other_low) / 2 > 0.05 for f in found) >= 9
+    assert all(f.own_low <= share + 0.051 for f in found)
+
+
+def test_wrong_labels_of_one_class_are_that_classes():
+    found = wrong_shares(*ranks(400, 3.0, 0.2, 0.0))
+    assert found.own == pytest.approx(0.2, abs=0.06) and found.other_low <= 0.01
+
+
+def test_only_ranks_count_and_few_patients_know_less():
+    own_K, other_J = ranks(300, 3.0, 0.15, 0.15)
+    plain = wrong_shares(own_K, other_J)
+    assert wrong_shares(np.exp(own_K), np.exp(other_J)) == plain
+    fewer = wrong_shares(own_K, other_J, weight=0.2)
+    assert fewer.own == plain.own and fewer.own_low < plain.own_low
