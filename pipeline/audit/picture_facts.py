@@ -1,7 +1,6 @@
-"""What a scan looks like at a glance, without a network: colour, blankness, noise, shape, which way up a chest lies.
+"""What a scan looks like at a glance, without a network: colour, contrast, noise, grey levels, shape, a thumbnail.
 
-Radiographs are grey, full of grey levels, smooth at the scale of a thumbnail, and about as wide as high. A schematic
-chest (`embeddings.alterations.lungs`) fits a frontal one best when it stands upright.
+Radiographs are grey, full of grey levels, smooth at the scale of a thumbnail, and about as wide as high.
 
 Legend: N scans, F facts, S side of the square, X pixels of the grid.
 """
@@ -21,7 +20,7 @@ from embeddings.decoding.grey import Grey
 
 Floats = NDArray[np.float32]
 
-FACTS = ("colour", "contrast", "neighbour", "entropy_bits", "elongation", "fit_0", "fit_90", "fit_180", "fit_270")
+FACTS = ("colour", "contrast", "neighbour", "entropy_bits", "elongation")
 GRID = 24  # side of the thumbnail by which scans are held against the pool's usual one
 _SIDE_PX = 96
 _COLOUR_SIDE_PX = 64
@@ -44,7 +43,7 @@ def look(shard: Shard) -> tuple[Floats, Floats]:
             data = files.read_bytes(uri)
             grey = decode.open_grey(data, max_pixels=shard.max_pixels, white=files.white_of(uri))
             square_SS = grey.square(_SIDE_PX)
-            fact_NF[row] = [_colour(data, grey), *_of_square(square_SS), _elongation(grey), *_fits(square_SS)]
+            fact_NF[row] = [_colour(data, grey), *_of_square(square_SS), _elongation(grey)]
             grid_NX[row] = grid(square_SS)
         except Exception:  # noqa: BLE001 - what cannot be read is the business of quarantined-scans
             continue
@@ -79,11 +78,6 @@ def _of_square(square_SS: Floats) -> Sequence[float]:
 def _elongation(grey: Grey) -> float:
     """The longer side over the shorter one."""
     return max(grey.image.size) / max(min(grey.image.size), 1)
-
-
-def _fits(square_SS: Floats) -> Sequence[float]:
-    """How well a schematic chest fits the scan as it is and turned by 90, 180 and 270 degrees, each 0..1."""
-    return [lungs.lung_region(np.ascontiguousarray(np.rot90(square_SS, turns))).quality for turns in range(4)]
 
 
 def grid(square_SS: Floats) -> Floats:
