@@ -1,7 +1,7 @@
 """Scans that are none: colour pictures, noise, drawings, blanks, strips; and chests that lie against their kind.
 
-Two measures say which way up a chest lies, and both must agree: a schematic chest, and the mean of the pool's own
-scans. A pool of which most scans are turned is no more than unlike the schematic chest, so it is said too.
+Which way up a chest lies is said by the mean of the pool's other scans, as is which are like none of them: against
+their kind, not against an idea of a chest. A pool of nothing but hands is not seen.
 
 Legend: R scans looked at, F facts, X pixels of the grid.
 """
@@ -19,16 +19,15 @@ from pipeline.audit.picture_facts import FACTS, GRID
 Floats = NDArray[np.float32]
 
 MAX_COLOUR = 0.1  # mean difference of the channels, of 1; a tint or a coloured marker is less
-MIN_CONTRAST = 0.06  # 5 to 95 % of the grey levels, of 1
-MIN_NEIGHBOUR = 0.6  # correlation of neighbouring pixels of a thumbnail; noise has none
-MIN_ENTROPY_BITS = 3.5  # of the grey levels; drawings have few
+MIN_CONTRAST = 0.1  # 5 to 95 % of the grey levels, of 1
+MIN_NEIGHBOUR = 0.7  # correlation of neighbouring pixels of a thumbnail; noise has none
+MIN_ENTROPY_BITS = 4.0  # of the grey levels; drawings have few
 MAX_ELONGATION = 3.0
-TURN_GAIN = 0.15  # of the fit of a chest: how much better another way up must be
-MIN_FIT = 0.22  # of the schematic chest, whichever way up
-MIN_LIKE_POOL = 0.1  # correlation with the pool's mean; both must be low
-MIN_SCANS = 20  # for a mean of the pool
+TURN_GAIN = 0.1  # of the correlation with the mean of the others: how much better another way up must be
+MIN_LIKE_OTHERS = 0.15  # correlation with the mean of the others, whichever way up
+MIRRORED = -0.4  # correlation of a left-right difference with that of the others: the heart is on the other side
+MIN_SCANS = 20  # for a mean of the others
 _SHARD_SIZE = 64
-_FIT = FACTS.index("fit_0")
 
 
 def check(subject: Subject) -> Check:
@@ -87,28 +86,22 @@ def reasons(fact_RF: Floats, grid_RX: Floats, is_lateral_R: NDArray[np.bool_]) -
         reason_R[wrong_R & plain_R] = reason
         plain_R &= ~wrong_R
     frontal = np.flatnonzero(plain_R & ~is_lateral_R)
-    if len(frontal):
-        reason_R[frontal] = _positions(fact_RF[frontal, _FIT : _FIT + 4], grid_RX[frontal])
+    if len(frontal) >= MIN_SCANS:
+        reason_R[frontal] = _positions(grid_RX[frontal])
     return reason_R
 
 
-def _positions(fit_R4: Floats, grid_RX: Floats) -> Names:
-    """Of pictures that may be radiographs: turned, mirrored, nothing like a chest; None where neither."""
-    reason_R: Names = np.full(len(fit_R4), None, dtype=object)
-    gain_R = fit_R4[:, 1:].max(axis=1) - fit_R4[:, 0]
-    turn_R = fit_R4.argmax(axis=1)
-    if len(fit_R4) < MIN_SCANS:
-        like_R4 = fit_R4
-        mirrored_R = np.zeros(len(fit_R4), np.bool_)
-    else:
-        like_R4 = _like_the_others(grid_RX)
-        mirrored_R = _mirrored(grid_RX)
-    turned_R = (gain_R > TURN_GAIN) & (like_R4.argmax(axis=1) == turn_R)
+def _positions(grid_RX: Floats) -> Names:
+    """Of pictures that may be radiographs: turned, mirrored, unlike all others; None where neither."""
+    reason_R: Names = np.full(len(grid_RX), None, dtype=object)
+    like_R4 = _like_the_others(grid_RX)
+    turn_R = like_R4.argmax(axis=1)
+    turned_R = like_R4.max(axis=1) - like_R4[:, 0] > TURN_GAIN
+    unlike_R = like_R4.max(axis=1) < MIN_LIKE_OTHERS
+    reason_R[_mirrored(grid_RX)] = "mirrored against the others"
     for turns in (1, 2, 3):
         reason_R[turned_R & (turn_R == turns)] = f"turned by {90 * turns} degrees"
-    unlike_R = (fit_R4.max(axis=1) < MIN_FIT) & (like_R4.max(axis=1) < MIN_LIKE_POOL)
-    reason_R[unlike_R] = "nothing like a frontal chest"
-    reason_R[mirrored_R & ~turned_R & ~unlike_R] = "mirrored against the others"
+    reason_R[unlike_R] = "unlike all the others"
     return reason_R
 
 
