@@ -111,9 +111,9 @@ def embed_shard(shard: Shard) -> ShardResult:
     broken: list[tuple[str, str]] = []
     kept: list[str] = []
     vectors: list[np.ndarray] = []
-    forward, own_dim = _forward(shard.backbone, shard.features, shard.size_px, shard.model, shard.num_threads)
+    forward, own_dim = forward_of(shard.backbone, shard.features, shard.size_px, shard.model, shard.num_threads)
     for sha256, scan_N1SS in _prefetched(shard, broken):
-        emb_ND = _as_stored(forward(scan_N1SS))
+        emb_ND = as_stored(forward(scan_N1SS))
         finite_N = np.isfinite(emb_ND).all(axis=1)
         kept += [sha for sha, is_finite in zip(sha256, finite_N, strict=True) if is_finite]
         broken += [(sha, NOT_FINITE) for sha, is_finite in zip(sha256, finite_N, strict=True) if not is_finite]
@@ -125,7 +125,7 @@ def embed_shard(shard: Shard) -> ShardResult:
     return ShardResult(len(kept), tuple(broken))
 
 
-def _as_stored(emb_ND: np.ndarray) -> np.ndarray:
+def as_stored(emb_ND: np.ndarray) -> np.ndarray:
     """Half precision, as the store keeps it; a value beyond its range becomes infinite."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.asarray(emb_ND, dtype=np.float16)
@@ -156,10 +156,13 @@ def _prefetched(shard: Shard, broken: list[tuple[str, str]]) -> Iterator[tuple[l
 
 
 @lru_cache(maxsize=2)
-def _forward(
+def forward_of(
     backbone: Backbone, features: Features, size_px: int, model: Path | None, num_threads: int
 ) -> tuple[Any, int | None]:
-    """What embeds a batch, and of how many numbers the network's own embedding is; None: of all."""
+    """What embeds a batch, and of how many numbers the network's own embedding is; None: of all.
+
+    Arguments as in `Shard`.
+    """
     return _onnx_forward(model, num_threads) if model is not None else _torch_forward(backbone, features, size_px)
 
 

@@ -58,15 +58,16 @@ def write(
         partial.unlink(missing_ok=True)
 
 
-def session(path: Path, num_threads: int) -> Any:
-    """An onnxruntime session on the CPU that takes no more than its threads."""
+def session(model: Path | bytes, num_threads: int) -> Any:
+    """An onnxruntime session on the CPU that takes no more than its threads, of a file or of what it holds."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    source = model if isinstance(model, bytes) else str(model)
+    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def _describe(path: Path, properties: dict[str, str]) -> None:

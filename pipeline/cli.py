@@ -51,7 +51,7 @@ BecauseOption = Annotated[str | None, typer.Option("--because", help="Why; print
 @app.command()
 def run(
     config: ConfigOption = None,
-    pool: Annotated[str | None, typer.Option(help="Folder, manifest, medmnist:NAME or phantom:.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Folder, manifest, nih:FOLDER, medmnist:NAME or phantom:.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Number of rounds.")] = None,
     budget: Annotated[int | None, typer.Option(help="Expert labels a round.")] = None,
     out: OutOption = None,
@@ -105,7 +105,7 @@ def run(
 
 @app.command()
 def embed(
-    pool: Annotated[str, typer.Argument(help="Folder, manifest, medmnist:NAME or phantom:.")],
+    pool: Annotated[str, typer.Argument(help="Folder, manifest, nih:FOLDER, medmnist:NAME or phantom:.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for manifest.parquet and embeddings.npy.")],
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -132,7 +132,7 @@ def embed(
 
 @app.command()
 def pretrain(
-    pool: Annotated[str, typer.Argument(help="Folder, manifest, medmnist:NAME or phantom:.")],
+    pool: Annotated[str, typer.Argument(help="Folder, manifest, nih:FOLDER, medmnist:NAME or phantom:.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run; the backbone goes to OUT/pretrain.")],
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -161,7 +161,10 @@ def pretrain(
 
 @app.command()
 def audit(
-    pool: Annotated[str, typer.Argument(help="Folder, manifest, medmnist:NAME, phantom:, or a run directory.")],
+    pool: Annotated[
+        str,
+        typer.Argument(help="Folder, manifest, nih:FOLDER, medmnist:NAME, phantom:, or a run directory."),
+    ],
     config: ConfigOption = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for audit.json and its page.")] = None,
     strict: StrictOption = False,
@@ -235,6 +238,30 @@ def write_release(
     from pipeline.commands import release as commands_release
 
     _answer(commands_release.write_release(folder, out), as_json, output.released)
+
+
+@app.command()
+def predict(
+    folder: RunArgument,
+    pool: Annotated[str, typer.Argument(help="Any pool, or one file.")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="New .parquet, .csv or .json file; ending in /: a JSON file a scan.")
+    ],
+    false_alarms: Annotated[
+        float | None, typer.Option(help="Share of scans like the run's own that may be called outside, 0..1.")
+    ] = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say of every scan what the run's latest model thinks: calibrated probabilities, and whether it knows such scans.
+
+    A scan that cannot be used is a row with the reason.
+    """
+    from pipeline.commands import predict as commands_predict
+
+    options = _overrides({"predict.false_alarm_rate": false_alarms}, set_)
+    _answer(commands_predict.predict(folder, pool, out, options, quiet), as_json, output.predicted)
 
 
 @app.command("export")
@@ -459,6 +486,32 @@ def _bench_over_budgets(
     if name == "pseudo":
         return pseudo.pseudo(request, ways, strategies), pseudo_report.show
     raise InputError("no such bench", value=name, where="bench", fix="known: reference, selection, pseudo")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def submit(
+    context: typer.Context,
+    go: Annotated[bool, typer.Option("--go", help="Send it, follow its log and end with its exit code.")] = False,
+    address: Annotated[str, typer.Option(help="Of the cluster's dashboard.")] = "http://127.0.0.1:8265",
+    working_dir: Annotated[Path, typer.Option(help="Folder that is sent along: the code, or your files.")] = Path(),
+    env: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for the job's environment; may be repeated.")
+    ] = None,
+) -> None:
+    """Run a command as a job of a Ray cluster: cxr-ssl submit run --config FILE --out DIR. Without --go: show the line.
+
+    For run, embed, pretrain, audit and evaluate. A run that waited for annotators (exit code 3) goes on when the same
+    line is submitted again.
+    """
+    from pipeline.commands.cluster import client, submission
+
+    job = submission.prepare(context.args, working_dir.absolute(), env or [])
+    if not go:
+        output.say(job.line(address))
+        return
+    job_id, code = client.submit(job, address, output.pass_on)
+    output.submitted(job_id, code)
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -94,12 +94,11 @@ def sketched(monkeypatch):
 def ray_session():
     """A RayEngine on two CPUs; Ray is started once, every start costs seconds."""
     from pipeline.contracts.config import EngineConfig
-    from pipeline.runtime.engine import RayEngine
+    from pipeline.runtime.ray_engine import RayEngine
+    from tests.support import ray_head
 
-    engine = RayEngine(EngineConfig(num_cpus=2, max_retries=2, object_store_mb=80))
-    engine.start()
-    yield engine
-    engine.close()
+    with ray_head.running(num_cpus=2):
+        yield RayEngine(EngineConfig(max_retries=2))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ the narrowest usual width that holds it. One dark scan among others must not bec
 last word: a width that few scans end at is the next wider one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 # Bits of detectors and films as they are sold, and of what converters write.
 WIDTHS = (8, 10, 12, 14, 15, 16)
@@ -22,6 +22,17 @@ def white_of_bits(bits: int) -> int:
 def bits_of(largest: int, most: int) -> int:
     """The narrowest usual width that holds a value, of a container with `most` bits."""
     return min(next((bits for bits in WIDTHS if largest <= white_of_bits(bits)), most), most)
+
+
+def among(whites: Sequence[int], bits: int) -> int:
+    """The smallest of the whites that a pool has decided on which holds a scan; its own where none does.
+
+    Args:
+        whites: Of the pool; may be empty.
+        bits: That the scan's own values seem to have, see `bits_of`.
+    """
+    own = white_of_bits(bits)
+    return min((white for white in whites if white >= own), default=own)
 
 
 def decide(num_by_bits: Mapping[int, int]) -> dict[int, int]:

@@ -12,16 +12,22 @@ from pathlib import Path
 from pipeline.annotate import answer_choices, queue_csv
 from pipeline.annotate.filled_row import Filled
 from pipeline.annotate.label_studio import exports
+from pipeline.annotate.other_tools import cvat, fiftyone
 from pipeline.contracts.answers import CERTAINTIES, Answer, annotator_name, reply_of
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.finding_line import are_independent
 from pipeline.labels.journal import Journal
 from pipeline.runtime import run_files
+from pipeline.tables import characters
+from pipeline.tables.notes import Notes
+from pipeline.tables.opening import open_table, other_spreadsheet
+from pipeline.tables.workbook import is_workbook
 
 DEFAULT_NAME, LABEL_STUDIO = "expert", "label-studio"
 MAX_BYTES = 256 * 2**20  # a label file of a million rows has about 100 MB
 SHOWN = 20
-BUNDLE_MEMBERS = ("answers.csv", run_files.QUEUE_TABLE)
+BUNDLE_MEMBERS = ("answers.csv", run_files.QUEUE_TABLE, "annotations.xml", "labels.json")
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16 and UTF-32
 BROKEN_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -74,11 +80,13 @@ class Harvest:
         answers: Rows that can be kept.
         counts: blank, repeated, skipped, superseded, mistake: rows that give no answer, by reason.
         mistakes: One line for each row that cannot be used: where, what, how to mend it.
+        notes: What was forgiven or not read.
     """
 
     answers: list[Answer] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     mistakes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def harvest(
@@ -87,7 +95,7 @@ def harvest(
     """Read files of one sitting: filled CSV tables, Label Studio exports, bundles.
 
     Args:
-        files: The files; one annotator may not answer a scan in two ways among them.
+        files: In any form that `pipeline.tables` opens; one annotator may not answer a scan in two ways among them.
         scans: What the run knows.
         findings: Classes an answer may name.
         who: Who filled them.
@@ -256,25 +264,46 @@ def _refuse_other_run(path: Path, rows: Sequence[Filled], scans: Scans) -> None:
 
 def _rows(path: Path, harvested: Harvest, *, several: bool) -> tuple[list[Filled], bool]:
     """The rows of a file, and whether it is an export of Label Studio, whose readers are accounts."""
-    data = _bytes(path)
-    if data[:4] == b"PK\x03\x04":
-        return _bundle_rows(path, data), False
-    text = _text(path.name, data)
-    if text.lstrip()[:1] in ("[", "{"):
-        export = exports.read_json(path.name, text, several=several)
-    elif exports.is_csv(text):
-        export = exports.read_csv(path.name, text, several=several)
+    notes = Notes(path.name)
+    data = characters.unpacked(path.name, _bytes(path), notes)
+    is_bundle = data[:4] == b"PK\x03\x04" and not is_workbook(data) and other_spreadsheet(data) is None
+    members = _bundle_members(path, data) if is_bundle else {path.name: data}
+    rows: list[Filled] = []
+    is_export = False
+    for name, content in members.items():
+        own, of_accounts = _rows_of(name, content, harvested, notes, several=several)
+        rows += own
+        is_export |= of_accounts
+    harvested.notes += [f"{path.name}: {line}" for line in notes.lines]
+    return rows, is_export
+
+
+def _rows_of(name: str, data: bytes, harvested: Harvest, notes: Notes, *, several: bool) -> tuple[list[Filled], bool]:
+    first = b"" if is_workbook(data) or data[:2] in _WIDE_MARKS else data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    if data[:2] in _WIDE_MARKS:
+        data = characters.as_utf8(name, data, notes)
+        first = data.lstrip()[:1]
+    if first == b"<":
+        return cvat.read(name, characters.as_utf8(name, data, notes), notes), False
+    if first in (b"[", b"{"):
+        text = characters.as_utf8(name, data, notes).decode()
+        if fiftyone.is_export(text):
+            return fiftyone.read(name, text, notes), False
+        export = exports.read_json(name, text, several=several)
     else:
-        return queue_csv.read_csv(path.name, text), False
+        table = open_table(name, data, queue_csv.is_header, notes)
+        if not exports.is_export(table.header):
+            return queue_csv.read_table(table, several=several), False
+        export = exports.read_table(table, several=several)
     harvested.counts["skipped"] += export.num_skipped
     harvested.counts["superseded"] += export.num_superseded
     harvested.mistakes += export.mistakes
     return list(export.rows), True
 
 
-def _bundle_rows(path: Path, data: bytes) -> list[Filled]:
-    """Rows of the answers that came back in bundles, one a folder: `answers.csv` of the page, else `queue.csv`."""
-    tables_of: dict[str, str] = {}
+def _bundle_members(path: Path, data: bytes) -> dict[str, bytes]:
+    """The answers that came back in bundles, one a folder: `answers.csv` of the page, else a queue, else exports."""
+    tables_of: dict[str, bytes] = {}
     left = MAX_BYTES  # for all of them together
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as bundle:
@@ -290,14 +319,14 @@ def _bundle_rows(path: Path, data: bytes) -> list[Filled]:
                             where=f"{path.name}/{member}",
                             fix="give the filled tables themselves, one by one",
                         )
-                    tables_of[f"{path.name}/{member}"] = _text(f"{path.name}/{member}", inner)
+                    tables_of[f"{path.name}/{member}"] = inner
     except BROKEN_ZIP as error:
         raise InputError(f"is no whole ZIP file ({error})", where=path.name, fix="copy it again") from error
     if not tables_of:
         raise InputError(
             f"holds neither of {', '.join(BUNDLE_MEMBERS)}", where=path.name, fix="give the filled table itself"
         )
-    return [row for name, text in tables_of.items() for row in queue_csv.read_csv(name, text)]
+    return tables_of
 
 
 def refuse_file(path: Path) -> None:
@@ -332,17 +361,3 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=path, fix="give a file you can read") from error
-
-
-def _text(name: str, data: bytes) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise InputError("is UTF-16 text", where=name, fix="save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise InputError(
-            f"cannot be read as UTF-8 text (byte 0x{data[error.start]:02x})",
-            where=f"{name}:{line}",
-            fix="save it as UTF-8",
-        ) from error

@@ -5,15 +5,21 @@ import datetime as dt
 import io
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline.annotate import answer_choices
 from pipeline.annotate.filled_row import Filled
 from pipeline.contracts.errors import InputError
+from pipeline.tables import columns as table_columns
+from pipeline.tables.delimited import open_delimited
+from pipeline.tables.notes import Notes
+from pipeline.tables.printed_lists import parts_of_list
+from pipeline.tables.table import Table
 
 COLUMNS = ("image_id", "rank", "file", "label", "choices", "certainty", "annotator", "round", "run")
+_READ = ("image_id", "label", "certainty", "annotator", "seconds", "labelled_at", "round", "run")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
 _NUMBER = re.compile(r"[0-9.,]+([eE][+-]?[0-9]+)?")
 _SCAN = re.compile("[0-9a-f]{16}")
@@ -45,33 +51,48 @@ def write_csv(rows: Iterable[Row], findings: Sequence[str], origin: Origin) -> s
     )  # a line break would end the row
     for row in rows:
         cells = (row.image_id, row.rank, row.file, "", choices, "", *origin)
-        writer.writerow([_safe(str(cell)) for cell in cells])
+        writer.writerow([defused(str(cell)) for cell in cells])
     return stream.getvalue()
 
 
+def is_header(cells: Sequence[str]) -> bool:
+    """Whether these are the columns of a filled queue, or of an export of Label Studio."""
+    names = set(map(table_columns.compact, cells))
+    return bool(names & {"imageid", "file"}) and bool(names & {"label", "annotationid"})
+
+
 def read_csv(name: str, text: str) -> list[Filled]:
-    """The rows of a filled queue, also with semicolons or tabs, as some spreadsheets write them.
+    """The rows of a filled queue given as text; see `read_table`."""
+    return read_table(open_delimited(name, text.removeprefix("\ufeff").encode(), is_header, Notes(name)))
+
+
+def read_table(table: Table, *, several: bool = False) -> list[Filled]:
+    """The rows of a filled queue. Blanks, case and `_` in the names of columns do not matter.
 
     `seconds` and `labelled_at` stand in tables that the page of a bundle saved.
+
+    Args:
+        table: As it was opened.
+        several: Whether an answer may name several findings; then it may be a list that a program printed.
 
     Raises:
         InputError: when a column is missing, or a cell of `seconds`, `labelled_at` or `round` cannot be read.
     """
-    header = text.partition("\n")[0]
-    # Strict: a quotation mark that is never closed would swallow the rows behind it.
-    reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count), strict=True)
-    try:
-        columns = [column.strip() for column in reader.fieldnames or []]
-        reader.fieldnames = columns
-        missing = [column for column in ("image_id", "label") if column not in columns]
-        if missing:
-            has = ", ".join(columns)[:200] or "none"
-            raise InputError(f"columns {missing} are missing", where=name, fix=f"it has {has}")
-        return [_filled(f"{name}:{reader.line_num}", row) for row in reader]
-    except csv.Error as error:
-        raise InputError(
-            f"is no CSV table ({error})", where=f"{name}:{reader.line_num}", fix="save it as CSV, UTF-8"
-        ) from error
+    places = {name: table_columns.find(table.header, name, table.name) for name in (*_READ, "file")}
+    known = {name: place for name, place in places.items() if place is not None}
+    missing = ["label"] if "label" not in known else []
+    missing = ["image_id", *missing] if not known.keys() & {"image_id", "file"} else missing
+    if missing:
+        has = ", ".join(table.header)[:200] or "none"
+        near = table_columns.near(missing[0], table.header)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise InputError(f"columns {missing} are missing", where=table.name, fix=f"{hint}it has {has}")
+    unread = [name for i, name in enumerate(table.header) if name and i not in known.values() and name not in COLUMNS]
+    for name in ("annotator", "certainty"):
+        near = table_columns.near(name, unread) if name not in known else None
+        if near is not None:
+            table.notes.warn(f"the column {near!r} is not read; did you mean {name}? Then call it so")
+    return [_filled(table, place, cells, known, several=several) for place, cells in table.records()]
 
 
 def is_filled(name: str, text: str) -> bool:
@@ -82,29 +103,33 @@ def is_filled(name: str, text: str) -> bool:
         return True
 
 
-def _filled(where: str, row: dict[str | None, Any]) -> Filled:
-    cell = {key: _plain(value) for key, value in row.items() if key is not None and isinstance(value, str)}
+def _filled(table: Table, place: int, cells: Sequence[str], known: Mapping[str, int], *, several: bool) -> Filled:
+    where = table.where(place)
+    cell = {name: _plain(cells[i]) if i < len(cells) else "" for name, i in known.items()}
+    reply = cell.get("label", "")
+    parts = parts_of_list(reply) if several else None
     return Filled(
         where=where,
         image_id=_image_id(cell.get("image_id", ""), cell.get("file", "")),
-        reply=cell.get("label", ""),
+        reply="|".join(parts) if parts else reply,
         reader=cell.get("annotator", ""),
         certainty=cell.get("certainty", ""),
         seconds=_seconds(cell.get("seconds", ""), where),
         time=_time(cell.get("labelled_at", ""), where),
         round_index=_number(cell.get("round", ""), where),
         run=cell.get("run", ""),
-        beyond=" ".join(text.strip() for text in row.get(None) or () if text.strip()),
+        beyond=" ".join(text.strip() for text in cells[len(table.header) :] if text.strip()),
     )
 
 
 def _image_id(text: str, file: str) -> str:
-    """The scan; by its picture where a spreadsheet took its id for a number, as it does with 1 in 770."""
-    stem = PurePosixPath(file).stem
-    return stem if _NUMBER.fullmatch(text) and _SCAN.fullmatch(stem) else text
+    """The scan; by its picture where it has no id, or where a spreadsheet took that for a number (1 in 770)."""
+    stem = PurePosixPath(file.replace("\\", "/")).stem
+    return stem if (not text or _NUMBER.fullmatch(text)) and _SCAN.fullmatch(stem) else text
 
 
-def _safe(text: str) -> str:
+def defused(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
@@ -140,6 +165,7 @@ def _time(text: str, where: str) -> dt.datetime | None:
 def _number(text: str, where: str) -> int | None:
     if not text:
         return None
+    text = text.removesuffix(".0")  # as a spreadsheet may save it
     if not text.isdecimal() or len(text) > 6:
         raise InputError("is no round", value=text, where=f"{where}, round", fix="leave the column as it was exported")
     return int(text)

@@ -46,6 +46,7 @@ class Subject:
         side_N: train, val or test: the pool's own split before any repair, else the run's; None without one.
         drawn: The split was drawn by us, by group.
         split_N: train, holdout or excluded in the run; None where no split was made.
+        change_N: How a near copy differs from the first scan of its picture; None of all others.
     """
 
     ctx: StageContext
@@ -61,6 +62,7 @@ class Subject:
     group_N: Names
     canonical_N: Names
     kind_N: Names
+    change_N: Names
 
     @property
     def config(self) -> Config:
@@ -123,6 +125,17 @@ class Subject:
     def age_N(self) -> NDArray[np.float32]:
         """Age in years; NaN unknown."""
         return np.asarray(pc.fill_null(self.scans["age_years"], np.nan), dtype=np.float32)
+
+    @cached_property
+    def turned_N(self) -> NDArray[np.int64]:
+        """By how many degrees a scan lies turned against its pool: 0, 90, 180 or 270."""
+        from pipeline.audit.orientation import turned_degrees
+        from pipeline.pool.duplicates import hash_bytes
+
+        turned_N = np.zeros(len(self), np.int64)
+        hashed = np.flatnonzero(np.asarray(pc.is_valid(self.scans["picture_hash"])))
+        turned_N[hashed] = turned_degrees(hash_bytes(self.scans["picture_hash"].take(pa.array(hashed))))
+        return turned_N
 
     @cached_property
     def age_band_N(self) -> Names:
@@ -275,6 +288,7 @@ def open_subject(ctx: StageContext) -> Subject:
         group_N=_objects(copies["group_id"]),
         canonical_N=_objects(copies["canonical_id"]),
         kind_N=_objects(copies["kind"]),
+        change_N=_objects(copies["change"]),
     )
 
 

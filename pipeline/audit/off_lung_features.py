@@ -179,6 +179,7 @@ def _facts(
     ctx: StageContext, sha256: list[str], uris: list[str], total: int
 ) -> tuple[dict[str, Floats], dict[str, str]]:
     """Facts by content, and why some contents have none."""
+    ctx.engine.expect(len(uris))
     starts = range(0, len(uris), _SHARD_SIZE)
     cut = partial(Shard, max_pixels=ctx.config.pool.max_pixels, size_px=ctx.config.preprocess.size_px)
     shards = [cut(tuple(uris[start : start + _SHARD_SIZE])) for start in starts]

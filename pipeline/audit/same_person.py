@@ -187,10 +187,13 @@ def pictures(subject: Subject) -> Ints:
 
 
 def _sample(subject: Subject, series_N: Names, rng: np.random.Generator) -> tuple[Ints, Ints, Ints, int]:
-    """Rows to look at, ascending, the pairs among them that share an id, and how many ids were left out."""
+    """Rows to look at, ascending, the pairs among them that share an id, and how many ids were left out.
+
+    A scan that lies turned looks like nobody's, its own person's included, and is left out.
+    """
     scans: dict[str, list[int]] = defaultdict(list)
     for row in pictures(subject):
-        if subject.has_emb_N[row]:
+        if subject.has_emb_N[row] and not subject.turned_N[row]:
             scans[subject.patient_N[row]].append(int(row))
     several = [rng.permutation(rows)[:_MAX_SCANS_AN_ID] for rows in scans.values() if len(rows) > 1]
     others = [rows[0] for rows in scans.values() if len(rows) == 1]

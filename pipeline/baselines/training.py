@@ -110,6 +110,7 @@ def _run(ctx: StageContext, jobs: dict[tuple[str, int], Fit]) -> Iterator[tuple[
             todo.append(key)
     done = len(jobs) - len(todo)
     ctx.progress("networks", done, len(jobs))
+    ctx.engine.expect(num_networks=len(todo))
     for index, (logit_TC, curves, seconds) in ctx.engine.map_shards(networks.fit, [jobs[k] for k in todo], on_gpu=True):
         key = todo[index]
         kept = {"fingerprint": prints[key], "logit": logit_TC.tolist(), "val": curves.val, "seconds": seconds}

@@ -14,9 +14,9 @@ from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.labels import classes
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
-from pipeline.runtime.engine import make_engine
 from pipeline.runtime.finding_folders import refuse_part
 from pipeline.runtime.progress import Progress
+from pipeline.runtime.workplace import workplace
 from pipeline.stages import READ, READ_WITHOUT_SPLIT
 
 log = logging.getLogger(__name__)
@@ -33,20 +33,17 @@ def audit_pool(request: Request) -> dict[str, Any]:
     uri = str(request.overrides.get("pool.uri", ""))
     is_run = bool(uri) and run_dir.is_run(Path(uri))
     out, config = _of_a_run(request, Path(uri).absolute()) if is_run else _of_a_pool(request, uri)
-    engine = make_engine(config.engine)
-    with run_dir.locked(out):
+    with workplace(config, out) as place, run_dir.locked(out):
         if not is_run:
             run_dir.write_config(out, config)
+            place.record()
         overrides.add(out, list(request.accept))
         with Progress(quiet=request.quiet) as progress:
-            try:
-                ctx = StageContext(config, out, engine, progress)
-                if not is_run:
-                    _read(ctx)
-                classes.check_positive(ctx)
-                _audit(ctx, is_run=is_run)
-            finally:
-                engine.close()
+            ctx = StageContext(config, out, place.engine, progress)
+            if not is_run:
+                _read(ctx)
+            classes.check_positive(ctx)
+            _audit(ctx, is_run=is_run)
         result = stage.read(out) or {}
         if not is_run:
             run_dir.write_status(out, "blocked" if result["blocking"] else "done", "audit")

@@ -6,7 +6,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipeline.runtime import run_dir
+from pipeline.contracts.errors import CxrSslError
+from pipeline.runtime import ray_cluster, run_dir
 from pipeline.runtime.context import cache_folder
 
 
@@ -110,5 +111,10 @@ def _cache() -> dict[str, Any]:
 
 
 def _cluster() -> dict[str, Any]:
-    address = os.environ.get("RAY_ADDRESS")
-    return _row("cluster", True, f"joins {address}" if address else "none: a local Ray is started when needed")
+    address = os.environ.get(ray_cluster.ADDRESS)
+    if not address:
+        return _row("cluster", True, "none: a local Ray is started when it pays (engine.backend)")
+    try:
+        return _row("cluster", True, f"joins {ray_cluster.answering(address)}")
+    except CxrSslError as error:
+        return _row("cluster", False, f"{address}: {error.what}", error.fix or "")

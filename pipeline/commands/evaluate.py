@@ -15,10 +15,12 @@ from pipeline.per_finding import evidence
 from pipeline.per_finding import report as report_of_findings
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
-from pipeline.runtime.engine import SerialEngine, make_engine
+from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.finding_folders import has_classifier, parts_in
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_dir import config_of
+from pipeline.runtime.threads import limited
+from pipeline.runtime.workplace import workplace
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +89,10 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
     config = config_file.load(folder / run_files.RESOLVED, overrides)
     if run_files.last_round(folder) is None:
         raise InputError("no round is finished yet", where=folder, fix="go on with `cxr-ssl run --resume` first")
-    with run_dir.locked(folder):
+    with run_dir.locked(folder), limited(config.engine.driver_threads):
         if pool is not None:
-            engine = make_engine(config.engine)
-            try:
-                with Progress(quiet=True) as progress:
-                    evaluation = external(StageContext(config, folder, engine, progress), pool, overrides)
-            finally:
-                engine.close()
+            with workplace(config, folder) as place, Progress(quiet=True) as progress:
+                evaluation = external(StageContext(config, folder, place.engine, progress), pool, overrides)
         else:
             ctx = StageContext(config, folder, SerialEngine())
             evaluation = compared(ctx, against) if against is not None else _own(ctx)

@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from embeddings import activations, extract, network_stages
 from embeddings.backbones import Backbone
-from pipeline.commands import exported_reader
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, write_bytes, write_text
@@ -24,12 +23,15 @@ from pipeline.learn.classifier import Classifier, preprocessing
 from pipeline.learn.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Design
+from pipeline.pool import whites
+from pipeline.predict import calibration, exported_files, exported_module, outside
 from pipeline.runtime import finding_folders, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.finding_folders import has_classifier
 from pipeline.runtime.run_dir import config_of
-from pipeline.vectors.embed import backbone_of
+from pipeline.vectors import principal_components
+from pipeline.vectors.embed import unchanged
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,16 +39,17 @@ if TYPE_CHECKING:
 # N scans, S side in pixels, D dimensions of the embedding, P features, C findings
 
 NUM_CHECKED = 32
-# Embeddings of a run are kept in half precision; a calibrated probability moves by less than this.
-TOLERANCE_TORCH, TOLERANCE_RUN = 1e-4, 0.02
+# Embeddings are rounded to half precision, as in the run: another machine may round a number the other way.
+TOLERANCE_TORCH, TOLERANCE_RUN = 1e-3, 0.02
 FILES = (
     run_files.MODEL_ONNX,
     run_files.MODEL_WEIGHTS,
     "preprocessing.json",
     run_files.CARD,
     "MODEL_CARD.md",
-    exported_reader.EXAMPLE,
-    exported_reader.FOLDER,
+    exported_files.SCRIPT,
+    exported_files.ARRAYS,
+    exported_files.FOLDER,
 )
 
 
@@ -87,7 +90,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
         raise RunDirError("the folder is not empty", value=str(out), where="--out", fix="name a new one")
     model = Classifier.load(home)
     card = json.loads((home / run_files.CARD).read_text("utf-8"))
-    module = _module(backbone_of(StageContext(config, run, SerialEngine())), config, model, card)
+    module = _module(run, unchanged(StageContext(config, run, SerialEngine())), config, model, card)
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     partial.mkdir(parents=True)
     try:
@@ -111,56 +114,65 @@ def _write(
     """Write all files, the checked model first."""
     _write_model(module, config.preprocess.size_px, model.findings, out)
     check = _checked(run, config, module, model, out)
-    steps = preprocessing(config) | {"whites": exported_reader.whites(run)}
+    steps = preprocessing(config) | _reading(run, config)
     write_text(out / "preprocessing.json", json.dumps(steps, indent=1))
     write_text(
         out / run_files.CARD,
-        json.dumps(card | {"input": "scan", "preprocessing": steps, "check": asdict(check)}, indent=1),
+        json.dumps(
+            card
+            | {"input": "scan", "preprocessing": steps, "check": asdict(check)}
+            | {"false_alarm_rate": config.predict.false_alarm_rate},
+            indent=1,
+        ),
     )
-    exported_reader.write(out)
+    exported_files.write(out, outside.of_run(run), calibration.of_round(run, card["round"], model))
     page = run / run_files.MODEL_CARD
     text = page.read_text("utf-8") if page.exists() else "# Model card\n\nThe run has no report yet.\n"
     write_text(out / "MODEL_CARD.md", text)
     return check
 
 
-def _module(backbone: Backbone, config: Config, model: Classifier, card: dict[str, Any]) -> "nn.Module":
-    """The classifier as one torch module: scan (N, 1, S, S) -> logit, probability (N, C)."""
+def _reading(run: Path, config: Config) -> dict[str, Any]:
+    """What the run has decided about reading: the white of files that leave it open, and what is set aside."""
+    white = whites.of_run(run, config.pool.white)
+    return {
+        "white": white if isinstance(white, int) else None,
+        "whites": list(white) if isinstance(white, tuple) else [],
+        "max_pixels": config.pool.max_pixels,
+        "set_aside": list(config.pool.set_aside),
+    }
+
+
+def _module(run: Path, backbone: Backbone, config: Config, model: Classifier, card: dict[str, Any]) -> "nn.Module":
+    """The classifier as one torch module, see `exported_module`."""
     from torch import nn
 
-    if backbone.weights_hash != card["backbone"]["weights_hash"]:
-        raise InputError(
-            "the weights behind the backbone's name are other ones than when the run was made",
-            value=f"{backbone.weights_hash}, the run has {card['backbone']['weights_hash']}",
-            where="backbone",
-            fix="put the old weights back",
-        )
+    size_px = config.preprocess.size_px
+    embedder = extract.build(backbone, config.embed.features, size_px)
+    basis = principal_components.load_basis(run)
     if isinstance(model.model, Head):
         assert model.mean_D is not None
         assert model.basis_DP is not None
-        features = card["backbone"].get("features", "pooled")
-        head = network_design.first_head(model.head, model.mean_D, model.basis_DP, 1.0)
-        whole: nn.Module = nn.Sequential(
-            extract.build(backbone, features, config.preprocess.size_px), network_design.head_module(head)
-        )
-    else:
-        from safetensors.torch import load_file
+        head = network_design.head_module(model.head)
+        own_basis = (model.mean_D, model.basis_DP)
+        return exported_module.of_head(embedder, basis, own_basis, head, model.temperature, model.prevalence_C)
+    from safetensors.torch import load_file
 
-        assert isinstance(model.model, Path)
-        network_card = card["network"]
-        empty = Head({name: np.zeros(shape, np.float32) for name, shape in network_card["head"].items()})
-        design = Design(backbone, network_card["num_early"], config.preprocess.size_px, empty)
-        whole = nn.Sequential(
-            *network_stages.stages(backbone, design.size_px)[: design.num_early], network_design.late(design)
-        )
-        whole.load_state_dict(load_file(model.model.with_name(run_files.MODEL_WEIGHTS)))
-    return network_design.calibrated(whole, model.temperature, model.prevalence_C)
+    assert isinstance(model.model, Path)
+    network_card = card["network"]
+    empty = Head({name: np.zeros(shape, np.float32) for name, shape in network_card["head"].items()})
+    design = Design(backbone, network_card["num_early"], size_px, empty)
+    whole = nn.Sequential(
+        *network_stages.stages(backbone, design.size_px)[: design.num_early], network_design.late(design)
+    )
+    whole.load_state_dict(load_file(model.model.with_name(run_files.MODEL_WEIGHTS)))
+    return exported_module.of_network(embedder, basis, whole, model.temperature, model.prevalence_C)
 
 
 def _write_model(module: "nn.Module", size_px: int, findings: tuple[str, ...], out: Path) -> None:
     from safetensors.numpy import save
 
-    network_design.write(module, size_px, out / run_files.MODEL_ONNX, findings)
+    exported_module.write(module, size_px, out / run_files.MODEL_ONNX, findings)
     arrays = {name: np.ascontiguousarray(value) for name, value in network_design.take(module).items()}
     write_bytes(out / run_files.MODEL_WEIGHTS, save(arrays))
 

@@ -70,7 +70,8 @@ def _scored_there(ctx: StageContext, there: StageContext, subject: Any, seen: Sh
             f"none of its {len(labelled)} labelled scans can be scored: classes {list(subject.findings)}, "
             f"{len(seen.ids)} scans known from the run itself",
             where=subject.config.pool.uri,
-            fix=f"give scans labelled {', '.join(model.findings)}",
+            fix=f"give scans labelled {', '.join(model.findings)}; of scans without labels `cxr-ssl predict` says what "
+            "the model thinks",
         )
     ids = [str(subject.image_id_N[row]) for row in rows]
     prob_SC = model.probabilities(other_pool.logits(there, model, ids))

@@ -51,7 +51,7 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
 
     Args:
         folder: Run directory.
-        files: Filled queue.csv, answers.csv, bundles, Label Studio exports.
+        files: Filled queues (CSV, XLSX), answers.csv, bundles, exports of Label Studio, CVAT and FiftyOne.
         who: Who gave these labels, where the files do not say.
         skip_mistakes: Take the good rows of a file that has bad ones.
 
@@ -93,6 +93,7 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
         "num_skipped": harvested.counts["skipped"],
         "num_mistakes": harvested.counts["mistake"],
         "mistakes": harvested.mistakes,
+        "notes": harvested.notes,
         "num_files_known": num_seen,
         "num_disagreements": len(disagreed),
         "batch": batch.name if fresh else None,

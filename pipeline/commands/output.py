@@ -5,6 +5,8 @@ from typing import Any
 
 import typer
 
+MAX_ANSWERS = 8  # of a prediction that are counted on the screen
+
 
 def say(text: str) -> None:
     """One line or more on standard output."""
@@ -20,12 +22,39 @@ def complain(text: str, kind: str) -> None:
         typer.echo(rest.rstrip("\n"), err=True)
 
 
+def pass_on(text: str) -> None:
+    """A piece of another program's log, on standard error."""
+    typer.echo(text, err=True, nl=False)
+
+
+def submitted(job_id: str, code: int) -> None:
+    """How a job ended."""
+    after = "; it waits for annotators: submit the same line again once they have answered" if code == 3 else ""
+    say(f"job {job_id} ended with exit code {code}{after}")
+
+
 def pretrained(result: dict[str, Any]) -> None:
     """The backbone that was written."""
     card = result["card"]
     say(f"backbone: {result['backbone']}")
     say(f"  {card['architecture']}, {card['method']}, {card['epochs']} epochs on {card['num_scans']} scans")
     say(f"  use it: --set backbone.name={result['out']}")
+
+
+def predicted(result: dict[str, Any]) -> None:
+    """What the predictions have come to."""
+    say(
+        f"{result['out']}: {result['num_scans']} scans, by the model of round {result['round']} ({result['seconds']} s)"
+    )
+    for answer, num in list(result["answers"].items())[:MAX_ANSWERS]:
+        say(f"  {num:>8}  {answer}")
+    if result["outside_measured_on"] is None:
+        say("  whether a scan is outside what the model knows cannot be said: too few held-out scans for that rate")
+    else:
+        say(f"  {result['num_outside']:>8}  outside what the model knows")
+    say(f"  {result['num_unusable']:>8}  unusable")
+    for side, num in result["num_in_run"].items():
+        say(f"  {num:>8}  are files of the run itself ({side})")
 
 
 def exported(result: dict[str, Any]) -> None:

@@ -15,9 +15,11 @@ from pipeline.contracts.errors import AuditBlocked, CxrSslError, InputError, Sto
 from pipeline.evidence import site_adaptation
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext, cache_folder
-from pipeline.runtime.engine import SerialEngine, make_engine
+from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_dir import config_of, read_metrics
+from pipeline.runtime.threads import limited
+from pipeline.runtime.workplace import workplace
 
 log = logging.getLogger(__name__)
 
@@ -31,19 +33,19 @@ def execute(request: Request) -> dict[str, Any]:
     """
     out, config = prepared(request)
     site_adaptation.check(config)
-    engine = make_engine(config.engine)
-    with run_dir.locked(out):
+    with workplace(config, out) as place, run_dir.locked(out):
         claim.claim(out, resume=request.resume, overwrite=request.overwrite)
         before = run_dir.write_config(out, config)
+        place.record()
         overrides.add(out, list(request.accept))
         with Progress(quiet=request.quiet) as progress, _state(out):
             try:
-                records = stages.run_stages(StageContext(config, out, engine, progress), request.stages)
+                records = stages.run_stages(StageContext(config, out, place.engine, progress), request.stages)
             except InputError:
                 run_dir.restore_config(out, before)  # a mistyped option must not stick to the run
                 raise
             finally:
-                engine.close()
+                place.engine.close()
         run_dir.write_status(out, "done")
     return {
         "out": str(out),
@@ -73,7 +75,7 @@ def dry_run(request: Request) -> dict[str, Any]:
 def rebuild_report(folder: Path) -> dict[str, Any]:
     """Write the report again from what is on disk."""
     config = config_of(folder)
-    with run_dir.locked(folder):
+    with limited(config.engine.driver_threads), run_dir.locked(folder):
         stages.function("report", config)(StageContext(config, folder, SerialEngine()))
     return {"report": str(folder / run_files.REPORT)}
 

@@ -6,7 +6,10 @@ mutated. `config_file` reads and writes it.
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from pipeline.contracts import conditions
+from pipeline.contracts.healthy_class import is_negative
 
 KNOWN_COLUMNS = (
     "image_path",
@@ -18,12 +21,26 @@ KNOWN_COLUMNS = (
     "sex",
     "view",
     "official_split",
+    "reader",
 )
 # Rules by which files that are no frontal chest radiographs are left out, in the order they are asked.
 SetAside = Literal["other-modality", "localizer", "other-body-part", "for-processing", "lateral"]
 SET_ASIDE_RULES: tuple[SetAside, ...] = get_args(SetAside)
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Channels = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
+White = Annotated[int, Field(ge=1, le=65_535)]
+
+
+def _as_name(value: object) -> object:
+    """`0` and `1` are names of classes too: YAML reads them as numbers."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, int | float) else value
+
+
+Name = Annotated[str, BeforeValidator(_as_name)]
 
 
 class Section(BaseModel):
@@ -36,7 +53,21 @@ class PoolConfig(Section):
     """Where the scans come from and what their columns mean."""
 
     uri: str = Field(
-        "phantom:", description="Folder, ZIP archive, DICOMDIR, CSV or Parquet manifest, `medmnist:NAME`, `phantom:`."
+        "phantom:",
+        description="Folder, ZIP archive, DICOMDIR, a table of scans (CSV, TSV, XLSX or Parquet, also packed with "
+        "gzip), a public set as its owner ships it (`nih:FOLDER`, `chexpert:FOLDER`, ...), `medmnist:NAME`, "
+        "`phantom:`.",
+    )
+    root: str | None = Field(
+        None,
+        description="Folder that the paths in the table begin in; a relative one lies beside the table. null: the "
+        "table's own, or a folder above it where the files are.",
+    )
+    where: dict[str, conditions.Written] = Field(
+        default_factory=dict,
+        description="Which scans are taken: a column of the table, or view, age, sex, laterality, manufacturer, to a "
+        "value, a list of values or a comparison: {view: [PA], age: '>= 18', modality: not CT}. The others are counted "
+        "by reason; where a value is not known, the scan is left out unless `unknown` is in the list.",
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -45,7 +76,7 @@ class PoolConfig(Section):
     patient_regex: str | None = Field(
         None, description="Regular expression on the path inside the pool; its first group is the patient id."
     )
-    findings: tuple[str, ...] | None = Field(
+    findings: tuple[Name, ...] | None = Field(
         None, description="Classes, or independent findings, in a fixed order; null takes the pool's labels, sorted."
     )
     findings_are: Literal["exclusive", "independent"] = Field(
@@ -53,11 +84,11 @@ class PoolConfig(Section):
         description="exclusive: every scan is of one class; independent: it may show several findings, or none, and "
         "of each it is known or not (NaN) whether it is there.",
     )
-    finding: str | None = Field(
+    finding: Name | None = Field(
         None,
         description="Of independent findings the one this run is about; a run sets it in its folders findings/NAME.",
     )
-    positive: str | None = Field(
+    positive: Name | None = Field(
         None,
         description="Of two classes the finding, which sensitivity, specificity and AUPRC are of. null: the "
         "one that is not called healthy (normal, no finding, none, negative, control, no X, non-X).",
@@ -68,10 +99,11 @@ class PoolConfig(Section):
     max_seconds: float = Field(
         60.0, gt=0.0, le=3600.0, description="A scan that takes longer to decode is quarantined; its decoder is ended."
     )
-    white: Literal["auto"] | Annotated[int, Field(ge=1, le=65_535)] = Field(
+    white: Literal["auto"] | White | Annotated[tuple[White, ...], Field(min_length=1)] = Field(
         "auto",
         description="Grey value that is white, in files of 16 bits that do not say how many bits count. auto: the pool "
-        "decides once, by the largest values of its scans (255, 1023, 4095, 16383, 32767 or 65535).",
+        "decides once, by the largest values of its scans (255, 1023, 4095, 16383, 32767 or 65535). Of several: the "
+        "smallest that holds the values of the scan, as `evaluate --pool` and `predict` set it to those of the run.",
     )
     set_aside: tuple[SetAside, ...] = Field(
         SET_ASIDE_RULES,
@@ -88,6 +120,17 @@ class PoolConfig(Section):
     def _columns_are_known(self) -> "PoolConfig":
         independent = self.findings_are == "independent"
         own = (*(self.findings or ()), *([self.finding] if self.finding else [])) if independent else ()
+        for name, written in self.where.items():
+            try:
+                conditions.parse(written)
+            except ValueError as error:
+                raise ValueError(f"where.{name}: {error}") from None
+        empty = [finding for finding in own if is_negative(finding)]
+        if empty:
+            raise ValueError(
+                f"findings: {empty[0]!r} says that there is none; leave it out: a scan is read so by that word, or by "
+                "a column of that name"
+            )
         unknown = sorted(set(self.columns) - {*KNOWN_COLUMNS, *own})
         if unknown:
             raise ValueError(f"columns: unknown {unknown}; known are {', '.join(KNOWN_COLUMNS)}")
@@ -109,6 +152,36 @@ class DuplicatesConfig(Section):
     max_bits: int = Field(44, ge=0, le=100, description="Candidates: differing bits of the picture hash, of 255.")
     min_correlation: float = Field(
         0.75, ge=0.5, le=1.0, description="Confirmed: correlation of fine detail at 128x128 pixels, after alignment."
+    )
+    changed: bool = Field(
+        True,
+        description="Also look for copies that were turned, mirrored, shifted, cropped, padded or written upon. "
+        "Reads every scan once more.",
+    )
+    min_block_correlation: float = Field(
+        0.55,
+        ge=0.5,
+        le=1.0,
+        description="Confirmed, for those: median correlation of detail over 7x7 blocks of 128x128 pixels, after "
+        "alignment.",
+    )
+    max_block_shift_px: float = Field(
+        0.4,
+        gt=0.0,
+        le=5.0,
+        description="And median shift that the blocks still ask for, in pixels of 128; films of a person ask more.",
+    )
+    min_kept_detail: float = Field(
+        0.3,
+        ge=0.0,
+        le=1.0,
+        description="And of the finest detail of the poorer picture, the part that both share: phantoms share none.",
+    )
+    looks_a_scan: float = Field(
+        0.3,
+        ge=0.0,
+        le=10.0,
+        description="Candidates, for those: pairs a scan that are worth reading their pixels, beside the nearly sure.",
     )
 
 
@@ -573,6 +646,18 @@ class EvaluateConfig(Section):
     )
 
 
+class PredictConfig(Section):
+    """What `cxr-ssl predict` and the exported model say of scans that are not the run's own."""
+
+    false_alarm_rate: float = Field(
+        0.05,
+        gt=0.0,
+        lt=1.0,
+        description="Share of scans like the run's own held-out ones that may be called outside what the model knows; "
+        "a rate of 1 in 20 takes 19 held-out scans at least, of 1 in 100 takes 99.",
+    )
+
+
 class AuditConfig(Section):
     """From where on the audit warns, and from where on it blocks."""
 
@@ -624,13 +709,29 @@ class AuditConfig(Section):
 class EngineConfig(Section):
     """Where the work runs."""
 
-    backend: Literal["ray", "serial"] = Field("ray", description="serial: in this process, for tests and debugging.")
+    backend: Literal["auto", "ray", "serial"] = Field(
+        "auto",
+        description="auto: in this process for a pool of fewer than ray_from_scans, through Ray for more, for networks "
+        "to train, and on a cluster (a Ray job, or RAY_ADDRESS). serial: in this process, whatever comes.",
+    )
+    ray_from_scans: int = Field(
+        2000,
+        ge=0,
+        description="auto: a pool of so many scans goes through Ray, whose start it pays for.",
+    )
     num_cpus: int | None = Field(None, ge=1, description="CPUs of a local Ray; null: all of the machine.")
     num_gpus_per_task: float = Field(
         0.0, ge=0.0, le=16.0, description="GPUs of an embedding task; other tasks ask for none."
     )
     use_gpu: bool | None = Field(None, description="Train networks on GPUs; null: where there is one.")
     threads_per_task: int = Field(1, ge=1, le=256, description="CPU threads of a task.")
+    driver_threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="CPU threads of the arithmetic outside tasks (k-means, neighbours, intervals). More are quicker on "
+        "a large pool; another number moves the last digits of results, so it is not taken from the machine.",
+    )
     max_retries: int = Field(2, ge=0, le=100, description="Retries of a task whose worker died.")
     object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
 
@@ -658,6 +759,7 @@ class Config(Section):
     pseudo: PseudoConfig = PseudoConfig()
     release: ReleaseConfig = ReleaseConfig()
     audit: AuditConfig = AuditConfig()
+    predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
 

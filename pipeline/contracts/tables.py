@@ -67,7 +67,7 @@ class Contract:
             values = set(pc.unique(table.column(name)).to_pylist()) - {None}
             if values - set(allowed):
                 raise ContractError(f"column {name} holds {sorted(values - set(allowed))}", where=where)
-        if self.key and len(table.group_by(list(self.key)).aggregate([])) != len(table):
+        if self.key and _num_distinct(table, self.key) != len(table):
             raise ContractError(f"rows repeat on {self.key}", where=where)
         return table.select([*self.schema.names, *extra])
 
@@ -82,7 +82,7 @@ class Contract:
         path = folder / self.file
         try:
             with path.open("rb") as stream:  # opened once: another process may put a new table in its place
-                table = pq.read_table(stream)
+                table = pq.ParquetFile(stream).read()  # `read_table` would load pandas first
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise ContractError(f"the table cannot be read: {reason}", where=path, fix=_START_AGAIN) from error
@@ -91,6 +91,11 @@ class Contract:
     def empty(self) -> pa.Table:
         """A table of this contract without rows."""
         return self.schema.empty_table()
+
+
+def _num_distinct(table: pa.Table, key: tuple[str, ...]) -> int:
+    """Different values of a key; of one column without `group_by`, which would load pandas."""
+    return len(pc.unique(table[key[0]]) if len(key) == 1 else table.group_by(list(key)).aggregate([]))
 
 
 def _col(name: str, kind: pa.DataType, *, nullable: bool = True) -> pa.Field:
@@ -143,6 +148,20 @@ POOL_LABELS = Contract(
     key=("image_id",),
 )
 
+# Who said what of a scan before this run: readings of several people, or one label and where it comes from.
+POOL_READINGS = Contract(
+    "pool_readings",
+    pa.schema(
+        [
+            _key("image_id"),
+            _col("reader", pa.string()),  # null: one label a scan, by nobody who has a name
+            _col("label", pa.string()),
+            _col("provenance", pa.string()),  # who, and of what: "physician, on the scan", "NLP, on the report", ...
+        ]
+    ),
+    key=("image_id", "reader"),
+)
+
 DUPLICATES = Contract(
     "duplicates",
     pa.schema(
@@ -152,6 +171,7 @@ DUPLICATES = Contract(
             _key("canonical_id"),  # first scan of the same picture in manifest order; itself when unique
             _key("kind"),
             _col("distance_bits", pa.int16()),  # picture hashes' distance to the canonical scan, 0 to 127
+            _col("change", pa.string()),  # how a near copy differs from the canonical scan, such as: mirrored, cropped
         ]
     ),
     key=("image_id",),
@@ -265,6 +285,7 @@ PREDICTIONS = Contract(
 CONTRACTS = (
     MANIFEST,
     POOL_LABELS,
+    POOL_READINGS,
     DUPLICATES,
     SPLIT_TABLE,
     CLUSTERS,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.network import predict_scans
+from pipeline.pool import whites
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.vectors.matrix import Vectors
@@ -73,17 +75,19 @@ def opened(
 
 
 def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:
-    """The run's configuration for another pool; its column names only where they fit there."""
+    """The run's configuration for another pool, read with the run's white; its column names only where they fit."""
     from pipeline.pool.sources import open_pool
 
     plain: dict[str, Any] = {
         "pool.uri": pool,
+        "pool.root": None,
         "pool.findings": None,
         "pool.positive": None,
         "oracle": False,
         "splits.holdout_source": None,
     }
     here = config_file.load(home / run_files.RESOLVED).pool
+    plain["pool.white"] = whites.of_run(home, here.white)
     if here.finding is not None:  # of the columns of all findings, that of this one
         kept = {name: own for name, own in here.columns.items() if name in (*KNOWN_COLUMNS, here.finding)}
         plain["pool.columns"] = kept
@@ -96,7 +100,14 @@ def _config_there(home: Path, pool: str, overrides: dict[str, Any]) -> Config:
     except InputError:
         other = plain | {"pool.columns": {}, "pool.patient_regex": None} | overrides
         config = config_file.load(home / run_files.RESOLVED, other)
-        open_pool(config.pool, cache_folder())
+        try:
+            open_pool(config.pool, cache_folder())
+        except InputError:
+            if not config.pool.where or "pool.where" in overrides:
+                raise
+            config = config_file.load(home / run_files.RESOLVED, other | {"pool.where": {}})
+            open_pool(config.pool, cache_folder())
+            logging.getLogger(__name__).warning("pool.where cannot be asked of %s, so all of its scans are taken", pool)
     return config
 
 

@@ -86,9 +86,11 @@ def check(config: Config) -> None:
     if config.pool.findings_are == "exclusive" and len(config.pool.findings or ()) > 2:
         raise _too_many_classes(len(config.pool.findings or ()))
     plain: dict[str, Any] = {"uri": config.evaluate.site, "findings": None, "finding": None, "positive": None}
+    plain["root"] = None
     unmapped: dict[str, Any] = plain | {
         "columns": {},
         "patient_regex": None,
+        "where": {},
     }  # the run's own column names may not fit there
     try:
         open_pool(config.pool.model_copy(update=plain), cache_folder())

@@ -1,5 +1,6 @@
 """The classes of a run, and which of them is the finding: checked as soon as the pool has been read."""
 
+import difflib
 import logging
 from collections.abc import Sequence
 
@@ -90,7 +91,7 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
                 "the pool holds labels outside pool.findings",
                 value=stray,
                 where="pool.findings",
-                fix="add them there",
+                fix=f"{_meant(stray[0], configured)}add them there",
             )
         return _safe(configured)
     if len(pool_classes) < 2:
@@ -103,6 +104,11 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
             fix="name the classes, e.g. --set 'pool.findings=[normal, pneumonia]'",
         )
     return _safe(healthy_first(pool_classes, pool.positive))
+
+
+def _meant(label: str, findings: Sequence[str]) -> str:
+    near = difflib.get_close_matches(label, findings, n=1, cutoff=0.8)
+    return f"did you mean {near[0]!r}? Mend them in the pool, or " if near else ""
 
 
 def asked_for(pool: PoolConfig) -> tuple[str, ...]:

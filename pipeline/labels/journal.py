@@ -32,7 +32,7 @@ class Batch:
 
     Attributes:
         name: Number in the order of arrival, as text; `labels undo` takes it.
-        kind: import, page, or adopted (found in a label table without a journal).
+        kind: import, page, pool (readings that came with the pool), or adopted (found in a table without a journal).
         time: When it was begun, UTC.
         files: Names of the files imported.
         hashes: SHA-256 of each, 16 hex digits.

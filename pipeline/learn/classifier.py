@@ -10,15 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import __version__
 from pipeline.contracts.config import Config
+from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_bytes, write_text
 from pipeline.learn.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Trained
 from pipeline.measures.calibrate import at_prevalence
 from pipeline.runtime import run_files
+from pipeline.vectors import principal_components
 
 # N scans, D dimensions of the embedding, P features, C findings
+
+FORMAT = 1  # of what `Classifier.save` writes; raise it whenever the files mean something else
+_READ = ("findings", "temperature", "prevalence", "operating_weights", "learning_prior")  # of the card
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Classifier:
     def logits(self, emb_ND: np.ndarray) -> np.ndarray:
         """Logits (N, C) of embeddings that are not the run's own; only for a head that was loaded."""
         assert self.mean_D is not None
-        return self.head.logits(((emb_ND - self.mean_D) @ self.basis_DP).astype(np.float32))
+        assert self.basis_DP is not None
+        return self.head.logits(principal_components.project(emb_ND, self.mean_D, self.basis_DP))
 
     def probabilities(self, logit_NC: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (N, C)."""
@@ -83,6 +90,8 @@ class Classifier:
             write_bytes(folder / run_files.MODEL_ONNX, self.to_onnx(*basis))
         write_bytes(folder / run_files.MODEL_WEIGHTS, save({k: np.ascontiguousarray(v) for k, v in arrays.items()}))
         own = {
+            "format": FORMAT,
+            "version": __version__,
             "input": "scan" if isinstance(self.model, Trained) else "embedding",
             "findings": self.findings,
             "temperature": self.temperature,
@@ -98,10 +107,14 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: Path) -> "Classifier":
-        """Read the classifier that `save` wrote into a folder."""
+        """Read the classifier that `save` wrote into a folder.
+
+        Raises:
+            InputError: see `refuse_other_format`.
+        """
         from safetensors.numpy import load_file
 
-        card = json.loads((folder / run_files.CARD).read_text("utf-8"))
+        card = refuse_other_format(folder)
         rest = (
             tuple(card["findings"]),
             card["temperature"],
@@ -155,6 +168,26 @@ class Classifier:
         model.metadata_props.add(key="findings", value=json.dumps(self.findings))
         onnx.checker.check_model(model)
         return bytes(model.SerializeToString())
+
+
+def refuse_other_format(folder: Path) -> dict[str, Any]:
+    """The card of a classifier, unless its files are of another form than this version reads.
+
+    Raises:
+        InputError: they are, naming the version that made them.
+    """
+    path = folder / run_files.CARD
+    card: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    missing = [name for name in _READ if name not in card]
+    if card.get("format", FORMAT) != FORMAT or missing:
+        lack = f"lacks {', '.join(missing)}" if missing else f"is of format {card['format']}, not {FORMAT}"
+        raise InputError(
+            f"the model was made by another version of cxr-ssl ({card.get('version', 'unknown')}; this is "
+            f"{__version__}): its card {lack}",
+            where=path,
+            fix="use the version that made it, or learn again with this one: `cxr-ssl run --resume --out RUN`",
+        )
+    return card
 
 
 def preprocessing(config: Config) -> dict[str, Any]:

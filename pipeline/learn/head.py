@@ -35,7 +35,7 @@ class Head:
     val_loss: tuple[float, ...] = ()
 
     def logits(self, x_NP: np.ndarray) -> np.ndarray:
-        """Unnormalised log-probabilities (N, C), float32, a block of rows at a time."""
+        """Unnormalised log-probabilities (N, C), float32, added up in double precision, a block of rows at a time."""
         blocks = [
             self._logits(np.asarray(x_NP[start : start + ROWS_AT_ONCE], dtype=np.float32))
             for start in range(0, max(len(x_NP), 1), ROWS_AT_ONCE)
@@ -49,11 +49,11 @@ class Head:
         return replace(self, arrays=self.arrays | {last: moved})
 
     def _logits(self, x_NP: np.ndarray) -> np.ndarray:
-        a = self.arrays
-        out: np.ndarray = x_NP @ a["weight0"].T + a["bias0"]
+        a = {name: values.astype(np.float64) for name, values in self.arrays.items()}
+        out: np.ndarray = x_NP.astype(np.float64) @ a["weight0"].T + a["bias0"]
         if "weight1" in a:
             out = np.maximum(out, 0.0) @ a["weight1"].T + a["bias1"]
-        return out
+        return out.astype(np.float32)
 
 
 def weighted_sum(heads: Sequence[Head], weights: Sequence[float]) -> Head:

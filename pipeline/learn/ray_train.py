@@ -19,7 +19,7 @@ from pipeline.contracts.tables import write_text
 from pipeline.learn.head import Head, Problem, Worker, train_loop
 from pipeline.learn.network import fits
 from pipeline.learn.network.fits import Job, fingerprint
-from pipeline.runtime.engine import set_threads
+from pipeline.runtime.threads import set_threads
 
 CHECKPOINT, HEAD = "state.pt", "head.safetensors"
 

@@ -214,11 +214,16 @@ class Taught:
         num_labels_C = np.bincount(material.class_E, minlength=len(acceptance.prevalence_C))
         point = operating_point.choose(config.evaluate.operating_point, logit_TC, *priors, num_labels_C)
         bias_C = bias_C - temperature * np.log(acceptance.learning_prior_C)  # from there to balanced classes
+        student = chosen.model.shifted(bias_C)
+        if isinstance(student, Head):  # as the one head that is kept says it: a mean of two may round otherwise
+            logit_NC = student.logits(material.features.load().x_NP)
+        else:
+            logit_NC = (chosen.logit_NC + bias_C).astype(np.float32)
         return Learned(
             learner=chosen.name,
             teacher=self.teacher.heads[-1].head,
-            student=chosen.model.shifted(bias_C),
-            student_logit_NC=(chosen.logit_NC + bias_C).astype(np.float32),
+            student=student,
+            student_logit_NC=logit_NC,
             oof_logit_EC=(chosen.oof_logit_EC + bias_C).astype(np.float32),
             temperature=temperature,
             operating_point=point,

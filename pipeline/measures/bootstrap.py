@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from scipy.special import expit, logit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -83,6 +81,8 @@ def share_interval(
     variance = _variance(value, value_B, num_groups)
     if variance is None or num_degrees < 1:
         return None
+    from scipy import stats  # takes a second to import, here and below
+
     size = value * (1 - value) / variance if variance > NO_VARIANCE else float(num_groups)
     low, high = wilson(value, size, float(stats.t.ppf((1 + confidence) / 2, num_degrees)))
     return [min(low, value), max(high, value)]
@@ -108,6 +108,9 @@ def ranking_interval(
     variance = _variance(value, value_B, num_groups)
     if variance is None:
         return None
+    from scipy import stats
+    from scipy.special import expit, logit
+
     quantile = float(stats.t.ppf((1 + confidence) / 2, 2 * (num_groups - 1)))
     if variance <= NO_VARIANCE:
         low, high = wilson(value, num_groups, quantile)
@@ -143,6 +146,8 @@ def percentile_interval(value_B: ArrayLike, num_groups: int, confidence: float =
     enough_B = _enough(value_B)
     if enough_B is None or num_groups < 2:
         return None
+    from scipy import stats
+
     tail = stats.norm.cdf(stats.t.ppf((1 - confidence) / 2, num_groups - 1) * np.sqrt(num_groups / (num_groups - 1)))
     return [float(q) for q in np.quantile(enough_B, [tail, 1 - tail])]
 
@@ -158,6 +163,8 @@ def two_sided_p(difference_B: ArrayLike, num_groups: int) -> float | None:
     enough_B = _enough(difference_B)
     if enough_B is None or num_groups < 2:
         return None
+    from scipy import stats
+
     # Differences of equal sums leave rounding where the replicate is 0.
     below, above = int((enough_B <= NO_VARIANCE).sum()), int((enough_B >= -NO_VARIANCE).sum())
     tail = min(0.5, (min(below, above) + 1) / (len(enough_B) + 1))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 
 Floats = NDArray[np.float64]
@@ -46,6 +45,8 @@ def fit_temperature(logit_NC: ArrayLike, truth_N: ArrayLike, weight_N: ArrayLike
 
     Source: Guo et al. 2017 (temperature scaling); Platt 1999 (smoothed targets).
     """
+    from scipy.optimize import minimize_scalar  # here, because it takes longer to import than to predict a scan
+
     logit_NC, truth_N, weight_N = _effective(logit_NC, truth_N, weight_N)
     num_scans, num_classes = logit_NC.shape
     if not weight_N.any():
@@ -97,6 +98,8 @@ def fit_bias(logit_NC: ArrayLike, truth_N: ArrayLike, weight_N: ArrayLike | None
 
     Source: Alexandari, Kundaje, Shrikumar 2020 (bias-corrected temperature scaling).
     """
+    from scipy.optimize import minimize
+
     logit_NC, truth_N, weight_N = _effective(logit_NC, truth_N, weight_N)
     num_classes = logit_NC.shape[1]
     if not weight_N.any():

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import beta
 
 Floats = NDArray[np.float64]
 
@@ -80,6 +79,8 @@ def lower_bound(num_correct: int, num_checked: int, confidence: float) -> float:
         raise ValueError(f"{num_correct} correct of {num_checked} checked is impossible")
     if num_correct == 0:
         return 0.0
+    from scipy.stats import beta  # takes a second to import; `status` reads what was certified before
+
     return float(beta.ppf(1.0 - confidence, num_correct, num_checked - num_correct + 1))
 
 

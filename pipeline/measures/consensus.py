@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from pipeline.measures import bootstrap
 
@@ -240,6 +239,8 @@ def _share(value_S: Floats, group_S: NDArray[Any]) -> _Share | None:
     mean = float(value_S.mean())
     residual_K = np.asarray(np.bincount(group_of_S, value_S - mean), np.float64)
     variance = float(np.square(residual_K).sum()) / len(value_S) ** 2 * num_groups / (num_groups - 1)
+    from scipy import stats  # takes a second to import
+
     size = mean * (1 - mean) / variance if variance > bootstrap.NO_VARIANCE else float(num_groups)
     low, high = bootstrap.wilson(mean, size, float(stats.t.ppf(0.975, num_groups - 1)))
     return _Share(mean, min(low, mean), max(high, mean), residual_K)

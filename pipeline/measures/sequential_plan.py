@@ -24,7 +24,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
@@ -137,6 +136,8 @@ def chance_certified(
         raise ValueError(f"errors must be 0 to {num_checked}, the number of checks, not {num_errors}")
     open_E = np.zeros(NUM_STEPS + num_errors + 1)  # chance of e errors so far, not certified
     open_E[num_errors] = 1.0
+    from scipy.stats import binom  # takes a second to import
+
     reached, certified = num_checked, 0.0
     chances: list[float | None] = []
     for most_errors, step in enumerate(plan(promise, confidence, num_steps)):
@@ -208,6 +209,8 @@ def _fewest(left_G: Floats, chance_G: Floats, clean_G: Floats) -> Counts:
 
 def _go_on(errors_GE: Floats, more_G: Counts, rate_G: Floats) -> Floats:
     """Chances (G, E) of the numbers of errors after `more_G` further checks; beyond the plan's steps they are lost."""
+    from scipy.stats import binom  # takes a second to import
+
     added_GE = binom.pmf(np.arange(NUM_STEPS), more_G[:, None], rate_G[:, None])
     after_GE = np.zeros_like(errors_GE)
     for e in range(NUM_STEPS):

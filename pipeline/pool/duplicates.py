@@ -1,32 +1,30 @@
 """Scans that show the same picture, and groups that must stay on one side of the split.
 
-The same picture: equal bytes, or near picture hashes (`pipeline.pool.hash_pairs`) confirmed by the pixels
-(`pipeline.pool.pixel_pairs`). A group joins the copies of a picture and all scans of a patient, link by link.
+The same picture: equal bytes, near picture hashes (`pipeline.pool.hash_pairs`) confirmed by the pixels
+(`pipeline.pool.pixel_pairs`), or many points in common (`pipeline.pool.copies`), which survive turning, mirroring and
+cropping. A group joins the copies of a picture and all scans of a patient, link by link.
 """
 
-import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embeddings.decode import open_scan
-from embeddings.decoding.unusable import DecodeError
 from pipeline.contracts.config import DuplicatesConfig, PoolConfig
 from pipeline.contracts.tables import DUPLICATES, MANIFEST
 from pipeline.pool import hash_pairs
+from pipeline.pool.copies import search
+from pipeline.pool.copies.search import Changes
 from pipeline.pool.hash_pairs import Pairs
 from pipeline.pool.picture_hash import NUM_BYTES
-from pipeline.pool.pixel_pairs import SIDE_PX, same_picture
+from pipeline.pool.pixel_pairs import same_picture
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import Engine
-
-_log = logging.getLogger(__name__)
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -50,10 +48,14 @@ def run(ctx: StageContext) -> dict[str, int]:
     manifest = run_files.read(ctx.folder, MANIFEST)
     usable = np.flatnonzero(np.asarray(pc.equal(manifest["status"], "ok")))
     firsts, same_bytes = exact_links(manifest, usable)
+    firsts = _by_content(manifest, firsts)
     near, num_candidates = near_links(ctx, manifest, firsts)
-    picture_N = components(len(manifest), [same_bytes, near])
-    group_N = components(len(manifest), [same_bytes, near, patient_links(manifest)])
-    table = _table(manifest, picture_N, group_N)
+    changed, num_looks = changed_links(ctx, manifest, firsts, components(len(manifest), [same_bytes, near]))
+    links = [same_bytes, near, (changed.left_P, changed.right_P)]
+    picture_N = components(len(manifest), links)
+    group_N = components(len(manifest), [*links, patient_links(manifest)])
+    found = Changes.joined([_unchanged(*same_bytes), _described(ctx, manifest, near), changed])
+    table = _table(manifest, picture_N, group_N, search.told(found, picture_N))
     DUPLICATES.write(ctx.folder, table)
     kinds = {row["values"]: row["counts"] for row in pc.value_counts(table["kind"]).to_pylist()}
     return {
@@ -61,8 +63,64 @@ def run(ctx: StageContext) -> dict[str, int]:
         "num_near": kinds.get("near", 0),
         "num_candidate_pairs": num_candidates,
         "num_near_pairs": len(near[0]),
+        "num_point_pairs": num_looks,
+        "num_changed_pairs": len(changed),
         "num_groups": len(pc.unique(table["group_id"])),
     }
+
+
+def _by_content(manifest: pa.Table, rows: Ints) -> Ints:
+    """Rows with a hash, by their content: the same scans give the same pairs whatever their order in the pool."""
+    rows = rows[np.asarray(pc.is_valid(manifest["picture_hash"].take(pa.array(rows))))]
+    ordered: Ints = rows[np.asarray(pc.sort_indices(manifest["sha256"].take(pa.array(rows))))]
+    return ordered
+
+
+def changed_links(ctx: StageContext, manifest: pa.Table, firsts: Ints, picture_N: Ints) -> tuple[Changes, int]:
+    """Links between rows of one picture that was turned, mirrored, moved or cropped, and how many pairs were looked at.
+
+    Args:
+        ctx: The run.
+        manifest: Its scans.
+        firsts: Rows of different content, in an order that depends on it alone.
+        picture_N: Rows of equal number are known to show one picture.
+    """
+    config = ctx.config
+    if not config.duplicates.changed or not len(firsts):
+        return Changes.none(), 0
+    uris = manifest["uri"].take(pa.array(firsts)).to_pylist()
+    found, num_looks = search.find(
+        uris,
+        picture_N[firsts],
+        ctx.engine,
+        config.duplicates,
+        config.pool.max_pixels,
+        num_threads=_num_threads(ctx),
+        progress=ctx.progress,
+    )
+    return replace(found, left_P=firsts[found.left_P], right_P=firsts[found.right_P]), num_looks
+
+
+def _num_threads(ctx: StageContext) -> int:
+    engine = ctx.config.engine
+    return 1 if engine.backend == "serial" else min(engine.num_cpus or os.cpu_count() or 1, _MAX_THREADS)
+
+
+def _unchanged(right: Ints, left: Ints) -> Changes:
+    num = len(left)
+    still_P33 = np.repeat(np.eye(3)[None], num, axis=0)
+    return Changes(left, right, still_P33, np.zeros(num, np.bool_), np.zeros(num, np.int64))
+
+
+def _described(ctx: StageContext, manifest: pa.Table, near: tuple[Ints, Ints]) -> Changes:
+    """How the pairs that the hash has found differ."""
+    parts = [Changes.none()]
+    for start in range(0, len(near[0]), _SHARD_SIZE):
+        left, right = (side[start : start + _SHARD_SIZE] for side in near)
+        left_uris, right_uris = (manifest["uri"].take(pa.array(side)).to_pylist() for side in (left, right))
+        seen, negative_P = search.compared(left_uris, right_uris, ctx.config.pool.max_pixels)
+        parts.append(Changes(left, right, seen.warp_P33.astype(np.float64), negative_P, seen.num_unlike_P))
+    return Changes.joined(parts)
 
 
 def exact_links(manifest: pa.Table, usable: Ints) -> tuple[Ints, tuple[Ints, Ints]]:
@@ -76,13 +134,9 @@ def exact_links(manifest: pa.Table, usable: Ints) -> tuple[Ints, tuple[Ints, Int
 
 def near_links(ctx: StageContext, manifest: pa.Table, firsts: Ints) -> tuple[tuple[Ints, Ints], int]:
     """Links between rows of other bytes and the same picture, and how many pairs were looked at."""
-    firsts = firsts[np.asarray(pc.is_valid(manifest["picture_hash"].take(pa.array(firsts))))]
-    # By content, so that the same scans give the same pairs whatever their order in the pool.
-    firsts = firsts[np.asarray(pc.sort_indices(manifest["sha256"].take(pa.array(firsts))))]
     config, firsts_table = ctx.config, manifest.take(pa.array(firsts))
-    num_threads = 1 if config.engine.backend == "serial" else config.engine.num_cpus or os.cpu_count() or 1
     pairs = hash_pairs.within(
-        hash_bytes(firsts_table["picture_hash"]), config.duplicates.max_bits, num_threads=min(num_threads, _MAX_THREADS)
+        hash_bytes(firsts_table["picture_hash"]), config.duplicates.max_bits, num_threads=_num_threads(ctx)
     )
     same_P = _confirmed(
         pairs,
@@ -107,14 +161,34 @@ def near_links_between(
 
     Takes N x M steps: pools up to about 100,000 scans each.
     """
+    config = config or DuplicatesConfig()
     pairs, _ = near_pairs_between(
         (hash_bytes(own["picture_hash"]), own["uri"]),
         (hash_bytes(other["picture_hash"]), other["uri"]),
         engine,
-        config or DuplicatesConfig(),
+        config,
         max_pixels,
     )
-    return np.unique(pairs.right_P)
+    return np.union1d(pairs.right_P, _changed_between(own, other, pairs.right_P, engine, config, max_pixels))
+
+
+def _changed_between(
+    own: pa.Table, other: pa.Table, known: Ints, engine: Engine, config: DuplicatesConfig, max_pixels: int
+) -> Ints:
+    """Rows of another manifest, beside those known, that show a picture of the own one turned, mirrored or moved."""
+    left = np.setdiff1d(np.arange(len(other)), known)
+    if not config.changed or not len(own) or not len(left):
+        return np.zeros(0, np.int64)
+    num, uris = len(own), own["uri"].to_pylist() + other["uri"].take(pa.array(left)).to_pylist()
+    found, _ = search.find(
+        uris,
+        np.arange(len(uris)),
+        engine,
+        config,
+        max_pixels,
+        may_pair=lambda left_P, right_P: (left_P < num) & (right_P >= num),
+    )
+    return left[found.right_P - num]
 
 
 def near_pairs_between(
@@ -154,23 +228,8 @@ def hash_bytes(column: pa.ChunkedArray) -> Bytes:
 
 def confirm_shard(shard: PairShard) -> NDArray[np.bool_]:
     """Which pairs of a shard show the same picture."""
-    uris = sorted({*shard.left_uris, *shard.right_uris})
-    place = {uri: i for i, uri in enumerate(uris)}
-    thumb_NSS = read_thumbnails(uris, shard.max_pixels)
-    left_PSS, right_PSS = (thumb_NSS[[place[uri] for uri in side]] for side in (shard.left_uris, shard.right_uris))
+    left_PSS, right_PSS = search.read_pairs(shard.left_uris, shard.right_uris, shard.max_pixels)
     return same_picture(left_PSS, right_PSS, shard.min_correlation)
-
-
-def read_thumbnails(uris: Sequence[str], max_pixels: int) -> Bytes:
-    """Decode scans to (N, 128, 128) grey bytes; one that is gone by now is black and matches nothing."""
-    thumb_NSS = np.zeros((len(uris), SIDE_PX, SIDE_PX), np.uint8)
-    for i, uri in enumerate(uris):
-        try:
-            square = open_scan(uri, max_pixels=max_pixels).square(SIDE_PX)
-            thumb_NSS[i] = np.rint(square * np.float32(255))
-        except DecodeError as error:
-            _log.warning("%s could be read by the manifest stage and cannot now: %s", uri, error)
-    return thumb_NSS
 
 
 def _confirmed(
@@ -212,7 +271,7 @@ def components(num: int, links: list[tuple[Ints, Ints]]) -> Ints:
     return smallest
 
 
-def _table(manifest: pa.Table, picture_N: Ints, group_N: Ints) -> pa.Table:
+def _table(manifest: pa.Table, picture_N: Ints, group_N: Ints, change_N: list[str | None]) -> pa.Table:
     image_ids = manifest["image_id"].combine_chunks()
     copy_N = picture_N != np.arange(len(manifest))
     sha256 = manifest["sha256"].combine_chunks()
@@ -228,6 +287,7 @@ def _table(manifest: pa.Table, picture_N: Ints, group_N: Ints) -> pa.Table:
         "canonical_id": image_ids.take(pa.array(picture_N)),
         "kind": pa.array(kind_N.tolist(), pa.string()),
         "distance_bits": pa.array(bits_N, mask=~copy_N),
+        "change": pa.array([text if kind == "near" else None for text, kind in zip(change_N, kind_N, strict=True)]),
     }
     return pa.table(columns, schema=DUPLICATES.schema)
 

@@ -6,7 +6,6 @@ each finding that of CheXpert and MIMIC-CXR, whose -1 (uncertain) counts as unkn
 """
 
 import difflib
-import logging
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import NoReturn
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import CANNOT_TELL, REJECTIONS, reply_of
@@ -22,8 +22,10 @@ from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.healthy_class import is_negative
 from pipeline.pool import vocabulary
-
-_log = logging.getLogger(__name__)
+from pipeline.tables import columns as table_columns
+from pipeline.tables.notes import Notes
+from pipeline.tables.placeholders import is_placeholder
+from pipeline.tables.printed_lists import parts_of_list
 
 # N scans, C findings
 
@@ -35,10 +37,15 @@ SIGNS = (
 Read = Callable[[Sequence[str]], pa.Table]
 Refuse = Callable[[Sequence[int], str, str], NoReturn]  # rows, what is wrong with them, the way out
 _MAX_SHOWN = 5
+# What a scan without findings may well show.
+_DEVICES = re.compile(
+    r"\b(devices?|tubes?|lines?|catheters?|pacemakers?|implants?|hardware|wires?|foreign|prosthes[ei]s|clips?)\b",
+    re.IGNORECASE,
+)
 
 
 def columns(
-    uri: str, header: Sequence[str], known: Mapping[str, str], config: PoolConfig, read: Read
+    uri: str, header: Sequence[str], known: Mapping[str, str], config: PoolConfig, read: Read, notes: Notes
 ) -> dict[str, str]:
     """Finding -> its column in the file; empty where the labels are lists in one column, or there are none.
 
@@ -48,33 +55,32 @@ def columns(
         known: Known column -> its name in the file, for those the file has.
         config: The pool's; with `finding` only that one is asked for.
         read: Reads columns of the file, as text; asked only when it is unclear whether there are labels.
+        notes: Takes what is skipped.
 
     Raises:
         InputError: findings without a column, or columns of findings that nobody named.
     """
     wanted = (config.finding,) if config.finding is not None else config.findings or ()
     _refuse_reserved(wanted)
-    others = [name for name in header if name not in known.values()]
-    there = {finding: own for finding in wanted if (own := _own_name(finding, others, config)) is not None}
+    others = [name for name in dict.fromkeys(header) if name and name not in known.values()]
+    unread = [name for name in header if name not in known.values()]
+    there = {finding: own for finding in wanted if (own := _own_name(uri, finding, unread, config)) is not None}
     missing = [finding for finding in wanted if finding not in there]
     mapped = [finding for finding in missing if finding in config.columns]
     if wanted and not missing:
         if "label" in known:
-            _log.info("%s: the column %r is skipped, each finding has a column", uri, known["label"])
+            notes.mention(f"the column {known['label']!r} is skipped, each finding has a column")
         return there
     if "label" in known and not mapped:
         if there:
-            _log.warning(
-                "%s: no column for %s, so the column %r is read and %s skipped",
-                uri,
-                _listed(missing),
-                known["label"],
-                _listed(there.values()),
+            notes.warn(
+                f"no column for {_listed(missing)}, so the column {known['label']!r} is read and "
+                f"{_listed(there.values())} skipped"
             )
         return {}
     if there or mapped:
         _refuse_missing(uri, missing, [name for name in others if name not in there.values()], config)
-    looks = _that_look_like_findings(read, others)
+    looks = that_look_like_findings(read, others, ())
     if wanted and any(_near(config.columns.get(finding, finding), looks) for finding in missing):
         _refuse_missing(uri, missing, looks, config)
     if looks and not wanted:
@@ -83,13 +89,27 @@ def columns(
             where=uri,
             fix=f"name those that are, e.g. --set 'pool.findings=[{', '.join(looks[:2])}]'",
         )
-    unread = f" ({_listed(looks)} look like findings and are not named in pool.findings)" if looks else ""
-    _log.warning("%s: no column of labels%s, all scans count as unlabelled", uri, unread)
+    unnamed = f" ({_listed(looks)} look like findings and are not named in pool.findings)" if looks else ""
+    near = table_columns.near("label", others)
+    hint = f"; did you mean pool.columns={{label: {near}}}?" if near else ""
+    notes.warn(f"no column of labels{unnamed}, all scans count as unlabelled{hint}")
     return {}
 
 
+def healthy_column(header: Sequence[str], used: Collection[str]) -> str | None:
+    """The column that says of the whole scan that nothing was found (`No Finding`); None: there is none."""
+    names = [name for name in dict.fromkeys(header) if name not in used and is_negative(name)]
+    return names[0] if len(names) == 1 else None
+
+
 def labels(
-    label: pa.ChunkedArray | None, own: Mapping[str, pa.ChunkedArray], config: PoolConfig, refuse: Refuse
+    label: pa.ChunkedArray | None,
+    own: Mapping[str, pa.ChunkedArray],
+    config: PoolConfig,
+    refuse: Refuse,
+    notes: Notes,
+    *,
+    healthy: tuple[str, pa.ChunkedArray] | None = None,
 ) -> pa.ChunkedArray | None:
     """One line a scan; with `pool.finding` the class of that finding; null where nothing is known.
 
@@ -98,49 +118,99 @@ def labels(
         own: Finding -> its column, as text (N each); wins where it is not empty.
         config: The pool's.
         refuse: Called with rows that cannot be understood.
+        notes: Takes what was read in another way than it is written.
+        healthy: Name and values (N) of the column that says that nothing was found.
 
     Returns:
         N texts; None where the file says nothing of findings.
     """
     if own:
-        return _from_columns(own, config, refuse)
-    return label if label is None else _from_lists(label, config, refuse)
+        return _from_columns(own, config, refuse, notes, healthy)
+    return label if label is None else _from_lists(label, config, refuse, notes)
 
 
-def _from_columns(own: Mapping[str, pa.ChunkedArray], config: PoolConfig, refuse: Refuse) -> pa.ChunkedArray:
+def _from_columns(
+    own: Mapping[str, pa.ChunkedArray],
+    config: PoolConfig,
+    refuse: Refuse,
+    notes: Notes,
+    healthy: tuple[str, pa.ChunkedArray] | None,
+) -> pa.ChunkedArray:
     num_uncertain, signs_CN = 0, []
     for finding, column in own.items():
-        signs = vocabulary.by_value(column, lambda value: SIGNS.get(value.casefold()), pa.string())
-        strange = pc.indices_nonzero(pc.and_(pc.is_valid(column), pc.is_null(signs)))
-        if len(strange):
-            refuse(
-                strange.to_pylist(),
-                f"the column of {finding!r} says {column[strange[0].as_py()].as_py()!r}",
-                "write 1, 0, or -1 or nothing for what is unknown",
-            )
+        signs = _signs(finding, column, refuse)
         num_uncertain += pc.sum(pc.equal(signs, "?")).as_py() or 0
         codes = vocabulary.by_value(signs, ord, pa.uint8())
-        signs_CN.append(pc.fill_null(codes, ord("?")).to_numpy())
+        signs_CN.append(pc.fill_null(codes, 0).to_numpy())
     if num_uncertain:
-        _log.info("%d values of %s are uncertain (-1 or ?) and count as unknown", num_uncertain, _listed(own))
+        notes.mention(f"{num_uncertain} values of {_listed(own)} are uncertain (-1 or ?) and count as unknown")
+    signs_NC = np.stack(signs_CN, axis=1)
+    if healthy is not None:
+        is_healthy_N = _healthy_rows(*healthy)
+        if is_healthy_N is not None:
+            _fill_absent(signs_NC, is_healthy_N, tuple(own), healthy[0], notes)
+    signs_NC[signs_NC == 0] = ord("?")
     # One run of bytes a scan: few distinct ones, however many the scans.
-    data = pa.py_buffer(np.stack(signs_CN, axis=1).tobytes())
-    rows = pa.FixedSizeBinaryArray.from_buffers(pa.binary(len(own)), len(signs_CN[0]), [None, data])
+    data = pa.py_buffer(np.ascontiguousarray(signs_NC).tobytes())
+    rows = pa.FixedSizeBinaryArray.from_buffers(pa.binary(len(own)), len(signs_NC), [None, data])
     encoded = rows.dictionary_encode()
     lines = [_line(dict(zip(own, row.decode(), strict=True)), tuple(own)) for row in encoded.dictionary.to_pylist()]
     meant = pa.array([_asked(line, config.finding) for line in lines], pa.string())
     return pa.chunked_array([pc.take(meant, encoded.indices)])
 
 
+def _signs(finding: str, column: pa.ChunkedArray, refuse: Refuse) -> pa.ChunkedArray:
+    """`1`, `0`, `?` where it is said to be unknown, null where nothing is said."""
+
+    def sign(value: str) -> str | None:
+        return SIGNS.get(value.casefold()) or ("?" if is_placeholder(value) else None)
+
+    signs = vocabulary.by_value(column, sign, pa.string())
+    strange = pc.indices_nonzero(pc.and_(pc.is_valid(column), pc.is_null(signs)))
+    if len(strange):
+        refuse(
+            strange.to_pylist(),
+            f"the column of {finding!r} says {column[strange[0].as_py()].as_py()!r}",
+            "write 1, 0, or -1 or nothing for what is unknown",
+        )
+    return signs
+
+
+def _healthy_rows(name: str, column: pa.ChunkedArray) -> NDArray[np.bool_] | None:
+    """Rows in which nothing was found; None where the column holds other things than signs."""
+    signs = vocabulary.by_value(column, lambda value: SIGNS.get(value.casefold()), pa.string())
+    if signs.null_count > column.null_count:
+        return None
+    return np.asarray(pc.fill_null(pc.equal(signs, "1"), False))
+
+
+def _fill_absent(
+    signs_NC: NDArray[np.uint8], is_healthy_N: NDArray[np.bool_], findings: Sequence[str], name: str, notes: Notes
+) -> None:
+    """Where nothing was found, a finding that nothing is said of is absent; devices are no finding of the lungs."""
+    asked_C = np.array([_DEVICES.search(finding) is None for finding in findings])
+    blank_NC = (signs_NC == 0) & is_healthy_N[:, None] & asked_C
+    contradicted = int(((signs_NC == ord("1")) & is_healthy_N[:, None] & asked_C).any(axis=1).sum())
+    signs_NC[blank_NC] = ord("0")
+    if is_healthy_N.any():
+        notes.mention(
+            f"{int(is_healthy_N.sum()):,} scans have {name!r}: {int(blank_NC.sum()):,} blank values of findings count "
+            "as absent" + ("" if asked_C.all() else ", but not those of devices")
+        )
+    if contradicted:
+        notes.warn(f"{contradicted:,} scans have {name!r} and a finding too; the finding counts")
+
+
 def _line(signs: Mapping[str, str], findings: Sequence[str]) -> str:
     return finding_line.write({finding: float(sign) for finding, sign in signs.items() if sign != "?"}, findings)
 
 
-def _from_lists(column: pa.ChunkedArray, config: PoolConfig, refuse: Refuse) -> pa.ChunkedArray:
+def _from_lists(column: pa.ChunkedArray, config: PoolConfig, refuse: Refuse, notes: Notes) -> pa.ChunkedArray:
+    written, column = column, _in_one_form(column, notes)
     texts = pc.unique(column).drop_null().to_pylist()
-    named = _named(texts, config.findings or ())
+    named = _named(texts, config.findings or (), commas=_has_commas(written))
     findings = finding_line.Independent(config.findings or _with(named, config.finding, labelled=bool(texts)))
-    left_out = _left_out(named, findings, asked=config.finding)
+    left_out = _left_out(named, findings, config.finding, notes)
     replies = {text: reply_of(_without(text, left_out, finding_line.separators(findings)), findings) for text in texts}
     strange = [text for text, reply in replies.items() if reply is None or reply in REJECTIONS]
     if strange:
@@ -153,7 +223,29 @@ def _from_lists(column: pa.ChunkedArray, config: PoolConfig, refuse: Refuse) -> 
     return vocabulary.by_value(column, lines.get, pa.string())
 
 
-def _left_out(named: Sequence[str], findings: Sequence[str], asked: str | None) -> frozenset[str]:
+def _in_one_form(column: pa.ChunkedArray, notes: Notes) -> pa.ChunkedArray:
+    """Lists of findings with `|`, also where Python, JSON or numpy printed them; placeholders and empty ones null."""
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(column.drop_null()).to_pylist()}
+    lists = {text: parts for text in counts if (parts := parts_of_list(text)) is not None}
+    lines = {text: "|".join(parts) or None for text, parts in lists.items()}
+    if lists:
+        num, num_empty = (sum(counts[t] for t in own) for own in (lists, [t for t in lists if not lists[t]]))
+        empty = f"; {num_empty:,} empty ones count as unknown" if num_empty else ""
+        notes.mention(f"{num:,} labels are printed lists, such as {next(iter(lists))!r}, and read as such{empty}")
+    unknown = {t: n for t, n in counts.items() if t not in lists and is_placeholder(t)}
+    if unknown:
+        shown = ", ".join(f"{text!r} {num}" for text, num in sorted(unknown.items(), key=lambda item: -item[1])[:8])
+        notes.warn(f"{sum(unknown.values()):,} labels are placeholders and count as unknown: {shown}")
+    return vocabulary.by_value(column, lambda t: None if t in unknown else lines.get(t, t), pa.string())
+
+
+def _has_commas(column: pa.ChunkedArray) -> bool:
+    """Whether a comma may separate findings: not where one stands inside an entry of a printed list."""
+    lists = (parts_of_list(text) for text in pc.unique(column).drop_null().to_pylist())
+    return not any("," in part for parts in lists for part in parts or ())
+
+
+def _left_out(named: Sequence[str], findings: Sequence[str], asked: str | None, notes: Notes) -> frozenset[str]:
     """Findings that the labels name and nobody asked for, as they are compared; said once.
 
     Raises:
@@ -168,7 +260,7 @@ def _left_out(named: Sequence[str], findings: Sequence[str], asked: str | None) 
                 "no label names this finding", value=finding, where="pool.findings", fix=f"did you mean {near!r}?"
             )
     if outside and asked is None:
-        _log.warning("the labels name %s, which pool.findings leaves out", _listed(outside))
+        notes.warn(f"the labels name {_listed(outside)}, which pool.findings leaves out")
     return frozenset(finding_line.plain(name) for name in outside)
 
 
@@ -208,12 +300,12 @@ def _with(named: Sequence[str], asked: str | None, *, labelled: bool) -> tuple[s
     )
 
 
-def _named(texts: Iterable[str], findings: Sequence[str]) -> list[str]:
+def _named(texts: Iterable[str], findings: Sequence[str], *, commas: bool = True) -> list[str]:
     """The findings that lists name, sorted; of several spellings the first. A comma may be part of those given."""
     names: dict[str, str] = {}
     for text in sorted(texts):
         if reply_of(text, ()) is None:  # what is said of the whole scan is no finding
-            for part in re.split(finding_line.separators(findings), text):
+            for part in re.split(finding_line.separators(findings) if commas else r"[|;]", text):
                 name = " ".join(re.sub(r"=[01?]$", "", part).strip().removeprefix("?").split())
                 if name and not is_negative(name):
                     names.setdefault(finding_line.plain(name), name)
@@ -238,17 +330,15 @@ def _refuse_reserved(findings: Sequence[str]) -> None:
         )
 
 
-def _own_name(finding: str, header: Sequence[str], config: PoolConfig) -> str | None:
-    """The column of a finding: as mapped, else of its name, whatever the case."""
-    own = config.columns.get(finding, finding)
-    if own in header or finding in config.columns:
-        return own if own in header else None
-    alike = [name for name in header if finding_line.plain(name) == finding_line.plain(own)]
-    return alike[0] if len(alike) == 1 else None
+def _own_name(uri: str, finding: str, header: Sequence[str], config: PoolConfig) -> str | None:
+    """The column of a finding: as mapped, else of its name; blanks, case and `_` do not matter."""
+    place = table_columns.find(header, config.columns.get(finding, finding), uri)
+    return None if place is None else header[place]
 
 
-def _that_look_like_findings(read: Read, names: Sequence[str]) -> list[str]:
-    """Columns that hold nothing but signs of presence."""
+def that_look_like_findings(read: Read, header: Sequence[str], known: Collection[str]) -> list[str]:
+    """Columns that hold nothing but signs of presence; `No Finding` is none."""
+    names = [name for name in dict.fromkeys(header) if name and name not in known and not is_negative(name)]
     if not names:
         return []
     table, signs = read(names), pa.array([*SIGNS])

@@ -3,11 +3,11 @@
 A file without an ending is looked into: archives write DICOM so.
 """
 
-import logging
+import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,17 +17,19 @@ from embeddings.decoding.dicom_file import is_dicom
 from embeddings.decoding.files import head_of
 from embeddings.decoding.raster import is_raster
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.finding_line import plain
 from pipeline.pool import vocabulary
 from pipeline.pool.dicom import dicomdir
-
-_log = logging.getLogger(__name__)
+from pipeline.pool.listing import folder_names
+from pipeline.tables.notes import Notes
 
 _MAX_SHOWN = 5
 _DICOM_ENDINGS = (".dcm", ".dicom")
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$")  # not the last number of a UID
-# What systems put beside scans: neither scans nor worth a word.
-_SYSTEM_FOLDERS = frozenset({"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN"})
-_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini"})
+_SYSTEM_FILES = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
+_TABLES = (".csv", ".tsv", ".xlsx", ".parquet", ".csv.gz")
+_THUMBNAIL_FILE = re.compile(r"(.*?)[-_. ]?(thumb|thumbnail|preview)", re.IGNORECASE)
+_MASK_FILE = re.compile(r"(.*?)[-_. ]?(mask|masks|seg|segmentation|lungmask|annotation|overlay)", re.IGNORECASE)
 # Folders that exports of archives name by patient, study and series.
 _OF_A_STUDY = re.compile(
     r"(pat|patient|p|stu|study|st|ser|series|se|s|img|im|dicom|exam|scan|case)?[-_ ]?[\d.]+", re.IGNORECASE
@@ -62,44 +64,114 @@ def local_files(root: Path) -> list[str]:
     return paths
 
 
-def scans(root: str, files: Sequence[str]) -> list[str]:
-    """The paths that are scans, sorted; the others are counted in a warning, by their endings."""
-    kept, left_out = [], Counter[str]()
+def scans(root: str, files: Sequence[str], notes: Notes, findings: Sequence[str] | None = None) -> list[str]:
+    """The paths that are scans, sorted; all others are counted by their endings, and why they are none.
+
+    Args:
+        root: The folder or archive.
+        files: All paths in it.
+        notes: Takes the counts.
+        findings: Names of classes, which are never taken for masks or thumbnails.
+    """
+    kept: list[str] = []
+    others, hidden, masks, thumbnails = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    classes = {plain(finding) for finding in findings or ()}
+    tables = []
     for path in files:
-        name = path.rpartition("/")[2]
-        if _is_hidden(path) or name.lower() in _SYSTEM_FILES or dicomdir.is_dicomdir(path):
-            continue
+        *folders, name = path.split("/")
         ending = _ending(name)
-        if ending in IMAGE_ENDINGS or (not ending and _looks_like_a_scan(root, path)):
-            kept.append(path)
+        shown = ending or "without an ending"
+        inner = [folder for folder in folders if plain(folder) not in classes]
+        if name.startswith(".") or any(map(folder_names.is_beside_scans, inner)) or name.lower() in _SYSTEM_FILES:
+            hidden[shown] += 1
+        elif dicomdir.is_dicomdir(path):
+            continue
+        elif not (ending in IMAGE_ENDINGS or (not ending and _looks_like_a_scan(root, path))):
+            others[shown] += 1
+            tables += [path] if path.lower().endswith(_TABLES) else []
+        elif any(map(folder_names.is_of_masks, inner)):
+            masks[shown] += 1
+        elif any(map(folder_names.is_of_thumbnails, inner)):
+            thumbnails[shown] += 1
         else:
-            left_out[ending or "without an ending"] += 1
-    if left_out and kept:
-        shown = ", ".join(f"{count} {ending}" for ending, count in sorted(left_out.items(), key=_by_count))
-        _log.warning(
-            "%d of %d files in %s are no scans and are left out: %s", left_out.total(), len(files), root, shown
-        )
+            kept.append(path)
+    if not kept and (masks or thumbnails):  # a pool of nothing else is what its owner says
+        kept = [path for path in files if _ending(path) in IMAGE_ENDINGS and not _is_hidden(path)]
+        masks, thumbnails = Counter(), Counter()
+    kept, beside = _without_twins(kept, _MASK_FILE, folder_names.may_be_of_masks)
+    masks += beside
+    kept, beside = _without_twins(kept, _THUMBNAIL_FILE, lambda _: False)
+    thumbnails += beside
+    if kept:
+        _say_left_out(others, hidden, masks, thumbnails, len(files), notes)
+        _say_twins(kept, notes)
+        if tables:
+            notes.warn(
+                f"the table {min(tables, key=len)!r} in it is not read; to take what it lists, give it as pool.uri"
+            )
     return sorted(kept)
 
 
-def may_name_classes(root: str, files: Sequence[str], paths: Sequence[str], findings: Sequence[str] | None) -> bool:
-    """Whether folders can be classes; those of a DICOM tree are mostly patients, studies and series."""
-    num_dicom = sum(not _ending(path) or path.lower().endswith(_DICOM_ENDINGS) for path in paths)
-    if 2 * num_dicom < len(paths):
-        return True
-    tops = {path.split("/")[0] for path in paths if "/" in path}
-    if findings is not None:
-        return bool(tops & {*findings, *vocabulary.SPLIT_NAMES})
-    is_flat = {path.count("/") for path in paths} == {1} and len(tops) <= _MAX_CLASSES
-    plain = is_flat and not any(_OF_A_STUDY.fullmatch(top) for top in tops)
-    is_tree = not plain or any(dicomdir.is_dicomdir(path) for path in files)
-    if is_tree and tops:
-        _log.warning(
-            "the folders of %s are taken for patients and studies, as of any DICOM tree, not for classes; if they are "
-            "classes, name them in pool.findings",
-            root,
+def _without_twins(
+    paths: list[str], name_of_twin: re.Pattern[str], may_hold_twins: Callable[[str], bool]
+) -> tuple[list[str], Counter[str]]:
+    """Scans without files such as `a_mask.png` beside `a.png`, or `labels/a.png` beside `images/a.png`."""
+    stem_of = {path: path[: len(path) - len(_ending(path))] for path in paths}
+    stems = set(stem_of.values())
+    twins = {p for p, stem in stem_of.items() if (match := name_of_twin.fullmatch(stem)) and match[1] in stems}
+    inside = {path for path in paths if any(map(may_hold_twins, path.split("/")[:-1]))}
+    if inside:
+        outside = {stem.rpartition("/")[2] for path, stem in stem_of.items() if path not in inside}
+        if all(stem_of[path].rpartition("/")[2] in outside for path in inside):
+            twins |= inside
+    return [path for path in paths if path not in twins], Counter(_ending(path) for path in twins)
+
+
+def _say_left_out(
+    others: Counter[str],
+    hidden: Counter[str],
+    masks: Counter[str],
+    thumbnails: Counter[str],
+    num_files: int,
+    notes: Notes,
+) -> None:
+    why = (
+        (others, "are no scans"),
+        (masks, "are called masks or annotations"),
+        (thumbnails, "lie in folders of thumbnails"),
+    )
+    for endings, what in why:
+        if endings:
+            notes.warn(f"{endings.total()} of {num_files} files {what} and are left out: {_counted(endings)}")
+    if hidden:
+        say = notes.warn if set(hidden) & {*IMAGE_ENDINGS} else notes.mention
+        say(
+            f"{hidden.total()} of {num_files} files are hidden, or put there by systems (such as @eaDir), and are left "
+            f"out: {_counted(hidden)}"
         )
-    return not is_tree
+
+
+def _say_twins(paths: Sequence[str], notes: Notes) -> None:
+    """Say where one scan seems to be there as DICOM and as a picture."""
+    dicom: set[str] = set()
+    pictures: set[str] = set()
+    for path in paths:
+        name = path.rpartition("/")[2].casefold()
+        (dicom if is_of_dicom(path) else pictures).add(name[: len(name) - len(_ending(name))])
+    if both := dicom & pictures:
+        notes.warn(
+            f"{len(both)} names are there as DICOM and as a picture; both are in the pool, and copies of one scan are "
+            "joined by their pixels"
+        )
+
+
+def _counted(endings: Counter[str]) -> str:
+    return ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items(), key=_by_count))
+
+
+def is_of_dicom(path: str) -> bool:
+    """Whether a file is DICOM by its ending, or has none."""
+    return not _ending(path) or path.lower().endswith(_DICOM_ENDINGS)
 
 
 def _by_count(item: tuple[str, int]) -> tuple[int, str]:
@@ -118,11 +190,28 @@ def _looks_like_a_scan(root: str, path: str) -> bool:
 
 
 def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in path.split("/"))
+    *folders, name = path.split("/")
+    return name.startswith(".") or any(map(folder_names.is_beside_scans, folders))
 
 
-def names(root: str, paths: list[str]) -> tuple[pa.Array, pa.Array]:
-    """Class and split of each path from its folders; one lone folder around everything names neither."""
+def names(
+    root: str, files: Sequence[str], paths: Sequence[str], findings: Sequence[str] | None, notes: Notes
+) -> tuple[pa.Array, pa.Array]:
+    """Class and split of each path from its folders; one lone folder around everything names neither.
+
+    Args:
+        root: The folder or archive.
+        files: All paths in it.
+        paths: N paths of scans.
+        findings: The classes, where the user names them.
+        notes: Takes what is no class.
+
+    Returns:
+        N classes and N splits, null where a folder names none.
+
+    Raises:
+        InputError: folders of splits stand beside others, or folders beside classes are no class that is asked for.
+    """
     folders = [path.split("/")[:-1] for path in paths]
     while (tops := {parts[0] if parts else "" for parts in folders}) and len(tops) == 1 and tops != {""}:
         if tops.pop().lower() in vocabulary.SPLIT_NAMES:
@@ -130,14 +219,83 @@ def names(root: str, paths: list[str]) -> tuple[pa.Array, pa.Array]:
         folders = [parts[1:] for parts in folders]
     tops = {parts[0] for parts in folders if parts}
     named = {top for top in tops if top.lower() in vocabulary.SPLIT_NAMES}
-    if named and tops - named:
+    beside = {top for top in tops - named if not folder_names.is_unlabelled(top)}
+    if named and beside:
         raise InputError(
             f"folders of splits ({', '.join(sorted(named))}) stand beside others "
-            f"({', '.join(sorted(tops - named)[:_MAX_SHOWN])})",
+            f"({', '.join(sorted(beside)[:_MAX_SHOWN])})",
             where=root,
             fix="keep either split folders or class folders at the top, or write a manifest",
         )
-    splits = [parts[0] if named and parts else None for parts in folders]
-    inner = [parts[1:] if named else parts for parts in folders]
-    labels = [parts[0] if parts else None for parts in inner]
+    splits = [parts[0] if parts and parts[0] in named else None for parts in folders]
+    inner = [parts[1:] if parts and parts[0] in named else parts for parts in folders]
+    labels = _classes(root, files, paths, inner, findings, notes)
     return pa.array(labels, pa.string()), pa.array(splits, pa.string())
+
+
+def _classes(
+    root: str,
+    files: Sequence[str],
+    paths: Sequence[str],
+    folders: Sequence[Sequence[str]],
+    findings: Sequence[str] | None,
+    notes: Notes,
+) -> list[str | None]:
+    """The class of each path, from the folder that could name one."""
+    labels = [parts[0] if parts else None for parts in folders]
+    counts = Counter(label for label in labels if label is not None)
+    asked = {plain(finding): finding for finding in findings or ()}
+    unlabelled = {name for name in counts if plain(name) not in asked and folder_names.is_unlabelled(name)}
+    num_scans = {name: count for name, count in counts.items() if name not in unlabelled}
+    second = [parts[1] for parts in folders if len(parts) > 1]
+    why = folder_names.why_no_classes(num_scans, second, findings=findings)
+    if why is None and num_scans and not (asked.keys() & {plain(name) for name in num_scans}):
+        why = _why_of_dicom(files, paths, num_scans, folders)
+    if why is None and asked and num_scans:
+        why = _why_not_asked(root, num_scans, asked)
+    if unlabelled:
+        shown = ", ".join(f"{name!r} {counts[name]}" for name in sorted(unlabelled))
+        notes.warn(f"scans in these folders count as unlabelled: {shown}")
+    if why is not None:
+        notes.warn(
+            f"its {len(num_scans)} folders ({', '.join(sorted(num_scans)[:3])}{', ...' if len(num_scans) > 3 else ''}) "
+            f"{why}: they are taken for no classes, and their scans count as unlabelled; if they are classes, name "
+            "them in pool.findings, and if they are patients, pool.patient_regex reads their ids"
+        )
+        return [None] * len(labels)
+    return [None if label in unlabelled else label for label in labels]
+
+
+def _why_of_dicom(
+    files: Sequence[str], paths: Sequence[str], num_scans: Mapping[str, int], folders: Sequence[Sequence[str]]
+) -> str | None:
+    """Of a DICOM tree most folders are patients, studies and series."""
+    if 2 * sum(map(is_of_dicom, paths)) < len(paths):
+        return None
+    is_flat = {len(parts) for parts in folders} == {1} and len(num_scans) <= _MAX_CLASSES
+    is_tree = not is_flat or any(_OF_A_STUDY.fullmatch(name) for name in num_scans)
+    if is_tree or any(dicomdir.is_dicomdir(path) for path in files):
+        return "are taken for patients and studies, as of any DICOM tree"
+    return None
+
+
+def _why_not_asked(root: str, num_scans: Mapping[str, int], asked: Mapping[str, str]) -> str | None:
+    """What to make of folders beside the classes that are asked for.
+
+    Raises:
+        InputError: some folders are classes and some are none of them, or one looks like a misspelt one.
+    """
+    outside = sorted(name for name in num_scans if plain(name) not in asked)
+    near = {name: close[0] for name in outside if (close := difflib.get_close_matches(plain(name), asked, 1, 0.8))}
+    if len(outside) == len(num_scans) and not near:
+        return "are none of pool.findings"
+    if not outside:
+        return None
+    hint = f"did you mean {asked[near[outside[0]]]!r}? " if outside[0] in near else ""
+    raise InputError(
+        "folders stand beside the classes and are none of pool.findings",
+        value={name: num_scans[name] for name in outside[:_MAX_SHOWN]},
+        where=root,
+        fix=f"{hint}If they are classes too, add them to pool.findings; if nobody has labelled their scans, call the "
+        "folder 'unlabelled'; else move it out of the pool",
+    )

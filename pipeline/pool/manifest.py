@@ -1,6 +1,7 @@
 """From the pool to one row per scan: identity, size, hashes, tags; a broken file is a row with a reason."""
 
 import hashlib
+import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -19,9 +20,10 @@ from embeddings.decoding.files import archive_of, read_bytes
 from embeddings.decoding.unusable import DecodeError
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
-from pipeline.contracts.tables import MANIFEST, POOL_LABELS, QUEUE, write_parquet
+from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, write_parquet, write_text
 from pipeline.pool import patient_forms, picture_hash, whites
 from pipeline.pool.dicom import rules
+from pipeline.pool.listing import chosen
 from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.runtime import run_files
@@ -83,8 +85,14 @@ class Shard:
 def options_of(config: Config) -> ReadingOptions:
     """How a configuration has files read."""
     pool = config.pool
-    white = None if pool.white == "auto" else pool.white
-    return ReadingOptions(pool.max_pixels, pool.max_seconds, white, config.splits.salt, pool.set_aside)
+    return ReadingOptions(
+        pool.max_pixels,
+        pool.max_seconds,
+        pool.white if isinstance(pool.white, int) else None,
+        pool.white if isinstance(pool.white, tuple) else (),
+        config.splits.salt,
+        pool.set_aside,
+    )
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -94,24 +102,29 @@ def run(ctx: StageContext) -> dict[str, Any]:
         InputError: the pool cannot be opened, or not one of its scans can be used.
     """
     pool = open_pool(ctx.config.pool, cache_folder())
+    if pool.refusal is not None:
+        raise pool.refusal
     table = read_scans(ctx, pool)
     scans = pool.scans
     salted = hidden(scans["patient_id"], ctx.config.splits.salt)
+    ages, sexes = (pc.coalesce(scans[name], table[name]) for name in ("age_years", "sex"))
+    view = _view(scans["view"], table["view"])
+    tags = {"view": view, "age": ages, "sex": sexes, **{n: table[n] for n in ("laterality", "manufacturer")}}
+    reason = _with_unchosen(table["reason"], tags, ctx.config)
     manifest = pa.table(
         {
             "image_id": table["image_id"],
             "uri": whites.addresses(scans["uri"], table),
             "path": scans["path"],
             **{name: table[name] for name in _OF_THE_FILE},
-            "view": pc.if_else(
-                pc.equal(scans["view"], "unknown"), pc.fill_null(table["view"], "unknown"), scans["view"]
-            ),
+            "view": view,
             "patient_id": pc.coalesce(salted, table["patient_id"]),
             **{name: scans[name] for name in ("source", "population")},
-            **{name: pc.coalesce(scans[name], table[name]) for name in ("age_years", "sex")},
+            "age_years": ages,
+            "sex": sexes,
             **{name: table[name] for name in _OF_THE_TAGS},
-            "status": pc.if_else(pc.is_valid(table["reason"]), "quarantined", "ok"),
-            "reason": table["reason"],
+            "status": pc.if_else(pc.is_valid(reason), "quarantined", "ok"),
+            "reason": reason,
         },
         schema=MANIFEST.schema,
     )
@@ -124,13 +137,50 @@ def run(ctx: StageContext) -> dict[str, Any]:
     _refuse_other_pool(ctx.folder, manifest)
     MANIFEST.write(ctx.folder, manifest)
     POOL_LABELS.write(ctx.folder, pa.table(labels, schema=POOL_LABELS.schema))
+    _write_notes(ctx.folder, pool)
+    num_not_chosen = sum(count for _, count in pool.not_chosen)
+    num_readings = _write_said(ctx.folder, pool, table["image_id"])
     return {
         "num_scans": len(manifest),
         "num_quarantined": num_quarantined,
         "num_patients": len(pc.unique(manifest["patient_id"].drop_null())),
         "num_labelled": len(manifest) - scans["label"].null_count,
+        **({"num_not_chosen": num_not_chosen} if num_not_chosen else {}),
         **({"whites": decided} if decided else {}),
+        **({"num_readings": num_readings} if num_readings else {}),
+        **({"num_rows_left_out": sum(number for _, number in pool.left_out)} if pool.left_out else {}),
     }
+
+
+def _with_unchosen(reason: pa.ChunkedArray, tags: dict[str, pa.ChunkedArray], config: Config) -> pa.ChunkedArray:
+    """Why scans are set aside, also those that `pool.where` leaves out by what only their files say."""
+    asked = {name: one for name, one in chosen.conditions(config.pool.where).items() if name in tags}
+    if not asked:
+        return reason
+    why = chosen.reasons(asked, {name: chosen.text_of(tags[name]).to_pylist() for name in asked})
+    unchosen = pa.array([None if one is None else f"{rules.PREFIX}{one} (pool.where)" for one in why], pa.string())
+    return pc.coalesce(reason, pa.chunked_array([unchosen]))
+
+
+def _write_notes(folder: Path, pool: Pool) -> None:
+    """What was forgiven or left out while the pool was listed, for the report."""
+    content = {
+        "notes": pool.notes.lines,
+        "not_chosen": [{"reason": reason, "count": count} for reason, count in pool.not_chosen],
+    }
+    write_text(folder / run_files.POOL_NOTES, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_said(folder: Path, pool: Pool, image_id: pa.ChunkedArray) -> int:
+    """Keep who said what of which scan, where the pool tells; returns how many readings have a reader."""
+    if pool.said is None:
+        (folder / POOL_READINGS.file).unlink(missing_ok=True)
+        return 0
+    place = pc.index_in(pool.said["image_path"], value_set=pool.scans["path"].combine_chunks())
+    own = {name: pool.said[name] for name in POOL_READINGS.schema.names[1:]}
+    said = pa.table({"image_id": image_id.take(place), **own}).filter(pc.is_valid(place)).cast(POOL_READINGS.schema)
+    POOL_READINGS.write(folder, said)
+    return int(len(said) - said["reader"].null_count)
 
 
 def _view(of_pool: pa.ChunkedArray, of_tags: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -162,11 +212,12 @@ def read_scans(ctx: StageContext, pool: Pool) -> pa.Table:
     A file read before and unchanged since (same place, size and time of change) is not read again. Where the pool
     decides on another white than a scan's own values, that scan is read once more.
     """
+    ctx.engine.expect(len(pool.scans))
     options = options_of(ctx.config)
     stamps = _stamps(pool.scans["uri"].to_pylist(), options.key)
     known = _read_before(ctx.folder, pool.scans["path"].to_pylist(), stamps)
     rows = _read_rows(ctx, pool, known, [i for i, row in enumerate(known) if row is None], stamps, None)
-    wanted = whites.wanted(rows, options.white)
+    wanted = [row["white"] for row in rows] if options.whites else whites.wanted(rows, options.white)
     others = [i for i, (row, white) in enumerate(zip(rows, wanted, strict=True)) if row.get("white") != white]
     if others:
         _read_rows(ctx, pool, rows, others, stamps, wanted)

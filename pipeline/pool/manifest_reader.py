@@ -1,9 +1,7 @@
-"""A CSV or Parquet manifest of a pool: read as text, columns mapped, every row with a path of its own."""
+"""The table of a pool: its columns found and mapped, every row with a path of its own, labels in one spelling."""
 
-import csv
-import difflib
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn
 
@@ -14,54 +12,87 @@ from embeddings.decoding.files import read_uri
 from pipeline.contracts.config import KNOWN_COLUMNS, PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.pool import finding_columns, vocabulary
+from pipeline.pool.listing import chosen, class_names, patient_ids
+from pipeline.pool.sets.repeated_rows import one_row_a_scan
+from pipeline.tables import columns as table_columns
+from pipeline.tables.notes import Notes, listed
+from pipeline.tables.opening import open_table
+from pipeline.tables.printed_lists import parts_of_list
+from pipeline.tables.table import Loaded, Table
 
-MANIFEST_ENDINGS = (".csv", ".parquet")
-_MAX_SHOWN = 5
+MANIFEST_ENDINGS = (".csv", ".tsv", ".txt", ".tab", ".xlsx", ".xlsm", ".parquet", ".csv.gz", ".tsv.gz", ".txt.gz")
 _ONE_ROW = "keep one row per scan, each with its path"
+_LIKE_FILES = r"(?i)\.(png|jpe?g|jfif|jpe|tiff?|dcm|dicom)$"
+_PLACEHOLDERS_OF = {"source": "sources", "population": "populations", "official_split": "names of a split"}
 
 
-def read_table(uri: str, config: PoolConfig) -> pa.Table:
-    """Read a manifest, local or remote, into those known columns that it has, all of them text.
+@dataclass(frozen=True)
+class Listed:
+    """What a table says, a row a scan.
 
-    Of independent findings `label` is a line of all of them, however the manifest says it.
+    Attributes:
+        table: Known columns that it has, as text (N rows); `label` is a class, or a line of independent findings.
+        others: Column of the table that `pool.where` asks for -> its N values.
+        said: Who said what of which scan, `OneRowAScan.said`.
+    """
+
+    table: pa.Table
+    others: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+    said: pa.Table | None = None
+
+
+def read_table(uri: str, config: PoolConfig, notes: Notes) -> Listed:
+    """Read the table of a pool, local or remote, in any form that `pipeline.tables` opens.
 
     Raises:
-        InputError: unreadable, a column is missing, two rows have the same path, or a label is not understood.
+        InputError: unreadable, a column is missing, rows of a scan contradict each other, or a label is not understood.
     """
-    file = uri.rpartition("/")[2].lower()
-    if not file.endswith(MANIFEST_ENDINGS):
-        raise InputError(
-            "this file is neither a CSV nor a Parquet manifest",
-            value=uri,
-            where="pool.uri",
-            fix="give a folder, or a manifest that ends in .csv or .parquet",
-        )
-    data = _read(uri)
     own_names = {known: config.columns.get(known, known) for known in KNOWN_COLUMNS}
-    header, read = (_open_csv if file.endswith(".csv") else _open_parquet)(uri, data)
-    columns = _columns(uri, header, own_names, config)
+    wanted = table_columns.compact(own_names["image_path"])
+    opened = open_table(uri, _read(uri), lambda cells: wanted in map(table_columns.compact, cells), notes)
+    places = _columns(opened, own_names, config, notes)
+    names = {known: opened.header[i] for known, i in places.items()}
+    others = _asked_by_where(opened, config)
+    read = partial(_read_named, opened)
     several = config.findings_are == "independent"
-    own = finding_columns.columns(uri, header, columns, config, read) if several else {}
-    cells = read([*columns.values(), *own.values()])
-    table = pa.table({known: cells[name] for known, name in columns.items()})
-    paths = _plain(table.column("image_path"), uri.rpartition("/")[0])
-    if paths.null_count:
-        blank = pc.indices_nonzero(pc.is_null(paths)).to_pylist()
-        _refuse_rows(uri, data, blank, "the path of the image is blank", _ONE_ROW)
-    copies = pc.value_counts(paths)
-    repeated = copies.filter(pc.greater(copies.field("counts"), 1)).field("values")
-    if len(repeated):
-        rows = pc.indices_nonzero(pc.is_in(paths, repeated)).to_pylist()
-        what = f"{len(repeated)} paths repeat, the first is {repeated[0].as_py()!r}"
-        _refuse_rows(uri, data, rows, what, _ONE_ROW)
-    table = table.set_column(table.column_names.index("image_path"), "image_path", paths)
+    own = finding_columns.columns(uri, opened.header, names, config, read, notes) if several else {}
+    healthy = finding_columns.healthy_column(opened.header, [*names.values(), *own.values()]) if own else None
+    read_also = [*own.values(), *others.values(), *([healthy] if healthy else [])]
+    order = {name: i for i, name in enumerate(dict.fromkeys(read_also))}
+    loaded = opened.load([*places.values(), *(opened.header.index(name) for name in order)])
+    cells = [vocabulary.text(column) for column in loaded.columns]
+    cell_of = dict(zip(order, cells[len(places) :], strict=True))
+    table = _paths_checked(pa.table(dict(zip(places, cells[: len(places)], strict=True))), opened, loaded)
+    table = _without_placeholders(table, notes)
+    extra = {name: cell_of[column] for name, column in others.items()}
     if not several:
-        return table
-    label = table["label"] if "label" in columns else None
-    refuse = partial(_refuse_rows, uri, data)
-    lines = finding_columns.labels(label, {finding: cells[name] for finding, name in own.items()}, config, refuse)
-    plain = table if label is None else table.drop_columns(["label"])
-    return plain if lines is None else plain.append_column("label", lines)
+        return _a_row_a_scan(_with_classes(table, names, opened, config, notes), extra, config, opened, loaded)
+    lines = finding_columns.labels(
+        table["label"] if "label" in names else None,
+        {finding: cell_of[name] for finding, name in own.items()},
+        config,
+        partial(_refuse_rows, opened, loaded),
+        notes,
+        healthy=(healthy, cell_of[healthy]) if healthy else None,
+    )
+    plain = table.drop_columns(["label"]) if "label" in names else table
+    return _a_row_a_scan(plain if lines is None else plain.append_column("label", lines), extra, config, opened, loaded)
+
+
+def _a_row_a_scan(
+    table: pa.Table, others: Mapping[str, pa.ChunkedArray], config: PoolConfig, opened: Table, loaded: Loaded
+) -> Listed:
+    """Rows of one scan joined; of further columns the first of them counts."""
+    joined = one_row_a_scan(table, config, partial(_refuse_rows, opened, loaded), opened.notes)
+    first = pc.index_in(joined.table["image_path"], value_set=table["image_path"].combine_chunks())
+    if "patient_id" in joined.table.column_names:
+        place_N = loaded.place_N.take(first)
+        ids = joined.table["patient_id"]
+        ids = ids if isinstance(ids, pa.ChunkedArray) else pa.chunked_array([ids])
+        patient_ids.warn_of_large(
+            ids, opened.notes, lambda rows: opened.places(place_N.take(pa.array(rows)).to_pylist())
+        )
+    return Listed(joined.table, {name: column.take(first) for name, column in others.items()}, joined.said)
 
 
 def _read(uri: str) -> bytes:
@@ -69,109 +100,141 @@ def _read(uri: str) -> bytes:
         return read_uri(uri)
     except OSError as error:
         raise InputError(
-            f"the manifest cannot be read: {error.strerror or error}",
-            where=uri,
-            fix="check the name and your access",
+            f"the manifest cannot be read: {error.strerror or error}", where=uri, fix="check the name and your access"
         ) from error
 
 
-def _open_csv(uri: str, data: bytes) -> tuple[list[str], finding_columns.Read]:
-    """The header, and what reads columns of it as text."""
-    from pyarrow import csv as pa_csv
-
-    try:
-        head = data.partition(b"\n")[0].decode("utf-8-sig").rstrip("\r")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(uri) from error
-    separator = max(",;\t", key=head.count)
-    header = next(csv.reader([head], delimiter=separator), [])
-
-    def read(names: Sequence[str]) -> pa.Table:
-        try:
-            return _plain_text(
-                pa_csv.read_csv(
-                    pa.BufferReader(data),
-                    read_options=pa_csv.ReadOptions(column_names=header, skip_rows=1),
-                    parse_options=pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-                    convert_options=pa_csv.ConvertOptions(
-                        include_columns=list(dict.fromkeys(names)), column_types=dict.fromkeys(header, pa.string())
-                    ),
-                )
-            )
-        except UnicodeDecodeError as error:
-            raise _not_utf8(uri) from error
-        except pa.ArrowInvalid as error:
-            raise InputError(
-                f"the manifest cannot be read as CSV: {error}",
-                where=uri,
-                fix="give every row the header's columns",
-            ) from error
-
-    return header, read
+def _read_named(opened: Table, names: Sequence[str]) -> pa.Table:
+    """Columns by name, as trimmed text; of repeated names the first."""
+    distinct = list(dict.fromkeys(names))
+    loaded = opened.load([opened.header.index(name) for name in distinct])
+    return pa.table({name: vocabulary.text(c) for name, c in zip(distinct, loaded.columns, strict=True)})
 
 
-def _not_utf8(uri: str) -> InputError:
-    return InputError("the manifest is not UTF-8 text", where=uri, fix="save it as UTF-8")
-
-
-def _open_parquet(uri: str, data: bytes) -> tuple[list[str], finding_columns.Read]:
-    """The header, and what reads columns of it as text."""
-    import pyarrow.parquet as pq
-
-    def refused(error: Exception) -> InputError:
-        return InputError(f"the manifest cannot be read as Parquet: {error}", where=uri)
-
-    def read(names: Sequence[str]) -> pa.Table:
-        try:
-            return _plain_text(file.read(columns=list(dict.fromkeys(names))))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            raise refused(error) from error
-
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise refused(error) from error
-    return list(file.schema_arrow.names), read
-
-
-def _plain_text(table: pa.Table) -> pa.Table:
-    return pa.table({name: vocabulary.text(table.column(name)) for name in table.column_names})
-
-
-def _columns(uri: str, header: list[str], own_names: dict[str, str], config: PoolConfig) -> dict[str, str]:
-    """Known column -> its name in the file, for those the file has."""
-    if not any(header):
-        raise InputError(
-            "the manifest is empty",
-            where=uri,
-            fix=f"its first line names the columns: {', '.join(KNOWN_COLUMNS)}",
-        )
-    if len(set(header)) < len(header):
-        twice = sorted({name for name in header if header.count(name) > 1})
-        raise InputError(f"columns {twice} stand twice in the header", where=uri, fix="rename one of them")
+def _columns(opened: Table, own_names: Mapping[str, str], config: PoolConfig, notes: Notes) -> dict[str, int]:
+    """Known column -> its place in the file, for those the file has; what looks like another is named."""
+    header = opened.header
+    places: dict[str, int] = {}
     for known, own in own_names.items():
-        if own in header or (known not in config.columns and known != "image_path"):
-            continue
-        near = difflib.get_close_matches(own, header, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(
-            f"no column {own!r}" + (f" for pool.columns.{known}" if known in config.columns else ""),
-            where=uri,
-            fix=f"{hint}Its columns are {', '.join(header)}; name the right one in pool.columns.{known}",
+        place = table_columns.find(header, own, opened.name)
+        if place is not None:
+            places[known] = place
+        elif known in config.columns or known == "image_path":
+            raise _no_column(opened, known, own, config)
+    others = [f"{header[place]!r} as {known}" for known, place in places.items() if header[place] != own_names[known]]
+    if others:
+        notes.mention(f"columns are read whatever their case, blanks and signs: {', '.join(others)}")
+    read = set(places.values())
+    unread = [name for i, name in enumerate(header) if i not in read and name]
+    unread = [
+        name for name in unread if name not in {*config.columns.values(), *(config.findings or ()), *config.where}
+    ]
+    looks = {known: near for known in own_names if known not in places and (near := table_columns.near(known, unread))}
+    if config.findings_are == "independent":
+        looks.pop("label", None)  # said with the findings, if no column holds any
+    if looks:
+        shown = ", ".join(f"{name!r} (did you mean {known}?)" for known, name in looks.items())
+        mapping = ", ".join(f"{known}: {name}" for known, name in looks.items())
+        notes.warn(f"columns that look like known ones are not read: {shown}; pool.columns={{{mapping}}} reads them")
+    return places
+
+
+def _no_column(opened: Table, known: str, own: str, config: PoolConfig) -> InputError:
+    header = [name for name in opened.header if name]
+    near = table_columns.near(own, header)
+    if near is None and known == "image_path":
+        near = _that_holds_files(opened)
+    hint = f"did you mean {near!r}? " if near else ""
+    return InputError(
+        f"no column {own!r}" + (f" for pool.columns.{known}" if known in config.columns else ""),
+        where=opened.name,
+        fix=f"{hint}Its columns are {', '.join(header)}; name the right one in pool.columns.{known}",
+    )
+
+
+def _that_holds_files(opened: Table) -> str | None:
+    """The column of which most values end as scans do."""
+    for place, name in enumerate(opened.header):
+        column = vocabulary.text(opened.load([place]).columns[0].slice(0, 200)) if name else None
+        if column is not None and 2 * (pc.sum(pc.match_substring_regex(column, _LIKE_FILES)).as_py() or 0) > len(
+            column
+        ):
+            return name
+    return None
+
+
+def _asked_by_where(opened: Table, config: PoolConfig) -> dict[str, str]:
+    """Names in `pool.where` that are no known columns -> the column of the table.
+
+    Raises:
+        InputError: there is no such column.
+    """
+    others = {}
+    for name in config.where:
+        place = table_columns.find(opened.header, name, opened.name)
+        known = name in KNOWN_COLUMNS or name in chosen.OF_TAGS
+        if place is None and not known:
+            raise chosen.refuse_unknown(name, [*opened.header, *KNOWN_COLUMNS], opened.name)
+        if place is not None and not known:
+            others[name] = opened.header[place]
+    return others
+
+
+def _paths_checked(table: pa.Table, opened: Table, loaded: Loaded) -> pa.Table:
+    """The table with one spelling a path.
+
+    Raises:
+        InputError: a path is blank.
+    """
+    paths = _plain(table["image_path"], opened.name.rpartition("/")[0])
+    if paths.null_count:
+        blank = pc.indices_nonzero(pc.is_null(paths)).to_pylist()
+        _refuse_rows(opened, loaded, blank, "the path of the image is blank", _ONE_ROW)
+    return table.set_column(table.column_names.index("image_path"), "image_path", paths)
+
+
+def _without_placeholders(table: pa.Table, notes: Notes) -> pa.Table:
+    for name, what in _PLACEHOLDERS_OF.items():
+        if name in table.column_names:
+            column = vocabulary.without_placeholders(table[name], what, notes)
+            table = table.set_column(table.column_names.index(name), name, column)
+    if "patient_id" in table.column_names:
+        ids = patient_ids.known_ids(table["patient_id"], notes)
+        table = table.set_column(table.column_names.index("patient_id"), "patient_id", ids)
+    return table
+
+
+def _with_classes(
+    table: pa.Table, names: Mapping[str, str], opened: Table, config: PoolConfig, notes: Notes
+) -> pa.Table:
+    """The table with exclusive classes in one spelling; where there is no label, what looks like findings is named."""
+    if "label" not in names:
+        signs = finding_columns.that_look_like_findings(partial(_read_named, opened), opened.header, names.values())
+        if len(signs) > 1:
+            notes.warn(
+                f"no column of labels, all scans count as unlabelled; {listed(signs)} look like findings: "
+                "pool.findings_are: independent reads them"
+            )
+        return table
+    _warn_of_lists(table["label"], config, notes)
+    label = class_names.one_spelling(table["label"], config.findings, notes)
+    return table.set_column(table.column_names.index("label"), "label", label)
+
+
+def _warn_of_lists(label: pa.ChunkedArray, config: PoolConfig, notes: Notes) -> None:
+    texts = set(pc.unique(label).drop_null().to_pylist()) - {*(config.findings or ())}
+    lists = sorted(text for text in texts if "|" in text or len(parts_of_list(text) or ()) > 1)
+    if lists:
+        how = "hold '|'" if "|" in lists[0] else "are lists"
+        notes.warn(
+            f"{len(lists)} labels {how}, such as {lists[0]!r}, and are taken as classes of their own; if they name "
+            "several findings of one scan, set pool.findings_are: independent"
         )
-    return {known: own for known, own in own_names.items() if own in header}
 
 
-def _refuse_rows(uri: str, data: bytes, rows: Sequence[int], what: str, fix: str) -> NoReturn:
-    numbers = [row + 1 for row in rows]
-    unit = "rows"
-    if uri.lower().endswith(".csv"):
-        # Quoted fields may span lines and blank lines are skipped: only a second reading can count them.
-        reader, unit = csv.reader(io.StringIO(data.decode("utf-8-sig"))), "lines"
-        ends = [reader.line_num for fields in reader if fields]
-        numbers = [ends[row + 1] for row in rows]
-    shown = ", ".join(str(number) for number in numbers[:_MAX_SHOWN]) + (" ..." if len(rows) > _MAX_SHOWN else "")
-    raise InputError(f"{what} ({unit} {shown})", where=uri, fix=fix)
+def _refuse_rows(opened: Table, loaded: Loaded, rows: Sequence[int], what: str, fix: str) -> NoReturn:
+    numbers = loaded.place_N.take(pa.array(rows, pa.int64())).to_pylist()
+    raise InputError(f"{what} ({opened.places(numbers)})", where=opened.name, fix=fix)
 
 
 def _plain(paths: pa.ChunkedArray, root: str) -> pa.ChunkedArray:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from embeddings.decode import open_grey
 from embeddings.decoding import dicom_file, grey_range
-from embeddings.decoding.grey import Grey
+from embeddings.decoding.grey import FloatArray, Grey
 from embeddings.decoding.unusable import DecodeError
 from pipeline.pool import picture_hash
 from pipeline.pool.dicom import rules, tags
@@ -32,21 +32,27 @@ class ReadingOptions:
     Attributes:
         max_pixels: A larger picture is refused.
         max_seconds: A slower one too.
-        white: The white of files that do not say it; None: each file's own values tell.
+        white: The white of files that do not say it; None: `whites`, or each file's own values, tell.
+        whites: Where `white` is None: of each such file the smallest of these that holds its values.
         salt: Of the hashes of ids.
         set_aside: The rules of `pipeline.pool.dicom.rules` that hold.
+        size_px: Side of the square that a network sees, which is then all that is made of the picture; None: the two
+            small pictures that copies are found by.
     """
 
     max_pixels: int
     max_seconds: float = 60.0
     white: int | None = None
+    whites: Sequence[int] = ()
     salt: str = ""
     set_aside: Sequence[str] = ()
+    size_px: int | None = None
 
     @property
     def key(self) -> str:
         """Changes with whatever changes the facts of a file; the salt is not found in it."""
         told = f"{self.white}\0{self.salt}\0{sorted(self.set_aside)}"
+        told += f"\0{sorted(self.whites)}" if self.whites else ""
         return hashlib.sha256(told.encode()).hexdigest()[:_NUM_HEX]
 
 
@@ -58,30 +64,44 @@ class Read:
         facts: Columns of `pipeline.pool.manifest`; with a `reason` where it cannot be used.
         small_SS: 32 x 32 grey bytes, for `phash`; None where it cannot be used.
         medium_SS: 64 x 64 grey bytes, for `picture_hash`.
+        square_SS: With `size_px`: what a network sees, float32 in [0, 1], as `embeddings.decode.load_square` makes it.
     """
 
     facts: dict[str, Any]
     small_SS: NDArray[np.uint8] | None = None
     medium_SS: NDArray[np.uint8] | None = None
+    square_SS: FloatArray | None = None
 
 
 def read_scan(data: bytes, options: ReadingOptions) -> Read:
     """Look at a file in a process that may crash or hang without harm."""
-    guard = guarded_process.shared(__name__, _MORE_BYTES + _BYTES_A_PIXEL * options.max_pixels)
+    guard = _guard(options)
     try:
         facts, pixels = guard.ask(asdict(options), data, options.max_seconds)
     except guarded_process.GuardError as error:
         return Read({"reason": f"it cannot be decoded: {error}"})
     if not pixels:
         return Read(facts)
+    if options.size_px is not None:
+        square = np.frombuffer(pixels, np.float32).reshape(options.size_px, options.size_px)
+        return Read(facts, square_SS=square)
     values = np.frombuffer(pixels, np.uint8)
     small, medium = values[: IMAGE_SIDE**2], values[IMAGE_SIDE**2 :]
     side = picture_hash.SIDE_PX
     return Read(facts, small.reshape(IMAGE_SIDE, IMAGE_SIDE), medium.reshape(side, side))
 
 
+def start(options: ReadingOptions) -> None:
+    """Start that process, so that it is ready when the first file comes."""
+    _guard(options).start()
+
+
+def _guard(options: ReadingOptions) -> guarded_process.GuardedProcess:
+    return guarded_process.shared(__name__, _MORE_BYTES + _BYTES_A_PIXEL * options.max_pixels)
+
+
 def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Inside the guarded process: facts of a file, and its two small pictures."""
+    """Inside the guarded process: facts of a file, and its two small pictures or the square that a network sees."""
     options = ReadingOptions(**question)
     facts: dict[str, Any] = {}
     try:
@@ -91,11 +111,14 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
             facts["reason"] = rules.set_aside(dataset, options.set_aside)
             if facts["reason"] is not None:
                 return facts, b""
-        grey = open_grey(data, max_pixels=options.max_pixels, white=options.white)
+        grey, white = _opened(data, options)
+        if options.size_px is not None:
+            square_SS = np.ascontiguousarray(grey.square(options.size_px), np.float32)
+            return facts | _of_picture(grey, white, facts.get("note")), square_SS.tobytes()
         picture = grey.eight_bit()
         small = _shrunk(picture, IMAGE_SIDE, Image.Resampling.LANCZOS)
         medium = _shrunk(picture, picture_hash.SIDE_PX, Image.Resampling.BILINEAR)
-        return facts | _of_picture(grey, options.white, facts.get("note")), small.tobytes() + medium.tobytes()
+        return facts | _of_picture(grey, white, facts.get("note")), small.tobytes() + medium.tobytes()
     except DecodeError as error:
         facts["reason"] = str(error).removesuffix(".")
     except MemoryError:
@@ -103,6 +126,17 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
     except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; counted and logged by the manifest
         facts["reason"] = f"unexpected {type(error).__name__}: {str(error)[:120]}"
     return facts, b""
+
+
+def _opened(data: bytes, options: ReadingOptions) -> tuple[Grey, int | None]:
+    """The picture, and the white it is shown with where the file leaves that open; None: its own values tell."""
+    grey = open_grey(data, max_pixels=options.max_pixels, white=options.white)
+    if options.white is not None or not options.whites or grey.open_bits is None:
+        return grey, options.white
+    white = grey_range.among(options.whites, grey.open_bits)
+    if white == grey_range.white_of_bits(grey.open_bits):
+        return grey, white
+    return open_grey(data, max_pixels=options.max_pixels, white=white), white
 
 
 def _of_picture(grey: Grey, white: int | None, note: str | None) -> dict[str, Any]:

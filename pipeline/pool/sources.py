@@ -1,4 +1,4 @@
-"""Where scans come from: a folder, a ZIP archive, a manifest, `medmnist:NAME`, `phantom:`; local or remote.
+"""Where scans come from: a folder, a ZIP archive, a manifest, a public set (`nih:FOLDER`), `medmnist:NAME`, `phantom:`.
 
 A pool is opened without reading a single scan; what is wrong with a file is found by the manifest stage.
 """
@@ -7,8 +7,8 @@ import difflib
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,11 @@ from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.pool import folders, vocabulary
 from pipeline.pool.dicom import dicomdir
+from pipeline.pool.listing import chosen, class_names, files_of_table, patient_ids
 from pipeline.pool.manifest_reader import MANIFEST_ENDINGS, read_table
+from pipeline.pool.sets import opening, registry
+from pipeline.pool.sets.public_set import Reader, SetFolder
+from pipeline.tables.notes import Notes
 
 if TYPE_CHECKING:
     from pipeline.pool.phantoms import PhantomSpec
@@ -43,7 +47,27 @@ SCANS = pa.schema(
     ]
 )
 _ARCHIVE = ".zip"
-_OWN_MANIFESTS = ("manifest.csv", "manifest.parquet")
+_OWN_MANIFESTS = (
+    "manifest.csv",
+    "manifest.parquet",
+    "manifest.tsv",
+    "manifest.xlsx",
+    "manifest.csv.gz",
+    "manifest.tsv.gz",
+)
+_PACKED_TABLES = tuple(ending for ending in MANIFEST_ENDINGS if ".txt" not in ending)
+# Name in `pool.where` -> column of `SCANS`.
+_WHERE_COLUMNS = {
+    "image_path": "path",
+    "label": "label",
+    "patient_id": "patient_id",
+    "source": "source",
+    "population": "population",
+    "age": "age_years",
+    "sex": "sex",
+    "view": "view",
+    "official_split": "pool_split",
+}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _MAX_SHOWN = 5
 
@@ -56,11 +80,25 @@ class Pool:
         name: For people.
         root: Folder that paths are relative to.
         scans: One row per scan, columns of `SCANS`; null where unknown.
+        notes: What was forgiven, skipped or left out.
+        not_chosen: Why `pool.where` leaves scans out, and how many, before a file is opened.
+        others: Further columns that `pool.where` asks for, a value a scan.
+        is_table: Whether a table names the files, which may lie elsewhere.
+        refusal: What to raise before anything is read, where not one of the files is there.
+        said: Who said what of which scan, `opening.OpenedSet.said`; None where the pool does not tell.
+        left_out: Rows of a set that are no scans here: reason and count.
     """
 
     name: str
     root: str
     scans: pa.Table
+    notes: Notes = field(default_factory=lambda: Notes("pool"))
+    not_chosen: Sequence[tuple[str, int]] = ()
+    others: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
+    is_table: bool = False
+    refusal: InputError | None = None
+    said: pa.Table | None = None
+    left_out: Sequence[tuple[str, int]] = ()
 
     @property
     def has_split(self) -> bool:
@@ -99,13 +137,47 @@ def open_pool(config: PoolConfig, cache: Path) -> Pool:
         spec = _phantom_spec(uri)
         config = _of_several(config, spec.independent)
         pool = _from_manifest(str(_write_phantoms(spec, cache)), config, name="phantom")
+    elif kind and (reader := registry.reader_of(kind)) is not None:
+        pool = _from_set(uri, reader, config)
     elif "://" in uri and kind != "file":
         pool = _from_remote(uri, kind, config)
     else:
         pool = _from_local(uri, kind, config)
     if not len(pool.scans):
         raise InputError("the pool is empty", where=uri, fix="point pool.uri at a manifest with rows")
-    return pool if config.patient_regex is None else _with_patients(pool, config.patient_regex)
+    if config.root is not None and not pool.is_table:
+        pool.notes.warn("pool.root is skipped: it is of pools that are a table")
+    pool = pool if config.patient_regex is None else _with_patients(pool, config.patient_regex)
+    pool = _chosen(pool, config)
+    return _with_files(pool) if pool.is_table else pool
+
+
+def _chosen(pool: Pool, config: PoolConfig) -> Pool:
+    """The scans that `pool.where` takes, as far as it can be told before a file is opened."""
+    asked = chosen.conditions(config.where)
+    if not asked:
+        return pool
+    may_tell = [folders.is_of_dicom(path) for path in pool.scans["path"].to_pylist()]
+    known = {name: chosen.text_of(pool.scans[own]) for name, own in _WHERE_COLUMNS.items()}
+    columns = {name: column for name, column in known.items() if column.null_count < len(column)} | dict(pool.others)
+    for name in asked:
+        if name not in columns and not (name in chosen.OF_TAGS and any(may_tell)):
+            raise chosen.refuse_unknown(name, list(columns), pool.notes.where)
+    taken_N, not_chosen = chosen.choose(asked, columns, may_tell, pool.notes)
+    return replace(pool, scans=pool.scans.filter(pa.array(taken_N)), not_chosen=not_chosen, others={})
+
+
+def _with_files(pool: Pool) -> Pool:
+    """A table's pool with its files where they are."""
+    found = files_of_table.locate(pool.root, pool.scans["path"].to_pylist(), pool.notes)
+    paths = pa.chunked_array([pa.array(found.paths, pa.string())])
+    said = pool.said
+    if said is not None:
+        place = pc.index_in(said["image_path"], value_set=pool.scans["path"].combine_chunks())
+        said = said.set_column(0, "image_path", paths.take(place)).filter(pc.is_valid(place))
+    scans = pool.scans.set_column(0, SCANS.field("path"), paths)
+    scans = scans.set_column(1, SCANS.field("uri"), _uris(paths, found.root))
+    return replace(pool, root=found.root, scans=scans, refusal=found.refusal, said=said)
 
 
 def _of_several(config: PoolConfig, findings: Sequence[str]) -> PoolConfig:
@@ -165,7 +237,7 @@ def _from_local(uri: str, kind: str, config: PoolConfig) -> Pool:
         near = difflib.get_close_matches(path.name, [p.name for p in path.absolute().parent.iterdir()], n=1)
     except OSError:
         near = []
-    hint = f"did you mean {str(path.with_name(near[0]))!r}?" if near else "give a folder, a CSV or a Parquet manifest"
+    hint = f"did you mean {str(path.with_name(near[0]))!r}?" if near else "give a folder or a table"
     raise InputError("no such file or folder", value=uri, where="pool.uri", fix=hint)
 
 
@@ -174,7 +246,8 @@ def _unknown_scheme(uri: str, kind: str) -> InputError:
         f"unknown kind of pool {kind + ':'!r}",
         value=uri,
         where="pool.uri",
-        fix="give a folder, a ZIP archive, a CSV or Parquet manifest, medmnist:NAME, phantom: or a storage URI such as s3://",
+        fix="give a folder, a ZIP archive, a table (CSV, TSV, XLSX, Parquet), medmnist:NAME, phantom:, a storage URI "
+        f"such as s3://, or a public set as NAME:FOLDER; known sets are {', '.join(registry.names())}",
     )
 
 
@@ -209,16 +282,19 @@ def _from_remote(uri: str, kind: str, config: PoolConfig) -> Pool:
 
 def _from_folder(root: str, files: list[str], config: PoolConfig, *, listed: bool = False) -> Pool:
     """The pool of a folder, or of an archive, from the paths in it; `listed`: a DICOMDIR vouches for all of them."""
-    paths = sorted(files) if listed else folders.scans(root, files)
+    notes = Notes(root)
+    exclusive = config.findings_are == "exclusive"
+    asked = config.findings if exclusive else None
+    paths = sorted(files) if listed else folders.scans(root, files, notes, asked)
     if not paths:
         raise InputError(
             f"no images in this folder: none of its {len(files)} files ends in {', '.join(IMAGE_ENDINGS)}, or is DICOM",
             where=root,
             fix="point pool.uri at the folder of the scans or at a manifest",
         )
-    has_classes = not listed and folders.may_name_classes(root, files, paths, config.findings)
-    labels, splits = folders.names(root, paths) if has_classes else (pa.nulls(len(paths), pa.string()),) * 2
-    if config.findings_are == "independent" and labels.null_count < len(labels):
+    nothing = (pa.nulls(len(paths), pa.string()),) * 2
+    labels, splits = nothing if listed else folders.names(root, files, paths, asked, notes)
+    if not exclusive and labels.null_count < len(labels):
         raise InputError(
             f"folders of classes ({', '.join(sorted({*labels.to_pylist()} - {None})[:_MAX_SHOWN])}) cannot name "
             "several findings of one scan",
@@ -226,9 +302,10 @@ def _from_folder(root: str, files: list[str], config: PoolConfig, *, listed: boo
             fix="write a manifest: a row per scan, a column per finding (1, 0, blank), and point pool.uri at it",
         )
     if config.columns:
-        _log.warning("pool.columns is skipped: %s is a folder and has no columns", root)
-    table = pa.table({"image_path": paths, "label": labels, "official_split": splits})
-    return Pool(Path(root.removesuffix("!")).name, root, _scans(table, root))
+        notes.warn("pool.columns is skipped: it is a folder and has no columns")
+    label = class_names.one_spelling(pa.chunked_array([labels]), asked, notes)
+    table = pa.table({"image_path": paths, "label": label, "official_split": splits})
+    return Pool(Path(root.removesuffix("!")).name, root, _scans(table, root, notes), notes)
 
 
 def _from_archive(archive: str, config: PoolConfig) -> Pool:
@@ -244,53 +321,117 @@ def _from_archive(archive: str, config: PoolConfig) -> Pool:
         first = min(own, key=lambda path: (path.count("/"), path))
         _log.info("%s holds %s: the pool is what it lists", archive, first)
         return _from_manifest(f"{archive}!/{first}", config, name=Path(archive).stem)
+    tables = [path for path in files if path.lower().endswith(_PACKED_TABLES) and not path.startswith("__MACOSX")]
+    if len(tables) == 1 and not any(path.lower().endswith((*IMAGE_ENDINGS, ".dcm", ".dicom")) for path in files):
+        return _from_manifest(f"{archive}!/{tables[0]}", config, beside=archive)  # a table that was packed
     return _from_folder(f"{archive}!", files, config)
 
 
-def _from_manifest(uri: str, config: PoolConfig, name: str | None = None) -> Pool:
-    root, _, file = uri.rpartition("/")
-    scans = _scans(read_table(uri, config), root)
-    if config.findings_are == "exclusive":
-        _warn_of_lists(scans["label"], uri, config)
-    stem = Path(file).stem
-    return Pool(name or (Path(root).name if stem == "manifest" else stem), root, scans)
+def _from_set(uri: str, reader: Reader, config: PoolConfig) -> Pool:
+    """A public set, by its owner's own tables."""
+    name, _, place = uri.partition(":")
+    notes = Notes(uri)
+    if config.columns:
+        notes.warn(f"pool.columns is skipped: the columns of {name}: are known")
+    folder = _set_folder(name, place.strip())
+    found = opening.opened(reader, folder, config, notes)
+    scans = _scans(found.scans, folder.root, notes)
+    return Pool(found.title, folder.root, scans, notes, said=found.said, left_out=tuple(found.left_out.items()))
 
 
-def _warn_of_lists(label: pa.ChunkedArray, uri: str, config: PoolConfig) -> None:
-    names = pc.unique(label).drop_null()
-    lists = sorted(set(names.filter(pc.match_substring(names, "|")).to_pylist()) - {*(config.findings or ())})
-    if lists:
-        _log.warning(
-            "%s: %d labels hold '|', such as %r, and are taken as classes of their own; if they name several findings "
-            "of one scan, set pool.findings_are: independent",
-            uri,
-            len(lists),
-            lists[0],
-        )
+def _set_folder(name: str, place: str) -> SetFolder:
+    """The files of a set.
+
+    Raises:
+        InputError: no folder is named, or it cannot be listed.
+    """
+    path = Path(place.removeprefix("file://")).expanduser()
+    try:
+        if place and path.is_dir():
+            return SetFolder(str(path.absolute()), tuple(folders.local_files(path)))
+        if place.lower().endswith(_ARCHIVE) and ("://" in place or path.is_file()):
+            archive = place if "://" in place else str(path.absolute())
+            return SetFolder(f"{archive}!", tuple(members(archive)))
+        if "://" in place:
+            import fsspec
+
+            filesystem, root = fsspec.core.url_to_fs(place)
+            start = len(root.rstrip("/")) + 1
+            return SetFolder(place.rstrip("/"), tuple(file[start:] for file in filesystem.find(root)))
+    except (OSError, ImportError, ValueError) as error:
+        raise InputError(
+            f"the folder of the set cannot be listed: {error}", value=place, where="pool.uri", fix="check your access"
+        ) from error
+    raise InputError(
+        "no such folder or ZIP archive" if place else "the folder of the set is missing",
+        value=f"{name}:{place}",
+        where="pool.uri",
+        fix=f"write {name}:FOLDER, the folder that holds the set's own table, with the scans in it or below it",
+    )
 
 
-def _scans(table: pa.Table, root: str) -> pa.Table:
-    """The columns of `SCANS` from whichever known columns `table` has."""
+def _from_manifest(uri: str, config: PoolConfig, name: str | None = None, beside: str | None = None) -> Pool:
+    """The pool that a table lists; its paths begin in its own folder, or in that of the file `beside` it."""
+    file = uri.rpartition("/")[2]
+    root = (beside or uri).rpartition("/")[0]
+    notes = Notes(uri)
+    listed = read_table(uri, config, notes)
+    base = _root_of(root, config.root)
+    scans = _scans(listed.table, base, notes)
+    stem = Path(file).name.partition(".")[0]
+    shown = name or (Path(root).name if stem == "manifest" else stem)
+    return Pool(shown, base, scans, notes, others=listed.others, is_table=True, said=listed.said)
+
+
+def _root_of(folder: str, asked: str | None) -> str:
+    """Where the paths of a table in this folder begin.
+
+    Raises:
+        InputError: `pool.root` names a folder that is not there.
+    """
+    if asked is None:
+        return folder
+    if "://" in asked:
+        return asked.rstrip("/")
+    own = str(Path(asked).expanduser())
+    root = own.rstrip("/") if Path(own).is_absolute() else f"{folder}/{own}".rstrip("/")
+    if "://" in folder or "!" in folder or Path(root).is_dir():
+        return root
+    raise InputError("no such folder", value=root, where="pool.root", fix="name the folder that the paths begin in")
+
+
+def _uris(paths: pa.ChunkedArray, root: str) -> pa.ChunkedArray:
+    own_place = pc.match_substring_regex(paths, r"^(/|[A-Za-z][A-Za-z0-9+.-]*:/)")
+    return pc.if_else(own_place, paths, pc.binary_join_element_wise(f"{root}/", paths, ""))
+
+
+def _scans(table: pa.Table, root: str, notes: Notes) -> pa.Table:
+    """The columns of `SCANS` from whichever known columns `table` has; values not understood are counted."""
 
     def column(known: str) -> Any:
         if known in table.column_names:
             return table.column(known)
         return pa.chunked_array([pa.nulls(len(table), pa.string())])
 
+    read = {
+        "age": vocabulary.ages(column("age")),
+        "sex": vocabulary.sexes(column("sex")),
+        "view": vocabulary.views(column("view")),
+    }
+    for name, values in read.items():
+        vocabulary.say_unread(column(name), values, name, notes)
     paths = table.column("image_path")
-    own_place = pc.match_substring_regex(paths, r"^(/|[A-Za-z][A-Za-z0-9+.-]*:/)")
-    uris = pc.if_else(own_place, paths, pc.binary_join_element_wise(f"{root}/", paths, ""))
     return pa.table(
         {
             "path": paths,
-            "uri": uris,
+            "uri": _uris(paths, root),
             "label": column("label"),
             "patient_id": column("patient_id"),
             "source": column("source"),
             "population": column("population"),
-            "age_years": vocabulary.ages(column("age")),
-            "sex": vocabulary.sexes(column("sex")),
-            "view": vocabulary.views(column("view")),
+            "age_years": read["age"],
+            "sex": read["sex"],
+            "view": read["view"],
             "pool_split": column("official_split"),
         },
         schema=SCANS,
@@ -317,7 +458,10 @@ def _with_patients(pool: Pool, regex: str) -> Pool:
             f"it matches none of the {len(paths)} paths, the first is {paths[0]!r}", value=regex, where=where
         )
     if pool.has_patients:
-        _log.warning("the pool's patient_id column is skipped: %s is set", where)
+        pool.notes.warn(f"the pool's patient_id column is skipped: {where} is set")
     place = SCANS.get_field_index("patient_id")
-    patient_id = pa.array([patient or None for patient in patients], pa.string())
-    return Pool(pool.name, pool.root, pool.scans.set_column(place, SCANS.field(place), patient_id))
+    patient_id = pa.chunked_array([pa.array([patient or None for patient in patients], pa.string())])
+    if num := patient_id.null_count:
+        pool.notes.warn(f"{where} matches not {num:,} of {len(paths):,} paths; their patients are not known")
+    patient_ids.warn_of_large(patient_id, pool.notes)
+    return replace(pool, scans=pool.scans.set_column(place, SCANS.field(place), patient_id))

@@ -1,25 +1,24 @@
 """What a pool's own words mean: blanks, views, sexes, ages, split names; one call per distinct value."""
 
-import re
 from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-VALIDATION_NAMES = frozenset({"val", "valid", "validation"})
+from pipeline.pool.dicom.words import age_years, view
+from pipeline.tables.notes import Notes
+from pipeline.tables.placeholders import is_placeholder
+
+VALIDATION_NAMES = frozenset(
+    {"val", "valid", "validation", "validate", "validating", "dev", "devel", "development", "tune", "tuning"}
+)
 TRAIN_NAMES = frozenset({"train", "training"}) | VALIDATION_NAMES
-HOLDOUT_NAMES = frozenset({"test", "testing", "holdout"})
+HOLDOUT_NAMES = frozenset(
+    {"test", "testing", "holdout", "hold-out", "hold_out", "hold out", "heldout", "held-out", "held_out", "held out"}
+)
 SPLIT_NAMES = TRAIN_NAMES | HOLDOUT_NAMES
 
 BLANKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
-MAX_AGE_YEARS = 120
-_YEARS_A_UNIT = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([YMWD]?)", re.IGNORECASE)
-_VIEWS = (
-    ("PA", re.compile(r"(PA\b|PA_|POSTERO-?ANTERIOR)", re.IGNORECASE)),
-    ("AP", re.compile(r"(AP\b|AP_|ANTERO-?POSTERIOR)", re.IGNORECASE)),
-    ("LL", re.compile(r"(LL|L|LAT|(LEFT |RIGHT )?LATERAL)$", re.IGNORECASE)),
-)
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 
 
@@ -33,6 +32,28 @@ def text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(pc.is_in(trimmed, pa.array(BLANKS)), None, trimmed)
 
 
+def without_placeholders(column: pa.ChunkedArray, what: str, notes: Notes) -> pa.ChunkedArray:
+    """A column with placeholders as null; they are counted."""
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(column.drop_null()).to_pylist()}
+    empty = {value: count for value, count in counts.items() if is_placeholder(value)}
+    if not empty:
+        return column
+    shown = ", ".join(f"{value!r} {count}" for value, count in sorted(empty.items(), key=lambda item: -item[1])[:8])
+    notes.warn(f"{sum(empty.values()):,} {what} are placeholders and count as not known: {shown}")
+    return pc.if_else(pc.is_in(column, pa.array(list(empty), pa.string())), None, column)
+
+
+def say_unread(written: pa.ChunkedArray, read: pa.ChunkedArray, what: str, notes: Notes) -> None:
+    """Count the values that were not understood and count as not known."""
+    is_lost = pc.or_kleene(pc.is_null(read), pc.equal(read.cast(pa.string()), "unknown"))
+    lost = pc.and_(pc.is_valid(written), is_lost)
+    counts = pc.value_counts(written.filter(lost)).to_pylist()
+    known = {row["values"]: row["counts"] for row in counts if not is_placeholder(row["values"])}
+    if known:
+        shown = ", ".join(f"{value!r} {count}" for value, count in sorted(known.items(), key=lambda i: -i[1])[:5])
+        notes.warn(f"{sum(known.values()):,} values of {what} are not understood and count as not known: {shown}")
+
+
 def views(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """PA, AP, LL or unknown; never null."""
     return pc.fill_null(by_value(column, view, pa.string()), "unknown")
@@ -40,7 +61,7 @@ def views(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def sexes(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """M, F or null."""
-    return by_value(column, lambda value: _SEXES.get(value.lower()), pa.string())
+    return by_value(column, sex, pa.string())
 
 
 def ages(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -48,18 +69,9 @@ def ages(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return by_value(column, age_years, pa.float32())
 
 
-def view(value: str) -> str:
-    """`AP SUPINE` -> AP, `LATERAL` -> LL, anything else -> unknown."""
-    return next((name for name, pattern in _VIEWS if pattern.match(value)), "unknown")
-
-
-def age_years(value: str) -> float | None:
-    """`34`, `034Y`, `6M`, `12D` in years; None when unreadable or outside 0..120."""
-    match = _AGE.fullmatch(value)
-    if match is None:
-        return None
-    years = float(match[1]) * _YEARS_A_UNIT[match[2].upper()]
-    return years if years <= MAX_AGE_YEARS else None
+def sex(value: str) -> str | None:
+    """M, F or None."""
+    return _SEXES.get(value.strip().lower())
 
 
 def by_value(

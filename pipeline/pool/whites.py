@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,8 @@ import pyarrow.compute as pc
 
 from embeddings.decoding import grey_range
 from embeddings.decoding.files import with_white
+from pipeline.contracts.tables import MANIFEST
+from pipeline.runtime import run_files
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +44,19 @@ def addresses(uris: pa.ChunkedArray, table: pa.Table) -> pa.Array:
     )
 
 
-def report(table: pa.Table, asked: int | str) -> dict[str, int]:
+def of_run(folder: Path, asked: str | int | tuple[int, ...]) -> str | int | tuple[int, ...]:
+    """`pool.white` for another pool that is to be read as a run's own: what was asked for, else what the run decided.
+
+    Args:
+        folder: Of the run.
+        asked: Its `pool.white`.
+    """
+    if asked != "auto":
+        return asked
+    return tuple(sorted(pc.unique(run_files.read(folder, MANIFEST)["white"]).drop_null().to_pylist())) or asked
+
+
+def report(table: pa.Table, asked: str | int | tuple[int, ...]) -> dict[str, int]:
     """Warn of scans whose white was decided; returns how many have each white.
 
     Args:
@@ -50,10 +65,10 @@ def report(table: pa.Table, asked: int | str) -> dict[str, int]:
     """
     kept = table.filter(pc.and_(pc.is_valid(table["white"]), pc.is_null(table["reason"])))
     counts = {str(white): count for white, count in sorted(Counter(kept["white"].to_pylist()).items())}
-    if asked == "auto":
+    if not isinstance(asked, int):
         _warn_of_parts(kept, counts, len(table))
     else:
-        num_over = pc.sum(pc.greater(kept["open_bits"], int(asked).bit_length())).as_py()
+        num_over = pc.sum(pc.greater(kept["open_bits"], asked.bit_length())).as_py()
         if num_over:
             _log.warning("%d scans hold values above pool.white, %s: they are shown white", num_over, asked)
     return counts

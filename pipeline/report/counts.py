@@ -32,6 +32,7 @@ def flow(tables: dict[str, pa.Table], queues: dict[int, pa.Table]) -> Row:
         "readable": len(ok) or None,
         "patients": num_patients(ok),
         "has_own_split": own.null_count < len(own),
+        "provenance": provenance(tables["pool_readings"]),
         "sources": sorted({s for s in ok["source"].to_pylist() if s}),
         "no_patient": ok["patient_id"].null_count,
         "exact": kinds["exact"] if len(duplicates) else None,
@@ -47,6 +48,29 @@ def flow(tables: dict[str, pa.Table], queues: dict[int, pa.Table]) -> Row:
         "answered": pc.count_distinct(expert["image_id"]).as_py() if len(expert) else None,
         "annotators": sorted(set(expert["annotator"].to_pylist())),
     }
+
+
+def provenance(said: pa.Table) -> list[Row]:
+    """Who labelled the pool before this run, the commonest first; empty where the pool does not tell.
+
+    Returns:
+        [{"provenance", "num_labels", "num_scans", "num_readers"}], `num_readers` 0 where nobody has a name.
+    """
+    if not len(said):
+        return []
+    counted = said.group_by("provenance").aggregate(
+        [("label", "count"), ("image_id", "count_distinct"), ("reader", "count_distinct")]
+    )
+    rows = [
+        {
+            "provenance": row["provenance"] or "not known",
+            "num_labels": row["label_count"],
+            "num_scans": row["image_id_count_distinct"],
+            "num_readers": row["reader_count_distinct"],
+        }
+        for row in counted.to_pylist()
+    ]
+    return sorted(rows, key=lambda row: (-row["num_labels"], row["provenance"]))
 
 
 def num_patients(rows: pa.Table) -> int | None:

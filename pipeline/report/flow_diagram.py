@@ -122,7 +122,12 @@ def _trunk(run: RunData) -> list[tuple[Box, Box | None]]:
     flow = run.flow
     reasons = [f"{reason} {count(number)}" for reason, number in flow["reasons"][:3]]
     aside = Box("set aside", flow["quarantined"], reasons or ["every file could be read"], "aside")
-    steps: list[tuple[Box, Box | None]] = [(Box("files found", flow["found"]), aside)]
+    steps: list[tuple[Box, Box | None]] = []
+    if flow.get("num_not_chosen"):
+        notes = [f"{reason} {count(number)}" for reason, number in flow["not_chosen"][:6]]
+        unchosen = Box("not chosen", flow["num_not_chosen"], ["by pool.where", *notes], "aside")
+        steps.append((Box("scans listed", flow["found"] + flow["num_not_chosen"]), unchosen))
+    steps.append((Box("files found", flow["found"]), aside))
     patients = plural(flow["patients"], "patient") if flow.get("patients") else "patients not all known"
     steps.append((Box("readable scans", flow["readable"], [patients]), None))
     if known(flow.get("groups")):

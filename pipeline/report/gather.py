@@ -194,7 +194,7 @@ def gather(folder: Path) -> RunData:
         pretraining=_read_lines(run_files.path(folder, run_files.PRETRAINED_HISTORY)),
         sides=counts.sides(tables),
         findings=findings,
-        flow=counts.flow(tables, queues),
+        flow=counts.flow(tables, queues) | _listing(folder),
         queues=queued,
         points=describe.scans(
             _map_ids(tables["clusters"], [*mistakes, *(s.image_id for q in queued.values() for s in q)])
@@ -202,6 +202,17 @@ def gather(folder: Path) -> RunData:
         mistakes=sorted(describe.scans(mistakes), key=lambda s: (-(s.probability or 0.0), s.image_id)),
         holdout=holdout,
     )
+
+
+def _listing(folder: Path) -> Row:
+    """What was left out by choice before a file was opened, and what was forgiven while the pool was listed."""
+    content = _json(run_files.path(folder, run_files.POOL_NOTES)) or {}
+    not_chosen = [(row["reason"], row["count"]) for row in content.get("not_chosen") or ()]
+    return {
+        "not_chosen": not_chosen,
+        "num_not_chosen": sum(number for _, number in not_chosen) or None,
+        "listing_notes": content.get("notes") or [],
+    }
 
 
 def _json(path: Path) -> Any:

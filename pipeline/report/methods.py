@@ -57,10 +57,25 @@ def _data(run: RunData) -> str:
     aside = f" {plural(flow['quarantined'], 'file')} could not be used ({reasons})." if flow["quarantined"] else ""
     sources = flow["sources"]
     where = f" from {plural(len(sources), 'source')} ({words(sources[:6])})" if 0 < len(sources) <= 6 else ""
+    chosen = ""
+    if flow.get("num_not_chosen"):
+        why = "; ".join(f"{reason}: {count(number)}" for reason, number in flow["not_chosen"][:6])
+        chosen = (
+            f" Before that {plural(flow['num_not_chosen'], 'scan was', 'scans were')} left out by what is known of "
+            f"them ({why})."
+        )
     return (
         f"The pool held {plural(flow['found'], 'file')}; {count(flow['readable'])} were read as {kind}"
-        f"{patients}{where}." + aside
+        f"{patients}{where}." + aside + chosen + _provenance(flow.get("provenance") or [])
     )
+
+
+def _provenance(rows: list[Row]) -> str:
+    """Who labelled the pool before this run, where it tells."""
+    named = [f"{row['provenance']} ({plural(row['num_labels'], 'label')})" for row in rows]
+    readers = sum(row["num_readers"] for row in rows)
+    several = f" Of {plural(readers, 'named reader')} every reading was kept." if readers else ""
+    return f" Labels that came with the pool: {words(named)}.{several}" if named else ""
 
 
 def _splits(run: RunData) -> str:

@@ -100,6 +100,7 @@ def _data(run: RunData) -> str:
     rows = [
         ["Pool", _plain(str(pool.get("uri", MISSING)))],
         ["Scans found", count(flow.get("found"))],
+        *([["Not chosen (pool.where)", count(flow["num_not_chosen"])]] if flow.get("num_not_chosen") else []),
         ["Set aside as unusable", count(flow.get("quarantined"))],
         ["Training pool", count(flow.get("train"))],
         ["Sealed holdout", count(flow.get("holdout"))],

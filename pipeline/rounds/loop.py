@@ -18,7 +18,7 @@ from pipeline.annotate.pictures import uris_and_priors
 from pipeline.annotate.queue_csv import Origin
 from pipeline.contracts.errors import WaitingForLabels
 from pipeline.contracts.tables import QUEUE, write_text
-from pipeline.labels import label_table, verdicts
+from pipeline.labels import label_table, pool_readings, verdicts
 from pipeline.rounds import round_outputs
 from pipeline.rounds.learn_round import timed
 from pipeline.rounds.question import Question
@@ -66,7 +66,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
 def run_rounds(ctx: StageContext, data: Dataset, learning: Learning) -> dict[str, Any]:
     """Run all rounds of what is to be learned; see `run`."""
     if not ctx.config.oracle:  # a label that came with the training pool is an expert label already given
-        label_table.add_answers(ctx.folder, data.pool_answers(), data.findings)
+        read = pool_readings.enter(ctx.folder, data.train_ids())
+        answers = [answer for answer in data.pool_answers() if answer.image_id not in read]
+        label_table.add_answers(ctx.folder, answers, data.findings)
     try:
         _Loop(ctx, data, learning).run_rounds()
     except WaitingForLabels:

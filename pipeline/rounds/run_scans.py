@@ -79,6 +79,10 @@ class Dataset:
         """Features, memory-mapped."""
         return principal_components.load(self.folder)
 
+    def train_ids(self) -> list[str]:
+        """Every scan of the training pool, in the manifest's order."""
+        return [image_id for image_id, side in self.split.items() if side == "train"]
+
     def pool_answers(self) -> list[Answer]:
         """Labels that came with the training pool."""
         known = zip(self.pool_labels["image_id"].to_pylist(), self.pool_labels["label"].to_pylist(), strict=True)

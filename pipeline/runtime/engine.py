@@ -1,18 +1,27 @@
-"""Where shards of work run: in this process, or as Ray tasks with bounded retries.
+"""Where shards of work run: in this process, or as Ray tasks; `auto` chooses by how much work there is.
 
 A shard's function publishes its own result (atomically, on shared storage) or returns something small; nothing
 collects the pool on the driver.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
 
 from pipeline.contracts.config import EngineConfig
-from pipeline.contracts.errors import EngineError, InputError, no_gpu
+from pipeline.contracts.errors import EngineError, InputError
+from pipeline.runtime import gpus, ray_cluster
+from pipeline.runtime.ray_engine import RayEngine
+from pipeline.runtime.ray_nodes import Places
+from pipeline.runtime.threads import limited
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 R = TypeVar("R")
+MIN_NETWORKS = 2  # each trains for a minute or more: side by side they pay for Ray's start
 
 
 class Engine(Protocol):
@@ -28,8 +37,20 @@ class Engine(Protocol):
         """How many tasks run at the same time."""
         ...
 
+    def expect(self, num_scans: int = 0, num_networks: int = 0) -> None:
+        """Say what is to be read or embedded, or trained one a task, before its shards come: `auto` chooses by it."""
+        ...
+
     def start(self) -> None:
         """Start what Ray Train needs."""
+        ...
+
+    def num_gpus(self) -> float:
+        """GPUs there are where tasks run."""
+        ...
+
+    def with_a_gpu_each(self) -> "Engine":
+        """The same, where every task that asks for a GPU has one of its own."""
         ...
 
     def close(self) -> None:
@@ -38,118 +59,195 @@ class Engine(Protocol):
 
 
 class SerialEngine:
-    """Everything in this process, one shard after the other."""
+    """Everything in this process, one shard after the other, on the threads of a task."""
+
+    _num_threads: int | None = None  # those of the driver
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        if config is not None and config.threads_per_task != config.driver_threads:
+            self._num_threads = config.threads_per_task
 
     def map_shards(
         self, function: Callable[[S], R], shards: Sequence[S], *, on_gpu: bool = False
     ) -> Iterator[tuple[int, R]]:
         """See `Engine`."""
         for index, shard in enumerate(shards):
-            yield index, function(shard)
+            if self._num_threads is None:
+                yield index, function(shard)
+                continue
+            with limited(self._num_threads):
+                result = function(shard)
+            yield index, result
 
     def num_slots(self) -> int:
         """One."""
         return 1
 
+    def expect(self, num_scans: int = 0, num_networks: int = 0) -> None:
+        """Nothing to choose."""
+
     def start(self) -> None:
         """Refuse: several workers need Ray."""
         raise InputError("several training workers need Ray", where="train.num_workers", fix="set engine.backend=ray")
+
+    def num_gpus(self) -> float:
+        """Those that torch sees."""
+        return gpus.num_here()
+
+    def with_a_gpu_each(self) -> "SerialEngine":
+        """Itself: one task at a time has them all."""
+        return self
 
     def close(self) -> None:
         """Nothing to give back."""
 
 
-class RayEngine:
-    """Ray tasks; starts a quiet local Ray at the first use, or joins the cluster of a job or of `RAY_ADDRESS`."""
+@dataclass(frozen=True)
+class Choice:
+    """Where the tasks of a command run.
 
-    def __init__(self, config: EngineConfig) -> None:
-        self._config = config
-        self._ray: Any = None
-        self._started_here = False
+    Attributes:
+        backend: `serial`: in this process.
+        why: Half a sentence.
+    """
 
-    def _ready(self) -> Any:
-        if self._ray is None:
-            try:
-                self._ray, self._started_here = _start_ray(self._config)
-            except Exception as error:  # Ray raises a plain Exception when its start takes too long
-                raise EngineError(
-                    f"Ray did not start: {' '.join(str(error).split())[:300]}",
-                    fix="set engine.backend=serial to run without Ray, or see `cxr-ssl doctor`",
-                ) from error
-        if _asks_for_gpu(self._config):
-            _check_gpus(self._config, self._ray.cluster_resources().get("GPU", 0.0))
+    backend: Literal["serial", "ray"]
+    why: str
+
+
+Note = Callable[[Choice], None]
+
+
+class AutoEngine:
+    """This process, until more is to be done than Ray's start costs; then Ray, for the rest of the command.
+
+    Args:
+        config: Options.
+        places: What every node of a cluster must see.
+        note: Told of each choice: the first, and one that replaces it.
+    """
+
+    def __init__(self, config: EngineConfig, places: Places, note: Note) -> None:
+        self._config, self._note = config, note
+        self._serial, self._ray = SerialEngine(config), RayEngine(config, places)
+        self._choice: Choice | None = None
+        self._must_start = ray_cluster.is_named()
+        self._has_failed = False
+        if self._must_start:
+            self._choose("ray", "a cluster is named, by RAY_ADDRESS or by the job that this is")
+
+    def expect(self, num_scans: int = 0, num_networks: int = 0) -> None:
+        """See `Engine`; goes over to Ray where it pays, and never back."""
+        if self._has_failed or (self._choice is not None and self._choice.backend == "ray"):
+            return
+        limit = self._config.ray_from_scans
+        slots = (self._config.num_cpus or os.cpu_count() or 1) // self._config.threads_per_task
+        if slots < 2:
+            self._choose("serial", "one task at a time is all that fits this machine")
+        elif num_networks >= MIN_NETWORKS:
+            self._choose("ray", f"{num_networks} networks are trained side by side")
+        elif num_scans >= limit:
+            self._choose("ray", f"{num_scans} scans, and engine.ray_from_scans is {limit}")
+        else:
+            self._choose("serial", f"Ray's start would cost more than it saves below {limit} scans")
+
+    def _choose(self, backend: Literal["serial", "ray"], why: str) -> None:
+        if self._choice is None or self._choice.backend != backend:
+            self._choice = Choice(backend, why)
+            self._note(self._choice)
+
+    def _engine(self) -> Engine:
+        """The one chosen; where nobody said what to expect, the tasks are long ones, and Ray runs them."""
+        if self._choice is None:
+            self._choose("ray", "tasks of unknown length")
+        if self._choice is not None and self._choice.backend == "serial":
+            return self._serial
+        try:
+            self._ray.start()
+        except EngineError as error:
+            if self._must_start:
+                raise
+            log.warning("%s This run goes on without Ray, one task at a time.", error)
+            self._has_failed = True
+            self._choose("serial", f"Ray did not start: {error.what}")
+            return self._serial
         return self._ray
 
     def map_shards(
         self, function: Callable[[S], R], shards: Sequence[S], *, on_gpu: bool = False
     ) -> Iterator[tuple[int, R]]:
-        """See `Engine`. At most two tasks a slot are in flight, so memory stays bounded."""
-        if not shards:
-            return
-        ray = self._ready()
-        remote = ray.remote(
-            num_cpus=self._config.threads_per_task,
-            num_gpus=self._config.num_gpus_per_task if on_gpu else 0.0,
-            max_retries=self._config.max_retries,
-        )(_run_with_threads)
-        packed = ray.put(function)
-        pending: dict[Any, int] = {}
-        todo = iter(enumerate(shards))
-        limit = 2 * self.num_slots()
-        while True:
-            while len(pending) < limit and (following := next(todo, None)) is not None:
-                index, shard = following
-                pending[remote.remote(packed, shard, self._config.threads_per_task)] = index
-            if not pending:
-                return
-            done, _ = ray.wait(list(pending), num_returns=1)
-            for reference in done:
-                index = pending.pop(reference)
-                yield index, _result(ray, reference, index)
+        """See `Engine`."""
+        if shards:
+            yield from self._engine().map_shards(function, shards, on_gpu=on_gpu)
 
     def num_slots(self) -> int:
-        """CPUs of the cluster over threads a task, at least one."""
-        cpus = self._ready().cluster_resources().get("CPU", 1)
-        return max(1, int(cpus // self._config.threads_per_task))
+        """Those of the engine chosen."""
+        return self._engine().num_slots()
 
     def start(self) -> None:
-        """Start Ray, if it does not run yet."""
-        self._ready()
+        """Go over to Ray, which several workers need, or say why it does not start."""
+        self._choose("ray", "several workers train together")
+        self._must_start = True
+        self._ray.start()
+
+    def num_gpus(self) -> float:
+        """Those of the engine chosen."""
+        return self._engine().num_gpus()
+
+    def with_a_gpu_each(self) -> Engine:
+        """That of the engine chosen."""
+        return self._engine().with_a_gpu_each()
 
     def close(self) -> None:
-        """Stop or leave the Ray this engine started or joined; one that ran before stays."""
-        if self._ray is not None and self._started_here:
-            self._ray.shutdown()
-        self._ray = None
+        """Leave Ray, where it was started."""
+        self._ray.close()
 
 
-def make_engine(config: EngineConfig) -> Engine:
+def say_choice(choice: Choice) -> None:
+    """One line in the log."""
+    where = "in this process" if choice.backend == "serial" else "on Ray"
+    log.info("tasks run %s: %s", where, choice.why)
+
+
+def make_engine(config: EngineConfig, places: Places | None = None, note: Note = say_choice) -> Engine:
     """The engine that `engine.backend` names.
+
+    Args:
+        config: Options.
+        places: What every node of a cluster must see.
+        note: Told where tasks run and why, as soon as it is known.
 
     Raises:
         InputError: when it asks for GPUs that are not there; Ray is started at once to find that out.
+        EngineError: when a cluster is named and does not answer.
     """
-    if config.backend == "ray":
-        engine = RayEngine(config)
-        if _asks_for_gpu(config):
+    places = places or Places()
+    if config.backend != "serial":
+        ray_cluster.refuse_dead()
+    asked = gpus.are_asked_for(config)
+    if config.backend == "ray" or (asked and config.backend == "auto" and ray_cluster.is_named()):
+        engine = RayEngine(config, places)
+        note(Choice("ray", "engine.backend asks for it" if config.backend == "ray" else "a cluster is named"))
+        if asked:
             try:
                 engine.start()
             except InputError:
                 engine.close()
                 raise
         return engine
-    if _asks_for_gpu(config):
-        import torch
-
-        _check_gpus(config, float(torch.cuda.device_count()))
-    return SerialEngine()
+    if asked:
+        gpus.check(config, gpus.num_here())
+    if config.backend == "auto":
+        return AutoEngine(config, places, note)
+    note(Choice("serial", "engine.backend asks for it"))
+    return SerialEngine(config)
 
 
 def uses_gpu(engine: Engine, config: EngineConfig, num_workers: int, where: str) -> bool:
     """Whether every worker that trains a network gets a GPU of its own.
 
     Args:
-        engine: Where it runs; Ray is started.
+        engine: Where it runs; Ray is started for several workers.
         config: Its options.
         num_workers: That train one network together.
         where: The option that gives their number.
@@ -157,102 +255,13 @@ def uses_gpu(engine: Engine, config: EngineConfig, num_workers: int, where: str)
     Raises:
         InputError: when they must have one and there are too few, or several workers lack Ray.
     """
-    if isinstance(engine, RayEngine):
-        engine.start()
-        import ray
-
-        num_gpus = ray.cluster_resources().get("GPU", 0.0)
-    else:
-        if num_workers > 1:
+    if num_workers > 1:
+        if isinstance(engine, SerialEngine):
             raise InputError("several workers need Ray", value=num_workers, where=where, fix="set engine.backend=ray")
-        import torch
-
-        num_gpus = torch.cuda.device_count()
-    if config.use_gpu and num_gpus == 0:
-        raise no_gpu()
-    if config.use_gpu and num_gpus < num_workers:
-        raise InputError(
-            f"every worker is to have a GPU of its own (engine.use_gpu: true), and there are {num_gpus:g}",
-            value=num_workers,
-            where=where,
-            fix="set it to their number or less, or leave engine.use_gpu out to train without",
-        )
-    return config.use_gpu is not False and num_gpus >= num_workers
+        engine.start()
+    return gpus.one_each(config, num_workers, engine.num_gpus(), where)
 
 
-def trainer_of(engine: Engine, config: EngineConfig, on_gpu: bool) -> Engine:
+def trainer_of(engine: Engine, on_gpu: bool) -> Engine:
     """Where networks are trained one a task: with a GPU each, where `uses_gpu`."""
-    if not (on_gpu and isinstance(engine, RayEngine)):
-        return engine
-    return RayEngine(config.model_copy(update={"num_gpus_per_task": 1.0}))
-
-
-def set_threads(num_threads: int) -> None:
-    """Set the thread count of what is already imported here; later imports read the environment."""
-    import sys
-
-    os.environ["OMP_NUM_THREADS"] = str(num_threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(num_threads)
-    if "faiss" in sys.modules:
-        sys.modules["faiss"].omp_set_num_threads(num_threads)
-
-
-def _run_with_threads(function: Callable[[S], R], shard: S, num_threads: int) -> R:
-    set_threads(num_threads)
-    return function(shard)
-
-
-def _result(ray: Any, reference: Any, index: int) -> Any:
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if not isinstance(error.cause, Exception):
-            raise
-        raise error.cause from error  # the user's own exception; the worker's traceback is its cause
-    except (
-        ray.exceptions.WorkerCrashedError,
-        ray.exceptions.NodeDiedError,
-        ray.exceptions.OutOfMemoryError,
-    ) as error:
-        raise EngineError(
-            f"the worker of shard {index} died again after every retry",
-            fix="run again with --resume: finished shards are kept; look at the memory of the node",
-        ) from error
-
-
-def _start_ray(config: EngineConfig) -> tuple[Any, bool]:
-    """Ray, and whether it was started or joined here."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    if ray.is_initialized():
-        return ray, False
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_JOB_ID"):
-        ray.init(**quiet)  # inside a job, or told where the cluster is: never pass resources here
-        return ray, True
-    ray.init(
-        address="local",
-        num_cpus=config.num_cpus or os.cpu_count() or 1,
-        include_dashboard=False,
-        object_store_memory=config.object_store_mb * 2**20,
-        **quiet,
-    )
-    return ray, True
-
-
-def _asks_for_gpu(config: EngineConfig) -> bool:
-    return bool(config.use_gpu) or config.num_gpus_per_task > 0
-
-
-def _check_gpus(config: EngineConfig, num_gpus: float) -> None:
-    if config.use_gpu and num_gpus == 0:
-        raise no_gpu()
-    if config.num_gpus_per_task > num_gpus:
-        raise InputError(
-            f"a task asks for {config.num_gpus_per_task:g} GPUs and there are {num_gpus:g}",
-            where="engine.num_gpus_per_task",
-            fix="set it to 0, or run on a machine with GPUs",
-        )
+    return engine.with_a_gpu_each() if on_gpu else engine

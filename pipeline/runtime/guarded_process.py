@@ -56,6 +56,14 @@ class GuardedProcess:
         except (OSError, EOFError):
             raise GuardError(self._how_it_ended()) from None
 
+    def start(self) -> None:
+        """Start the process, unless it runs.
+
+        Raises:
+            GuardError: it cannot be started.
+        """
+        self._running()
+
     def close(self) -> None:
         """End the process."""
         process, self._process = self._process, None

@@ -17,7 +17,7 @@ from pipeline import __version__
 from pipeline.contracts import config_file, tables
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import RunBusy, RunDirError
-from pipeline.runtime import run_files
+from pipeline.runtime import ray_job, run_files
 
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 1.0
@@ -131,6 +131,11 @@ def write_config(folder: Path, resolved: Config) -> dict[str, bytes]:
     return before
 
 
+def add_to_environment(folder: Path, more: Mapping[str, Any]) -> None:
+    """Add to what the run says of where it ran."""
+    tables.write_text(folder / run_files.ENV, json.dumps(_read_json(folder / run_files.ENV) | dict(more), indent=1))
+
+
 def has_config(folder: Path, resolved: Config) -> bool:
     """Whether the folder was last written with this very configuration."""
     path = folder / run_files.RESOLVED
@@ -153,10 +158,11 @@ def environment() -> dict[str, Any]:
             continue
     return {
         "cxr_ssl": __version__,
-        "git": _git_revision(),
+        "git": git_revision(),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cpus": os.cpu_count(),
+        **({"job": job} if (job := ray_job.job()) else {}),
         **versions,
     }
 
@@ -212,7 +218,8 @@ def _now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
+    """Revision of the code, short; in a job that of what was sent with it, None where nobody knows."""
     try:
         result = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
@@ -222,8 +229,8 @@ def _git_revision() -> str | None:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None
+        return ray_job.revision()
+    return result.stdout.strip() or ray_job.revision()
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.contracts.tables import CLUSTERS, DUPLICATES, MANIFEST, QUEUE, SPLIT_TABLE, Contract
+from pipeline.contracts.tables import CLUSTERS, DUPLICATES, MANIFEST, POOL_READINGS, QUEUE, SPLIT_TABLE, Contract
 from pipeline.runtime.finding_folders import whole_of
 
 # What was asked for, where it ran, how far it came
@@ -21,12 +21,14 @@ STATUS, STAGES, LOCK, CRASH_LOG = "status.json", "stages.json", ".lock", "crash.
 # The pool and its vectors
 SCANS_READ = "manifest_files.parquet"  # what was read of each file, so that it is read once
 PATIENT_FORMS = "patient_forms.parquet"  # which pseudonyms are one id in several spellings
+POOL_NOTES = "pool_notes.json"  # what was forgiven, and why scans were left out, before a file was opened
 PRETRAINED, PRETRAINING = "pretrain", "pretrain.json"  # a folder, see embeddings.backbones, and what it tells
 PRETRAINED_HISTORY = f"{PRETRAINED}/history.jsonl"
 BACKBONE, EMBEDDINGS, EMBEDDED = "backbone.json", "embeddings.npy", "embeddings.parquet"  # the last: ids of the rows
 NOT_EMBEDDED = "embed_failures.parquet"
 FEATURES, BASIS, NEIGHBORS = "features.npy", "features.safetensors", "neighbors.safetensors"
 SIMILARITY = "similarity.npy"
+OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training pool, see pipeline.predict
 # Labels
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results
@@ -45,15 +47,17 @@ PREANNOTATED, ASSIGNMENTS = "preannotated.json", "assignments.json"  # shown wit
 ANNOTATORS, PICTURES = "annotators", "images"
 MODEL, NETWORK_FITS = "model", "network"  # folders: what classifies, and what was trained on the way to it
 MODEL_ONNX, MODEL_WEIGHTS, CARD, TRAINING = "model.onnx", "model.safetensors", "card.json", "training.json"
+CALIBRATION = "calibration.safetensors"  # beside them: how the calibration might have come out by other labels
 
 ROUNDS = "rounds"
 RELEASES, RELEASE_CARD = "releases", "release.json"  # a folder a release; its card is written last
 # What no finding changes.
 SHARED = frozenset(
     {
-        *(table.file for table in (MANIFEST, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
-        *(SCANS_READ, PATIENT_FORMS, PRETRAINED, PRETRAINING, BACKBONE, EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
+        *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
+        *(SCANS_READ, PATIENT_FORMS, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE),
+        *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
     }
 )
 

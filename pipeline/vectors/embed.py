@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,8 @@ def prepare(ctx: StageContext, content: Sequence[tuple[str, str]], *, alteration
         content: Scans, copies included.
         alteration: What is taken out of the scans first; altered scans have a store of their own.
     """
-    root = Path(ctx.config.embed.store) if ctx.config.embed.store else cache_folder() / "embeddings"
+    ctx.engine.expect(len(content))
+    root = _root(ctx.config)
     backbone = backbone_of(ctx)
     store = extract.open_store(ctx.config, backbone, root, alteration=alteration)
     model = _onnx(ctx, backbone, root) if _use_onnx(ctx.config) else None
@@ -165,6 +166,63 @@ def _num_holdout_seen(ctx: StageContext, backbone: Backbone, manifest: pa.Table)
             len(sealed),
         )
     return num
+
+
+def embedder_of(ctx: StageContext) -> tuple[Backbone, Path | None]:
+    """What has embedded a run's scans: its backbone, and its ONNX file, written where it is not in the cache.
+
+    Where the file is there, the weights themselves are neither wanted nor looked at: its name holds their hash.
+
+    Returns:
+        The backbone, and the file; None: the network runs in torch.
+
+    Raises:
+        InputError: see `unchanged`.
+    """
+    root = _root(ctx.config)
+    size_px, features = ctx.config.preprocess.size_px, ctx.config.embed.features
+    if _use_onnx(ctx.config):
+        backbone = _backbone_of_card(run_files.path(ctx.folder, run_files.BACKBONE))
+        model = extract.model_path(backbone, features, size_px, root / "backbones")
+        if model.exists():
+            return backbone, model
+    backbone = unchanged(ctx)
+    return backbone, _onnx(ctx, backbone, root) if _use_onnx(ctx.config) else None
+
+
+def unchanged(ctx: StageContext) -> Backbone:
+    """The backbone of a run that has embedded its scans, with its weights.
+
+    Raises:
+        InputError: they cannot be had, or are other ones by now.
+    """
+    backbone = backbone_of(ctx)
+    own = _backbone_of_card(run_files.path(ctx.folder, run_files.BACKBONE))
+    if backbone.key != own.key:
+        raise InputError(
+            "the weights behind the backbone's name are other ones than when the run was made",
+            value=f"{backbone.weights_hash}, the run has {own.weights_hash}",
+            where="backbone",
+            fix="put the old weights back",
+        )
+    return backbone
+
+
+def _backbone_of_card(path: Path) -> Backbone:
+    """What `backbone.json` says of the backbone; its file of weights may lie elsewhere."""
+    card = json.loads(path.read_text("utf-8"))
+    kept = {field.name: card.get(field.name) for field in fields(Backbone)}
+    if kept["weights_file"] is not None:
+        kept["weights_file"] = Path(kept["weights_file"])
+    if kept["normalisation"] is not None:
+        mean, std = kept["normalisation"]
+        kept["normalisation"] = tuple(mean), tuple(std)
+    return Backbone(**kept | {"pooling": kept["pooling"] or "auto"})
+
+
+def _root(config: Config) -> Path:
+    """Folder of all stores of vectors, and of the networks that make them."""
+    return Path(config.embed.store) if config.embed.store else cache_folder() / "embeddings"
 
 
 def _use_onnx(config: Config) -> bool:

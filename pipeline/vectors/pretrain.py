@@ -64,7 +64,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     card = _finished(task)
     num_broken = 0
     if card is None:
-        trainer = trainer_of(ctx.engine, ctx.config.engine, on_gpu)
+        trainer = trainer_of(ctx.engine, on_gpu)
         for _ in trainer.map_shards(loop.rehearse, [task], on_gpu=on_gpu):
             pass  # the network, the method and the size of the views fit, or an error says why not
         task, num_broken = _decoded(ctx, task)

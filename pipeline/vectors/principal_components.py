@@ -103,13 +103,23 @@ def write_similarity(folder: Path, own_ND: np.ndarray, train: np.ndarray, num_co
     _project(own_ND, mean_D, axes_DP, folder / run_files.SIMILARITY)
 
 
+def project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray) -> np.ndarray:
+    """`(emb - mean) @ basis` (N, P), float32.
+
+    Added up in double precision, so that a scan's features are the same to the last bit but one whether it is one of
+    ten thousand or alone.
+    """
+    emb, mean, basis = (array.astype(np.float64, copy=False) for array in (emb_ND, mean_D, basis_DP))
+    return np.asarray((emb - mean) @ basis, np.float32)
+
+
 def _project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray, path: Path) -> None:
     """Write `(emb - mean) @ basis`, float32, block by block, to a temporary name first."""
     partial = path.with_name(f".{path.name}.part")
     out = np.lib.format.open_memmap(partial, "w+", np.float32, (len(emb_ND), basis_DP.shape[1]))
     for start in range(0, len(emb_ND), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        out[rows] = (np.asarray(emb_ND[rows], dtype=np.float32) - mean_D) @ basis_DP
+        out[rows] = project(emb_ND[rows], mean_D, basis_DP)
     out.flush()
     del out
     partial.replace(path)

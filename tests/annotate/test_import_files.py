@@ -221,13 +221,14 @@ class TestFiles:
 
     def test_not_utf8(self, tmp_path):
         path = sheet(tmp_path, "image_id,label\naaaa,normal\naaaa,pneumonía\n", encoding="latin-1")
-        self.refused(path, r"^queue\.csv:3: cannot be read as UTF-8 text \(byte 0xed\).*Save it as UTF-8")
+        self.refused(path, r"^queue\.csv:3: is not UTF-8 text \(byte 0xed\).*Save it as UTF-8")
 
     @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
     def test_utf16(self, tmp_path, encoding):
         mark = "" if encoding == "utf-16" else "\ufeff"
         path = sheet(tmp_path, f"{mark}image_id,label\naaaa,normal\n", encoding=encoding)
-        self.refused(path, r"^queue\.csv: is UTF-16 text\. Save it as UTF-8")
+        (answer,) = read(path).answers
+        assert (answer.image_id, answer.reply) == ("aaaa", "normal")
 
     def test_absent_or_a_folder(self, tmp_path):
         self.refused(tmp_path / "absent.csv", "no such file")

@@ -10,16 +10,20 @@ from tests.bench import (
     audit,
     certificates,
     consensus,
+    copies,
     coverage,
     duplicates,
+    engine,
     findings,
     folds,
     forecast,
     grey_levels,
     lungs,
     network,
+    outside,
     page,
     planted,
+    predict,
     pretrain,
     resume,
     rounds,
@@ -27,6 +31,7 @@ from tests.bench import (
     selection,
     selection_oracles,
     selection_speed,
+    sets,
     speed,
     storage,
     strategies,
@@ -46,9 +51,15 @@ BENCHES = {
     "lungs": lungs.main,
     "grey_levels": grey_levels.main,
     "duplicates": duplicates.main,
+    "copies": copies.main,
+    "copies_scale": copies.scale,
+    "engine": engine.main,
     "audit": audit.main,
     "consensus": consensus.main,
     "page": page.main,
+    "outside": outside.main,
+    "predict": predict.main,
+    "predict_forms": predict.forms,
     "planted": planted.main,
     "adapt": adapt.main,
     "findings": findings.main,
@@ -59,6 +70,7 @@ BENCHES = {
     "certificates": certificates.main,
     "storage": storage.main,
     "second_opinion": second_opinion.main,
+    "sets": sets.main,
 }
 
 
@@ -75,7 +87,7 @@ def main() -> int:
         type=int,
         default=5,
         help="selection, strategies, lungs, grey_levels, audit, consensus, findings, selection_oracles, "
-        "second_opinion: seeds; resume: kills",
+        "second_opinion, outside: seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")

@@ -102,7 +102,8 @@ def _fills(num_seeds: int) -> list[Sequence[Any]]:
     with tempfile.TemporaryDirectory() as folder:
         context = _context("phantom:", 0, Path(folder))
         job = embed.prepare(context, [("none", "none")])
-        forward = extract._forward(job.backbone, job.shards[0].model, 1)
+        shard = job.shards[0]
+        forward, _ = extract.forward_of(shard.backbone, shard.features, shard.size_px, shard.model, 1)
     for seed in range(num_seeds):
         scans, picture_NSS, _ = _phantoms(1.0, seed)
         labels, patients = [s.true_label for s in scans], [s.patient_id for s in scans]

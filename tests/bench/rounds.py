@@ -23,14 +23,13 @@ from pipeline.contracts.tables import POOL_LABELS, RELEASE, SPLIT_TABLE, write_t
 from pipeline.runtime import run_files
 from tests.bench import folds, pools, tables
 
-QUICKSTART, KERMANY, OWN, NIH, PHANTOM = (
+QUICKSTART, KERMANY, OWN, NIH = (
     "quickstart",
     "Kermany, official test",
     "Kermany, its own patients",
     "NIH part, five folds",
-    "phantoms, two classes",
 )
-SEEDS = {QUICKSTART: 10, KERMANY: 5, OWN: 5, NIH: 5, PHANTOM: 5}
+SEEDS = {QUICKSTART: 10, KERMANY: 5, OWN: 5, NIH: 5}
 METRICS = ("auroc", "accuracy", "ece")
 BECAUSE = "the method is measured, nothing is claimed about patients"
 FALL = 0.005  # a mean that falls by more between two rounds is a round that harms
@@ -58,8 +57,6 @@ def _overrides(data: Path, pool: str, seed: int, folder: Path) -> dict[str, Any]
         return {"pool.uri": pools.uri(data, "kermany"), **pools.OVERRIDES["kermany"]}
     if pool == OWN:
         return {"pool.uri": str(pools.without_official_test(data, folder)), **pools.OVERRIDES["kermany"]}
-    if pool == PHANTOM:
-        return {"pool.uri": "phantom:num_patients=500,severity=1.5", "pool.findings": ["normal", "pneumonia"]}
     findings = folds.TASKS["NIH part, 2 classes"]
     folds.write_manifest(data / "covid3", findings, seed, folder / "manifest.csv")
     return {"pool.uri": str(folder / "manifest.csv"), "pool.findings": findings}

@@ -429,7 +429,7 @@ def test_an_unexpected_error_is_one_line(tmp_path, monkeypatch, error, code, sta
 # --- what is imported
 
 
-@pytest.mark.parametrize("module", ["pipeline.cli", "jobs.run_rounds", "jobs.embed"])
+@pytest.mark.parametrize("module", ["pipeline.cli", "jobs.run_rounds", "jobs.embed", "jobs.predict"])
 def test_help_answers_without_the_heavy_libraries(module):
     code = (
         f"import sys; sys.argv[1:] = ['--help']; import {module} as m\n"

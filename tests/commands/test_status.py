@@ -1,5 +1,8 @@
 """`status` says what was asked, what came back, from whom, how far they agree, and what the run waits for."""
 
+import subprocess
+import sys
+
 import pytest
 
 from pipeline.commands import status
@@ -161,3 +164,9 @@ def test_what_further_labels_would_buy(run):
     assert "further labels: consider stopping, after round 4" in text
     assert "AUROC +20: +0.004 (-0.002 to +0.010), +50: +0.010" in text
     assert "said of the forecast" in text and "said of the predictions" in text
+
+
+def test_status_answers_without_the_libraries_that_take_a_second_to_import():
+    heavy = ("scipy", "pandas", "torch", "sklearn", "ray", "faiss", "matplotlib")
+    code = f"import sys, pipeline.commands.status; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"

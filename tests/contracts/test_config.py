@@ -160,6 +160,32 @@ def test_the_schema_file_is_up_to_date():
 
 
 def test_a_number_where_a_text_belongs_is_told_how_to_be_written():
-    message = mistakes(None, {"pool.findings": [0, 1], "pool.positive": True})
+    message = mistakes(None, {"pool.uri": 0, "backbone.name": True})
     assert "(got 0)" in message[0] and message[0].endswith('in quotes: "0"')
     assert any('"true"' in line for line in message)
+
+
+def test_names_of_classes_may_be_numbers():
+    pool = config_file.load(None, {"pool.findings": [0, 1.0], "pool.positive": 1}).pool
+    assert (pool.findings, pool.positive) == (("0", "1"), "1")
+    assert config_file.load(None, {"pool.findings": [False, True]}).pool.findings == ("false", "true")
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ({"age": ">= old"}, "compares with 'old', which is no number"),
+        ({"age": ">> 3"}, "'>> 3' is no condition"),
+        ({"age": "=> 18"}, "'=> 18' is no condition"),
+        ({"view": []}, "the list is empty"),
+        ({"view": ["PA", "<"]}, "'<' is no condition"),
+    ],
+)
+def test_a_condition_that_cannot_be_read_is_told_before_anything_else(where, words):
+    (message,) = mistakes(None, {"pool.where": where})
+    assert words in message and f"where.{next(iter(where))}" in message
+
+
+def test_no_finding_is_not_a_finding():
+    (message,) = mistakes(None, {"pool.findings_are": "independent", "pool.findings": ["mass", "No  finding"]})
+    assert "'No  finding' says that there is none" in message

@@ -47,6 +47,10 @@ A_FILE = re.compile(r"(?:\.\./|\w+/)*[\w.-]+\.(?:parquet|jsonl|json|html|npy|saf
 # Files that the code reads, that lie in the cache, or that are gone when a command has ended.
 NOT_LEFT = {
     "answers.csv",
+    "findings_fixed.json",
+    "impression_fixed.json",
+    "labels.json",
+    "report_fixed.json",
     "manifest.csv",
     "quickstart.yaml",
     "phantom-pool.json",
@@ -235,7 +239,7 @@ def test_options_in_the_text_exist():
     sections = set(Config.model_fields)
     known = {key for key, _ in dotted(Config)}
     parents = {key.rpartition(".")[0] for key in known}
-    files = ("json", "jsonl", "parquet", "html", "py", "csv", "npy", "safetensors", "md", "yaml", "store")
+    files = ("json", "jsonl", "parquet", "html", "py", "csv", "npy", "npz", "safetensors", "md", "yaml", "store")
     for page in WRITTEN:
         for key in re.findall(r"`(?:--set )?(\w+(?:\.\w+)+)[`:=]", page.read_text("utf-8")):
             if key.partition(".")[0] in sections and key.rpartition(".")[2] not in files[:-1]:

@@ -154,7 +154,7 @@ def test_a_file_that_vanished_is_a_broken_scan(tmp_path, shared, store):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e6])  # the last one is beyond half precision
 def test_a_scan_whose_embedding_is_not_finite_is_reported_and_left_out(tmp_path, shared, store, monkeypatch, value):
-    real, broken = extract._forward, []
+    real, broken = extract.forward_of, []
 
     def forward(*arguments):
         embed_batch, own_dim = real(*arguments)
@@ -168,7 +168,7 @@ def test_a_scan_whose_embedding_is_not_finite_is_reported_and_left_out(tmp_path,
 
         return of_batch, own_dim
 
-    monkeypatch.setattr(extract, "_forward", forward)
+    monkeypatch.setattr(extract, "forward_of", forward)
     run = make_run(tmp_path / "run", shared, ["0.png", "1.png", "2.png"], **store)
     counts = embed.run(run)
     assert counts["num_failed"] == 1

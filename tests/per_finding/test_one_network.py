@@ -10,15 +10,19 @@ from unittest import mock
 import numpy as np
 import onnxruntime as ort
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from embeddings import decode
 from pipeline import stages
+from pipeline.contracts import config_file
 from pipeline.contracts.errors import AuditBlocked
-from pipeline.contracts.tables import MANIFEST, PREDICTIONS
+from pipeline.contracts.tables import MANIFEST, PREDICTIONS, write_text
 from pipeline.learn.network import adapter
 from pipeline.per_finding import one_network, random_reference, rounds
+from pipeline.predict import networks, predict_pool
 from pipeline.rounds import question
+from pipeline.runtime import run_files
 from tests.support.picture_run import BEFORE_ROUNDS, SIZE_PX, picture_run
 from tests.support.several_findings import FINDINGS, NUM, scan, shows
 from tests.support.synthetic_run import options as changed_options
@@ -320,3 +324,22 @@ def test_the_random_reference_shares_a_network_like_the_run(learned, monkeypatch
         ]
         assert row["learner"].endswith("+network") and row["holdout"]["auroc"] > 0.5
     assert not (folder / "reference").exists()
+
+
+def test_predict_runs_the_network_once_for_all_findings(learned, tmp_path, monkeypatch):
+    ctx, _ = learned
+    folder = shutil.copytree(ctx.folder, tmp_path / "run")
+    write_text(folder / run_files.RESOLVED, config_file.dump(ctx.config))
+    monkeypatch.setenv("CXR_SSL_CACHE", ctx.config.embed.store)
+    ran = []
+    session_of = networks.onnx_file.session
+    monkeypatch.setattr(networks.onnx_file, "session", lambda *given: (ran.append(given), session_of(*given))[1])
+    out = tmp_path / "rows.parquet"
+    predict_pool.predict(folder, ctx.config.pool.uri, str(out), {}, lambda *_: None)
+    assert sum(isinstance(model, bytes) for model, _ in ran) == 1
+    assert not any(str(model).endswith("model.onnx") for model, _ in ran)
+    rows, table = pq.read_table(out), PREDICTIONS.read(folder)
+    place = pc.index_in(rows["image_id"], value_set=table["image_id"].combine_chunks())
+    for finding in FINDINGS:
+        expected = table[f"prob_{finding}"].take(place).to_numpy()
+        np.testing.assert_allclose(rows[f"prob_{finding}"].to_numpy(), expected, rtol=0, atol=1e-6)

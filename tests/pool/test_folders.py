@@ -58,7 +58,7 @@ def test_folders_of_a_dicom_tree_are_no_classes(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         scans = listed(tmp_path, pool)
     assert len(scans) == 12 and scans["label"].null_count == 12
-    assert "taken for patients and studies" in caplog.text
+    assert "taken for no classes" in caplog.text
 
 
 def test_folders_of_patients_alone_are_no_classes(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embeddings.decode import open_scan
+from embeddings.decode import load_square, open_scan
 from embeddings.decoding import files
 from pipeline.contracts import config_file
 from pipeline.contracts.config import PoolConfig
@@ -107,6 +107,26 @@ def test_white_can_be_said(tmp_path, caplog):
         rows, _, _ = read(tmp_path, pool, **{"pool.white": 1023})
     assert rows["a.png"]["white"] == 1023 and "1 scans hold values above pool.white, 1023" in caplog.text
     assert PoolConfig(white="auto").white == "auto"
+
+
+@pytest.mark.parametrize(
+    ("bits", "dark", "whites", "white"),
+    [(12, 1, (4095, 16383), 4095), (12, 5, (4095,), 4095), (12, 1, (1023,), 4095), (10, 1, (1023, 4095), 1023)],
+)
+def test_of_several_whites_the_smallest_that_holds_a_scan_counts(bits, dark, whites, white):
+    data = png(chest(0, 64, bits=bits) // dark)
+    read_as_run = read_scan(data, ReadingOptions(10**7, whites=whites, size_px=48))
+    assert (read_as_run.facts["white"], read_as_run.small_SS) == (white, None)
+    np.testing.assert_array_equal(read_as_run.square_SS, load_square(data, 48, 10**7, white)[0])
+    assert read_scan(data, ReadingOptions(10**7, whites=whites)).facts["white"] == white
+
+
+def test_files_are_kept_apart_by_the_whites_they_were_read_with(tmp_path):
+    pool = {"a.png": png(chest(0, 64, bits=12) // 5), "b.png": png(chest(1, 64, bits=12) // 5)}
+    assert read(tmp_path, pool)[0]["a.png"]["white"] == 1023
+    rows, record, _ = read(tmp_path, pool, **{"pool.white": [4095, 16383]})
+    assert rows["a.png"]["white"] == 4095 and rows["a.png"]["uri"].endswith("#white=4095")
+    assert record["whites"] == {"4095": 2}
 
 
 def test_a_plain_pool_has_no_white_and_no_words(tmp_path, caplog):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
-from pipeline.pool import vocabulary
+from pipeline.pool.dicom import words
 from pipeline.pool.sources import SCANS, open_pool
 from tests.support.cpu_time import cpu_seconds
 
@@ -122,7 +122,7 @@ def test_mapped_columns_in_parquet_with_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("", {}, "the manifest is empty"),
+        ("", {}, "is empty"),
         ("image_path,label\n", {}, "the pool is empty"),
         (
             "image_pth,label\na.png,x\n",
@@ -131,8 +131,8 @@ def test_mapped_columns_in_parquet_with_numbers(tmp_path):
         ),
         ("image_path,finding\na.png,x\n", {"columns": {"label": "findings"}}, "did you mean 'finding'?"),
         ("image_path,age,age\na.png,1,2\n", {}, "columns ['age'] stand twice"),
-        ("image_path,label\na.png\n", {}, "cannot be read as CSV"),
-        ("image_path,label\na.png,x\n\nb.png,y\n./a.png,x\n", {}, "'a.png' (lines 2, 5)"),
+        ("image_path,label\na.png,x,y\n", {}, "has 3 cells, the header has 2 columns (got 'y')"),
+        ("image_path,label\na.png,x\n\nb.png,y\n./a.png,y\n", {}, "several classes: x, y (lines 2, 5)"),
         ('image_path,label\na.png,"x\ny"\n,y\n', {}, "the path of the image is blank (lines 4)"),
     ],
 )
@@ -157,7 +157,7 @@ def test_bad_uris_are_explained(tmp_path):
     cases = {
         str(tmp_path / "scan"): "did you mean",
         str(tmp_path / "scans"): r"none of its 1 files ends in \.png, ",
-        str(tmp_path / "scans.txt"): "neither a CSV nor a Parquet",
+        str(tmp_path / "scans.txt"): "no column 'image_path'",
         "foo:bar": "unknown kind of pool 'foo:'",
         "s4://bucket/x": "unknown kind of pool 's4:'",
         "phantom:num_patient=3": "unknown key 'num_patient'",
@@ -256,7 +256,7 @@ def test_phantom_pool(tmp_path):
     ],
 )
 def test_ages(text, years):
-    assert vocabulary.age_years(text) == years
+    assert words.age_years(text) == years
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_ages(text, years):
     ],
 )
 def test_views(text, view):
-    assert vocabulary.view(text) == view
+    assert words.view(text) == view
 
 
 def test_many_rows_are_quick(tmp_path):

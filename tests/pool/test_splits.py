@@ -32,6 +32,7 @@ def tables(rows):
         "canonical_id": values["image_id"],
         "kind": ["unique"] * num,
         "distance_bits": [None] * num,
+        "change": [None] * num,
     }
     return pa.table(values, schema=MANIFEST.schema), pa.table(copies, schema=DUPLICATES.schema)
 

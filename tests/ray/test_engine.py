@@ -1,12 +1,15 @@
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import EngineError, InputError
-from pipeline.runtime import engine as engines
-from pipeline.runtime.engine import RayEngine, SerialEngine, make_engine
+from pipeline.runtime import ray_nodes
+from pipeline.runtime.engine import SerialEngine, make_engine
+from pipeline.runtime.ray_engine import RayEngine
+from pipeline.runtime.ray_nodes import Places
 
 # Functions are nested where workers run them: Ray then ships them by value, whatever the test module is called.
 
@@ -79,7 +82,7 @@ def test_a_gpu_that_is_not_there_is_refused_before_any_work(ray_session, tmp_pat
 @pytest.mark.ray
 def test_training_on_a_gpu_that_is_not_there_is_refused_before_any_work(ray_session, tmp_path):
     with pytest.raises(InputError, match="a GPU is asked for and there is none") as caught:
-        make_engine(EngineConfig(use_gpu=True))
+        make_engine(EngineConfig(backend="ray", use_gpu=True))
     assert caught.value.where == "engine.use_gpu"
     engine = RayEngine(EngineConfig(use_gpu=True))
     for use in (
@@ -90,7 +93,7 @@ def test_training_on_a_gpu_that_is_not_there_is_refused_before_any_work(ray_sess
         with pytest.raises(InputError, match=r"engine\.use_gpu"):
             use()
     assert not (tmp_path / "x").exists()
-    assert isinstance(make_engine(EngineConfig(use_gpu=False)), RayEngine)
+    assert isinstance(make_engine(EngineConfig(backend="ray", use_gpu=False)), RayEngine)
 
 
 @pytest.mark.ray
@@ -148,6 +151,23 @@ def test_close_leaves_a_ray_that_ran_before(ray_session):
     assert results(ray_session, square(), [3]) == {0: 9}
 
 
+@pytest.mark.ray
+def test_a_path_that_only_the_driver_sees_is_told_with_its_node(ray_session, tmp_path):
+    import ray
+
+    folder, other = tmp_path / "run", Path(f"/proc/self/fd/{os.open(tmp_path, os.O_RDONLY)}")  # of this process alone
+    node = ray.nodes()[0]
+    with ray_nodes._marked(Places((folder,), other)) as paths:
+        lack_of = {node["NodeManagerAddress"]: lack for node, lack in ray_nodes._ask(ray, [node], paths)}
+        (mark,) = folder.iterdir()
+        mark.unlink()
+        assert [lack for _, lack in ray_nodes._ask(ray, [node], paths)] == [str(folder)]
+    assert list(lack_of.values()) == [str(other)]
+    with pytest.raises(EngineError, match=rf"node {node['NodeManagerAddress']}: cannot see.*{other}.*storage"):
+        ray_nodes.refuse_lack(lack_of)
+    ray_nodes.check(ray, Places((folder,), other))  # one node, which this process is on: nothing to ask
+
+
 def test_serial_runs_in_this_process_in_order():
     engine = SerialEngine()
     assert list(engine.map_shards(lambda n: (n, os.getpid()), "ab")) == [
@@ -189,9 +209,10 @@ def test_the_serial_engine_refuses_a_gpu_that_is_not_there(options, monkeypatch)
 
 
 def test_a_ray_that_does_not_start_names_the_way_out(monkeypatch):
-    def fails(config):
+    def fails(**options):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(engines, "_start_ray", fails)
+    monkeypatch.setattr("ray.init", fails)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(EngineError, match=r"Ray did not start: no space left on device.*engine.backend=serial"):
         RayEngine(EngineConfig()).start()

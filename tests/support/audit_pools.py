@@ -87,6 +87,7 @@ def context(folder, rows, *, emb_ND=None, **overrides):
                 "canonical_id": [row["copy_of"] or row["image_id"] for row in rows],
                 "kind": column["kind"],
                 "distance_bits": [None] * len(ids),
+                "change": [None] * len(ids),
             },
             schema=DUPLICATES.schema,
         ),

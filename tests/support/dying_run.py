@@ -41,7 +41,7 @@ def _die_at_rename(ending: str, num: int) -> None:
 def _die_at_shard(num: int) -> None:
     """Be killed when Ray gives back the `num`-th shard of embeddings."""
     from embeddings import extract
-    from pipeline.runtime.engine import RayEngine
+    from pipeline.runtime.ray_engine import RayEngine
 
     map_shards = RayEngine.map_shards
 

@@ -214,6 +214,7 @@ def _manifest(folder, ids, uris, bad_N, holdout_N, truth_N, findings):
                 "canonical_id": ids,
                 "kind": kinds,
                 "distance_bits": [0] * num,
+                "change": [None] * num,
             },
         ),
     )

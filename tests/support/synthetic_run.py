@@ -127,6 +127,7 @@ def synthetic_run(
                 "canonical_id": canonical,
                 "kind": ["exact" if i in copies else "unique" for i in range(total)],
                 "distance_bits": [0 if i in copies else None for i in range(total)],
+                "change": [None] * total,
             },
             schema=DUPLICATES.schema,
         ),

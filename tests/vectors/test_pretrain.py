@@ -1,7 +1,6 @@
 """The pretrain stage and its command: which scans are learnt from, what is refused, what the run then uses."""
 
 import json
-import sys
 import types
 
 import numpy as np
@@ -20,7 +19,8 @@ from pipeline.contracts.errors import CxrSslError, InputError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
-from pipeline.runtime.engine import RayEngine, SerialEngine, uses_gpu
+from pipeline.runtime.engine import SerialEngine, uses_gpu
+from pipeline.runtime.ray_engine import RayEngine
 from pipeline.vectors import embed, pretrain, pretrain_probe, pretrain_watch
 from tests.support.tiny import CLASSES, call, make_pool, picture
 from tests.support.tiny_pretraining import NAME
@@ -411,13 +411,12 @@ def test_with_a_gpu_the_workers_get_one_each(monkeypatch):
     assert uses_gpu(SerialEngine(), config.model_copy(update={"use_gpu": False}), 1, "pretrain.num_workers") is False
 
 
-def test_fewer_gpus_than_workers_is_told_as_that(monkeypatch):
+def test_fewer_gpus_than_workers_is_told_as_that():
     """Not as no GPU at all."""
 
     class Cluster(RayEngine):
-        def start(self):
-            ray = types.SimpleNamespace(cluster_resources=lambda: {"GPU": 2.0})
-            monkeypatch.setitem(sys.modules, "ray", ray)
+        def _ready(self):
+            return types.SimpleNamespace(cluster_resources=lambda: {"GPU": 2.0})
 
     config = EngineConfig(use_gpu=True)
     assert uses_gpu(Cluster(config), config, 2, "pretrain.num_workers") is True

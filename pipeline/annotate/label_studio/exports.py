@@ -4,13 +4,11 @@ tests/annotators/exports holds files it wrote. JSON-MIN and CSV leave out skippe
 number or e-mail, as the full export does.
 """
 
-import csv
 import datetime as dt
-import io
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +16,10 @@ from pipeline.annotate import answer_choices
 from pipeline.annotate.filled_row import Filled
 from pipeline.annotate.label_studio.tasks import CERTAINTY, FINDING
 from pipeline.contracts.errors import InputError
+from pipeline.tables.columns import plain
+from pipeline.tables.delimited import open_delimited
+from pipeline.tables.notes import Notes
+from pipeline.tables.table import Table
 
 EXPORT_COLUMNS = ("annotation_id", "annotator", "image_id", "lead_time")
 EXPORT_AGAIN = "export the project again, as JSON, JSON-MIN or CSV"
@@ -43,12 +45,9 @@ class Exported:
     mistakes: tuple[str, ...] = ()
 
 
-def is_csv(text: str) -> bool:
-    """Whether the header is of Label Studio's CSV or TSV export."""
-    try:
-        return set(EXPORT_COLUMNS) <= set(next(_csv_rows(text[:65536]), []))
-    except csv.Error:
-        return False
+def is_export(header: Sequence[str]) -> bool:
+    """Whether columns are those of Label Studio's CSV or TSV export."""
+    return {plain(name) for name in EXPORT_COLUMNS} <= {plain(name) for name in header}
 
 
 def read_json(name: str, text: str, *, several: bool = False) -> Exported:
@@ -73,28 +72,41 @@ def read_json(name: str, text: str, *, several: bool = False) -> Exported:
 
 
 def read_csv(name: str, text: str, *, several: bool = False) -> Exported:
-    """Read a CSV or TSV export, as `read_json` does; semicolons, as a spreadsheet may have put, will do.
+    """Read a CSV or TSV export given as text; see `read_table`.
 
     Raises:
         InputError: when it is cut off or no export.
     """
-    lines = _csv_rows(text)
-    reading = _Reading(name, several)
+    try:
+        table = open_delimited(name, text.removeprefix("\ufeff").encode(), is_export, Notes(name))
+    except InputError as error:
+        raise InputError(f"is no table ({error.what})", where=name, fix=EXPORT_AGAIN) from error
+    return read_table(table, several=several)
+
+
+def read_table(table: Table, *, several: bool = False) -> Exported:
+    """Read a CSV or TSV export, as `read_json` does; whatever a spreadsheet has made of its form.
+
+    Raises:
+        InputError: when it is cut off or no export.
+    """
+    columns = [plain(name) for name in table.header]
+    missing = sorted(set(EXPORT_COLUMNS) - set(columns))
+    if missing:
+        what = f"is not Label Studio's CSV: no column {', '.join(missing)}"
+        raise InputError(what, where=table.name, fix=EXPORT_AGAIN)
+    reading = _Reading(table.name, several)
     number = 1
     try:
-        columns = next(lines, [])
-        missing = sorted(set(EXPORT_COLUMNS) - set(columns))
-        if missing:
-            raise InputError(f"is not Label Studio's CSV: no column {', '.join(missing)}", where=name, fix=EXPORT_AGAIN)
-        for number, cells in enumerate(lines, 2):
-            if cells and len(cells) != len(columns):
-                reading.mistakes.append(f"{name}, row {number}: {len(cells)} cells of {len(columns)}; is it cut off?")
-            elif cells:
-                reading.add(f"{name}, row {number}", dict(zip(columns, map(_cell, cells), strict=True)))
-    except csv.Error as error:
-        raise InputError(
-            f"breaks off or is damaged after row {number} ({error})", where=name, fix=EXPORT_AGAIN
-        ) from None
+        for number, (_, cells) in enumerate(table.records(), 2):
+            if len(cells) != len(columns):
+                what = f"{len(cells)} cells of {len(columns)}; is it cut off?"
+                reading.mistakes.append(f"{table.name}, row {number}: {what}")
+            else:
+                reading.add(f"{table.name}, row {number}", dict(zip(columns, map(_cell, cells), strict=True)))
+    except InputError as error:
+        what = f"breaks off or is damaged after row {number} ({error.what})"
+        raise InputError(what, where=table.name, fix=EXPORT_AGAIN) from None
     return reading.exported()
 
 
@@ -190,12 +202,6 @@ def _items(name: str, text: str) -> list[Any]:
 
 def _no_constant(text: str) -> float:
     raise ValueError(f"{text} is no JSON")
-
-
-def _csv_rows(text: str) -> Iterator[list[str]]:
-    text = text.lstrip("\ufeff")
-    header = text.partition("\n")[0]
-    return csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count), strict=True)
 
 
 def _cell(text: str) -> object:

@@ -1,6 +1,6 @@
 """Checks of pictures that are in the pool more than once."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -40,12 +40,13 @@ def _repeated(subject: Subject, groups: Groups, kind: str) -> Check:
     share = len(rows) / max(len(subject), 1)
     limit = subject.config.audit.warn_duplicate_share
     severity: Severity = "block" if share >= _BLOCK_SHARE else "warn" if share > limit else "ok"
-    notes = [f"copy of {subject.canonical_N[row]}" for row in rows[:100]]
-    what = "byte for byte" if kind == "exact" else "resized, re-encoded, cropped, brightened, windowed or inverted"
+    notes = [f"copy of {subject.canonical_N[row]}{_changed(subject, row)}" for row in rows[:100]]
+    what = "byte for byte" if kind == "exact" else _looked_for(subject)
+    kinds = _kinds_of_change(subject, rows)
     return Check(
         f"{kind}-duplicates",
         severity,
-        f"{len(rows)} of {len(subject)} scans ({share:.1%}) repeat another one {what}."
+        f"{len(rows)} of {len(subject)} scans ({share:.1%}) repeat another one {what}.{kinds}"
         if len(rows)
         else f"No scan repeats another one {what}.",
         why="A picture counted twice makes a pool look larger and its results surer than they are.",
@@ -55,6 +56,31 @@ def _repeated(subject: Subject, groups: Groups, kind: str) -> Check:
         threshold=limit,
         evidence=subject.evidence(rows[:100], notes),
     )
+
+
+def _looked_for(subject: Subject) -> str:
+    what = "resized, re-encoded, cropped, brightened, windowed or inverted"
+    return f"turned, mirrored, shifted, padded, written upon, {what}" if subject.config.duplicates.changed else what
+
+
+def _changed(subject: Subject, row: int) -> str:
+    change = subject.change_N[row]
+    return "" if change is None else f": {change}"
+
+
+def _kinds_of_change(subject: Subject, rows: Iterable[int]) -> str:
+    """How many copies were made in each way; one copy may count in several."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        counts.update({_kind_of_change(word) for word in (subject.change_N[row] or "").split(", ") if word})
+    told = ", ".join(f"{num} {kind}" for kind, num in counts.most_common())
+    return f" Of them {told}." if told else ""
+
+
+def _kind_of_change(word: str) -> str:
+    """Small turns are counted together."""
+    small = word.startswith("turned by") and int(word.split()[2]) % 90
+    return "turned a little" if small else word
 
 
 def _across_splits(subject: Subject, groups: Groups) -> Check:
@@ -79,6 +105,7 @@ def _across_splits(subject: Subject, groups: Groups) -> Check:
         message = (
             f"{counted(len(leaking), 'picture')} {are(leaking)} in training and in test: "
             f"{len(tests)} of {num_test} test scans ({len(tests) / num_test:.1%})."
+            + _kinds_of_change(subject, [row for rows in leaking for row in rows])
         )
     elif beside:
         few = f"{counted(len(beside), 'picture')} {are(beside)}"
@@ -94,7 +121,7 @@ def _across_splits(subject: Subject, groups: Groups) -> Check:
         count=len(leaking) or len(beside),
         value=len(tests) / num_test if num_test else 0.0,
         threshold=0.0,
-        evidence=_pictures(subject, leaking, lambda row: str(subject.side_N[row])),
+        evidence=_pictures(subject, leaking, lambda row: f"{subject.side_N[row]}{_changed(subject, row)}"),
     )
 
 

@@ -274,6 +274,21 @@ def _collision_words(
 
 def _limits(subject: Subject, people: People | None) -> str:
     """What this check could not look at."""
+    return _turned_words(subject) + _limits_of_pictures(people)
+
+
+def _turned_words(subject: Subject) -> str:
+    """Turned scans are no sign of other people."""
+    turned = Counter(subject.turned_N[subject.turned_N > 0].tolist())
+    if not turned:
+        return ""
+    list_ = ", ".join(f"{num} by {degrees} degrees" for degrees, num in sorted(turned.items()))
+    return (
+        f" {counted(turned.total(), 'scan')} {are(range(turned.total()))} turned ({list_}) and not held against others."
+    )
+
+
+def _limits_of_pictures(people: People | None) -> str:
     if people is None:
         return " Too few patients have several pictures for the pictures to tell people apart."
     judged = people.judge(np.zeros(len(people.left_P), np.bool_), name="limits")

@@ -27,6 +27,7 @@ def run(ctx: StageContext, tasks: Sequence[Sequence[H]], simulate: Callable[[Seq
     left = [[history for history in task if history.file_name not in curves] for task in tasks]
     todo = [task for task in left if task]
     ctx.progress("histories", len(curves), len(histories))
+    ctx.engine.expect(num_networks=len(todo))  # as long as networks, and often networks
     for index, of_task in ctx.engine.map_shards(simulate, todo):
         for history, curve in zip(todo[index], of_task, strict=True):
             write_text(folder / history.file_name, json.dumps({"fingerprint": history.fingerprint, "curve": curve}))

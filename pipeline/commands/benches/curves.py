@@ -19,8 +19,9 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_text
 from pipeline.runtime import run_dir
 from pipeline.runtime.context import StageContext
-from pipeline.runtime.engine import Engine, make_engine
+from pipeline.runtime.engine import Engine
 from pipeline.runtime.progress import Progress
+from pipeline.runtime.workplace import workplace
 from pipeline.stages import READ
 
 BUDGETS = (10, 20, 35, 50, 100, 200, 500)
@@ -103,16 +104,13 @@ def measure(request: CurvesRequest, bench: Bench[H]) -> dict[str, Any]:
     """
     out = _checked(request)
     config = config_file.load(None, request.overrides)
-    engine = make_engine(config.engine)
-    with run_dir.locked(out), Progress(quiet=request.quiet) as progress:
+    with workplace(config, out) as place, run_dir.locked(out), Progress(quiet=request.quiet) as progress:
         run_dir.write_config(out, config)  # marks the folder as ours, so that the bench goes on in it
-        try:
-            ctx = StageContext(config, out, engine, progress)
-            pools = [_pool(text, request, out, engine, progress) for text in request.pools]
-            tasks = [task for draw in _draws(request, pools) for task in bench.tasks(draw)]
-            rows = bench.figures(kept.run(ctx, tasks, bench.simulate))
-        finally:
-            engine.close()
+        place.record()
+        ctx = StageContext(config, out, place.engine, progress)
+        pools = [_pool(text, request, out, place.engine, progress) for text in request.pools]
+        tasks = [task for draw in _draws(request, pools) for task in bench.tasks(draw)]
+        rows = bench.figures(kept.run(ctx, tasks, bench.simulate))
         result = {
             "bench": bench.name,
             "rows": rows,

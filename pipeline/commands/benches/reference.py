@@ -21,8 +21,8 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_text
 from pipeline.runtime import run_dir
 from pipeline.runtime.context import StageContext, cache_folder
-from pipeline.runtime.engine import make_engine
 from pipeline.runtime.progress import Progress
+from pipeline.runtime.workplace import workplace
 
 # N scans, T test scans, C classes, D dimensions
 
@@ -70,12 +70,8 @@ def reference(request: Request) -> dict[str, Any]:
     options = {"audit.max_scans": MAX_AUDITED} | request.overrides | fixed
     audited = audit.audit_pool(commands_request.Request(overrides=options, out=folder, quiet=request.quiet))
     config = run_dir.config_of(folder)
-    engine = make_engine(config.engine)
-    with run_dir.locked(folder), Progress(quiet=request.quiet) as progress:
-        try:
-            result = _measure(StageContext(config, folder, engine, progress), request, weights) | _judged(audited)
-        finally:
-            engine.close()
+    with workplace(config, folder) as place, run_dir.locked(folder), Progress(quiet=request.quiet) as progress:
+        result = _measure(StageContext(config, folder, place.engine, progress), request, weights) | _judged(audited)
         result |= {"out": None if request.out is None else str(folder)}
         if request.out is not None:
             write_text(folder / "reference.json", json.dumps(result, indent=1))

@@ -31,7 +31,7 @@ from pipeline.learn.network.low_rank import LowRank
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
-from pipeline.runtime.engine import trainer_of, uses_gpu
+from pipeline.runtime.engine import SerialEngine, trainer_of, uses_gpu
 from pipeline.vectors.embed import backbone_of
 
 # N scans with a vector, H of them held out, C findings
@@ -109,8 +109,9 @@ class Adapter:
 
     def _run(self, jobs: list[Job]) -> list[NetworkFit]:
         engine, num_workers = self.ctx.engine, self.config.train.num_workers
-        on_gpu = uses_gpu(engine, self.config.engine, num_workers, "train.num_workers")
         todo = [job for job in jobs if not finished(job)]
+        engine.expect(num_networks=len(todo))
+        on_gpu = uses_gpu(engine, self.config.engine, num_workers, "train.num_workers")
         if num_workers > 1:
             from pipeline.learn import ray_train
 
@@ -118,7 +119,7 @@ class Adapter:
                 ray_train.fit_network(job, num_workers)
         else:
             done = len(jobs) - len(todo)
-            trainer = trainer_of(engine, self.config.engine, on_gpu)
+            trainer = trainer_of(engine, on_gpu)
             for _ in trainer.map_shards(fit, todo, on_gpu=on_gpu):
                 done += 1
                 self.ctx.progress("networks", done, len(jobs))
@@ -175,7 +176,7 @@ def check(ctx: StageContext) -> None:
     Raises:
         InputError: it is no chain of stages, or of too few.
     """
-    if ctx.config.train.num_workers > 1 and ctx.config.engine.backend == "serial":
+    if ctx.config.train.num_workers > 1 and isinstance(ctx.engine, SerialEngine):
         ctx.engine.start()  # says that several workers need Ray
     if ctx.config.train.adapt != "head":
         backbone = ctx.config.backbone

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.contracts.config import SET_ASIDE_RULES
 from pipeline.pool.dicom import tags
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ _ELSEWHERE = re.compile(
 
 def set_aside(dataset: "Dataset", rules: Sequence[str]) -> str | None:
     """Why a file is set aside by the first of these rules that fits; None: by none."""
-    for name in SET_ASIDE_RULES:
-        if name in rules and (reason := _RULES[name](dataset)) is not None:
+    for name, rule in _RULES.items():  # in the order of `config.SET_ASIDE_RULES`
+        if name in rules and (reason := rule(dataset)) is not None:
             return PREFIX + reason
     return None
 

@@ -8,14 +8,14 @@ import hashlib
 import math
 from typing import TYPE_CHECKING, Any
 
-from pipeline.pool import vocabulary
+from pipeline.pool.dicom import words
+from pipeline.tables.placeholders import is_placeholder
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _NUM_HEX = 16
-# What is written where there is no patient's id.
-_NO_ID = frozenset({"", "0", "anon", "anonymous", "anonymized", "anonymised", "none", "unknown", "na", "n/a", "null"})
+_NO_ID = "0"  # also written where there is no patient's id
 _LATERALITIES = {"L": "L", "R": "R", "B": "B", "LEFT": "L", "RIGHT": "R"}
 _LATERALS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "L", "ML", "LM", "LEFTLATERAL", "RIGHTLATERAL"})
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
@@ -66,11 +66,11 @@ def view(dataset: "Dataset") -> str:
     position = text(dataset, "ViewPosition").upper().replace(" ", "").replace("_", "")
     if position in _LATERALS:
         return "LL"
-    known = vocabulary.view(text(dataset, "ViewPosition"))
+    known = words.view(text(dataset, "ViewPosition"))
     if known != "unknown":
         return known
-    words = " ".join([_code_meaning(dataset), text(dataset, "SeriesDescription"), text(dataset, "ProtocolName")])
-    return _view_in_words(words)
+    said = " ".join([_code_meaning(dataset), text(dataset, "SeriesDescription"), text(dataset, "ProtocolName")])
+    return _view_in_words(said)
 
 
 def _code_meaning(dataset: "Dataset") -> str:
@@ -78,9 +78,9 @@ def _code_meaning(dataset: "Dataset") -> str:
     return text(items[0], "CodeMeaning") if items else ""
 
 
-def _view_in_words(words: str) -> str:
+def _view_in_words(said: str) -> str:
     """`CHEST LAT`, `Thorax p.a.`, `view: PA`: only whole words count, and only where they agree."""
-    plain = "".join(c if c.isalnum() or c == "-" else " " for c in words.upper().replace(".", "")).split()
+    plain = "".join(c if c.isalnum() or c == "-" else " " for c in said.upper().replace(".", "")).split()
     views = {
         "PA": {"PA", "POSTERO-ANTERIOR", "POSTEROANTERIOR"},
         "AP": {"AP", "ANTERO-POSTERIOR", "ANTEROPOSTERIOR"},
@@ -94,7 +94,7 @@ def _view_in_words(words: str) -> str:
 
 
 def _age_years(dataset: "Dataset") -> float | None:
-    age = vocabulary.age_years(text(dataset, "PatientAge"))
+    age = words.age_years(text(dataset, "PatientAge"))
     if age is not None:
         return age
     born = _date(text(dataset, "PatientBirthDate"))
@@ -102,7 +102,7 @@ def _age_years(dataset: "Dataset") -> float | None:
     if born is None or seen is None:
         return None
     years = (seen - born).days / _DAYS_A_YEAR
-    return years if 0 <= years <= vocabulary.MAX_AGE_YEARS else None
+    return years if 0 <= years <= words.MAX_AGE_YEARS else None
 
 
 def _date(value: str) -> dt.date | None:
@@ -114,7 +114,7 @@ def _date(value: str) -> dt.date | None:
 
 def _patient(dataset: "Dataset", salt: str) -> str | None:
     own = text(dataset, "PatientID")
-    return None if own.lower() in _NO_ID else hashed(own, salt)
+    return None if own == _NO_ID or is_placeholder(own) else hashed(own, salt)
 
 
 def _spacing_mm(dataset: "Dataset") -> float | None:

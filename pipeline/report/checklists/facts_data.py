@@ -32,8 +32,10 @@ def exclusions(run: RunData) -> Fact | None:
     flow = run.flow
     if not flow.get("found"):
         return None
-    reasons = "; ".join(f"{reason} {count(number)}" for reason, number in [*flow["reasons"], *flow["left_out"]])
-    number = flow["quarantined"] + sum(number for _, number in flow["left_out"])
+    chosen = [(f"{reason} (pool.where)", number) for reason, number in flow.get("not_chosen") or ()]
+    why = [*chosen, *flow["reasons"], *flow["left_out"]]
+    reasons = "; ".join(f"{reason} {count(number)}" for reason, number in why)
+    number = flow["quarantined"] + sum(number for _, number in [*chosen, *flow["left_out"]])
     text = f"{plural(number, 'file was', 'files were')} left out by the software" + (
         f": {reasons}." if reasons else "."
     )

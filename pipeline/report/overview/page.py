@@ -277,6 +277,7 @@ def together(overview: Overview) -> Row | None:
 def flow(overview: Overview) -> list[tuple[str, str]]:
     """Counts from the pool to the two sides; empty where there is no manifest."""
     named = {
+        "num_not_chosen": "not chosen (pool.where)",
         "found": "files found",
         "quarantined": "set aside",
         "readable": "readable scans",
@@ -289,7 +290,9 @@ def flow(overview: Overview) -> list[tuple[str, str]]:
     if not known(overview.flow.get("found")):
         return []
     sources = [("sources", _named(overview.flow["sources"]))] if overview.flow["sources"] else []
-    return [(name, count(overview.flow[key])) for key, name in named.items() if known(overview.flow[key])] + sources
+    counts = [(name, count(overview.flow[key])) for key, name in named.items() if known(overview.flow.get(key))]
+    who = [(f"labels: {row['provenance']}", count(row["num_labels"])) for row in overview.flow.get("provenance") or ()]
+    return counts + who + sources
 
 
 def costs(overview: Overview) -> list[tuple[str, str]]:

@@ -1,0 +1,19 @@
+"""Audit a pool or a run on a cluster: `ray job submit --working-dir . -- python -m jobs.audit POOL --out DIR`.
+
+Takes the options of `cxr-ssl audit`. The folders must lie on storage that all nodes share, because the working
+directory of a job is thrown away with it.
+"""
+
+import sys
+
+from pipeline import cli
+
+
+def main() -> None:
+    """Run `cxr-ssl audit` with this process's arguments."""
+    sys.argv[1:1] = ["audit"]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

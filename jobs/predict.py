@@ -1,0 +1,19 @@
+"""Predict a pool on a cluster: `ray job submit --working-dir . -- python -m jobs.predict RUN POOL --out FILE`.
+
+Takes the options of `cxr-ssl predict`. RUN, the pool and FILE must lie on storage that all nodes share, because the
+working directory of a job is thrown away with it.
+"""
+
+import sys
+
+from pipeline import cli
+
+
+def main() -> None:
+    """Run `cxr-ssl predict` with this process's arguments."""
+    sys.argv[1:1] = ["predict"]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""One spelling a class: case, outer blanks and Unicode forms make no class of their own; placeholders are none."""
+
+import difflib
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contracts.finding_line import plain
+from pipeline.contracts.healthy_class import is_negative
+from pipeline.pool import vocabulary
+from pipeline.tables.notes import Notes, counted, listed
+from pipeline.tables.placeholders import NO_LABEL, is_placeholder
+from pipeline.tables.printed_lists import parts_of_list
+
+_ALIKE = 0.87  # of difflib's ratio, which swapped and left-out letters keep
+_MAX_COMPARED = 60
+_WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
+
+
+def one_spelling(label: pa.ChunkedArray, findings: Sequence[str] | None, notes: Notes) -> pa.ChunkedArray:
+    """Labels of exclusive classes in one spelling each.
+
+    Args:
+        label: N texts; null where there is none.
+        findings: The classes, where the user names them: their spelling wins.
+        notes: Takes what was changed.
+
+    Returns:
+        N texts, null for placeholders and blanks.
+    """
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(label.drop_null()).to_pylist()}
+    if not counts:
+        return label
+    asked = {_key(finding): finding for finding in findings or ()}
+    single = {text: _single(text) for text in counts}
+    unwrapped = [text for text, name in single.items() if name and name != text]
+    if unwrapped:
+        notes.mention(f"{counted(len(unwrapped), 'label')} such as {unwrapped[0]!r} are lists of one class and read so")
+    names = {text: text if name is None else name for text, name in single.items()}
+    unknown = [t for t, name in names.items() if is_placeholder(name, NO_LABEL) and _key(name) not in asked]
+    _say_unknown({text: counts[text] for text in unknown}, notes)
+    chosen = _chosen({t: n for t, n in names.items() if t not in unknown}, counts, asked, notes)
+    _warn_of_alike(sorted(set(chosen.values())), notes)
+    return vocabulary.by_value(label, chosen.get, pa.string())
+
+
+def _single(text: str) -> str | None:
+    """The one entry of a printed list; an empty one is a blank; None: it is no list, or has several."""
+    parts = parts_of_list(text)
+    if parts is None or len(parts) > 1:
+        return None
+    return parts[0] if parts else ""
+
+
+def _key(text: str) -> str:
+    match = _WHOLE_FLOAT.fullmatch(text.strip())
+    return match[1] if match else plain(text)
+
+
+def _say_unknown(counts: dict[str, int], notes: Notes) -> None:
+    if counts:
+        shown = ", ".join(f"{text!r} {count}" for text, count in sorted(counts.items(), key=lambda item: -item[1])[:8])
+        negative = [text for text in counts if is_negative(text)]
+        hint = f"; if {negative[0]!r} means that nothing was found, name it in pool.findings" if negative else ""
+        notes.warn(
+            f"{counted(sum(counts.values()), 'label')} say that there is none, and count as blank: {shown}{hint}"
+        )
+
+
+def _chosen(names: dict[str, str], counts: dict[str, int], asked: dict[str, str], notes: Notes) -> dict[str, str]:
+    """Text of the table -> class: as asked for, else its commonest spelling."""
+    spellings: dict[str, dict[str, int]] = {}
+    for text, name in names.items():
+        own = spellings.setdefault(_key(name), {})
+        own[name] = own.get(name, 0) + counts[text]
+    best = {
+        key: asked.get(key) or min(own, key=lambda name: (-own[name], _WHOLE_FLOAT.fullmatch(name) is not None, name))
+        for key, own in spellings.items()
+    }
+    for key, own in sorted(spellings.items()):
+        if set(own) != {best[key]}:
+            shown = ", ".join(f"{name!r} {count}" for name, count in sorted(own.items(), key=lambda item: -item[1])[:8])
+            notes.warn(f"one class, {best[key]!r}, is spelt {shown}")
+    return {text: best[_key(name)] for text, name in names.items()}
+
+
+def _warn_of_alike(classes: Sequence[str], notes: Notes) -> None:
+    """Say which classes look like misspellings of each other; they stay apart."""
+    classes = [name for name in classes if "|" not in name]  # lists are spoken of elsewhere
+    if not 2 <= len(classes) <= _MAX_COMPARED:
+        return
+    pairs = []
+    for i, name in enumerate(classes):
+        for other in classes[i + 1 :]:
+            short, long = _letters(name), _letters(other)
+            if _digits(name) != _digits(other) or min(len(short), len(long)) < 5:
+                continue
+            if short == long or difflib.SequenceMatcher(None, short, long).ratio() >= _ALIKE:
+                pairs.append(f"{name} / {other}")
+    if pairs:
+        notes.warn(f"classes that look alike are kept apart: {listed(pairs)}; if they are one, spell them alike")
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in plain(name) if c.isalpha())
+
+
+def _digits(name: str) -> str:
+    return "".join(c for c in name if c.isdigit())

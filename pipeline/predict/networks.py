@@ -1,0 +1,104 @@
+"""The adapted networks of a run's questions: one that several findings share runs once a scan, with a head for each.
+
+A finding's `model.onnx` holds its whole network. Where findings have learned together (`train.findings: together`)
+those differ in their heads alone; the first one's file is then run up to its head, and the heads are applied here.
+
+Legend: N scans, S side in pixels, D dimensions of the embedding, C classes of a question.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from embeddings import onnx_file
+from pipeline.runtime import run_files
+
+log = logging.getLogger(__name__)
+_HEAD = ".head."  # in the name of an array of a network's head
+_WEIGHT, _BIAS = "0.weight", "0.bias"  # of a linear one, after that
+
+
+class _Head(NamedTuple):
+    weight_CD: np.ndarray
+    bias_C: np.ndarray
+
+
+class Networks:
+    """Runs networks over scans, one scan at a time, as a run does.
+
+    Args:
+        models: Name to a network's ONNX file, with its weights beside it.
+        num_threads: Of each session.
+    """
+
+    def __init__(self, models: Mapping[str, Path], num_threads: int) -> None:
+        bodies: dict[str, list[str]] = {}
+        for name, model in models.items():
+            key = _body_of(model.with_name(run_files.MODEL_WEIGHTS)) if len(models) > 1 else name
+            bodies.setdefault(key, []).append(name)
+        self._alone: dict[str, Any] = {}
+        self._shared: list[tuple[Any, dict[str, _Head]]] = []
+        for names in bodies.values():
+            cut = _up_to_head(models[names[0]], num_threads) if len(names) > 1 else None
+            if cut is None:
+                self._alone |= {name: onnx_file.session(models[name], num_threads) for name in names}
+            else:
+                self._shared.append((cut, {name: _head_of(models[name]) for name in names}))
+
+    def logits(self, scan_N1SS: np.ndarray) -> dict[str, np.ndarray]:
+        """Logits (N, C) of every network, by its name."""
+        logits: dict[str, np.ndarray] = {}
+        for name, session in self._alone.items():
+            logits[name] = _one_by_one(session, "logit", scan_N1SS)
+        for session, heads in self._shared:
+            emb_ND = _one_by_one(session, session.get_outputs()[0].name, scan_N1SS).astype(np.float64)
+            for name, head in heads.items():
+                logits[name] = (emb_ND @ head.weight_CD.T + head.bias_C).astype(np.float32)
+        return logits
+
+
+def _one_by_one(session: Any, output: str, scan_N1SS: np.ndarray) -> np.ndarray:
+    return np.concatenate([session.run([output], {"scan": scan[None]})[0] for scan in scan_N1SS])
+
+
+def _body_of(weights: Path) -> str:
+    """A hash of all of a network but its head; of the file's name too, where the head is not a linear one."""
+    from safetensors.numpy import load_file
+
+    arrays, digest = load_file(weights), hashlib.sha256()
+    for name in sorted(arrays):
+        if _HEAD not in name:
+            digest.update(name.encode())
+            digest.update(arrays[name].tobytes())
+        elif not name.endswith((_HEAD + _WEIGHT, _HEAD + _BIAS)):
+            digest.update(str(weights).encode())
+    return digest.hexdigest()
+
+
+def _head_of(model: Path) -> _Head:
+    from safetensors.numpy import load_file
+
+    arrays = load_file(model.with_name(run_files.MODEL_WEIGHTS))
+    weight, bias = (next(arrays[name] for name in arrays if name.endswith(_HEAD + end)) for end in (_WEIGHT, _BIAS))
+    return _Head(weight.astype(np.float64), bias.astype(np.float64))
+
+
+def _up_to_head(model: Path, num_threads: int) -> Any | None:
+    """The network without its head as a session with one output; None where the file does not show its head."""
+    import onnx
+    from onnx import helper
+
+    network = onnx.load(model)
+    graph = network.graph
+    heads = [node for node in graph.node if any(name.endswith(_HEAD + _WEIGHT) for name in node.input)]
+    if len(heads) != 1:
+        log.info("%s does not show its head: every finding's network is run by itself", model)
+        return None
+    embedding = heads[0].input[0]
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info(embedding, onnx.TensorProto.FLOAT, None))
+    return onnx_file.session(network.SerializeToString(), num_threads)

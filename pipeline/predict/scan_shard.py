@@ -1,0 +1,99 @@
+"""One task: some scans of a pool, read, embedded and predicted; a scan that cannot be used is a row with a reason."""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from embeddings.decoding.files import read_bytes
+from embeddings.decoding.unusable import DecodeError
+from embeddings.extract import NOT_FINITE
+from pipeline.pool.manifest import image_id
+from pipeline.pool.reading import ReadingOptions, read_scan
+from pipeline.predict import columns, predictor
+from pipeline.predict.recipe import Recipe
+
+BATCH_SIZE = 16  # scans that are read while as many are predicted
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Scans of one task.
+
+    Attributes:
+        recipe: How to predict.
+        paths: Inside the pool.
+        uris: Where to read each.
+    """
+
+    recipe: Recipe
+    paths: tuple[str, ...]
+    uris: tuple[str, ...]
+
+
+def predict_shard(shard: Shard) -> pa.Table:
+    """The rows of a shard, in its order, with `columns.schema`; `in_run` is left empty."""
+    model = predictor.load(shard.recipe)
+    rows: list[dict[str, Any]] = []
+    for batch in _read_ahead(shard):
+        usable = [(row, square_SS) for row, square_SS in batch if square_SS is not None]
+        if usable:
+            scan_N1SS = np.stack([square_SS for _, square_SS in usable])[:, None]
+            _fill([row for row, _ in usable], model.predict(scan_N1SS), model.findings)
+        rows += [row for row, _ in batch]
+    return pa.Table.from_pylist(rows, schema=columns.schema(model.findings))
+
+
+def _read_ahead(shard: Shard) -> Iterator[list[tuple[dict[str, Any], np.ndarray | None]]]:
+    """Batches of rows with their squares; the next one is read while the caller works on this one."""
+    starts = range(0, len(shard.paths), BATCH_SIZE)
+
+    def load(start: int) -> list[tuple[dict[str, Any], np.ndarray | None]]:
+        stop = start + BATCH_SIZE
+        pairs = zip(shard.paths[start:stop], shard.uris[start:stop], strict=True)
+        return [read_row(path, uri, shard.recipe.reading) for path, uri in pairs]
+
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(load, starts[0])
+        for start in starts:
+            batch = following.result()
+            if start + BATCH_SIZE < len(shard.paths):
+                following = reader.submit(load, start + BATCH_SIZE)
+            yield batch
+
+
+def read_row(path: str, uri: str, options: ReadingOptions) -> tuple[dict[str, Any], np.ndarray | None]:
+    """The row of a scan as far as its file says it, and the square that networks see; None where it is unusable."""
+    row: dict[str, Any] = {"path": path, "image_id": image_id(path, None), "status": columns.UNUSABLE}
+    try:
+        data = read_bytes(uri)
+        row["sha256"] = hashlib.sha256(data).hexdigest()
+        row["image_id"] = image_id(path, row["sha256"])
+        read = read_scan(data, options)
+    except DecodeError as error:
+        return row | {"reason": str(error).removesuffix(".")}, None
+    except Exception as error:  # noqa: BLE001 - one bad scan must not end a million; it is counted and reported
+        return row | {"reason": f"unexpected {type(error).__name__}: {str(error)[:120]}"}, None
+    row["reason"], row["note"] = read.facts.get("reason"), read.facts.get("note")
+    if row["reason"] is None:
+        row["status"] = columns.OK
+    return row, read.square_SS
+
+
+def _fill(rows: list[dict[str, Any]], predicted: predictor.Predicted, findings: tuple[str, ...]) -> None:
+    for place, row in enumerate(rows):
+        answer, score = predicted.answer_N[place], float(predicted.score_N[place])
+        if answer is None:
+            row |= {"status": columns.UNUSABLE, "reason": NOT_FINITE}
+            continue
+        row["answer"] = answer
+        if not np.isnan(score):
+            row |= {"outside_score": score, "outside": score > 1.0}
+        for finding in findings:
+            values = (predicted.prob_N[finding], predicted.low_N[finding], predicted.high_N[finding])
+            for name, value_N in zip(columns.names_of(finding), values, strict=True):
+                row[name] = None if np.isnan(value_N[place]) else float(value_N[place])

@@ -1,0 +1,116 @@
+"""Shards as Ray tasks with bounded retries."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from pipeline.contracts.config import EngineConfig
+from pipeline.contracts.errors import EngineError
+from pipeline.runtime import gpus, ray_cluster, ray_nodes
+from pipeline.runtime.ray_nodes import Places
+from pipeline.runtime.threads import set_threads
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+
+class RayEngine:
+    """Ray tasks; starts a quiet local Ray at the first use, or joins the cluster of a job or of `RAY_ADDRESS`.
+
+    Args:
+        config: Where and how tasks run.
+        places: What every node of a cluster must see.
+    """
+
+    def __init__(self, config: EngineConfig, places: Places | None = None) -> None:
+        self._config, self._places = config, places or Places()
+        self._ray: Any = None
+        self._is_ours = False
+
+    def _ready(self) -> Any:
+        if self._ray is None:
+            running = ray_cluster.connect(self._config)
+            self._ray, self._is_ours = running.ray, running.is_ours
+            if running.is_joined:
+                ray_nodes.check(self._ray, self._places)
+        if gpus.are_asked_for(self._config):
+            gpus.check(self._config, self._ray.cluster_resources().get("GPU", 0.0))
+        return self._ray
+
+    def map_shards(
+        self, function: Callable[[S], R], shards: Sequence[S], *, on_gpu: bool = False
+    ) -> Iterator[tuple[int, R]]:
+        """See `Engine`. At most two tasks a slot are in flight, so memory stays bounded."""
+        if not shards:
+            return
+        ray = self._ready()
+        remote = ray.remote(
+            num_cpus=self._config.threads_per_task,
+            num_gpus=self._config.num_gpus_per_task if on_gpu else 0.0,
+            max_retries=self._config.max_retries,
+        )(_run_with_threads)
+        packed = ray.put(function)
+        pending: dict[Any, int] = {}
+        todo = iter(enumerate(shards))
+        limit = 2 * self.num_slots()
+        while True:
+            while len(pending) < limit and (following := next(todo, None)) is not None:
+                index, shard = following
+                pending[remote.remote(packed, shard, self._config.threads_per_task)] = index
+            if not pending:
+                return
+            done, _ = ray.wait(list(pending), num_returns=1)
+            for reference in done:
+                index = pending.pop(reference)
+                yield index, _result(ray, reference, index)
+
+    def num_slots(self) -> int:
+        """CPUs of the cluster over threads a task, at least one."""
+        cpus = self._ready().cluster_resources().get("CPU", 1)
+        return max(1, int(cpus // self._config.threads_per_task))
+
+    def expect(self, num_scans: int = 0, num_networks: int = 0) -> None:
+        """Nothing to choose."""
+
+    def start(self) -> None:
+        """Start Ray, if it does not run yet."""
+        self._ready()
+
+    def num_gpus(self) -> float:
+        """GPUs of the cluster; Ray is started to find out."""
+        return float(self._ready().cluster_resources().get("GPU", 0.0))
+
+    def with_a_gpu_each(self) -> "RayEngine":
+        """The same Ray, where every task that asks for a GPU has one of its own."""
+        return RayEngine(self._config.model_copy(update={"num_gpus_per_task": 1.0}), self._places)
+
+    def close(self) -> None:
+        """Stop or leave the Ray this engine started or joined; one that ran before stays."""
+        if self._ray is not None and self._is_ours:
+            self._ray.shutdown()
+        self._ray = None
+
+
+def _run_with_threads(function: Callable[[S], R], shard: S, num_threads: int) -> R:
+    set_threads(num_threads)
+    return function(shard)
+
+
+def _result(ray: Any, reference: Any, index: int) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if not isinstance(error.cause, Exception):
+            raise
+        raise error.cause from error  # the user's own exception; the worker's traceback is its cause
+    except (
+        ray.exceptions.WorkerCrashedError,
+        ray.exceptions.NodeDiedError,
+        ray.exceptions.OutOfMemoryError,
+    ) as error:
+        raise EngineError(
+            f"the worker of shard {index} died again after every retry",
+            fix="run again with --resume: finished shards are kept; look at the memory of the node",
+        ) from error
+    except ray.exceptions.RuntimeEnvSetupError as error:
+        what = f"a node could not set up what the job sent: {' '.join(str(error).split())[-300:]}"
+        raise EngineError(what, fix="submit the same line again: finished shards are kept") from error

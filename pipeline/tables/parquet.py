@@ -1,0 +1,57 @@
+"""Parquet tables: typed columns, lists as lists of findings."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from pipeline.contracts.errors import InputError
+from pipeline.tables.notes import Notes
+from pipeline.tables.table import Record, Table
+
+MAGIC = b"PAR1"
+
+
+def open_parquet(name: str, data: bytes, notes: Notes) -> Table:
+    """Open a Parquet file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    def refused(error: Exception) -> InputError:
+        return InputError(f"cannot be read as Parquet: {error}", where=name, fix="write or copy it again")
+
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise refused(error) from error
+    names = list(file.schema_arrow.names)
+
+    def typed(columns: Sequence[int]) -> list[pa.ChunkedArray]:
+        try:
+            table = file.read(columns=list(dict.fromkeys(names[i] for i in columns)))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+            raise refused(error) from error
+        return [_without_lists(table.column(names[i])) for i in columns]
+
+    def records() -> Iterator[Record]:
+        columns = [column.cast(pa.string()).to_pylist() for column in typed(range(len(names)))]
+        for number, row in enumerate(zip(*columns, strict=True), 1):
+            yield number, ["" if cell is None else cell for cell in row]
+
+    return Table(name, "row", tuple(" ".join(n.split()) for n in names), records, notes, typed)
+
+
+def _without_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of lists as text, in JSON; an empty list is no value."""
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return column
+
+    def text(row: list[object] | None) -> str | None:
+        return json.dumps([str(one) for one in row if one is not None], ensure_ascii=False) if row else None
+
+    texts = [text(row) for row in column.to_pylist()]
+    return pa.chunked_array([pa.array(texts, pa.string())])

@@ -1,0 +1,118 @@
+"""Excel workbooks: the one sheet that is the table, its cells as the text that a CSV would hold."""
+
+import datetime as dt
+import io
+import itertools
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pipeline.contracts.errors import InputError
+from pipeline.tables.notes import Notes, counted, listed
+from pipeline.tables.table import IsHeader, Record, Table
+
+_LOOKED_AT = 30
+_MAX_BYTES, _MAX_RATIO = 2**30, 500
+
+
+def is_workbook(data: bytes) -> bool:
+    """Whether bytes are an Excel workbook (.xlsx, .xlsm), whatever the file is called."""
+    if not data.startswith(b"PK\x03\x04"):
+        return False
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return "xl/workbook.xml" in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return b"xl/workbook.xml" in data[:65_536]
+
+
+def open_workbook(name: str, data: bytes, is_header: IsHeader, notes: Notes) -> Table:
+    """Open the sheet that holds the table.
+
+    Raises:
+        InputError: it is damaged, holds nothing, or several sheets could be the table.
+    """
+    sheets = _sheets(name, data)
+    filled = {title: rows for title, rows in sheets.items() if rows}
+    if not filled:
+        raise InputError("the workbook is empty", where=name, fix="its first row names the columns")
+    fitting = [title for title, rows in filled.items() if any(is_header(c) for _, c in rows[:_LOOKED_AT])]
+    chosen = fitting or list(filled)
+    if len(chosen) > 1:
+        raise InputError(
+            f"{len(chosen)} sheets of the workbook could be the table: {listed(chosen)}",
+            where=name,
+            fix="keep one of them in the file, or save the one that is meant as CSV UTF-8",
+        )
+    rows = filled[chosen[0]]
+    if len(sheets) > 1:
+        others = [title for title in sheets if title != chosen[0]]
+        notes.warn(f"of {counted(len(sheets), 'sheet')} {chosen[0]!r} is read, {listed(others)} not")
+    place = next((i for i, (_, cells) in enumerate(rows[:_LOOKED_AT]) if is_header(cells)), 0)
+    if place:
+        notes.warn(f"{counted(place, 'row')} above the header are no part of the table")
+    header = tuple(" ".join(cell.split()) for cell in rows[place][1])
+    while header and not header[-1]:
+        header = header[:-1]
+    return Table(name, "row", header, lambda: _iterate(rows[place + 1 :]), notes)
+
+
+def _iterate(rows: Sequence[Record]) -> Iterator[Record]:
+    yield from rows
+
+
+def _sheets(name: str, data: bytes) -> dict[str, list[Record]]:
+    """The filled rows of each visible sheet."""
+    import openpyxl
+
+    try:
+        _refuse_bomb(name, data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and extensions that no cell's text depends on
+            book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+            sheets = {}
+            for sheet in book.worksheets:
+                if sheet.sheet_state == "visible":
+                    sheet.reset_dimensions()  # what the file says of its size may be wrong
+                    sheets[sheet.title] = list(_rows(sheet.iter_rows(values_only=True)))
+            book.close()
+            return sheets
+    except InputError:
+        raise
+    except Exception as error:  # openpyxl raises what its XML and ZIP readers do
+        raise InputError(
+            f"the workbook cannot be read ({type(error).__name__}: {str(error)[:120]})",
+            where=name,
+            fix="open and save it again, without a password, or save it as CSV UTF-8",
+        ) from error
+
+
+def _refuse_bomb(name: str, data: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > _MAX_BYTES or (size > 2**26 and size > _MAX_RATIO * len(data)):
+        raise InputError(f"unpacks to {size:,} bytes, {size / len(data):.0f} times its size", where=name)
+
+
+def _rows(rows: Iterator[Sequence[Any]]) -> Iterator[Record]:
+    for number, row in zip(itertools.count(1), rows, strict=False):
+        if any(value is not None for value in row):
+            cells = [_text(value) for value in row]
+            if any(cell and not cell.isspace() for cell in cells):
+                while cells and not cells[-1]:
+                    cells.pop()
+                yield number, cells
+
+
+def _text(value: Any) -> str:
+    """A cell as the spreadsheet would show it without any format."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    if isinstance(value, dt.datetime) and value.time() == dt.time(0):
+        return value.date().isoformat()
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return value.isoformat()
+    return str(value)

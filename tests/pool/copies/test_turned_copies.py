@@ -1,0 +1,175 @@
+"""Copies that were turned, mirrored, moved, cropped or written upon are found, and what was done is told."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.contracts.config import DuplicatesConfig
+from pipeline.pool.copies import block_likeness, changes, point_pairs, points, search, symmetry
+from pipeline.runtime.engine import SerialEngine
+from tests.bench import augmentations
+from tests.pool.test_duplicates import run, scan
+
+RNG = np.random.default_rng
+
+
+def thumbnails(images):
+    return np.stack([np.asarray(image.resize((128, 128), Image.Resampling.BILINEAR)) for image in images])
+
+
+@pytest.fixture(scope="module")
+def scans():
+    return [scan(i, 224) for i in range(8)]
+
+
+@pytest.fixture(scope="module")
+def strangers(scans):
+    return points.picture_points(thumbnails(scans))
+
+
+CHANGES = [
+    ("turned by degrees", 5, "turned by 5 degrees"),
+    ("mirrored", 1, "mirrored"),
+    ("turned by quarters, degrees", 90, "turned by 90 degrees"),
+    ("turned by quarters, degrees", 270, "turned by 270 degrees"),
+    ("shifted both ways by a share", 0.05, "shifted"),
+    ("cropped on every side by a share", 0.08, "cropped"),
+    ("cropped on one side by a share", 0.10, "cropped"),
+    ("padded on every side by a share", 0.06, "padded"),
+    ("captioned, lines", 2, "partly covered"),
+    ("gamma", 0.5, "same frame"),
+]
+
+
+@pytest.mark.parametrize(("name", "strength", "word"), CHANGES)
+def test_a_changed_copy_is_found_and_told(tmp_path, scans, name, strength, word):
+    change = augmentations.AUGMENTATIONS[name][1]
+    rows = [(f"{i}.png", image, "") for i, image in enumerate(scans[:4])]
+    rows.append(("copy.png", change(scans[2], strength, RNG(1)), ""))
+    counts, table = run(tmp_path, rows)
+    assert table["copy.png"]["canonical"] == "2.png"
+    assert (table["copy.png"]["kind"], table["2.png"]["change"]) == ("near", None)
+    assert word in table["copy.png"]["change"]
+    assert counts["num_near"] == 1
+
+
+def test_without_the_search_a_mirrored_copy_is_another_picture(tmp_path, scans):
+    mirrored = augmentations.mirrored(scans[0], 1, RNG(0))
+    counts, _ = run(tmp_path, [("a.png", scans[0], ""), ("b.png", mirrored, "")], **{"duplicates.changed": False})
+    assert (counts["num_near"], counts["num_point_pairs"]) == (0, 0)
+
+
+def test_a_copy_of_a_copy_is_told_from_the_first(tmp_path, scans):
+    mirrored = augmentations.mirrored(scans[0], 1, RNG(0))
+    back = augmentations.padded(augmentations.mirrored(mirrored, 1, RNG(0)), 0.05, RNG(0))
+    _, table = run(tmp_path, [("a.png", scans[0], ""), ("b.png", mirrored, ""), ("c.png", back, "")])
+    assert [row["change"] for row in table.values()] == [None, "mirrored", "padded"]
+
+
+def test_strict_options_find_less(tmp_path, scans):
+    covered = augmentations.captioned(scans[1], 3, RNG(3))
+    rows = [("a.png", scans[1], ""), ("b.png", augmentations.noisy(covered, 25, RNG(0)), "")]
+    loose, _ = run(tmp_path / "loose", rows, **{"duplicates.max_bits": 0})
+    strict, _ = run(tmp_path / "strict", rows, **{"duplicates.max_bits": 0, "duplicates.min_block_correlation": 1.0})
+    assert (loose["num_changed_pairs"], strict["num_changed_pairs"]) == (1, 0)
+
+
+@pytest.mark.parametrize("option", ["min_block_correlation=1.0", "max_block_shift_px=0.001", "min_kept_detail=1.0"])
+def test_each_limit_can_refuse_a_pair(option, scans):
+    name, value = option.split("=")
+    turned = augmentations.recompressed(augmentations.turned(scans[0], 3, RNG(1)), 30, RNG(0))
+    both = thumbnails([scans[0], turned])
+    pairs = point_pairs.sharing_points(points.picture_points(both))
+    seen = block_likeness.likeness(both[:1], both[1:], pairs.way_P, pairs.negative_P, pairs.warp_P33)
+    assert search.is_same(seen, DuplicatesConfig()).tolist() == [True]
+    assert search.is_same(seen, DuplicatesConfig(**{name: float(value)})).tolist() == [False]
+
+
+def test_what_is_nearly_sure_is_looked_at_without_a_budget(tmp_path, scans):
+    rows = [("a.png", scans[3], ""), ("b.png", augmentations.mirrored(scans[3], 1, RNG(0)), "")]
+    counts, _ = run(tmp_path, rows, **{"duplicates.looks_a_scan": 0.0})
+    assert (counts["num_point_pairs"], counts["num_changed_pairs"]) == (1, 1)
+
+
+@pytest.mark.parametrize("way", range(symmetry.NUM_WAYS))
+@pytest.mark.parametrize("negative", [False, True])
+def test_points_of_a_laid_picture_have_the_same_codes(scans, strangers, way, negative):
+    images = thumbnails(scans[:2])
+    laid = symmetry.laid(255 - images if negative else images, np.array([way, way], np.uint8))
+    own, other = strangers[:2]["code"], points.picture_points(laid)["code"]
+    shared = [len(np.intersect1d(a, b)) for a, b in zip(own, other, strict=True)]
+    assert min(shared) > 0.7 * points.NUM_POINTS
+
+
+def test_points_depend_on_no_other_picture(scans, strangers):
+    alone = np.concatenate([points.picture_points(thumbnails([image])) for image in scans])
+    np.testing.assert_array_equal(alone, strangers)
+
+
+def test_a_flat_picture_has_no_points():
+    points_NK = points.picture_points(np.full((2, 128, 128), 90, np.uint8))
+    assert (points_NK["laid"] == points.NONE).all()
+    assert len(point_pairs.sharing_points(points_NK)) == 0
+
+
+def test_pairs_do_not_depend_on_threads(scans, strangers):
+    turned = [augmentations.turned(image, 3, RNG(i)) for i, image in enumerate(scans)]
+    points_NK = np.concatenate([strangers, points.picture_points(thumbnails(turned))])
+    one, two = (point_pairs.sharing_points(points_NK, num_threads=num) for num in (1, 2))
+    for name in ("left_P", "right_P", "score_P", "warp_P33"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    sure = one.keep(one.score_P >= point_pairs.SURE_SCORE)
+    assert list(zip(sure.left_P.tolist(), sure.right_P.tolist(), strict=True)) == [(i, i + 8) for i in range(8)]
+
+
+def test_the_warp_of_a_pair_says_what_was_done(scans, strangers):
+    cropped = points.picture_points(thumbnails([augmentations.cropped(scans[0], 0.1, RNG(0))]))
+    pairs = point_pairs.sharing_points(np.concatenate([strangers[:1], cropped]))
+    assert pairs.way_P.tolist() == [0]
+    np.testing.assert_allclose(np.diag(pairs.warp_P33[0]), [1.25, 1.25, 1.0], atol=0.06)
+
+
+def test_few_pairs_beside_the_sure_ones_are_looked_at():
+    num = 3000
+    score_P = np.where(np.arange(num) < 10, 60, 20)
+    still_P33 = np.repeat(np.eye(3, dtype=np.float32)[None], num, axis=0)
+    ways, left = np.zeros(num, np.uint8), np.arange(num)
+    pairs = point_pairs.PointPairs(left, left + num, score_P, ways, ways > 0, still_P33)
+    assert len(point_pairs.worth_a_look(pairs, 2 * num, 0.1)) == 610
+    one = point_pairs.PointPairs(ways.astype(np.int64), left + 1, score_P, ways, ways > 0, still_P33)
+    assert len(point_pairs.worth_a_look(one, num + 1, 1.0)) == num  # each is the best of its right picture
+
+
+def test_large_pools_compare_fewer_points():
+    assert point_pairs.num_points(1000) > point_pairs.num_points(100_000) > point_pairs.num_points(1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "text"),
+    [
+        (np.diag([-1, 1, 1]), "mirrored"),
+        (np.diag([1, -1, 1]), "mirrored, turned by 180 degrees"),
+        (np.diag([-1, -1, 1]), "turned by 180 degrees"),
+        (np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1]]), "turned by 90 degrees"),
+        (np.diag([1.2, 1.2, 1]), "cropped"),
+        (np.diag([0.8, 0.8, 1]), "padded"),
+        (np.array([[1, 0, 0.1], [0, 1, 0], [0, 0, 1]]), "shifted"),
+        (np.eye(3), changes.GREYS),
+    ],
+)
+def test_words_of_a_map(matrix, text):
+    assert changes.words(matrix.astype(float)) == text
+
+
+def test_between_pools_only_pairs_of_both_count(tmp_path, scans):
+    uris = []
+    for i, image in enumerate([scans[0], augmentations.mirrored(scans[0], 1, RNG(0)), scans[1]]):
+        uris.append(str(tmp_path / f"{i}.png"))
+        image.save(uris[-1])
+    both = np.arange(3)
+    found, _ = search.find(uris, both, SerialEngine(), DuplicatesConfig(), 10**6)
+    assert (found.left_P.tolist(), found.right_P.tolist()) == ([0], [1])
+    none, _ = search.find(
+        uris, both, SerialEngine(), DuplicatesConfig(), 10**6, may_pair=lambda left, right: (left < 2) & (right >= 2)
+    )
+    assert len(none) == 0
