@@ -8,6 +8,7 @@ Legend: R scans looked at, X cells of a thumbnail, G its side.
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from embeddings.alterations import lungs
@@ -21,7 +22,6 @@ MAX_SCANS = 120  # of the class, and as many of the others
 MIN_SHARE = 0.15  # of the class, where next to none of the others are so
 _RARE = 0.02  # part of the others that may be as bright
 _MAX_P = 0.01  # that any cell stands out by chance
-_SHARD_SIZE = 64
 _DOWN, _ACROSS = ("top", "middle", "bottom"), ("left", "centre", "right")
 
 
@@ -51,13 +51,7 @@ def standing_out(subject: Subject, finding: str, rows: NDArray[np.int64]) -> Reg
     is_own_R = subject.label_N[rows] == finding
     rng = subject.rng("regions")
     chosen = np.concatenate([_some(rows[side_R], rng) for side_R in (is_own_R, ~is_own_R)])
-    uris = [str(uri) for uri in subject.uri_N[chosen]]
-    shards = [
-        picture_facts.Shard(tuple(uris[start : start + _SHARD_SIZE]), subject.config.pool.max_pixels)
-        for start in range(0, len(uris), _SHARD_SIZE)
-    ]
-    grids = dict(subject.ctx.engine.map_shards(picture_facts.look, shards))
-    grid_RX = np.concatenate([grids[index][1] for index in range(len(shards))])
+    _, grid_RX = picture_facts.measure(subject.ctx, subject.scans.take(pa.array(chosen)))
     seen_R = np.isfinite(grid_RX).all(axis=1)
     found = strongest(grid_RX[seen_R], (subject.label_N[chosen] == finding)[seen_R])
     if found is None:

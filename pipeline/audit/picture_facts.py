@@ -6,10 +6,13 @@ Legend: N scans, F facts, S side of the square, X pixels of the grid.
 """
 
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -17,11 +20,18 @@ from embeddings import decode
 from embeddings.alterations import lungs
 from embeddings.decoding import files
 from embeddings.decoding.grey import Grey
+from pipeline.contracts.tables import write_parquet
+from pipeline.runtime import run_files
+from pipeline.runtime.context import StageContext
+
+_log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
 FACTS = ("colour", "contrast", "neighbour", "entropy_bits", "elongation")
 GRID = 24  # side of the thumbnail by which scans are held against the pool's usual one
+_VERSION = b"1"  # raise it whenever a fact is computed in another way
+_SHARD_SIZE = 64
 _SIDE_PX = 96
 _COLOUR_SIDE_PX = 64
 
@@ -32,6 +42,52 @@ class Shard:
 
     uris: tuple[str, ...]
     max_pixels: int
+
+
+def measure(ctx: StageContext, scans: pa.Table) -> tuple[Floats, Floats]:
+    """Facts (N, F) and thumbnails (N, X) of rows of the manifest; kept in the run's folder by content.
+
+    Findings of one run and a second audit ask for the same scans: they are read once.
+    """
+    sha256, uris = scans["sha256"].to_pylist(), scans["uri"].to_pylist()
+    known = _read(ctx)
+    todo = {sha: uri for sha, uri in zip(sha256, uris, strict=True) if sha not in known}
+    names, places = list(todo), list(todo.values())
+    starts = range(0, len(places), _SHARD_SIZE)
+    shards = [Shard(tuple(places[start : start + _SHARD_SIZE]), ctx.config.pool.max_pixels) for start in starts]
+    for index, (fact_NF, grid_NX) in ctx.engine.map_shards(look, shards):
+        both = np.hstack([fact_NF, grid_NX])
+        known |= dict(zip(names[starts[index] : starts[index] + len(both)], both, strict=True))
+    if todo:
+        _write(ctx, known)
+    both_NV = np.stack([known[sha] for sha in sha256])
+    return both_NV[:, : len(FACTS)], both_NV[:, len(FACTS) :]
+
+
+def _read(ctx: StageContext) -> dict[str, Floats]:
+    path = run_files.path(ctx.folder, run_files.PICTURES)
+    if not path.exists():
+        return {}
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        _log.warning("%s cannot be read and is made again: %s", path, error)
+        return {}
+    if (table.schema.metadata or {}).get(b"version") != _VERSION:
+        return {}
+    values = table["values"].combine_chunks()
+    both_NV = values.values.to_numpy().reshape(len(table), -1).astype(np.float32)
+    return dict(zip(table["sha256"].to_pylist(), both_NV, strict=True))
+
+
+def _write(ctx: StageContext, known: dict[str, Floats]) -> None:
+    """Sorted by content: the same scans give the same bytes."""
+    content = sorted(known)
+    values = pa.array(np.concatenate([known[sha] for sha in content]), pa.float32())
+    width = len(FACTS) + GRID * GRID
+    columns = {"sha256": pa.array(content), "values": pa.FixedSizeListArray.from_arrays(values, width)}
+    table = pa.table(columns).replace_schema_metadata({b"version": _VERSION})
+    write_parquet(run_files.path(ctx.folder, run_files.PICTURES), table)
 
 
 def look(shard: Shard) -> tuple[Floats, Floats]:

@@ -33,6 +33,7 @@ OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results
 AUDIT, OVERRIDES, PIXELS = "audit.json", "overrides.json", "audit_pixels.parquet"
+PICTURES = "audit_pictures.parquet"  # what scans look like at a glance
 METRICS, EVALUATION, COMPARISON, EXTERNAL = "metrics.jsonl", "evaluation.json", "comparison.json", "external"
 SITE = "site"  # a folder: the unlabelled scans of a site, read and embedded
 REFERENCE, REFERENCE_FITS = "reference.jsonl", "reference"
@@ -57,7 +58,7 @@ SHARED = frozenset(
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(SCANS_READ, PATIENT_FORMS, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE),
         *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, OVERRIDES, PIXELS, PICTURES, STAGES, STATUS, ANSWERS),
     }
 )
 

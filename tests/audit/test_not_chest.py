@@ -1,11 +1,15 @@
 """Pictures that are no upright chest X-ray, beside phantoms that are."""
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from pipeline.audit import picture_facts
 from pipeline.audit.checks import not_chest
+from tests.support.audit_pools import many, subject
 
 SIDE = 96
 
@@ -78,38 +82,36 @@ def test_a_lateral_view_is_not_held_against_a_frontal_chest(films, tmp_path):
     assert not_chest.reasons(fact_RF, grid_RX, ~is_lateral_R)[-1] is not None
 
 
-class Pool:
-    """The part of a subject that the check sees."""
-
-    def __init__(self, uris, **options):
-        from pipeline.contracts import config_file
-        from pipeline.runtime.engine import SerialEngine
-
-        self.uri_N = np.array(uris, dtype=object)
-        self.view_N = np.array(["PA"] * len(uris), dtype=object)
-        self.has_emb_N = np.zeros(len(uris), np.bool_)
-        self.config = config_file.load(None, options)
-        self.ctx = type("Context", (), {"engine": SerialEngine()})
-
-    def __len__(self):
-        return len(self.uri_N)
-
-    def rng(self, name):
-        return np.random.default_rng(0)
-
-    def evidence(self, rows, note):
-        return tuple({"image_id": str(row), "note": text} for row, text in zip(rows, note, strict=True))
+def pool(folder, uris, **options):
+    """A subject whose scans are these files; `view` PA."""
+    one = subject(folder, many(len(uris)), **options)
+    place = one.scans.schema.get_field_index("uri")
+    return replace(one, scans=one.scans.set_column(place, "uri", pa.array(uris)))
 
 
 def test_the_check_warns_above_its_threshold_and_shows_the_pictures(films, tmp_path):
     uris = [*films[:39], saved(tmp_path, "noise", np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8))]
     for limit, severity in ((0.0, "warn"), (0.024, "warn"), (0.025, "ok")):
-        check = not_chest.check(Pool(uris, **{"audit.warn_not_chest_share": limit}))
+        check = not_chest.check(pool(tmp_path / str(limit), uris, **{"audit.warn_not_chest_share": limit}))
         assert (check.severity, check.count, check.value) == (severity, 1, 1 / 40)
-        assert check.evidence == ({"image_id": "39", "note": "noise"},)
+        assert check.evidence == ({"image_id": f"{39:016x}", "note": "noise"},)
 
 
-def test_as_many_pictures_are_looked_at_as_the_option_says(films):
-    check = not_chest.check(Pool(films, **{"audit.max_pictures": 10}))
+def test_as_many_pictures_are_looked_at_as_the_option_says(films, tmp_path):
+    check = not_chest.check(pool(tmp_path / "ten", films, **{"audit.max_pictures": 10}))
     assert "All 10 scans" in check.message and "30 scans were not looked at" in check.message
-    assert not not_chest.check(Pool(films, **{"audit.max_pictures": 0})).checked
+    assert not not_chest.check(pool(tmp_path / "none", films, **{"audit.max_pictures": 0})).checked
+
+
+def test_scans_are_read_once_and_a_damaged_file_is_made_again(films, tmp_path, monkeypatch, caplog):
+    from pipeline.runtime import run_files
+
+    one = pool(tmp_path, films)
+    first = picture_facts.measure(one.ctx, one.scans)
+    monkeypatch.setattr(picture_facts, "look", lambda shard: pytest.fail("a scan was read again"))
+    again = picture_facts.measure(one.ctx, one.scans)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    monkeypatch.undo()
+    (tmp_path / run_files.PICTURES).write_bytes(b"PAR1 torn")
+    made = picture_facts.measure(one.ctx, one.scans)
+    assert all(np.array_equal(a, b) for a, b in zip(first, made, strict=True)) and "made again" in caplog.text

@@ -9,6 +9,7 @@ Legend: R scans looked at, F facts, X pixels of the grid.
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.audit import picture_facts
@@ -25,9 +26,8 @@ MIN_ENTROPY_BITS = 4.0  # of the grey levels; drawings have few
 MAX_ELONGATION = 3.0
 TURN_GAIN = 0.1  # of the correlation with the mean of the others: how much better another way up must be
 MIN_LIKE_OTHERS = 0.15  # correlation with the mean of the others, whichever way up
-MIRRORED = -0.4  # correlation of a left-right difference with that of the others: the heart is on the other side
+MIRRORED = -0.45  # correlation of a left-right difference with that of the others: the heart is on the other side
 MIN_SCANS = 20  # for a mean of the others
-_SHARD_SIZE = 64
 
 
 def check(subject: Subject) -> Check:
@@ -38,7 +38,7 @@ def check(subject: Subject) -> Check:
     rows = _rows(subject)
     if len(rows) == 0:
         return Check(check_id, "ok", "Not checked: audit.max_pictures is 0.", why, fix, checked=False)
-    fact_RF, grid_RX = _measure(subject, rows)
+    fact_RF, grid_RX = picture_facts.measure(subject.ctx, subject.scans.take(pa.array(rows)))
     seen_R = np.isfinite(fact_RF).all(axis=1)
     if not seen_R.any():
         return Check(check_id, "ok", "Not checked: no scan could be read again.", why, fix, checked=False)
@@ -141,19 +141,3 @@ def _rows(subject: Subject) -> NDArray[np.int64]:
     farthest = np.argsort(-far_N, kind="stable")[: limit // 2]
     rest = order[~np.isin(order, farthest)][: limit - len(farthest)]
     return np.sort(np.concatenate([farthest, rest]))
-
-
-def _measure(subject: Subject, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Facts and thumbnails of these rows."""
-    uris = [str(uri) for uri in subject.uri_N[rows]]
-    starts = range(0, len(uris), _SHARD_SIZE)
-    shards = [
-        picture_facts.Shard(tuple(uris[start : start + _SHARD_SIZE]), subject.config.pool.max_pixels)
-        for start in starts
-    ]
-    fact_RF = np.full((len(rows), len(FACTS)), np.nan, np.float32)
-    grid_RX = np.full((len(rows), GRID * GRID), np.nan, np.float32)
-    for index, (facts, grids) in subject.ctx.engine.map_shards(picture_facts.look, shards):
-        part = slice(starts[index], starts[index] + len(facts))
-        fact_RF[part], grid_RX[part] = facts, grids
-    return fact_RF, grid_RX
