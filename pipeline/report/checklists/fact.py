@@ -1,7 +1,8 @@
 """What a machine can say to an item of a checklist, and where the reader can see it."""
 
+import os
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from pipeline.report.gather import RunData
 from pipeline.runtime import run_files
@@ -43,7 +44,7 @@ def lies_in(run: RunData, address: str) -> bool:
         return True
     if name == AUDIT:
         return run.audit is not None
-    return (run.folder / PurePosixPath(run_files.REPORT).parent / name).exists()
+    return Path(os.path.normpath(run.folder / PurePosixPath(run_files.REPORT).parent / name)).exists()
 
 
 def settings(run: RunData) -> tuple[str, str]:

@@ -127,7 +127,8 @@ def test_size(run: RunData) -> Fact | None:
     rows = scores.per_class
     positives = words(f"{count(row.num_positive)} {finding}" for finding, row in rows.items())
     text = f"{plural(scores.num_scans, 'scan')} in {plural(scores.num_groups, 'group')}: {positives}."
-    return Fact(f"{text} {audit_words(run, 'too-few-cases')}".strip(), see_check(run, "too-few-cases"))
+    links = (see("findings", "by finding"), *see_check(run, "too-few-cases"))
+    return Fact(f"{text} {audit_words(run, 'too-few-cases')}".strip(), links)
 
 
 def study_size(run: RunData) -> Fact | None:
