@@ -36,12 +36,14 @@ class WrongShares:
         own_low: Its lower bound.
         other: Of the second class.
         other_low: Its lower bound.
+        all_low: Lower bound of the share of all labels that are wrong: more than the sum of both bounds.
     """
 
     own: float
     own_low: float
     other: float
     other_low: float
+    all_low: float
 
 
 def wrong_shares(own_K: Floats, other_J: Floats, weight: float = 1.0) -> WrongShares:
@@ -63,8 +65,9 @@ def wrong_shares(own_K: Floats, other_J: Floats, weight: float = 1.0) -> WrongSh
     best = int(likelihood_G.argmax())
     near_G = likelihood_G >= likelihood_G[best] - _DROP
     low_2 = wrong_G2[near_G].min(axis=0)
+    all_low = float((wrong_G2[near_G] @ np.array([share, 1 - share])).min())
     own, other = wrong_G2[best].tolist()
-    return WrongShares(own, float(low_2[0]), other, float(low_2[1]))
+    return WrongShares(own, float(low_2[0]), other, float(low_2[1]), all_low)
 
 
 @lru_cache(maxsize=16)

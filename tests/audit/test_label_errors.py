@@ -6,7 +6,7 @@ import pytest
 from pipeline.audit.checks import label_errors
 from tests.support.audit_pools import many, subject
 
-NUM = 240
+NUM = 400
 
 
 def pool(folder, *, noise=0.0, apart=4.0, seed=0, **options):

@@ -35,6 +35,7 @@ class Pool:
         self.age_N = np.full(num, np.nan, np.float32)
         self.canonical_N = self.image_id_N
         self.has_emb_N = np.ones(num, np.bool_)
+        self.turned_N = np.zeros(num, np.int64)
         self.config = config_file.load(None, {})
         for name, values in columns.items():
             setattr(self, name, np.asarray(values, np.float32) if name == "age_N" else objects(values))

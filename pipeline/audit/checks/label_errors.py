@@ -91,7 +91,7 @@ def find(subject: Subject) -> Suspects | None:
     names = [name for _, name in cases.classes]
     class_K = np.searchsorted([code for code, _ in cases.classes], cases.code_K)
     people_C = np.array([len(np.unique(cases.group_K[class_K == c])) for c in range(len(names))], dtype=np.int64)
-    share_C, low_C = wrong_shares(prob_KC, class_K, people_C)
+    share_C, share_low = wrong_shares(prob_KC, class_K, people_C)
     weight_C = np.bincount(class_K, minlength=len(names)) / len(class_K)
     issues = label_issues(class_K, prob_KC, len(rows))
     expected = round(float(weight_C @ share_C) * len(rows))
@@ -105,7 +105,7 @@ def find(subject: Subject) -> Suspects | None:
         notes=notes,
         num_asked=len(rows),
         share=float(weight_C @ share_C),
-        share_low=float(weight_C @ low_C),
+        share_low=share_low,
         per_class=tuple(
             (name, int((class_K == c).sum()), float(share_C[c]), int((class_K[kept] == c).sum()))
             for c, name in enumerate(names)
@@ -113,8 +113,8 @@ def find(subject: Subject) -> Suspects | None:
     )
 
 
-def wrong_shares(prob_KC: Floats, class_K: NDArray[np.int64], people_C: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Estimated share of wrong labels in each class, and its lower bound, (C,) each, 0..1.
+def wrong_shares(prob_KC: Floats, class_K: NDArray[np.int64], people_C: NDArray[np.int64]) -> tuple[Floats, float]:
+    """Estimated share of wrong labels in each class, (C,), and the lower bound of that of all labels, 0..1.
 
     Args:
         prob_KC: Out-of-fold probabilities.
@@ -124,10 +124,11 @@ def wrong_shares(prob_KC: Floats, class_K: NDArray[np.int64], people_C: NDArray[
     weight = min(1.0, float(people_C.sum()) / len(class_K))
     score_KC = np.log(np.maximum(prob_KC, _SMALLEST)) - np.log(np.maximum(1 - prob_KC, _SMALLEST))
     if prob_KC.shape[1] == 2:
-        shares = label_noise.wrong_shares(score_KC[class_K == 0, 0], score_KC[class_K == 1, 0], weight)
-        return np.array([shares.own, shares.other]), np.array([shares.own_low, shares.other_low])
+        of_both = label_noise.wrong_shares(score_KC[class_K == 0, 0], score_KC[class_K == 1, 0], weight)
+        return np.array([of_both.own, of_both.other]), of_both.all_low
     of_C = [
         label_noise.wrong_shares(score_KC[class_K == c, c], score_KC[class_K != c, c], weight)
         for c in range(prob_KC.shape[1])
     ]
-    return np.array([shares.own for shares in of_C]), np.array([shares.own_low for shares in of_C])
+    part_C = np.bincount(class_K, minlength=len(of_C)) / len(class_K)
+    return np.array([shares.own for shares in of_C]), float(part_C @ np.array([shares.own_low for shares in of_C]))
