@@ -22,9 +22,9 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, write_parquet, write_text
-from pipeline.pool import outside, patient_forms, picture_hash, whites
+from pipeline.pool import outside, picture_hash, whites
 from pipeline.pool.dicom import rules
-from pipeline.pool.listing import chosen
+from pipeline.pool.listing import chosen, patient_forms
 from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.runtime import run_files

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.audit.checks import patient_ids
-from pipeline.pool import patient_forms
+from pipeline.pool.listing import patient_forms
 from tests.support.audit_pools import many, scan, subject
 
 
