@@ -712,17 +712,30 @@ class AuditConfig(Section):
     max_scans: int = Field(2000, ge=100, description="Scans the probes look at; a larger pool is sampled by patient.")
     num_bootstrap: int = Field(300, ge=0, le=100_000, description="Patient-cluster replicates of a probe's interval.")
     warn_duplicate_share: Share = Field(0.05, description="Share of scans that copy another one, exactly or nearly.")
+    max_pictures: int = Field(
+        600, ge=0, description="Scans that are looked at for what is no upright chest X-ray; 0: none."
+    )
+    warn_not_chest_share: Share = Field(0.0, description="Share of them that is none, as far as can be seen.")
+    warn_wrong_label_share: Share = Field(
+        0.05, description="Share of labels that look wrong (lower bound), beyond what hard cases explain."
+    )
     warn_conflict_share: Share = Field(
         0.2, description="Share of a patient's near copies with different labels; fewer may be two visits taken alike."
     )
     block_conflict_share: Share = Field(0.02, description="Scans of copied pictures with different labels.")
     warn_quarantined_share: Share = Field(0.005, description="Share of files that cannot be read.")
+    warn_patient_share: Share = Field(
+        0.05, description="Share of the scans under one patient id, where the usual patient has far fewer."
+    )
     warn_unknown_patient_share: Share = Field(0.05, description="Share of scans of unknown patient.")
     warn_unknown_share: Share = Field(0.2, description="Share of scans of unknown age, sex, view or source.")
     warn_min_class_share: Share = Field(0.02, description="Share of the rarest class.")
     warn_min_patients: int = Field(10, ge=1, description="Patients of the rarest class.")
     warn_association: Share = Field(0.3, description="Cramér's V of a class with a source or population.")
     block_association: Share = Field(0.8, description="The same; or a class that no other class shares a source with.")
+    warn_age_gap_years: float = Field(
+        10.0, ge=0.0, description="Difference of the median age of a class from that of the others."
+    )
     warn_source_auroc: Share = Field(0.98, description="AUROC of telling one source from the others by embedding.")
     warn_shortcut_auroc: Share = Field(
         0.7, description="AUROC of a label from what is not the lungs (lower bound), within sources where it can be."

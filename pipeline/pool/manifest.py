@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, write_parquet, write_text
 from pipeline.pool import outside, picture_hash, whites
 from pipeline.pool.dicom import rules
-from pipeline.pool.listing import chosen
+from pipeline.pool.listing import chosen, patient_forms
 from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan, split_key
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.runtime import run_files
@@ -137,6 +138,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         },
         schema=MANIFEST.schema,
     )
+    patient_forms.write(ctx.folder, scans["patient_id"], pseudonyms, scans["path"], partial(hidden, salt=salt))
     labels = {"image_id": table["image_id"], "label": scans["label"], "pool_split": scans["pool_split"]}
     num_quarantined = _report(pool, manifest)
     decided = whites.report(table, ctx.config.pool.white)
