@@ -17,11 +17,13 @@ from tests.bench import (
     findings,
     folds,
     forecast,
+    fuzz,
     grey_levels,
     lungs,
     network,
     outside,
     page,
+    planted,
     predict,
     pretrain,
     resume,
@@ -59,10 +61,12 @@ BENCHES = {
     "outside": outside.main,
     "predict": predict.main,
     "predict_forms": predict.forms,
+    "planted": planted.main,
     "adapt": adapt.main,
     "findings": findings.main,
     "folds": folds.main,
     "forecast": forecast.main,
+    "fuzz": fuzz.main,
     "network": network.main,
     "pretrain": pretrain.main,
     "certificates": certificates.main,
@@ -76,6 +80,7 @@ def main() -> int:
     """Run the benches named, all by default."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=[])
+    parser.add_argument("--files", type=int, default=20_000, help="fuzz: mutated files")
     parser.add_argument(
         "--pool",
         help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; adapt: the labels",
