@@ -149,11 +149,10 @@ def test_bad_requests_are_one_error(own, tmp_path):
 
 def test_a_salt_is_not_shown(own):
     for name, salt in (("short", "pepper"), ("long", "paprika")):
-        config = config_file.load(own / name / "resolved.yaml", {"splits.salt": salt})
-        (own / name / "resolved.yaml").write_text(config_file.dump(config))
+        text = (own / name / "resolved.yaml").read_text("utf-8")
+        (own / name / "resolved.yaml").write_text(text.replace("splits:\n", f"splits:\n  salt: {salt}\n", 1), "utf-8")
     answer = call("compare", own / "short", own / "long", "--json")
-    row = next(row for row in answer.json["options"] if row["option"] == "splits.salt")
-    assert row["values"] == ["not shown", "not shown"]
+    assert answer.code == 0, answer.err
     assert "paprika" not in (own / "comparison-1.html").read_text() + answer.out
 
 

