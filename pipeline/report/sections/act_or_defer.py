@@ -57,8 +57,8 @@ def _promise(certified: Row) -> str:
     promises = "; ".join(of[kind] for kind in _WHAT[certified["promise_of"]])
     return (
         f"Promise, each with {confidence} confidence, for patients like those of the sealed holdout, each counted "
-        f"once: {promises}. It rests on one scan of each of {plural(certified['num_patients'], 'patient')}. All answers of "
-        f"this table together hold with {percent(certified['confidence_together'], 0)} confidence."
+        f"once: {promises}. It rests on one scan of each of {plural(certified['num_patients'], 'patient')}. All "
+        f"answers of this table together hold with {percent(certified['confidence_together'], 0)} confidence."
     )
 
 
