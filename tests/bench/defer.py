@@ -1,8 +1,8 @@
 """Is the promise of act or defer kept, and what is decided alone? Simulated label histories on real and drawn pools.
 
 A history asks for 100 labels of half of the patients and learns a head. The other half is the population: its error
-rates are known exactly. The patients whose blind labels certify are drawn from it, with replacement, and looked at twice,
-when half of the labels are there and when all are; the laxest threshold of both looks counts.
+rates are known exactly. The patients whose blind labels certify are drawn from it, with replacement, and looked at
+twice, when half of the labels are there and when all are; the laxest threshold of both looks counts.
 
 Shapes: J scans of the population, K patients drawn, P features.
 """
@@ -15,13 +15,12 @@ import numpy as np
 from scipy.special import softmax
 
 from pipeline.baselines.curves import bench_pool
-from pipeline.contracts import config_file
 from pipeline.contracts.config import Config
 from pipeline.contracts.healthy_class import healthy_among
 from pipeline.learn.stopping import subset_fits
 from pipeline.measures import act_or_defer
-from pipeline.runtime.engine import make_engine
-from pipeline.runtime.workplace import cache_folder
+from pipeline.runtime.context import cache_folder
+from pipeline.runtime.engine import SerialEngine
 from tests.bench import forecast, tables
 
 POOLS = ("kermany", "nih", "phantom")
@@ -62,11 +61,7 @@ class Side:
 def main(data: Path, given: Namespace) -> None:
     """Write `results/defer.md`; a few minutes once the pools are embedded."""
     folder = cache_folder() / "bench" / "forecast"
-    engine = make_engine(config_file.load(None, {"engine.num_cpus": 2}).engine)
-    try:
-        paths = {name: forecast.pool_file(data, name, folder, engine) for name in POOLS}
-    finally:
-        engine.close()
+    paths = {name: forecast.pool_file(data, name, folder, SerialEngine()) for name in POOLS}
     rows = [row for name, path in paths.items() for row in _rows(name, path)]
     header = (
         *("pool", "labelled patients", "promised error", "share of"),
@@ -88,9 +83,7 @@ def _rows(name: str, path: Path) -> list[list[object]]:
             both = zip(sides, pool_of, strict=True)
             outcome = [_outcome(side, sure_P, drawn_K[:num], error, kind, rng) for side, sure_P in both]
             outcomes[num, error, kind].append(np.array(outcome))
-    return [
-        [name, num, f"{error:g}", kind, *_cells(np.array(outcomes[num, error, kind]))] for num, error, kind in cells
-    ]
+    return [[name, cell[0], f"{cell[1]:g}", cell[2], *_cells(np.array(outcomes[cell]))] for cell in cells]
 
 
 def _cells(outcome_HSM: np.ndarray) -> list[str]:
@@ -113,7 +106,7 @@ def _cells(outcome_HSM: np.ndarray) -> list[str]:
 
 
 def _history(pool: bench_pool.BenchPool, rng: np.random.Generator) -> tuple[list[Side], list[np.ndarray]]:
-    """No and yes of each finding on the population, and the sureness of the scans whose labels were asked for or not."""
+    """No and yes of each finding on the population, and the sureness of the scans of the other patients."""
     groups = rng.permutation(np.unique(pool.group_T))
     asked_T = np.isin(pool.group_T, groups[: len(groups) // 2])
     rows_E = rng.permutation(np.flatnonzero(asked_T))[:NUM_LEARNED]
@@ -172,10 +165,10 @@ def _one_scan_each(
 
 
 NOTES = f"""\
-{NUM_HISTORIES} histories a row. *Kept*: share of the histories in which no threshold breaks the promise, on the side (no or
-yes of a finding that is not healthy) where that is rarest, with an exact 95 % interval; a side that is refused keeps it.
-One side at a time is promised at {CONFIDENCE:.0%}. The labels are looked at twice and the laxest threshold counts.
-*Decided alone*: mean share of the patients' scans, both answers together, mean over the findings. *Plain*: decided where
-the head's own probability of the answer is at least {PLAIN:g}, no label asked. `nih` is covid3's part of one source.
+{NUM_HISTORIES} histories a row. *Kept*: share of the histories in which no threshold breaks the promise, on the side
+(no or yes of a finding that is not healthy) where that is rarest, with an exact 95 % interval; a side that is refused
+keeps it. One side at a time is promised at {CONFIDENCE:.0%}. The labels are looked at twice and the laxest threshold counts.
+*Decided alone*: mean share of the patients' scans, both answers together, mean over the findings. *Plain*: decided
+where the head's own probability of the answer is at least {PLAIN:g}, no label asked. `nih` is covid3's part of one source.
 
 The head is the one from which queues are drawn, uncalibrated, after {NUM_LEARNED} labels drawn by chance."""
