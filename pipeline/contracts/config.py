@@ -172,9 +172,9 @@ class DuplicatesConfig(Section):
         description="And median shift that the blocks still ask for, in pixels of 128; films of a person ask more.",
     )
     min_kept_detail: float = Field(
-        0.3,
+        0.4,
         ge=0.0,
-        le=1.0,
+        le=2.0,
         description="And of the finest detail of the poorer picture, the part that both share: phantoms share none.",
     )
     looks_a_scan: float = Field(
@@ -694,7 +694,9 @@ class AuditConfig(Section):
     warn_shortcut_auroc: Share = Field(
         0.7, description="AUROC of a label from what is not the lungs (lower bound), within sources where it can be."
     )
-    block_shortcut_auroc: Share = Field(0.95, description="The same for file metadata and population: too good.")
+    block_shortcut_auroc: Share = Field(
+        0.95, description="The same for file metadata and population: too good. 1: nothing blocks, it is only said."
+    )
     max_equalised_scans: int = Field(
         600, ge=0, description="Labelled scans that are embedded once more with their histogram equalised; 0: none."
     )

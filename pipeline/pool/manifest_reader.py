@@ -83,7 +83,7 @@ def _a_row_a_scan(
     table: pa.Table, others: Mapping[str, pa.ChunkedArray], config: PoolConfig, opened: Table, loaded: Loaded
 ) -> Listed:
     """Rows of one scan joined; of further columns the first of them counts."""
-    joined = one_row_a_scan(table, config, partial(_refuse_rows, opened, loaded))
+    joined = one_row_a_scan(table, config, partial(_refuse_rows, opened, loaded), opened.notes)
     first = pc.index_in(joined.table["image_path"], value_set=table["image_path"].combine_chunks())
     if "patient_id" in joined.table.column_names:
         place_N = loaded.place_N.take(first)

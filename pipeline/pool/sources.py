@@ -334,7 +334,7 @@ def _from_set(uri: str, reader: Reader, config: PoolConfig) -> Pool:
     if config.columns:
         notes.warn(f"pool.columns is skipped: the columns of {name}: are known")
     folder = _set_folder(name, place.strip())
-    found = opening.opened(reader, folder, config)
+    found = opening.opened(reader, folder, config, notes)
     scans = _scans(found.scans, folder.root, notes)
     return Pool(found.title, folder.root, scans, notes, said=found.said, left_out=tuple(found.left_out.items()))
 

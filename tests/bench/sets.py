@@ -14,6 +14,7 @@ from pipeline.contracts.config import PoolConfig
 from pipeline.pool.sets import opening, registry
 from pipeline.pool.sets.public_set import SetFolder
 from pipeline.pool.sources import open_pool
+from pipeline.tables.notes import Notes
 from tests.bench import tables
 from tests.support import public_sets
 
@@ -131,7 +132,7 @@ def measure(name: str, place: str, listed: str) -> None:
         folder = SetFolder(place, (*own, *(f if f.endswith((".jpg", ".png")) else f"{f}.png" for f in files)))
         reader = registry.reader_of(name)
         assert reader is not None
-        opening.opened(reader, folder, config)
+        opening.opened(reader, folder, config, Notes(place))
     seconds = time.perf_counter() - wall, time.process_time() - cpu
     status = Path("/proc/self/status").read_text()  # of this process alone, which getrusage is not
     peak_kb = int(re.search(r"VmHWM:\s*(\d+) kB", status)[1])

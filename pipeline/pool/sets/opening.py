@@ -5,7 +5,6 @@ leaves something to learn from and something to test on.
 """
 
 import difflib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,10 +19,10 @@ from pipeline.contracts.errors import InputError
 from pipeline.pool import vocabulary
 from pipeline.pool.sets import files
 from pipeline.pool.sets.public_set import Reader, SetFolder, SetScans
+from pipeline.tables.notes import Notes
 
 # N rows of the set, S scans that are there, R readings, C findings asked for
 
-_log = logging.getLogger(__name__)
 _NO_FILE, _SAME_FILE = "no file in the folder", "a row above has the same file"
 _SIGNS = np.array([ord("0"), ord("1"), ord("?")], np.uint8)  # of 0, 1 and -1
 
@@ -46,7 +45,7 @@ class OpenedSet:
     left_out: dict[str, int]
 
 
-def opened(reader: Reader, folder: SetFolder, config: PoolConfig) -> OpenedSet:
+def opened(reader: Reader, folder: SetFolder, config: PoolConfig, notes: Notes) -> OpenedSet:
     """Read a set.
 
     Raises:
@@ -61,13 +60,13 @@ def opened(reader: Reader, folder: SetFolder, config: PoolConfig) -> OpenedSet:
     left_out = _left_out(whole, folder, path_N, len(rows))
     path_S = path_N.take(pa.array(rows)).combine_chunks()
     picked = _picked(whole, config)
-    names = tuple(whole.findings[place] for place in picked) if config.findings is None else config.findings
+    names = _asked(config) or tuple(whole.findings[place] for place in picked)
     label_S = _labels(whole, config, picked, names, rows)
     about = {name: column.take(pa.array(rows)) for name, column in whole.about.items()}
-    about["official_split"] = _split(whole.title, about.get("official_split"), len(rows))
+    about["official_split"] = _split(about.get("official_split"), len(rows), notes)
     scans = pa.table({"image_path": path_S, "label": label_S, **about})
     said = _said(whole, config, picked, names, rows, path_S, label_S)
-    _report(whole, scans, said, left_out)
+    _report(whole, scans, said, left_out, notes)
     return OpenedSet(whole.title, scans, said, left_out)
 
 
@@ -98,15 +97,20 @@ def _left_out(whole: SetScans, folder: SetFolder, path_N: pa.ChunkedArray, num: 
     return {**whole.left_out, **{reason: number for reason, number in counts.items() if number}}
 
 
+def _asked(config: PoolConfig) -> tuple[str, ...] | None:
+    """The independent findings that the configuration names, as it spells them; None: it names none."""
+    if config.findings_are == "exclusive":
+        return None
+    return config.findings or ((config.finding,) if config.finding is not None else None)
+
+
 def _picked(whole: SetScans, config: PoolConfig) -> list[int]:
     """Places of the findings asked for.
 
     Raises:
         InputError: the set does not have one of them.
     """
-    asked = config.findings or ((config.finding,) if config.finding is not None else None)
-    if config.findings_are == "exclusive" or asked is None:
-        asked = whole.usual or whole.findings
+    asked = _asked(config) or whole.usual or whole.findings
     plain = {finding_line.plain(name): place for place, name in enumerate(whole.findings)}
     for name in asked:
         if finding_line.plain(name) not in plain:
@@ -186,7 +190,7 @@ def _said(
     return pa.table(said)
 
 
-def _split(title: str, split_S: pa.ChunkedArray | None, num: int) -> pa.ChunkedArray:
+def _split(split_S: pa.ChunkedArray | None, num: int, notes: Notes) -> pa.ChunkedArray:
     """The set's own split; null where what is there of it has no training or no test part."""
     none = pa.chunked_array([pa.nulls(num, pa.string())])
     if split_S is None:
@@ -195,33 +199,25 @@ def _split(title: str, split_S: pa.ChunkedArray | None, num: int) -> pa.ChunkedA
     if parts & vocabulary.HOLDOUT_NAMES and (parts & vocabulary.TRAIN_NAMES or split_S.null_count):
         return split_S
     if parts:
-        _log.warning(
-            "%s: of its own split only %s is there, so it is not used and a holdout is drawn by patient",
-            title,
-            ", ".join(sorted(parts)),
+        notes.warn(
+            f"of its own split only {', '.join(sorted(parts))} is there, so it is not used and a holdout is drawn by "
+            "patient"
         )
     return none
 
 
-def _report(whole: SetScans, scans: pa.Table, said: pa.Table, left_out: dict[str, int]) -> None:
+def _report(whole: SetScans, scans: pa.Table, said: pa.Table, left_out: dict[str, int], notes: Notes) -> None:
     """Say what was read and what was not."""
     num_known = len(scans) - scans["label"].null_count
     patients = scans["patient_id"] if "patient_id" in scans.column_names else None
     num_patients = len(pc.unique(patients.drop_null())) if patients is not None else 0
-    _log.info(
-        "%s: %d scans of %s, %d of them labelled",
-        whole.title,
-        len(scans),
-        f"{num_patients} patients" if num_patients else "unknown patients",
-        num_known,
-    )
+    whose = f"{num_patients:,} patients" if num_patients else "unknown patients"
+    notes.mention(f"{whole.title}: {len(scans):,} scans of {whose}, {num_known:,} of them labelled")
     if whole.readings is not None:
-        readers = pc.unique(said["reader"]).to_pylist()
-        _log.info(
-            "%s: %d readings by %d readers; the label of a scan is what most say", whole.title, len(said), len(readers)
-        )
+        num_readers = len(pc.unique(said["reader"]))
+        notes.mention(f"{len(said):,} readings by {num_readers} readers; the label of a scan is what most say")
     if whole.num_uncertain:
-        _log.info("%s: %d values are uncertain (-1) and count as unknown", whole.title, whole.num_uncertain)
+        notes.mention(f"{whole.num_uncertain:,} values are uncertain (-1) and count as unknown")
     if left_out:
         shown = "; ".join(f"{number:,} x {reason}" for reason, number in left_out.items())
-        _log.warning("%s: %d rows are left out: %s", whole.title, sum(left_out.values()), shown)
+        notes.warn(f"{sum(left_out.values()):,} rows are left out: {shown}")

@@ -5,7 +5,6 @@ What most readers say is the label of the scan; an even split is no label. Witho
 scan are taken as one reading.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -20,10 +19,10 @@ from pipeline.contracts.config import PoolConfig
 from pipeline.pool.sets.public_set import ABSENT, PRESENT, UNKNOWN
 from pipeline.pool.sets.readings import majority_of, readings_of
 from pipeline.pool.sets.set_tables import coded
+from pipeline.tables.notes import Notes
 
 # T rows of the table, R readings, N scans, C findings
 
-_log = logging.getLogger(__name__)
 Refuse = Callable[[Sequence[int], str, str], NoReturn]  # rows, what is wrong with them, the way out
 _SAME = ("patient_id", "official_split")  # on these all rows of a scan must agree
 _SIGN = {1.0: PRESENT, 0.0: ABSENT}
@@ -42,13 +41,14 @@ class OneRowAScan:
     said: pa.Table | None
 
 
-def one_row_a_scan(table: pa.Table, config: PoolConfig, refuse: Refuse) -> OneRowAScan:
+def one_row_a_scan(table: pa.Table, config: PoolConfig, refuse: Refuse, notes: Notes) -> OneRowAScan:
     """Join the rows of each scan.
 
     Args:
         table: Known columns, as text (T rows); `label` is a class, or a line of independent findings.
         config: The pool's.
         refuse: Called with rows that contradict each other.
+        notes: Takes the counts.
     """
     paths, scan_T = coded(table["image_path"])
     has_readers = "reader" in table.column_names
@@ -63,7 +63,7 @@ def one_row_a_scan(table: pa.Table, config: PoolConfig, refuse: Refuse) -> OneRo
     if "label" in columns:
         joined = _independent if config.findings_are == "independent" else _exclusive
         columns["label"], said = joined(plain["label"], scan_T, reader_T, len(paths), config, refuse)
-    _say(len(table), len(paths), has_readers, config)
+    _say(len(table), len(paths), has_readers, config, notes)
     out = pa.table({name: columns[name] for name in plain.column_names})
     if said is None or not has_readers:
         return OneRowAScan(out, None)
@@ -170,15 +170,14 @@ def _refuse_contradictions(
         refuse(of_scan.tolist(), f"rows of one scan differ in {name}", "give all rows of a scan the same, or one row")
 
 
-def _say(num_rows: int, num_scans: int, has_readers: bool, config: PoolConfig) -> None:
+def _say(num_rows: int, num_scans: int, has_readers: bool, config: PoolConfig, notes: Notes) -> None:
+    said = f"{num_rows:,} rows are of {num_scans:,} scans"
     if has_readers:
-        _log.info("%d rows are readings of %d scans; the label of a scan is what most readers say", num_rows, num_scans)
+        notes.mention(f"{num_rows:,} rows are readings of {num_scans:,} scans; the label of a scan is what most say")
     elif config.findings_are == "independent":
-        _log.warning(
-            "%d rows are of %d scans: what one row of a scan calls present is present; if they are several people's, "
-            "name the column that says whose in pool.columns.reader",
-            num_rows,
-            num_scans,
+        notes.warn(
+            f"{said}: what one row of a scan calls present is present; if they are several people's, name the column "
+            "that says whose in pool.columns.reader"
         )
     else:
-        _log.warning("%d rows are of %d scans, and agree: each scan counts once", num_rows, num_scans)
+        notes.warn(f"{said}, and agree: each scan counts once")

@@ -74,7 +74,7 @@ def test_strict_options_find_less(tmp_path, scans):
     assert (loose["num_changed_pairs"], strict["num_changed_pairs"]) == (1, 0)
 
 
-@pytest.mark.parametrize("option", ["min_block_correlation=1.0", "max_block_shift_px=0.001", "min_kept_detail=1.0"])
+@pytest.mark.parametrize("option", ["min_block_correlation=1.0", "max_block_shift_px=0.001", "min_kept_detail=2.0"])
 def test_each_limit_can_refuse_a_pair(option, scans):
     name, value = option.split("=")
     turned = augmentations.recompressed(augmentations.turned(scans[0], 3, RNG(1)), 30, RNG(0))

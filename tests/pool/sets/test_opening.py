@@ -62,7 +62,7 @@ def test_rows_without_a_file_are_counted(tmp_path, caplog):
     labels = by_path(pool, "label")
     assert list(labels) == ["images_001/images/a.png", "images_002/images/c.jpg"], "whatever the ending"
     assert "Mass=1|Nodule=1" in labels["images_001/images/a.png"]
-    assert pool.left_out == (("no file in the folder", 1),)
+    assert list(pool.left_out) == [("no file in the folder", 1)]
     assert "1 rows are left out: 1 x no file in the folder" in caplog.text
     assert pool.scans["uri"][0].as_py() == str(folder / "images_001/images/a.png")
     assert by_path(pool, "patient_id") == dict(zip(labels, ["1", "2"], strict=True))
@@ -105,8 +105,8 @@ def test_findings_are_named_in_any_case_and_a_typo_is_told(tmp_path):
     folder = nih(tmp_path / "nih", "a.png", "c.png")
     pool = opened("nih", folder, tmp_path, findings=("edema", "Mass"))
     assert by_path(pool, "label") == {"a.png": "edema=0|Mass=1", "c.png": "edema=1|Mass=0"}
-    one = opened("nih", folder, tmp_path, finding="Edema")
-    assert by_path(one, "label") == {"a.png": "no Edema", "c.png": "Edema"}
+    one = opened("nih", folder, tmp_path, finding="edema")
+    assert by_path(one, "label") == {"a.png": "no edema", "c.png": "edema"}
     with pytest.raises(InputError, match="Did you mean 'Nodule'"):
         opened("nih", folder, tmp_path, findings=("Nodul",))
     with pytest.raises(InputError, match=r"several findings at once.*pool\.findings_are=independent"):
