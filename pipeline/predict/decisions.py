@@ -50,6 +50,6 @@ def decided(table: pa.Table, rules: Rules, findings: Sequence[str]) -> pa.Table:
     for finding, (no_at, yes_at) in rules.items():
         prob_N = np.asarray(pc.fill_null(table[f"prob_{finding}"], float("nan")), dtype=np.float64)
         said_N = np.where(is_outside_N, ASK, decisions(prob_N, no_at, yes_at))
-        said = pc.if_else(is_usable, pa.array(said_N.tolist(), pa.string()), None)
+        said = pc.if_else(is_usable, pa.array(said_N.tolist(), pa.string()), pa.scalar(None, pa.string()))
         table = table.append_column(columns.decision_of(finding), said)
     return table.select(columns.schema(findings, list(rules)).names)

@@ -19,12 +19,12 @@ from tests.support.synthetic_run import options, synthetic_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of two scans a patient whose model is wrong of one scan in fifty."""
+    """A run of two scans a patient whose model is unsure of many, and far wrong of one in fifty."""
     run = synthetic_run(tmp_path_factory.mktemp("run"), num_scans=660, num_holdout=400, scans_per_patient=2, dim=4)
     rng = np.random.default_rng(0)
     ids = list(run.truth)
     ill_N = np.array([run.truth[i] == "pneumonia" for i in ids]) ^ (rng.random(len(ids)) < 0.02)
-    prob_N = np.where(ill_N, rng.uniform(0.7, 0.99, len(ids)), rng.uniform(0.01, 0.3, len(ids)))
+    prob_N = np.where(ill_N, rng.uniform(0.3, 0.99, len(ids)), rng.uniform(0.01, 0.7, len(ids)))
     table = {
         "image_id": ids,
         "split": [run.split[i] for i in ids],
@@ -33,7 +33,7 @@ def run(tmp_path_factory):
         "prob_normal": (1.0 - prob_N).astype(np.float32),
         "prob_pneumonia": prob_N.astype(np.float32),
     }
-    probabilities = [pa.field(name, pa.float32(), nullable=False) for name in table if name.startswith("prob_")]
+    probabilities = [pa.field(name, pa.float32()) for name in table if name.startswith("prob_")]
     PREDICTIONS.write(run.folder, pa.table(table, schema=pa.schema([*PREDICTIONS.schema, *probabilities])))
     place = run_files.round_folder(run.folder, 1)
     (place / run_files.MODEL).mkdir(parents=True)
@@ -56,7 +56,7 @@ def test_one_scan_of_each_patient_certifies_both_answers(run):
     no, yes = row["sides"]["no"], row["sides"]["yes"]
     assert no["certified"] and yes["certified"] and no["threshold_prob"] < 0.5 <= yes["threshold_prob"]
     assert 100 < no["by_promise"]["class"]["num_labels"] < 200  # patients with an ill scan, not ill scans
-    assert row["share_alone"] == pytest.approx(row["share_no"] + row["share_yes"]) and row["share_alone"] > 0.5
+    assert row["share_alone"] == pytest.approx(row["share_no"] + row["share_yes"]) and 0.2 < row["share_alone"] < 0.9
     assert told["confidence"] == 0.95 and told["confidence_together"] == pytest.approx(0.9)
     assert certified(run, evaluate__promise_error=0.1)["findings"] == told["findings"]
 
@@ -75,7 +75,7 @@ def test_a_promise_that_the_labels_cannot_carry_is_refused_with_what_is_missing(
 
 
 def test_the_promise_of_the_decided_is_tested_from_the_surest_quarter_on(run):
-    told = certified(run, evaluate__promise_error=0.1, evaluate__promise_of="decided")
+    told = certified(run, evaluate__promise_error=0.25, evaluate__promise_of="decided")
     side = told["findings"]["pneumonia"]["sides"]["yes"]
     assert side["threshold_prob"] == side["by_promise"]["decided"]["threshold_prob"] >= 0.5
     assert side["by_promise"]["decided"]["num_labels"] < 100
