@@ -168,8 +168,8 @@ NOTES = f"""\
 {NUM_HISTORIES} histories a row. *Kept*: share of the histories in which no threshold breaks the promise, on the side
 (no or yes of a finding that is not healthy) where that is rarest, with an exact 95 % interval; a side that is refused
 keeps it. One side at a time is promised at {CONFIDENCE:.0%}. The labels are looked at twice and the laxest threshold
-counts. *Decided alone*: mean share of the patients' scans, both answers together, mean over the findings. *Plain*: decided
-where the head's own probability of the answer is at least {PLAIN:g}, no label asked. `nih` is covid3's part of
+counts. *Decided alone*: mean share of the patients' scans, both answers together, mean over the findings. *Plain*:
+decided where the head's own probability of the answer is at least {PLAIN:g}, no label asked. `nih` is covid3's part of
 one source.
 
 The head is the one from which queues are drawn, uncalibrated, after {NUM_LEARNED} labels drawn by chance."""
