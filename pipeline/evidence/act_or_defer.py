@@ -154,7 +154,8 @@ def _certify(labels: _Labels, c: int, side: str, options: EvaluateConfig, confid
     }
     begin = act_or_defer.first_of_decided(sure_P)
     num_decided = int((sure_S[one_G] >= act_or_defer.THRESHOLD_T[begin]).sum()) if begin is not None else 0
-    share = {"class": len(at_stake) / len(one_G), "decided": num_decided / len(one_G)}
+    # Where no patient brings such a label, as if one did: the number that is missing is then a guess from below.
+    share = {"class": max(len(at_stake), 1) / len(one_G), "decided": max(num_decided, 1) / len(one_G)}
     wanted = ("class", "decided") if options.promise_of == "both" else (options.promise_of,)
     threshold = of[wanted[0]].threshold
     if len(wanted) > 1:
@@ -164,7 +165,9 @@ def _certify(labels: _Labels, c: int, side: str, options: EvaluateConfig, confid
         "threshold_prob": _as_probability(threshold, side),
         "certified": threshold is not None,
         "why_not": None if threshold is not None else _why([(kind, of[kind]) for kind in wanted]),
-        "num_missing_labels": _most([rows[kind]["num_missing_labels"] for kind in wanted]) if threshold is None else 0,
+        "num_missing_labels": 0
+        if threshold is not None
+        else _most([rows[kind]["num_missing_labels"] for kind in wanted]),
         "by_promise": rows,
     }
 
@@ -178,20 +181,19 @@ def _row(certified: Certified, share: float, side: str) -> dict[str, Any]:
         side: Yes or no.
     """
     missing = certified.missing
-    labels = None if missing is None or (missing and share == 0.0) else math.ceil(missing / share) if missing else 0
     return {
         "threshold_prob": _as_probability(certified.threshold, side),
         "num_labels": certified.num_labels,
         "num_errors_first": certified.num_errors,
         "num_missing": missing,
-        "num_missing_labels": labels,
+        "num_missing_labels": None if missing is None else math.ceil(missing / share),
     }
 
 
 def _most(numbers: list[int | None]) -> int | None:
-    """The largest; None where one is not known."""
+    """The largest; None where one is not known, or nothing is missing and no threshold is certified all the same."""
     known = [number for number in numbers if number is not None]
-    return max(known) if len(known) == len(numbers) else None
+    return max(known) or None if len(known) == len(numbers) else None
 
 
 def _why(certified: list[tuple[str, Certified]]) -> str:
