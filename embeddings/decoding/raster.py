@@ -4,7 +4,7 @@
 white: their own smallest and largest values become 0 and 1. Colour becomes luminance (ITU-R 601), alpha is dropped,
 EXIF orientation and TIFF's WhiteIsZero are applied, a multi-frame TIFF gives its first frame.
 
-Legend: H height, W width, C channels.
+Legend: H height, B rows of a block, W width, C channels.
 """
 
 import io
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from embeddings.decoding import grey
 from embeddings.decoding.grey import Grey, Wide
 from embeddings.decoding.unusable import DecodeError
 
@@ -123,18 +124,22 @@ def _read(image: Image.Image, data: bytes) -> Grey | Wide:
     return Grey(upright.convert("L"), 1 if image.mode == "1" else 8, kind)
 
 
-def stretched(value_HW: NDArray[np.generic], zero_is_white: bool = False) -> Image.Image:
+def stretched(value_HW: NDArray[Any], zero_is_white: bool = False) -> Image.Image:
     """A picture's own smallest and largest values become 0 and 1, or 1 and 0.
 
     Raises:
         ValueError: it holds NaN or an infinity.
     """
-    exact_HW = value_HW.astype(np.float64)
-    if not np.isfinite(exact_HW).all():
+    low, high = (np.float64(extreme) for extreme in (value_HW.min(), value_HW.max()))
+    if not (np.isfinite(low) and np.isfinite(high)):  # a NaN is the smallest and the largest value
         raise ValueError("it holds values that are not finite")
-    low, high = exact_HW.min(), exact_HW.max()
-    unit_HW = (exact_HW - low) / (high - low) if high > low else np.zeros_like(exact_HW)
-    return Image.fromarray((1 - unit_HW if zero_is_white else unit_HW).astype(np.float32))
+    span = high - low if high > low else np.float64(1)
+
+    def stretch(value_BW: NDArray[Any]) -> NDArray[np.float64]:
+        unit_BW = (value_BW.astype(np.float64) - low) / span
+        return 1 - unit_BW if zero_is_white else unit_BW
+
+    return Image.fromarray(grey.by_blocks(stretch, value_HW))
 
 
 def _bits(image: Image.Image) -> tuple[int, ...]:

@@ -96,8 +96,26 @@ class PoolConfig(Section):
     max_pixels: int = Field(
         100_000_000, ge=1, description="A scan with more pixels is quarantined before it is decoded."
     )
+    max_bytes: int = Field(
+        268_435_456, ge=1, le=1_073_741_824, description="A longer file is quarantined; no more of it is read."
+    )
+    max_memory_mb: int = Field(
+        512,
+        ge=16,
+        le=65_536,
+        description="A scan whose picture would take more memory while it is decoded, pixels times bytes a pixel, is "
+        "quarantined before it is.",
+    )
+    max_frames: int = Field(
+        1000, ge=1, description="A file with more pictures in it is quarantined; of fewer the first is used."
+    )
+    allow_outside: tuple[Literal["links", "parents", "addresses"], ...] = Field(
+        (),
+        description="What may lead out of the pool's folder: links, `..` in a path (parents), addresses of another "
+        "storage than the table's own, such as http:// or chained ones. What is not allowed is quarantined unread.",
+    )
     max_seconds: float = Field(
-        60.0, gt=0.0, le=3600.0, description="A scan that takes longer to decode is quarantined; its decoder is ended."
+        30.0, gt=0.0, le=3600.0, description="A scan that takes longer to decode is quarantined; its decoder is ended."
     )
     white: Literal["auto"] | White | Annotated[tuple[White, ...], Field(min_length=1)] = Field(
         "auto",

@@ -82,7 +82,8 @@ class Contract:
         path = folder / self.file
         try:
             with path.open("rb") as stream:  # opened once: another process may put a new table in its place
-                table = pq.ParquetFile(stream).read()  # `read_table` would load pandas first
+                # `read_table` would load pandas first
+                table = pq.ParquetFile(stream, page_checksum_verification=True).read()
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise ContractError(f"the table cannot be read: {reason}", where=path, fix=_START_AGAIN) from error
@@ -319,7 +320,7 @@ def write_text(path: Path, text: str) -> None:
 def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a Parquet file in one atomic, durable step; the same table gives the same bytes."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)  # damage is noticed by who reads
     write_bytes(path, sink.getvalue().to_pybytes())
 
 

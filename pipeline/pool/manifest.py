@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from embeddings.decoding.files import archive_of, read_bytes
 from embeddings.decoding.unusable import DecodeError
 from pipeline.contracts.config import Config
+from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, write_parquet, write_text
-from pipeline.pool import picture_hash, whites
+from pipeline.pool import outside, picture_hash, whites
 from pipeline.pool.dicom import rules
 from pipeline.pool.listing import chosen
 from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan
@@ -62,6 +63,7 @@ _READ = pa.schema(
         ("pixel_spacing_mm", pa.float32()),
     ]
 )
+_STAMP = pa.field("stamp", pa.string())
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,20 @@ class Shard:
         uris: Where to read each.
         options: How.
         whites: The white of each that the pool decided; None: `options` say it, or the file.
+        root: What no path may leave, see `pipeline.pool.outside`; None: that is not looked at.
     """
 
     paths: Sequence[str]
     uris: Sequence[str]
     options: ReadingOptions
     whites: Sequence[int | None] | None = None
+    root: str | None = None
 
 
 def options_of(config: Config) -> ReadingOptions:
     """How a configuration has files read."""
     pool = config.pool
+    limits = {name: getattr(pool, name) for name in ("max_bytes", "max_memory_mb", "max_frames", "allow_outside")}
     return ReadingOptions(
         pool.max_pixels,
         pool.max_seconds,
@@ -91,6 +96,7 @@ def options_of(config: Config) -> ReadingOptions:
         pool.white if isinstance(pool.white, tuple) else (),
         config.splits.salt,
         pool.set_aside,
+        **limits,
     )
 
 
@@ -235,7 +241,7 @@ def _read_rows(
         places = todo[start : start + SHARD_SIZE]
         part = pool.scans.take(pa.array(places, pa.int64()))
         own = None if wanted is None else [wanted[i] for i in places]
-        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), options, own))
+        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), options, own, pool.root))
     done = 0
     ctx.progress("manifest", 0, len(todo))
     for num_finished, (index, result) in enumerate(ctx.engine.map_shards(read_shard, shards), 1):
@@ -250,24 +256,42 @@ def _read_rows(
 
 
 def _stamps(uris: Sequence[str], key: str) -> list[str | None]:
-    """Place, size and time of change of each local file, and how it is read; None where it cannot be told."""
+    """Place, size and times of change of each local file, and how it is read; None where it cannot be told."""
     stamps: list[str | None] = []
     for uri in uris:
         try:
             member = archive_of(uri)
             file_stat = Path(uri if member is None else member[0]).stat()
-            stamps.append(f"{uri}|{file_stat.st_size}|{file_stat.st_mtime_ns}|{key}")
+            when = f"{file_stat.st_mtime_ns}|{file_stat.st_ctime_ns}"  # who sets the first back cannot set the second
+            stamps.append(f"{uri}|{file_stat.st_size}|{when}|{key}")
         except (OSError, ValueError):
             stamps.append(None)
     return stamps
 
 
 def _read_before(folder: Path, paths: Sequence[str], stamps: Sequence[str | None]) -> list[dict[str, Any] | None]:
-    path = folder / run_files.SCANS_READ
-    if not path.exists():
+    """What an earlier try read of each file that has not changed since; how many have is said."""
+    kept = folder / run_files.SCANS_READ
+    if not kept.exists():
         return [None] * len(stamps)
-    table = pq.read_table(path)
+    try:
+        with kept.open("rb") as stream:
+            table = pq.ParquetFile(stream, page_checksum_verification=True).read().select([*_READ.names, _STAMP.name])
+    except (OSError, KeyError, pa.ArrowException) as error:
+        set_aside(kept, error)
+        return [None] * len(stamps)
     rows = dict(zip(table["stamp"].to_pylist(), table.drop_columns(["stamp"]).to_pylist(), strict=True))
+    before = set(table["path"].to_pylist())
+    changed = [
+        path for path, stamp in zip(paths, stamps, strict=True) if path in before and f"{path}|{stamp}" not in rows
+    ]
+    if changed:
+        _log.warning(
+            "%d files of the pool have changed since this run read them, or are to be read in another way, and are "
+            "read again, first %s",
+            len(changed),
+            changed[0],
+        )
     known = [None if stamp is None else rows.get(f"{path}|{stamp}") for path, stamp in zip(paths, stamps, strict=True)]
     return [row if row is not None and row["reason"] is None and row.get("picture_hash") else None for row in known]
 
@@ -278,8 +302,7 @@ def _keep(folder: Path, rows: Sequence[dict[str, Any] | None], stamps: Sequence[
         for row, stamp in zip(rows, stamps, strict=True)
         if row is not None and stamp is not None
     ]
-    schema = _READ.append(pa.field("stamp", pa.string()))
-    write_parquet(folder / run_files.SCANS_READ, pa.Table.from_pylist(kept, schema=schema))
+    write_parquet(folder / run_files.SCANS_READ, pa.Table.from_pylist(kept, schema=_READ.append(_STAMP)))
 
 
 def read_shard(shard: Shard) -> pa.Table:
@@ -292,7 +315,9 @@ def read_shard(shard: Shard) -> pa.Table:
         row: dict[str, Any] = {"path": path, "image_id": image_id(path, None)}
         rows.append(row)
         try:
-            data = read_bytes(uri)
+            if shard.root is not None:
+                outside.refuse(path, uri, shard.root, shard.options.allow_outside)
+            data = read_bytes(uri, shard.options.max_bytes)
         except DecodeError as error:
             row["reason"] = str(error).removesuffix(".")
             continue

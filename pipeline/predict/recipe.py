@@ -106,6 +106,9 @@ def _reading(config: Config, size_px: int) -> ReadingOptions:
         white=options.white,
         whites=tuple(options.whites),
         set_aside=tuple(options.set_aside),
+        max_bytes=options.max_bytes,
+        max_memory_mb=options.max_memory_mb,
+        max_frames=options.max_frames,
         size_px=size_px,
     )
 

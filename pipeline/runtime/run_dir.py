@@ -16,6 +16,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.contracts import config_file, tables
 from pipeline.contracts.config import Config
+from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import RunBusy, RunDirError
 from pipeline.runtime import ray_job, run_files
 
@@ -180,23 +181,49 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
+def file_facts(path: Path) -> dict[str, Any] | None:
+    """Size and hash of a file, which change with it; None when there is none."""
+    return {"bytes": path.stat().st_size, "sha256": file_hash(path)} if path.is_file() else None
+
+
 def stage_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """What each finished stage left: fingerprint, seconds, counts."""
-    return {record["name"]: record for record in _read_json(run_files.path(folder, run_files.STAGES)).get("stages", [])}
+    """What each finished stage left: fingerprint, seconds, counts, files; nothing where that cannot be read."""
+    try:
+        return _read_records(folder)
+    except _DAMAGED as error:
+        path = run_files.path(folder, run_files.STAGES)
+        log.warning("%s is damaged, so no stage counts as finished: %s: %s", path, type(error).__name__, error)
+        return {}
 
 
 def record_stage(folder: Path, record: dict[str, Any]) -> None:
     """Add or replace the record of one stage."""
-    records = stage_records(folder)
-    records[record["name"]] = record
-    _write_records(folder, records)
+    _write_records(folder, _records_to_change(folder) | {record["name"]: record})
 
 
 def forget_stage(folder: Path, name: str) -> None:
     """Drop the record of a stage that is about to run."""
-    records = stage_records(folder)
+    records = _records_to_change(folder)
     if records.pop(name, None) is not None:
         _write_records(folder, records)
+
+
+_DAMAGED = (ValueError, KeyError, TypeError)
+
+
+def _read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    path = run_files.path(folder, run_files.STAGES)
+    if not path.exists():
+        return {}
+    return {record["name"]: record for record in json.loads(path.read_text("utf-8"))["stages"]}
+
+
+def _records_to_change(folder: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return _read_records(folder)
+    except _DAMAGED as error:
+        set_aside(run_files.path(folder, run_files.STAGES), f"{type(error).__name__}: {error}")
+        return {}
 
 
 def _write_records(folder: Path, records: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from tests.bench import (
     findings,
     folds,
     forecast,
+    fuzz,
     grey_levels,
     lungs,
     network,
@@ -64,6 +65,7 @@ BENCHES = {
     "findings": findings.main,
     "folds": folds.main,
     "forecast": forecast.main,
+    "fuzz": fuzz.main,
     "network": network.main,
     "pretrain": pretrain.main,
     "certificates": certificates.main,
@@ -78,6 +80,7 @@ def main() -> int:
     """Run the benches named, all by default."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=[])
+    parser.add_argument("--files", type=int, default=20_000, help="fuzz: mutated files")
     parser.add_argument(
         "--pool",
         help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; adapt: the labels",

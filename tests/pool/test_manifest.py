@@ -13,6 +13,7 @@ from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS
 from pipeline.pool import manifest, reading
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 
@@ -165,3 +166,34 @@ def test_phash_equals_imagehash_on_real_scans():
     files = sorted(Path(root, "covid3", "images").iterdir())[::20]
     images = [Image.open(io.BytesIO(file.read_bytes())) for file in files]
     assert ours(images) == [str(imagehash.phash(image)) for image in images]
+
+
+def test_a_replaced_file_is_noticed_though_its_size_and_time_are_the_old_ones(tmp_path, caplog):
+    folder = pool(tmp_path)
+    ctx = context(tmp_path, folder)
+    manifest.run(ctx)
+    before = MANIFEST.read(ctx.folder)["sha256"].to_pylist()
+    path = folder / "1.png"
+    times, size = path.stat(), path.stat().st_size
+    save(path, seed=77)
+    data = path.read_bytes()
+    path.write_bytes(data[:size] if len(data) >= size else data + bytes(size - len(data)))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    manifest.run(ctx)
+    after = MANIFEST.read(ctx.folder)["sha256"].to_pylist()
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, True, True]
+    assert "1 files of the pool have changed since this run read them" in caplog.text
+    assert "first 1.png" in caplog.text
+
+
+@pytest.mark.parametrize("harm", [lambda data: data[:-9], lambda data: b"", lambda data: b"junk" * 50])
+def test_a_damaged_list_of_what_was_read_is_set_aside_and_made_again(tmp_path, harm, caplog):
+    ctx = context(tmp_path, pool(tmp_path))
+    manifest.run(ctx)
+    before, path = MANIFEST.read(ctx.folder), ctx.folder / run_files.SCANS_READ
+    whole = path.read_bytes()
+    path.write_bytes(harm(whole))
+    manifest.run(ctx)
+    assert MANIFEST.read(ctx.folder) == before
+    assert path.read_bytes() == whole
+    assert "is damaged" in caplog.text
