@@ -23,7 +23,7 @@ from pipeline.runtime.context import cache_folder
 from pipeline.runtime.engine import SerialEngine
 from tests.bench import forecast, tables
 
-POOLS = ("kermany", "nih", "phantom")
+POOLS = ("nih", "phantom", "kermany")
 NUM_HISTORIES, NUM_LEARNED, CONFIDENCE, PLAIN = 200, 100, 0.95, 0.95
 LABELS, ERRORS, KINDS = (150, 400), (0.05, 0.1), ("class", "decided")
 
@@ -62,13 +62,15 @@ def main(data: Path, given: Namespace) -> None:
     """Write `results/defer.md`; a few minutes once the pools are embedded."""
     folder = cache_folder() / "bench" / "forecast"
     paths = {name: forecast.pool_file(data, name, folder, SerialEngine()) for name in POOLS}
-    rows = [row for name, path in paths.items() for row in _rows(name, path)]
     header = (
         *("pool", "labelled patients", "promised error", "share of"),
         *("sides certified", "kept, worst side", "decided alone"),
         *(f"plain {PLAIN:g}: kept, worst side", "decided alone"),
     )
-    tables.write("defer", "What the model decides alone", "python -m tests.bench defer", header, rows, NOTES)
+    rows = []
+    for name, path in paths.items():
+        rows += _rows(name, path)
+        tables.write("defer", "What the model decides alone", "python -m tests.bench defer", header, rows, NOTES)
 
 
 def _rows(name: str, path: Path) -> list[list[object]]:
