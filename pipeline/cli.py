@@ -523,10 +523,22 @@ def submit(
 
 
 @app.command()
-def doctor(as_json: JsonOption = False) -> None:
-    """Say what this machine has and what a run would use."""
+def doctor(
+    privacy: Annotated[
+        Path | None, typer.Option(help="A run: look for identifiers of its pool in all that it wrote.")
+    ] = None,
+    terms: Annotated[Path | None, typer.Option(help="With --privacy: further terms to look for, one a line.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what this machine has and what a run would use; with --privacy, whether a run names patients."""
     from pipeline.commands import doctor as examiner
 
+    if privacy is not None:
+        from pipeline.commands.privacy.run_scan import scan
+
+        result = scan(privacy, terms)
+        _answer(result, as_json, output.privacy)
+        raise typer.Exit(0 if result["ok"] else 1)
     rows = examiner.examine()
     _answer({"ok": all(row["ok"] for row in rows), "checks": rows}, as_json, output.doctor)
     if not all(row["ok"] for row in rows):

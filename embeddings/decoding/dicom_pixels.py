@@ -94,7 +94,7 @@ def _why_not(error: Exception, dataset: "Dataset") -> str:
         packages = next((packages for word, packages in _DECODERS if word in syntax.name), _OTHER_DECODER)
         return f"no decoder for {syntax.name} is installed: pip install {packages}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    shown = " ".join(lines[1:] or lines)[:160] or type(error).__name__
+    shown = raster.without_content(" ".join(lines[1:] or lines))[:160] or type(error).__name__
     return f"its pixels ({syntax.name}) cannot be decoded: {shown}"
 
 

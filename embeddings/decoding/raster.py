@@ -8,6 +8,7 @@ Legend: H height, B rows of a block, W width, C channels.
 """
 
 import io
+import re
 import struct
 import zlib
 from dataclasses import replace
@@ -20,6 +21,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from embeddings.decoding import grey
 from embeddings.decoding.grey import Grey, Wide
 from embeddings.decoding.unusable import DecodeError
+
+_OTHER_KINDS = {
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"GIF8": "a GIF",
+    b"<": "a web page or XML",
+}
+# Quoted values, bytes, `Doe^Jane`, anything with five digits or more, `<… object at 0x…>`.
+_CONTENT = re.compile(r"""b?'[^']*'|b?"[^"]*"|\S*\^\S*|[\w.-]*\d{5,}[\w.-]*|<[^>]*>""")
 
 _FORMATS = ("JPEG", "PNG", "TIFF")
 # What Pillow's plugins raise on broken files.
@@ -99,8 +110,13 @@ def check_size(width_px: int, height_px: int, max_pixels: int) -> None:
 
 
 def short(error: BaseException) -> str:
-    """The first line of an error, for a reason."""
-    return (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+    """The first line of an error, for a reason, without what it quotes of the file: that may name a patient."""
+    return without_content((str(error).splitlines() or [""])[0])[:120] or type(error).__name__
+
+
+def without_content(text: str) -> str:
+    """A library's message without quoted values, names as DICOM writes them, long numbers and addresses in memory."""
+    return _CONTENT.sub("…", text)
 
 
 def _read(image: Image.Image, data: bytes) -> Grey | Wide:
@@ -219,7 +235,10 @@ def luminance(colour_HWC: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _first_bytes(data: bytes) -> str:
-    head = data[:16]
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
-        return f"its first bytes are text, {head.decode('ascii')!r}"
-    return f"its first bytes are {head[:8].hex(' ')}"
+    """What kind of file it seems to be; never a byte of it: a reason is read by many, and a file may hold a letter."""
+    for head, kind in _OTHER_KINDS.items():
+        if data.startswith(head):
+            return f"its first bytes are those of {kind}"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in data[:16]):
+        return "its first bytes are text"
+    return "its first bytes are those of no picture"

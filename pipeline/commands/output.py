@@ -236,6 +236,8 @@ def status(result: dict[str, Any]) -> None:
         say(f"round {labels['round']}: {labels['num_asked']} scans asked, {num_answered} answered")
     for row in labels["annotators"]:
         pace = "" if row["seconds_per_scan"] is None else f", {row['seconds_per_scan']:g} s a scan"
+        if row["too_fast"]:
+            pace += ", faster than a person can read"
         aside = "".join(f", {row[f'num_{kind}']} {kind}" for kind in ("rejected", "unsure") if row[f"num_{kind}"])
         say(f"  {row['annotator']}: {row['num_answers']} answers, {row['num_round']} of this round{aside}{pace}")
     agreement(labels["agreement"])
@@ -367,6 +369,20 @@ def doctor(result: dict[str, Any]) -> None:
             f"{'ok ' if row['ok'] else 'NO '} {row['check']:<17} {row['found']}"
             + (f"; {row['advice']}" if row["advice"] else "")
         )
+
+
+def privacy(result: dict[str, Any]) -> None:
+    """Where a run names patients; the identifiers themselves are not shown."""
+    for row in result["found"]:
+        say(f"{row['file']}: {row['place']}: {row['kind']}, {row['count']} times")
+    for name in result["unreadable"]:
+        say(f"{name}: cannot be read")
+    short = result["num_too_short"]
+    say(
+        f"{result['num_files']} files, {result['num_terms']} identifiers looked for"
+        + (f", {short} too short to be told from other words" if short else "")
+        + ("; none was found" if result["ok"] else "")
+    )
 
 
 def _number(value: float | None) -> str:

@@ -122,14 +122,14 @@ MANIFEST = Contract(
             _col("bit_depth", pa.int16()),
             _col("format", pa.string()),
             _key("view"),
-            _col("patient_id", pa.string()),  # salted hash; null = unknown
+            _col("patient_id", pa.string()),  # pseudonym, a keyed hash; null = unknown
             _col("source", pa.string()),
             _col("population", pa.string()),
             _col("age_years", pa.float32()),
             _col("sex", pa.string()),
             _col("laterality", pa.string()),  # L, R or B; of DICOM, like the four that follow
-            _col("study_id", pa.string()),  # salted hash
-            _col("series_id", pa.string()),  # salted hash
+            _col("study_id", pa.string()),  # pseudonym
+            _col("series_id", pa.string()),  # pseudonym
             _col("manufacturer", pa.string()),  # of the machine
             _col("pixel_spacing_mm", pa.float32()),  # between two rows
             _col("white", pa.int32()),  # grey value shown white, where the file does not say it; else null

@@ -21,6 +21,7 @@ from pipeline.evidence.scored import Scored
 from pipeline.labels import holdout as labels_holdout
 from pipeline.labels.classes import findings_of, positive_among
 from pipeline.measures import holdout_metrics
+from pipeline.pages.wording import place
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.run_files import last_round
@@ -38,7 +39,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             log.warning("no operating point is adapted to the site yet: no label of the holdout is known to show it by")
     else:
         labels_holdout.log_read(ctx.folder, "evidence", None, len(scored.ids_S))
-        scope = {"kind": "holdout", "pool": ctx.config.pool.uri, "round": last_round(ctx.folder)}
+        scope = {"kind": "holdout", "pool": place(ctx.config.pool.uri), "round": last_round(ctx.folder)}
         evaluation = detailed(ctx, scored, open_subject(ctx), scope)
         if ctx.config.evaluate.site is not None:
             evaluation["site"] = adapted_to_the_site(ctx, scored, ctx.config.evaluate.site)

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, write_parquet, write_text
 from pipeline.pool import outside, picture_hash, whites
 from pipeline.pool.dicom import rules
-from pipeline.pool.listing import chosen
-from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan
+from pipeline.pool.listing import chosen, patient_forms
+from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan, split_key
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.private_files import pseudonym, salt_of
 
 _log = logging.getLogger(__name__)
 
@@ -55,12 +57,13 @@ _READ = pa.schema(
         ("view", pa.string()),
         ("age_years", pa.float32()),
         ("sex", pa.string()),
-        ("patient_id", pa.string()),  # salted hashes, as the other ids
+        ("patient_id", pa.string()),  # pseudonyms, as the other ids
         ("study_id", pa.string()),
         ("series_id", pa.string()),
         ("laterality", pa.string()),
         ("manufacturer", pa.string()),
         ("pixel_spacing_mm", pa.float32()),
+        ("split_key", pa.string()),
     ]
 )
 _STAMP = pa.field("stamp", pa.string())
@@ -85,8 +88,8 @@ class Shard:
     root: str | None = None
 
 
-def options_of(config: Config) -> ReadingOptions:
-    """How a configuration has files read."""
+def options_of(config: Config, salt: str) -> ReadingOptions:
+    """How a configuration has files read, with the run's secret."""
     pool = config.pool
     limits = {name: getattr(pool, name) for name in ("max_bytes", "max_memory_mb", "max_frames", "allow_outside")}
     return ReadingOptions(
@@ -94,7 +97,8 @@ def options_of(config: Config) -> ReadingOptions:
         pool.max_seconds,
         pool.white if isinstance(pool.white, int) else None,
         pool.white if isinstance(pool.white, tuple) else (),
-        config.splits.salt,
+        salt,
+        config.splits.draw,
         pool.set_aside,
         **limits,
     )
@@ -109,9 +113,10 @@ def run(ctx: StageContext) -> dict[str, Any]:
     pool = open_pool(ctx.config.pool, cache_folder())
     if pool.refusal is not None:
         raise pool.refusal
-    table = read_scans(ctx, pool)
+    salt = salt_of(ctx.folder, ctx.config.splits.salt)
+    table = read_scans(ctx, pool, salt)
     scans = pool.scans
-    salted = hidden(scans["patient_id"], ctx.config.splits.salt)
+    pseudonyms = hidden(scans["patient_id"], salt)
     ages, sexes = (pc.coalesce(scans[name], table[name]) for name in ("age_years", "sex"))
     view = _view(scans["view"], table["view"])
     tags = {"view": view, "age": ages, "sex": sexes, **{n: table[n] for n in ("laterality", "manufacturer")}}
@@ -123,7 +128,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             "path": scans["path"],
             **{name: table[name] for name in _OF_THE_FILE},
             "view": view,
-            "patient_id": pc.coalesce(salted, table["patient_id"]),
+            "patient_id": pc.coalesce(pseudonyms, table["patient_id"]),
             **{name: scans[name] for name in ("source", "population")},
             "age_years": ages,
             "sex": sexes,
@@ -133,12 +138,14 @@ def run(ctx: StageContext) -> dict[str, Any]:
         },
         schema=MANIFEST.schema,
     )
+    patient_forms.write(ctx.folder, scans["patient_id"], pseudonyms, scans["path"], partial(hidden, salt=salt))
     labels = {"image_id": table["image_id"], "label": scans["label"], "pool_split": scans["pool_split"]}
     num_quarantined = _report(pool, manifest)
     decided = whites.report(table, ctx.config.pool.white)
     _refuse_other_pool(ctx.folder, manifest)
     MANIFEST.write(ctx.folder, manifest)
     POOL_LABELS.write(ctx.folder, pa.table(labels, schema=POOL_LABELS.schema))
+    _write_split_keys(ctx, scans["patient_id"], table)
     _write_notes(ctx.folder, pool)
     num_not_chosen = sum(count for _, count in pool.not_chosen)
     num_readings = _write_said(ctx.folder, pool, table["image_id"])
@@ -208,21 +215,21 @@ def _refuse_other_pool(folder: Path, manifest: pa.Table) -> None:
             )
 
 
-def read_scans(ctx: StageContext, pool: Pool) -> pa.Table:
+def read_scans(ctx: StageContext, pool: Pool, salt: str) -> pa.Table:
     """Read every scan of the pool, shard by shard; the rows come back in the pool's order.
 
     A file read before and unchanged since (same place, size and time of change) is not read again. Where the pool
     decides on another white than a scan's own values, that scan is read once more.
     """
     ctx.engine.expect(len(pool.scans))
-    options = options_of(ctx.config)
+    options = options_of(ctx.config, salt)
     stamps = _stamps(pool.scans["uri"].to_pylist(), options.key)
     known = _read_before(ctx.folder, pool.scans["path"].to_pylist(), stamps)
-    rows = _read_rows(ctx, pool, known, [i for i, row in enumerate(known) if row is None], stamps, None)
+    rows = _read_rows(ctx, pool, known, [i for i, row in enumerate(known) if row is None], stamps, None, options)
     wanted = [row["white"] for row in rows] if options.whites else whites.wanted(rows, options.white)
     others = [i for i, (row, white) in enumerate(zip(rows, wanted, strict=True)) if row.get("white") != white]
     if others:
-        _read_rows(ctx, pool, rows, others, stamps, wanted)
+        _read_rows(ctx, pool, rows, others, stamps, wanted, options)
     _keep(ctx.folder, rows, stamps)
     return pa.Table.from_pylist(rows, schema=_READ)
 
@@ -234,9 +241,10 @@ def _read_rows(
     todo: Sequence[int],
     stamps: Sequence[str | None],
     wanted: Sequence[int | None] | None,
+    options: ReadingOptions,
 ) -> list[dict[str, Any]]:
     """Fill in the rows of `todo`."""
-    options, shards = options_of(ctx.config), []
+    shards = []
     for start in range(0, len(todo), SHARD_SIZE):
         places = todo[start : start + SHARD_SIZE]
         part = pool.scans.take(pa.array(places, pa.int64()))
@@ -340,10 +348,21 @@ def image_id(path: str, sha256: str | None) -> str:
 
 
 def hidden(patients: pa.ChunkedArray, salt: str) -> pa.Array:
-    """Salted hashes of patient ids, 16 hex digits; null stays null."""
+    """Pseudonyms of patient ids, 16 hex digits; null stays null."""
     known = pc.unique(patients).drop_null()
-    hashes = [hashlib.sha256(f"{salt}\0{p}".encode()).hexdigest()[:_NUM_HEX] for p in known.to_pylist()]
+    hashes = [pseudonym(patient, salt) for patient in known.to_pylist()]
     return pc.take(pa.array(hashes, pa.string()), pc.index_in(patients, known)).combine_chunks()
+
+
+def _write_split_keys(ctx: StageContext, patients: pa.ChunkedArray, table: pa.Table) -> None:
+    """Keep what decides a patient's side: a secret of the run must not, or two runs would seal different patients."""
+    draw = ctx.config.splits.draw
+    known = pc.unique(patients).drop_null()
+    keys = pa.array([split_key(patient, draw) for patient in known.to_pylist()], pa.string())
+    of_pool = pc.take(keys, pc.index_in(patients, known))
+    columns = {"image_id": table["image_id"], "split_key": pc.coalesce(of_pool, table["split_key"])}
+    write_parquet(ctx.folder / run_files.SPLIT_KEYS, pa.table(columns))
+    (ctx.folder / Path(run_files.SCANS_READ).name).unlink(missing_ok=True)  # where older versions kept it
 
 
 def phashes(images_NHW: NDArray[np.uint8]) -> list[str]:

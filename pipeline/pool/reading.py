@@ -15,6 +15,7 @@ from PIL import Image
 from embeddings.decode import open_grey
 from embeddings.decoding import dicom_file, grey_range, picture_limits
 from embeddings.decoding.grey import FloatArray, Grey
+from embeddings.decoding.raster import short
 from embeddings.decoding.unusable import DecodeError
 from pipeline.pool import picture_hash
 from pipeline.pool.dicom import rules, tags
@@ -34,7 +35,8 @@ class ReadingOptions:
         max_seconds: A slower one too.
         white: The white of files that do not say it; None: `whites`, or each file's own values, tell.
         whites: Where `white` is None: of each such file the smallest of these that holds its values.
-        salt: Of the hashes of ids.
+        salt: Secret key of the pseudonyms.
+        draw: Of the holdout: the key that decides a patient's side depends on it, and not on the secret.
         set_aside: The rules of `pipeline.pool.dicom.rules` that hold.
         max_bytes: A longer file is not read to its end.
         max_memory_mb: MiB that a file's picture may take while it is decoded.
@@ -49,6 +51,7 @@ class ReadingOptions:
     white: int | None = None
     whites: Sequence[int] = ()
     salt: str = ""
+    draw: str = ""
     set_aside: Sequence[str] = ()
     max_bytes: int = 2**28
     max_memory_mb: int = 512
@@ -59,7 +62,7 @@ class ReadingOptions:
     @property
     def key(self) -> str:
         """Changes with whatever changes the facts of a file; the salt is not found in it."""
-        told = f"{self.white}\0{self.salt}\0{sorted(self.set_aside)}"
+        told = f"{self.white}\0{self.salt}\0{self.draw}\0{sorted(self.set_aside)}"
         told += f"\0{sorted(self.whites)}" if self.whites else ""
         told += f"\0{sorted(self.allow_outside)}" if self.allow_outside else ""
         return hashlib.sha256(told.encode()).hexdigest()[:_NUM_HEX]
@@ -110,6 +113,11 @@ def _guard(options: ReadingOptions) -> guarded_process.GuardedProcess:
     return guarded_process.shared(__name__, 2 * options.max_memory_mb * _MIB + 2 * options.max_bytes)
 
 
+def split_key(patient: str | None, draw: str) -> str | None:
+    """What decides the side of a patient in one draw of the holdout: anybody can compute it, so it stays private."""
+    return None if patient is None else hashlib.sha256(f"{draw}\0{patient}".encode()).hexdigest()[:_NUM_HEX]
+
+
 def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     """Inside the guarded process: facts of a file, and its two small pictures or the square that a network sees."""
     options = ReadingOptions(**question)
@@ -120,6 +128,7 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
         if dicom_file.is_dicom(data):
             dataset = dicom_file.parse(data, with_pixels=False)
             facts |= tags.facts(dataset, options.salt)
+            facts["split_key"] = split_key(tags.patient(dataset), options.draw)
             facts["reason"] = rules.set_aside(dataset, options.set_aside)
             if facts["reason"] is not None:
                 return facts, b""
@@ -137,7 +146,7 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
     except MemoryError:
         facts["reason"] = "it cannot be decoded: it needs more memory than pool.max_memory_mb allows"
     except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; counted and logged by the manifest
-        facts["reason"] = f"unexpected {type(error).__name__}: {str(error)[:120]}"
+        facts["reason"] = f"unexpected {type(error).__name__}: {short(error)}"
     return facts, b""
 
 

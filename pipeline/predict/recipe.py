@@ -99,7 +99,7 @@ def of_run(folder: Path, config: Config) -> Recipe:
 
 
 def _reading(config: Config, size_px: int) -> ReadingOptions:
-    options = options_of(config)
+    options = options_of(config, salt="")  # no id of a patient is kept
     return ReadingOptions(
         max_pixels=options.max_pixels,
         max_seconds=options.max_seconds,

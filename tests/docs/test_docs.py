@@ -181,7 +181,7 @@ def test_every_table_and_column_is_there(pages):
         for name in contract.schema.names:
             row = next((line for line in part.splitlines() if line.startswith(f"| `{name}` |")), "")
             assert re.search(r"\w", row.split(" | ")[3]), f"{contract.name}.{name} is there with what it holds"
-    assert "salted hash" in page, "the comments behind the columns are not read any more"
+    assert "keyed hash" in page, "the comments behind the columns are not read any more"
 
 
 def test_every_command_and_option_is_there(pages):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -33,7 +34,7 @@ def save(path, seed, size=(40, 50)):
 
 
 def context(tmp_path, uri, engine=None, **options):
-    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "run").mkdir(parents=True, exist_ok=True)
     config = config_file.load(None, {"pool.uri": str(uri), **options})
     return StageContext(config, tmp_path / "run", engine or SerialEngine())
 
@@ -89,6 +90,18 @@ def test_patients_are_hidden_and_salted(tmp_path):
     ctx = context(tmp_path, folder, **{"splits.salt": "other"})
     manifest.run(ctx)
     assert not set(first) & set(MANIFEST.read(ctx.folder)["patient_id"].to_pylist())
+
+
+def test_two_runs_of_a_pool_hide_its_patients_differently_and_seal_the_same(tmp_path):
+    folder = pool(tmp_path)
+    patients, keys = [], []
+    for name in ("one", "two"):
+        ctx = context(tmp_path / name, folder)
+        manifest.run(ctx)
+        patients.append(set(MANIFEST.read(ctx.folder)["patient_id"].drop_null().to_pylist()))
+        keys.append(pq.read_table(ctx.folder / run_files.SPLIT_KEYS)["split_key"].to_pylist())
+    assert patients[0] and not patients[0] & patients[1]
+    assert keys[0] == keys[1] and not set(keys[0]) & patients[0]
 
 
 def test_broken_files_are_rows_with_a_reason(tmp_path, caplog):
