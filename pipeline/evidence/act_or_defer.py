@@ -8,9 +8,7 @@ Legend: S scored scans, G patients.
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,19 +16,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.contracts.config import EvaluateConfig
-from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import PREDICTIONS, write_text
 from pipeline.evidence.scored import Scored
 from pipeline.labels import label_table
+from pipeline.labels.decision_thresholds import model_hash
 from pipeline.measures import act_or_defer
 from pipeline.measures.act_or_defer import ASK, NO, YES, Certified
 from pipeline.measures.weighted_metrics import listed
-from pipeline.runtime import run_dir, run_files
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
 SIDES = (NO, YES)
 Floats = NDArray[np.float64]
-Rules = dict[str, tuple[float | None, float | None]]
 
 
 @dataclass(frozen=True)
@@ -86,39 +83,6 @@ def write(ctx: StageContext, scored: Scored) -> dict[str, Any]:
     }
     write_text(ctx.folder / run_files.ACT_OR_DEFER, json.dumps(result, indent=1))
     return result
-
-
-def thresholds(certified: Mapping[str, Any]) -> Rules:
-    """Of each finding the highest probability that is a no, and the lowest that is a yes; None: never alone."""
-    return {
-        finding: (row["sides"][NO]["threshold_prob"], row["sides"][YES]["threshold_prob"])
-        for finding, row in certified["findings"].items()
-    }
-
-
-def read(folder: Path) -> dict[str, Any] | None:
-    """The file, with `is_current`: whether it speaks of the model of the last round; None where there is none.
-
-    Raises:
-        InputError: it is no JSON.
-    """
-    path = folder / run_files.ACT_OR_DEFER
-    if not path.exists():
-        return None
-    try:
-        certified: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"is no JSON: {error}", where=path, fix="write it again: cxr-ssl evaluate RUN --act-or-defer ERROR"
-        ) from error
-    return certified | {"is_current": certified["model"] == model_hash(folder)}
-
-
-def model_hash(folder: Path) -> str:
-    """What the model of the last round is known by: its weights, and the card with its calibration."""
-    place = run_files.round_folder(folder, run_files.last_round(folder) or 0) / run_files.MODEL
-    files = (run_files.CARD, run_files.MODEL_WEIGHTS, run_files.MODEL_ONNX)
-    return run_dir.fingerprint({name: run_dir.file_hash(place / name) for name in files})
 
 
 def _of_finding(labels: _Labels, c: int, options: EvaluateConfig, confidence: float) -> dict[str, Any]:

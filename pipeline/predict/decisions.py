@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.evidence import act_or_defer
-from pipeline.evidence.act_or_defer import Rules
+from pipeline.labels import decision_thresholds
+from pipeline.labels.decision_thresholds import Rules
 from pipeline.measures.act_or_defer import ASK, decisions
 from pipeline.predict import columns
 from pipeline.predict.recipe import Question
@@ -24,7 +24,7 @@ def rules_of(questions: Sequence[Question]) -> Rules:
     """The thresholds of every finding that has some; those of an earlier model are left out, and said."""
     rules: Rules = {}
     for question in questions:
-        certified = act_or_defer.read(question.folder)
+        certified = decision_thresholds.read(question.folder)
         if certified is None:
             continue
         if not certified["is_current"]:
@@ -35,7 +35,7 @@ def rules_of(questions: Sequence[Question]) -> Rules:
                 certified["promised_error"],
             )
             continue
-        of_folder = act_or_defer.thresholds(certified)
+        of_folder = decision_thresholds.thresholds(certified)
         if question.finding is None:
             rules |= of_folder
         else:

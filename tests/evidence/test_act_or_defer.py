@@ -9,6 +9,7 @@ import pytest
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import PREDICTIONS, write_text
 from pipeline.evidence import act_or_defer, stage
+from pipeline.labels import decision_thresholds
 from pipeline.predict import columns, decisions
 from pipeline.predict.recipe import Question
 from pipeline.report.gather import RunData
@@ -45,7 +46,7 @@ def run(tmp_path_factory):
 def certified(run, **changed):
     ctx = options(run, **changed)
     act_or_defer.write(ctx, stage.holdout(ctx))
-    return act_or_defer.read(run.folder)
+    return decision_thresholds.read(run.folder)
 
 
 def test_one_scan_of_each_patient_certifies_both_answers(run):
@@ -106,7 +107,7 @@ def test_thresholds_of_an_earlier_model_decide_nothing(run, caplog):
     write_text(card, json.dumps({"temperature": 2.0}))
     try:
         assert decisions.rules_of([Question(None, run.folder, 1)]) == {} and "another model" in caplog.text
-        stale = act_or_defer.read(run.folder)
+        stale = decision_thresholds.read(run.folder)
         assert stale["is_current"] is False and stale["findings"] == told["findings"]
         assert "may be used any more" in alone(RunData(run.folder, act_or_defer=stale)).texts[0]
     finally:
@@ -119,5 +120,5 @@ def test_no_file_no_decision_and_a_broken_one_is_refused(run):
     assert decisions.rules_of([Question(None, run.folder, 1)]) == {} and alone(RunData(run.folder)) is None
     path.write_text("{", "utf-8")
     with pytest.raises(InputError, match="no JSON"):
-        act_or_defer.read(run.folder)
+        decision_thresholds.read(run.folder)
     path.unlink()
