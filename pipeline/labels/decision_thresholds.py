@@ -1,4 +1,4 @@
-"""From which probability on the model may decide alone, as `act_or_defer.json` says: read, and matched with the model."""
+"""From which probability on the model may decide alone: `act_or_defer.json` read, and matched with the model."""
 
 import json
 from collections.abc import Mapping
