@@ -198,6 +198,10 @@ def evaluate(
     prevalence: Annotated[
         list[float] | None, typer.Option(help="Deployment prevalence for PPV and NPV, 0..1; may be repeated.")
     ] = None,
+    act_or_defer: Annotated[
+        float | None,
+        typer.Option(help="Error rate, such as 0.05, that answers the model gives alone must stay below; certified."),
+    ] = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -206,7 +210,11 @@ def evaluate(
 
     if pool is not None and against is not None:
         raise InputError("--pool and --against are two questions", fix="ask them one after the other")
-    options = _overrides({"evaluate.prevalences": prevalence or None}, set_)
+    if act_or_defer is not None and (pool is not None or against is not None):
+        raise InputError(
+            "is certified on the run's own sealed holdout", where="--act-or-defer", fix="leave out --pool and --against"
+        )
+    options = _overrides({"evaluate.prevalences": prevalence or None, "evaluate.promise_error": act_or_defer}, set_)
     _answer(commands_evaluate.evaluate(folder, pool, against, options), as_json, output.evaluation)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_text
-from pipeline.evidence.stage import Scored, holdout
+from pipeline.evidence.scored import Scored
+from pipeline.evidence.stage import holdout
 from pipeline.labels import holdout as labels_holdout
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext

@@ -122,6 +122,21 @@ def audit(result: dict[str, Any]) -> None:
     say(f"report: {result['report']}")
 
 
+def _say_alone(certified: dict[str, Any]) -> None:
+    """What the model may decide alone."""
+    from pipeline.report.sections.act_or_defer import missing  # here, for it takes long to import
+
+    say(f"promised error below {certified['promised_error']:g}, at {certified['confidence']:.0%} confidence a side:")
+    for finding, row in certified["findings"].items():
+        say(
+            f"{finding}: decides {row['share_alone']:.0%} alone ({row['share_no']:.0%} no, "
+            f"{row['share_yes']:.0%} yes), asks a person about {row['share_ask']:.0%}"
+        )
+        for answer, side in row["sides"].items():
+            if not side["certified"]:
+                say(f"  never {answer} alone: {missing(side)}")
+
+
 def evaluation(result: dict[str, Any]) -> None:
     """The evidence in short."""
     if "findings" in result:
@@ -143,6 +158,8 @@ def evaluation(result: dict[str, Any]) -> None:
         say(f"the finding is {scope['positive']}" if scope["positive"] else "means over all classes")
         for name in ("auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1"):
             say(f"{name:<18} {_number(overall[name])}{_between(overall[f'{name}_ci95'])}")
+        if "act_or_defer" in result:
+            _say_alone(result["act_or_defer"])
         if "audit" in result:
             known = result["audit"]
             say(

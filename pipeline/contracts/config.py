@@ -691,6 +691,20 @@ class EvaluateConfig(Section):
     prevalences: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
         (0.01, 0.05, 0.1, 0.3), description="Deployment prevalences that PPV and NPV are stated for."
     )
+    promise_error: float | None = Field(
+        None,
+        ge=0.001,
+        le=0.5,
+        description="Error rate that the answers a model gives alone must stay below, yes and no each: with it "
+        "`act_or_defer.json` is written, from which `predict` says yes, no or ask a person. Fix it before the labels "
+        "of the holdout are read; 0.05 takes 72 labels a side at least, 0.1 takes 36. null: no such thresholds.",
+    )
+    promise_of: Literal["class", "decided", "both"] = Field(
+        "class",
+        description="What `promise_error` is a share of. class: of the scans with the finding those answered no alone, "
+        "and of the scans without it those answered yes alone; decided: of the scans answered no (or yes) alone those "
+        "answered wrongly, at the prevalence of the holdout; both: neither is above.",
+    )
 
 
 class PredictConfig(Section):

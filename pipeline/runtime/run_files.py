@@ -38,6 +38,7 @@ ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", 
 AUDIT, OVERRIDES, PIXELS = "audit.json", "overrides.json", "audit_pixels.parquet"
 PICTURES = "audit_pictures.parquet"  # what scans look like at a glance
 METRICS, EVALUATION, COMPARISON, EXTERNAL = "metrics.jsonl", "evaluation.json", "comparison.json", "external"
+ACT_OR_DEFER = "act_or_defer.json"  # from which probability on the model may decide alone
 SITE = "site"  # a folder: the unlabelled scans of a site, read and embedded
 REFERENCE, REFERENCE_FITS = "reference.jsonl", "reference"
 # Pages
