@@ -16,8 +16,8 @@ OTHERS = {
     ("pipeline/annotate/zip_bundle.py", "index.html"): "the page inside a bundle",
     ("pipeline/pool/phantoms/pool.py", "images"): "the scans of a generated pool",
     ("pipeline/pool/sources.py", "manifest.parquet"): "a pool's own list of scans",
-    ("pipeline/predict/standalone.py", "model.onnx"): "in the exported folder, without this package",
-    ("pipeline/predict/standalone.py", "card.json"): "in the exported folder, without this package",
+    ("pipeline/predict/exported/standalone.py", "model.onnx"): "in the exported folder, without this package",
+    ("pipeline/predict/exported/standalone.py", "card.json"): "in the exported folder, without this package",
 }
 
 

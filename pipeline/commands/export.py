@@ -24,7 +24,9 @@ from pipeline.learn.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Design
 from pipeline.pool import whites
-from pipeline.predict import calibration, exported_files, exported_module, outside
+from pipeline.predict import calibration, outside
+from pipeline.predict.exported import files as exported_files
+from pipeline.predict.exported import module as exported_module
 from pipeline.runtime import finding_folders, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine

@@ -84,6 +84,11 @@ class Holdout:
     predicted_N: list[str]
     prob_NC: np.ndarray
 
+    def mistakes(self) -> list[str]:
+        """The scans it takes for another class."""
+        rows = zip(self.image_ids, self.truth_N, self.predicted_N, strict=True)
+        return [image_id for image_id, truth, predicted in rows if truth != predicted]
+
 
 @dataclass(frozen=True)
 class RunData:
@@ -164,15 +169,7 @@ def gather(folder: Path) -> RunData:
     findings = _findings(tables["predictions"], rounds)
     holdout = _holdout(tables, findings)
     describe = _Describe(tables, queues, holdout, _answers(tables["labels"], findings))
-    mistakes = (
-        []
-        if holdout is None
-        else [
-            i
-            for i, truth, predicted in zip(holdout.image_ids, holdout.truth_N, holdout.predicted_N, strict=True)
-            if truth != predicted
-        ]
-    )
+    mistakes = [] if holdout is None else holdout.mistakes()
     queued = {number: describe.scans(rows["image_id"].to_pylist()) for number, rows in queues.items()}
     return RunData(
         folder=folder,

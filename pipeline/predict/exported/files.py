@@ -12,8 +12,9 @@ import numpy as np
 from embeddings import decode, decoding
 from pipeline.contracts.tables import write_bytes, write_text
 from pipeline.pool.dicom import rules, tags, words
-from pipeline.predict import formulas, standalone
+from pipeline.predict import formulas
 from pipeline.predict.calibration import Redraws
+from pipeline.predict.exported import standalone
 from pipeline.predict.outside import Outside
 
 SCRIPT, FOLDER, ARRAYS = "predict.py", "decoding", "predict.npz"
