@@ -35,6 +35,7 @@ class Pool:
         self.age_N = np.full(num, np.nan, np.float32)
         self.canonical_N = self.image_id_N
         self.has_emb_N = np.ones(num, np.bool_)
+        self.turned_N = np.zeros(num, np.int64)
         self.config = config_file.load(None, {})
         for name, values in columns.items():
             setattr(self, name, np.asarray(values, np.float32) if name == "age_N" else objects(values))
@@ -129,6 +130,14 @@ def test_numbers_given_twice_are_told_from_people_and_only_warn(crowd):
     assert all(row[3] > 1 for row in found.table.rows)
     collision = patients.id_collision(Pool(*crowd, side_N=leak_sides(), patient_N=swapped()))
     assert collision.severity == "warn" and collision.count >= 36
+
+
+def test_turned_scans_are_called_turned_and_not_other_people(crowd):
+    turned = [90 if person(i) in LEAKING and visit(i) else 0 for i in ROWS]
+    accused = patients.id_collision(Pool(*crowd, side_N=leak_sides(), patient_N=swapped()))
+    told = patients.id_collision(Pool(*crowd, side_N=leak_sides(), patient_N=swapped(), turned_N=turned))
+    assert (accused.severity, told.severity) == ("warn", "ok")
+    assert f"{len(LEAKING)} scans are turned ({len(LEAKING)} by 90 degrees)" in told.message
 
 
 def test_a_leak_is_not_excused_where_the_sides_come_from_two_sources(crowd):
