@@ -680,7 +680,9 @@ class AuditConfig(Section):
     warn_shortcut_auroc: Share = Field(
         0.7, description="AUROC of a label from what is not the lungs (lower bound), within sources where it can be."
     )
-    block_shortcut_auroc: Share = Field(0.95, description="The same for file metadata and population: too good.")
+    block_shortcut_auroc: Share = Field(
+        0.95, description="The same for file metadata and population: too good. 1: nothing blocks, it is only said."
+    )
     max_equalised_scans: int = Field(
         600, ge=0, description="Labelled scans that are embedded once more with their histogram equalised; 0: none."
     )

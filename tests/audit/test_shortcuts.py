@@ -164,6 +164,11 @@ class TestNoSourceKnown:
     def test_below_the_limit_or_by_chance_nothing_blocks(self, nowhere, probe):
         assert self.severity(nowhere, METADATA, 0, probe, (0.94, 0.6)) != "block"
 
+    def test_where_the_limit_is_1_it_is_only_said(self, tmp_path):
+        rows = many(60, label=half, source=None)
+        lenient = subject(tmp_path / "lenient", rows, **{"audit.block_shortcut_auroc": 1})
+        assert self.severity(lenient, METADATA, 0, (1.0, 0.99), (1.0, 0.99)) == "warn"
+
     def test_the_block_says_that_a_source_is_missing(self, nowhere):
         scores = {MODEL: {"sick": told(1.0, 0.97)}, METADATA: {"sick": told(0.996, 0.93)}}
         check = shortcuts.check(nowhere, Shortcuts(scores, 0.8, 50))[0]

@@ -172,7 +172,8 @@ def _reaching(scores: dict[str, Score], model: dict[str, Score], name: str, audi
     reaching = []
     for finding, score in scores.items():
         whole = model.get(finding)
-        if whole is None or score.auroc < audit.block_shortcut_auroc or score.lower <= audit.warn_shortcut_auroc:
+        is_high = score.auroc >= audit.block_shortcut_auroc < 1.0 and score.lower > audit.warn_shortcut_auroc
+        if whole is None or not is_high:
             continue
         level = min(whole.lower, whole.auroc - AS_GOOD) if name == METADATA else whole.auroc - AS_GOOD
         if score.auroc >= level:
