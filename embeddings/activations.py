@@ -89,20 +89,20 @@ def fill_shard(shard: Shard) -> int:
     forward = _forward(shard.early, shard.model, shard.num_threads)
     arrays = []
     for sha, uri in zip(shard.sha256, shard.uris, strict=True):
-        scan_1SS = load(uri, shard.early.size_px, shard.max_pixels)
+        scan_1SS = load(uri, shard.early.size_px, shard.max_pixels, sha)
         arrays.append(forward(_views(scan_1SS, sha, shard.early)))
     shard.cache.write(shard.sha256, np.stack(arrays))
     return len(arrays)
 
 
-def load(uri: str, size_px: int, max_pixels: int) -> np.ndarray:
-    """One scan (1, S, S) in [0, 1].
+def load(uri: str, size_px: int, max_pixels: int, key: str | None = None) -> np.ndarray:
+    """One scan (1, S, S) in [0, 1]; `key` as in `decode.scan_square`.
 
     Raises:
         InputError: for a scan that was readable when it was embedded and is no longer.
     """
     try:
-        return decode.scan_square(uri, size_px, max_pixels)
+        return decode.scan_square(uri, size_px, max_pixels, key)
     except DecodeError as error:
         raise InputError(
             f"the scan could be read before and cannot be read now: {error}",
@@ -153,10 +153,13 @@ def _torch_forward(early: Early) -> Any:
 def export_early(request: tuple[Early, Path]) -> str:
     """One task: write the ONNX file of the early stages, once."""
     early, path = request
-    if not path.exists():
+
+    def make() -> None:
         import torch
         from torch import nn
 
         module = nn.Sequential(*network_stages.stages(early.backbone, early.size_px)[: early.num_stages]).eval()
         onnx_file.write(module, torch.zeros(2, 1, early.size_px, early.size_px), path, ("scan", "act"))
+
+    onnx_file.make_once(path, make)
     return str(path)

@@ -219,10 +219,13 @@ def build(backbone: Backbone, size_px: int | None = None, *, size_option: str = 
 
 
 def export_onnx(backbone: Backbone, size_px: int, folder: Path) -> Path:
-    """Write `<key>-<size>.onnx` and its card into `folder` once; later calls return the same file."""
+    """Write `<key>-<size>.onnx` and its card into `folder` once; later calls return the same file, if it is whole."""
     path = onnx_path(backbone, size_px, folder)
-    if path.exists():
-        return path
+    onnx_file.make_once(path, partial(_write_onnx, backbone, size_px, path))
+    return path
+
+
+def _write_onnx(backbone: Backbone, size_px: int, path: Path) -> None:
     import torch
 
     module = build(backbone, size_px)
@@ -232,7 +235,6 @@ def export_onnx(backbone: Backbone, size_px: int, folder: Path) -> Path:
     card = asdict(backbone) | {"weights_file": None, "dim": dim, "size_px": size_px}
     write_text(path.with_suffix(".json"), json.dumps(card, indent=2))
     onnx_file.write(module, example, path, ("scan", "emb"))
-    return path
 
 
 def onnx_path(backbone: Backbone, size_px: int, folder: Path) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from embeddings.decoding import dicom_file, dicom_pixels, raster
-from embeddings.decoding.files import read_bytes, white_of
+from embeddings.decoding.files import read_bytes, read_unchanged, white_of
 from embeddings.decoding.grey import FloatArray, Grey, squashed
 from embeddings.decoding.unusable import DecodeError
 
@@ -29,13 +29,20 @@ def open_scan(uri: str, *, max_pixels: int) -> Grey:
     return open_grey(read_bytes(uri), max_pixels=max_pixels, white=white_of(uri))
 
 
-def scan_square(uri: str, size_px: int, max_pixels: int) -> FloatArray:
+def scan_square(uri: str, size_px: int, max_pixels: int, key: str | None = None) -> FloatArray:
     """Read a scan and do what `load_square` does, with the white that its address names.
 
+    Args:
+        uri: Where it is.
+        size_px: S.
+        max_pixels: A larger picture is refused.
+        key: What is made of it will be kept under this hash, see `read_unchanged`; None: under none.
+
     Raises:
-        DecodeError: see `open_scan`.
+        DecodeError: see `open_scan` and `read_unchanged`.
     """
-    return load_square(read_bytes(uri), size_px, max_pixels, white_of(uri))
+    data = read_bytes(uri) if key is None else read_unchanged(uri, key)
+    return load_square(data, size_px, max_pixels, white_of(uri))
 
 
 def load_square(data: bytes, size_px: int, max_pixels: int, white: int | None = None) -> FloatArray:

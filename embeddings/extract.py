@@ -137,7 +137,7 @@ def _prefetched(shard: Shard, broken: list[tuple[str, str]]) -> Iterator[tuple[l
         stop = start + shard.batch_size
         for sha, uri in zip(shard.sha256[start:stop], shard.uris[start:stop], strict=True):
             try:
-                scan_1SS = decode.scan_square(uri, shard.size_px, shard.max_pixels)
+                scan_1SS = decode.scan_square(uri, shard.size_px, shard.max_pixels, sha)
                 scans.append(altered(scan_1SS[0], shard.alteration)[None])
                 kept.append(sha)
             except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; it is counted and reported
@@ -188,12 +188,15 @@ def export_onnx(backbone: Backbone, features: Features, size_px: int, folder: Pa
     if features == "pooled":
         return backbones.export_onnx(backbone, size_px, folder)
     path = model_path(backbone, features, size_px, folder)
-    if not path.exists():
+
+    def make() -> None:
         import torch
 
         example = torch.zeros(2, 1, size_px, size_px)
         module = build(backbone, features, size_px)
         onnx_file.write(module, example, path, ("scan", "emb"), {OWN_DIM: str(module.own_dim)})
+
+    onnx_file.make_once(path, make)
     return path
 
 

@@ -1,10 +1,14 @@
 """A torch module as an ONNX file, batch axis free; and such a file at work."""
 
+import hashlib
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.tables import write_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,6 +60,42 @@ def write(
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def make_once(path: Path, make: Callable[[], None]) -> None:
+    """Have a file made that runs share, unless it is there as it was made; a damaged one is set aside.
+
+    Args:
+        path: Of the file; its hash is kept beside it.
+        make: Writes it.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if is_whole(path):
+            return
+        if path.exists():
+            set_aside(path, "it is not the file whose hash stands beside it")
+        make()
+        write_text(_hash_path(path), _hash(path))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file that `make_once` has had made is there, byte for byte."""
+    try:
+        return _hash_path(path).read_text("utf-8", errors="replace") == _hash(path)
+    except FileNotFoundError:
+        return False
+
+
+def _hash_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def session(model: Path | bytes, num_threads: int) -> Any:

@@ -1,19 +1,22 @@
 """Arrays of scans on disk, addressed by content and mapped into memory: pixels, or activations of an early stage.
 
-A cache is a folder of parts, each a `.npy` with its list of scans, published whole. What is in it can be made again.
+A cache is a folder of parts, each a `.npy` with its list of scans, published whole. What is in it can be made again,
+and is where it was cut off.
 """
 
 import hashlib
 import json
+import math
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.tables import write_text
 
 # N scans, V views
@@ -35,7 +38,7 @@ class ScanCache:
 
     def known(self) -> set[str]:
         """SHA-256 of every scan that is there."""
-        return {sha for index in self._indexes() for sha in json.loads(index.read_text("utf-8"))}
+        return {sha for _, content in self._parts() for sha in content}
 
     def lacking(
         self, scans: Sequence[tuple[str, str]], shard_size: int
@@ -72,8 +75,8 @@ class ScanCache:
         place: dict[str, tuple[int, int]] = {}
         parts: list[Path] = []
         asked = set(sha256)
-        for index in self._indexes():
-            row_of = {sha: row for row, sha in enumerate(json.loads(index.read_text("utf-8"))) if sha in asked}
+        for index, content in self._parts():
+            row_of = {sha: row for row, sha in enumerate(content) if sha in asked}
             if row_of:
                 place |= {sha: (len(parts), row) for sha, row in row_of.items()}
                 parts.append(index.with_suffix(".npy"))
@@ -82,8 +85,32 @@ class ScanCache:
             raise KeyError(f"{missing} of {len(sha256)} scans are not in the cache {self.folder}")
         return Rows(tuple(parts), np.array([place[sha] for sha in sha256], np.int64).reshape(-1, 2))
 
-    def _indexes(self) -> list[Path]:
-        return sorted(self.folder.glob("part-*.json"))
+    def _parts(self) -> Iterator[tuple[Path, list[str]]]:
+        """The index and the scans of every part that is whole; another is set aside, and its scans are lacking."""
+        for index in sorted(self.folder.glob("part-*.json")):
+            try:
+                content = json.loads(index.read_text("utf-8"))
+                _check_length(index.with_suffix(".npy"), len(content))
+            except (ValueError, TypeError, FileNotFoundError) as error:
+                set_aside(index, error)
+                set_aside(index.with_suffix(".npy"), error)
+                continue
+            yield index, content
+
+
+def _check_length(path: Path, num_scans: int) -> None:
+    """Refuse a part that is cut off, or of another number of scans.
+
+    Raises:
+        ValueError: it is.
+    """
+    with path.open("rb") as stream:
+        version = np.lib.format.read_magic(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(stream)
+        num_bytes = stream.tell() + math.prod(shape) * dtype.itemsize
+    if shape[:1] != (num_scans,) or path.stat().st_size != num_bytes:
+        raise ValueError(f"{path.stat().st_size} bytes of shape {shape}, not {num_bytes} of {num_scans} scans")
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Embeddings addressed by content: (backbone, preprocessing, SHA-256 of the scan) -> vector.
 
-A store is a folder of Parquet parts, each published whole; who shares the folder shares the work.
+A store is a folder of Parquet parts, each published whole; who shares the folder shares the work. A part that cannot
+be read is set aside: its scans are then lacking, and embedded again.
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.tables import write_parquet, write_text
 
 LAYOUT = "layout.json"
@@ -34,7 +36,8 @@ class EmbeddingStore:
 
     def known(self) -> set[str]:
         """SHA-256 of every scan that has a vector."""
-        return {sha for part in self._parts() for sha in pq.read_table(part, columns=["sha256"])["sha256"].to_pylist()}
+        self._check_layout()
+        return {sha for table in self._tables(["sha256"]) for sha in table["sha256"].to_pylist()}
 
     def write(self, sha256: Sequence[str], emb_ND: np.ndarray) -> Path:
         """Publish one part; float16, named by what it holds, so that a repeated shard replaces itself."""
@@ -59,15 +62,17 @@ class EmbeddingStore:
     def gather(self, sha256: Sequence[str], path: Path) -> np.ndarray:
         """Write the vectors of `sha256`, in that order, to `path` (.npy, float16, (N, D)); memory-mapped, read-only.
 
-        Only one part is in memory at a time. Raises KeyError naming the scans without a vector.
+        Only one part is in memory at a time.
+
+        Raises:
+            KeyError: naming the scans without a vector, which may be those of a part that was set aside on the way.
         """
         rows: dict[str, list[int]] = {}
         for row, sha in enumerate(sha256):
             rows.setdefault(sha, []).append(row)
         out: Any = None
         partial = path.with_suffix(".npy.part")
-        for part in self._parts():
-            table = pq.read_table(part)
+        for table in self._tables(["sha256", "emb"]):
             vectors = table["emb"].combine_chunks()
             emb_ND = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
             if out is None:
@@ -83,5 +88,26 @@ class EmbeddingStore:
         shard_ND: np.ndarray = np.load(path, mmap_mode="r")
         return shard_ND
 
-    def _parts(self) -> list[Path]:
-        return sorted(self.folder.glob("part-*.parquet"))
+    def _tables(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Every part that can be read whole."""
+        for part in sorted(self.folder.glob("part-*.parquet")):
+            try:
+                with part.open("rb") as stream:
+                    table = pq.read_table(stream, columns=columns, page_checksum_verification=True)
+            except FileNotFoundError:
+                continue  # another run has set it aside
+            except (OSError, pa.ArrowException) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise  # the disk or its permissions: the part may be whole
+                set_aside(part, error)
+                continue
+            yield table
+
+    def _check_layout(self) -> None:
+        """Vectors whose layout is not known any more are of no use."""
+        try:
+            self.own_dim(0)
+        except (ValueError, KeyError, TypeError) as error:
+            for part in self.folder.glob("part-*.parquet"):
+                set_aside(part, f"{LAYOUT} beside it cannot be read")
+            set_aside(self.folder / LAYOUT, error)

@@ -198,6 +198,10 @@ def evaluate(
     prevalence: Annotated[
         list[float] | None, typer.Option(help="Deployment prevalence for PPV and NPV, 0..1; may be repeated.")
     ] = None,
+    act_or_defer: Annotated[
+        float | None,
+        typer.Option(help="Error rate, such as 0.05, that answers the model gives alone must stay below; certified."),
+    ] = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -206,8 +210,28 @@ def evaluate(
 
     if pool is not None and against is not None:
         raise InputError("--pool and --against are two questions", fix="ask them one after the other")
-    options = _overrides({"evaluate.prevalences": prevalence or None}, set_)
+    if act_or_defer is not None and (pool is not None or against is not None):
+        raise InputError(
+            "is certified on the run's own sealed holdout", where="--act-or-defer", fix="leave out --pool and --against"
+        )
+    options = _overrides({"evaluate.prevalences": prevalence or None, "evaluate.promise_error": act_or_defer}, set_)
     _answer(commands_evaluate.evaluate(folder, pool, against, options), as_json, output.evaluation)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Runs, the first one to compare with; or a folder of runs: their history.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Page to write, .html; runs/comparison-1.html, -2, … without.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare runs on one page: learning curves, paired differences, options, labels spent, audit verdicts."""
+    from pipeline.commands.comparison import compare_runs
+
+    _answer(compare_runs.compare(runs, out), as_json, output.comparison)
 
 
 @app.command()
@@ -515,10 +539,22 @@ def submit(
 
 
 @app.command()
-def doctor(as_json: JsonOption = False) -> None:
-    """Say what this machine has and what a run would use."""
+def doctor(
+    privacy: Annotated[
+        Path | None, typer.Option(help="A run: look for identifiers of its pool in all that it wrote.")
+    ] = None,
+    terms: Annotated[Path | None, typer.Option(help="With --privacy: further terms to look for, one a line.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what this machine has and what a run would use; with --privacy, whether a run names patients."""
     from pipeline.commands import doctor as examiner
 
+    if privacy is not None:
+        from pipeline.commands.privacy.run_scan import scan
+
+        result = scan(privacy, terms)
+        _answer(result, as_json, output.privacy)
+        raise typer.Exit(0 if result["ok"] else 1)
     rows = examiner.examine()
     _answer({"ok": all(row["ok"] for row in rows), "checks": rows}, as_json, output.doctor)
     if not all(row["ok"] for row in rows):

@@ -1,14 +1,16 @@
 """The stages of a run, in order. This list drives the CLI, resume, and the reading order in docs/.
 
-A stage is reused when its fingerprint is the same: the options it reads, the fingerprint of the stage before, the
-pool's content and the version of the code.
+A stage is reused when its fingerprint is the same (the options it reads, the fingerprint of the stage before, the
+pool's content and the version of the code) and its files are those it left, by size and hash.
 """
 
 import importlib
+import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from embeddings import backbones
@@ -35,6 +37,7 @@ class Stage:
         always: Run it every time; it finds out itself what is done.
         purpose: One line for people.
         of_several: The module for a run of independent findings, where that is another one.
+        may_leave: Further files that it writes in some runs.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Stage:
     purpose: str
     always: bool = False
     of_several: str | None = None
+    may_leave: tuple[str, ...] = ()
 
 
 STAGES: tuple[Stage, ...] = (
@@ -75,12 +79,13 @@ STAGES: tuple[Stage, ...] = (
         ("pretrain", "backbone"),
         (run_files.PRETRAINING,),
         "the backbone learns from the training pool's scans, without labels; nothing for pretrain.epochs 0",
+        may_leave=tuple(f"{run_files.PRETRAINED}/{name}" for name in (backbones.CARD, backbones.WEIGHTS)),
     ),
     Stage(
         "embed",
         "pipeline.vectors.embed",
         ("backbone", "preprocess", "embed"),
-        (run_files.EMBEDDINGS, run_files.EMBEDDED),
+        (run_files.EMBEDDINGS, run_files.EMBEDDED, run_files.BACKBONE, run_files.NOT_EMBEDDED),
         "scans to vectors, addressed by content",
     ),
     Stage(
@@ -134,6 +139,10 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
+# Labels, external tests and the command `report` write these again, long after their stage.
+WRITTEN_AGAIN = frozenset({run_files.AUDIT, run_files.REPORT, run_files.MODEL_CARD})
+
+
 def run_stages(ctx: StageContext, names: tuple[str, ...] | None = None) -> dict[str, dict[str, Any]]:
     """Run the stages in order, reusing what is finished; returns each stage's record."""
     records: dict[str, dict[str, Any]] = {}
@@ -157,7 +166,7 @@ def plan(ctx: StageContext) -> list[dict[str, Any]]:
     for stage in STAGES:
         record = records.get(stage.name, {})
         expected = _fingerprint(ctx.config, stage, before, record.get("content"))
-        chain = chain and record.get("fingerprint") == expected and _outputs_exist(ctx, stage)
+        chain = chain and record.get("fingerprint") == expected and not _not_as_left(ctx, stage, record)
         rows.append(
             {
                 "stage": stage.name,
@@ -174,9 +183,12 @@ def plan(ctx: StageContext) -> list[dict[str, Any]]:
 def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
     record = run_dir.stage_records(ctx.folder).get(stage.name)
     expected = _fingerprint(ctx.config, stage, before, None)
-    if not stage.always and record and record["fingerprint"] == expected and _outputs_exist(ctx, stage):
-        log.info("%s: finished before, kept", stage.name)
-        return record
+    if not stage.always and record and record["fingerprint"] == expected:
+        wrong = _not_as_left(ctx, stage, record)
+        if not wrong:
+            log.info("%s: finished before, kept", stage.name)
+            return record
+        log.warning("%s: done again, these files are not as it left them: %s", stage.name, ", ".join(wrong))
     run_dir.write_status(ctx.folder, "running", stage.name)
     run_dir.forget_stage(ctx.folder, stage.name)  # until it has finished, what it wrote counts for nothing
     start = time.perf_counter()
@@ -188,6 +200,7 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
         "content": content,
         "seconds": round(time.perf_counter() - start, 3),
         "counts": counts,
+        "files": {name: run_dir.file_facts(ctx.folder / name) for name in (*stage.outputs, *stage.may_leave)},
     }
     run_dir.record_stage(ctx.folder, fresh)
     log.info(
@@ -225,8 +238,27 @@ def _weights_hash(config: Config) -> str | None:
     return "-".join(run_dir.file_hash(path) for path in backbones.files_of(config.backbone)) or None
 
 
-def _outputs_exist(ctx: StageContext, stage: Stage) -> bool:
-    return all((ctx.folder / name).exists() for name in stage.outputs)
+def _not_as_left(ctx: StageContext, stage: Stage, record: Mapping[str, Any]) -> list[str]:
+    """Files of a finished stage that are gone, cut off or changed since it wrote them."""
+    left = record.get("files", {})
+    wrong = [
+        name
+        for name in (*stage.outputs, *stage.may_leave)
+        if name not in WRITTEN_AGAIN and (name not in left or run_dir.file_facts(ctx.folder / name) != left[name])
+    ]
+    again = (name for name in stage.outputs if name in WRITTEN_AGAIN)
+    return [*wrong, *(name for name in again if not _has_its_end(ctx.folder / name))]
+
+
+def _has_its_end(path: Path) -> bool:
+    """Whether a text that others than its stage may have written again is there and not cut off."""
+    try:
+        text = path.read_text("utf-8")
+        if path.suffix == ".json":
+            json.loads(text)
+    except (OSError, ValueError):
+        return False
+    return text.rstrip().endswith("</html>") if path.suffix == ".html" else bool(text)
 
 
 def function(name: str, config: Config) -> Callable[[StageContext], dict[str, Any]]:

@@ -32,6 +32,7 @@ ROOMS = (
     "per_finding",
     "predict",
     "commands",
+    "api",
     "cli",
     "jobs",
 )

@@ -269,7 +269,10 @@ def test_the_same_seed_gives_the_same_run(finished, tmp_path):
         "--json",
     )
     assert answer.code == 0, answer.err
-    for name in ("manifest.parquet", "splits.parquet", "embeddings.npy", "clusters.parquet", "rounds/01/queue.csv"):
+    hidden = [tables.MANIFEST.read(folder) for folder in (tmp_path / "run", out)]
+    assert hidden[0].drop_columns(["patient_id"]) == hidden[1].drop_columns(["patient_id"])
+    assert not {*hidden[0]["patient_id"].to_pylist()} & {*hidden[1]["patient_id"].to_pylist()}, "each has its secret"
+    for name in ("splits.parquet", "embeddings.npy", "clusters.parquet", "rounds/01/queue.csv"):
         assert (tmp_path / "run" / name).read_bytes() == (out / name).read_bytes(), name
     assert answer.json["metrics"][0]["holdout"] == first.json["metrics"][0]["holdout"]
 

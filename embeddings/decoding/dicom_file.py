@@ -10,6 +10,7 @@ import struct
 import warnings
 from typing import TYPE_CHECKING
 
+from embeddings.decoding import raster
 from embeddings.decoding.unusable import DecodeError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def parse(data: bytes, *, with_pixels: bool = True) -> "Dataset":
             dataset = pydicom.dcmread(io.BytesIO(data), force=True, stop_before_pixels=not with_pixels)
             _ = [dataset.get(name) for name in ("Modality", "SOPClassUID", "Rows", "PhotometricInterpretation")]
         except Exception as error:
-            raise DecodeError(f"its DICOM tags cannot be read: {type(error).__name__}: {str(error)[:100]}") from error
+            why = f"{type(error).__name__}: {raster.short(error)}"
+            raise DecodeError(f"its DICOM tags cannot be read: {why}") from error
     if not len(dataset):
         raise DecodeError("a DICOM file without any tag: it is cut off")
     return dataset

@@ -5,7 +5,7 @@ first) -> inversion (MONOCHROME1: after the window, as the standard has it) -> p
 C.11.1, C.11.2. Without a window the stored bits are the range, and where all 16 are said to be stored, see
 `grey_range`. Signed values without a window take their own smallest and largest as 0 and 1.
 
-Legend: H height, W width, C channels.
+Legend: H height, B rows of a block, W width, C channels.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embeddings.decoding import dicom_file, grey_range, raster
-from embeddings.decoding.grey import Grey, Wide
+from embeddings.decoding.grey import Grey, Wide, by_blocks
 from embeddings.decoding.unusable import DecodeError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _why_not(error: Exception, dataset: "Dataset") -> str:
         packages = next((packages for word, packages in _DECODERS if word in syntax.name), _OTHER_DECODER)
         return f"no decoder for {syntax.name} is installed: pip install {packages}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    shown = " ".join(lines[1:] or lines)[:160] or type(error).__name__
+    shown = raster.without_content(" ".join(lines[1:] or lines))[:160] or type(error).__name__
     return f"its pixels ({syntax.name}) cannot be decoded: {shown}"
 
 
@@ -183,15 +183,15 @@ def _windowed(
     if not dataset.get("VOILUTSequence") and not _has_window(dataset):
         return None, ()
     try:
-        modality_HW = apply_modality_lut(values_HW, dataset)
         if dataset.get("VOILUTSequence"):
+            modality_HW = apply_modality_lut(values_HW, dataset)
             shown_HW = apply_voi(np.rint(modality_HW).astype(np.int64), dataset, index=0)
             item = dataset.VOILUTSequence[0]
             most = grey_range.bits_of(int(np.max(_table_values(item))), int(item.LUTDescriptor[2]))
             unit_HW = (shown_HW / np.float32(grey_range.white_of_bits(most))).astype(np.float32)
             notes = _first_of(len(dataset.VOILUTSequence), "lookup table", item.get("LUTExplanation"))
         else:
-            unit_HW = _by_window(modality_HW, dataset)
+            unit_HW = _by_window(values_HW, dataset)
             names = _all(dataset.get("WindowCenterWidthExplanation"))
             notes = _first_of(len(_all(dataset.WindowCenter)), "window", names[0] if names else None)
     except Exception as error:  # noqa: BLE001 - a window that cannot be used must not cost the scan
@@ -206,13 +206,17 @@ def _has_window(dataset: "Dataset") -> bool:
     return bool(_all(dataset.get("WindowCenter"))) and bool(_all(dataset.get("WindowWidth")))
 
 
-def _by_window(modality_HW: Values, dataset: "Dataset") -> NDArray[np.float32]:
+def _by_window(values_HW: Values, dataset: "Dataset") -> NDArray[np.float32]:
     """Pydicom's window, brought to [0, 1]: what it makes of values far below and far above is black and white."""
-    from pydicom.pixels.processing import apply_windowing
+    from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
     black, white = apply_windowing(np.array([-_FAR, _FAR]), dataset, index=0)
-    shown_HW = apply_windowing(modality_HW, dataset, index=0)
-    return np.asarray((shown_HW - black) / (white - black), np.float32)
+
+    def show(values_BW: Values) -> Values:
+        shown_BW = apply_windowing(apply_modality_lut(values_BW, dataset), dataset, index=0)
+        return np.asarray((shown_BW - black) / (white - black), np.float32)
+
+    return by_blocks(show, values_HW)
 
 
 def _table_values(item: "Dataset") -> Values:
@@ -234,12 +238,12 @@ def _all(value: object) -> list[Any]:
 
 
 def _own_range(modality_HW: Values, outside_HW: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-    exact_HW = modality_HW.astype(np.float64)
-    inside = exact_HW if outside_HW is None else exact_HW[~outside_HW]
+    inside = modality_HW if outside_HW is None else modality_HW[~outside_HW]
     if not np.isfinite(inside).all():
         raise DecodeError("it holds values that are not finite")
     low, high = float(inside.min()), float(inside.max())
-    return np.clip((exact_HW - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+    span = max(high - low, 1e-12)
+    return by_blocks(lambda value_BW: np.clip((value_BW.astype(np.float64) - low) / span, 0, 1), modality_HW)
 
 
 def _colour(values: Values, dataset: "Dataset", notes: tuple[str, ...]) -> Grey | Wide:

@@ -3,7 +3,9 @@
 Legend: H height, W width, S side of the square the networks see.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ FloatArray = NDArray[np.float32]
 
 _LUT_8_BIT = np.arange(256, dtype=np.float32) / np.float32(255)
 _WHITE_16_BIT = np.float32(65535)
+_BLOCK_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,12 @@ class Wide:
         else:  # PNG asks for values scaled up to the whole container, and not everybody does that
             is_scaled = largest > grey_range.white_of_bits(self.said_bits)
             white = grey_range.white_of_bits(self.container_bits if is_scaled else self.said_bits)
-        unit_HW = value_HW.astype(np.float32) / np.float32(white)
+        unit_HW = value_HW.astype(np.float32)
+        unit_HW /= np.float32(white)
         if zero_is_white:
-            unit_HW = np.float32(1) - unit_HW
+            np.subtract(np.float32(1), unit_HW, out=unit_HW)
         if largest > white:
-            unit_HW = np.clip(unit_HW, 0, 1)
+            np.clip(unit_HW, 0, 1, out=unit_HW)
         if self.outside_HW is not None:
             unit_HW[self.outside_HW] = 0
         return Grey(Image.fromarray(unit_HW), self.container_bits, self.format, open_bits, self.notes)
@@ -114,6 +118,18 @@ class Wide:
         return self.value_HW, self.zero_is_white, largest
 
 
+def by_blocks(function: Callable[[NDArray[Any]], NDArray[Any]], value_HW: NDArray[Any]) -> FloatArray:
+    """What a function of each value by itself makes of a picture, float32; worked out by blocks of rows.
+
+    What the function needs on the way, in double precision and several times over, it then needs of a block only.
+    """
+    out_HW = np.empty(value_HW.shape, np.float32)
+    num_rows = max(1, _BLOCK_PIXELS // max(1, value_HW.shape[1]))
+    for start in range(0, len(value_HW), num_rows):
+        out_HW[start : start + num_rows] = function(value_HW[start : start + num_rows])
+    return out_HW
+
+
 def unit(image: Image.Image) -> FloatArray:
     """Grey values of a picture in mode "L" or "F", float32 in [0, 1]."""
     pixels_HW = np.asarray(image)
@@ -128,5 +144,6 @@ def squashed(image: Image.Image, size_px: int) -> Image.Image:
 
 
 def _to_uint8(pixels_HW: FloatArray) -> NDArray[np.uint8]:
-    scaled_HW: FloatArray = np.clip(pixels_HW, 0, 1) * np.float32(255)
-    return np.rint(scaled_HW).astype(np.uint8)
+    scaled_HW: FloatArray = np.clip(pixels_HW, 0, 1)
+    scaled_HW *= np.float32(255)
+    return np.rint(scaled_HW, out=scaled_HW).astype(np.uint8)

@@ -4,10 +4,11 @@
 white: their own smallest and largest values become 0 and 1. Colour becomes luminance (ITU-R 601), alpha is dropped,
 EXIF orientation and TIFF's WhiteIsZero are applied, a multi-frame TIFF gives its first frame.
 
-Legend: H height, W width, C channels.
+Legend: H height, B rows of a block, W width, C channels.
 """
 
 import io
+import re
 import struct
 import zlib
 from dataclasses import replace
@@ -17,8 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from embeddings.decoding import grey
 from embeddings.decoding.grey import Grey, Wide
 from embeddings.decoding.unusable import DecodeError
+
+_OTHER_KINDS = {
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"GIF8": "a GIF",
+    b"<": "a web page or XML",
+}
+# Quoted values, bytes, `Doe^Jane`, anything with five digits or more, `<… object at 0x…>`.
+_CONTENT = re.compile(r"""b?'[^']*'|b?"[^"]*"|\S*\^\S*|[\w.-]*\d{5,}[\w.-]*|<[^>]*>""")
 
 _FORMATS = ("JPEG", "PNG", "TIFF")
 # What Pillow's plugins raise on broken files.
@@ -98,8 +110,13 @@ def check_size(width_px: int, height_px: int, max_pixels: int) -> None:
 
 
 def short(error: BaseException) -> str:
-    """The first line of an error, for a reason."""
-    return (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+    """The first line of an error, for a reason, without what it quotes of the file: that may name a patient."""
+    return without_content((str(error).splitlines() or [""])[0])[:120] or type(error).__name__
+
+
+def without_content(text: str) -> str:
+    """A library's message without quoted values, names as DICOM writes them, long numbers and addresses in memory."""
+    return _CONTENT.sub("…", text)
 
 
 def _read(image: Image.Image, data: bytes) -> Grey | Wide:
@@ -123,18 +140,22 @@ def _read(image: Image.Image, data: bytes) -> Grey | Wide:
     return Grey(upright.convert("L"), 1 if image.mode == "1" else 8, kind)
 
 
-def stretched(value_HW: NDArray[np.generic], zero_is_white: bool = False) -> Image.Image:
+def stretched(value_HW: NDArray[Any], zero_is_white: bool = False) -> Image.Image:
     """A picture's own smallest and largest values become 0 and 1, or 1 and 0.
 
     Raises:
         ValueError: it holds NaN or an infinity.
     """
-    exact_HW = value_HW.astype(np.float64)
-    if not np.isfinite(exact_HW).all():
+    low, high = (np.float64(extreme) for extreme in (value_HW.min(), value_HW.max()))
+    if not (np.isfinite(low) and np.isfinite(high)):  # a NaN is the smallest and the largest value
         raise ValueError("it holds values that are not finite")
-    low, high = exact_HW.min(), exact_HW.max()
-    unit_HW = (exact_HW - low) / (high - low) if high > low else np.zeros_like(exact_HW)
-    return Image.fromarray((1 - unit_HW if zero_is_white else unit_HW).astype(np.float32))
+    span = high - low if high > low else np.float64(1)
+
+    def stretch(value_BW: NDArray[Any]) -> NDArray[np.float64]:
+        unit_BW = (value_BW.astype(np.float64) - low) / span
+        return 1 - unit_BW if zero_is_white else unit_BW
+
+    return Image.fromarray(grey.by_blocks(stretch, value_HW))
 
 
 def _bits(image: Image.Image) -> tuple[int, ...]:
@@ -214,7 +235,10 @@ def luminance(colour_HWC: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _first_bytes(data: bytes) -> str:
-    head = data[:16]
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
-        return f"its first bytes are text, {head.decode('ascii')!r}"
-    return f"its first bytes are {head[:8].hex(' ')}"
+    """What kind of file it seems to be; never a byte of it: a reason is read by many, and a file may hold a letter."""
+    for head, kind in _OTHER_KINDS.items():
+        if data.startswith(head):
+            return f"its first bytes are those of {kind}"
+    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in data[:16]):
+        return "its first bytes are text"
+    return "its first bytes are those of no picture"

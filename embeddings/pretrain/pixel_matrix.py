@@ -49,7 +49,7 @@ def decode_shard(shard: Shard) -> tuple[tuple[str, str], ...]:
     kept, pixels, broken = [], [], []
     for sha, uri in zip(shard.sha256, shard.uris, strict=True):
         try:
-            scan_1SS = decode.scan_square(uri, shard.size_px, shard.max_pixels)
+            scan_1SS = decode.scan_square(uri, shard.size_px, shard.max_pixels, sha)
         except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; it is counted and reported
             broken.append((sha, f"{type(error).__name__}: {error}"))
             continue

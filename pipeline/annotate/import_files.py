@@ -1,5 +1,6 @@
 """Filled files become answers: read, checked row by row, and counted, before anything is kept."""
 
+import datetime as dt
 import io
 import lzma
 import zipfile
@@ -26,6 +27,7 @@ from pipeline.tables.workbook import is_workbook
 DEFAULT_NAME, LABEL_STUDIO = "expert", "label-studio"
 MAX_BYTES = 256 * 2**20  # a label file of a million rows has about 100 MB
 SHOWN = 20
+CLOCK_DRIFT = dt.timedelta(minutes=10)  # between two machines whose clocks are set
 BUNDLE_MEMBERS = ("answers.csv", run_files.QUEUE_TABLE, "annotations.xml", "labels.json")
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # of UTF-16 and UTF-32
 BROKEN_ZIP = (
@@ -209,6 +211,8 @@ def _mistake(row: Filled, scans: Scans, findings: Sequence[str]) -> str | None:
         return f"this run never asked for {row.image_id[:80]!r}"
     if row.round_index is not None and not scans.asked[row.image_id][0] <= row.round_index <= scans.last_round:
         return f"{row.image_id!r} was not asked for in round {row.round_index}"
+    if row.time is not None and row.time > dt.datetime.now(dt.UTC) + CLOCK_DRIFT:
+        return f"was answered in the future ({row.time.isoformat(timespec='seconds')}); set the clock, mend the time"
     if row.certainty.strip().casefold() not in ("", *CERTAINTIES):
         return f"unknown certainty {row.certainty.strip()[:80]!r}; write {' or '.join(CERTAINTIES)}, or nothing"
     if row.beyond and are_independent(findings):  # `effusion, nodule` would lose the nodule

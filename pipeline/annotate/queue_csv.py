@@ -12,6 +12,7 @@ from typing import NamedTuple
 from pipeline.annotate import answer_choices
 from pipeline.annotate.filled_row import Filled
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.spreadsheet import defused, restored
 from pipeline.tables import columns as table_columns
 from pipeline.tables.delimited import open_delimited
 from pipeline.tables.notes import Notes
@@ -20,7 +21,6 @@ from pipeline.tables.table import Table
 
 COLUMNS = ("image_id", "rank", "file", "label", "choices", "certainty", "annotator", "round", "run")
 _READ = ("image_id", "label", "certainty", "annotator", "seconds", "labelled_at", "round", "run")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run a cell that begins so
 _NUMBER = re.compile(r"[0-9.,]+([eE][+-]?[0-9]+)?")
 _SCAN = re.compile("[0-9a-f]{16}")
 
@@ -128,14 +128,8 @@ def _image_id(text: str, file: str) -> str:
     return stem if (not text or _NUMBER.fullmatch(text)) and _SCAN.fullmatch(stem) else text
 
 
-def defused(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(FORMULA) else text
-
-
 def _plain(text: str) -> str:
-    text = text.strip(" ")
-    return text[1:] if text[:1] == "'" and text[1:].startswith(FORMULA) else text
+    return restored(text.strip(" "))
 
 
 def _seconds(text: str, where: str) -> float | None:

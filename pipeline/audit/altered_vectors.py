@@ -37,16 +37,17 @@ def measure(ctx: StageContext, scans: pa.Table, alteration: Alteration) -> tuple
     broken = dict(embed.embed(ctx, job, lambda done: ctx.progress("audit", done, job.num_scans)))
     say_broken(broken)
     ok_N = np.array([sha not in broken for sha in scans["sha256"].to_pylist()], np.bool_)
-    return gather(ctx, job, scans["sha256"].to_pylist(), ok_N), ok_N
+    return gather(ctx, job, scans, ok_N), ok_N
 
 
-def gather(ctx: StageContext, job: embed.Job, sha256: list[str], ok_N: NDArray[np.bool_]) -> Floats:
-    """The vectors (N, D) of a finished job, NaN where `ok_N` is False."""
+def gather(ctx: StageContext, job: embed.Job, scans: pa.Table, ok_N: NDArray[np.bool_]) -> Floats:
+    """The vectors (N, D) of a finished job's rows, `by_picture`, NaN where `ok_N` is False."""
     if not ok_N.any():
-        return np.empty((len(sha256), 0), np.float32)
-    path = ctx.folder / _MATRIX
-    stored_ND = job.store.gather([sha for sha, ok in zip(sha256, ok_N, strict=True) if ok], path)
-    emb_ND = np.full((len(sha256), stored_ND.shape[1]), np.nan, np.float32)
+        return np.empty((len(scans), 0), np.float32)
+    path, kept = ctx.folder / _MATRIX, scans.filter(pa.array(ok_N))
+    content = list(zip(kept["sha256"].to_pylist(), kept["uri"].to_pylist(), strict=True))
+    stored_ND = embed.gather(ctx, job, content, path)
+    emb_ND = np.full((len(scans), stored_ND.shape[1]), np.nan, np.float32)
     emb_ND[ok_N] = stored_ND
     path.unlink()
     return emb_ND

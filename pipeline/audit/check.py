@@ -12,13 +12,16 @@ MAX_EVIDENCE = 24  # rows of evidence kept with a check; `count` tells how many 
 # Every check, in the order a reader meets it: what may be wrong with the pictures, the people, the places, the numbers.
 TITLES: dict[str, str] = {
     "quarantined-scans": "Files that cannot be read",
+    "not-chest-x-rays": "Pictures that are no upright chest X-ray",
     "exact-duplicates": "Exact duplicates",
     "near-duplicates": "Near duplicates",
     "duplicates-across-splits": "Same picture in training and test",
     "duplicates-across-patients": "Same picture under several patients",
     "label-conflict": "Same picture, different labels",
+    "labels-look-wrong": "Labels that look wrong",
     "patient-across-splits": "Same patient in training and test",
     "patient-id-collision": "One patient id, several people",
+    "patient-ids-doubtful": "Patient ids that may be none",
     "missing-metadata": "Metadata that is missing",
     "classes-differ-across-splits": "Classes differ between training and test",
     "source-label-confounding": "The source gives the label away",

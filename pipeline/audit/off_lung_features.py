@@ -85,6 +85,7 @@ class PixelFacts:
 class Shard:
     """Scans of one task."""
 
+    sha256: tuple[str, ...]
     uris: tuple[str, ...]
     max_pixels: int
     size_px: int
@@ -119,7 +120,7 @@ def measure(ctx: StageContext, scans: pa.Table) -> PixelFacts:
         image_ids=tuple(scans["image_id"].to_pylist()),
         names=NAMES,
         meta_NM=fact_NM[:, :-1],
-        masked_emb_ND=altered_vectors.gather(ctx, job, sha256, ok_N),
+        masked_emb_ND=altered_vectors.gather(ctx, job, scans, ok_N),
         quality_N=fact_NM[:, -1],
         ok_N=ok_N,
     )
@@ -129,9 +130,9 @@ def look(shard: Shard) -> tuple[Floats, tuple[str | None, ...]]:
     """One task: facts and mask quality of its scans, (n, M + 1), and why a scan has none (NaN)."""
     fact_NM = np.full((len(shard.uris), len(NAMES) + 1), np.nan, np.float32)
     reasons: list[str | None] = []
-    for row, uri in enumerate(shard.uris):
+    for row, (key, uri) in enumerate(zip(shard.sha256, shard.uris, strict=True)):
         try:
-            data = files.read_bytes(uri)
+            data = files.read_unchanged(uri, key)
             grey = decode.open_grey(data, max_pixels=shard.max_pixels, white=files.white_of(uri))
             fact_NM[row] = [
                 *_file_facts(grey, len(data)),
@@ -182,7 +183,8 @@ def _facts(
     ctx.engine.expect(len(uris))
     starts = range(0, len(uris), _SHARD_SIZE)
     cut = partial(Shard, max_pixels=ctx.config.pool.max_pixels, size_px=ctx.config.preprocess.size_px)
-    shards = [cut(tuple(uris[start : start + _SHARD_SIZE])) for start in starts]
+    ends = [slice(start, start + _SHARD_SIZE) for start in starts]
+    shards = [cut(tuple(sha256[part]), tuple(uris[part])) for part in ends]
     facts: dict[str, Floats] = {}
     broken: dict[str, str] = {}
     done = 0

@@ -15,6 +15,7 @@ from pipeline.audit.check import judged
 from pipeline.contracts.errors import AuditBlocked
 from pipeline.contracts.tables import write_text
 from pipeline.labels.holdout import scores_of
+from pipeline.pages.wording import place
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
@@ -88,7 +89,10 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
         copies,
         grey_levels,
         holdout_reads,
+        label_errors,
         left_out_source,
+        not_chest,
+        patient_ids,
         patients,
         shortcuts,
         unlabelled_slices,
@@ -103,8 +107,11 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
     grey = grey_levels.measure(subject, probes)
     left_out = left_out_source.leave_one_source_out(subject)
     checks = [
+        not_chest.check(subject),
         *copies.check(subject),
+        label_errors.check(subject),
         *patients.check(subject),
+        patient_ids.check(subject),
         *cases.check(subject),
         between_splits.check(subject),
         *confounding.check(subject, probes.of(shortcuts.POPULATION)),
@@ -113,8 +120,22 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
         left_out_source.check(subject, left_out),
         holdout_reads.check(subject),
     ]
-    facts = {
-        "pool": ctx.config.pool.uri,
+    audit = {
+        "phase": phase,
+        "strict": ctx.config.audit.strict,
+        "facts": _facts(subject, probes.quality),
+        "checks": [check.to_json() for check in checks],
+        "shortcuts": probes.to_json() + grey.to_json(),
+        "external": [tested.to_json() for tested in left_out],
+        "slices": unlabelled_slices.coverage(subject),
+    }
+    return judged(audit, overrides.read(ctx.folder))
+
+
+def _facts(subject: "Subject", lung_mask_quality: float | None) -> dict[str, Any]:
+    """What was audited, in numbers."""
+    return {
+        "pool": place(subject.config.pool.uri),
         "num_files": subject.num_files,
         "num_scans": len(subject),
         "num_patients": len({patient for patient in subject.patient_N if patient is not None}),
@@ -122,19 +143,9 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
         "classes": {finding: int((subject.label_N == finding).sum()) for finding in subject.findings},
         "sources": sorted({source for source in subject.source_N if source is not None}),
         "split": _split_of(subject),
-        "lung_mask_quality": probes.quality,
+        "lung_mask_quality": lung_mask_quality,
         "labels_hash": subject.labels_hash(),
     }
-    audit = {
-        "phase": phase,
-        "strict": ctx.config.audit.strict,
-        "facts": facts,
-        "checks": [check.to_json() for check in checks],
-        "shortcuts": probes.to_json() + grey.to_json(),
-        "external": [tested.to_json() for tested in left_out],
-        "slices": unlabelled_slices.coverage(subject),
-    }
-    return judged(audit, overrides.read(ctx.folder))
 
 
 def _split_of(subject: "Subject") -> str:

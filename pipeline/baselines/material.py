@@ -81,13 +81,14 @@ class Material:
         options |= {"embed.features": "pooled"}
         config = config_file.load(self.ctx.folder / run_files.RESOLVED, options)
         ctx = replace(self.ctx, config=config)
-        job = embed.prepare(ctx, list(zip(self.sha256, self.uris, strict=True)))
+        content = list(zip(self.sha256, self.uris, strict=True))
+        job = embed.prepare(ctx, content)
         total = job.num_scans
         broken = embed.embed(ctx, job, lambda done: ctx.progress("vgg16", done, total))
         if broken:
             raise InputError(f"{len(broken)} scans can no longer be read: {broken[0][1]}", where="bench reference")
         path = ctx.folder / _MATRIX
-        emb_ND = np.asarray(job.store.gather(list(self.sha256), path), np.float32)
+        emb_ND = np.asarray(embed.gather(ctx, job, content, path), np.float32)
         path.unlink()
         return np.asarray(emb_ND.reshape(len(self), _VGG16_CHANNELS, -1).mean(axis=2))
 

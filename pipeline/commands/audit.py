@@ -33,7 +33,7 @@ def audit_pool(request: Request) -> dict[str, Any]:
     uri = str(request.overrides.get("pool.uri", ""))
     is_run = bool(uri) and run_dir.is_run(Path(uri))
     out, config = _of_a_run(request, Path(uri).absolute()) if is_run else _of_a_pool(request, uri)
-    with workplace(config, out) as place, run_dir.locked(out):
+    with workplace(config, out) as place, run_dir.locked(out, readable_by=config.privacy.readable_by):
         if not is_run:
             run_dir.write_config(out, config)
             place.record()

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.contracts.errors import CxrSslError, RunDirError
-from pipeline.contracts.tables import LABELS
+from pipeline.contracts.tables import LABELS, MANIFEST
 from pipeline.runtime import run_files
 from pipeline.runtime.run_dir import names_inside, read_status, refuse_foreign, stage_records
 
@@ -35,7 +35,8 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 def _has_begun(folder: Path) -> bool:
     """Whether a stage has left anything: a run that failed before, for a mistyped pool say, is simply started again."""
-    return bool(stage_records(folder)) or (folder / LABELS.file).exists() or run_files.has_rounds(folder)
+    left = any((folder / table.file).exists() for table in (MANIFEST, LABELS))  # also where stages.json is damaged
+    return left or bool(stage_records(folder)) or run_files.has_rounds(folder)
 
 
 def _may_hold_human_answers(folder: Path) -> bool:

@@ -1,14 +1,16 @@
-"""Two runs side by side, on the scans that both of them scored."""
+"""Two runs, or one finding of each, paired on the scans that both of them scored."""
 
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_text
-from pipeline.evidence.stage import Scored, holdout
+from pipeline.evidence.scored import Scored
+from pipeline.evidence.stage import holdout
 from pipeline.labels import holdout as labels_holdout
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
@@ -18,32 +20,41 @@ log = logging.getLogger(__name__)
 
 
 def compared(ctx: StageContext, other: Path) -> dict[str, Any]:
-    """Two runs on the scans of both holdouts, paired."""
+    """Two runs on the scans of both holdouts, paired; written to `comparison.json`, and both reads are logged.
+
+    Raises:
+        InputError: as `paired`.
+    """
+    comparison = paired(ctx, other)
+    log_reads((ctx.folder, other), comparison["num_scans"])
+    write_text(ctx.folder / run_files.COMPARISON, json.dumps(comparison, indent=1))
+    return comparison
+
+
+def log_reads(folders: Iterable[Path], num_scans: int) -> None:
+    """Note in each folder that a comparison has read its holdout."""
+    for folder in folders:
+        labels_holdout.log_read(folder, "comparison", None, num_scans)
+
+
+def paired(ctx: StageContext, other: Path) -> dict[str, Any]:
+    """Differences between two runs, the other one's score less this one's; the caller logs that holdouts were read.
+
+    Args:
+        ctx: This run, or one finding of it.
+        other: The other run, or the same finding of it.
+
+    Returns:
+        {"num_scans", "num_groups", "metrics": [{"metric", "a", "b", "difference", "ci95", "p_value", "p_holm"}],
+        "delong", "a", "b"}: `a` is this run, `b` the other; see `paired_comparison.compare`.
+
+    Raises:
+        InputError: one has no scored holdout, they share no scan, tell other classes apart, count another class as the
+            finding, or disagree on a truth.
+    """
     from pipeline.evidence import full
 
-    theirs_ctx = StageContext(run_dir.config_of(other), other, SerialEngine())
-    first, second = holdout(ctx), holdout(theirs_ctx)
-    if first is None or second is None:
-        lacking = ctx.folder if first is None else other
-        raise InputError("has no scored holdout", where=lacking, fix="finish a round of it first")
-    same_classes = set(first.findings) == set(second.findings)
-    if first.findings != second.findings and not (same_classes and first.name_of_positive != second.name_of_positive):
-        raise InputError(
-            f"the runs tell other classes apart: {', '.join(first.findings)} here",
-            value=list(second.findings),
-            where=other,
-            fix="compare runs with the same findings",
-        )
-    if first.name_of_positive != second.name_of_positive:
-        raise InputError(
-            "the other run counts another class as the finding",
-            value=second.name_of_positive,
-            where=other,
-            fix=f"give both the same pool.positive; here it is {first.name_of_positive}",
-        )
-    first, second = _on_common_scans(first, other, second)
-    for folder in (ctx.folder, other):
-        labels_holdout.log_read(folder, "comparison", None, len(first.ids_S))
+    first, second = _both_scored(ctx, other)
     comparison = full.compare(
         first.prob_SC,
         first.predicted_S,
@@ -73,8 +84,32 @@ def compared(ctx: StageContext, other: Path) -> dict[str, Any]:
         }
         for row in comparison["metrics"]
     ]
-    write_text(ctx.folder / run_files.COMPARISON, json.dumps(comparison, indent=1))
     return comparison
+
+
+def _both_scored(ctx: StageContext, other: Path) -> tuple[Scored, Scored]:
+    """Both runs on the scans sealed in both, in one order; see `paired` for what is refused."""
+    first = holdout(ctx)
+    second = holdout(StageContext(run_dir.config_of(other), other, SerialEngine()))
+    if first is None or second is None:
+        lacking = ctx.folder if first is None else other
+        raise InputError("has no scored holdout", where=lacking, fix="finish a round of it first")
+    same_classes = set(first.findings) == set(second.findings)
+    if first.findings != second.findings and not (same_classes and first.name_of_positive != second.name_of_positive):
+        raise InputError(
+            f"the runs tell other classes apart: {', '.join(first.findings)} here",
+            value=list(second.findings),
+            where=other,
+            fix="compare runs with the same findings",
+        )
+    if first.name_of_positive != second.name_of_positive:
+        raise InputError(
+            "the other run counts another class as the finding",
+            value=second.name_of_positive,
+            where=other,
+            fix=f"give both the same pool.positive; here it is {first.name_of_positive}",
+        )
+    return _on_common_scans(first, other, second)
 
 
 def _on_common_scans(first: Scored, other: Path, second: Scored) -> tuple[Scored, Scored]:

@@ -11,6 +11,7 @@ from pipeline.commands.external_test import external
 from pipeline.contracts import config_file
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
+from pipeline.labels import decision_thresholds
 from pipeline.per_finding import evidence
 from pipeline.per_finding import report as report_of_findings
 from pipeline.runtime import run_dir, run_files
@@ -122,4 +123,6 @@ def _own(ctx: StageContext) -> dict[str, Any]:
             "no label of the holdout is known", where=ctx.folder, fix="import the labels the first queue asked for"
         )
     evaluation: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    if ctx.config.evaluate.promise_error is not None:
+        evaluation["act_or_defer"] = decision_thresholds.read(ctx.folder)
     return evaluation

@@ -12,7 +12,8 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_text
 from pipeline.evidence import other_pool
 from pipeline.evidence.other_pool import Shared
-from pipeline.evidence.stage import Scored, detailed
+from pipeline.evidence.scored import Scored
+from pipeline.evidence.stage import detailed
 from pipeline.labels.classes import positive_among
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext

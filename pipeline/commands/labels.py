@@ -20,7 +20,7 @@ from pipeline.labels import label_table, verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.labels.journal import Batch, Journal
 from pipeline.per_finding.parts import disagreements
-from pipeline.runtime import run_dir, run_files
+from pipeline.runtime import private_files, run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.finding_folders import refuse_part
@@ -41,9 +41,10 @@ def export_queue(folder: Path, wish: Wish) -> dict[str, Any]:
     answers = label_table.answers_of_pool(folder, run_files.asked(folder), run_files.latest_round(folder) or 0)
     answers += [entry.answer for entry in Journal.open(folder).active()]
     share = config.queue.reread_share
-    return handout_files.hand_out(
-        folder, findings, answers, wish, max_pixels=config.pool.max_pixels, reread_share=share
-    ) | {"out": str(folder)}
+    with private_files.readable_by(folder):
+        return handout_files.hand_out(
+            folder, findings, answers, wish, max_pixels=config.pool.max_pixels, reread_share=share
+        ) | {"out": str(folder)}
 
 
 def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: bool = False) -> dict[str, Any]:
@@ -171,7 +172,8 @@ def annotate(folder: Path, *, host: str, port: int, url: str | None, blind: bool
     config, findings = opened(folder)
     desk = Desk(folder, config, findings, blind=blind)
     try:
-        serve(desk, host=host, port=port, name=run_files.run_code(folder), url=url, ready=ready)
+        with private_files.readable_by(folder):
+            serve(desk, host=host, port=port, name=run_files.run_code(folder), url=url, ready=ready)
     finally:
         desk.close()
 

@@ -122,6 +122,21 @@ def audit(result: dict[str, Any]) -> None:
     say(f"report: {result['report']}")
 
 
+def _say_alone(certified: dict[str, Any]) -> None:
+    """What the model may decide alone."""
+    from pipeline.report.sections.act_or_defer import missing  # here, for it takes long to import
+
+    say(f"promised error below {certified['promised_error']:g}, at {certified['confidence']:.0%} confidence a side:")
+    for finding, row in certified["findings"].items():
+        say(
+            f"{finding}: decides {row['share_alone']:.0%} alone ({row['share_no']:.0%} no, "
+            f"{row['share_yes']:.0%} yes), asks a person about {row['share_ask']:.0%}"
+        )
+        for answer, side in row["sides"].items():
+            if not side["certified"]:
+                say(f"  never {answer} alone: {missing(side)}")
+
+
 def evaluation(result: dict[str, Any]) -> None:
     """The evidence in short."""
     if "findings" in result:
@@ -143,6 +158,8 @@ def evaluation(result: dict[str, Any]) -> None:
         say(f"the finding is {scope['positive']}" if scope["positive"] else "means over all classes")
         for name in ("auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1"):
             say(f"{name:<18} {_number(overall[name])}{_between(overall[f'{name}_ci95'])}")
+        if "act_or_defer" in result:
+            _say_alone(result["act_or_defer"])
         if "audit" in result:
             known = result["audit"]
             say(
@@ -151,6 +168,29 @@ def evaluation(result: dict[str, Any]) -> None:
                 f"of other classes: {known['num_other_classes']}; the pool's own audit: {known['verdict']}"
             )
     say(f"report: {result['report']}")
+
+
+def comparison(result: dict[str, Any]) -> None:
+    """Runs side by side, and what their differences show."""
+    for run in result["runs"]:
+        scores = run["scores"] or {}
+        say(
+            f"{run['run']}: {run['rounds_finished']} rounds, {run['num_expert'] or 0} expert labels, AUROC "
+            f"{_number(scores.get('auroc'))}{_between(scores.get('auroc_ci95'))}, audit {run['verdict'] or '–'}"
+        )
+        if run["reason"] or run["note"]:
+            say(f"  {run['reason'] or run['note']}")
+    for pair in result["pairs"]:
+        of = f", {pair['finding']}" if pair["finding"] else ""
+        row = next(row for row in pair["metrics"] if row["metric"] == "auroc")
+        say(
+            f"{pair['b']} less {pair['a']}{of}, {pair['num_scans']} scans: AUROC {_number(row['difference'])}"
+            f"{_between(row['ci95'])}, p {_number(row['p_value'])} (Holm {_number(row['p_holm'])})"
+        )
+    for row in result["not_paired"]:
+        of = f", {row['finding']}" if row["finding"] else ""
+        say(f"not paired: {row['a']} and {row['b']}{of}: {row['reason']}")
+    say(f"{len(result['options'])} options differ; page: {result['page']}")
 
 
 def _between(interval: list[float] | None) -> str:
@@ -219,6 +259,8 @@ def status(result: dict[str, Any]) -> None:
         say(f"round {labels['round']}: {labels['num_asked']} scans asked, {num_answered} answered")
     for row in labels["annotators"]:
         pace = "" if row["seconds_per_scan"] is None else f", {row['seconds_per_scan']:g} s a scan"
+        if row["too_fast"]:
+            pace += ", faster than a person can read"
         aside = "".join(f", {row[f'num_{kind}']} {kind}" for kind in ("rejected", "unsure") if row[f"num_{kind}"])
         say(f"  {row['annotator']}: {row['num_answers']} answers, {row['num_round']} of this round{aside}{pace}")
     agreement(labels["agreement"])
@@ -350,6 +392,20 @@ def doctor(result: dict[str, Any]) -> None:
             f"{'ok ' if row['ok'] else 'NO '} {row['check']:<17} {row['found']}"
             + (f"; {row['advice']}" if row["advice"] else "")
         )
+
+
+def privacy(result: dict[str, Any]) -> None:
+    """Where a run names patients; the identifiers themselves are not shown."""
+    for row in result["found"]:
+        say(f"{row['file']}: {row['place']}: {row['kind']}, {row['count']} times")
+    for name in result["unreadable"]:
+        say(f"{name}: cannot be read")
+    short = result["num_too_short"]
+    say(
+        f"{result['num_files']} files, {result['num_terms']} identifiers looked for"
+        + (f", {short} too short to be told from other words" if short else "")
+        + ("; none was found" if result["ok"] else "")
+    )
 
 
 def _number(value: float | None) -> str:

@@ -14,11 +14,13 @@ from pyarrow import csv
 
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
+from pipeline.contracts.spreadsheet import defused_table
 from pipeline.contracts.tables import MANIFEST, write_bytes, write_parquet, write_text
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.learn import release as releases
 from pipeline.learn.release import WHOLE, Release
+from pipeline.pages.wording import place as end_of_path
 from pipeline.per_finding import releases as finding_releases
 from pipeline.runtime import finding_folders, run_files
 from pipeline.runtime.context import StageContext
@@ -63,10 +65,10 @@ def write_release(folder: Path, out: Path | None) -> dict[str, Any]:
         table, certificate = _labels(folder, release, state), state | {"scope": SCOPE}
         certificate["num_released"] = len(table)
         place = _checked_place(out, run_files.release_folder(folder, release.card["number"]))
-    certificate |= {"pool": config.pool.uri, "date": datetime.now(UTC).date().isoformat()}
+    certificate |= {"pool": end_of_path(config.pool.uri), "date": datetime.now(UTC).date().isoformat()}
     if place.suffix == ".csv":
         sink = pa.BufferOutputStream()
-        csv.write_csv(table, sink)
+        csv.write_csv(defused_table(table), sink)
         write_bytes(place, sink.getvalue().to_pybytes())
     else:
         write_parquet(place, table)
@@ -253,7 +255,6 @@ def _labels(folder: Path, release: Release, state: dict[str, Any]) -> pa.Table:
             "image_id": table["image_id"],
             "patient_id": manifest["patient_id"].take(place),
             "path": manifest["path"].take(place),
-            "uri": manifest["uri"].take(place),
             "finding": table["finding"],
             "probability": table["probability"],
             "tier": table["tier"],

@@ -10,7 +10,7 @@ from pipeline.audit.check import Override
 from pipeline.contracts import config_file
 from pipeline.contracts.config import Config, PreprocessConfig
 from pipeline.contracts.errors import InputError
-from pipeline.runtime import run_dir, run_files
+from pipeline.runtime import private_files, run_dir, run_files
 from pipeline.runtime.finding_folders import refuse_part
 from pipeline.selection import strategies
 
@@ -62,7 +62,7 @@ def load_config(request: Request, out: Path) -> Config:
     resolved = out / run_files.RESOLVED
     if request.resume and resolved.exists():
         before = config_file.load(resolved)
-        config = _sized(config_file.load(path or resolved, request.overrides))
+        config = _with_salt_of(before, _sized(config_file.load(path or resolved, request.overrides)), out)
         for name in FIXED_ON_RESUME if run_files.has_rounds(out) else ():
             changed = _changed(getattr(before, name), getattr(config, name), name)
             if changed is not None:
@@ -79,6 +79,28 @@ def load_config(request: Request, out: Path) -> Config:
     return _sized(config_file.load(path, request.overrides))
 
 
+def _with_salt_of(before: Config, config: Config, out: Path) -> Config:
+    """The configuration of a run that goes on, with the secret that an older version wrote among the run's options.
+
+    Raises:
+        InputError: another secret is asked for, once people have seen a queue.
+    """
+    own = private_files.read_salt(out) or before.splits.salt
+    asked = config.splits.salt
+    if asked is None:
+        if before.splits.salt is None:
+            return config
+        splits = config.splits.model_copy(update={"salt": before.splits.salt})
+        return config.model_copy(update={"splits": splits})
+    if own is not None and asked != own and run_files.has_rounds(out):
+        raise InputError(
+            "cannot change on --resume, the run has another",
+            where="splits.salt",
+            fix="leave it out: the run keeps its own in private/salt; or name a new folder with --out",
+        )
+    return config
+
+
 def _sized(config: Config) -> Config:
     """The size that the backbone was made for, where none is asked for."""
     if "size_px" in config.preprocess.model_fields_set or config.backbone.name == backbones.OFFLINE:
@@ -92,18 +114,19 @@ def _sized(config: Config) -> Config:
 
 
 def _changed(before: Any, now: Any, name: str) -> tuple[str, str, Any] | None:
-    """The first option that differs, what it was and what it is asked to be; a salt stays secret."""
-    if before == now:
-        return None
+    """The first option that differs, what it was and what it is asked to be; the salt is looked at elsewhere."""
     if not hasattr(before, "model_dump"):
-        return name, repr(before), now
-    key, was = next((key, value) for key, value in before.model_dump().items() if getattr(now, key) != value)
-    return (f"{name}.{key}", "another", "…") if key == "salt" else (f"{name}.{key}", repr(was), getattr(now, key))
+        return None if before == now else (name, repr(before), now)
+    for key, was in before.model_dump().items():
+        if getattr(now, key) != was:
+            return f"{name}.{key}", repr(was), getattr(now, key)
+    return None
 
 
 def quickstart() -> Path:
-    """The configuration of a run without --config and --pool."""
-    return Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    """The configuration of a run without --config and --pool: inside an installed package, or in the checkout."""
+    packed = Path(config_file.__file__).with_name("quickstart.yaml")
+    return packed if packed.exists() else Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 
 
 def _out_folder(request: Request) -> Path:

@@ -33,7 +33,7 @@ def execute(request: Request) -> dict[str, Any]:
     """
     out, config = prepared(request)
     site_adaptation.check(config)
-    with workplace(config, out) as place, run_dir.locked(out):
+    with workplace(config, out) as place, run_dir.locked(out, readable_by=config.privacy.readable_by):
         claim.claim(out, resume=request.resume, overwrite=request.overwrite)
         before = run_dir.write_config(out, config)
         place.record()

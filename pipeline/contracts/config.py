@@ -6,7 +6,7 @@ mutated. `config_file` reads and writes it.
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.contracts import conditions
 from pipeline.contracts.healthy_class import is_negative
@@ -96,8 +96,26 @@ class PoolConfig(Section):
     max_pixels: int = Field(
         100_000_000, ge=1, description="A scan with more pixels is quarantined before it is decoded."
     )
+    max_bytes: int = Field(
+        268_435_456, ge=1, le=1_073_741_824, description="A longer file is quarantined; no more of it is read."
+    )
+    max_memory_mb: int = Field(
+        512,
+        ge=16,
+        le=65_536,
+        description="A scan whose picture would take more memory while it is decoded, pixels times bytes a pixel, is "
+        "quarantined before it is.",
+    )
+    max_frames: int = Field(
+        1000, ge=1, description="A file with more pictures in it is quarantined; of fewer the first is used."
+    )
+    allow_outside: tuple[Literal["links", "parents", "addresses"], ...] = Field(
+        (),
+        description="What may lead out of the pool's folder: links, `..` in a path (parents), addresses of another "
+        "storage than the table's own, such as http:// or chained ones. What is not allowed is quarantined unread.",
+    )
     max_seconds: float = Field(
-        60.0, gt=0.0, le=3600.0, description="A scan that takes longer to decode is quarantined; its decoder is ended."
+        30.0, gt=0.0, le=3600.0, description="A scan that takes longer to decode is quarantined; its decoder is ended."
     )
     white: Literal["auto"] | White | Annotated[tuple[White, ...], Field(min_length=1)] = Field(
         "auto",
@@ -185,6 +203,9 @@ class DuplicatesConfig(Section):
     )
 
 
+_PUBLIC_SALTS = ("cxr-ssl", "change-me")  # stood in older versions for everybody to read
+
+
 class SplitsConfig(Section):
     """How the sealed holdout is set apart."""
 
@@ -197,7 +218,26 @@ class SplitsConfig(Section):
     holdout_source: str | None = Field(
         None, description="Seal every scan of this source: an external test. Wins over column and holdout_fraction."
     )
-    salt: str = Field("cxr-ssl", description="Salt of the hash that assigns groups and hides patient ids.")
+    draw: str = Field(
+        "cxr-ssl",
+        min_length=1,
+        description="Name of the draw. One name seals the same patients of a pool in every run; another name seals "
+        "others.",
+    )
+    salt: str | None = Field(
+        None,
+        min_length=1,
+        exclude=True,
+        repr=False,
+        description="Secret key of the hash that hides the ids of patients. null: the run draws its own. It is kept in "
+        "`private/salt` of the run and nowhere else. Give several runs one secret where their patients must be "
+        "matched.",
+    )
+
+    @field_validator("salt")
+    @classmethod
+    def _is_secret(cls, salt: str | None) -> str | None:
+        return None if salt in _PUBLIC_SALTS else salt
 
 
 class PreprocessConfig(Section):
@@ -373,6 +413,13 @@ class QueueConfig(Section):
         100,
         ge=0,
         description="Scans of the sealed holdout asked for once, when the pool brings no labels for it.",
+    )
+    min_seconds: float = Field(
+        1.0,
+        ge=0.0,
+        le=60.0,
+        description="A reader whose median time a scan is shorter is named in status and report: nobody looks at a "
+        "scan and answers so fast. 0: nobody is.",
     )
     readers_per_scan: int = Field(1, ge=1, le=20, description="Annotators who read every scan. An oracle reads once.")
     double_read_share: Share = Field(0.0, description="Share of the scans that one annotator more reads.")
@@ -644,6 +691,20 @@ class EvaluateConfig(Section):
     prevalences: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
         (0.01, 0.05, 0.1, 0.3), description="Deployment prevalences that PPV and NPV are stated for."
     )
+    promise_error: float | None = Field(
+        None,
+        ge=0.001,
+        le=0.5,
+        description="Error rate that the answers a model gives alone must stay below, yes and no each: with it "
+        "`act_or_defer.json` is written, from which `predict` says yes, no or ask a person. Fix it before the labels "
+        "of the holdout are read; 0.05 takes 72 labels a side at least, 0.1 takes 36. null: no such thresholds.",
+    )
+    promise_of: Literal["class", "decided", "both"] = Field(
+        "class",
+        description="What `promise_error` is a share of. class: of the scans with the finding those answered no alone, "
+        "and of the scans without it those answered yes alone; decided: of the scans answered no (or yes) alone those "
+        "answered wrongly, at the prevalence of the holdout; both: neither is above.",
+    )
 
 
 class PredictConfig(Section):
@@ -665,17 +726,30 @@ class AuditConfig(Section):
     max_scans: int = Field(2000, ge=100, description="Scans the probes look at; a larger pool is sampled by patient.")
     num_bootstrap: int = Field(300, ge=0, le=100_000, description="Patient-cluster replicates of a probe's interval.")
     warn_duplicate_share: Share = Field(0.05, description="Share of scans that copy another one, exactly or nearly.")
+    max_pictures: int = Field(
+        600, ge=0, description="Scans that are looked at for what is no upright chest X-ray; 0: none."
+    )
+    warn_not_chest_share: Share = Field(0.0, description="Share of them that is none, as far as can be seen.")
+    warn_wrong_label_share: Share = Field(
+        0.05, description="Share of labels that look wrong (lower bound), beyond what hard cases explain."
+    )
     warn_conflict_share: Share = Field(
         0.2, description="Share of a patient's near copies with different labels; fewer may be two visits taken alike."
     )
     block_conflict_share: Share = Field(0.02, description="Scans of copied pictures with different labels.")
     warn_quarantined_share: Share = Field(0.005, description="Share of files that cannot be read.")
+    warn_patient_share: Share = Field(
+        0.05, description="Share of the scans under one patient id, where the usual patient has far fewer."
+    )
     warn_unknown_patient_share: Share = Field(0.05, description="Share of scans of unknown patient.")
     warn_unknown_share: Share = Field(0.2, description="Share of scans of unknown age, sex, view or source.")
     warn_min_class_share: Share = Field(0.02, description="Share of the rarest class.")
     warn_min_patients: int = Field(10, ge=1, description="Patients of the rarest class.")
     warn_association: Share = Field(0.3, description="Cramér's V of a class with a source or population.")
     block_association: Share = Field(0.8, description="The same; or a class that no other class shares a source with.")
+    warn_age_gap_years: float = Field(
+        10.0, ge=0.0, description="Difference of the median age of a class from that of the others."
+    )
     warn_source_auroc: Share = Field(0.98, description="AUROC of telling one source from the others by embedding.")
     warn_shortcut_auroc: Share = Field(
         0.7, description="AUROC of a label from what is not the lungs (lower bound), within sources where it can be."
@@ -725,6 +799,14 @@ class EngineConfig(Section):
     object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
 
 
+class PrivacyConfig(Section):
+    """Who may see what a run writes."""
+
+    readable_by: Literal["owner", "group", "everyone"] = Field(
+        "owner", description="Who may read the files of the run; group: who works together under one Unix group."
+    )
+
+
 class Config(Section):
     """Everything a run depends on."""
 
@@ -751,6 +833,7 @@ class Config(Section):
     predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
 
     @model_validator(mode="after")
     def _last_round_is_known(self) -> "Config":

@@ -82,7 +82,8 @@ class Contract:
         path = folder / self.file
         try:
             with path.open("rb") as stream:  # opened once: another process may put a new table in its place
-                table = pq.ParquetFile(stream).read()  # `read_table` would load pandas first
+                # `read_table` would load pandas first
+                table = pq.ParquetFile(stream, page_checksum_verification=True).read()
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise ContractError(f"the table cannot be read: {reason}", where=path, fix=_START_AGAIN) from error
@@ -121,14 +122,14 @@ MANIFEST = Contract(
             _col("bit_depth", pa.int16()),
             _col("format", pa.string()),
             _key("view"),
-            _col("patient_id", pa.string()),  # salted hash; null = unknown
+            _col("patient_id", pa.string()),  # pseudonym, a keyed hash; null = unknown
             _col("source", pa.string()),
             _col("population", pa.string()),
             _col("age_years", pa.float32()),
             _col("sex", pa.string()),
             _col("laterality", pa.string()),  # L, R or B; of DICOM, like the four that follow
-            _col("study_id", pa.string()),  # salted hash
-            _col("series_id", pa.string()),  # salted hash
+            _col("study_id", pa.string()),  # pseudonym
+            _col("series_id", pa.string()),  # pseudonym
             _col("manufacturer", pa.string()),  # of the machine
             _col("pixel_spacing_mm", pa.float32()),  # between two rows
             _col("white", pa.int32()),  # grey value shown white, where the file does not say it; else null
@@ -319,7 +320,7 @@ def write_text(path: Path, text: str) -> None:
 def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a Parquet file in one atomic, durable step; the same table gives the same bytes."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)  # damage is noticed by who reads
     write_bytes(path, sink.getvalue().to_pybytes())
 
 

@@ -6,54 +6,27 @@ Legend: S scored scans, C findings.
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from pipeline.audit import stage
 from pipeline.audit.audited_pool import Subject, named, open_subject
 from pipeline.audit.checks import unlabelled_slices
 from pipeline.contracts.tables import PREDICTIONS, write_text
-from pipeline.evidence import site_adaptation
+from pipeline.evidence import act_or_defer, site_adaptation
+from pipeline.evidence.scored import Scored
 from pipeline.labels import holdout as labels_holdout
 from pipeline.labels.classes import findings_of, positive_among
 from pipeline.measures import holdout_metrics
+from pipeline.pages.wording import place
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.run_files import last_round
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scans of known class with a model's answer.
-
-    Attributes:
-        ids_S: image_id of each.
-        group_S: Patient group.
-        positive: Index of the class that is the finding; None where no single one is.
-        class_S: Index of the true class.
-        prob_SC: Calibrated probabilities.
-        predicted_S: Class at the operating point.
-    """
-
-    findings: tuple[str, ...]
-    positive: int | None
-    ids_S: list[str]
-    group_S: list[str]
-    class_S: NDArray[np.int64]
-    prob_SC: NDArray[np.float64]
-    predicted_S: NDArray[np.int64]
-
-    @property
-    def name_of_positive(self) -> str | None:
-        """The class that is the finding."""
-        return None if self.positive is None else self.findings[self.positive]
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -66,11 +39,13 @@ def run(ctx: StageContext) -> dict[str, Any]:
             log.warning("no operating point is adapted to the site yet: no label of the holdout is known to show it by")
     else:
         labels_holdout.log_read(ctx.folder, "evidence", None, len(scored.ids_S))
-        scope = {"kind": "holdout", "pool": ctx.config.pool.uri, "round": last_round(ctx.folder)}
+        scope = {"kind": "holdout", "pool": place(ctx.config.pool.uri), "round": last_round(ctx.folder)}
         evaluation = detailed(ctx, scored, open_subject(ctx), scope)
         if ctx.config.evaluate.site is not None:
             evaluation["site"] = adapted_to_the_site(ctx, scored, ctx.config.evaluate.site)
         write_text(path, json.dumps(evaluation, indent=1))
+        if ctx.config.evaluate.promise_error is not None:
+            act_or_defer.write(ctx, scored)
     stage.conclude(ctx)
     audit = stage.read(ctx.folder) or {}
     return {"num_scored": len(scored.ids_S) if scored else 0, "verdict": audit.get("verdict")}

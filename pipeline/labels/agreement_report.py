@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.contracts.answers import REJECTIONS
+from pipeline.contracts.config import QueueConfig
 from pipeline.contracts.tables import write_text
 from pipeline.labels import verdicts
 from pipeline.labels.journal import Journal, JournalEntry
@@ -27,9 +28,10 @@ from pipeline.labels.reading_matrix import (
 from pipeline.labels.training_labels import MAX_DOUBTS, doubts
 from pipeline.measures import agreement, consensus
 from pipeline.measures.agreement import TwoReaders
-from pipeline.runtime import run_files
+from pipeline.runtime import run_dir, run_files
 
 NUM_BOOTSTRAP = 1000
+MIN_TIMED = 10  # answers whose time is known, before it is said of anybody that the pace is no person's
 
 
 def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap: int) -> dict[str, Any] | None:
@@ -63,15 +65,26 @@ def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_boo
     }
 
 
-def annotators(folder: Path) -> list[dict[str, Any]]:
+def annotators(folder: Path, min_seconds: float | None = None) -> list[dict[str, Any]]:
     """What each person has answered so far, by name.
 
+    Args:
+        folder: The run.
+        min_seconds: A median below it is faster than a person can be; None: `queue.min_seconds` of the run.
+
     Returns:
-        [{"annotator","num_answers","num_round" of the latest queue,"num_rejected","num_unsure","seconds_per_scan"}].
+        [{"annotator","num_answers","num_round" of the latest queue,"num_rejected","num_unsure","seconds_per_scan",
+        "too_fast"}].
     """
     standing, round_index = Journal.open(folder).active(), run_files.latest_round(folder)
     names = sorted({entry.answer.annotator for entry in standing})
-    return [_annotator(name, standing, round_index) for name in names]
+    limit = _min_seconds(folder) if min_seconds is None else min_seconds
+    return [_annotator(name, standing, round_index, limit) for name in names]
+
+
+def _min_seconds(folder: Path) -> float:
+    home = run_files.home(folder)
+    return (run_dir.config_of(home).queue if run_dir.is_run(home) else QueueConfig()).min_seconds
 
 
 def save_summary(folder: Path, table: pa.Table, findings: Sequence[str]) -> None:
@@ -116,7 +129,7 @@ def _quality(folder: Path, readings: Readings, findings: Sequence[str]) -> dict[
     return {name: float(q) for name, q in zip(readings.annotators, quality_M, strict=True) if np.isfinite(q)}
 
 
-def _annotator(name: str, standing: list[JournalEntry], round_index: int | None) -> dict[str, Any]:
+def _annotator(name: str, standing: list[JournalEntry], round_index: int | None, min_seconds: float) -> dict[str, Any]:
     own_answers = [entry.answer for entry in standing if entry.answer.annotator == name]
     seconds = [answer.seconds for answer in own_answers if answer.seconds is not None]
     return {
@@ -126,6 +139,7 @@ def _annotator(name: str, standing: list[JournalEntry], round_index: int | None)
         "num_rejected": sum(answer.reply in REJECTIONS for answer in own_answers),
         "num_unsure": sum(answer.certainty == "unsure" for answer in own_answers),
         "seconds_per_scan": round(median(seconds), 1) if seconds else None,
+        "too_fast": len(seconds) >= MIN_TIMED and median(seconds) < min_seconds,
     }
 
 

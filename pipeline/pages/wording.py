@@ -113,4 +113,12 @@ def words(items: Iterable[str]) -> str:
 def place(uri: object) -> str:
     """The end of a path, for people: where on a disk it lies is nobody's business; other URIs as they are."""
     text = str(uri)
-    return "/".join(text.rstrip("/").split("/")[-2:]) if text.startswith(("/", "file:")) else text
+    scheme, colon, path = text.partition(":")
+    if not colon or "/" in scheme:
+        scheme, path = "", text
+    elif scheme == "file":
+        scheme = ""
+    elif path.startswith("//") or "/" not in path:
+        return text  # `s3://bucket/folder`, `phantom:`
+    end = "/".join(path.rstrip("/").split("/")[-2:])
+    return f"{scheme}:{end}" if scheme else end

@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.audit import stage
 from pipeline.contracts.tables import write_text
 from pipeline.evidence import stage as evidence_stage
+from pipeline.pages.wording import place
 from pipeline.per_finding import audit as audits
 from pipeline.per_finding import parts
 from pipeline.runtime import finding_folders, run_files
@@ -38,5 +39,5 @@ def summarise(ctx: StageContext) -> None:
         path.unlink(missing_ok=True)
         return
     round_index = run_files.last_round(ctx.folder)
-    scope = {"kind": "holdout", "pool": ctx.config.pool.uri, "round": round_index, "findings": list(summaries)}
+    scope = {"kind": "holdout", "pool": place(ctx.config.pool.uri), "round": round_index, "findings": list(summaries)}
     write_text(path, json.dumps({"scope": scope, "findings": summaries}, indent=1))

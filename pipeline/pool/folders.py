@@ -4,6 +4,7 @@ A file without an ending is looked into: archives write DICOM so.
 """
 
 import difflib
+import logging
 import os
 import re
 from collections import Counter
@@ -23,6 +24,8 @@ from pipeline.pool.dicom import dicomdir
 from pipeline.pool.listing import folder_names
 from pipeline.tables.notes import Notes
 
+_log = logging.getLogger(__name__)
+
 _MAX_SHOWN = 5
 _DICOM_ENDINGS = (".dcm", ".dicom")
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$")  # not the last number of a UID
@@ -37,8 +40,12 @@ _OF_A_STUDY = re.compile(
 _MAX_CLASSES = 20
 
 
-def local_files(root: Path) -> list[str]:
-    """Paths of all files below a folder, links followed; with / and relative to it.
+def local_files(root: Path, *, follow_outside: bool = False) -> list[str]:
+    """Paths of all files below a folder, with / and relative to it; links are followed inside the folder.
+
+    Args:
+        root: The folder.
+        follow_outside: Links to folders elsewhere too.
 
     Raises:
         InputError: a folder in it cannot be read.
@@ -50,18 +57,41 @@ def local_files(root: Path) -> list[str]:
         )
 
     paths: list[str] = []
-    seen = {os.path.realpath(root)}
+    top = os.path.realpath(root)
+    seen, elsewhere, not_text = {top}, list[str](), list[str]()
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         kept = []
-        for name in sorted(folders):
+        not_text += (name for name in (*folders, *files) if not _is_text(name))
+        files = [name for name in files if _is_text(name)]
+        for name in sorted(filter(_is_text, folders)):
             real = os.path.realpath(Path(folder, name))
-            if real not in seen:  # a link to a folder above would never end
-                seen.add(real)
+            if real in seen:  # a link to a folder above would never end
+                continue
+            seen.add(real)
+            if follow_outside or real.startswith(top.rstrip(os.sep) + os.sep):
                 kept.append(name)
+            else:
+                elsewhere.append(name)
         folders[:] = kept
         prefix = Path(folder).relative_to(root).as_posix()
         paths += files if prefix == "." else [f"{prefix}/{name}" for name in files]
+    _warn_of(elsewhere, "folders are links to outside the pool, which pool.allow_outside does not name (links)", root)
+    _warn_of(not_text, "files and folders have names that are not UTF-8", root)
     return paths
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _warn_of(names: Sequence[str], what: str, root: Path) -> None:
+    if names:
+        shown = ascii(names[0].encode(errors="surrogateescape"))[1:]
+        _log.warning("%d %s and are left out of %s, first %s", len(names), what, root, shown)
 
 
 def scans(root: str, files: Sequence[str], notes: Notes, findings: Sequence[str] | None = None) -> list[str]:

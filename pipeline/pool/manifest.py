@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from numpy.typing import NDArray
 from embeddings.decoding.files import archive_of, read_bytes
 from embeddings.decoding.unusable import DecodeError
 from pipeline.contracts.config import Config
+from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, write_parquet, write_text
-from pipeline.pool import picture_hash, whites
+from pipeline.pool import outside, picture_hash, whites
 from pipeline.pool.dicom import rules
-from pipeline.pool.listing import chosen
-from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan
+from pipeline.pool.listing import chosen, patient_forms
+from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan, split_key
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.private_files import pseudonym, salt_of
 
 _log = logging.getLogger(__name__)
 
@@ -54,14 +57,16 @@ _READ = pa.schema(
         ("view", pa.string()),
         ("age_years", pa.float32()),
         ("sex", pa.string()),
-        ("patient_id", pa.string()),  # salted hashes, as the other ids
+        ("patient_id", pa.string()),  # pseudonyms, as the other ids
         ("study_id", pa.string()),
         ("series_id", pa.string()),
         ("laterality", pa.string()),
         ("manufacturer", pa.string()),
         ("pixel_spacing_mm", pa.float32()),
+        ("split_key", pa.string()),
     ]
 )
+_STAMP = pa.field("stamp", pa.string())
 
 
 @dataclass(frozen=True)
@@ -73,24 +78,29 @@ class Shard:
         uris: Where to read each.
         options: How.
         whites: The white of each that the pool decided; None: `options` say it, or the file.
+        root: What no path may leave, see `pipeline.pool.outside`; None: that is not looked at.
     """
 
     paths: Sequence[str]
     uris: Sequence[str]
     options: ReadingOptions
     whites: Sequence[int | None] | None = None
+    root: str | None = None
 
 
-def options_of(config: Config) -> ReadingOptions:
-    """How a configuration has files read."""
+def options_of(config: Config, salt: str) -> ReadingOptions:
+    """How a configuration has files read, with the run's secret."""
     pool = config.pool
+    limits = {name: getattr(pool, name) for name in ("max_bytes", "max_memory_mb", "max_frames", "allow_outside")}
     return ReadingOptions(
         pool.max_pixels,
         pool.max_seconds,
         pool.white if isinstance(pool.white, int) else None,
         pool.white if isinstance(pool.white, tuple) else (),
-        config.splits.salt,
+        salt,
+        config.splits.draw,
         pool.set_aside,
+        **limits,
     )
 
 
@@ -103,9 +113,10 @@ def run(ctx: StageContext) -> dict[str, Any]:
     pool = open_pool(ctx.config.pool, cache_folder())
     if pool.refusal is not None:
         raise pool.refusal
-    table = read_scans(ctx, pool)
+    salt = salt_of(ctx.folder, ctx.config.splits.salt)
+    table = read_scans(ctx, pool, salt)
     scans = pool.scans
-    salted = hidden(scans["patient_id"], ctx.config.splits.salt)
+    pseudonyms = hidden(scans["patient_id"], salt)
     ages, sexes = (pc.coalesce(scans[name], table[name]) for name in ("age_years", "sex"))
     view = _view(scans["view"], table["view"])
     tags = {"view": view, "age": ages, "sex": sexes, **{n: table[n] for n in ("laterality", "manufacturer")}}
@@ -117,7 +128,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             "path": scans["path"],
             **{name: table[name] for name in _OF_THE_FILE},
             "view": view,
-            "patient_id": pc.coalesce(salted, table["patient_id"]),
+            "patient_id": pc.coalesce(pseudonyms, table["patient_id"]),
             **{name: scans[name] for name in ("source", "population")},
             "age_years": ages,
             "sex": sexes,
@@ -127,12 +138,14 @@ def run(ctx: StageContext) -> dict[str, Any]:
         },
         schema=MANIFEST.schema,
     )
+    patient_forms.write(ctx.folder, scans["patient_id"], pseudonyms, scans["path"], partial(hidden, salt=salt))
     labels = {"image_id": table["image_id"], "label": scans["label"], "pool_split": scans["pool_split"]}
     num_quarantined = _report(pool, manifest)
     decided = whites.report(table, ctx.config.pool.white)
     _refuse_other_pool(ctx.folder, manifest)
     MANIFEST.write(ctx.folder, manifest)
     POOL_LABELS.write(ctx.folder, pa.table(labels, schema=POOL_LABELS.schema))
+    _write_split_keys(ctx, scans["patient_id"], table)
     _write_notes(ctx.folder, pool)
     num_not_chosen = sum(count for _, count in pool.not_chosen)
     num_readings = _write_said(ctx.folder, pool, table["image_id"])
@@ -202,21 +215,21 @@ def _refuse_other_pool(folder: Path, manifest: pa.Table) -> None:
             )
 
 
-def read_scans(ctx: StageContext, pool: Pool) -> pa.Table:
+def read_scans(ctx: StageContext, pool: Pool, salt: str) -> pa.Table:
     """Read every scan of the pool, shard by shard; the rows come back in the pool's order.
 
     A file read before and unchanged since (same place, size and time of change) is not read again. Where the pool
     decides on another white than a scan's own values, that scan is read once more.
     """
     ctx.engine.expect(len(pool.scans))
-    options = options_of(ctx.config)
+    options = options_of(ctx.config, salt)
     stamps = _stamps(pool.scans["uri"].to_pylist(), options.key)
     known = _read_before(ctx.folder, pool.scans["path"].to_pylist(), stamps)
-    rows = _read_rows(ctx, pool, known, [i for i, row in enumerate(known) if row is None], stamps, None)
+    rows = _read_rows(ctx, pool, known, [i for i, row in enumerate(known) if row is None], stamps, None, options)
     wanted = [row["white"] for row in rows] if options.whites else whites.wanted(rows, options.white)
     others = [i for i, (row, white) in enumerate(zip(rows, wanted, strict=True)) if row.get("white") != white]
     if others:
-        _read_rows(ctx, pool, rows, others, stamps, wanted)
+        _read_rows(ctx, pool, rows, others, stamps, wanted, options)
     _keep(ctx.folder, rows, stamps)
     return pa.Table.from_pylist(rows, schema=_READ)
 
@@ -228,14 +241,15 @@ def _read_rows(
     todo: Sequence[int],
     stamps: Sequence[str | None],
     wanted: Sequence[int | None] | None,
+    options: ReadingOptions,
 ) -> list[dict[str, Any]]:
     """Fill in the rows of `todo`."""
-    options, shards = options_of(ctx.config), []
+    shards = []
     for start in range(0, len(todo), SHARD_SIZE):
         places = todo[start : start + SHARD_SIZE]
         part = pool.scans.take(pa.array(places, pa.int64()))
         own = None if wanted is None else [wanted[i] for i in places]
-        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), options, own))
+        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), options, own, pool.root))
     done = 0
     ctx.progress("manifest", 0, len(todo))
     for num_finished, (index, result) in enumerate(ctx.engine.map_shards(read_shard, shards), 1):
@@ -250,24 +264,42 @@ def _read_rows(
 
 
 def _stamps(uris: Sequence[str], key: str) -> list[str | None]:
-    """Place, size and time of change of each local file, and how it is read; None where it cannot be told."""
+    """Place, size and times of change of each local file, and how it is read; None where it cannot be told."""
     stamps: list[str | None] = []
     for uri in uris:
         try:
             member = archive_of(uri)
             file_stat = Path(uri if member is None else member[0]).stat()
-            stamps.append(f"{uri}|{file_stat.st_size}|{file_stat.st_mtime_ns}|{key}")
+            when = f"{file_stat.st_mtime_ns}|{file_stat.st_ctime_ns}"  # who sets the first back cannot set the second
+            stamps.append(f"{uri}|{file_stat.st_size}|{when}|{key}")
         except (OSError, ValueError):
             stamps.append(None)
     return stamps
 
 
 def _read_before(folder: Path, paths: Sequence[str], stamps: Sequence[str | None]) -> list[dict[str, Any] | None]:
-    path = folder / run_files.SCANS_READ
-    if not path.exists():
+    """What an earlier try read of each file that has not changed since; how many have is said."""
+    kept = folder / run_files.SCANS_READ
+    if not kept.exists():
         return [None] * len(stamps)
-    table = pq.read_table(path)
+    try:
+        with kept.open("rb") as stream:
+            table = pq.ParquetFile(stream, page_checksum_verification=True).read().select([*_READ.names, _STAMP.name])
+    except (OSError, KeyError, pa.ArrowException) as error:
+        set_aside(kept, error)
+        return [None] * len(stamps)
     rows = dict(zip(table["stamp"].to_pylist(), table.drop_columns(["stamp"]).to_pylist(), strict=True))
+    before = set(table["path"].to_pylist())
+    changed = [
+        path for path, stamp in zip(paths, stamps, strict=True) if path in before and f"{path}|{stamp}" not in rows
+    ]
+    if changed:
+        _log.warning(
+            "%d files of the pool have changed since this run read them, or are to be read in another way, and are "
+            "read again, first %s",
+            len(changed),
+            changed[0],
+        )
     known = [None if stamp is None else rows.get(f"{path}|{stamp}") for path, stamp in zip(paths, stamps, strict=True)]
     return [row if row is not None and row["reason"] is None and row.get("picture_hash") else None for row in known]
 
@@ -278,8 +310,7 @@ def _keep(folder: Path, rows: Sequence[dict[str, Any] | None], stamps: Sequence[
         for row, stamp in zip(rows, stamps, strict=True)
         if row is not None and stamp is not None
     ]
-    schema = _READ.append(pa.field("stamp", pa.string()))
-    write_parquet(folder / run_files.SCANS_READ, pa.Table.from_pylist(kept, schema=schema))
+    write_parquet(folder / run_files.SCANS_READ, pa.Table.from_pylist(kept, schema=_READ.append(_STAMP)))
 
 
 def read_shard(shard: Shard) -> pa.Table:
@@ -292,7 +323,9 @@ def read_shard(shard: Shard) -> pa.Table:
         row: dict[str, Any] = {"path": path, "image_id": image_id(path, None)}
         rows.append(row)
         try:
-            data = read_bytes(uri)
+            if shard.root is not None:
+                outside.refuse(path, uri, shard.root, shard.options.allow_outside)
+            data = read_bytes(uri, shard.options.max_bytes)
         except DecodeError as error:
             row["reason"] = str(error).removesuffix(".")
             continue
@@ -315,10 +348,21 @@ def image_id(path: str, sha256: str | None) -> str:
 
 
 def hidden(patients: pa.ChunkedArray, salt: str) -> pa.Array:
-    """Salted hashes of patient ids, 16 hex digits; null stays null."""
+    """Pseudonyms of patient ids, 16 hex digits; null stays null."""
     known = pc.unique(patients).drop_null()
-    hashes = [hashlib.sha256(f"{salt}\0{p}".encode()).hexdigest()[:_NUM_HEX] for p in known.to_pylist()]
+    hashes = [pseudonym(patient, salt) for patient in known.to_pylist()]
     return pc.take(pa.array(hashes, pa.string()), pc.index_in(patients, known)).combine_chunks()
+
+
+def _write_split_keys(ctx: StageContext, patients: pa.ChunkedArray, table: pa.Table) -> None:
+    """Keep what decides a patient's side: a secret of the run must not, or two runs would seal different patients."""
+    draw = ctx.config.splits.draw
+    known = pc.unique(patients).drop_null()
+    keys = pa.array([split_key(patient, draw) for patient in known.to_pylist()], pa.string())
+    of_pool = pc.take(keys, pc.index_in(patients, known))
+    columns = {"image_id": table["image_id"], "split_key": pc.coalesce(of_pool, table["split_key"])}
+    write_parquet(ctx.folder / run_files.SPLIT_KEYS, pa.table(columns))
+    (ctx.folder / Path(run_files.SCANS_READ).name).unlink(missing_ok=True)  # where older versions kept it
 
 
 def phashes(images_NHW: NDArray[np.uint8]) -> list[str]:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embeddings.decode import open_grey
-from embeddings.decoding import dicom_file, grey_range
+from embeddings.decoding import dicom_file, grey_range, picture_limits
 from embeddings.decoding.grey import FloatArray, Grey
+from embeddings.decoding.raster import short
 from embeddings.decoding.unusable import DecodeError
 from pipeline.pool import picture_hash
 from pipeline.pool.dicom import rules, tags
@@ -22,7 +23,7 @@ from pipeline.runtime import guarded_process
 
 IMAGE_SIDE = 32  # of imagehash.phash
 _NUM_HEX = 16
-_BYTES_A_PIXEL, _MORE_BYTES = 40, 2**30  # windows of DICOM are worked out in float64, several copies at once
+_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,36 @@ class ReadingOptions:
         max_seconds: A slower one too.
         white: The white of files that do not say it; None: `whites`, or each file's own values, tell.
         whites: Where `white` is None: of each such file the smallest of these that holds its values.
-        salt: Of the hashes of ids.
+        salt: Secret key of the pseudonyms.
+        draw: Of the holdout: the key that decides a patient's side depends on it, and not on the secret.
         set_aside: The rules of `pipeline.pool.dicom.rules` that hold.
+        max_bytes: A longer file is not read to its end.
+        max_memory_mb: MiB that a file's picture may take while it is decoded.
+        max_frames: Pictures that a file may hold.
+        allow_outside: What may lead out of the pool, see `pipeline.pool.outside`.
         size_px: Side of the square that a network sees, which is then all that is made of the picture; None: the two
             small pictures that copies are found by.
     """
 
     max_pixels: int
-    max_seconds: float = 60.0
+    max_seconds: float = 30.0
     white: int | None = None
     whites: Sequence[int] = ()
     salt: str = ""
+    draw: str = ""
     set_aside: Sequence[str] = ()
+    max_bytes: int = 2**28
+    max_memory_mb: int = 512
+    max_frames: int = 1000
+    allow_outside: Sequence[str] = ()
     size_px: int | None = None
 
     @property
     def key(self) -> str:
         """Changes with whatever changes the facts of a file; the salt is not found in it."""
-        told = f"{self.white}\0{self.salt}\0{sorted(self.set_aside)}"
+        told = f"{self.white}\0{self.salt}\0{self.draw}\0{sorted(self.set_aside)}"
         told += f"\0{sorted(self.whites)}" if self.whites else ""
+        told += f"\0{sorted(self.allow_outside)}" if self.allow_outside else ""
         return hashlib.sha256(told.encode()).hexdigest()[:_NUM_HEX]
 
 
@@ -97,20 +109,30 @@ def start(options: ReadingOptions) -> None:
 
 
 def _guard(options: ReadingOptions) -> guarded_process.GuardedProcess:
-    return guarded_process.shared(__name__, _MORE_BYTES + _BYTES_A_PIXEL * options.max_pixels)
+    # Of address space, which is more than what is used: the file twice, and threads of libraries.
+    return guarded_process.shared(__name__, 2 * options.max_memory_mb * _MIB + 2 * options.max_bytes)
+
+
+def split_key(patient: str | None, draw: str) -> str | None:
+    """What decides the side of a patient in one draw of the holdout: anybody can compute it, so it stays private."""
+    return None if patient is None else hashlib.sha256(f"{draw}\0{patient}".encode()).hexdigest()[:_NUM_HEX]
 
 
 def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     """Inside the guarded process: facts of a file, and its two small pictures or the square that a network sees."""
     options = ReadingOptions(**question)
     facts: dict[str, Any] = {}
+    limits = picture_limits.Limits(options.max_memory_mb, options.max_frames)
     try:
+        dataset = None
         if dicom_file.is_dicom(data):
             dataset = dicom_file.parse(data, with_pixels=False)
             facts |= tags.facts(dataset, options.salt)
+            facts["split_key"] = split_key(tags.patient(dataset), options.draw)
             facts["reason"] = rules.set_aside(dataset, options.set_aside)
             if facts["reason"] is not None:
                 return facts, b""
+        picture_limits.check(data, limits, dataset)
         grey, white = _opened(data, options)
         if options.size_px is not None:
             square_SS = np.ascontiguousarray(grey.square(options.size_px), np.float32)
@@ -122,9 +144,9 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
     except DecodeError as error:
         facts["reason"] = str(error).removesuffix(".")
     except MemoryError:
-        facts["reason"] = "it cannot be decoded: it needs more memory than a scan of pool.max_pixels may take"
+        facts["reason"] = "it cannot be decoded: it needs more memory than pool.max_memory_mb allows"
     except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; counted and logged by the manifest
-        facts["reason"] = f"unexpected {type(error).__name__}: {str(error)[:120]}"
+        facts["reason"] = f"unexpected {type(error).__name__}: {short(error)}"
     return facts, b""
 
 

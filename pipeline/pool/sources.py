@@ -23,6 +23,7 @@ from pipeline.pool import folders, vocabulary
 from pipeline.pool.dicom import dicomdir
 from pipeline.pool.listing import chosen, class_names, files_of_table, patient_ids
 from pipeline.pool.manifest_reader import MANIFEST_ENDINGS, read_table
+from pipeline.pool.outside import LINKS
 from pipeline.pool.sets import opening, registry
 from pipeline.pool.sets.public_set import Reader, SetFolder
 from pipeline.tables.notes import Notes
@@ -224,7 +225,8 @@ def _from_local(uri: str, kind: str, config: PoolConfig) -> Pool:
         if own is not None:
             _log.info("%s holds %s: the pool is what it lists", path, own.name)
             return _from_manifest(str(own.absolute()), config)
-        return _from_folder(str(path.absolute()), folders.local_files(path), config)
+        files = folders.local_files(path, follow_outside=LINKS in config.allow_outside)
+        return _from_folder(str(path.absolute()), files, config)
     if path.is_file() and path.suffix.lower() == _ARCHIVE:
         return _from_archive(str(path.absolute()), config)
     if path.is_file() and dicomdir.is_dicomdir(path.name):
@@ -333,13 +335,13 @@ def _from_set(uri: str, reader: Reader, config: PoolConfig) -> Pool:
     notes = Notes(uri)
     if config.columns:
         notes.warn(f"pool.columns is skipped: the columns of {name}: are known")
-    folder = _set_folder(name, place.strip())
+    folder = _set_folder(name, place.strip(), follow_outside=LINKS in config.allow_outside)
     found = opening.opened(reader, folder, config, notes)
     scans = _scans(found.scans, folder.root, notes)
     return Pool(found.title, folder.root, scans, notes, said=found.said, left_out=tuple(found.left_out.items()))
 
 
-def _set_folder(name: str, place: str) -> SetFolder:
+def _set_folder(name: str, place: str, *, follow_outside: bool) -> SetFolder:
     """The files of a set.
 
     Raises:
@@ -348,7 +350,7 @@ def _set_folder(name: str, place: str) -> SetFolder:
     path = Path(place.removeprefix("file://")).expanduser()
     try:
         if place and path.is_dir():
-            return SetFolder(str(path.absolute()), tuple(folders.local_files(path)))
+            return SetFolder(str(path.absolute()), tuple(folders.local_files(path, follow_outside=follow_outside)))
         if place.lower().endswith(_ARCHIVE) and ("://" in place or path.is_file()):
             archive = place if "://" in place else str(path.absolute())
             return SetFolder(f"{archive}!", tuple(members(archive)))

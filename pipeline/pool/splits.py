@@ -1,7 +1,8 @@
 """Which scans may be learnt from and which are sealed: by group, stable as the pool grows.
 
-A group (patient, exact and near duplicates joined) is assigned as a whole by a salted hash of one member's
-key: the patient id, or the content's hash where no patient is known. So new patients move nobody.
+A group (patient, exact and near duplicates joined) is assigned as a whole by a hash of one member's key: the patient
+id, or the content's hash where no patient is known. So new patients move nobody, and two runs of one pool seal the
+same patients (`splits.draw`), although each has a secret of its own for the ids that it shows.
 
 The hash alone is right on average, and misses by chance where there are few: of 16 patients with a rare finding it
 may seal none. So in a stratum (label and source) of few groups those of the smallest hashes are sealed, as many as
@@ -10,10 +11,12 @@ its share; in a run whose pool grows, `keep_sealed` still moves nobody.
 
 import hashlib
 import logging
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.contracts.config import SplitsConfig
@@ -45,7 +48,7 @@ def run(ctx: StageContext) -> dict[str, int]:
     elif own:
         table = by_pool(manifest, duplicates, pool_split)
     else:
-        table = by_hash(manifest, duplicates, config, POOL_LABELS.read(ctx.folder)["label"])
+        table = by_hash(manifest, duplicates, config, POOL_LABELS.read(ctx.folder)["label"], _split_keys(ctx.folder))
     begun = run_files.has_rounds(ctx.folder)  # before that nobody has been trained on, and any split may be drawn
     if begun and not own and config.holdout_source is None and run_files.path(ctx.folder, SPLIT_TABLE.file).exists():
         table = keep_sealed(table, run_files.read(ctx.folder, SPLIT_TABLE))
@@ -104,26 +107,44 @@ def refuse_unknown_names(pool_split: pa.ChunkedArray) -> None:
 
 
 def by_hash(
-    manifest: pa.Table, duplicates: pa.Table, config: SplitsConfig, label: pa.ChunkedArray | None = None
+    manifest: pa.Table,
+    duplicates: pa.Table,
+    config: SplitsConfig,
+    label: pa.ChunkedArray | None = None,
+    key_of_patient: pa.ChunkedArray | None = None,
 ) -> pa.Table:
-    """A share of the groups, chosen by a salted hash; of a small stratum the groups of the smallest hashes."""
+    """A share of the groups, chosen by a hash; of a small stratum the groups of the smallest hashes.
+
+    Args:
+        manifest: One row a scan.
+        duplicates: Its groups.
+        config: Which draw, and how large a share.
+        label: Of each scan, where a rare class is to be sealed in its share.
+        key_of_patient: What is hashed for a scan whose patient is known; None: the pseudonym.
+    """
     group_id = duplicates["group_id"]
     groups = pc.unique(group_id)
     group_N = np.asarray(pc.index_in(group_id, groups), np.int64)
-    keys = pc.coalesce(manifest["patient_id"], manifest["sha256"], manifest["image_id"])
+    patient = manifest["patient_id"] if key_of_patient is None else key_of_patient
+    keys = pc.coalesce(patient, manifest["sha256"], manifest["image_id"])
     distinct = pc.unique(keys)
-    order_K = _hashes(distinct.to_pylist(), f"{config.salt}/key")
+    order_K = _hashes(distinct.to_pylist(), f"{config.draw}/key")
     order_N = order_K[np.asarray(pc.index_in(keys, distinct), np.int64)]
     # A scan that cannot be read may come back repaired: it must not decide for its group.
     order_N = np.where(np.asarray(pc.equal(manifest["status"], "ok")), order_N, np.uint64(2**64 - 1))
     smallest_G = np.full(len(groups), 2**64 - 1, np.uint64)
     np.minimum.at(smallest_G, group_N, order_N)
-    share_G = _hashes(smallest_G.tolist(), f"{config.salt}/share") / 2.0**64
+    share_G = _hashes(smallest_G.tolist(), f"{config.draw}/share") / 2.0**64
     sealed_G = share_G < config.holdout_fraction
     if label is not None:
         sealed_G = _small_strata(sealed_G, share_G, _strata(manifest, label, group_N), config.holdout_fraction)
     sealed_N = sealed_G[group_N]
     return _table(manifest, group_id, pa.chunked_array([sealed_N]), None)
+
+
+def _split_keys(folder: Path) -> pa.ChunkedArray | None:
+    place = run_files.path(folder, run_files.SPLIT_KEYS)
+    return pq.read_table(place)["split_key"] if place.exists() else None
 
 
 def _strata(manifest: pa.Table, label: pa.ChunkedArray, group_N: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -234,9 +255,9 @@ def _table(
     return pa.table(columns, schema=SPLIT_TABLE.schema)
 
 
-def _hashes(keys: list[str] | list[int], salt: str) -> NDArray[np.uint64]:
+def _hashes(keys: list[str] | list[int], name: str) -> NDArray[np.uint64]:
     """Uniform 64-bit numbers, one per key."""
-    digests = b"".join(hashlib.sha256(f"{salt}\0{key}".encode()).digest()[:8] for key in keys)
+    digests = b"".join(hashlib.sha256(f"{name}\0{key}".encode()).digest()[:8] for key in keys)
     return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 

@@ -18,6 +18,7 @@ HOLDOUT_NAMES = frozenset(
 )
 SPLIT_NAMES = TRAIN_NAMES | HOLDOUT_NAMES
 
+NOT_UNDERSTOOD = "are not understood"  # in the notes about a pool
 BLANKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 
@@ -51,7 +52,7 @@ def say_unread(written: pa.ChunkedArray, read: pa.ChunkedArray, what: str, notes
     known = {row["values"]: row["counts"] for row in counts if not is_placeholder(row["values"])}
     if known:
         shown = ", ".join(f"{value!r} {count}" for value, count in sorted(known.items(), key=lambda i: -i[1])[:5])
-        notes.warn(f"{sum(known.values()):,} values of {what} are not understood and count as not known: {shown}")
+        notes.warn(f"{sum(known.values()):,} values of {what} {NOT_UNDERSTOOD} and count as not known: {shown}")
 
 
 def views(column: pa.ChunkedArray) -> pa.ChunkedArray:

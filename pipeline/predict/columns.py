@@ -27,7 +27,13 @@ def names_of(finding: str) -> tuple[str, str, str]:
     return f"prob_{finding}", f"prob_{finding}_low", f"prob_{finding}_high"
 
 
-def schema(findings: Sequence[str]) -> pa.Schema:
-    """All columns for these findings."""
+def decision_of(finding: str) -> str:
+    """The column of what is decided of a finding: yes, no, or ask a person."""
+    return f"decision_{finding}"
+
+
+def schema(findings: Sequence[str], decided: Sequence[str] = ()) -> pa.Schema:
+    """All columns for these findings; those of `decided` have a decision."""
     probabilities = [pa.field(name, pa.float64()) for finding in findings for name in names_of(finding)]
-    return pa.schema([*OF_THE_SCAN, *probabilities, *OF_THE_KNOWN])
+    decisions = [pa.field(decision_of(finding), pa.string()) for finding in decided]
+    return pa.schema([*OF_THE_SCAN, *decisions, *probabilities, *OF_THE_KNOWN])

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipeline.contracts.config import Config
 from pipeline.pool import reading
 from pipeline.pool.sources import Pool
-from pipeline.predict import columns, other_scans, predictor, recipe, scan_shard, writers
+from pipeline.predict import columns, decisions, other_scans, predictor, recipe, scan_shard, writers
 from pipeline.predict.recipe import Recipe
 from pipeline.predict.scan_shard import Shard
 from pipeline.runtime import run_dir
@@ -66,8 +66,8 @@ def predict(folder: Path, address: str, out: str, overrides: dict[str, Any], rep
         report: Called with (what, done, total).
 
     Returns:
-        {"out", "run", "round", "false_alarm_rate", "outside_measured_on", "num_scans", "num_unusable", "reasons",
-        "answers", "num_outside", "num_in_run", "seconds"}.
+        {"out", "run", "round", "false_alarm_rate", "outside_measured_on", "decides", "num_scans", "num_unusable",
+        "reasons", "answers", "num_outside", "num_in_run", "seconds"}.
 
     Raises:
         InputError: `out` cannot be written, the pool cannot be read, or the run has no classifier to predict with.
@@ -79,10 +79,12 @@ def predict(folder: Path, address: str, out: str, overrides: dict[str, Any], rep
     how = recipe.of_run(folder, config)
     pool = other_scans.open_scans(config)
     model = _loaded(how)
-    about = _about(how, model)
+    rules = decisions.rules_of(how.questions)
+    about = _about(how, model) | {"decides": sorted(rules)}
     counts = Counts()
-    with writers.Output(out, columns.schema(model.findings), about) as output:
+    with writers.Output(out, columns.schema(model.findings, list(rules)), about) as output:
         for table in _tables(how, pool, config, report):
+            table = decisions.decided(table, rules, model.findings)
             counts.add(table)
             output.write(table)
     _say(counts)

@@ -99,13 +99,16 @@ def of_run(folder: Path, config: Config) -> Recipe:
 
 
 def _reading(config: Config, size_px: int) -> ReadingOptions:
-    options = options_of(config)
+    options = options_of(config, salt="")  # no id of a patient is kept
     return ReadingOptions(
         max_pixels=options.max_pixels,
         max_seconds=options.max_seconds,
         white=options.white,
         whites=tuple(options.whites),
         set_aside=tuple(options.set_aside),
+        max_bytes=options.max_bytes,
+        max_memory_mb=options.max_memory_mb,
+        max_frames=options.max_frames,
         size_px=size_px,
     )
 

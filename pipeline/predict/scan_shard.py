@@ -70,7 +70,7 @@ def read_row(path: str, uri: str, options: ReadingOptions) -> tuple[dict[str, An
     """The row of a scan as far as its file says it, and the square that networks see; None where it is unusable."""
     row: dict[str, Any] = {"path": path, "image_id": image_id(path, None), "status": columns.UNUSABLE}
     try:
-        data = read_bytes(uri)
+        data = read_bytes(uri, options.max_bytes)
         row["sha256"] = hashlib.sha256(data).hexdigest()
         row["image_id"] = image_id(path, row["sha256"])
         read = read_scan(data, options)

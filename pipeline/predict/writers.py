@@ -15,8 +15,8 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.annotate.queue_csv import defused
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.spreadsheet import defused
 
 _SIDECARS = "/"
 

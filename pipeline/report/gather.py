@@ -19,7 +19,7 @@ from pipeline.audit.page_data import AuditData
 from pipeline.contracts import config_file
 from pipeline.contracts import tables as contracts_tables
 from pipeline.contracts.errors import RunDirError
-from pipeline.labels import verdicts
+from pipeline.labels import decision_thresholds, verdicts
 from pipeline.labels.holdout import scores_of, sealed_classes
 from pipeline.learn.stopping import record
 from pipeline.measures.holdout_record import HoldoutMetrics
@@ -101,6 +101,7 @@ class RunData:
     training: dict[int, Row] = field(default_factory=dict)
     audit: AuditData | None = None
     evaluation: Row | None = None
+    act_or_defer: Row | None = None
     comparison: Row | None = None
     external: dict[str, Row] = field(default_factory=dict)
     access: list[Row] = field(default_factory=list)
@@ -186,6 +187,7 @@ def gather(folder: Path) -> RunData:
         training=_training(folder),
         audit=page_data.read(folder) if (folder / run_files.AUDIT).is_file() else None,
         evaluation=_json(folder / run_files.EVALUATION),
+        act_or_defer=decision_thresholds.read(folder),
         comparison=_json(folder / run_files.COMPARISON),
         external=_external(folder),
         access=_read_lines(folder / run_files.HOLDOUT_READS),

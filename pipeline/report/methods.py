@@ -107,7 +107,7 @@ def split_rule(run: RunData) -> str:
     if run.flow.get("has_own_split") and rule.get("column") != "none":
         return "as the pool’s own split says"
     if known(rule.get("holdout_fraction")):
-        return f"by a salted hash of the group (target share {percent(rule['holdout_fraction'], 0)})"
+        return f"by a hash of the group (target share {percent(rule['holdout_fraction'], 0)})"
     return "by group"
 
 

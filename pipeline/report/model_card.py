@@ -11,6 +11,7 @@ from pipeline.pages.wording import (
     moment,
     p_value,
     percent,
+    place,
     plural,
     signed,
     signed_interval,
@@ -98,7 +99,7 @@ def _out_of_scope(run: RunData) -> str:
 def _data(run: RunData) -> str:
     flow, pool = run.flow, run.config.get("pool") or {}
     rows = [
-        ["Pool", _plain(str(pool.get("uri", MISSING)))],
+        ["Pool", _plain(place(pool.get("uri", MISSING)))],
         ["Scans found", count(flow.get("found"))],
         *([["Not chosen (pool.where)", count(flow["num_not_chosen"])]] if flow.get("num_not_chosen") else []),
         ["Set aside as unusable", count(flow.get("quarantined"))],

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 from pipeline import __version__
 from pipeline.contracts import config_file, tables
 from pipeline.contracts.config import Config
+from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import RunBusy, RunDirError
-from pipeline.runtime import ray_job, run_files
+from pipeline.runtime import private_files, ray_job, run_files
 
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 1.0
@@ -70,12 +71,13 @@ def names_inside(folder: Path) -> list[str]:
 
 
 @contextmanager
-def locked(folder: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
+def locked(folder: Path, patience_seconds: float = PATIENCE_SECONDS, readable_by: str | None = None) -> Iterator[None]:
     """Hold the folder's lock; a second process is refused, a dead one's lock is free.
 
     Args:
         folder: Run directory.
         patience_seconds: How long to wait for it: the labelling page holds it for moments.
+        readable_by: Who may read what is written meanwhile; None: what the run's options say.
 
     Raises:
         RunBusy: when another process works in the folder.
@@ -85,23 +87,24 @@ def locked(folder: Path, patience_seconds: float = PATIENCE_SECONDS) -> Iterator
 
     refuse_foreign(folder)
     lock = FileLock(folder / run_files.LOCK, timeout=patience_seconds)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise RunBusy(
-            "another process is working in this run",
-            where=folder,
-            fix="wait for it, or name another folder with --out",
-        ) from None
-    except OSError as error:
-        raise RunDirError(
-            f"cannot be written ({error.strerror})", where=folder, fix="check its permissions, or name another --out"
-        ) from error
-    try:
+    with ExitStack() as held:
+        try:
+            held.enter_context(private_files.readable_by(folder, readable_by))
+            lock.acquire()
+        except Timeout:
+            raise RunBusy(
+                "another process is working in this run",
+                where=folder,
+                fix="wait for it, or name another folder with --out",
+            ) from None
+        except OSError as error:
+            raise RunDirError(
+                f"cannot be written ({error.strerror})",
+                where=folder,
+                fix="check its permissions, or name another --out",
+            ) from error
+        held.callback(lock.release)
         yield
-    finally:
-        lock.release()
 
 
 def write_status(
@@ -122,10 +125,17 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def write_config(folder: Path, resolved: Config) -> dict[str, bytes]:
-    """Keep the configuration as given and as resolved, and what it ran on; returns the files of before."""
+    """Keep the configuration as given and as resolved, and what it ran on; returns the files of before.
+
+    A secret among the options goes to `private/` alone; of a run of an older version before it is struck out here.
+    """
+    if resolved.splits.salt is not None and is_run(folder):
+        private_files.salt_of(folder, resolved.splits.salt)
     names = (run_files.RESOLVED, run_files.CONFIG)
     before = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
     tables.write_text(folder / run_files.RESOLVED, config_file.dump(resolved))  # first: it makes the folder a run
+    if resolved.splits.salt is not None:
+        private_files.salt_of(folder, resolved.splits.salt)
     tables.write_text(folder / run_files.CONFIG, config_file.dump(resolved, only_given=True))
     tables.write_text(folder / run_files.ENV, json.dumps(environment(), indent=1))
     return before
@@ -180,23 +190,49 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
+def file_facts(path: Path) -> dict[str, Any] | None:
+    """Size and hash of a file, which change with it; None when there is none."""
+    return {"bytes": path.stat().st_size, "sha256": file_hash(path)} if path.is_file() else None
+
+
 def stage_records(folder: Path) -> dict[str, dict[str, Any]]:
-    """What each finished stage left: fingerprint, seconds, counts."""
-    return {record["name"]: record for record in _read_json(run_files.path(folder, run_files.STAGES)).get("stages", [])}
+    """What each finished stage left: fingerprint, seconds, counts, files; nothing where that cannot be read."""
+    try:
+        return _read_records(folder)
+    except _DAMAGED as error:
+        path = run_files.path(folder, run_files.STAGES)
+        log.warning("%s is damaged, so no stage counts as finished: %s: %s", path, type(error).__name__, error)
+        return {}
 
 
 def record_stage(folder: Path, record: dict[str, Any]) -> None:
     """Add or replace the record of one stage."""
-    records = stage_records(folder)
-    records[record["name"]] = record
-    _write_records(folder, records)
+    _write_records(folder, _records_to_change(folder) | {record["name"]: record})
 
 
 def forget_stage(folder: Path, name: str) -> None:
     """Drop the record of a stage that is about to run."""
-    records = stage_records(folder)
+    records = _records_to_change(folder)
     if records.pop(name, None) is not None:
         _write_records(folder, records)
+
+
+_DAMAGED = (ValueError, KeyError, TypeError)
+
+
+def _read_records(folder: Path) -> dict[str, dict[str, Any]]:
+    path = run_files.path(folder, run_files.STAGES)
+    if not path.exists():
+        return {}
+    return {record["name"]: record for record in json.loads(path.read_text("utf-8"))["stages"]}
+
+
+def _records_to_change(folder: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return _read_records(folder)
+    except _DAMAGED as error:
+        set_aside(run_files.path(folder, run_files.STAGES), f"{type(error).__name__}: {error}")
+        return {}
 
 
 def _write_records(folder: Path, records: Mapping[str, Any]) -> None:

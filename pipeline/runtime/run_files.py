@@ -19,7 +19,11 @@ from pipeline.runtime.finding_folders import whole_of
 CONFIG, RESOLVED, ENV = "config.yaml", "resolved.yaml", "env.json"
 STATUS, STAGES, LOCK, CRASH_LOG = "status.json", "stages.json", ".lock", "crash.log"
 # The pool and its vectors
-SCANS_READ = "manifest_files.parquet"  # what was read of each file, so that it is read once
+PRIVATE = "private"  # a folder: what leads back from pseudonyms to people; never handed on
+SALT = f"{PRIVATE}/salt"
+SPLIT_KEYS = f"{PRIVATE}/split_keys.parquet"  # what the draw of the holdout hashes
+SCANS_READ = f"{PRIVATE}/manifest_files.parquet"  # what was read of each file, so that it is read once
+PATIENT_FORMS = "patient_forms.parquet"  # which pseudonyms are one id in several spellings
 POOL_NOTES = "pool_notes.json"  # what was forgiven, and why scans were left out, before a file was opened
 PRETRAINED, PRETRAINING = "pretrain", "pretrain.json"  # a folder, see embeddings.backbones, and what it tells
 PRETRAINED_HISTORY = f"{PRETRAINED}/history.jsonl"
@@ -32,7 +36,9 @@ OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results
 AUDIT, OVERRIDES, PIXELS = "audit.json", "overrides.json", "audit_pixels.parquet"
+PICTURES = "audit_pictures.parquet"  # what scans look like at a glance
 METRICS, EVALUATION, COMPARISON, EXTERNAL = "metrics.jsonl", "evaluation.json", "comparison.json", "external"
+ACT_OR_DEFER = "act_or_defer.json"  # from which probability on the model may decide alone
 SITE = "site"  # a folder: the unlabelled scans of a site, read and embedded
 REFERENCE, REFERENCE_FITS = "reference.jsonl", "reference"
 # Pages
@@ -54,8 +60,9 @@ RELEASES, RELEASE_CARD = "releases", "release.json"  # a folder a release; its c
 SHARED = frozenset(
     {
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
-        *(SCANS_READ, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE, EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, OVERRIDES, PIXELS, STAGES, STATUS, ANSWERS),
+        *(PRIVATE, PATIENT_FORMS, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE),
+        *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, OVERRIDES, PIXELS, PICTURES, STAGES, STATUS, ANSWERS),
     }
 )
 

@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from embeddings import backbones, extract
+from embeddings import backbones, extract, onnx_file
 from embeddings.alterations.alteration import Alteration
 from embeddings.backbones import Backbone
 from embeddings.decoding.picture_keys import by_picture
@@ -34,11 +36,13 @@ class Job:
         backbone: What embeds.
         store: Where the vectors of all scans asked for will be.
         shards: What the store lacks.
+        alteration: What is taken out of the scans first.
     """
 
     backbone: Backbone
     store: EmbeddingStore
     shards: tuple[extract.Shard, ...]
+    alteration: Alteration = "none"
 
     @property
     def num_scans(self) -> int:
@@ -90,7 +94,7 @@ def prepare(ctx: StageContext, content: Sequence[tuple[str, str]], *, alteration
     store = extract.open_store(ctx.config, backbone, root, alteration=alteration)
     model = _onnx(ctx, backbone, root) if _use_onnx(ctx.config) else None
     shards = extract.plan(ctx.config, backbone, model, store, content, alteration=alteration)
-    return Job(backbone, store, tuple(shards))
+    return Job(backbone, store, tuple(shards), alteration)
 
 
 def embed(ctx: StageContext, job: Job, report: Callable[[int], None]) -> list[tuple[str, str]]:
@@ -102,6 +106,29 @@ def embed(ctx: StageContext, job: Job, report: Callable[[int], None]) -> list[tu
         broken += result.broken
         report(done)
     return broken
+
+
+def gather(ctx: StageContext, job: Job, content: Sequence[tuple[str, str]], path: Path) -> NDArray[np.float16]:
+    """The vectors (N, D) of a finished job's (sha256, uri) pairs, in that order, mapped from `path`.
+
+    Where a part of the store turns out damaged, its scans are embedded once more.
+
+    Raises:
+        InputError: a scan among them can no longer be read as it was.
+    """
+    sha256 = [sha for sha, _ in content]
+    try:
+        return job.store.gather(sha256, path)
+    except KeyError:
+        again = prepare(ctx, content, alteration=job.alteration)
+        broken = embed(ctx, again, lambda _: None)
+        if broken:
+            raise InputError(
+                f"{len(broken)} scans whose embeddings were damaged cannot be read any more: {broken[0][1]}",
+                where=job.store.folder,
+                fix="put the files back, and go on with --resume",
+            ) from None
+        return again.store.gather(sha256, path)
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -133,7 +160,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
             }
         ),
     )
-    emb_ND = job.store.gather(kept["sha256"].to_pylist(), ctx.folder / run_files.EMBEDDINGS)
+    content = list(zip(kept["sha256"].to_pylist(), kept["uri"].to_pylist(), strict=True))
+    emb_ND = gather(ctx, job, content, ctx.folder / run_files.EMBEDDINGS)
     save_ids(ctx.folder, kept["image_id"])
     weights = job.backbone.weights_file
     card = asdict(job.backbone) | {"weights_file": weights.name if weights else None}
@@ -235,7 +263,7 @@ def _onnx(ctx: StageContext, backbone: Backbone, root: Path) -> Path:
     """Export once, in a task, so that the driver never imports torch."""
     size_px, features = ctx.config.preprocess.size_px, ctx.config.embed.features
     path = extract.model_path(backbone, features, size_px, root / "backbones")
-    if not path.exists():
+    if not onnx_file.is_whole(path):
         log.info("exporting %s to ONNX, once", backbone.name)
         for _ in ctx.engine.map_shards(export, [(backbone, features, size_px, path.parent)]):
             pass

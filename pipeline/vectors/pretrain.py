@@ -180,7 +180,8 @@ def _with_looks(ctx: StageContext, task: Task, table: pa.Table) -> Task:
     image_id = dict(zip(table["sha256"].to_pylist(), table["image_id"].to_pylist(), strict=True))
     patient = dict(zip(table["sha256"].to_pylist(), table["patient_id"].to_pylist(), strict=True))
     label_N = [label.get(image_id[sha]) for sha in task.sha256]
-    group_N = [patient[sha] or sha for sha in task.sha256]
+    first: dict[str, str] = {}  # the name of a group must not depend on the run's secret
+    group_N = [first.setdefault(patient[sha] or sha, sha) for sha in task.sha256]
     look_at, probe = pretrain_probe.plan(label_N, group_N, task.options.max_probe_scans, ctx.rng("pretrain"))
     return replace(task, look_at=tuple(look_at), probe=probe)
 

@@ -1,5 +1,6 @@
 """Files that came back: taken whole or not at all, every row that cannot be used told with its line."""
 
+import datetime as dt
 import errno
 import io
 import json
@@ -88,6 +89,18 @@ class TestRows:
     )
     def test_remarks_are_answers(self, tmp_path, word, reply):
         assert given(read(sheet(tmp_path, f"image_id,label\naaaa,{word}\n"))) == {"aaaa": reply}
+
+    def test_an_answer_from_the_future_is_none(self, tmp_path):
+        soon, later = (dt.datetime.now(dt.UTC) + dt.timedelta(minutes=m) for m in (5, 60))
+        text = f"image_id,label,labelled_at\naaaa,normal,{soon.isoformat()}\n"
+        assert given(read(sheet(tmp_path, text))) == {"aaaa": "normal"}, "two clocks differ by some minutes"
+        with pytest.raises(InputError, match=r"queue\.csv:3: was answered in the future"):
+            read(sheet(tmp_path, f"{text}bbbb,normal,{later.isoformat()}\n"))
+
+    @pytest.mark.parametrize("twice", ["image_id", "label"])
+    def test_two_columns_of_one_name_are_refused(self, tmp_path, twice):
+        with pytest.raises(InputError, match=rf"columns \['{twice}'\] stand twice"):
+            read(sheet(tmp_path, f"image_id,label,{twice}\naaaa,normal,pneumonia\n"))
 
     def test_every_mistake_with_its_line_and_nothing_taken(self, tmp_path):
         text = (

@@ -4,10 +4,10 @@ import io
 
 import pytest
 
-from pipeline.annotate import queue_csv
 from pipeline.annotate.queue_csv import Origin, Row, is_filled, read_csv, write_csv
 from pipeline.contracts.answers import REMARKS
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.spreadsheet import FORMULA
 
 FINDINGS = ("normal", "pneumonia")
 ROWS = (Row("a" * 16, 1, "images/a.png"), Row("b" * 16, 2, "images/b.png"))
@@ -38,7 +38,7 @@ def test_no_cell_is_a_formula_and_none_is_changed_by_that(sign):
     evil = f"{sign}cmd|' /C calc'!A0"
     text = write_csv([Row(evil, 1, evil)], [evil, "normal"], Origin(evil, 1, evil))
     row = next(csv.DictReader(io.StringIO(text, newline="")))
-    assert [name for name, cell in row.items() if cell.startswith(queue_csv.FORMULA)] == []
+    assert [name for name, cell in row.items() if cell.startswith(FORMULA)] == []
     (found,) = read_csv("queue.csv", text)
     assert (found.image_id, found.reader, found.run) == (evil, evil, evil)
     for cell in (evil, f"'{evil}"):

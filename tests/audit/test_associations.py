@@ -5,7 +5,7 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from pipeline.audit.checks import associations
+from pipeline.audit.checks import associations, confounding
 from tests.support.audit_pools import many, subject
 
 
@@ -43,3 +43,27 @@ def test_the_words_name_the_two_commonest_places_of_a_class_and_of_the_others(tm
     found = {one.finding: one.words for one in of_sources(tmp_path, pool(table))}
     assert found["sick"] == "sick: a 100%; the others: d 40%, b 30%"
     assert found["normal"] == "normal: d 40%, b 30%; the others: a 100%"
+
+
+@pytest.mark.parametrize(("shift", "severity"), [(0.0, "ok"), (4.0, "ok"), (14.0, "warn"), (-14.0, "warn")])
+def test_people_of_a_class_who_are_fourteen_years_older_or_younger_are_seen(shift, severity, tmp_path):
+    rng = np.random.default_rng(1)
+    age_N = rng.normal(50, 14, 240).clip(18, 90)
+    rows = many(
+        240,
+        label=lambda i: "sick" if i % 2 else "normal",
+        age_years=lambda i: float(age_N[i] + (shift if i % 2 else 0.0)),
+    )
+    check = confounding.check(subject(tmp_path, rows), {})[-1]
+    assert (check.id, check.severity) == ("population-confounding", severity)
+    if severity == "warn":
+        assert f"years {'older' if shift > 0 else 'younger'} than the others" in check.message
+
+
+def test_an_age_gap_is_named_above_its_threshold(tmp_path):
+    rows = many(200, label=lambda i: "sick" if i % 2 else "normal", age_years=lambda i: 50.0 + i % 9 + 12.0 * (i % 2))
+    gap = associations.age_gaps(subject(tmp_path, rows))[0]
+    assert gap.finding == "sick" and gap.years == 12.0
+    for limit, is_told in ((11.9, True), (12.0, False)):
+        one = subject(tmp_path, rows, **{"audit.warn_age_gap_years": limit})
+        assert ("sick are 12 years older" in confounding.check(one, {})[-1].message) is is_told

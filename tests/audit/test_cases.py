@@ -1,7 +1,38 @@
+import json
+
+import pyarrow as pa
 import pytest
 
 from pipeline.audit.checks import cases
+from pipeline.runtime import run_files
 from tests.support.audit_pools import many, scan, subject
+
+
+@pytest.mark.parametrize(
+    ("names", "severity"), [(("Site A", "site-a", "SITE_A"), "warn"), (("Site A", "Site B", "Site C"), "ok")]
+)
+def test_one_source_in_several_spellings_is_said(names, severity, tmp_path):
+    one = subject(tmp_path, many(60, source=lambda i: names[i % 3]))
+    (check,) = [check for check in cases.check(one) if check.id == "missing-metadata"]
+    assert check.severity == severity
+    assert ("spelled in several ways: 'SITE_A', 'Site A', 'site-a'" in check.message) is (severity == "warn")
+
+
+def test_values_that_cannot_be_are_said_and_not_only_blanked(tmp_path):
+    from pipeline.pool import vocabulary
+    from pipeline.tables.notes import Notes
+
+    written = pa.chunked_array([["40", "400", "-3", None]], pa.string())
+    notes = Notes("manifest.csv")
+    vocabulary.say_unread(written, vocabulary.ages(written), "age", notes)
+    one = subject(tmp_path, many(60))
+    checks = {}
+    for name, lines in (("silent", []), ("told", notes.lines)):
+        (tmp_path / run_files.POOL_NOTES).write_text(json.dumps({"notes": lines}))
+        checks[name] = next(check for check in cases.check(one) if check.id == "missing-metadata")
+    assert (checks["silent"].severity, checks["told"].severity) == ("ok", "warn")
+    assert "2 values of age are not understood" in checks["told"].message
+    assert "'400'" in checks["told"].message and "'-3'" in checks["told"].message
 
 
 def found(tmp_path, rows, **overrides):

@@ -1,5 +1,7 @@
 """What the equalised probe is asked of, and when its loss is a caution."""
 
+import hashlib
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -197,7 +199,8 @@ def test_altered_scans_are_read_with_the_white_that_the_pool_decided(tmp_path):
     ctx = StageContext(config_file.load(None, given), tmp_path, SerialEngine())
     deep, flat = tmp_path / "deep.png", tmp_path / "flat.png"
     uris = [f"{deep}#white=65535", f"{deep}#white=4095", str(flat)]
-    scans = pa.table({"sha256": ["deep", "deep", "flat"], "uri": uris, "bit_depth": [16, 16, 8]})
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (deep, deep, flat)]
+    scans = pa.table({"sha256": hashes, "uri": uris, "bit_depth": [16, 16, 8]})
     emb_ND, ok_N = altered_vectors.measure(ctx, scans, "lungs-erased")
     unit_ND = emb_ND / np.linalg.norm(emb_ND, axis=1, keepdims=True)
     assert ok_N.all() and unit_ND[1] @ unit_ND[2] > 0.99 > unit_ND[0] @ unit_ND[2]

@@ -146,9 +146,9 @@ def test_facts_of_a_known_picture(audit, shared):
 
 def test_formats_depths_and_corners(audit, shared, tmp_path):
     Image.fromarray(np.tile(np.linspace(0, 255, 224, dtype=np.uint8), (224, 1))).save(tmp_path / "ramp.png")
-    shard = off_lung_features.Shard(
-        (str(tmp_path / "ramp.png"), str(shared / "deep.tif"), str(shared / "grey.jpg")), 10**6, 64
-    )
+    files = (tmp_path / "ramp.png", shared / "deep.tif", shared / "grey.jpg")
+    hashes = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+    shard = off_lung_features.Shard(hashes, tuple(map(str, files)), 10**6, 64)
     fact_NM, reasons = off_lung_features.look(shard)
     assert reasons == (None, None, None)
     ramp, deep, grey = (dict(zip(off_lung_features.NAMES, row.tolist(), strict=False)) for row in fact_NM)

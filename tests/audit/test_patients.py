@@ -186,6 +186,17 @@ def test_validation_alone_warns(crowd):
     assert {row["note"] for row in found.evidence} == {f"patient {hexed(3)[:8]} in {side}" for side in ("train", "val")}
 
 
+def test_training_with_test_is_counted_apart_from_validation_with_test(crowd):
+    sides = ["val" if person(i) in (LEAKING[0], LEAKING[1]) and s == "train" else s for i, s in enumerate(leak_sides())]
+    found = patients.across_splits(Pool(*crowd, side_N=sides))
+    assert found.message.startswith(
+        "38 patients are in training and in test; 2 more are in validation and in test, not in training: "
+    )
+    sides = ["val" if side == "train" else side for side in leak_sides()]
+    found = patients.across_splits(Pool(*crowd, side_N=sides))
+    assert found.message.startswith("40 patients are in validation and in test, not in training: ")
+
+
 @pytest.mark.parametrize("lacking", ["patient_N", "side_N"])
 def test_what_is_not_known_is_not_checked(crowd, lacking):
     nothing = {lacking: [None] * len(ROWS)}

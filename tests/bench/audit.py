@@ -88,12 +88,12 @@ def _render_once() -> None:
     pool.render = render  # type: ignore[assignment]
 
 
-def audited(uri: str, out: Path) -> dict[str, Any]:
+def audited(uri: str, out: Path, **options: Any) -> dict[str, Any]:
     """`audit.json` of a pool, in this process."""
     from pipeline.commands.audit import audit_pool
     from pipeline.commands.request import Request
 
-    audit_pool(Request(overrides={"pool.uri": uri, "engine.backend": "serial"}, out=out, quiet=True))
+    audit_pool(Request(overrides={"pool.uri": uri, "engine.backend": "serial"} | options, out=out, quiet=True))
     found: dict[str, Any] = json.loads((out / "audit.json").read_text("utf-8"))
     return found
 

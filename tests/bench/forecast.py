@@ -52,7 +52,7 @@ def main(data: Path, given: Namespace) -> None:
     engine = make_engine(config_file.load(None, {"engine.num_cpus": 2}).engine)
     try:
         tasks = [
-            Task(_pool(data, name, folder, engine), name, seed, folder / "histories", Config())
+            Task(pool_file(data, name, folder, engine), name, seed, folder / "histories", Config())
             for name in ([given.pool] if given.pool else POOLS)
             for seed in range(given.seeds)
         ]
@@ -62,7 +62,7 @@ def main(data: Path, given: Namespace) -> None:
     _write([histories[i] for i in range(len(tasks))], given.seeds)
 
 
-def _pool(data: Path, name: str, folder: Path, engine: Engine) -> Path:
+def pool_file(data: Path, name: str, folder: Path, engine: Engine) -> Path:
     """A pool as the bench of selection keeps it; read and embedded by the product, unless that was done before."""
     path = folder / "pools" / f"{name}.safetensors"
     if path.exists():

@@ -1,6 +1,7 @@
 """Is what a pool teaches grey level? The audit's equalised probe on real pools, on phantoms, and planted."""
 
 import csv
+import hashlib
 import sys
 import tempfile
 from argparse import Namespace
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from embeddings.decoding.files import read_bytes
 from embeddings.stage_features import of_the_middle
 from pipeline.audit import altered_vectors, off_lung_features, paired_probe, probes
 from pipeline.audit.checks import grey_levels
@@ -127,7 +129,8 @@ def _measured(name: str, uri: str, num_seeds: int) -> list[Sequence[Any]]:
 
 def _grey_levels(ctx: StageContext, uris: list[str]) -> Any:
     """Grey levels of each scan, as the audit has them."""
-    shard = off_lung_features.Shard(tuple(uris), ctx.config.pool.max_pixels, ctx.config.preprocess.size_px)
+    hashes = tuple(hashlib.sha256(read_bytes(uri)).hexdigest() for uri in uris)
+    shard = off_lung_features.Shard(hashes, tuple(uris), ctx.config.pool.max_pixels, ctx.config.preprocess.size_px)
     fact_NM = off_lung_features.look(shard)[0]
     return fact_NM[:, [off_lung_features.NAMES.index(name) for name in off_lung_features.GREY_FACTS]]
 

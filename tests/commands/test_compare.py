@@ -4,7 +4,7 @@ import pytest
 from pipeline.commands import compare
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
-from pipeline.evidence.stage import Scored
+from pipeline.evidence.scored import Scored
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 

@@ -4,8 +4,10 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 
+from pipeline import api
 from pipeline.contracts.tables import MANIFEST, write_text
 from tests.pool.test_reading import forms, png
 from tests.support.dicom_files import chest
@@ -133,3 +135,35 @@ def test_a_model_of_another_version_and_a_run_without_one_are_refused(deep, tmp_
     shutil.rmtree(card.parent)
     answer = call("predict", copy, pool, "--out", tmp_path / "a.csv")
     assert answer.code == 2 and "no round of this run has learned a classifier yet" in answer.message
+
+
+# --- the same from Python
+
+
+def test_the_classifier_says_from_python_what_the_command_says(deep, tmp_path):
+    run, pool = deep
+    assert call("predict", run, pool, "--out", tmp_path / "all.json").code == 0
+    rows = rows_of(tmp_path / "all.json")[:3]
+    files = [pool / row["path"] for row in rows]
+    model = api.Classifier.load(run)
+    prob_NC = model.predict_proba(files)
+    assert model.classes_.tolist() == ["normal", "sick"] and prob_NC.shape == (3, 2)
+    expected_NC = np.array([[row["prob_normal"], row["prob_sick"]] for row in rows])
+    assert np.abs(prob_NC - expected_NC).max() < 1e-6
+    assert model.predict(files).tolist() == [row["answer"] for row in rows]
+    assert model.table(files)["in_run"].tolist() == [row["in_run"] for row in rows]
+    assert model.predict_proba([]).shape == (0, 2)
+
+
+def test_a_file_that_cannot_be_used_raises_or_is_a_row_of_nan(deep, tmp_path):
+    run, pool = deep
+    (tmp_path / "text.png").write_text("no picture")
+    files = [tmp_path / "text.png", pool / "s000.png"]
+    model = api.Classifier.load(api.Run(run))
+    with pytest.raises(api.InputError, match=r"1 of 2 files cannot be used.*not a PNG.*text\.png"):
+        model.predict_proba(files)
+    prob_NC = model.predict_proba(files, unusable="nan")
+    assert np.isnan(prob_NC[0]).all() and prob_NC[1].sum() == pytest.approx(1)
+    with pytest.raises(api.InputError, match="is one path"):
+        model.predict(str(files[1]))
+    assert len(api.Run(run).embeddings) == len(api.Run(run).embeddings.scans) == 24

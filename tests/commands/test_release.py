@@ -48,7 +48,7 @@ def test_writes_the_certified_tier(run, tmp_path, name):
     assert len(table) == certificate["num_released"] == len(frozen.ids_of[certificate["certified_tier"]])
     assert min(row["certified_precision"] for row in table) >= 0.9
     assert set(table[0]) == {
-        *("image_id", "patient_id", "path", "uri", "finding", "probability", "tier"),
+        *("image_id", "patient_id", "path", "finding", "probability", "tier"),
         *("certified_precision", "release_hash"),
     }
     right = [run.truth[row["image_id"]] == row["finding"] for row in table]

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.commands import status
 from pipeline.contracts.answers import BAD_QUALITY, POOL, Answer
+from pipeline.labels import agreement_report
 from pipeline.labels.label_table import add_answers
 from tests.support import waiting_run as waiting
 from tests.support.forecast_records import write_forecasts
@@ -72,6 +73,21 @@ def test_labels_are_counted_by_class_and_few_ones_are_warned_of(run):
     assert "labels by class: " + ", ".join(f"{finding} {num}" for finding, num in now.items()) in shown
 
 
+def test_a_reader_faster_than_a_person_is_named(run):
+    """`queue.min_seconds` is 1 s."""
+    queue, num = waiting.queue_ids(run.folder), agreement_report.MIN_TIMED
+    answer(run, queue[:num], "Ann", seconds=0.9)
+    answer(run, queue[:num], "Bob", seconds=1.1)
+    answer(run, queue[: num - 1], "Cleo", seconds=0.1)
+
+    def fast(**options):
+        return [row["annotator"] for row in agreement_report.annotators(run.folder, **options) if row["too_fast"]]
+
+    assert fast() == ["Ann"], "of Cleo too few times are known"
+    assert fast(min_seconds=1.2) == ["Ann", "Bob"] and fast(min_seconds=0.0) == []
+    assert "0.9 s a scan, faster than a person can read" in call("status", run.folder).out
+
+
 def test_asked_answered_by_whom_how_long_and_how_far_they_agree(run):
     queue = waiting.queue_ids(run.folder)
     answer(run, queue[:6], "Ann", seconds=4.0)
@@ -89,6 +105,7 @@ def test_asked_answered_by_whom_how_long_and_how_far_they_agree(run):
         "num_rejected": 1,
         "num_unsure": 3,
         "seconds_per_scan": 4.0,
+        "too_fast": False,
     }
     assert (bob["annotator"], bob["num_answers"], bob["seconds_per_scan"]) == ("Bob", 4, None)
     assert (found["num_expert"], found["num_disagreements"]) == (9, 1)

@@ -2,12 +2,13 @@
 
 In a page a fence of `sh` holds shell lines; every `cxr-ssl` line in it must name a command and options that exist.
 A fence of `yaml` is a configuration and must pass `cxr-ssl config check`. `<!-- file: NAME -->` before a fence saves
-it, `<!-- runs -->` before one has its lines run, in the order of the page, in a folder of the page's own;
+it, `<!-- runs -->` before one has its lines run, also `python`, in the order of the page, in a folder of its own;
 `<!-- runs slowly -->` only in `make test-all`.
 """
 
 import ast
 import fnmatch
+import functools
 import importlib.util
 import json
 import os
@@ -23,8 +24,8 @@ import pytest
 import typer
 from threadpoolctl import threadpool_limits
 
-from pipeline import cli, stages
-from pipeline.contracts import errors, tables
+from pipeline import api, cli, stages
+from pipeline.contracts import config_file, errors, tables
 from pipeline.contracts.config import Config
 from tests import import_graph
 from tests.docs import examples
@@ -181,7 +182,7 @@ def test_every_table_and_column_is_there(pages):
         for name in contract.schema.names:
             row = next((line for line in part.splitlines() if line.startswith(f"| `{name}` |")), "")
             assert re.search(r"\w", row.split(" | ")[3]), f"{contract.name}.{name} is there with what it holds"
-    assert "salted hash" in page, "the comments behind the columns are not read any more"
+    assert "keyed hash" in page, "the comments behind the columns are not read any more"
 
 
 def test_every_command_and_option_is_there(pages):
@@ -276,11 +277,19 @@ def run_examples(page, tmp_path, tmp_path_factory, monkeypatch, *, slowly):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.getbasetemp() / "docs-cache"))
     small = SMALL | tiny_backbone.weights(tmp_path_factory.getbasetemp() / "docs-weights")
+    options = dict(config_file.parse_override(f"{key}={value}") for key, value in small.items())
+    for name in ("embed", "audit"):
+        monkeypatch.setattr(api, name, functools.partial(getattr(api, name), options=options))
     extra = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
     for fence in examples.all_fences(page.read_text("utf-8")):
         if fence.file:
             (tmp_path / fence.file).write_text(fence.body, "utf-8")
-        for line in examples.lines(fence) if fence.runs and (slowly or not fence.slowly) else ():
+        if not fence.runs or (fence.slowly and not slowly):
+            continue
+        if fence.kind == "python":
+            with threadpool_limits(1):
+                exec(compile(fence.body, str(page), "exec"), {})
+        for line in examples.lines(fence):
             words = shlex.split(line, comments=True)[1:]
             with threadpool_limits(1):  # threads that wait for each other make a busy machine crawl
                 found = examples.call(*words, *(extra if words[0] in TAKES_OPTIONS else ()))

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from embeddings.decode import DecodeError, load_square, open_grey, read_bytes, resize
+from embeddings.decoding import raster
 from tests.support.cpu_time import cpu_seconds
 from tests.support.decoded import decode
 
@@ -133,8 +134,9 @@ def test_truncated_file_is_refused(kind):
     ("data", "reason"),
     [
         (b"", "empty"),
-        (b"The archive could not export this.", "first bytes are text"),
-        (b"\x00\x01\x02\x03" * 9, "first bytes are 00 01"),
+        (b"The archive could not export this.", r"first bytes are text\.?$"),
+        (b"%PDF-1.7 Doe, Jane", r"those of a PDF\.?$"),
+        (b"\x00\x01\x02\x03" * 9, r"those of no picture\.?$"),
         (b"\0" * 128 + b"DICM", "DICOM"),
         (b"\x89PNG\r\n\x1a\n", "."),
     ],
@@ -142,6 +144,18 @@ def test_truncated_file_is_refused(kind):
 def test_what_is_no_image_is_named(data, reason):
     with pytest.raises(DecodeError, match=reason):
         decode(data, max_pixels=LIMIT)
+
+
+def test_a_reason_quotes_nothing_of_a_file():
+    quoted = (
+        "invalid literal for int(): 'Miller'",
+        "VR DA: b'19600102'",
+        "value Doe^Jane of tag (0010,0010)",
+        "MRN-9981234",
+    )
+    texts = [raster.short(ValueError(text)) for text in quoted]
+    assert texts == ["invalid literal for int(): …", "VR DA: …", "value … of tag (0010,0010)", "…"]
+    assert raster.short(ValueError("image file is truncated (3 bytes)")) == "image file is truncated (3 bytes)"
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

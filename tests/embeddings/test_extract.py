@@ -178,6 +178,49 @@ def test_a_scan_whose_embedding_is_not_finite_is_reported_and_left_out(tmp_path,
     assert np.isfinite(np.asarray(Vectors.open(run.folder).emb_ND, np.float32)).all()
 
 
+def test_a_file_replaced_after_it_was_listed_is_not_stored_under_the_old_hash(tmp_path, shared, store):
+    files = tmp_path / "files"
+    files.mkdir()
+    for name in PNGS[:3]:
+        (files / name).write_bytes((shared / name).read_bytes())
+    weights = {"backbone.weights": str(shared / "w.safetensors")}
+    ctx = make_run(tmp_path / "run", files, PNGS[:3], **store, **weights)
+    (files / PNGS[1]).write_bytes((shared / PNGS[4]).read_bytes())
+    counts = embed.run(ctx)
+    assert (counts["num_embedded"], counts["num_failed"]) == (2, 1)
+    old = MANIFEST.read(ctx.folder)["sha256"].to_pylist()
+    assert embed.prepare(ctx, []).store.known() == {old[0], old[2]}  # nothing under the hash that is gone
+    assert "has changed" in pq.read_table(ctx.folder / run_files.NOT_EMBEDDED)["reason"][0].as_py()
+
+
+def harm_truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def harm_flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [harm_truncate, harm_flip])
+@pytest.mark.parametrize("pattern", ["*/part-*.parquet", "backbones/*.onnx", "*/layout.json"])
+def test_a_damaged_store_is_set_aside_and_filled_again(tmp_path, shared, caplog, store, harm, pattern):
+    options = store | {"embed.features": "stages"}
+    embed.run(make_run(tmp_path / "one", shared, PNGS[:5], **options))
+    expected = Vectors.open(tmp_path / "one").emb_ND.copy()
+    damaged = sorted((tmp_path / "store").glob(pattern))[0]
+    harm(damaged)
+    extract.forward_of.cache_clear()
+    again = make_run(tmp_path / "two", shared, PNGS[:5], **options)
+    embed.run(again)
+    vectors = Vectors.open(again.folder)
+    np.testing.assert_array_equal(vectors.emb_ND, expected)
+    assert vectors.own_dim < expected.shape[1]
+    assert damaged.with_name(damaged.name + ".damaged").exists()
+    assert f"{damaged} is damaged" in caplog.text
+
+
 def test_no_scan_at_all_is_an_error(tmp_path, shared, store):
     ctx = make_run(tmp_path / "run", shared, ["bad.png"], **store)
     with pytest.raises(InputError, match="no scan could be embedded"):

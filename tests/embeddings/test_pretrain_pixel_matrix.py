@@ -50,8 +50,8 @@ def test_pixels_are_those_of_the_decoder(files, tmp_path):
 def test_a_content_is_decoded_once_and_a_grown_pool_only_where_it_grew(files, tmp_path, monkeypatch):
     cache = pixel_matrix.open_cache(tmp_path / "cache", S)
     read = []
-    original = decode.read_bytes
-    monkeypatch.setattr(decode, "read_bytes", lambda uri: (read.append(uri), original(uri))[1])
+    original = decode.read_unchanged
+    monkeypatch.setattr(decode, "read_unchanged", lambda uri, key: (read.append(uri), original(uri, key))[1])
     (files / "copy.png").write_bytes((files / "0.png").read_bytes())
     first = pairs(files, "0.png", "1.png", "2.png", "copy.png")
     shards, broken = fill(cache, first)

@@ -117,3 +117,19 @@ def test_the_list_of_a_part_is_plain_json(tmp_path):
     index = next(cache.folder.glob("*.json"))
     assert json.loads(index.read_text()) == shas(2, 1)
     assert np.load(index.with_suffix(".npy"), allow_pickle=False).shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize("ending", ["npy", "json"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_part_that_is_cut_off_is_set_aside_and_its_scans_are_lacking(tmp_path, ending, share, caplog):
+    cache = ScanCache(tmp_path, "kind")
+    cache.write(shas(1, 2), arrays(1, 2))
+    cache.write(shas(3), arrays(3))
+    damaged = next(path for path in cache.folder.glob("*.json") if "sha-1" in path.read_text()).with_suffix(
+        f".{ending}"
+    )
+    damaged.write_bytes(damaged.read_bytes()[: int(share * damaged.stat().st_size)])
+    assert cache.known() == {"sha-3"}
+    assert "is damaged" in caplog.text
+    cache.write(shas(1, 2), arrays(1, 2))
+    np.testing.assert_array_equal(take(cache, [2, 3], 1), arrays(2, 3)[:, 1])

@@ -1,3 +1,5 @@
+import multiprocessing
+
 import numpy as np
 import pytest
 
@@ -57,3 +59,48 @@ def test_an_unfinished_part_is_not_read(store):
     store.write(["a"], vectors(1))
     (store.folder / ".part-x.parquet.1234.tmp").write_bytes(b"half")
     assert store.known() == {"a"}
+
+
+def fill(root, numbers, start):
+    """What one of two runs does: embed what is lacking; a damaged part is found on the way."""
+    store = EmbeddingStore(root, "abcd", "squash-64")
+    start.wait()
+    for _ in range(5):
+        lacking = [n for n in numbers if str(n) not in store.known()]
+        for first in range(0, len(lacking), 3):
+            part = lacking[first : first + 3]
+            store.write([str(n) for n in part], vectors(*part))
+    store.gather([str(n) for n in numbers], root / f"{numbers[0]}.npy")
+
+
+def test_two_runs_fill_one_store_at_once(store):
+    store.write(["1", "2"], vectors(1, 2))
+    damaged = store.write(["3"], vectors(3))
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    processes = multiprocessing.get_context("spawn")
+    start = processes.Barrier(2)
+    ranges = (range(1, 30), range(5, 40))
+    runs = [processes.Process(target=fill, args=(store.folder.parent, list(numbers), start)) for numbers in ranges]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(60)
+    assert [run.exitcode for run in runs] == [0, 0]
+    for numbers in ranges:
+        found = np.load(store.folder.parent / f"{numbers[0]}.npy")
+        np.testing.assert_array_equal(found, vectors(*numbers))
+    assert store.known() == {str(n) for n in range(1, 40)}
+    assert [path.name for path in store.folder.glob("*.damaged")] == [damaged.name + ".damaged"]
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip", "empty"])
+def test_a_damaged_part_is_set_aside_and_its_scans_are_lacking(store, tmp_path, harm, caplog):
+    store.write(["a"], vectors(1))
+    part = store.write(["b", "c"], np.arange(4000, dtype=np.float32).reshape(2, 2000))
+    data = bytearray(part.read_bytes())
+    data[len(data) // 3] ^= 1
+    part.write_bytes({"cut": bytes(data[:-20]), "flip": bytes(data), "empty": b""}[harm])
+    with pytest.raises(KeyError):
+        store.gather(["b"], tmp_path / "e.npy")
+    assert store.known() == {"a"}
+    assert f"{part} is damaged" in caplog.text

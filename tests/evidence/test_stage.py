@@ -43,6 +43,16 @@ def test_evaluate_prints_the_holdout_at_other_prevalences(done):
     assert stated == {0.02}
 
 
+def test_what_the_model_may_decide_alone_is_refused_on_few_labels(done):
+    answer = call("evaluate", done / "a", "--act-or-defer", "0.05", "--json")
+    assert answer.code == 0, answer.err
+    (row,) = answer.json["act_or_defer"]["findings"].values()
+    assert row["share_ask"] == 1.0 and all(side["num_missing_labels"] > 0 for side in row["sides"].values())
+    assert "What the model may decide alone" in (done / "a" / "report" / "index.html").read_text("utf-8")
+    refused = call("evaluate", done / "a", "--act-or-defer", "0.05", "--against", done / "b")
+    assert refused.code == 2 and "--act-or-defer" in refused.err
+
+
 def test_two_runs_side_by_side(done):
     answer = call("evaluate", done / "a", "--against", done / "b", "--json")
     assert answer.code == 0, answer.err

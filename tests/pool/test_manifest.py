@@ -6,6 +6,7 @@ from pathlib import Path
 
 import imagehash
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -13,6 +14,7 @@ from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS
 from pipeline.pool import manifest, reading
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 
@@ -32,7 +34,7 @@ def save(path, seed, size=(40, 50)):
 
 
 def context(tmp_path, uri, engine=None, **options):
-    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "run").mkdir(parents=True, exist_ok=True)
     config = config_file.load(None, {"pool.uri": str(uri), **options})
     return StageContext(config, tmp_path / "run", engine or SerialEngine())
 
@@ -88,6 +90,18 @@ def test_patients_are_hidden_and_salted(tmp_path):
     ctx = context(tmp_path, folder, **{"splits.salt": "other"})
     manifest.run(ctx)
     assert not set(first) & set(MANIFEST.read(ctx.folder)["patient_id"].to_pylist())
+
+
+def test_two_runs_of_a_pool_hide_its_patients_differently_and_seal_the_same(tmp_path):
+    folder = pool(tmp_path)
+    patients, keys = [], []
+    for name in ("one", "two"):
+        ctx = context(tmp_path / name, folder)
+        manifest.run(ctx)
+        patients.append(set(MANIFEST.read(ctx.folder)["patient_id"].drop_null().to_pylist()))
+        keys.append(pq.read_table(ctx.folder / run_files.SPLIT_KEYS)["split_key"].to_pylist())
+    assert patients[0] and not patients[0] & patients[1]
+    assert keys[0] == keys[1] and not set(keys[0]) & patients[0]
 
 
 def test_broken_files_are_rows_with_a_reason(tmp_path, caplog):
@@ -165,3 +179,34 @@ def test_phash_equals_imagehash_on_real_scans():
     files = sorted(Path(root, "covid3", "images").iterdir())[::20]
     images = [Image.open(io.BytesIO(file.read_bytes())) for file in files]
     assert ours(images) == [str(imagehash.phash(image)) for image in images]
+
+
+def test_a_replaced_file_is_noticed_though_its_size_and_time_are_the_old_ones(tmp_path, caplog):
+    folder = pool(tmp_path)
+    ctx = context(tmp_path, folder)
+    manifest.run(ctx)
+    before = MANIFEST.read(ctx.folder)["sha256"].to_pylist()
+    path = folder / "1.png"
+    times, size = path.stat(), path.stat().st_size
+    save(path, seed=77)
+    data = path.read_bytes()
+    path.write_bytes(data[:size] if len(data) >= size else data + bytes(size - len(data)))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    manifest.run(ctx)
+    after = MANIFEST.read(ctx.folder)["sha256"].to_pylist()
+    assert [one == other for one, other in zip(before, after, strict=True)] == [True, False, True, True]
+    assert "1 files of the pool have changed since this run read them" in caplog.text
+    assert "first 1.png" in caplog.text
+
+
+@pytest.mark.parametrize("harm", [lambda data: data[:-9], lambda data: b"", lambda data: b"junk" * 50])
+def test_a_damaged_list_of_what_was_read_is_set_aside_and_made_again(tmp_path, harm, caplog):
+    ctx = context(tmp_path, pool(tmp_path))
+    manifest.run(ctx)
+    before, path = MANIFEST.read(ctx.folder), ctx.folder / run_files.SCANS_READ
+    whole = path.read_bytes()
+    path.write_bytes(harm(whole))
+    manifest.run(ctx)
+    assert MANIFEST.read(ctx.folder) == before
+    assert path.read_bytes() == whole
+    assert "is damaged" in caplog.text

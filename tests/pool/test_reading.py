@@ -154,7 +154,7 @@ def test_tags_reach_the_manifest_and_ids_only_as_hashes(tmp_path):
     assert row["pixel_spacing_mm"] == pytest.approx(0.2) and row["format"] == "DICOM"
     assert row["patient_id"] == rows["1.dcm"]["patient_id"] != rows["2.dcm"]["patient_id"]
     assert record["num_patients"] == 2 and len(row["study_id"]) == len(row["series_id"]) == 16
-    for path in ctx.folder.iterdir():
+    for path in (path for path in ctx.folder.rglob("*") if path.is_file()):
         assert b"MRN-" not in path.read_bytes() and b"Doe" not in path.read_bytes()
 
 

@@ -85,10 +85,10 @@ def test_a_share_of_the_groups_is_sealed(tmp_path):
     assert {row["split"] for row in rows} == {"train", "holdout"}
 
 
-def test_the_column_can_be_ignored_and_the_salt_matters(tmp_path):
+def test_the_column_can_be_ignored_and_the_draw_matters(tmp_path):
     ignored = run(tmp_path, singles(200), ["train"] * 200, **{"splits.column": "none"})[1]
     (tmp_path / "splits.parquet").unlink()
-    salted = run(tmp_path, singles(200), **{"splits.salt": "other"})[1]
+    salted = run(tmp_path, singles(200), **{"splits.draw": "other"})[1]
     assert {row["split"] for row in ignored} == {"train", "holdout"}
     assert [row["split"] for row in ignored] != [row["split"] for row in salted]
 
@@ -171,12 +171,12 @@ def test_what_was_sealed_stays_sealed_when_a_new_scan_joins_two_groups(tmp_path)
         run(tmp_path, rows)
 
 
-@given(num=st.integers(3, 60), rare=st.integers(3, 20), salt=st.text("abc", min_size=1, max_size=6))
+@given(num=st.integers(3, 60), rare=st.integers(3, 20), draw=st.text("abc", min_size=1, max_size=6))
 @settings(max_examples=40, deadline=None)
-def test_a_rare_class_is_sealed_in_its_share(tmp_path_factory, num, rare, salt):
+def test_a_rare_class_is_sealed_in_its_share(tmp_path_factory, num, rare, draw):
     rows = singles(num + rare)
     label = ["normal"] * num + ["rare"] * rare
-    _, found = run(tmp_path_factory.mktemp("s"), rows, label=label, **{"splits.salt": salt})
+    _, found = run(tmp_path_factory.mktemp("s"), rows, label=label, **{"splits.draw": draw})
     sealed = [row["split"] == "holdout" for row in found]
     for start, stop in ((0, num), (num, num + rare)):
         assert sum(sealed[start:stop]) == max(round(0.2 * (stop - start)), 1)

@@ -51,15 +51,16 @@ def fresh_page(browser, *, hurried=True, silent=False, **more):
 
 
 @contextlib.contextmanager
-def listening(desk, **more):
-    """The page on a free port, in a thread; gives its address."""
+def listening(desk, http=None, **more):
+    """The page on a free port, in a thread; gives its address; `http` is the server's protocol."""
     import uvicorn
 
-    from pipeline.annotate.page import server
+    from pipeline.annotate.page import server, slow_senders
 
     sock = server._listen("127.0.0.1", 0)
     config = uvicorn.Config(
         server.app(desk, TOKEN, **more),
+        http=http or slow_senders.protocol(),
         lifespan="off",
         access_log=False,
         log_config=None,

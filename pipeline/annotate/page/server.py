@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from pipeline.annotate.page import markup, modules
+from pipeline.annotate.page import markup, modules, slow_senders
 from pipeline.annotate.page.api import A, Api, Asked, AskedAnswer, AskedNext, AskedPriors, AskedUndo
 from pipeline.annotate.page.backend import Desk
 from pipeline.annotate.page.guard import ANY_ADDRESS, Guard, public_origin
@@ -122,6 +122,7 @@ def serve(
     with _listen(host, port) as sock:
         config = uvicorn.Config(
             app(desk, token, (*OWN_NAMES, host, *(() if inside else _outer_names())), name=name, origin=origin),
+            http=slow_senders.protocol(),
             lifespan="off",
             ws="none",
             access_log=False,

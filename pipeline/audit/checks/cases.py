@@ -1,14 +1,18 @@
 """Checks of how much there is: broken files, missing metadata, rare classes, cases enough to know anything."""
 
+import json
+import re
 from collections import Counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit.audited_pool import Subject, known
+from pipeline.audit.audited_pool import Names, Subject, known
 from pipeline.audit.check import Check, Severity, Table, counted
 from pipeline.labels.classes import asked_for
 from pipeline.pool.dicom.rules import PREFIX as SET_ASIDE
+from pipeline.pool.vocabulary import NOT_UNDERSTOOD
+from pipeline.runtime import run_files
 
 _MAX_SAID = 6  # of a list in a sentence; the table holds them all
 _BLOCK_PATIENTS = 2  # a class of one patient cannot be both learnt and tested
@@ -79,9 +83,14 @@ def _missing(subject: Subject) -> Check:
         message += f", but for {', '.join(some)} of the scans." if some else "."
     if wholly:
         message += f" It cannot be checked {'; '.join(wholly)}."
+    respelled = [names for names in _spellings(subject.source_N) if len(names) > 1]
+    for names in respelled[:3]:
+        message += f" One source is spelled in several ways: {', '.join(map(repr, names))}."
+    unread = _values_that_cannot_be(subject)
+    message += "".join(f" {line}." for line in unread)
     return Check(
         "missing-metadata",
-        "warn" if over else "ok",
+        "warn" if over or respelled or unread else "ok",
         message,
         why="What is not known cannot be checked: leaks between patients and confounding stay invisible.",
         fix="Add the columns (pool.columns, pool.patient_regex); a patient id matters most.",
@@ -90,6 +99,23 @@ def _missing(subject: Subject) -> Check:
         threshold=audit.warn_unknown_patient_share if "patient" in over else audit.warn_unknown_share,
         table=Table(("column", "unknown", "warned from"), tuple((n, share[n], limits[n]) for n in share)),
     )
+
+
+def _values_that_cannot_be(subject: Subject) -> list[str]:
+    """What the pool's table says that is no value: an age of 400 or -3, a sex of `7`; they count as not known."""
+    path = run_files.path(subject.folder, run_files.POOL_NOTES)
+    if not path.exists():
+        return []
+    notes: list[str] = json.loads(path.read_text("utf-8"))["notes"]
+    return [line for line in notes if NOT_UNDERSTOOD in line]
+
+
+def _spellings(values_N: Names) -> list[list[str]]:
+    """The known values, those together that differ in case, blanks and strokes alone."""
+    spelled: dict[str, set[str]] = {}
+    for value in values_N[known(values_N)]:
+        spelled.setdefault(re.sub(r"[\s_.-]+", "", value.casefold()), set()).add(value)
+    return [sorted(names) for _, names in sorted(spelled.items())]
 
 
 def _imbalance(subject: Subject) -> Check:

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from pipeline.audit import probes
 from pipeline.audit.audited_pool import Names, Subject, known, named
 from pipeline.audit.check import Check, Severity, Table
-from pipeline.audit.checks.associations import MAX_P, Association, associations, mutual_information, strongest_first
+from pipeline.audit.checks.associations import (
+    MAX_P,
+    AgeGap,
+    Association,
+    age_gaps,
+    associations,
+    mutual_information,
+    strongest_first,
+)
 from pipeline.audit.probes import Score
 
 _ADULT_AGE = 18
@@ -189,10 +197,16 @@ def _population(subject: Subject, scores: dict[str, Score]) -> Check:
         severity = "block"
     elif best is not None and best.lower > audit.warn_shortcut_auroc and severity == "ok":
         severity = "warn"
+    wide = [gap for gap in age_gaps(subject) if abs(gap.years) > audit.warn_age_gap_years and gap.p_value < MAX_P]
+    message = _population_message(subject, associated, scores, severity, of_their_own)
+    if wide:
+        severity = "warn" if severity == "ok" else severity
+        over += [gap.finding for gap in wide if gap.finding not in over]
+        message += f" {_gap_words(wide[0])}"
     return Check(
         check_id,
         severity,
-        _population_message(subject, associated, scores, severity, of_their_own),
+        message,
         why,
         fix,
         count=max(len(over), int(severity != "ok")),
@@ -215,6 +229,15 @@ def _population(subject: Subject, scores: dict[str, Score]) -> Check:
         )
         if associated
         else None,
+    )
+
+
+def _gap_words(gap: AgeGap) -> str:
+    older = "older" if gap.years > 0 else "younger"
+    own, others = gap.age_years
+    return (
+        f"People with {gap.finding} are {abs(gap.years):.0f} years {older} than the others "
+        f"(median {own:.0f} against {others:.0f})."
     )
 
 

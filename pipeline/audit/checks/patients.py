@@ -51,7 +51,8 @@ def across_splits(subject: Subject, people: People | None = None) -> Check:
         return Check("patient-across-splits", "ok", message, _LEAK_WHY, _LEAK_FIX, checked=False)
     sides = _values(subject, subject.side_N, _without_copies(subject))
     leaking = {patient for patient, names in sides.items() if "test" in names and len(names) > 1}
-    check = _leak(subject, people or look_at(subject), leaking) if leaking else _no_leak(subject, sides)
+    trained = {patient for patient in leaking if "train" in sides[patient]}
+    check = _leak(subject, people or look_at(subject), leaking, trained) if leaking else _no_leak(subject, sides)
     unknown = int((~known_N).sum())
     rest = f" {unknown} scans of unknown patient cannot be checked." if unknown else ""
     return replace(check, message=check.message + rest)
@@ -82,7 +83,15 @@ def _no_leak(subject: Subject, sides: dict[str, set[str]]) -> Check:
     )
 
 
-def _leak(subject: Subject, people: People | None, leaking: set[str]) -> Check:
+def _leak(subject: Subject, people: People | None, leaking: set[str], trained: set[str]) -> Check:
+    """Patients in the test and elsewhere.
+
+    Args:
+        subject: The pool.
+        people: Its pictures compared.
+        leaking: The patients.
+        trained: Those of them with scans in training; the others are in validation and in the test.
+    """
     rows = _rows_of(subject, leaking)
     num_tests, num_test = (int((side_N == "test").sum()) for side_N in (subject.side_N[rows], subject.side_N))
     judged = _judge_shared(subject, people, leaking)
@@ -90,9 +99,7 @@ def _leak(subject: Subject, people: People | None, leaking: set[str]) -> Check:
     return Check(
         "patient-across-splits",
         "warn" if cleared else "block",
-        f"{counted(len(leaking), 'patient')} {are(leaking)} in training and in test: "
-        f"{num_tests} of {num_test} test scans "
-        f"({num_tests / num_test:.1%}). {words}",
+        f"{_where_else(leaking, trained)}: {num_tests} of {num_test} test scans ({num_tests / num_test:.1%}). {words}",
         _LEAK_WHY,
         _LEAK_FIX,
         count=len(leaking),
@@ -100,6 +107,16 @@ def _leak(subject: Subject, people: People | None, leaking: set[str]) -> Check:
         evidence=subject.evidence(rows, _side_notes(subject, rows)),
         table=_shared_table(subject, leaking, judged),
     )
+
+
+def _where_else(leaking: set[str], trained: set[str]) -> str:
+    """Training with test, and validation with test, each with its own number."""
+    chosen_by = leaking - trained
+    parts = [f"{counted(len(trained), 'patient')} {are(trained)} in training and in test"] if trained else []
+    if chosen_by:
+        more = f"{len(chosen_by)} more" if trained else counted(len(chosen_by), "patient")
+        parts.append(f"{more} {are(chosen_by)} in validation and in test, not in training")
+    return "; ".join(parts)
 
 
 def id_collision(subject: Subject, people: People | None = None) -> Check:

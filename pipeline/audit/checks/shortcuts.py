@@ -4,15 +4,15 @@ Every probe is a classifier of the same kind on the same scans, patient-grouped:
 know), on the scan with the lungs erased (Maguolo & Nanni 2021), on the file's metadata alone, on age, sex and view.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.audit import off_lung_features, probes
+from pipeline.audit import off_lung_features, off_lung_regions, probes
 from pipeline.audit.audited_pool import Subject, known, named
-from pipeline.audit.check import Check, Severity, Table
+from pipeline.audit.check import MAX_EVIDENCE, Check, Severity, Table
 from pipeline.audit.checks.confounding import predictors
 from pipeline.audit.off_lung_features import PixelFacts
 from pipeline.audit.probes import Kind, Score
@@ -103,7 +103,7 @@ def _metadata(subject: Subject, shortcuts: Shortcuts) -> Check:
 
 
 def _lungs_masked(subject: Subject, shortcuts: Shortcuts) -> Check:
-    return _judged(
+    check = _judged(
         subject,
         shortcuts,
         LUNGS_MASKED,
@@ -114,6 +114,21 @@ def _lungs_masked(subject: Subject, shortcuts: Shortcuts) -> Check:
         "(The mask covers 99.9% of the lungs of phantoms and leaves a sliver of lung in about 1 of 20 real scans.)",
         block_from=None,
     )
+    if check.severity == "ok" or not shortcuts.rows:
+        return check
+    finding = _worst(subject, shortcuts.of(LUNGS_MASKED))
+    region = off_lung_regions.standing_out(subject, finding, np.array(shortcuts.rows, np.int64))
+    if region is None:
+        return check
+    seen = f"{region.share:.0%} of the {finding} scans are {region.words} of the picture, and hardly any of the others."
+    evidence = subject.evidence(region.rows, f"{finding}: {region.words}")
+    return replace(check, message=f"{check.message} {seen}", evidence=evidence[:MAX_EVIDENCE])
+
+
+def _worst(subject: Subject, scores: dict[str, Score]) -> str:
+    """The class that is told best; of two classes that mirror each other the one that is not normal."""
+    place = subject.findings.index
+    return max(scores, key=lambda finding: (round(scores[finding].lower, 3), place(finding)))
 
 
 def _judged(
@@ -136,8 +151,8 @@ def _judged(
     unexplained = [] if known(subject.source_N).any() else _reaching(scores, model, name, subject.config.audit)
     blocks = blocks or unexplained
     severity: Severity = "block" if blocks else "warn" if over else "ok"
-    place = subject.findings.index  # of two classes that mirror each other the one that is not normal is named
-    finding, worst = max(scores.items(), key=lambda item: (round(item[1].lower, 3), place(item[0])))
+    finding = _worst(subject, scores)
+    worst = scores[finding]
     message = f"{how} {finding} is told with AUROC {probes.with_interval(worst.auroc, worst.auroc_ci95)}"
     if finding in model:
         whole = model[finding]

@@ -1,20 +1,17 @@
-"""Columns of the manifest from a DICOM file's tags; names, dates and ids stay behind, but for salted hashes.
+"""Columns of the manifest from a DICOM file's tags; names, dates and ids stay behind, but for pseudonyms.
 
 PS3.3 C.7.1.1 (patient), C.7.2.1 (study), C.8.1.1 (CR), C.8.11.1 (DX).
 """
 
 import datetime as dt
-import hashlib
 import math
 from typing import TYPE_CHECKING, Any
 
 from pipeline.pool.dicom import words
-from pipeline.tables.placeholders import is_placeholder
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_NUM_HEX = 16
 _NO_ID = "0"  # also written where there is no patient's id
 _LATERALITIES = {"L": "L", "R": "R", "B": "B", "LEFT": "L", "RIGHT": "R"}
 _LATERALS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "L", "ML", "LM", "LEFTLATERAL", "RIGHTLATERAL"})
@@ -34,7 +31,7 @@ def facts(dataset: "Dataset", salt: str) -> dict[str, Any]:
         "laterality": _LATERALITIES.get((text(dataset, "ImageLaterality") or text(dataset, "Laterality")).upper()),
         "age_years": _age_years(dataset),
         "sex": {"M": "M", "F": "F"}.get(text(dataset, "PatientSex").upper()[:1]),
-        "patient_id": _patient(dataset, salt),
+        "patient_id": hashed(patient(dataset), salt),
         "study_id": hashed(text(dataset, "StudyInstanceUID") or None, salt),
         "series_id": hashed(text(dataset, "SeriesInstanceUID") or None, salt),
         "manufacturer": text(dataset, "Manufacturer") or None,
@@ -44,8 +41,10 @@ def facts(dataset: "Dataset", salt: str) -> dict[str, Any]:
 
 
 def hashed(value: str | None, salt: str) -> str | None:
-    """16 hex digits of a salted hash, the same as of ids that a table gives."""
-    return None if value is None else hashlib.sha256(f"{salt}\0{value}".encode()).hexdigest()[:_NUM_HEX]
+    """The pseudonym of an id, the same as of one that a table gives."""
+    from pipeline.runtime.private_files import pseudonym  # here: an exported model has a copy of this file alone
+
+    return None if value is None else pseudonym(value, salt)
 
 
 def text(dataset: "Dataset", name: str) -> str:
@@ -112,9 +111,12 @@ def _date(value: str) -> dt.date | None:
         return None
 
 
-def _patient(dataset: "Dataset", salt: str) -> str | None:
+def patient(dataset: "Dataset") -> str | None:
+    """The patient's id as the file writes it; None where it is none."""
+    from pipeline.tables.placeholders import is_placeholder
+
     own = text(dataset, "PatientID")
-    return None if own == _NO_ID or is_placeholder(own) else hashed(own, salt)
+    return None if own == _NO_ID or is_placeholder(own) else own
 
 
 def _spacing_mm(dataset: "Dataset") -> float | None:

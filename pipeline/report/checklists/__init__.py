@@ -4,7 +4,7 @@ In: what a report has gathered. Out: items, each with what the run says to it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +12,13 @@ from typing import Any, Literal
 from ruamel.yaml import YAML
 
 from pipeline.report.checklists import facts_data, facts_model, facts_results
-from pipeline.report.checklists.fact import Fact
+from pipeline.report.checklists.fact import Fact, lies_in
 from pipeline.report.gather import RunData
 
 NAMES = ("claim_2024", "tripod_ai", "probast_ai")
 Status = Literal["filled", "in part", "author", "not applicable"]
-_KEYS = {"id", "asks", "fact", "add", "na"}
+_KEYS = {"id", "asks", "fact", "add", "lacking", "na"}
+_SILENT = "The run’s files do not say; state it in the paper."
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,20 @@ def _answer(item: dict[str, str], run: RunData) -> Answer:
     number, asks, add = item["id"], item["asks"], item.get("add", "")
     if "na" in item:
         return Answer(number, asks, "not applicable", Fact(item["na"]))
-    fact = filler(item["fact"])(run) if "fact" in item else None
+    fact = _backed(run, filler(item["fact"])(run)) if "fact" in item else None
     if fact is None:
-        return Answer(number, asks, "author", None, add or "The run’s files do not say; state it in the paper.")
+        return Answer(number, asks, "author", None, item.get("lacking") or add or _SILENT)
     if not fact.applies:
         return Answer(number, asks, "not applicable", fact)
     return Answer(number, asks, "in part" if add else "filled", fact, add)
+
+
+def _backed(run: RunData, fact: Fact | None) -> Fact | None:
+    """A fact with those of its links that lead somewhere; None where nothing in the run shows it."""
+    if fact is None:
+        return None
+    links = tuple(link for link in fact.links if lies_in(run, link[1]))
+    return replace(fact, links=links) if links else None
 
 
 def filler(name: str) -> Callable[[RunData], Fact | None]:

@@ -88,7 +88,7 @@ def deidentification(run: RunData) -> Fact | None:
     if not run.flow.get("found"):
         return None
     text = (
-        "Patient ids are kept as salted hashes only, and pictures in the report carry no metadata of their files. "
+        "Patient ids are kept as keyed hashes only, and pictures in the report carry no metadata of their files. "
         "File names are kept as they are, so they must not name a patient."
     )
     return Fact(text, (file(run, MANIFEST.file),))

@@ -1,7 +1,7 @@
 """Facts about the model: what it is, how it was trained, what it puts out, how it can be had."""
 
 from pipeline.pages.wording import count, known, plural, words
-from pipeline.report.checklists.fact import CARD, Fact, file, see, settings
+from pipeline.report.checklists.fact import CARD, Fact, file, lies_in, see, settings
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import adapted, methods
 from pipeline.report.methods import software as versions
@@ -21,7 +21,7 @@ def _model_folder(run: RunData) -> tuple[tuple[str, str], ...]:
     if not run.last or not known(run.last.get("round")):
         return ()
     place, address = file(run, f"{run_files.round_name(run.last['round'])}/{run_files.MODEL}")
-    return ((place, f"{address}/"),)
+    return ((place, f"{address}/"),) if lies_in(run, address) else ()
 
 
 def technology(run: RunData) -> Fact | None:
@@ -159,15 +159,14 @@ def output(run: RunData) -> Fact | None:
 
 
 def prediction(run: RunData) -> Fact | None:
-    """Command and files."""
-    if not run.rounds:
-        return None
-    return Fact("By `cxr-ssl predict RUN POOL`, or from the ONNX file of the model.", _model_folder(run))
+    """The model's files."""
+    folder = _model_folder(run)
+    return Fact("From the files of the model: safetensors, ONNX and their card.", folder) if folder else None
 
 
 def model_files(run: RunData) -> Fact | None:
     """Weights as safetensors and ONNX."""
-    if not run.rounds:
+    if not _model_folder(run):
         return None
     licence = run.backbone.get("licence")
     return Fact(
@@ -215,13 +214,15 @@ def study_kind(run: RunData) -> Fact | None:
 
 def intended_use(run: RunData) -> Fact | None:
     """Research only, as the model card says."""
+    if not run.rounds:
+        return None
     return Fact("The model card states: research only, no decision about a patient.", (("model card", CARD),))
 
 
 def poor_input(run: RunData) -> Fact | None:
-    """Unreadable files get a reason, drift is watched."""
+    """Unreadable files get a reason."""
     text = (
         f"A file that cannot be read is set aside with a reason ({count(run.flow.get('quarantined'))} here) and never "
-        "guessed at; `cxr-ssl monitor` compares new scans with those of the run."
+        "guessed at."
     )
     return Fact(text, (see("flow", "files set aside"),)) if run.flow.get("found") else None

@@ -1,6 +1,5 @@
 """Facts about the evaluation and its results."""
 
-from pipeline.audit.page_figures import PROBES
 from pipeline.pages.wording import count, decimal, interval, known, percent, plural, words
 from pipeline.report import summary
 from pipeline.report.cautions import cautions
@@ -39,32 +38,22 @@ def uncertainty(run: RunData) -> Fact | None:
 
 def robustness(run: RunData) -> Fact | None:
     """Sub-populations, shortcuts, other sources, the random draw."""
-    sentences = []
+    sentences, links = [], []
     if (run.evaluation or {}).get("slices"):
-        sentences.append(plural(len((run.evaluation or {})["slices"]), "sub-population"))
-    if run.audit and run.audit.shortcuts:
-        sentences.append("classifiers that do not see the lungs")
-    if run.audit and run.audit.external:
-        sentences.append("one source left out at a time")
+        sentences.append(f"The model on {plural(len((run.evaluation or {})['slices']), 'sub-population')}.")
+        links.append(see("evaluation", "in detail"))
     if run.reference:
-        sentences.append("a random choice of scans on the same budget")
-    links = (see("evaluation", "in detail"), *((f"audit: {part}", f"{AUDIT}#{part}") for part in _parts(run)))
-    return Fact(f"Compared with or tested on: {words(sentences)}.", links) if sentences else None
+        sentences.append("The model beside one from a random choice of scans on the same budget.")
+        links.append(see("learning", "learning curve"))
+    if parts := _parts(run):
+        names = {"shortcuts": "with the lungs erased or from the file alone", "external": "on a source left out"}
+        sentences.append(f"The pool, not the model, by the audit’s own probes: {words(names[part] for part in parts)}.")
+        links += [(f"audit: {part}", f"{AUDIT}#{part}") for part in parts]
+    return Fact(" ".join(sentences), tuple(links)) if sentences else None
 
 
 def _parts(run: RunData) -> list[str]:
     return [part for part in ("shortcuts", "external") if run.audit and getattr(run.audit, part)]
-
-
-def explainability(run: RunData) -> Fact | None:
-    """What a classifier without the lungs can do; no saliency maps."""
-    rows = run.audit.shortcuts if run.audit else []
-    masked = [row for row in rows if row.get("probe") == "lungs-masked" and known(row.get("auroc"))]
-    if not masked:
-        return None
-    aurocs = words(f"{decimal(row['auroc'])} for {row.get('finding')}" for row in masked[:4])
-    text = f"No saliency maps were made. With the {PROBES['lungs-masked']} a classifier reaches an AUROC of {aurocs}."
-    return Fact(text, (("audit: shortcuts", f"{AUDIT}#shortcuts"),))
 
 
 def internal_test(run: RunData) -> Fact | None:
@@ -76,18 +65,11 @@ def internal_test(run: RunData) -> Fact | None:
 
 
 def external_test(run: RunData) -> Fact | None:
-    """External tests, else leave-one-source-out, else why there is none."""
-    if run.external:
-        parts = [f"{name}: AUROC {_auroc(content.get('overall') or {})}" for name, content in run.external.items()]
-        return Fact(f"{'; '.join(parts)}.", (see("evaluation", "external tests"),))
-    scored = [row for row in (run.audit.external if run.audit else []) if known(row.get("auroc"))]
-    if scored:
-        aurocs = "; ".join(f"{row.get('source')} {_auroc(row)}" for row in scored[:4])
-        text = f"No separate external set. One source left out at a time: AUROC {aurocs}."
-        return Fact(text, (("audit: other sources", f"{AUDIT}#external"),))
-    if not run.scores:
+    """Tests of the run's model on other pools; what the audit's probes do on a source left out is no such test."""
+    if not run.external:
         return None
-    return Fact(f"None was made. {audit_words(run, 'no-external-test')}".strip(), see_check(run, "no-external-test"))
+    parts = [f"{name}: AUROC {_auroc(content.get('overall') or {})}" for name, content in run.external.items()]
+    return Fact(f"{'; '.join(parts)}.", (see("evaluation", "external tests"),))
 
 
 def _auroc(row: Row) -> str:
@@ -145,7 +127,8 @@ def test_size(run: RunData) -> Fact | None:
     rows = scores.per_class
     positives = words(f"{count(row.num_positive)} {finding}" for finding, row in rows.items())
     text = f"{plural(scores.num_scans, 'scan')} in {plural(scores.num_groups, 'group')}: {positives}."
-    return Fact(f"{text} {audit_words(run, 'too-few-cases')}".strip(), see_check(run, "too-few-cases"))
+    links = (see("findings", "by finding"), *see_check(run, "too-few-cases"))
+    return Fact(f"{text} {audit_words(run, 'too-few-cases')}".strip(), links)
 
 
 def study_size(run: RunData) -> Fact | None:
@@ -174,12 +157,9 @@ def clusters(run: RunData) -> Fact | None:
     if rows:
         aurocs = "; ".join(f"{row.get('slice')} {_auroc(row)}" for row in rows[:6])
         return Fact(f"AUROC by source: {aurocs}.", (see("evaluation", "in detail"),))
-    scored = [row for row in (run.audit.external if run.audit else []) if known(row.get("auroc"))]
-    if scored:
-        aurocs = "; ".join(f"{row.get('source')} {_auroc(row)}" for row in scored[:6])
-        return Fact(f"AUROC on each source left out: {aurocs}.", (("audit: other sources", f"{AUDIT}#external"),))
     if len(run.flow.get("sources") or []) == 1:
-        return Fact("One source: differences between clusters cannot be measured.", (see("flow", "data flow"),))
+        text = "One source: differences between clusters cannot be measured."
+        return Fact(text, (see("flow", "data flow"),), applies=False)
     return None
 
 
@@ -191,8 +171,22 @@ def fairness(run: RunData) -> Fact | None:
     differ = [row for row in rows if known(row.get("p_holm")) and row["p_holm"] < 0.05]
     named = words(f"{row.get('by')} {row.get('slice')}".replace("_", " ") for row in differ[:4])
     by = words(sorted({str(row.get("by")).replace("_", " ") for row in rows}))
-    text = f"Performance by {by}; after Holm’s correction {f'{named} differ' if differ else 'none differs'}."
-    return Fact(text, (see("evaluation", "sub-populations"),))
+    outcome = (
+        f"after Holm’s correction {named} differ."
+        if differ
+        else f"after Holm’s correction no difference is shown, which is not equality{_widest(rows)}."
+    )
+    return Fact(f"Performance by {by}; {outcome}", (see("evaluation", "sub-populations"),))
+
+
+def _widest(rows: list[Row]) -> str:
+    """The least that is known of any sub-population, in words."""
+    intervals = [(row["auroc_ci95"][1] - row["auroc_ci95"][0], row) for row in rows if row.get("auroc_ci95")]
+    if not intervals:
+        return ": no sub-population has an interval of its AUROC"
+    row = max(intervals, key=lambda item: item[0])[1]
+    name = f"{row.get('by')} {row.get('slice')}".replace("_", " ")
+    return f": the AUROC of {name} may be anything from {interval(row['auroc_ci95'])}"
 
 
 def test_imbalance(run: RunData) -> Fact | None:
@@ -221,5 +215,7 @@ def failures(run: RunData) -> Fact | None:
 
 def limitations(run: RunData) -> Fact | None:
     """The cautions of the report."""
-    texts = cautions(run)
+    texts = cautions(run) if run.rounds else []
+    if not texts:
+        return None
     return Fact(f"{plural(len(texts), 'limit')} found by machine: {' '.join(texts)}", (see("result", "cautions"),))

@@ -5,7 +5,7 @@
 /** @param {Cell | undefined} value */
 function quoted(value) {
   let text = value === null || value === undefined ? "" : String(value);
-  if (/^[=+\-@\t\r]/.test(text)) text = `'${text}`; // a spreadsheet would run it as a formula
+  if (/^'*[=+\-@\t\r\n]/.test(text)) text = `'${text}`; // a spreadsheet would run it as a formula
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

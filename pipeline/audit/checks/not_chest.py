@@ -1,0 +1,143 @@
+"""Scans that are none: colour pictures, noise, drawings, blanks, strips; and chests that lie against their kind.
+
+Which way up a chest lies is said by the mean of the pool's other scans, as is which are like none of them: against
+their kind, not against an idea of a chest. A pool of nothing but hands is not seen.
+
+Legend: R scans looked at, F facts, X pixels of the grid.
+"""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.audit import picture_facts
+from pipeline.audit.audited_pool import Names, Subject
+from pipeline.audit.check import Check, Table
+from pipeline.audit.picture_facts import FACTS, GRID
+
+Floats = NDArray[np.float32]
+
+MAX_COLOUR = 0.1  # mean difference of the channels, of 1; a tint or a coloured marker is less
+MIN_CONTRAST = 0.1  # 5 to 95 % of the grey levels, of 1
+MIN_NEIGHBOUR = 0.7  # correlation of neighbouring pixels of a thumbnail; noise has none
+MIN_ENTROPY_BITS = 4.0  # of the grey levels; drawings have few
+MAX_ELONGATION = 3.0
+TURN_GAIN = 0.1  # of the correlation with the mean of the others: how much better another way up must be
+MIN_LIKE_OTHERS = 0.15  # correlation with the mean of the others, whichever way up
+MIRRORED = -0.45  # correlation of a left-right difference with that of the others: the heart is on the other side
+MIN_SCANS = 20  # for a mean of the others
+
+
+def check(subject: Subject) -> Check:
+    """Scans that look like no upright chest, where they are more than `audit.warn_not_chest_share`."""
+    check_id = "not-chest-x-rays"
+    why = "What is no chest X-ray is learnt and scored as one, and one class often has more of it."
+    fix = "Look at the scans shown; leave out what is no chest X-ray and turn upright what lies."
+    rows = _rows(subject)
+    if len(rows) == 0:
+        return Check(check_id, "ok", "Not checked: audit.max_pictures is 0.", why, fix, checked=False)
+    fact_RF, grid_RX = picture_facts.measure(subject.ctx, subject.scans.take(pa.array(rows)))
+    seen_R = np.isfinite(fact_RF).all(axis=1)
+    if not seen_R.any():
+        return Check(check_id, "ok", "Not checked: no scan could be read again.", why, fix, checked=False)
+    rows, fact_RF, grid_RX = rows[seen_R], fact_RF[seen_R], grid_RX[seen_R]
+    reason_R = reasons(fact_RF, grid_RX, subject.view_N[rows] == "LL")
+    odd = np.flatnonzero([reason is not None for reason in reason_R])
+    share, limit = len(odd) / len(rows), subject.config.audit.warn_not_chest_share
+    counts = Counter(reason_R[odd])
+    listed = ", ".join(f"{num} {reason}" for reason, num in counts.most_common())
+    sampled = f" {len(subject) - len(rows)} scans were not looked at." if len(rows) < len(subject) else ""
+    return Check(
+        check_id,
+        "warn" if share > limit else "ok",
+        (f"{len(odd)} of {len(rows)} scans may be no upright chest X-ray: {listed}." if len(odd) else "")
+        + (f"All {len(rows)} scans look like upright chest X-rays." if not len(odd) else "")
+        + sampled,
+        why,
+        fix,
+        count=len(odd),
+        value=share,
+        threshold=limit,
+        evidence=subject.evidence(rows[odd], [str(reason) for reason in reason_R[odd]]),
+        table=Table(("what is wrong", "scans"), tuple(counts.most_common())) if counts else None,
+    )
+
+
+def reasons(fact_RF: Floats, grid_RX: Floats, is_lateral_R: NDArray[np.bool_]) -> Names:
+    """Why each scan may be no upright chest X-ray; None where nothing speaks against it.
+
+    Args:
+        fact_RF: Facts in the order of `picture_facts.FACTS`.
+        grid_RX: Thumbnails of `picture_facts.grid`.
+        is_lateral_R: Known to be lateral views, which no frontal chest fits.
+    """
+    column = dict(zip(FACTS, fact_RF.T, strict=True))
+    reason_R: Names = np.full(len(fact_RF), None, dtype=object)
+    plain_R = np.ones(len(fact_RF), np.bool_)
+    for reason, wrong_R in (
+        ("almost blank", column["contrast"] < MIN_CONTRAST),
+        ("long and thin", column["elongation"] > MAX_ELONGATION),
+        ("in colour", column["colour"] > MAX_COLOUR),
+        ("noise", column["neighbour"] < MIN_NEIGHBOUR),
+        ("of few grey levels, as a drawing", column["entropy_bits"] < MIN_ENTROPY_BITS),
+    ):
+        reason_R[wrong_R & plain_R] = reason
+        plain_R &= ~wrong_R
+    frontal = np.flatnonzero(plain_R & ~is_lateral_R)
+    if len(frontal) >= MIN_SCANS:
+        reason_R[frontal] = _positions(grid_RX[frontal])
+    return reason_R
+
+
+def _positions(grid_RX: Floats) -> Names:
+    """Of pictures that may be radiographs: turned, mirrored, unlike all others; None where neither."""
+    reason_R: Names = np.full(len(grid_RX), None, dtype=object)
+    like_R4 = _like_the_others(grid_RX)
+    turn_R = like_R4.argmax(axis=1)
+    turned_R = like_R4.max(axis=1) - like_R4[:, 0] > TURN_GAIN
+    unlike_R = like_R4.max(axis=1) < MIN_LIKE_OTHERS
+    reason_R[_mirrored(grid_RX)] = "mirrored against the others"
+    for turns in (1, 2, 3):
+        reason_R[turned_R & (turn_R == turns)] = f"turned by {90 * turns} degrees"
+    reason_R[unlike_R] = "unlike all the others"
+    return reason_R
+
+
+def _like_the_others(grid_RX: Floats) -> Floats:
+    """Correlation with the mean of the other scans, as it is and after quarter turns, (R, 4)."""
+    others_RX = grid_RX.sum(axis=0) - grid_RX
+    others_RX /= np.maximum(np.linalg.norm(others_RX, axis=1, keepdims=True), 1e-6)
+    turned = [np.rot90(grid_RX.reshape(-1, GRID, GRID), turns, axes=(1, 2)) for turns in range(4)]
+    return np.stack([(side.reshape(len(grid_RX), -1) * others_RX).sum(axis=1) for side in turned], axis=1)
+
+
+MIRRORED = (
+    -0.35
+)  # correlation of a scan's left-right difference with that of the others: the heart is on the other side
+
+
+def _mirrored(grid_RX: Floats) -> NDArray[np.bool_]:
+    """Whether the left-right difference of a scan is the reverse of that of the others."""
+    picture_RGG = grid_RX.reshape(-1, GRID, GRID)
+    difference_RX = (picture_RGG - picture_RGG[:, :, ::-1]).reshape(len(grid_RX), -1)
+    difference_RX /= np.maximum(np.linalg.norm(difference_RX, axis=1, keepdims=True), 1e-6)
+    others_RX = difference_RX.sum(axis=0) - difference_RX
+    others_RX /= np.maximum(np.linalg.norm(others_RX, axis=1, keepdims=True), 1e-6)
+    return np.asarray((difference_RX * others_RX).sum(axis=1) < MIRRORED)
+
+
+def _rows(subject: Subject) -> NDArray[np.int64]:
+    """Half of those to look at are the farthest from any other in the embedding, half are drawn at random."""
+    limit = subject.config.audit.max_pictures
+    if len(subject) <= limit:
+        return np.arange(len(subject), dtype=np.int64)
+    order = subject.rng("pictures").permutation(len(subject))
+    if not subject.has_emb_N.any():
+        return np.sort(order[:limit])
+    centred_ND = subject.emb_ND - subject.emb_ND[subject.has_emb_N].mean(axis=0)
+    far_N = np.linalg.norm(centred_ND / np.maximum(centred_ND.std(axis=0), 1e-6), axis=1)
+    farthest = np.argsort(-far_N, kind="stable")[: limit // 2]
+    rest = order[~np.isin(order, farthest)][: limit - len(farthest)]
+    return np.sort(np.concatenate([farthest, rest]))

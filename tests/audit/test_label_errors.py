@@ -1,0 +1,52 @@
+"""Labels that look wrong, told from cases that are only hard."""
+
+import numpy as np
+import pytest
+
+from pipeline.audit.checks import label_errors
+from tests.support.audit_pools import many, subject
+
+NUM = 400
+
+
+def pool(folder, *, noise=0.0, apart=4.0, seed=0, **options):
+    """Two classes whose embeddings lie `apart` standard deviations from each other; some labels are exchanged."""
+    rng = np.random.default_rng(seed)
+    truth_N = np.arange(NUM) % 2
+    wrong_N = rng.random(NUM) < noise
+    emb_ND = rng.normal(size=(NUM, 8))
+    emb_ND[:, 0] += apart * truth_N
+    labels = np.where(truth_N ^ wrong_N, "sick", "normal")
+    one = subject(folder, many(NUM, label=lambda i: str(labels[i])), emb_ND=emb_ND, **options)
+    return one, wrong_N
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fifth_of_wrong_labels_is_reported_with_the_likeliest_scans(seed, tmp_path):
+    one, wrong_N = pool(tmp_path, noise=0.2, seed=seed)
+    check = label_errors.check(one)
+    assert check.severity == "warn" and check.value > check.threshold
+    assert 0.1 < sum(row[1] * row[2] for row in check.table.rows) / NUM < 0.3
+    named = [int(row["image_id"], 16) for row in check.evidence]
+    assert len(named) == 24 and wrong_N[named].mean() > 0.9
+    assert "looks like" in check.evidence[0]["note"]
+
+
+@pytest.mark.parametrize("apart", [1.0, 2.0, 4.0])
+def test_hard_cases_are_no_wrong_labels(apart, tmp_path):
+    check = label_errors.check(pool(tmp_path, apart=apart)[0])
+    assert (check.severity, check.count, check.evidence) == ("ok", 0, ())
+
+
+def test_a_check_changes_its_word_at_its_threshold(tmp_path):
+    value = label_errors.check(pool(tmp_path, noise=0.2)[0]).value
+    for step, severity in ((-1e-6, "warn"), (0.0, "ok"), (1e-6, "ok")):
+        one, _ = pool(tmp_path, noise=0.2, **{"audit.warn_wrong_label_share": value + step})
+        assert label_errors.check(one).severity == severity
+
+
+def test_without_two_classes_or_embeddings_nothing_is_checked(tmp_path):
+    for name, label in (("one", "sick"), ("none", None)):
+        one = subject(tmp_path / name, many(40, label=label), emb_ND=np.zeros((40, 4)))
+        assert not label_errors.check(one).checked
+    assert not label_errors.check(subject(tmp_path / "bare", many(40, label="sick"))).checked

@@ -1,0 +1,121 @@
+"""Pictures that are no upright chest X-ray, beside phantoms that are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from pipeline.audit import picture_facts
+from pipeline.audit.checks import not_chest
+from tests.support.audit_pools import many, subject
+
+SIDE = 96
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    """Files of forty frontal phantoms."""
+    from pipeline.contracts.config import PoolConfig
+    from pipeline.pool.sources import open_pool
+
+    folder = tmp_path_factory.mktemp("phantoms")
+    pool = open_pool(PoolConfig(uri=f"phantom:num_patients=60,size_px={SIDE}"), folder)
+    views = zip(pool.scans["uri"].to_pylist(), pool.scans["view"].to_pylist(), strict=True)
+    return [uri for uri, view in views if view in ("PA", "AP")][:40]
+
+
+def told(films, changed):
+    """What is said of the changed pictures, and how many of the others are accused."""
+    fact_RF, grid_RX = picture_facts.look(picture_facts.Shard((*films, *changed), 10**8))
+    reason_R = not_chest.reasons(fact_RF, grid_RX, np.zeros(len(fact_RF), np.bool_))
+    return list(reason_R[len(films) :]), sum(reason is not None for reason in reason_R[: len(films)])
+
+
+def saved(folder, name, pixels):
+    path = folder / f"{name}.png"
+    Image.fromarray(pixels).save(path)
+    return str(path)
+
+
+def shapes():
+    picture = np.full((SIDE, SIDE), 40, np.uint8)
+    picture[20:50, 20:50], picture[60:80, 10:80] = 200, 120
+    return picture
+
+
+def photograph(rng):
+    """Smooth patches of colour."""
+    coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def test_what_is_no_radiograph_is_named_for_what_it_is(films, tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = {
+        "noise": rng.integers(0, 256, (SIDE, SIDE), dtype=np.uint8),
+        "almost blank": (128 + rng.normal(0, 2, (SIDE, SIDE))).astype(np.uint8),
+        "of few grey levels, as a drawing": shapes(),
+        "in colour": photograph(rng),
+        "long and thin": np.tile((np.arange(6000) % 256).astype(np.uint8), (1, 1)),
+    }
+    reasons, num_accused = told(films, [saved(tmp_path, f"p{i}", p) for i, p in enumerate(pictures.values())])
+    assert reasons == list(pictures) and num_accused == 0
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_turned_films_are_called_turned(degrees, films, tmp_path):
+    turned = []
+    for i, uri in enumerate(films[:5]):
+        with Image.open(uri) as image:
+            turned.append(saved(tmp_path, f"t{i}", np.asarray(image.convert("L").rotate(-degrees, expand=True))))
+    reasons, num_accused = told(films, turned)
+    assert reasons.count(f"turned by {degrees} degrees") >= 4 and num_accused == 0
+
+
+def test_a_lateral_view_is_not_held_against_a_frontal_chest(films, tmp_path):
+    with Image.open(films[0]) as image:
+        uri = saved(tmp_path, "lateral", np.asarray(image.convert("L").rotate(90)))
+    fact_RF, grid_RX = picture_facts.look(picture_facts.Shard((*films, uri), 10**8))
+    is_lateral_R = np.arange(len(fact_RF)) == len(films)
+    assert not_chest.reasons(fact_RF, grid_RX, is_lateral_R)[-1] is None
+    assert not_chest.reasons(fact_RF, grid_RX, np.zeros(len(fact_RF), np.bool_))[-1] is not None
+
+
+def pool(folder, uris, **options):
+    """A subject whose scans are these files; `view` PA."""
+    one = subject(folder, many(len(uris)), **options)
+    place = one.scans.schema.get_field_index("uri")
+    return replace(one, scans=one.scans.set_column(place, "uri", pa.array(uris)))
+
+
+def test_the_check_warns_above_its_threshold_and_shows_the_pictures(films, tmp_path):
+    uris = [
+        *films[:39],
+        saved(tmp_path, "noise", np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)),
+    ]
+    for limit, severity in ((0.0, "warn"), (0.024, "warn"), (0.025, "ok")):
+        check = not_chest.check(pool(tmp_path / str(limit), uris, **{"audit.warn_not_chest_share": limit}))
+        assert (check.severity, check.count, check.value) == (severity, 1, 1 / 40)
+        assert check.evidence == ({"image_id": f"{39:016x}", "note": "noise"},)
+
+
+def test_as_many_pictures_are_looked_at_as_the_option_says(films, tmp_path):
+    check = not_chest.check(pool(tmp_path / "ten", films, **{"audit.max_pictures": 10}))
+    assert "All 10 scans" in check.message and "30 scans were not looked at" in check.message
+    assert not not_chest.check(pool(tmp_path / "none", films, **{"audit.max_pictures": 0})).checked
+
+
+def test_scans_are_read_once_and_a_damaged_file_is_made_again(films, tmp_path, monkeypatch, caplog):
+    from pipeline.runtime import run_files
+
+    one = pool(tmp_path, films)
+    first = picture_facts.measure(one.ctx, one.scans)
+    monkeypatch.setattr(picture_facts, "look", lambda shard: pytest.fail("a scan was read again"))
+    again = picture_facts.measure(one.ctx, one.scans)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    monkeypatch.undo()
+    (tmp_path / run_files.PICTURES).write_bytes(b"PAR1 torn")
+    made = picture_facts.measure(one.ctx, one.scans)
+    assert all(np.array_equal(a, b) for a, b in zip(first, made, strict=True)) and "made again" in caplog.text
