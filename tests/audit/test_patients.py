@@ -132,6 +132,14 @@ def test_numbers_given_twice_are_told_from_people_and_only_warn(crowd):
     assert collision.severity == "warn" and collision.count >= 36
 
 
+def test_turned_scans_are_called_turned_and_not_other_people(crowd):
+    turned = [90 if person(i) in LEAKING and visit(i) else 0 for i in ROWS]
+    accused = patients.id_collision(Pool(*crowd, side_N=leak_sides(), patient_N=swapped()))
+    told = patients.id_collision(Pool(*crowd, side_N=leak_sides(), patient_N=swapped(), turned_N=turned))
+    assert (accused.severity, told.severity) == ("warn", "ok")
+    assert f"{len(LEAKING)} scans are turned ({len(LEAKING)} by 90 degrees)" in told.message
+
+
 def test_a_leak_is_not_excused_where_the_sides_come_from_two_sources(crowd):
     sides = leak_sides()
     sources = ["b" if side == "test" else "a" for side in sides]

@@ -299,9 +299,9 @@ def _notes(summary: dict[str, Any], false_rows: list[list[Any]]) -> str:
                 "pairs",
                 "one picture before",
                 "more now",
-                "highest of the rest",
-                ".999 of them",
-                "which (rows)",
+                "as correlated",
+                "least shift, px",
+                "rows of the more",
             ),
             false_rows,
         )
