@@ -1,3 +1,4 @@
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -155,7 +156,8 @@ def test_close_leaves_a_ray_that_ran_before(ray_session):
 def test_a_path_that_only_the_driver_sees_is_told_with_its_node(ray_session, tmp_path):
     import ray
 
-    folder, other = tmp_path / "run", Path(f"/proc/self/fd/{os.open(tmp_path, os.O_RDONLY)}")  # of this process alone
+    own = fcntl.fcntl(os.open(tmp_path, os.O_RDONLY), fcntl.F_DUPFD, 900)  # a number that no worker has open
+    folder, other = tmp_path / "run", Path(f"/proc/self/fd/{own}")
     node = ray.nodes()[0]
     with ray_nodes._marked(Places((folder,), other)) as paths:
         lack_of = {node["NodeManagerAddress"]: lack for node, lack in ray_nodes._ask(ray, [node], paths)}
