@@ -307,7 +307,9 @@ def _notes(summary: dict[str, Any], false_rows: list[list[Any]]) -> str:
         )
         + "\n\nOther films of a patient are looked at as they lie, though they are no candidates; strangers are those "
         "of the pool that share the most points. Equal files are left out. *As correlated*: pairs that were no picture "
-        f"before, with a median correlation of {RULE.min_block_correlation} or more; *least shift* of those."
+        f"before, with a median correlation of {RULE.min_block_correlation} or more; *least shift* of those. "
+        "The limits on shift and finest detail were set with films of covid3 and half of Kermany in view, so the false "
+        "pairs here are not all of unseen scans."
     )
 
 
