@@ -106,9 +106,9 @@ def _fix(place: Path) -> str:
 def _home(folder: Path) -> Path:
     """The run that a folder is in: another pool's scans lie in `site` or `external/NAME`, a finding in `findings`."""
     if folder.parent.name == run_files.EXTERNAL and (folder.parent.parent / run_files.RESOLVED).is_file():
-        return folder.parent.parent
+        return run_files.home(folder.parent.parent)
     if folder.name == run_files.SITE and (folder.parent / run_files.RESOLVED).is_file():
-        return folder.parent
+        return run_files.home(folder.parent)
     return run_files.home(folder)
 
 
