@@ -156,7 +156,7 @@ def test_short_rows_are_filled_and_counted_long_ones_refused():
         (b"scan id\nok\nM\xfcller\n", r"t\.csv:3: is not UTF-8 text"),
         (b'scan id,b\na,"never closed\nb,c\n', r"t\.csv:2: is no CSV table \(a quotation mark is never closed"),
         (b'scan id,b\na,"x"y\n', r"t\.csv:2: is no CSV table"),
-        (gzip.compress(b"scan id\n" * 99)[:-12], "cut off"),
+        (gzip.compress(b"scan id\n" * 99, mtime=0)[:-12], "cut off"),
         (b"\x1f\x8b damaged", "damaged gzip"),
         (b"\xd0\xcf\x11\xe0" + b"x" * 600, r"old form \(\.xls\)"),
         (b"%PDF-1.4", "a PDF"),
