@@ -193,7 +193,7 @@ def _checked(run: Path, config: Config, module: "nn.Module", model: Classifier, 
     session = ort.InferenceSession(str(out / run_files.MODEL_ONNX), providers=["CPUExecutionProvider"])
     onnx_NC = np.concatenate([session.run(["probability"], {"scan": scan})[0] for scan in scans])
     with torch.inference_mode():
-        torch_NC = np.concatenate([module(torch.from_numpy(scan))[1].numpy() for scan in scans])
+        torch_NC = np.concatenate([module(torch.from_numpy(np.array(scan)))[1].numpy() for scan in scans])
     run_NC = np.column_stack([table[f"prob_{finding}"].to_numpy() for finding in model.findings])
     check = _Check(len(scans), float(np.abs(onnx_NC - torch_NC).max()), float(np.abs(onnx_NC - run_NC).max()))
     if check.onnx_against_torch > TOLERANCE_TORCH or check.onnx_against_run > TOLERANCE_RUN:

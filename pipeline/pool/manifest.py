@@ -138,11 +138,11 @@ def run(ctx: StageContext) -> dict[str, Any]:
         },
         schema=MANIFEST.schema,
     )
-    patient_forms.write(ctx.folder, scans["patient_id"], pseudonyms, scans["path"], partial(hidden, salt=salt))
     labels = {"image_id": table["image_id"], "label": scans["label"], "pool_split": scans["pool_split"]}
     num_quarantined = _report(pool, manifest)
     decided = whites.report(table, ctx.config.pool.white)
     _refuse_other_pool(ctx.folder, manifest)
+    patient_forms.write(ctx.folder, scans["patient_id"], pseudonyms, scans["path"], partial(hidden, salt=salt))
     MANIFEST.write(ctx.folder, manifest)
     POOL_LABELS.write(ctx.folder, pa.table(labels, schema=POOL_LABELS.schema))
     _write_split_keys(ctx, scans["patient_id"], table)

@@ -104,11 +104,10 @@ def _fix(place: Path) -> str:
 
 
 def _home(folder: Path) -> Path:
-    """The run that a folder is in: another pool's scans lie in `site` or `external/NAME`, a finding in `findings`."""
-    if folder.parent.name == run_files.EXTERNAL and (folder.parent.parent / run_files.RESOLVED).is_file():
+    """The run that a folder is in: another pool's scans lie in `site/NAME` or `external/NAME`, a finding in `findings`."""
+    of_another_pool = folder.parent.name in (run_files.EXTERNAL, run_files.SITE)
+    if of_another_pool and (folder.parent.parent / run_files.RESOLVED).is_file():
         return run_files.home(folder.parent.parent)
-    if folder.name == run_files.SITE and (folder.parent / run_files.RESOLVED).is_file():
-        return run_files.home(folder.parent)
     return run_files.home(folder)
 
 

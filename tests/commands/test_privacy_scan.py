@@ -66,7 +66,8 @@ def test_a_run_of_a_pool_of_people_names_nobody(pool, tmp_path):
     assert answer.code == 0, answer.err
     for formats in ("csv", "html", "bundle", "labelstudio"):
         assert call("queue", "export", tmp_path / "run", "--format", formats).code == 0
-    assert call("export", tmp_path / "run", "--out", tmp_path / "run" / "handed-on").code == 0
+    exported = call("export", tmp_path / "run", "--out", tmp_path / "run" / "handed-on")
+    assert exported.code == 0, exported.err
     answer = call("doctor", "--privacy", tmp_path / "run", "--json")
     assert answer.json["found"] == [] and answer.json["unreadable"] == []
     assert (answer.code, answer.json["ok"]) == (0, True)

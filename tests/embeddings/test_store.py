@@ -73,6 +73,7 @@ def fill(root, numbers, start):
     store.gather([str(n) for n in numbers], root / f"{numbers[0]}.npy")
 
 
+@pytest.mark.slow  # two processes of their own; an abort at their start is not our own
 def test_two_runs_fill_one_store_at_once(store):
     store.write(["1", "2"], vectors(1, 2))
     damaged = store.write(["3"], vectors(3))

@@ -40,10 +40,19 @@ def one_spelling(label: pa.ChunkedArray, findings: Sequence[str] | None, notes: 
         notes.mention(f"{counted(len(unwrapped), 'label')} such as {unwrapped[0]!r} are lists of one class and read so")
     names = {text: text if name is None else name for text, name in single.items()}
     unknown = [t for t, name in names.items() if is_placeholder(name, NO_LABEL) and _key(name) not in asked]
+    if len({_key(name) for text, name in names.items() if text not in unknown}) == 1:
+        unknown = [text for text in unknown if not _is_the_other_class(names[text], notes)]
     _say_unknown({text: counts[text] for text in unknown}, notes)
     chosen = _chosen({t: n for t, n in names.items() if t not in unknown}, counts, asked, notes)
     _warn_of_alike(sorted(set(chosen.values())), notes)
     return vocabulary.by_value(label, chosen.get, pa.string())
+
+
+def _is_the_other_class(name: str, notes: Notes) -> bool:
+    """Whether a word such as `none` names the healthy class: beside one other class alone it is no blank."""
+    if is_negative(name):
+        notes.mention(f"{name!r} is read as a class, the healthy one: beside it the labels name one class alone")
+    return is_negative(name)
 
 
 def _single(text: str) -> str | None:

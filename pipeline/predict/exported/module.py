@@ -101,7 +101,7 @@ def _projection(basis: Basis) -> "nn.Module":
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("mean", torch.from_numpy(basis[0].astype(np.float32)))
-            self.register_buffer("basis", torch.from_numpy(np.ascontiguousarray(basis[1], np.float32)))
+            self.register_buffer("basis", torch.from_numpy(np.array(basis[1], np.float32)))
 
         def forward(self, emb_ND: Any) -> Any:
             return (emb_ND - self.mean) @ self.basis
