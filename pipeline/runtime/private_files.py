@@ -104,7 +104,7 @@ def _fix(place: Path) -> str:
 
 
 def _home(folder: Path) -> Path:
-    """The run that a folder is in: another pool's scans lie in `site/NAME` or `external/NAME`, a finding in `findings`."""
+    """The run that a folder is in: another pool lies in `site/NAME` or `external/NAME`, a finding in `findings`."""
     of_another_pool = folder.parent.name in (run_files.EXTERNAL, run_files.SITE)
     if of_another_pool and (folder.parent.parent / run_files.RESOLVED).is_file():
         return run_files.home(folder.parent.parent)

@@ -36,7 +36,13 @@ def test_placeholders_are_no_class_and_counted(word):
 
 def test_a_placeholder_that_is_asked_for_is_a_class():
     assert spelt(["none", "mass", "None"], ("none", "mass"))[0] == ["none", "mass", "none"]
-    assert "name it in pool.findings" in spelt(["none", "mass"])[1][0]
+    assert "name it in pool.findings" in spelt(["none", "mass", "effusion"])[1][0]
+
+
+def test_a_word_for_nothing_beside_one_class_alone_is_the_healthy_class():
+    found, said = spelt(["none", "mass", "none"])
+    assert found == ["none", "mass", "none"] and "is read as a class, the healthy one" in said[0]
+    assert spelt(["?", "mass"])[0] == [None, "mass"]  # this says that nobody knows
 
 
 def test_numbers_that_pandas_made_floats_are_the_same_numbers():
