@@ -191,18 +191,18 @@ def _distinct(parts: list[Pairs]) -> Pairs:
 
 def _nearest(pairs: Pairs) -> Pairs:
     """The pairs that are among the nearest of their left or of their right picture."""
-    by_left = _rank(pairs.left_P, pairs.right_P, pairs.bits_P)
-    by_right = _rank(pairs.right_P, pairs.left_P, pairs.bits_P)
+    by_left = rank_of_pairs(pairs.left_P, pairs.right_P, pairs.bits_P)
+    by_right = rank_of_pairs(pairs.right_P, pairs.left_P, pairs.bits_P)
     return pairs.keep(np.minimum(by_left, by_right) < MAX_NEIGHBOURS)
 
 
 def _ranked(pairs: Pairs, of_P: Ints, other_P: Ints) -> Pairs:
-    return pairs.keep(_rank(of_P, other_P, pairs.bits_P) < MAX_NEIGHBOURS)
+    return pairs.keep(rank_of_pairs(of_P, other_P, pairs.bits_P) < MAX_NEIGHBOURS)
 
 
-def _rank(of_P: Ints, other_P: Ints, bits_P: Ints) -> Ints:
-    """Place of each pair among those of its picture, the nearest 0."""
-    order = np.lexsort((other_P, bits_P, of_P))
+def rank_of_pairs(of_P: Ints, other_P: Ints, cost_P: Ints) -> Ints:
+    """Place of each pair among those of its picture, the one of least cost 0; of equal ones by the other picture."""
+    order = np.lexsort((other_P, cost_P, of_P))
     change_P = np.ones(len(of_P), np.bool_)
     change_P[1:] = np.diff(of_P[order]) != 0
     begin_P = np.maximum.accumulate(np.where(change_P, np.arange(len(of_P)), 0))

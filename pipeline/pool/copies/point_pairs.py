@@ -9,7 +9,6 @@ and mirror and about the same zoom and shift; a pair with enough support is look
 Legend: N pictures, K points of a picture, R = N x K rows, M matches, P pairs, G groups of matches.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.pool.copies.points import NEGATIVE, NONE, NUM_BITS, NUM_POINTS, Points
 from pipeline.pool.copies.symmetry import BETWEEN, MATRICES, NUM_WAYS
+from pipeline.pool.hash_pairs import rank_of_pairs
 
 Bytes = NDArray[np.uint8]
 Bools = NDArray[np.bool_]
@@ -279,20 +279,10 @@ def worth_a_look(pairs: PointPairs, num_pictures: int, pairs_a_picture: float) -
         num_pictures: In the pool.
         pairs_a_picture: How many pairs, beside the nearly sure ones, are worth reading their pixels.
     """
-    pairs = pairs.keep(np.minimum(*_ranks(pairs)) < MAX_NEIGHBOURS)
+    by_left = rank_of_pairs(pairs.left_P, pairs.right_P, -pairs.score_P)
+    by_right = rank_of_pairs(pairs.right_P, pairs.left_P, -pairs.score_P)
+    pairs = pairs.keep(np.minimum(by_left, by_right) < MAX_NEIGHBOURS)
     num_more = max(_ALWAYS, round(pairs_a_picture * num_pictures))
     order = np.lexsort((pairs.right_P, pairs.left_P, -pairs.score_P))
     chosen = order[: num_more + int((pairs.score_P >= SURE_SCORE).sum())]
     return pairs.keep(np.sort(chosen))
-
-
-def _ranks(pairs: PointPairs) -> Iterator[Ints]:
-    """Place of each pair among those of its left, and of its right picture, the most support first."""
-    for of_P, other_P in ((pairs.left_P, pairs.right_P), (pairs.right_P, pairs.left_P)):
-        order = np.lexsort((other_P, -pairs.score_P, of_P))
-        change_P = np.ones(len(order), np.bool_)
-        change_P[1:] = np.diff(of_P[order]) != 0
-        begin_P = np.maximum.accumulate(np.where(change_P, np.arange(len(order)), 0))
-        rank_P = np.empty(len(order), np.int64)
-        rank_P[order] = np.arange(len(order)) - begin_P
-        yield rank_P
