@@ -65,7 +65,7 @@ def measure(ctx: StageContext, scans: pa.Table) -> tuple[Floats, Floats]:
 
 
 def _read(ctx: StageContext) -> dict[str, Floats]:
-    path = run_files.path(ctx.folder, run_files.PICTURES)
+    path = run_files.path(ctx.folder, run_files.AUDIT_PICTURES)
     if not path.exists():
         return {}
     try:
@@ -87,7 +87,7 @@ def _write(ctx: StageContext, known: dict[str, Floats]) -> None:
     width = len(FACTS) + GRID * GRID
     columns = {"sha256": pa.array(content), "values": pa.FixedSizeListArray.from_arrays(values, width)}
     table = pa.table(columns).replace_schema_metadata({b"version": _VERSION})
-    write_parquet(run_files.path(ctx.folder, run_files.PICTURES), table)
+    write_parquet(run_files.path(ctx.folder, run_files.AUDIT_PICTURES), table)
 
 
 def look(shard: Shard) -> tuple[Floats, Floats]:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.tables import SPLIT_TABLE, write_bytes
 from pipeline.predict import formulas
-from pipeline.runtime import run_dir, run_files
+from pipeline.runtime import private_files, run_dir, run_files
 from pipeline.vectors import principal_components
 from pipeline.vectors.matrix import Vectors
 
@@ -75,7 +75,8 @@ def of_run(folder: Path) -> Outside:
     if kept is not None:
         return kept
     outside = _measured(folder)
-    _keep(path, outside, fingerprint)
+    with private_files.readable_by(folder):
+        _keep(path, outside, fingerprint)
     return outside
 
 

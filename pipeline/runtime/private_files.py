@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ _SECRET_BYTES = 32
 _DIGEST_BYTES = 8
 _PURPOSE = b"cxr-ssl/ids"  # at most 16 bytes: the hash of anything else differs
 _FORBIDDEN_BITS = {"owner": 0o077, "group": 0o027, "everyone": 0o022}
+_masks: dict[object, int] = {}  # of the blocks that are open; under None the one of the process before them
+_masks_lock = threading.Lock()
 
 
 def pseudonym(value: str, salt: str) -> str:
@@ -141,8 +144,20 @@ def _configured(folder: Path) -> str:
 
 @contextmanager
 def _umask(forbidden: int) -> Iterator[None]:
-    before = os.umask(forbidden)
+    """Create files without these bits. A process has one mask for all its threads, and their blocks may overlap (the
+    page of annotators merges labels in threads of its own): the last to end puts back what the process began with.
+    """
+    block = object()
+    with _masks_lock:
+        before = os.umask(forbidden)
+        if not _masks:
+            _masks[None] = before
+        _masks[block] = forbidden
     try:
         yield
     finally:
-        os.umask(before)
+        with _masks_lock:
+            del _masks[block]
+            os.umask(next(reversed(_masks.values())))
+            if len(_masks) == 1:
+                _masks.clear()

@@ -36,7 +36,7 @@ OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results
 AUDIT, OVERRIDES, PIXELS = "audit.json", "overrides.json", "audit_pixels.parquet"
-PICTURES = "audit_pictures.parquet"  # what scans look like at a glance
+AUDIT_PICTURES = "audit_pictures.parquet"  # what scans look like at a glance
 METRICS, EVALUATION, COMPARISON, EXTERNAL = "metrics.jsonl", "evaluation.json", "comparison.json", "external"
 ACT_OR_DEFER = "act_or_defer.json"  # from which probability on the model may decide alone
 SITE = "site"  # a folder: the unlabelled scans of a site, read and embedded
@@ -62,7 +62,8 @@ SHARED = frozenset(
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(PRIVATE, PATIENT_FORMS, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE),
         *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, OVERRIDES, PIXELS, PICTURES, STAGES, STATUS, ANSWERS),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, OVERRIDES, PIXELS, AUDIT_PICTURES),
+        *(STAGES, STATUS, ANSWERS),
     }
 )
 

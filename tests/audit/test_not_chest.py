@@ -116,6 +116,6 @@ def test_scans_are_read_once_and_a_damaged_file_is_made_again(films, tmp_path, m
     again = picture_facts.measure(one.ctx, one.scans)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     monkeypatch.undo()
-    (tmp_path / run_files.PICTURES).write_bytes(b"PAR1 torn")
+    (tmp_path / run_files.AUDIT_PICTURES).write_bytes(b"PAR1 torn")
     made = picture_facts.measure(one.ctx, one.scans)
     assert all(np.array_equal(a, b) for a, b in zip(first, made, strict=True)) and "made again" in caplog.text

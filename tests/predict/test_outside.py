@@ -1,5 +1,7 @@
 """What tells scans that are unlike a run's training pool."""
 
+import stat
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -27,7 +29,7 @@ def test_scans_like_the_training_pool_are_inside_and_others_are_not(run):
 
 def test_it_is_kept_until_the_run_changes(run, monkeypatch):
     first = outside.of_run(run.folder)
-    assert (run.folder / run_files.OUTSIDE).exists()
+    assert stat.S_IMODE((run.folder / run_files.OUTSIDE).stat().st_mode) == 0o600  # as all files of a run
     monkeypatch.setattr(outside, "_measured", lambda folder: pytest.fail("it was worked out again"))
     np.testing.assert_array_equal(outside.of_run(run.folder).reference_RQ, first.reference_RQ)
     basis = run.folder / run_files.BASIS

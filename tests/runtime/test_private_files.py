@@ -1,7 +1,9 @@
 """The secret of a run, the pseudonyms made with it, and who may read what a run writes."""
 
 import hashlib
+import os
 import stat
+from contextlib import ExitStack
 
 import pytest
 
@@ -58,7 +60,7 @@ def test_the_secret_of_a_run_of_an_older_version_is_struck_out_of_its_options(tm
     assert "of-old" not in resolved.read_text("utf-8") and private_files.read_salt(folder) == "of-old"
 
 
-@pytest.mark.parametrize("inside", ["external/other", "site"])
+@pytest.mark.parametrize("inside", ["external/other", "site/other"])
 def test_another_pool_of_a_run_shares_its_secret(tmp_path, inside):
     run = begun(tmp_path / "run")
     salt = private_files.salt_of(run)
@@ -93,3 +95,18 @@ def test_files_of_a_run_are_their_owners(tmp_path, readable_by, file, folder):
     assert [mode(path) for path in (run, run / "rounds")] == [folder, folder]
     (tmp_path / "outside.txt").write_text("as the user likes it")
     assert Config().privacy.readable_by == "owner" and mode(tmp_path / "outside.txt") & 0o044
+
+
+def test_blocks_of_threads_that_overlap_leave_the_process_as_it_was(tmp_path):
+    begun(tmp_path / "run")
+    before = os.umask(0o022)
+    try:
+        with ExitStack() as first, ExitStack() as second:
+            first.enter_context(private_files.readable_by(tmp_path / "run"))
+            second.enter_context(private_files.readable_by(tmp_path / "run", "group"))
+            first.close()
+            (tmp_path / "run" / "late.txt").write_text("the second is still open")
+        (tmp_path / "outside.txt").write_text("as the user likes it")
+    finally:
+        os.umask(before)
+    assert [mode(path) for path in (tmp_path / "run" / "late.txt", tmp_path / "outside.txt")] == [0o640, 0o644]

@@ -1,5 +1,6 @@
 """Where files lie, of a run and of one finding of it."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -29,6 +30,19 @@ def finding(tmp_path):
     index = {"findings": [{"finding": "mass", "folder": "mass"}], "names": {"mass": "mass", "old one": "old-one"}}
     (part.parent / "index.json").write_text(json.dumps(index))
     return part
+
+
+def test_no_name_stands_for_two_files():
+    """A second assignment would move the file of the first, unseen."""
+    targets = [
+        name.id
+        for node in ast.parse(Path(run_files.__file__).read_text("utf-8")).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        for name in ast.walk(target)
+        if isinstance(name, ast.Name)
+    ]
+    assert len(targets) > 50 and sorted(set(targets)) == sorted(targets)
 
 
 def test_a_findings_folder_is_known_by_whatever_path(finding, tmp_path, monkeypatch):
