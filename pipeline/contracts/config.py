@@ -799,6 +799,20 @@ class EngineConfig(Section):
     object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
 
 
+class TrackConfig(Section):
+    """Who else is told of a run: options, the metrics of each round, the report."""
+
+    mlflow: str | None = Field(
+        None,
+        description="Address of an MLflow server (https://…) or of a folder or database of its (file:///…, "
+        "sqlite:///…). The report goes there too, and shows scans. Needs `cxr-ssl[mlflow]`. null: none.",
+    )
+    tensorboard: bool = Field(
+        False,
+        description="Write the metrics of each round to `tensorboard/` in the run. Needs `cxr-ssl[tensorboard]`.",
+    )
+
+
 class PrivacyConfig(Section):
     """Who may see what a run writes."""
 
@@ -833,6 +847,7 @@ class Config(Section):
     predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
+    track: TrackConfig = TrackConfig()
     privacy: PrivacyConfig = PrivacyConfig()
 
     @model_validator(mode="after")
