@@ -5,9 +5,13 @@ import os
 import sys
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 from pipeline.runtime.watching.pace import Pace, words
 from pipeline.runtime.watching.progress_file import ProgressFile
@@ -16,16 +20,23 @@ log = logging.getLogger(__name__)
 LINE_EVERY_SECONDS = 10.0
 
 
+@cache
+def _console() -> "Console":
+    """The one that messages and bars share: a message is then written above the bars, not into them."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def configure_logging(*, quiet: bool, verbose: bool) -> None:
     """Messages go to standard error; standard output stays free for results."""
-    from rich.console import Console
     from rich.logging import RichHandler
 
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     handler: logging.Handler
     if sys.stderr.isatty():
         handler = RichHandler(
-            console=Console(stderr=True),
+            console=_console(),
             show_path=False,
             show_level=False,
             markup=False,
@@ -62,7 +73,6 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty() and not self._quiet:
-            from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bars
 
@@ -72,7 +82,7 @@ class Progress:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[pace]}"),
                 TimeElapsedColumn(),
-                console=Console(stderr=True),
+                console=_console(),
             )
             self._bars.start()
         return self
