@@ -139,23 +139,22 @@ def _loaded(shard: Shard, attempts: Attempts, broken: list[tuple[str, str]]) -> 
     """Batches of decoded scans: all that nobody died of, then each of the others alone, with nothing beside it."""
     places = range(len(shard.sha256))
     deaths = [attempts.deaths(sha) for sha in shard.sha256]
-    starts = range(0, len(places), shard.batch_size)
-    cuts = (places[start : start + shard.batch_size] for start in starts)
-    batches = [batch for cut in cuts if (batch := [i for i in cut if not deaths[i]])]
-    if batches:
+    cuts = [places[start : start + shard.batch_size] for start in range(0, len(places), shard.batch_size)]
+    harmless = [batch for cut in cuts if (batch := [i for i in cut if not deaths[i]])]
+    if harmless:
         with ThreadPoolExecutor(1) as reader:
-            following = reader.submit(_load, shard, batches[0], attempts, broken)
-            for number in range(len(batches)):
-                batch = following.result()
-                if number + 1 < len(batches):
-                    following = reader.submit(_load, shard, batches[number + 1], attempts, broken)
-                if batch[0]:
-                    yield batch
+            following = reader.submit(_load, shard, harmless[0], attempts, broken)
+            for number in range(len(harmless)):
+                loaded = following.result()
+                if number + 1 < len(harmless):
+                    following = reader.submit(_load, shard, harmless[number + 1], attempts, broken)
+                if loaded[0]:
+                    yield loaded
     for i in places:
         if deaths[i] >= MAX_DEATHS:
             broken.append((shard.sha256[i], f"{Path(shard.uris[i]).name}: {DEADLY}"))
-        elif deaths[i] and (batch := _load(shard, [i], attempts, broken))[0]:
-            yield batch
+        elif deaths[i] and (alone := _load(shard, [i], attempts, broken))[0]:
+            yield alone
 
 
 def _load(
