@@ -5,6 +5,7 @@ down which scans it begins before it touches them. The next try finds them: it e
 out the one that is found a second time.
 """
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -12,11 +13,16 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from filelock import FileLock, Timeout
+
 MAX_DEATHS = 2
 
 
 class Attempts:
     """The marks of one shard, in a file beside the parts of its store; gone when its task ends, well or not.
+
+    Marks that another process is still writing, of a run that shares the store, say nothing of deaths: who holds their
+    lock lives, and this task works without marks.
 
     Args:
         folder: Of the store, which all nodes see.
@@ -25,19 +31,26 @@ class Attempts:
 
     def __init__(self, folder: Path, scans: Sequence[str]) -> None:
         self._path = folder / f"begun-{hashlib.sha256(''.join(scans).encode()).hexdigest()[:24]}.json"
-        self._lock = threading.Lock()  # one thread decodes while another embeds
+        self._threads = threading.Lock()  # one thread decodes while another embeds
+        self._held = FileLock(self._path.with_suffix(".lock"), timeout=0)
         self._begun: dict[str, None] = {}
-        self._deaths = self._left_by_the_dead()
+        self._deaths: dict[str, int] = {}
 
     def __enter__(self) -> "Attempts":
-        if self._deaths:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(Timeout):
+            self._held.acquire()
+            self._deaths = self._left_by_the_dead()
             self._write()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._path.unlink(missing_ok=True)
+        if self._held.is_locked:
+            self._path.unlink(missing_ok=True)
+            Path(self._held.lock_file).unlink(missing_ok=True)
+            self._held.release()
 
     def deaths(self, scan: str) -> int:
         """How often a process died while it was at work on a scan."""
@@ -45,13 +58,13 @@ class Attempts:
 
     def begin(self, scans: Collection[str]) -> None:
         """Mark scans before they are touched."""
-        with self._lock:
+        with self._threads:
             self._begun |= dict.fromkeys(scans)
             self._write()
 
     def end(self, scans: Collection[str]) -> None:
         """Scans that did no harm; written down with the next that begin."""
-        with self._lock:
+        with self._threads:
             for scan in scans:
                 self._begun.pop(scan, None)
                 self._deaths.pop(scan, None)
@@ -68,7 +81,8 @@ class Attempts:
 
     def _write(self) -> None:
         """In one step, but not synced: what a crash of the whole machine forgets is one try."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._held.is_locked:
+            return
         partial = self._path.with_suffix(".part")
         partial.write_text(json.dumps({"begun": list(self._begun), "deaths": self._deaths}), "utf-8")
         partial.replace(self._path)

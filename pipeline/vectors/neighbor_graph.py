@@ -17,7 +17,7 @@ from pipeline.vectors.matrix import ROWS_AT_ONCE
 
 EXACT_UP_TO = 50_000  # above this, neighbours come from an inverted file instead of exhaustive search
 LISTS_PER_ROOT = 4  # lists of the inverted file, as a multiple of the root of N: as much work to find as to read them
-NUM_PROBES = 16  # lists that are read for each scan, however many there are; recall is in tests/bench/results
+NUM_PROBES = 32  # lists that are read for each scan, however many there are; see tests/bench/results/neighbors.md
 ROWS_A_LIST = 40  # that its k-means learns from; faiss wants 39
 BANDWIDTH = 0.1  # of exp((cosine - 1) / BANDWIDTH), in units of cosine of centred embeddings
 SPREAD_ERROR = 1e-12  # what is left out of a label's spread, of its mass

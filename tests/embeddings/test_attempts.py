@@ -5,37 +5,51 @@ from embeddings.attempts import MAX_DEATHS, Attempts
 SCANS = ("a", "b", "c", "d")
 
 
+def dies(folder, *steps, scans=SCANS):
+    """A process takes steps and dies: its lock is free, its marks stay."""
+    attempts = Attempts(folder, scans).__enter__()
+    for begun, ended in steps:
+        attempts.begin(begun)
+        attempts.end(ended)
+    attempts._held.release()
+
+
+def deaths(folder, scans=SCANS):
+    """What the next try finds, before it dies in turn."""
+    with Attempts(folder, scans) as attempts:
+        return {scan: attempts.deaths(scan) for scan in scans if attempts.deaths(scan)}
+
+
 def test_who_was_begun_and_not_ended_is_found_by_the_next_try(tmp_path):
-    first = Attempts(tmp_path, SCANS)  # never left: its process dies
-    first.begin(["a", "b"])
-    first.end(["a", "b"])
-    first.begin(["c", "d"])
-    second = Attempts(tmp_path, SCANS)
-    assert [second.deaths(scan) for scan in SCANS] == [0, 0, 1, 1]
-    with second:
-        pass
-    assert not list(tmp_path.iterdir())
+    dies(tmp_path, ("ab", "ab"), ("cd", ""))
+    assert deaths(tmp_path) == {"c": 1, "d": 1}
+    assert not list(tmp_path.iterdir())  # a try that ends leaves nothing
 
 
 def test_two_deaths_count_up_and_an_innocent_is_cleared(tmp_path):
-    Attempts(tmp_path, SCANS).begin(["c", "d"])
-    second = Attempts(tmp_path, SCANS).__enter__()
-    second.begin(["c"])
-    second.end(["c"])
-    second.begin(["d"])
-    third = Attempts(tmp_path, SCANS)
-    assert third.deaths("c") == 0 and third.deaths("d") == MAX_DEATHS
+    dies(tmp_path, ("cd", ""))
+    dies(tmp_path, ("c", "c"), ("d", ""))
+    assert deaths(tmp_path) == {"d": MAX_DEATHS}
 
 
 def test_a_try_that_dies_before_it_begins_forgets_nothing(tmp_path):
-    Attempts(tmp_path, SCANS).begin(["c"])
-    Attempts(tmp_path, SCANS).__enter__()
-    assert Attempts(tmp_path, SCANS).deaths("c") == 1
+    dies(tmp_path, ("c", ""))
+    dies(tmp_path)
+    assert deaths(tmp_path) == {"c": 1}
+
+
+def test_a_scan_that_another_process_is_at_work_on_has_killed_nobody(tmp_path):
+    with Attempts(tmp_path, SCANS) as other:
+        other.begin("ab")
+        with Attempts(tmp_path, SCANS) as attempts:
+            attempts.begin("ab")
+            assert attempts.deaths("a") == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_shards_do_not_share_marks_and_a_damaged_file_is_none(tmp_path):
-    Attempts(tmp_path, SCANS).begin(["c"])
-    assert Attempts(tmp_path, SCANS[1:]).deaths("c") == 0
-    [path] = tmp_path.iterdir()
+    dies(tmp_path, ("c", ""))
+    assert deaths(tmp_path, SCANS[1:]) == {}
+    [path] = tmp_path.glob("begun-*.json")
     path.write_text('{"begun": [')
-    assert Attempts(tmp_path, SCANS).deaths("c") == 0
+    assert deaths(tmp_path) == {}
