@@ -62,8 +62,8 @@ def test_the_entry_point_and_its_options_are_ours():
     words = shlex.split(documents("rayjob.yaml")[0]["spec"]["entrypoint"])
     assert words[:3] == ["python", "-m", "jobs.run_rounds"]
     assert {"--out", "--pool", "--resume"} <= set(words)
-    given = [words[i + 1].partition("=") for i, word in enumerate(words) if word == "--set"]
-    config = config_file.load(None, {name: value for name, _, value in given})
+    given = [config_file.parse_override(words[i + 1]) for i, word in enumerate(words) if word == "--set"]
+    config = config_file.load(None, dict(given))
     assert config.embed.store == "/shared/embeddings"
 
 

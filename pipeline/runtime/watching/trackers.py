@@ -100,7 +100,8 @@ def _tell_tensorboard(folder: Path) -> None:
     rows = {round_index: row for round_index, row in sorted(metrics(folder).items()) if round_index > known}
     if not rows:
         return
-    writer = SummaryWriter(str(folder / run_files.TENSORBOARD))
+    suffix = f".from-round-{min(rows)}"  # a second writer in the same second would take the first one's file
+    writer = SummaryWriter(str(folder / run_files.TENSORBOARD), filename_suffix=suffix)
     try:
         for round_index, row in rows.items():
             for key, value in row.items():
