@@ -807,8 +807,9 @@ class TrackConfig(Section):
 
     mlflow: str | None = Field(
         None,
-        description="Address of an MLflow server (https://…) or of a folder or database of its (file:///…, "
-        "sqlite:///…). The report goes there too, and shows scans. Needs `cxr-ssl[mlflow]`. null: none.",
+        description="Address of an MLflow server (https://…), or of a folder (file:///…, which MLflow 3 takes where "
+        "MLFLOW_ALLOW_FILE_STORE is true). The report goes there too, and shows scans. Needs `cxr-ssl[mlflow]`. "
+        "null: none.",
     )
     tensorboard: bool = Field(
         False,

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.contracts import config_file
-from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, SPLIT_TABLE, write_text
+from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE, write_text
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.runtime.engine import SerialEngine
@@ -147,6 +147,10 @@ def _write_run(folder: Path, num: int) -> StageContext:
     columns = {"image_id": ids, "group_id": ids, "canonical_id": ids, "kind": kind}
     columns |= {"distance_bits": nothing, "change": nothing}
     DUPLICATES.write(folder, pa.table(columns, schema=DUPLICATES.schema))
+    columns = {field.name: pa.nulls(num, field.type) for field in MANIFEST.schema}
+    columns |= dict.fromkeys(("image_id", "uri", "path", "sha256", "patient_id"), ids)
+    columns |= {"view": pa.array(["PA"] * num), "status": pa.array(["ok"] * num)}
+    MANIFEST.write(folder, pa.table(columns, schema=MANIFEST.schema))
     columns = {"image_id": ids, "label": pa.nulls(num, pa.string()), "pool_split": pa.nulls(num, pa.string())}
     POOL_LABELS.write(folder, pa.table(columns, schema=POOL_LABELS.schema))
     options = {"queue.budget": BUDGET, "engine.backend": "serial", "pool.findings": ["normal", "pneumonia"]}

@@ -101,7 +101,8 @@ def test_a_tracker_that_fails_ends_no_run(tmp_path, mlflow, monkeypatch, caplog)
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="needs cxr-ssl[mlflow]")
-def test_a_real_mlflow_in_a_local_database_or_folder(tmp_path):
+def test_a_real_mlflow_that_keeps_its_runs_in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     from mlflow import MlflowClient
 
     address = (tmp_path / "mlruns").as_uri()
