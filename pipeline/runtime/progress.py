@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipeline.runtime.watching.progress_file import ProgressFile
+
 from pipeline.runtime.watching.pace import Pace, words
-from pipeline.runtime.watching.progress_file import ProgressFile
 
 log = logging.getLogger(__name__)
 LINE_EVERY_SECONDS = 10.0
@@ -69,7 +70,11 @@ class Progress:
         self._paces: dict[str, Pace] = {}
         self._num_failed: dict[str, int] = {}
         self._last_line: dict[str, float] = {}
-        self._file = None if folder is None else ProgressFile(folder)
+        self._file: ProgressFile | None = None
+        if folder is not None:
+            from pipeline.runtime.watching.progress_file import ProgressFile
+
+            self._file = ProgressFile(folder)
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty() and not self._quiet:
