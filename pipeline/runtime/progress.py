@@ -70,11 +70,7 @@ class Progress:
         self._paces: dict[str, Pace] = {}
         self._num_failed: dict[str, int] = {}
         self._last_line: dict[str, float] = {}
-        self._file: ProgressFile | None = None
-        if folder is not None:
-            from pipeline.runtime.watching.progress_file import ProgressFile
-
-            self._file = ProgressFile(folder)
+        self._file = None if folder is None else _file_in(folder)
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty() and not self._quiet:
@@ -125,6 +121,12 @@ class Progress:
         elif now - self._last_line.setdefault(what, now) >= LINE_EVERY_SECONDS and done < total:
             self._last_line[what] = now
             log.info("%s: %d of %d%s", what, done, total, f" ({shown})" if shown else "")
+
+
+def _file_in(folder: Path) -> "ProgressFile":
+    from pipeline.runtime.watching import progress_file  # with pyarrow, which --help does without
+
+    return progress_file.ProgressFile(folder)
 
 
 def _told(pace: Pace, total: int, num_failed: int) -> str:
