@@ -32,7 +32,7 @@ class Attempts:
     def __init__(self, folder: Path, scans: Sequence[str]) -> None:
         self._path = folder / f"begun-{hashlib.sha256(''.join(scans).encode()).hexdigest()[:24]}.json"
         self._threads = threading.Lock()  # one thread decodes while another embeds
-        self._held = FileLock(self._path.with_suffix(".lock"), timeout=0)
+        self._held = FileLock(self._path.with_suffix(".lock"), timeout=0, thread_local=False)
         self._begun: dict[str, None] = {}
         self._deaths: dict[str, int] = {}
 

@@ -1,5 +1,7 @@
 """A scan whose process died is found by the next try, alone; two deaths are enough."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from embeddings.attempts import MAX_DEATHS, Attempts
 
 SCANS = ("a", "b", "c", "d")
@@ -8,9 +10,10 @@ SCANS = ("a", "b", "c", "d")
 def dies(folder, *steps, scans=SCANS):
     """A process takes steps and dies: its lock is free, its marks stay."""
     attempts = Attempts(folder, scans).__enter__()
-    for begun, ended in steps:
-        attempts.begin(begun)
-        attempts.end(ended)
+    with ThreadPoolExecutor(1) as reader:  # as scans are decoded
+        for begun, ended in steps:
+            reader.submit(attempts.begin, begun).result()
+            attempts.end(ended)
     attempts._held.release()
 
 

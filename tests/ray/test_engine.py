@@ -68,15 +68,15 @@ def test_a_task_that_always_dies_gives_up_with_a_way_out(ray_session, tmp_path):
 
 @pytest.mark.parametrize("name", ["ObjectStoreFullError", "OutOfDiskError"])
 def test_a_result_without_room_is_told_with_a_way_out(name):
-    from ray import exceptions
+    from ray import exceptions as errors_of_ray
 
     class Full:
         """A Ray whose store or disk is full."""
 
-        exceptions = exceptions
+        exceptions = errors_of_ray
 
         def get(self, _):
-            raise getattr(exceptions, name)("object store is full")
+            raise getattr(errors_of_ray, name)("object store is full")
 
     with pytest.raises(EngineError, match=r"the result of shard 3 was lost or found no room.*--resume"):
         ray_engine._result(Full(), None, 3)
