@@ -1,7 +1,7 @@
 import io
 import logging
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import imagehash
@@ -243,3 +243,13 @@ def test_what_was_read_before_a_crash_is_kept_in_parts_and_not_read_again(tmp_pa
     assert again.read == [f"{i}.png" for i in range(4, 9)]
     assert len(pq.read_table(tmp_path / "run" / run_files.SCANS_READ)) == 9
     assert not list(parts.glob("*"))
+
+
+def test_scans_that_fail_are_told_while_the_pool_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "SHARD_SIZE", 2)
+    folder, told = pool(tmp_path, num=4), []
+    for name in ("0.png", "3.png"):
+        (folder / name).write_bytes(b"no picture")
+    ctx = replace(context(tmp_path, folder), failed=lambda what, num: told.append((what, num)))
+    manifest.run(ctx)
+    assert told == [("manifest", 1), ("manifest", 2)]
