@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from pipeline.contracts import finding_line
-from pipeline.report import build
+from pipeline.report import build, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.gather import gather
 from pipeline.report.sections import class_labels, false_alarms
@@ -208,3 +209,12 @@ def test_outside_a_benchmark_nobody_knows_where_they_are_right(copy):
 def test_rounds_without_accepted_pseudo_labels_have_no_row(copy):
     folder = changed(copy("two"), lambda row: row.update(second_opinion=None, pseudo_flips=None))
     assert [row[0] for row in table_under(build(folder).read_text("utf-8"), "Flips and second opinion")] == ["1"]
+
+
+def test_all_answers_of_people_are_counted_beside_the_labels_that_train(template):
+    run = gather(template["two"])
+    num_labels = run.last["num_expert"]
+    by_people = [{"annotator": name, "num_answers": num_labels} for name in ("ann", "bob")]
+    shown = summary.tiles(replace(run, annotators={"annotators": by_people}))[0]
+    assert shown.value == str(num_labels) and f"people gave {2 * num_labels} answers in all" in shown.note
+    assert "answer" not in summary.tiles(run)[0].note  # the pool's own labels
