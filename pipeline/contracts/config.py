@@ -802,6 +802,21 @@ class EngineConfig(Section):
     object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
 
 
+class TrackConfig(Section):
+    """Who else is told of a run: options, the metrics of each round, the report."""
+
+    mlflow: str | None = Field(
+        None,
+        description="Address of an MLflow server (https://…), or of a folder (file:///…, which MLflow 3 takes where "
+        "MLFLOW_ALLOW_FILE_STORE is true). The report goes there too, and shows scans. Needs `cxr-ssl[mlflow]`. "
+        "null: none.",
+    )
+    tensorboard: bool = Field(
+        False,
+        description="Write the metrics of each round to `tensorboard/` in the run. Needs `cxr-ssl[tensorboard]`.",
+    )
+
+
 class PrivacyConfig(Section):
     """Who may see what a run writes."""
 
@@ -836,6 +851,7 @@ class Config(Section):
     predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
+    track: TrackConfig = TrackConfig()
     privacy: PrivacyConfig = PrivacyConfig()
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from tests.bench import (
     adapt,
     audit,
     certificates,
+    clusters,
     consensus,
     copies,
     coverage,
@@ -53,6 +54,8 @@ BENCHES = {
     "lungs": lungs.main,
     "grey_levels": grey_levels.main,
     "duplicates": duplicates.main,
+    "neighbors": clusters.recall,
+    "clusters_scale": clusters.scale,
     "copies": copies.main,
     "copies_scale": copies.scale,
     "engine": engine.main,
@@ -92,7 +95,7 @@ def main() -> int:
         type=int,
         default=5,
         help="selection, strategies, lungs, grey_levels, audit, consensus, findings, selection_oracles, "
-        "second_opinion, outside: seeds; resume: kills",
+        "second_opinion, outside, neighbors: seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")
