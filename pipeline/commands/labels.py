@@ -3,15 +3,16 @@
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline.annotate import handout_files, import_files
+from pipeline.annotate import handout_files, import_files, worklist
 from pipeline.annotate.handout_files import Wish
 from pipeline.annotate.import_files import Scans, Who
+from pipeline.contracts.answers import annotator_name
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.finding_line import are_independent
@@ -83,7 +84,7 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
                 _keep(folder, path, digest)
             batch = journal.begin("import", files=[_clean(path.name) for path in files], hashes=digests)
             if fresh:
-                journal.add(batch, fresh)
+                journal.add(batch, worklist.sign(_open_work(folder, journal), fresh))
         disagreed = _settled(folder, findings)
     return {
         "num_new": len(fresh),
@@ -145,7 +146,16 @@ def undo(folder: Path, name: str | None = None) -> dict[str, Any]:
     return {"batch": batch.name, "kind": batch.kind, "files": list(batch.files), "num_undone": len(gone)}
 
 
-def annotate(folder: Path, *, host: str, port: int, url: str | None, blind: bool, ready: Callable[[str], None]) -> None:
+def annotate(
+    folder: Path,
+    *,
+    host: str,
+    port: int,
+    url: str | None,
+    blind: bool,
+    adjudicators: Sequence[str] = (),
+    ready: Callable[[str], None],
+) -> None:
     """Serve the labelling page until it is stopped.
 
     Args:
@@ -154,6 +164,7 @@ def annotate(folder: Path, *, host: str, port: int, url: str | None, blind: bool
         port: Port; 0 takes a free one.
         url: Address of a TLS proxy in front of the page, if there is one.
         blind: Keep annotators from learning why a scan was chosen.
+        adjudicators: Who decides where two readers differ.
         ready: Called with the link once the page can be opened.
 
     Raises:
@@ -170,7 +181,15 @@ def annotate(folder: Path, *, host: str, port: int, url: str | None, blind: bool
     from pipeline.annotate.page_session import Desk
 
     config, findings = opened(folder)
-    desk = Desk(folder, config, findings, blind=blind)
+    names = [annotator_name(name, "--adjudicator") for name in adjudicators]
+    if names and config.queue.design != worklist.TWO_AND_ADJUDICATOR:
+        raise InputError(
+            "has no disputes to decide",
+            value=config.queue.design,
+            where="queue.design",
+            fix=f"draw queues with queue.design={worklist.TWO_AND_ADJUDICATOR}, or leave out --adjudicator",
+        )
+    desk = Desk(folder, config, findings, blind=blind, adjudicators=names)
     try:
         with private_files.readable_by(folder):
             serve(desk, host=host, port=port, name=run_files.run_code(folder), url=url, ready=ready)
@@ -202,6 +221,14 @@ def _settled(folder: Path, findings: tuple[str, ...]) -> list[str]:
     if disagreed:
         log.warning("annotators disagree evenly on %d scans; they count as unanswered in training", len(disagreed))
     return disagreed
+
+
+def _open_work(folder: Path, journal: Journal) -> worklist.Worklist:
+    """The latest queue's list, with all answers that stand."""
+    round_index = run_files.latest_round(folder) or 0
+    answers = label_table.answers_of_pool(folder, run_files.asked(folder), round_index)
+    answers += [entry.answer for entry in journal.active()]
+    return worklist.open_worklist(folder, round_index, answers)
 
 
 def _scans(folder: Path) -> Scans:

@@ -421,6 +421,12 @@ class QueueConfig(Section):
         description="A reader whose median time a scan is shorter is named in status and report: nobody looks at a "
         "scan and answers so fast. 0: nobody is.",
     )
+    design: Literal["readers", "two_and_adjudicator", "two_of_three"] = Field(
+        "readers",
+        description="readers: as many as `readers_per_scan` and `double_read_share` say; two_and_adjudicator: two read "
+        "every scan, and where they differ an adjudicator, who sees both answers and not whose they are, decides; "
+        "two_of_three: two read every scan, where they differ a third one, and two of three decide.",
+    )
     readers_per_scan: int = Field(1, ge=1, le=20, description="Annotators who read every scan. An oracle reads once.")
     double_read_share: Share = Field(0.0, description="Share of the scans that one annotator more reads.")
     recheck_share: Share = Field(
@@ -432,6 +438,14 @@ class QueueConfig(Section):
     second_look_share: Share = Field(
         0.1, description="Largest share of the budget spent on disputes and likely label errors, asked again."
     )
+
+    @model_validator(mode="after")
+    def _the_design_says_how_many_read(self) -> "QueueConfig":
+        if self.design != "readers" and (self.readers_per_scan != 1 or self.double_read_share):
+            raise ValueError(
+                f"design: {self.design} says how many read a scan; leave out readers_per_scan and double_read_share"
+            )
+        return self
 
 
 class TrainConfig(Section):

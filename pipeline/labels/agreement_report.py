@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.contracts.answers import REJECTIONS
 from pipeline.contracts.config import QueueConfig
 from pipeline.contracts.tables import write_text
 from pipeline.labels import verdicts
+from pipeline.labels.dispute_paths import disputes_of
 from pipeline.labels.journal import Journal, JournalEntry
 from pipeline.labels.reading_matrix import (
     Readings,
@@ -91,12 +93,14 @@ def save_summary(folder: Path, table: pa.Table, findings: Sequence[str]) -> None
     """Write `agreement.json`: who labelled, how far they agree, what they held to be no good."""
     agreed = agreement_of(folder, table, findings, NUM_BOOTSTRAP)
     doubtful = doubts(folder, table, findings, MAX_DOUBTS)
-    save_counts(folder, table, len(verdicts.disagreements(table)), agreement=agreed, doubts=doubtful)
+    num_disputed = len(verdicts.disagreements(table))
+    save_counts(folder, table, findings, num_disputed, agreement=agreed, doubts=doubtful)
 
 
 def save_counts(
     folder: Path,
     table: pa.Table,
+    findings: Sequence[str],
     num_disagreements: int,
     agreement: dict[str, Any] | None = None,
     doubts: Sequence[dict[str, Any]] = (),
@@ -108,6 +112,7 @@ def save_counts(
         "rejections": dict(sorted(Counter(verdicts.rejections(table).values()).items())),
         "agreement": agreement,
         "doubts": list(doubts),
+        "disputes": disputes_of(folder, table, findings),
         **_seeing(folder),
     }
     write_text(folder / run_files.AGREEMENT, json.dumps(counts, indent=1, ensure_ascii=False))
@@ -144,7 +149,9 @@ def _annotator(name: str, standing: list[JournalEntry], round_index: int | None,
 
 
 def _intra(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap: int) -> list[dict[str, Any]]:
-    people = verdicts.people_rows(table).select(["image_id", "annotator", "round", "reply"]).to_pandas()
+    rows = verdicts.people_rows(table)
+    rows = rows.filter(pc.invert(verdicts.in_a_role(rows)))
+    people = rows.select(["image_id", "annotator", "round", "reply"]).to_pandas()
     steered = steered_readings(folder)
     people = people[[key not in steered for key in zip(people["image_id"], people["round"], strict=True)]]
     last = people.drop_duplicates(["image_id", "annotator", "round"], keep="last")

@@ -16,6 +16,7 @@ class Task:
         num_priors: Other scans of the same patient that can be looked at.
         reason: Why this scan was chosen; None while the annotator is blind to it.
         reply: Her own answer that she has just taken back; None for every other scan.
+        disputed: To an adjudicator, the different answers of the scan's readers; empty for everybody else.
     """
 
     image_id: str
@@ -23,6 +24,7 @@ class Task:
     num_priors: int = 0
     reason: str | None = None
     reply: str | None = None
+    disputed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
