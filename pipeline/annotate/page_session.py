@@ -12,9 +12,12 @@ from pathlib import Path
 from statistics import median
 
 from pipeline.annotate import answer_choices, assignments, worklist
+from pipeline.annotate.guide import Guide
 from pipeline.annotate.label_sync import Settler
 from pipeline.annotate.page.backend import Progress, Task
-from pipeline.annotate.pictures import deep_scans, uris_and_priors, write_picture
+from pipeline.annotate.page.markup import texts
+from pipeline.annotate.pictures import deep_scans, spacing_of, uris_and_priors, write_picture
+from pipeline.annotate.scan_notes import Note, ScanNotes
 from pipeline.annotate.worklist import Ask
 from pipeline.contracts.answers import ADJUDICATOR, CERTAINTIES, Answer, annotator_name, reply_of
 from pipeline.contracts.config import Config
@@ -94,13 +97,16 @@ class Desk:
         self._journal = Journal.open(folder)
         self._reserved: dict[str, dict[str, float]] = {}  # scan to who has it on her screen, and since when
         self._batches: dict[str, Batch] = {}
+        self._notes = ScanNotes(folder)
         self._open_round(self._latest())
+        self._guide = Guide(folder, config, findings, self._asked)
+        self.page = self._guide.options
         self._settler = Settler(folder, findings)
 
     @property
     def title(self) -> str:
         """What is asked now."""
-        return f"Round {self._list.round_index}"
+        return texts(self.config.annotate.language)["round"].format(n=self._list.round_index)
 
     def enter(self, annotator: str) -> str:
         """The annotator's name as it is kept.
@@ -212,6 +218,38 @@ class Desk:
                 seconds_per_scan=round(median(recent), 1) if recent else None,
             )
 
+    def own_answers(self, annotator: str) -> list[Task]:
+        """Her answers of this round that stand, the latest first, each with what she said."""
+        with self._lock:
+            self._catch_up()
+            latest: dict[str, Answer] = {}
+            for entry in self._journal.active():
+                if self._is_hers(entry.answer, annotator) and entry.answer.round_index == self._list.round_index:
+                    latest.pop(entry.answer.image_id, None)
+                    latest[entry.answer.image_id] = entry.answer
+            place = {image_id: n for n, image_id in enumerate(self._sitting(annotator).done, start=1)}
+            tasks = [
+                replace(self._task(i, place[i], annotator), reply=answer.reply, certainty=answer.certainty)
+                for i, answer in latest.items()
+            ]
+            return tasks[::-1]
+
+    def note(self, annotator: str, image_id: str, note: Note) -> None:
+        """Keep a note of hers on a scan, on disk.
+
+        Raises:
+            InputError: for a scan nobody asked for.
+            OSError: when it could not be saved.
+        """
+        with self._lock:
+            self._catch_up()
+            round_index = self._round_of(annotator, image_id)
+        self._notes.keep(image_id, annotator, round_index, note)
+
+    def example(self, definition: int, number: int) -> Path | None:
+        """The PNG of an example of a definition; None where there is none."""
+        return self._guide.example(definition, number)
+
     def priors(self, annotator: str, image_id: str) -> list[str]:
         """Other scans of the patient of a scan that was asked for; any annotator may see them."""
         with self._lock:
@@ -253,7 +291,7 @@ class Desk:
         self._list = worklist.open_worklist(self.folder, round_index, [*of_pool, *answers])
         self._assigned = assignments.holders(self.folder, round_index)
         self._uris, self._priors = uris_and_priors(self.folder, set(self._asked))
-        self._deep = deep_scans(self.folder)
+        self._deep, self._spacing = deep_scans(self.folder), spacing_of(self.folder, self._uris)
         self._sittings: dict[str, Sitting] = {}
         self._num_heard, self._num_gone = len(self._journal.entries), self._gone()
 
@@ -307,7 +345,7 @@ class Desk:
         return annotator.casefold() in self.adjudicators
 
     def _is_hers(self, answer: Answer, annotator: str) -> bool:
-        """Whether an answer is of hers, in the role in which she sits here: who decides has another list than readers."""
+        """Whether an answer is hers, in the role in which she sits here: who decides has another list than readers."""
         return answer.person == annotator and (answer.role == ADJUDICATOR) == self._adjudicates(annotator)
 
     def _is_open(self, ask: Ask, annotator: str) -> bool:
@@ -338,6 +376,8 @@ class Desk:
             number=number,
             num_priors=len(self._priors.get(image_id, ())),
             reason=None if reason is None or ask is None else reason.format(cluster=ask.cluster),
+            spacing_mm=self._spacing.get(image_id),
+            note=self._notes.of(image_id, annotator),
             disputed=tuple(self._list.disputed(ask)) if ask is not None and self._adjudicates(annotator) else (),
         )
 

@@ -138,7 +138,11 @@ class Worklist:
         begun, names = self.need_others()
         others = f"; {begun} scans need another reader than {', '.join(names)}" if names else ""
         num_disputes = sum(map(self.lacks_decision, open_))
-        decide = f"; {num_disputes} of its scans wait for an adjudicator (annotate --adjudicator NAME)" if num_disputes else ""
+        decide = (
+            f"; {num_disputes} of its scans wait for an adjudicator (annotate --adjudicator NAME)"
+            if num_disputes
+            else ""
+        )
         return f"round {self.round_index} waits for {num} of {total} labels{others}{decide}"
 
     def open(self) -> list[Ask]:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from pipeline.annotate import handout_files, import_files, worklist
+from pipeline.annotate.guide import page_options
 from pipeline.annotate.handout_files import Wish
 from pipeline.annotate.import_files import Scans, Who
 from pipeline.contracts.answers import annotator_name
@@ -44,7 +45,13 @@ def export_queue(folder: Path, wish: Wish) -> dict[str, Any]:
     share = config.queue.reread_share
     with private_files.readable_by(folder):
         return handout_files.hand_out(
-            folder, findings, answers, wish, max_pixels=config.pool.max_pixels, reread_share=share
+            folder,
+            findings,
+            answers,
+            wish,
+            max_pixels=config.pool.max_pixels,
+            reread_share=share,
+            page=page_options(config, findings),
         ) | {"out": str(folder)}
 
 
@@ -154,6 +161,8 @@ def annotate(
     url: str | None,
     blind: bool,
     adjudicators: Sequence[str] = (),
+    readers: Sequence[str] = (),
+    reader_header: str | None = None,
     ready: Callable[[str], None],
 ) -> None:
     """Serve the labelling page until it is stopped.
@@ -164,7 +173,9 @@ def annotate(
         port: Port; 0 takes a free one.
         url: Address of a TLS proxy in front of the page, if there is one.
         blind: Keep annotators from learning why a scan was chosen.
-        adjudicators: Who decides where two readers differ.
+        adjudicators: Who decides where two readers differ; each has a link of her own.
+        readers: Who gets a link of their own; then there is none for everybody.
+        reader_header: Header in which the proxy says who is signed in.
         ready: Called with the link once the page can be opened.
 
     Raises:
@@ -189,10 +200,21 @@ def annotate(
             where="queue.design",
             fix=f"draw queues with queue.design={worklist.TWO_AND_ADJUDICATOR}, or leave out --adjudicator",
         )
+    own_link = [annotator_name(name, "--reader") for name in readers]
     desk = Desk(folder, config, findings, blind=blind, adjudicators=names)
     try:
         with private_files.readable_by(folder):
-            serve(desk, host=host, port=port, name=run_files.run_code(folder), url=url, ready=ready)
+            serve(
+                desk,
+                host=host,
+                port=port,
+                name=run_files.run_code(folder),
+                url=url,
+                readers=[*own_link, *(name for name in names if reader_header is None)],
+                reader_header=reader_header,
+                named_only=bool(own_link),
+                ready=ready,
+            )
     finally:
         desk.close()
 

@@ -418,8 +418,8 @@ class QueueConfig(Section):
         1.0,
         ge=0.0,
         le=60.0,
-        description="A reader whose median time a scan is shorter is named in status and report: nobody looks at a "
-        "scan and answers so fast. 0: nobody is.",
+        description="Nobody looks at a scan and answers faster. The page takes a faster answer when it is given again, "
+        "and a reader whose median is shorter is named in status and report. 0: neither.",
     )
     design: Literal["readers", "two_and_adjudicator", "two_of_three"] = Field(
         "readers",
@@ -446,6 +446,27 @@ class QueueConfig(Section):
                 f"design: {self.design} says how many read a scan; leave out readers_per_scan and double_read_share"
             )
         return self
+
+
+class Definition(Section):
+    """What one answer means, for those who give it."""
+
+    text: str = Field("", max_length=2000, description="When this answer is right, in a few sentences.")
+    examples: tuple[str, ...] = Field(
+        (), max_length=12, description="Scans that show it: paths or URIs of files, or image ids of the run."
+    )
+
+
+class AnnotateConfig(Section):
+    """The labelling page."""
+
+    project: str = Field("", max_length=80, description="The project's name, at the top of the page.")
+    language: Literal["en", "de"] = Field("en", description="Of the page: English or German.")
+    definitions: dict[str, Definition] = Field(
+        {},
+        description="Of each class or finding, and of each remark: what it means, and scans that show it, to be looked "
+        "up at the page.",
+    )
 
 
 class TrainConfig(Section):
@@ -836,6 +857,7 @@ class Config(Section):
     cluster: ClusterConfig = ClusterConfig()
     strategy: StrategyConfig = StrategyConfig()
     queue: QueueConfig = QueueConfig()
+    annotate: AnnotateConfig = AnnotateConfig()
     rounds: RoundsConfig = RoundsConfig()
     stop: StopConfig = StopConfig()
     train: TrainConfig = TrainConfig()

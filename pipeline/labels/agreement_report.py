@@ -42,8 +42,9 @@ def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_boo
     Returns:
         {"num_annotators","share","fleiss","krippendorff": measures as `agreement.Agreement`; "pairs": [{"annotators",
         "share","cohen"}]; "intra": [{"annotator","share","cohen"}]; "suspects": [{"annotator","agreement","others",
-        "gap_ci95","num_scans"}], both shares over the scans she and two others read; "quality": {annotator: CROWDLAB's,
-        0..1}, empty where it had too little to go by}.
+        "gap_ci95","num_scans"}], both shares over the scans she and two others read; "overruled": [the same keys, with
+        "share" of her scans on which a dispute was decided against her, and "stands_out"]; "quality": {annotator:
+        CROWDLAB's, 0..1}, empty where it had too little to go by}.
     """
     readings = of_people(folder, table, findings)
     if not readings.ids_N:
@@ -63,6 +64,7 @@ def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_boo
         "pairs": [pair for pair in pairs if pair["share"]["num_scans"]],
         "intra": _intra(folder, table, findings, num_bootstrap),
         "suspects": [asdict(s) | {"annotator": readings.annotators[s.annotator]} for s in suspects],
+        "overruled": _overruled(table, readings, findings, group_N),
         "quality": _quality(folder, readings, findings),
     }
 
@@ -125,6 +127,21 @@ def _seeing(folder: Path) -> dict[str, int]:
         "num_not_blind": sum(not journal.batches[entry.batch].blind for entry in journal.active()),
         "num_preannotated": len(run_files.shown_with_answer(folder)),
     }
+
+
+def _overruled(
+    table: pa.Table, readings: Readings, findings: Sequence[str], group_N: np.ndarray
+) -> list[dict[str, Any]]:
+    """Disputes decided against each reader; empty where the design left none to decide."""
+    settled = verdicts.settled_by_design(table)
+    if not settled:
+        return []
+    classes = verdicts.expert_classes(table, findings)
+    index = {finding: c for c, finding in enumerate(findings)}
+    decided = (classes.get(image_id) if image_id in settled else None for image_id in readings.ids_N)
+    decision_N = np.array([-1 if name is None else index[name] for name in decided], dtype=np.int64)
+    rows = consensus.overruled_readers(readings.first_NM, decision_N, group_N)
+    return [asdict(row) | {"annotator": readings.annotators[row.annotator]} for row in rows]
 
 
 def _quality(folder: Path, readings: Readings, findings: Sequence[str]) -> dict[str, float]:

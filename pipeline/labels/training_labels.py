@@ -84,8 +84,8 @@ def second_looks(
 
     Disputes come first, those asked least often and those of the holdout before others, each twice at most; then labels
     of the training pool that confident learning finds doubtful by the latest out-of-fold probabilities, each once.
-    A blind check is never doubted: to ask again only where the model disagrees would flatter the certificate. Nor is what
-    an adjudicator or a third reader has settled.
+    A blind check is never doubted: to ask again only where the model disagrees would flatter the certificate. Nor is
+    what an adjudicator or a third reader has settled.
 
     Args:
         folder: Run directory.

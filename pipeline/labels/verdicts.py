@@ -18,8 +18,9 @@ MACHINES = (POOL, ORACLE)
 def expert_classes(table: pa.Table, findings: Sequence[str], up_to_round: int | None = None) -> dict[str, str | None]:
     """One class for each scan experts answered: what most of the annotators' latest answers say.
 
-    Where readers differ and an adjudicator decided, that is the class. A person beats a label that came with the pool. None where they could not tell, disagree evenly, or hold the scan
-    to be no good. Scans of the pool and the oracle come first, in the order of their answers, then those of people.
+    Where readers differ and an adjudicator decided, that is the class. A person beats a label that came with the pool.
+    None where they could not tell, disagree evenly, or hold the scan to be no good. Scans of the pool and the oracle
+    come first, in the order of their answers, then those of people.
 
     Raises:
         InputError: when an answer names a class that is not among `findings`.
@@ -46,7 +47,8 @@ def votes(table: pa.Table, up_to_round: int | None = None) -> dict[str, list[str
     """Latest replies for each answered scan, one an annotator; those of the pool only where no person answered.
 
     Who cannot tell has no vote; a scan that nobody can tell has none. An adjudicator's vote is the only one where the
-    readers differ, and none where they agree: of independent findings the decision is asked for some and covers no other.
+    readers differ, and none where they agree: of independent findings a decision is asked for some, and covers no
+    other.
     """
     latest_replies = _latest_up_to(table, up_to_round)
     decided = _decisions(latest_replies)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.answers import person_of
+
 Row = dict[str, Any]
 _NAMED = 6  # values of a column that are named; the rest is one line
 
