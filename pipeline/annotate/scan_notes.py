@@ -101,6 +101,6 @@ def _as_csv(rows: Sequence[Mapping[str, object]]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in rows:
-        cells = row | {"shapes": json.dumps(row["shapes"]) if row["shapes"] else ""}
+        cells = {**row, "shapes": json.dumps(row["shapes"]) if row["shapes"] else ""}
         writer.writerow([defused(str(cells[name])) for name in COLUMNS])
     return stream.getvalue()

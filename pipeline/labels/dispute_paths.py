@@ -38,7 +38,9 @@ def disputes_of(folder: Path, table: pa.Table, findings: Sequence[str]) -> dict[
     for entry in Journal.open(folder).active():
         of_scan.setdefault(entry.answer.image_id, []).append(entry.answer)
     disputed = {image_id: answers for image_id, answers in sorted(of_scan.items()) if _differ(answers)}
-    classes = {} if are_independent(findings) else verdicts.expert_classes(table, findings) | verdicts.rejections(table)
+    classes: dict[str, str | None] = {}
+    if not are_independent(findings):
+        classes = {**verdicts.expert_classes(table, findings), **verdicts.rejections(table)}
     paths = []
     for image_id, answers in disputed.items():
         label = classes.get(image_id)

@@ -178,7 +178,7 @@ def serve(
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         base = origin or f"http://{shown}:{sock.getsockname()[1]}"
         links = [f"{reader}: {base}/?token={secret}" for secret, reader in own.items()]
-        ready("\n  ".join(([] if shared is None else [f"{base}/?token={shared}"]) + links))
+        ready("\n  ".join(["" if shared is None else f"{base}/?token={shared}", *links]))
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that whoever called us can tidy up, too
         try:

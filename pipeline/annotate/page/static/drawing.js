@@ -1,6 +1,6 @@
 // A box, an arrow or a length on the scan: a drag draws it while its tool is on.
 
-import { byId, say } from "./dom.js";
+import { buttonOf, byId, say } from "./dom.js";
 import { t } from "./texts.js";
 
 /** @import { Notes } from "./notes.js" */
@@ -87,13 +87,13 @@ export class Drawing {
   paint() {
     const { picture, scale } = this.view;
     const shapes = [...this.notes.of(this.current()).shapes, ...(this.#drawn ? [this.#drawn] : [])];
-    byId("drawing-clear").hidden = !shapes.length;
+    buttonOf("drawing-clear").disabled = !shapes.length;
     this.layer.replaceChildren();
     if (!picture || !shapes.length) return;
     this.layer.setAttribute("viewBox", `0 0 ${picture.width} ${picture.height}`);
     this.layer.setAttribute("width", String(picture.width));
     this.layer.setAttribute("height", String(picture.height));
-    this.layer.setAttribute("style", `transform: ${picture.element.style.transform}`);
+    this.layer.style.transform = picture.element.style.transform;
     for (const shape of shapes) this.#paintShape(shape, scale);
   }
 
@@ -136,7 +136,7 @@ export class Drawing {
   /** @param {PointerEvent} event */
   #begin(event) {
     if (!this.#tool || !this.view.picture || !this.current() || event.button !== 0) return;
-    event.stopPropagation();
+    event.stopImmediatePropagation();
     this.view.box.setPointerCapture(event.pointerId);
     this.#from = this.#place(event);
   }
@@ -145,7 +145,7 @@ export class Drawing {
   #move(event) {
     const [tool, from] = [this.#tool, this.#from];
     if (!tool || !from) return;
-    event.stopPropagation();
+    event.stopImmediatePropagation();
     const to = this.#place(event);
     const [x0, y0, x1, y1] = [from.x, from.y, to.x, to.y].map((one) => Math.round(10 * one) / 10);
     const spacing = this.current()?.spacing_mm;

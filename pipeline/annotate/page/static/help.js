@@ -36,7 +36,7 @@ const MEASURE = ["L", "help_measure"];
 const NOTING = [
   ["F", "help_box"],
   ["V", "help_arrow"],
-  ["E", "drawing_clear"],
+  ["E", "help_erase"],
   ["K", "help_note_key"],
 ];
 /** @type {Row} */

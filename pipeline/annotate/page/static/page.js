@@ -145,7 +145,7 @@ function notingOf(drawing, notes, answers) {
 function bindRest(desk) {
   byId("dismiss").addEventListener("click", () => desk.dismiss());
   byId("save").hidden = desk.kind !== "file";
-  for (const id of ["box", "arrow"]) byId(id).hidden = desk.kind === "file"; // which keeps answers alone
+  for (const id of ["box", "arrow", "drawing-clear"]) byId(id).hidden = desk.kind === "file"; // which keeps answers alone
   if (desk.kind === "file") byId("save").addEventListener("click", () => desk.save());
   window.addEventListener("beforeunload", (event) => {
     if (desk.atRisk) event.preventDefault();
