@@ -192,14 +192,7 @@ def annotate(
     from pipeline.annotate.page_session import Desk
 
     config, findings = opened(folder)
-    names = [annotator_name(name, "--adjudicator") for name in adjudicators]
-    if names and config.queue.design != worklist.TWO_AND_ADJUDICATOR:
-        raise InputError(
-            "has no disputes to decide",
-            value=config.queue.design,
-            where="queue.design",
-            fix=f"draw queues with queue.design={worklist.TWO_AND_ADJUDICATOR}, or leave out --adjudicator",
-        )
+    names = _adjudicators(config, adjudicators)
     own_link = [annotator_name(name, "--reader") for name in readers]
     desk = Desk(folder, config, findings, blind=blind, adjudicators=names)
     try:
@@ -217,6 +210,22 @@ def annotate(
             )
     finally:
         desk.close()
+
+
+def _adjudicators(config: Config, names: Sequence[str]) -> list[str]:
+    """The names as they are kept.
+
+    Raises:
+        InputError: one is no name, or the queue's design has nothing for them to decide.
+    """
+    if names and config.queue.design != worklist.TWO_AND_ADJUDICATOR:
+        raise InputError(
+            "has no disputes to decide",
+            value=config.queue.design,
+            where="queue.design",
+            fix=f"draw queues with queue.design={worklist.TWO_AND_ADJUDICATOR}, or leave out --adjudicator",
+        )
+    return [annotator_name(name, "--adjudicator") for name in names]
 
 
 def opened(folder: Path) -> tuple[Config, tuple[str, ...]]:

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 OWN_NAMES = (LOOPBACK, "localhost", "::1")
 MAX_BODY_BYTES = 64 * 1024
+QUIET: dict[str, Any] = {"access_log": False, "log_config": None, "log_level": "warning", "server_header": False}
 
 
 def app(
@@ -55,42 +56,13 @@ def app(
         reader_header: Header that names who is signed in.
     """
     api = Api(desk)
-    owner = name or desk.title
-
-    async def page(request: Request) -> Response:
-        reader = reader_of(request) or ""
-        return HTMLResponse(markup.page_html({**api.question(), "name": owner, "reader": reader}, desk.page))
-
-    async def asset(request: Request) -> Response:
-        file = request.path_params["file"]
-        if file not in markup.TYPES:
-            raise HTTPException(404)
-        return Response(modules.asset(file), media_type=markup.TYPES[file])
-
-    async def picture(request: Request) -> Response:
-        try:
-            content = await run_in_threadpool(api.picture, request.path_params["image_id"])
-        except OSError as error:
-            logger.error("a picture cannot be read just now: %s", error)
-            raise HTTPException(503, "The server cannot read this scan just now; look at its messages.") from None
-        if content is None:
-            raise HTTPException(404)
-        # No browser keeps it: others may use the machine, and a scan read again must not come quicker than a new one.
-        return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-store"})
-
-    async def example(request: Request) -> Response:
-        place = request.path_params["definition"], request.path_params["number"]
-        content = await run_in_threadpool(api.example, *place)
-        if content is None:
-            raise HTTPException(404)
-        return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-store"})
-
+    files = _Files(api, name or desk.title)
     inner = Starlette(
         routes=[
-            Route("/", page),
-            Route("/static/{file}", asset),
-            Route("/image/{image_id}", picture),
-            Route("/example/{definition:int}/{number:int}", example),
+            Route("/", files.page),
+            Route("/static/{file}", files.asset),
+            Route("/image/{image_id}", files.picture),
+            Route("/example/{definition:int}/{number:int}", files.example),
             _post("/api/enter", Asked, api.enter),
             _post("/api/next", AskedNext, api.next),
             _post("/api/answer", AskedAnswer, api.answer),
@@ -109,6 +81,42 @@ def app(
     )
     language = desk.page.language
     return Guard(inner, token, hosts, origin, readers=readers, reader_header=reader_header, language=language)
+
+
+class _Files:
+    """What a browser loads: the page, its scripts and style, and pictures, which none keeps.
+
+    Others may use the machine, and a scan read again must not come quicker than a new one.
+    """
+
+    def __init__(self, api: Api, owner: str) -> None:
+        self.api, self.owner = api, owner
+
+    async def page(self, request: Request) -> Response:
+        config = {**self.api.question(), "name": self.owner, "reader": reader_of(request) or ""}
+        return HTMLResponse(markup.page_html(config, self.api.desk.page))
+
+    async def asset(self, request: Request) -> Response:
+        file = request.path_params["file"]
+        if file not in markup.TYPES:
+            raise HTTPException(404)
+        return Response(modules.asset(file), media_type=markup.TYPES[file])
+
+    async def picture(self, request: Request) -> Response:
+        return await self._png(self.api.picture, request.path_params["image_id"])
+
+    async def example(self, request: Request) -> Response:
+        return await self._png(self.api.example, request.path_params["definition"], request.path_params["number"])
+
+    async def _png(self, read: Callable[..., bytes | None], *which: str | int) -> Response:
+        try:
+            content = await run_in_threadpool(read, *which)
+        except OSError as error:
+            logger.error("a picture cannot be read just now: %s", error)
+            raise HTTPException(503, "The server cannot read this scan just now; look at its messages.") from None
+        if content is None:
+            raise HTTPException(404)
+        return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
 
 def serve(
@@ -142,38 +150,23 @@ def serve(
         InputError: when the address, the port or `url` cannot be used.
     """
     token = token or secrets.token_urlsafe()
-    origin = None if url is None else public_origin(url)
+    origin = public_origin(url) if url is not None else None
     inside = host in OWN_NAMES or host.startswith("127.")
     if reader_header is not None and not (inside and origin):
-        raise InputError(
-            "anybody who reaches the page past the proxy could give any name",
-            value=reader_header,
-            where="--reader-header",
-            fix="give --url, the proxy's address, and leave --host out, so that the proxy alone reaches the page",
-        )
+        raise _open_header(reader_header)
     own = {secrets.token_urlsafe(): reader for reader in readers}
     shared = None if named_only else token
     if not inside:
         logger.warning("the labelling page answers other machines too, unencrypted: use it in a network you trust")
+    hosts = (*OWN_NAMES, host, *(() if inside else _outer_names()))
     with _listen(host, port) as sock:
         config = uvicorn.Config(
-            app(
-                desk,
-                shared,
-                (*OWN_NAMES, host, *(() if inside else _outer_names())),
-                name=name,
-                origin=origin,
-                readers=own,
-                reader_header=reader_header,
-            ),
+            app(desk, shared, hosts, name=name, origin=origin, readers=own, reader_header=reader_header),
             http=slow_senders.protocol(),
             lifespan="off",
             ws="none",
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            server_header=False,
             timeout_graceful_shutdown=3,
+            **QUIET,
         )
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         base = origin or f"http://{shown}:{sock.getsockname()[1]}"
@@ -185,6 +178,16 @@ def serve(
             uvicorn.Server(config).run(sockets=[sock])
         except KeyboardInterrupt:  # uvicorn has closed by then and hands the signal on
             logger.info("the labelling page is closed; every answer sent is saved")
+
+
+def _open_header(name: str) -> InputError:
+    """Why a header that anybody could send is not believed."""
+    return InputError(
+        "anybody who reaches the page past the proxy could give any name",
+        value=name,
+        where="--reader-header",
+        fix="give --url, the proxy's address, and leave --host out, so that the proxy alone reaches the page",
+    )
 
 
 def _outer_names() -> tuple[str, ...]:
