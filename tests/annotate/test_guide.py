@@ -21,7 +21,7 @@ def config_of(run, definitions, **more):
 
 
 def test_definitions_come_in_the_order_of_the_answers_with_their_pictures(run, tmp_path):
-    Image.new("L", (20, 30), 77).save(tmp_path / "own.png")
+    Image.linear_gradient("L").resize((20, 30)).save(tmp_path / "own.png")
     own = run.ids("train")[0]
     given = {
         "cannot tell": {"text": "Two looks do not settle it."},

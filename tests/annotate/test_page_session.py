@@ -38,6 +38,11 @@ def double(tmp_path_factory):
     return waiting.waiting_run(tmp_path_factory.mktemp("double") / "run", queue__readers_per_scan=2)
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return waiting.waiting_run(tmp_path_factory.mktemp("two") / "run", queue__design="two_and_adjudicator")
+
+
 @pytest.fixture
 def clock(monkeypatch):
     found = SimpleNamespace(now=1000.0)
@@ -565,10 +570,6 @@ def test_other_reread_shares(template, sit):
 
 
 class TestAdjudication:
-    @pytest.fixture(scope="class")
-    def two(self, tmp_path_factory):
-        return waiting.waiting_run(tmp_path_factory.mktemp("two") / "run", queue__design="two_and_adjudicator")
-
     def test_she_sees_the_differing_answers_and_decides(self, two, sit):
         desk = sit(two, adjudicators=("Dr Lee",))
         assert desk.next("Dr Lee", 9, []) == []  # nothing is in dispute

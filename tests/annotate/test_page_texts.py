@@ -58,7 +58,7 @@ def test_all_languages_have_the_same_texts_with_the_same_blanks():
         for key, text in words.items():
             assert set(BLANK.findall(text)) == set(BLANK.findall(english[key])), key
             assert text.strip() == text != "", key
-    assert {path.name for path in modules.STATIC.glob("texts.*")} == {f"texts.{code}.json" for code in LANGUAGES}
+    assert {path.name for path in modules.STATIC.glob("texts.*.json")} == {f"texts.{code}.json" for code in LANGUAGES}
 
 
 def test_each_file_names_its_keys_once():

@@ -61,7 +61,7 @@ def test_what_is_drawn_and_noted_is_kept_in_pixels_of_the_scan(page, make_desk):
         page.keyboard.press("t")  # turned by a quarter it is still the same place of the scan
         page.wait_for_selector("#view[data-turns='1']")
         drag(page, "l", (0.5, 0.25), (0.5, 0.75))
-        assert page.inner_text("#view .drawing text") == "128.0 mm"  # 64 pixels
+        assert page.text_content("#view .drawing text") == "128.0 mm"  # 64 pixels
         assert page.get_attribute("#measure", "aria-pressed") == "false"  # one drag, then the window again
         page.keyboard.press("k")
         page.fill("#note-comment", "1 left base?")  # no key of the page answers meanwhile
