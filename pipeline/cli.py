@@ -407,6 +407,18 @@ def annotate(
         str | None, typer.Option(help="Address of a TLS proxy in front of the page, e.g. https://labels.example.org.")
     ] = None,
     show_why: Annotated[bool, typer.Option("--show-why", help="Tell annotators why a scan was chosen.")] = False,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(help="A link of her own for this reader, and none for everybody; may be repeated."),
+    ] = None,
+    reader_header: Annotated[
+        str | None,
+        typer.Option(help="Header in which the proxy of --url says who is signed in, e.g. X-Forwarded-User."),
+    ] = None,
+    adjudicator: Annotated[
+        list[str] | None,
+        typer.Option(help="Who decides where two readers differ (queue.design=two_and_adjudicator); may be repeated."),
+    ] = None,
 ) -> None:
     """Serve the labelling page of a run's queue; open the printed link. Ctrl-C stops it, nothing is lost."""
     from pipeline.commands import labels
@@ -415,7 +427,17 @@ def annotate(
         output.say(f"label here, Ctrl-C stops it: {link}")
         sys.stdout.flush()
 
-    labels.annotate(folder, host=host, port=port, url=url, blind=not show_why, ready=show_link)
+    labels.annotate(
+        folder,
+        host=host,
+        port=port,
+        url=url,
+        blind=not show_why,
+        adjudicators=adjudicator or (),
+        readers=reader or (),
+        reader_header=reader_header,
+        ready=show_link,
+    )
 
 
 @config_app.command("show")

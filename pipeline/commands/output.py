@@ -397,6 +397,9 @@ def agreement(result: dict[str, Any] | None) -> None:
             f"  {row['annotator']} stands out: of {row['num_scans']} scans agrees with others on "
             f"{row['agreement']:.3f}, they with each other on {row['others']:.3f}"
         )
+    for row in (row for row in result["overruled"] if row["stands_out"]):
+        shares = f"{row['share']:.3f} of {row['num_scans']} scans, against their other readers on {row['others']:.3f}"
+        say(f"  {row['annotator']} stands out: disputes were decided against that reader on {shares}")
 
 
 def doctor(result: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.bench import (
     adapt,
+    adjudication,
     audit,
     certificates,
     clusters,
@@ -59,6 +60,7 @@ BENCHES = {
     "copies": copies.main,
     "copies_scale": copies.scale,
     "engine": engine.main,
+    "adjudication": adjudication.main,
     "audit": audit.main,
     "consensus": consensus.main,
     "page": page.main,
@@ -94,7 +96,7 @@ def main() -> int:
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, grey_levels, audit, consensus, findings, selection_oracles, "
+        help="selection, strategies, lungs, grey_levels, adjudication, audit, consensus, findings, selection_oracles, "
         "second_opinion, outside, neighbors: seeds; resume: kills",
     )
     given = parser.parse_args()
