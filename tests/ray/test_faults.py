@@ -19,7 +19,7 @@ def shard_of(folder, num):
     """A shard of tiny pictures, which no network has to be built for."""
     files = [folder / f"{i}.png" for i in range(num)]
     for i, file in enumerate(files):
-        Image.fromarray(np.full((8, 8), i, np.uint8)).save(file)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8), dtype=np.uint8)).save(file)
     sha256 = tuple(hashlib.sha256(file.read_bytes()).hexdigest() for file in files)
     store = EmbeddingStore(folder / "store", "key", "squares")
     return Shard(sha256, tuple(map(str, files)), None, None, store, 4, 8, 10_000, 1)
@@ -80,8 +80,8 @@ def work(number):
     here = ray.get_runtime_context().get_node_id()
     with attempts.open("a") as stream:
         stream.write(f"{number} {here}\\n")
-    while here == doomed:
-        time.sleep(0.1)  # until its node dies
+    while here == doomed or doomed not in attempts.read_text():
+        time.sleep(0.1)  # there until its node dies; elsewhere until something has begun there
     return 10 * number
 
 def kill():
