@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contracts.damaged_files import set_aside
-from pipeline.contracts.tables import write_parquet, write_text
+from pipeline.contracts.tables import opened, write_parquet, write_text
 
 LAYOUT = "layout.json"
 # N scans, D dimensions
@@ -92,7 +92,7 @@ class EmbeddingStore:
         """Every part that can be read whole."""
         for part in sorted(self.folder.glob("part-*.parquet")):
             try:
-                with part.open("rb") as stream:
+                with opened(part) as stream:
                     table = pq.read_table(stream, columns=columns, page_checksum_verification=True)
             except FileNotFoundError:
                 continue  # another run has set it aside

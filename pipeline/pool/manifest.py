@@ -21,7 +21,7 @@ from embeddings.decoding.unusable import DecodeError
 from pipeline.contracts.config import Config
 from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import InputError, RunDirError
-from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, write_parquet, write_text
+from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, opened, write_parquet, write_text
 from pipeline.pool import outside, picture_hash, whites
 from pipeline.pool.dicom import rules
 from pipeline.pool.listing import chosen, patient_forms
@@ -283,7 +283,7 @@ def _read_before(folder: Path, paths: Sequence[str], stamps: Sequence[str | None
     if not kept.exists():
         return [None] * len(stamps)
     try:
-        with kept.open("rb") as stream:
+        with opened(kept) as stream:
             table = pq.ParquetFile(stream, page_checksum_verification=True).read().select([*_READ.names, _STAMP.name])
     except (OSError, KeyError, pa.ArrowException) as error:
         set_aside(kept, error)

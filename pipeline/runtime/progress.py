@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from pipeline.runtime.processes import stop_signals
+
 log = logging.getLogger(__name__)
 LINE_EVERY_SECONDS = 10.0
 
@@ -78,7 +80,12 @@ class Progress:
             self._bars.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are done."""
+        """Show that `done` of `total` are done.
+
+        Raises:
+            StopSignal: a signal has come, and what it raised was swallowed.
+        """
+        stop_signals.check()
         if self._quiet or total == 0:
             return
         now = time.monotonic()
