@@ -6,12 +6,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.commands import output
+from pipeline.contracts import storage
 from pipeline.contracts.errors import AuditBlocked, ConfigError, CxrSslError, InputError, Stopped, WaitingForLabels
 from pipeline.runtime.processes import stop_signals
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pipeline")
 DEBUG = "CXR_SSL_DEBUG"  # set it to see the traceback of an unexpected error
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -44,7 +45,6 @@ app = typer.Typer(
     name="cxr-ssl",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Label-efficient chest X-ray classification: embeddings, label queues, pseudo-labels, and the evidence.",
 )
@@ -66,6 +66,20 @@ AcceptOption = Annotated[
     list[str] | None, typer.Option("--accept", help="Override a blocking check, or `all`; needs --because.")
 ]
 BecauseOption = Annotated[str | None, typer.Option("--because", help="Why; printed in every report.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        output.say(f"cxr-ssl {version('cxr-ssl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_commands(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
 
 
 @app.command()
@@ -413,6 +427,18 @@ def annotate(
         str | None, typer.Option(help="Address of a TLS proxy in front of the page, e.g. https://labels.example.org.")
     ] = None,
     show_why: Annotated[bool, typer.Option("--show-why", help="Tell annotators why a scan was chosen.")] = False,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(help="A link of her own for this reader, and none for everybody; may be repeated."),
+    ] = None,
+    reader_header: Annotated[
+        str | None,
+        typer.Option(help="Header in which the proxy of --url says who is signed in, e.g. X-Forwarded-User."),
+    ] = None,
+    adjudicator: Annotated[
+        list[str] | None,
+        typer.Option(help="Who decides where two readers differ (queue.design=two_and_adjudicator); may be repeated."),
+    ] = None,
 ) -> None:
     """Serve the labelling page of a run's queue; open the printed link. Ctrl-C stops it, nothing is lost."""
     from pipeline.commands import labels
@@ -421,15 +447,25 @@ def annotate(
         output.say(f"label here, Ctrl-C stops it: {link}")
         sys.stdout.flush()
 
-    labels.annotate(folder, host=host, port=port, url=url, blind=not show_why, ready=show_link)
+    labels.annotate(
+        folder,
+        host=host,
+        port=port,
+        url=url,
+        blind=not show_why,
+        adjudicators=adjudicator or (),
+        readers=reader or (),
+        reader_header=reader_header,
+        ready=show_link,
+    )
 
 
 @config_app.command("show")
 def config_show(config: ConfigOption = None, set_: SetOption = None) -> None:
-    """Print the whole configuration as YAML, with defaults filled in."""
+    """Print the whole configuration as YAML, with defaults filled in and each option described."""
     from pipeline.contracts import config_file
 
-    output.say(config_file.dump(config_file.load(config, _overrides({}, set_))).rstrip())
+    output.say(config_file.described(config_file.load(config, _overrides({}, set_))).rstrip())
 
 
 @config_app.command("schema")
@@ -638,11 +674,12 @@ def _answer_failure(state: str, message: str) -> None:
 
 def _complain_of_crash(error: Exception) -> int:
     """Say what happened; returns the exit code."""
-    if isinstance(error, OSError) and error.errno in DISK + FORBIDDEN:
-        fix = "make room" if error.errno in DISK else "mend its permissions or name another folder"
+    if isinstance(error, OSError) and error.errno in storage.FULL + storage.UNSTEADY + FORBIDDEN:
+        fix = "make room" if error.errno in storage.FULL else "look at the storage"
+        fix = "mend its permissions or name another folder" if error.errno in FORBIDDEN else fix
         known = CxrSslError(str(error.strerror), where=error.filename, fix=f"{fix}, then go on with --resume")
         output.complain(str(known), "error")
-        return 1 if error.errno in DISK else 2
+        return 2 if error.errno in FORBIDDEN else 1
     what = " ".join(f"{type(error).__name__}: {error}".split())
     details = "; ".join(getattr(error, "__notes__", [])) or f"set {DEBUG}=1 to see where"
     output.complain(f"{what[:300]}. This is a mistake of ours, please report it; {details}", "internal error")

@@ -1,6 +1,7 @@
 import contextlib
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -89,7 +90,15 @@ def test_config_check_counts_and_show_can_be_read_again(tmp_path):
     assert "4 files" in call("config", "check", *[ROOT / "configs" / "quickstart.yaml"] * 4).out
     shown = call("config", "show", "--set", "queue.budget=33")
     (tmp_path / "x.yaml").write_text(shown.out, "utf-8")
-    assert config_file.load(tmp_path / "x.yaml").queue.budget == 33
+    assert config_file.load(tmp_path / "x.yaml") == config_file.load(None, {"queue.budget": 33})
+    options = [line for line in shown.out.splitlines() if re.match(r" *\w+:", line)]
+    comments = [line for line in shown.out.splitlines() if line.lstrip().startswith("#")]
+    assert len(comments) > len(options) > 150 and all(len(line) < 120 for line in comments)
+
+
+def test_the_version_is_printed_and_shells_complete():
+    assert re.fullmatch(r"cxr-ssl \d+\.\d+\.\d+\s*", call("--version").out)
+    assert "--install-completion" in call("--help").out
 
 
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tmp_path, pool, done, monkeypatch):
@@ -423,6 +432,7 @@ def test_a_run_survives_what_may_happen(tmp_path, pool, monkeypatch):
     [
         (ValueError("odd"), 1, "internal error: ValueError: odd."),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device. Make room"),
+        (OSError(errno.ESTALE, "Stale file handle", "/x"), 1, "error: /x: Stale file handle. Look at the storage"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "error: /x: Permission denied. Mend"),
         (OSError(errno.EBADF, "Bad file descriptor"), 1, "internal error: OSError"),
     ],

@@ -21,7 +21,7 @@ def listening(pids: set[int]) -> set[str]:
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").iterdir():
             try:
-                inodes.add(os.readlink(link))
+                inodes.add(str(link.readlink()))
             except OSError:
                 continue
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
