@@ -374,16 +374,16 @@ class StrategyConfig(Section):
     """How representatives are chosen."""
 
     name: str = Field(
-        "uncertainty_herding",
-        description="uncertainty_herding, max_herding, prob_cover, facility_location, typiclust, kmedoids, core_set, "
-        "badge, margin, entropy, bald, drop_query, slice_stratified or random.",
+        "rare_class_herding",
+        description="rare_class_herding, uncertainty_herding, max_herding, prob_cover, facility_location, typiclust, "
+        "kmedoids, core_set, badge, margin, entropy, bald, drop_query, slice_stratified or random.",
     )
     bandwidth: float = Field(
         0.5,
         gt=0.0,
         le=10.0,
-        description="uncertainty_herding, max_herding, slice_stratified: width of the Gaussian kernel between centred "
-        "features of norm 1, its standard deviation.",
+        description="The herdings, slice_stratified: width of the Gaussian kernel between centred features of norm 1, "
+        "its standard deviation.",
     )
     max_reference: int = Field(
         2000,
