@@ -45,6 +45,8 @@ REFERENCE, REFERENCE_FITS = "reference.jsonl", "reference"
 # Pages
 REPORT, AUDIT_PAGE = "report/index.html", "report/audit.html"
 MODEL_CARD, CHECKLISTS = "report/model_card.md", "report/checklists.html"
+DATA_GOVERNANCE, CHANGE_PLAN = "report/data_governance.md", "report/change_plan.md"  # drafts for regulators
+CROISSANT = "report/croissant.json"  # the run's tables as a data set, in JSON-LD
 # Of a round
 ROW, OOF = "metrics.json", "oof.parquet"  # its line of `METRICS`; probabilities of experts' scans, out of fold
 FORECAST = "forecast.json"  # what further labels would buy, whether predictions are stable, and the advice

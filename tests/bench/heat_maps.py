@@ -1,13 +1,12 @@
 """Do heat maps point at the opacity? Phantoms know where theirs are; and what the checks of the run itself say.
 
-A run on phantoms learns a head from 160 labels. Of new phantoms of the same two hospitals the hottest point of the map of
-the finding that they show is compared with the pixels that their opacities changed (at least 30 % of the largest change,
+A run on phantoms learns a head from 160 labels. Of new phantoms of the same two hospitals the hottest point of the map
+of the finding they show is compared with the pixels that their opacities changed (by at least 30 % of the most,
 between the picture with and without them). Chance: how often the hottest point of one lies in the opacity of another.
 
 Shapes: N scans, S side.
 """
 
-import os
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -53,11 +52,11 @@ def main(data: Path, given: Namespace) -> None:
         alike = ", ".join(f"{what} {value:.2f}" for what, value in check.similarity.items())
         rows.append([finding, f"the run's own check: {check.reason or 'shown'}", inside, chance, "", alike])
     notes = (
-        "160 expert labels, frozen network, scans of 224 px. Inside: scans whose hottest point lies in an opacity, with a "
-        "95 % Clopper-Pearson interval; within half a patch: at most a twelfth of the side away. The first two rows of a "
-        "finding are of new phantoms with their own opacities, whatever the model says of them; the run's own check plants "
-        "opacities into scans of its training pool and looks at those that raise the finding. Similarity: mean absolute "
-        f"rank correlation with maps of shuffled weights ({NUM_SHUFFLED} scans). Load {os.getloadavg()[1]:.0f}."
+        "160 expert labels, frozen network, 224 px. Inside: scans whose hottest point lies in an opacity, with "
+        "a 95 % Clopper-Pearson interval; within half a patch: at most a twelfth of the side away. The first two rows "
+        "of a finding are of new phantoms with their own opacities, whatever the model says of them; the run's own "
+        "check plants opacities into scans of its training pool and looks at those that raise the finding. Similarity: "
+        f"mean absolute rank correlation with maps of shuffled weights ({NUM_SHUFFLED} scans)."
     )
     header = ("finding", "map", "inside", "chance", "within half a patch (chance)", "similarity to shuffled weights")
     title = "Heat maps on opacities whose place is known"
