@@ -51,8 +51,8 @@ def model_card(run: RunData) -> str:
         "\n".join(f"- {_plain(text)}" for text in cautions(run)),
         f"{LEFT} clinical risks, and who answers for the model in use.",
         "## Heat maps",
-        "Not part of this card. `cxr-ssl predict --heat-maps` shows them only where their checks pass on this model, and "
-        "with the caution that such maps localise worse than radiologists do.",
+        "Not part of this card. `cxr-ssl predict --heat-maps` shows them only where their checks pass on this model, "
+        "and with the caution that such maps localise worse than radiologists do.",
         "## How it was made",
         _made(run),
     ]

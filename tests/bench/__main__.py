@@ -34,6 +34,7 @@ from tests.bench import (
     selection,
     selection_oracles,
     selection_speed,
+    serve,
     sets,
     speed,
     storage,
@@ -76,6 +77,7 @@ BENCHES = {
     "defer": defer.main,
     "storage": storage.main,
     "second_opinion": second_opinion.main,
+    "serve": serve.main,
     "sets": sets.main,
 }
 

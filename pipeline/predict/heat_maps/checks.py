@@ -3,8 +3,9 @@
 1. The map must depend on what the model has learned: with the weights shuffled it must be another one (Adebayo et al.
    2018, "Sanity checks for saliency maps").
 2. The map must point at what changed the model's mind: opacities are planted into the run's own scans; where one raises
-   the evidence for a finding, the hottest point of the map must lie in it far more often than by chance. Chance is how often the
-   hottest point of one scan lies in the opacity of another, so that a habit of pointing at the lungs earns nothing.
+   the evidence for a finding, the hottest point of the map must lie in it far more often than by chance. Chance is how
+   often the hottest point of one scan lies in the opacity of another, so that a habit of pointing at the lungs earns
+   nothing.
 
 Legend: S side in pixels, K scans with a map.
 """

@@ -1,13 +1,12 @@
 """Heat maps by occlusion: what a place says for a finding is what the model loses when the place is covered.
 
 A square patch is moved over the scan; where it lies the scan is replaced by a blurred copy of itself, and the drop of
-the evidence for the finding, see `predictor.Answerer.evidence`, is noted (Zeiler & Fergus 2014, "Visualizing and understanding convolutional networks", section
-4.2; a blurred copy in place of grey: Fong & Vedaldi 2017). Some places matter in every scan, whatever it shows: the
-heart is covered in none without effect. So the mean drop of the same place in scans of the run is taken off. On
-phantoms the hottest point was hardly ever in the opacity without that (tests/bench/results/heat-maps.md). A pixel has
-the mean of the patches around it, weighted by a Gaussian of their distance.
-This asks nothing of the model but its answer, so it is the same for a head on a frozen network and for a network of its
-own, and needs no torch.
+the evidence for the finding, see `predictor.Answerer.evidence`, is noted (Zeiler & Fergus 2014, "Visualizing and
+understanding convolutional networks", section 4.2; a blurred copy in place of grey: Fong & Vedaldi 2017). Some places
+matter in every scan, whatever it shows: the heart is covered in none without effect. So the mean drop of the same place
+in scans of the run is taken off; tests/bench/results/heat-maps.md shows what that does. A pixel has the mean of the
+patches around it, weighted by a Gaussian of their distance. This asks nothing of the model but its answer, so it is the
+same for a head on a frozen network and for a network of its own, and needs no torch.
 
 Legend: S side in pixels, K patches, N scans.
 """

@@ -11,8 +11,8 @@ def may_change(run: RunData) -> Fact | None:
     if not run.rounds:
         return None
     text = (
-        f"The classifier of round {run.rounds[-1].get('round')} is replaced by that of a later round, learned from more "
-        "labels or more scans by the same steps: its weights, its calibration, and the point at which it answers."
+        f"The classifier of round {run.rounds[-1].get('round')} is replaced by that of a later round, learned from "
+        "more labels or more scans by the same steps: its weights, its calibration, and the point at which it answers."
     )
     return Fact(text, (see("methods", "methods"), file(run, run_files.METRICS)))
 
