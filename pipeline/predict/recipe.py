@@ -101,12 +101,12 @@ def of_run(folder: Path, config: Config) -> Recipe:
 
 
 def identity(recipe: Recipe) -> ModelIdentity:
-    """What DICOM objects say of the model."""
+    """What DICOM objects and servers say of the model."""
     known = [question for question in recipe.questions if question.round_index is not None]
-    cards = [run_dir.file_hash(question.model / run_files.CARD) for question in known]
+    files = [question.model / name for question in known for name in (run_files.CARD, run_files.MODEL_WEIGHTS)]
     return ModelIdentity(
         version=__version__,
-        fingerprint=run_dir.fingerprint({"cards": cards}),
+        fingerprint=run_dir.fingerprint({"files": [run_dir.file_hash(file) for file in files]}),
         round_index=max(question.round_index or 0 for question in known),
     )
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_text
-from pipeline.predict import columns, decisions, other_scans, predict_pool, scan_shard, writers
+from pipeline.predict import columns, decisions, other_scans, predict_pool, predictor, scan_shard, writers
 from pipeline.predict import recipe as recipe_of
 from pipeline.predict.predict_pool import Beside
 from pipeline.predict.recipe import Recipe
@@ -130,9 +130,9 @@ def _arrived(inbox: Path) -> Iterator[tuple[str, _Stamp]]:
 def _predicted(recipe: Recipe, files: ScanFiles, inbox: Path, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     uris = tuple(str((inbox / name).absolute()) for name in names)
     table = scan_shard.predict_shard(Shard(recipe, tuple(names), uris, files))
-    findings = [name.removeprefix("prob_") for name in table.column_names if name.startswith("prob_")]
-    findings = [name for name in findings if f"prob_{name}_low" in table.column_names]
-    yield from zip(names, decisions.decided(table, files.rules, findings).to_pylist(), strict=True)
+    yield from zip(
+        names, decisions.decided(table, files.rules, predictor.load(recipe).findings).to_pylist(), strict=True
+    )
 
 
 def _put_away(inbox: Path, outbox: Path, name: str, row: dict[str, Any], done: Done) -> None:

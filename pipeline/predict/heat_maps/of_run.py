@@ -16,7 +16,7 @@ from pipeline.predict.heat_maps import checks, occlusion, shuffled
 from pipeline.predict.heat_maps.checks import Check
 from pipeline.predict.heat_maps.occlusion import Floats, Reference
 from pipeline.predict.predictor import Predictor
-from pipeline.predict.recipe import Recipe
+from pipeline.predict.recipe import Recipe, identity
 from pipeline.runtime import private_files, run_dir, run_files
 
 log = logging.getLogger(__name__)
@@ -93,14 +93,14 @@ def _training_scans(recipe: Recipe) -> list[Floats]:
 
 def _fingerprint(recipe: Recipe) -> str:
     """Changes with the model, with how maps are made, and with the scans."""
-    cards = [
-        run_dir.file_hash(question.model / run_files.CARD)
-        for question in recipe.questions
-        if question.round_index is not None
-    ]
-    splits = run_dir.file_hash(run_files.path(recipe.run, SPLIT_TABLE.file))
-    versions = [VERSION, occlusion.VERSION]
-    return run_dir.fingerprint({"versions": versions, "cards": cards, "splits": splits, "size_px": recipe.size_px})
+    return run_dir.fingerprint(
+        {
+            "versions": [VERSION, occlusion.VERSION],
+            "model": identity(recipe).fingerprint,
+            "splits": run_dir.file_hash(run_files.path(recipe.run, SPLIT_TABLE.file)),
+            "size_px": recipe.size_px,
+        }
+    )
 
 
 def _read(path: Path, fingerprint: str) -> Checked | None:

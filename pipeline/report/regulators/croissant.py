@@ -1,7 +1,7 @@
 """The run's tables as a data set in Croissant 1.0, with the fields of its responsible AI extension.
 
-Source: Akhtar et al. 2024, "Croissant: a metadata format for ML-ready datasets"; Croissant RAI specification 1.0. What a
-machine cannot know says so in the field itself.
+Source: Akhtar et al. 2024, "Croissant: a metadata format for ML-ready datasets"; Croissant RAI specification 1.0. What
+a machine cannot know says so in the field itself.
 """
 
 import hashlib
@@ -122,7 +122,7 @@ def _responsible(run: RunData) -> dict[str, str]:
         "machineAnnotationTools": _machine(run),
         "dataBiases": _said(facts_results.fairness(run), "biases that metadata do not show"),
         "dataLimitations": " ".join(cautions(run)),
-        "dataUseCases": f"Research on label-efficient chest X-ray classification; not for diagnostic use. {LEFT}: other.",
+        "dataUseCases": f"Research on label-efficient chest X-ray classification, not diagnosis. {LEFT}: other.",
         "dataSocialImpact": f"{LEFT}.",
         "personalSensitiveInformation": _said(facts_data.deidentification(run), "legal basis and consent"),
         "dataReleaseMaintenancePlan": f"{LEFT}.",
