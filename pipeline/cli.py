@@ -329,9 +329,9 @@ def serve(
     max_bytes: Annotated[int, typer.Option(min=1, help="A longer scan is refused.")] = 2**26,
 ) -> None:
     """Answer scans over HTTP with what the run's latest model says of them, until ended. Not for diagnostic use."""
-    from pipeline.commands import serve as commands_serve
+    from pipeline.commands import predict as commands_predict
 
-    commands_serve.serve(folder, host, port, token_file, max_bytes)
+    commands_predict.serve(folder, host, port, token_file, max_bytes)
 
 
 @app.command("export")

@@ -1,4 +1,4 @@
-"""`cxr-ssl predict`: what a run's latest model says of a pool; see `pipeline.predict`."""
+"""`cxr-ssl predict` and `serve`: what a run's latest model says of other scans; see `pipeline.predict`."""
 
 import signal
 import threading
@@ -35,7 +35,7 @@ def watch(run: Path, inbox: str, out: str, overrides: dict[str, Any], beside: Be
     from filelock import FileLock, Timeout
 
     outbox = watching.open_outbox(out, Path(inbox))
-    lock = FileLock(outbox / ".lock", timeout=0)
+    lock = FileLock(outbox / watching.LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
@@ -56,3 +56,20 @@ def _ended() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def serve(run: Path, host: str, port: int, token_file: Path | None, max_bytes: int) -> None:
+    """Serve until told to end; see `service.serve`.
+
+    Raises:
+        InputError: see there; or the extra `serve` is not installed.
+    """
+    try:
+        import prometheus_client  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise InputError(f"{error.name} is not installed", where="serve", fix="pip install 'cxr-ssl[serve]'") from error
+    from pipeline.predict.deployed import service
+
+    service.serve(run, host, port, token_file, max_bytes)

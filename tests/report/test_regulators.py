@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +32,8 @@ def test_every_item_has_a_fact_or_is_visibly_left_to_the_author(folder, name):
     for item in items:
         assert item["asks"].split(",")[0].split(":")[0] in text.replace("\\", "")
     for address in re.findall(r"\]\(([^)#]+)", text):
-        assert (folder / "report" / address).exists() or address in ("index.html", "audit.html", "model_card.md")
+        there = Path(os.path.normpath(folder / "report" / address))  # the folder of the report is not there yet
+        assert there.exists() or address in ("index.html", "audit.html", "model_card.md")
     assert PATIENT_PREFIX not in text
 
 
@@ -49,10 +52,11 @@ def test_croissant_describes_the_tables_by_their_hashes(folder):
     assert {"labels/finding", "labels/annotator", "manifest/view"} <= fields and "manifest/uri" not in fields
     rai = {key.removeprefix("rai:"): value for key, value in content.items() if key.startswith("rai:")}
     assert {"annotationsPerItem", "machineAnnotationTools", "dataBiases", "dataAnnotationAnalysis"} <= rai.keys()
-    assert rai["dataSocialImpact"] == "LEFT TO THE AUTHOR." and "pseudo-label" in rai["machineAnnotationTools"]
+    assert rai["dataSocialImpact"] == "LEFT TO THE AUTHOR." and rai["machineAnnotationTools"].endswith("by a machine.")
     assert PATIENT_PREFIX not in croissant.text(gather(folder))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_croissant_is_read_by_its_own_library(folder):
     mlcroissant = pytest.importorskip("mlcroissant")
     dataset = mlcroissant.Dataset(jsonld=json.loads(croissant.text(gather(folder))))

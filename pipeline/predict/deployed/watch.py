@@ -25,7 +25,7 @@ from pipeline.predict.scan_shard import Shard
 from pipeline.runtime import run_dir
 
 log = logging.getLogger(__name__)
-STATE, ROWS, QUARANTINE = "watched.jsonl", "rows", "quarantine"
+STATE, LOCK, ROWS, QUARANTINE = "watched.jsonl", "watch.lock", "rows", "quarantine"
 POLL_SECONDS = 2.0
 FILES_AT_ONCE = 16
 _UNFINISHED = (".part", ".tmp", ".partial", ".crdownload", ".filepart")  # names that senders use while they write
