@@ -24,7 +24,7 @@ MIN_GAIN = 0.5  # of logits: what the opacity must raise the finding by
 MAX_PLANTED, MIN_PLANTED = 20, 10  # scans of a finding with an opacity that raises it
 NUM_SHUFFLED = 6  # of those, maps made again with shuffled weights
 MAX_SIMILARITY = 0.5  # mean absolute rank correlation with those
-MARGIN = 2.0  # times chance; the lower bound of the share inside must be above
+MARGIN = 3.0  # times chance; the lower bound of the share inside must be above
 CONFIDENCE = 0.95  # one-sided, of that bound
 _POINTS = 16  # of a map along each side, in rank correlations
 
@@ -37,7 +37,8 @@ class Check:
         num_planted: Scans with an opacity that raised the finding's evidence.
         num_inside: Of those, scans whose hottest point lies in the opacity.
         inside_low: Lower end of the one-sided 95 % interval of that share; None without scans.
-        chance: How often the hottest point of one scan lies in the opacity of another; None without scans.
+        chance: How often the hottest point of one scan lies in the opacity of another, and no less than the share of
+            the picture that an opacity covers; None without scans.
         similarity: Mean absolute rank correlation of maps with those of shuffled weights, by what was shuffled.
         reason: Why maps of the finding are not shown; None: they are.
     """
@@ -103,7 +104,8 @@ def judge(
         [[point is not None and bool(scan.mask_SS[point]) for scan in planted] for point in hottest], dtype=bool
     )
     num_inside = int(np.trace(inside_KK))
-    chance = float((inside_KK.sum() - num_inside) / (num * (num - 1)))
+    swapped = float((inside_KK.sum() - num_inside) / (num * (num - 1)))
+    chance = max(swapped, float(np.mean([scan.mask_SS.mean() for scan in planted])))
     low = float(stats.beta.ppf(1 - CONFIDENCE, num_inside, num - num_inside + 1)) if num_inside else 0.0
     reason: str | None = None
     alike = max(similarity, key=lambda what: similarity[what], default=None)
