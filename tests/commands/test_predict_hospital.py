@@ -49,7 +49,8 @@ def checked(run, monkeypatch):
 
 
 def scan(seed=0, **tags):
-    return file_bytes(chest(seed, 80, bits=12)[:60], BitsStored=12, StudyDate="20240102", PatientSex="F", **tags)
+    known = {"BitsStored": 12, "StudyDate": "20240102", "PatientSex": "F"}
+    return file_bytes(chest(seed, 80, bits=12)[:60], **known | tags)
 
 
 def test_heat_maps_and_dicom_objects_lie_beside_the_rows(run, checked, tmp_path):

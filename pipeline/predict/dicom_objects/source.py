@@ -70,8 +70,8 @@ def header(data: bytes) -> "Dataset":
         setattr(source, name, value if value is not None and len(str(value)) <= longest else "")
     if source.PatientSex not in _SEXES:
         source.PatientSex = ""
-    if (characters := _value(whole, "SpecificCharacterSet")) is not None:
-        source.SpecificCharacterSet = characters
+    if whole.get("SpecificCharacterSet"):  # one, or several that a name changes between
+        source.SpecificCharacterSet = whole.SpecificCharacterSet
     return source
 
 

@@ -94,6 +94,9 @@ def without_clock(made: "Dataset", source: "Dataset") -> "Dataset":
     for name in ("InstanceCreationDate", "InstanceCreationTime"):
         if name in made:
             delattr(made, name)
+    for equipment in made.get("ContributingEquipmentSequence", ()):
+        if "ContributionDateTime" in equipment:
+            del equipment.ContributionDateTime
     made.ContentDate, made.ContentTime = source.StudyDate or "19000101", source.StudyTime or "000000"
     return made
 
