@@ -19,6 +19,8 @@ from pipeline.commands import request, run
 from pipeline.pool.phantoms import PhantomScan, PhantomSpec, plan, render
 from pipeline.predict import other_scans, predictor, recipe
 from pipeline.predict.heat_maps import checks, occlusion, of_run, shuffled
+from pipeline.predict.heat_maps.occlusion import Drops
+from pipeline.predict.heat_maps.planted import Planted
 from pipeline.runtime.context import cache_folder
 from tests.bench import tables
 
@@ -44,7 +46,7 @@ def main(data: Path, given: Namespace) -> None:
         heat = [known.references[finding].heat(drops[n][finding], how.size_px) for n in own]
         rows.append([finding, "drops alone", *_pointed(plain, masks), ""])
         rows.append(
-            [finding, "compared with other scans", *_pointed(heat, masks), _similarity(model, scans, own, heat)]
+            [finding, "compared with other scans", *_pointed(heat, masks), _similarity(model, scans, own, drops)]
         )
     for finding, check in known.checks.items():
         inside = f"{check.num_inside} of {check.num_planted}"
@@ -120,16 +122,11 @@ def _off(values_NN: np.ndarray) -> float:
 
 
 def _similarity(
-    model: predictor.Predictor, scans: list[tuple[np.ndarray, np.ndarray, str]], own: list[int], heat: list[np.ndarray]
+    model: predictor.Predictor, scans: list[tuple[np.ndarray, np.ndarray, str]], own: list[int], drops: list[Drops]
 ) -> str:
     """Of a finding's first scans, the maps compared with those of a shuffled head."""
     other = shuffled.models(model, np.random.default_rng(1))[shuffled.HEAD]
     chosen = own[:NUM_SHUFFLED]
-    finding = scans[chosen[0]][2]
-    drop_NK = np.stack([occlusion.drops(scans[n][0], other)[finding] for n in chosen])
-    reference = occlusion.Reference.of(drop_NK)
-    found = [
-        checks.rank_correlation(heat_SS, reference.heat(drop_K, len(heat_SS)))
-        for heat_SS, drop_K in zip(heat[:NUM_SHUFFLED], drop_NK, strict=True)
-    ]
-    return f"{shuffled.HEAD} {np.mean(found):.2f}"
+    planted = [Planted(square_SS, mask_SS) for square_SS, mask_SS, _ in scans]
+    found = checks.similarities(other, planted, dict(enumerate(drops)), {scans[own[0]][2]: chosen})
+    return f"{shuffled.HEAD} {next(iter(found.values())):.2f}"

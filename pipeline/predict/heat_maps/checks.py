@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from pipeline.predict.heat_maps import occlusion
-from pipeline.predict.heat_maps.occlusion import Evidence, Floats, Heat, Reference
+from pipeline.predict.heat_maps.occlusion import Drops, Evidence, Floats, Heat, Reference
 from pipeline.predict.heat_maps.planted import Planted, plant
 
 MIN_GAIN = 0.5  # of logits: what the opacity must raise the finding by
@@ -69,16 +69,16 @@ def measure(
     """
     planted = [plant(square_SS, rng) for square_SS in squares]
     rows_of = _raised(model, squares, planted)
-    maps: dict[int, dict[str, Heat]] = {}
+    size_px, drops = len(squares[0]), dict[int, Drops]()
     for row in sorted({row for rows in rows_of.values() for row in rows}):
-        maps[row] = occlusion.heat_maps(planted[row].square_SS, model, references)
+        drops[row] = occlusion.drops(planted[row].square_SS, model)
     similarity = {
-        what: _similarity(other, planted, maps, {finding: rows[:NUM_SHUFFLED] for finding, rows in rows_of.items()})
+        what: similarities(other, planted, drops, {finding: rows[:NUM_SHUFFLED] for finding, rows in rows_of.items()})
         for what, other in shuffled.items()
     }
     return {
         finding: judge(
-            [occlusion.hottest(maps[row][finding]) for row in rows],
+            [occlusion.hottest(references[finding].heat(drops[row][finding], size_px)) for row in rows],
             [planted[row] for row in rows],
             {what: of_findings[finding] for what, of_findings in similarity.items() if finding in of_findings},
         )
@@ -142,23 +142,30 @@ def _raised(model: Evidence, squares: Sequence[Floats], planted: Sequence[Plante
     return rows_of
 
 
-def _similarity(
-    other: Evidence,
-    planted: Sequence[Planted],
-    maps: Mapping[int, Mapping[str, Heat]],
-    rows_of: Mapping[str, list[int]],
+def similarities(
+    other: Evidence, planted: Sequence[Planted], drops: Mapping[int, Drops], rows_of: Mapping[str, list[int]]
 ) -> dict[str, float]:
-    """Of each finding the mean rank correlation of its maps with those of another model, which is its own reference."""
+    """Of each finding the mean rank correlation of a model's maps with those of another.
+
+    Both are compared with the same scans, these very ones, so that equal models have equal maps.
+
+    Args:
+        other: The other model.
+        planted: Scans.
+        drops: What covering does in the first model, by place of the scan among `planted`.
+        rows_of: Of each finding the places of the scans that are looked at; with fewer than two there is no answer.
+    """
     rows = sorted({row for rows in rows_of.values() for row in rows})
-    of_rows = {row: occlusion.drops(planted[row].square_SS, other) for row in rows}
-    similarity: dict[str, float] = {}
-    for finding, own_rows in rows_of.items():
-        if len(own_rows) < 2:
-            continue
-        reference = Reference.of(np.stack([of_rows[row][finding] for row in rows]))
-        size_px = len(planted[rows[0]].square_SS)
-        found = [
-            rank_correlation(maps[row][finding], reference.heat(of_rows[row][finding], size_px)) for row in own_rows
-        ]
-        similarity[finding] = float(np.mean(found))
-    return similarity
+    of_other = {row: occlusion.drops(planted[row].square_SS, other) for row in rows}
+    found: dict[str, float] = {}
+    for finding, own in rows_of.items():
+        if len(own) >= 2:
+            pairs = zip(*(_maps(of_model, finding, own, planted) for of_model in (drops, of_other)), strict=True)
+            found[finding] = float(np.mean([rank_correlation(one_SS, other_SS) for one_SS, other_SS in pairs]))
+    return found
+
+
+def _maps(drops: Mapping[int, Drops], finding: str, rows: list[int], planted: Sequence[Planted]) -> list[Heat]:
+    """Maps of scans, compared with each other."""
+    reference = Reference.of(np.stack([drops[row][finding] for row in rows]))
+    return [reference.heat(drops[row][finding], len(planted[row].square_SS)) for row in rows]

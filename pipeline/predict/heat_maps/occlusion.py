@@ -21,6 +21,7 @@ from scipy.ndimage import gaussian_filter
 Floats = NDArray[np.float32]
 Heat = NDArray[np.float64]
 Evidence = Callable[[Floats], Mapping[str, NDArray[np.float64]]]
+Drops = dict[str, NDArray[np.float64]]  # by finding what the evidence loses at each place (K,)
 
 VERSION = 1  # raise it whenever maps of the same model change
 PATCHES_ACROSS = 6  # a patch is a sixth of the side: about what a consolidation covers
