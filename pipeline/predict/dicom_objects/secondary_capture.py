@@ -1,6 +1,7 @@
 """A heat map as a DICOM secondary capture in the study of its scan; its words are burnt in."""
 
 import io
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def secondary_capture(
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, made_uid
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    made.update(source)
+    made.update(deepcopy(source))  # else what is set here would be set there, too
     series_uid = uid("series of heat maps", source.StudyInstanceUID, model.fingerprint, model.version)
     made.SOPClassUID, made.SOPInstanceUID, made.SeriesInstanceUID = SecondaryCaptureImageStorage, made_uid, series_uid
     for name, value in _own_tags(finding, number, model, picture_HW3.shape).items():
