@@ -1,15 +1,19 @@
 """What `predict` writes for a hospital: heat maps, structured reports, captures; a watched folder; a server."""
 
+import contextlib
 import io
 import json
+import signal
 import threading
 
 import numpy as np
 import pydicom
 import pytest
+from filelock import FileLock
 from PIL import Image
 from starlette import testclient
 
+from pipeline.commands import predict as commands_predict
 from pipeline.contracts.errors import InputError
 from pipeline.predict import other_scans, predictor, recipe
 from pipeline.predict.deployed import service, watch
@@ -207,6 +211,32 @@ def test_a_watcher_refuses_what_it_could_harm(run, tmp_path):
             watch.open_outbox(out, inbox)
     answer = call("predict", run, tmp_path / "gone", "--watch", "--out", f"{tmp_path}/out/")
     assert answer.code == 2 and "is no folder that can be watched" in answer.message
+
+
+def test_the_command_watches_until_it_is_told_to_end_and_alone(run, tmp_path, monkeypatch):
+    inbox, looks = tmp_path / "inbox", iter((False, False, True))
+    inbox.mkdir()
+    (inbox / "a.dcm").write_bytes(scan(5))
+
+    class Ended:
+        def wait(self, seconds):
+            return next(looks)
+
+    monkeypatch.setattr(commands_predict, "_ended", lambda: contextlib.nullcontext(Ended()))
+    wanted = ("--watch", "--out", f"{tmp_path}/out/", "--dicom", tmp_path / "objects", "--json")
+    done = call("predict", run, inbox, *wanted)
+    assert done.code == 0 and done.json["num_predicted"] == 1, done.err
+    assert [path.name for path in (tmp_path / "objects").iterdir()] == ["a.dcm.sr.dcm"]
+    with FileLock(tmp_path / "out" / watch.LOCK):
+        second = call("predict", run, inbox, *wanted)
+    assert second.code == 2 and "another watcher writes there" in second.message
+
+
+def test_a_watcher_ends_when_its_process_is_told_to():
+    with commands_predict._ended() as ended:
+        assert not ended.is_set()
+        signal.raise_signal(signal.SIGTERM)
+        assert ended.wait(5)
 
 
 # --- a server
