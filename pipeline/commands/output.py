@@ -57,6 +57,15 @@ def predicted(result: dict[str, Any]) -> None:
     say(f"  {result['num_unusable']:>8}  unusable")
     for side, num in result["num_in_run"].items():
         say(f"  {num:>8}  are files of the run itself ({side})")
+    if result["heat_maps"] is not None:
+        say(f"{result['heat_maps']['out']}: heat maps of {', '.join(result['heat_maps']['findings'])}")
+    if result["dicom"] is not None:
+        say(f"{result['dicom']}: structured reports, not for diagnostic use")
+
+
+def watched(result: dict[str, Any]) -> None:
+    """What a watcher has done until it was stopped."""
+    say(f"{result['out']}: {result['num_predicted']} scans predicted, {result['num_quarantined']} in quarantine")
 
 
 def exported(result: dict[str, Any]) -> None:
