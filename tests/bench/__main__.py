@@ -102,8 +102,7 @@ def main() -> int:
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, grey_levels, adjudication, audit, consensus, findings, selection_oracles, "
-        "second_opinion, outside, neighbors: seeds; resume: kills",
+        help="repetitions, of the benches that have seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")
