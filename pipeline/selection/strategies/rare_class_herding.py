@@ -19,8 +19,9 @@ MOST_LABELS_A_CLASS = 50
 
 def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick]:
     """Up to `num` scans, with the score of the strategy that chose them."""
-    chosen_by = core_set if lacks_a_class(pool) else uncertainty_herding
-    return chosen_by.select(pool, num, rng)
+    if lacks_a_class(pool):
+        return core_set.select(pool, num, rng)
+    return uncertainty_herding.select(pool, num, rng)
 
 
 def lacks_a_class(pool: SelectionPool) -> bool:
