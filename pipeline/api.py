@@ -342,6 +342,21 @@ class Run:
         content = stage.read(self.folder)
         return None if content is None else _audit(content, self.folder / run_files.AUDIT_PAGE)
 
+    def monitor(self, pool: PathLike, out: PathLike, *, options: Options | None = None) -> dict[str, Any]:
+        """Whether a batch is still like the run's own scans, as `cxr-ssl monitor`; a verdict never raises.
+
+        Args:
+            pool: The batch.
+            out: Folder of the batches so far, or a new one.
+            options: Dotted options of `pool`, `monitor`, `predict` and `engine`.
+
+        Raises:
+            InputError: the pool cannot be read, the run has no classifier, or `out` holds something else.
+        """
+        from pipeline.commands import predict
+
+        return predict.monitor(self.folder, str(pool), Path(out), dict(options or {}), quiet=True)
+
     def report(self) -> Path:
         """Write the report again and return its page."""
         from pipeline.commands import run

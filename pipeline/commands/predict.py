@@ -1,4 +1,4 @@
-"""`cxr-ssl predict`: what a run's latest model says of a pool; see `pipeline.predict`."""
+"""`cxr-ssl predict` and `cxr-ssl monitor`: what a run's latest model says of a pool, and whether it still may."""
 
 from pathlib import Path
 from typing import Any
@@ -11,3 +11,11 @@ def predict(run: Path, pool: str, out: str, overrides: dict[str, Any], quiet: bo
     """Predict the scans of a pool; see `predict_pool.predict`."""
     with Progress(quiet=quiet) as progress:
         return predict_pool.predict(run, pool, out, overrides, progress)
+
+
+def monitor(run: Path, pool: str, out: Path, overrides: dict[str, Any], quiet: bool) -> dict[str, Any]:
+    """Hold the scans of a pool against the run's own; see `monitor_pool.monitor`."""
+    from pipeline.monitor import monitor_pool  # here, because it draws charts, which take long to import
+
+    with Progress(quiet=quiet) as progress:
+        return monitor_pool.monitor(run, pool, out, overrides, progress)

@@ -13,7 +13,7 @@ from embeddings.decoding.files import read_bytes
 from embeddings.decoding.unusable import DecodeError
 from embeddings.extract import NOT_FINITE
 from pipeline.pool.manifest import image_id
-from pipeline.pool.reading import ReadingOptions, read_scan
+from pipeline.pool.reading import Read, ReadingOptions, read_scan
 from pipeline.predict import columns, predictor
 from pipeline.predict.recipe import Recipe
 
@@ -39,23 +39,23 @@ def predict_shard(shard: Shard) -> pa.Table:
     """The rows of a shard, in its order, with `columns.schema`; `in_run` is left empty."""
     model = predictor.load(shard.recipe)
     rows: list[dict[str, Any]] = []
-    for batch in _read_ahead(shard):
-        usable = [(row, square_SS) for row, square_SS in batch if square_SS is not None]
+    for batch in read_ahead(shard):
+        usable = [(row, read.square_SS) for row, read in batch if read is not None and read.square_SS is not None]
         if usable:
             scan_N1SS = np.stack([square_SS for _, square_SS in usable])[:, None]
-            _fill([row for row, _ in usable], model.predict(scan_N1SS), model.findings)
+            fill([row for row, _ in usable], model.predict(scan_N1SS), model.findings)
         rows += [row for row, _ in batch]
     return pa.Table.from_pylist(rows, schema=columns.schema(model.findings))
 
 
-def _read_ahead(shard: Shard) -> Iterator[list[tuple[dict[str, Any], np.ndarray | None]]]:
-    """Batches of rows with their squares; the next one is read while the caller works on this one."""
+def read_ahead(shard: Shard) -> Iterator[list[tuple[dict[str, Any], Read | None]]]:
+    """Batches of rows with what was read of each; the next one is read while the caller works on this one."""
     starts = range(0, len(shard.paths), BATCH_SIZE)
 
-    def load(start: int) -> list[tuple[dict[str, Any], np.ndarray | None]]:
+    def load(start: int) -> list[tuple[dict[str, Any], Read | None]]:
         stop = start + BATCH_SIZE
         pairs = zip(shard.paths[start:stop], shard.uris[start:stop], strict=True)
-        return [read_row(path, uri, shard.recipe.reading) for path, uri in pairs]
+        return [read_file(path, uri, shard.recipe.reading) for path, uri in pairs]
 
     with ThreadPoolExecutor(1) as reader:
         following = reader.submit(load, starts[0])
@@ -68,6 +68,12 @@ def _read_ahead(shard: Shard) -> Iterator[list[tuple[dict[str, Any], np.ndarray 
 
 def read_row(path: str, uri: str, options: ReadingOptions) -> tuple[dict[str, Any], np.ndarray | None]:
     """The row of a scan as far as its file says it, and the square that networks see; None where it is unusable."""
+    row, read = read_file(path, uri, options)
+    return row, None if read is None else read.square_SS
+
+
+def read_file(path: str, uri: str, options: ReadingOptions) -> tuple[dict[str, Any], Read | None]:
+    """The row of a scan as far as its file says it, and what was read of the file; None where it cannot be read."""
     row: dict[str, Any] = {"path": path, "image_id": image_id(path, None), "status": columns.UNUSABLE}
     try:
         data = read_bytes(uri, options.max_bytes)
@@ -81,10 +87,11 @@ def read_row(path: str, uri: str, options: ReadingOptions) -> tuple[dict[str, An
     row["reason"], row["note"] = read.facts.get("reason"), read.facts.get("note")
     if row["reason"] is None:
         row["status"] = columns.OK
-    return row, read.square_SS
+    return row, read
 
 
-def _fill(rows: list[dict[str, Any]], predicted: predictor.Predicted, findings: tuple[str, ...]) -> None:
+def fill(rows: list[dict[str, Any]], predicted: predictor.Predicted, findings: tuple[str, ...]) -> None:
+    """Write what was predicted of scans into their rows."""
     for place, row in enumerate(rows):
         answer, score = predicted.answer_N[place], float(predicted.score_N[place])
         if answer is None:

@@ -32,6 +32,7 @@ NOT_EMBEDDED = "embed_failures.parquet"
 FEATURES, BASIS, NEIGHBORS = "features.npy", "features.safetensors", "neighbors.safetensors"
 SIMILARITY = "similarity.npy"
 OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training pool, see pipeline.predict
+MONITOR_REFERENCE = "monitor_reference.parquet"  # the run's own scans as `monitor` compares others with them
 # Labels
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results

@@ -21,6 +21,7 @@ from tests.bench import (
     fuzz,
     grey_levels,
     lungs,
+    monitor,
     network,
     outside,
     page,
@@ -51,6 +52,7 @@ BENCHES = {
     "rounds": rounds.main,
     "coverage": coverage.main,
     "lungs": lungs.main,
+    "monitor": monitor.main,
     "grey_levels": grey_levels.main,
     "duplicates": duplicates.main,
     "copies": copies.main,
@@ -92,7 +94,7 @@ def main() -> int:
         type=int,
         default=5,
         help="selection, strategies, lungs, grey_levels, audit, consensus, findings, selection_oracles, "
-        "second_opinion, outside: seeds; resume: kills",
+        "second_opinion, outside, monitor: seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")
