@@ -161,7 +161,7 @@ def _estimate(
             judgement.accuracy[name] = no
             judgement.shares[name] = {method: dict.fromkeys(classes, no) for method in ("em", "bbse")}
             continue
-        judgement.accuracy[name] = label_shift.accuracy(*means, judged, rng)
+        judgement.accuracy[name] = label_shift.accuracy(means[0], means[1], judged, rng)
         by_errors_BC = label_shift.bbse_shares(answers[1], judged.confusion_CC, drawn["batch"], rng)
         blind = [Estimate(None, refused="the holdout's confusions do not tell the classes apart")] * len(classes)
         bbse = blind if by_errors_BC is None else label_shift.estimates(by_errors_BC)

@@ -92,7 +92,7 @@ def bbse_shares(
         drawn = rate_CC if b == 0 else np.column_stack([rng.dirichlet(row_C + 0.5) for row_C in confusion_CC])
         share_C = np.clip(np.linalg.lstsq(drawn, mean_C, rcond=None)[0], 0.0, None)
         out_BC[b] = share_C / max(share_C.sum(), 1e-12)
-    return out_BC
+    return np.asarray(out_BC)
 
 
 def estimates(share_BC: np.ndarray) -> list[Estimate]:

@@ -43,9 +43,10 @@ def distribution(name: str, variable: str, reference_N: np.ndarray, batch_N: np.
     """Two histograms over each other, each of area 1."""
     both = np.r_[reference_N, batch_N]
     both = both[np.isfinite(both)]
-    edges = np.linspace(*np.quantile(both, (0.002, 0.998)), 31)
-    if edges[0] == edges[-1]:
-        edges = np.linspace(edges[0] - 0.5, edges[0] + 0.5, 31)
+    low, high = (float(end) for end in np.quantile(both, (0.002, 0.998)))
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, 31)
 
     def draw(axes: Axes) -> None:
         for values_N, tint, label in ((reference_N, REFERENCE, "reference"), (batch_N, ACCENT, "batch")):

@@ -47,7 +47,8 @@ class Sample:
 
     def matrix(self, column: str) -> np.ndarray:
         """A column of lists as (N, Q) or (N, X), float32."""
-        return np.array(self.table[column].to_pylist(), np.float32).reshape(len(self), -1)
+        flat = np.asarray(pc.list_flatten(self.table[column]), np.float32)
+        return flat.reshape(len(self), -1) if len(self) else np.empty((0, 0), np.float32)
 
     def probabilities(self, finding: str) -> np.ndarray:
         """Calibrated probability of a finding or class (N,)."""
@@ -77,7 +78,7 @@ def of_table(table: pa.Table, patients: Sequence[str | None], centre_KQ: np.ndar
         centre_KQ: Centres of the run's slices; a scan is of the nearest. No rows: no slices.
     """
     usable_N = np.asarray(pc.equal(table["status"], columns.OK)) & np.asarray(pc.is_valid(table["features"]))
-    rows = np.flatnonzero(usable_N)
+    rows = [int(row) for row in np.flatnonzero(usable_N)]
     names = [patients[row] if patients[row] is not None else f"\0{row}" for row in rows]
     group_N = np.unique(np.array(names, object).astype(str), return_inverse=True)[1] if names else np.empty(0, int)
     sample = Sample(table.take(pa.array(rows, pa.int64())), group_N, np.empty(0, int))

@@ -260,10 +260,10 @@ def _write(results: dict[str, list[dict[str, Any]]], num_seeds: int) -> None:
         "BBSE: error, covered",
     )
     notes = (
-        f"Batches of {BATCH} scans against references of {REFERENCE} scans of other patients, {SHARE:.0%} pneumonia "
-        "in both but for prevalence, which goes to 60 %; default options. Moved and right name: share of batches with the "
-        "95 % interval of Clopper and Pearson. Estimates: mean absolute error of accuracy and of the share of pneumonia "
-        "among batches that were not refused, and how many of their 95 % intervals hold the truth; – where all were "
+        f"Batches of {BATCH} scans against references of {REFERENCE} scans of other patients, both with {SHARE:.0%} "
+        "pneumonia but for prevalence, which goes to 60 %; default options. Moved and right name: share of batches, "
+        "with the 95 % interval of Clopper and Pearson. Estimates: mean absolute error of accuracy and of the share of "
+        "pneumonia where they were not refused, and how many of their 95 % intervals hold the truth; – where all were "
         "refused or the truth is of other classes. Batches of one seed are drawn from the same patients again and "
         "again, so their intervals are somewhat too narrow. Changes are made to the square that the network sees "
         "(224 px). The adults are NIH scans; with no metadata only pixels can tell them apart."
