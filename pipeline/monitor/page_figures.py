@@ -47,12 +47,13 @@ def distribution(name: str, variable: str, reference_N: np.ndarray, batch_N: np.
     if low == high:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, 31)
+    centres = (edges[1:] + edges[:-1]) / 2
 
     def draw(axes: Axes) -> None:
         for values_N, tint, label in ((reference_N, REFERENCE, "reference"), (batch_N, ACCENT, "batch")):
             kept_N = values_N[np.isfinite(values_N)]
             share = np.histogram(kept_N, edges)[0] / max(len(kept_N), 1)
-            axes.stairs(share, edges, color=tint, label=label, linewidth=1.8)
+            axes.plot(centres, share, color=tint, label=label, drawstyle="steps-mid")
         axes.set(xlabel=variable, ylabel="share of scans")
         axes.legend()
 

@@ -164,6 +164,7 @@ class _Draws:
         model = Model(self.loaded.findings, False, self.loaded.priors, {None: judged})
         config = MonitorConfig()
         result = judgement.judge(reference, batch, "holdout", model, self.rule, config, int(rng.integers(2**31)))
+        self.last = result
         truth_N = None if kind in (ADULTS, HIDDEN) else self.is_positive_N[rows]
         return _row(result, batch, truth_N)
 

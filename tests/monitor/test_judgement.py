@@ -10,7 +10,7 @@ from pipeline.monitor.label_shift import Judged
 from pipeline.monitor.streams import OutsideRule
 from tests.support.monitored import FINDINGS, PRIOR_C, scans
 
-CONFIG = MonitorConfig(num_permutations=1999)
+CONFIG = MonitorConfig(num_permutations=999)
 RULE = OutsideRule(num_held_out=300, false_alarm_rate=0.05)
 JUDGED = Judged(0.93, 0.015, np.array([[195.0, 15.0], [6.0, 84.0]]))
 
@@ -102,7 +102,7 @@ def test_an_estimated_loss_of_accuracy_means_retrain(reference):
     batch = scans(np.random.default_rng(3), 120, change=unsure, name="b")
     result = judge(reference, batch)
     assert result.verdict == "retrain" and "accuracy of the answers is estimated" in result.why
-    patient = MonitorConfig(num_permutations=1999, retrain_accuracy_loss=0.6)
+    patient = MonitorConfig(num_permutations=999, retrain_accuracy_loss=1.0)
     assert judge(reference, batch, config=patient).verdict == "watch"
 
 

@@ -22,7 +22,7 @@ def scans(rng, num, *, share=0.3, scans_a_patient=1, change=None, name="r"):
         change: Called with the row of each scan, as a dict, to plant something.
         name: Of its patients.
     """
-    is_sick_N = rng.random(num) < share
+    is_sick_N = rng.permutation(num) < round(share * num)
     look_N = np.repeat(rng.normal(size=-(-num // scans_a_patient)), scans_a_patient)[:num]
     usual_X = np.linspace(-1, 1, GRID * GRID)
     rows = []
@@ -59,8 +59,3 @@ def scans(rng, num, *, share=0.3, scans_a_patient=1, change=None, name="r"):
         rows.append(scan)
     table = pa.Table.from_pylist(rows, schema=observation.schema(FINDINGS))
     return sample.of_table(table, table[observation.PATIENT].to_pylist(), np.eye(4, 6))
-
-
-def truth_of(sample_):
-    """Whether each scan is sick is not kept; what a perfect reader would say of its features is."""
-    return (sample_.matrix("features")[:, 0] > 1.5).astype(int)
