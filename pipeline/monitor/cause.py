@@ -8,8 +8,7 @@ from pipeline.monitor.streams import EMBEDDINGS, METADATA, OUTSIDE, PICTURES, PR
 ORIGIN = ("source", "manufacturer", "population", "format", "bit_depth", "width_px", "height_px")
 SCAN_KINDS = "other scans"  # embeddings moved, and nothing that has a simpler name
 UPRIGHT = 0.0  # likeness below which most of a batch is no longer what the reference is
-MANY_FACTS = 3  # of four that moved far: more than one thing was done to the pictures
-FAR = 1.0  # spreads of the reference
+UNLIKE = -1.0  # spreads of the reference by which likeness fell: no change of grey values or grain does that
 
 
 @dataclass(frozen=True)
@@ -67,21 +66,24 @@ def _of_pictures(moved: Sequence[Reading]) -> Cause | None:
             "Most scans are the negative of the reference's, or stand on another side: their thumbnails are unlike it.",
             "look at how they were exported (MONOCHROME1, rotation) and mend it there; do not retrain",
         )
+    if likeness is not None and float(likeness.effect or 0.0) < UNLIKE:
+        return Cause(
+            "source",
+            "The pictures show something else, or the same otherwise framed: thumbnails are unlike the reference's, as "
+            "of another place, another kind of patient or another body part.",
+            "look at the scans that are farthest away; label a random part of them and evaluate on it",
+        )
     effects = {name: float(r.effect or 0.0) for name, r in facts.items() if name != "likeness"}
     if not effects:
         return None
-    if sum(abs(effect) >= FAR for effect in effects.values()) >= MANY_FACTS:
-        return Cause(
-            "source",
-            "Brightness, contrast, sharpness or noise moved far and together, as from another machine or place.",
-            "find out what was changed (machine, export, site), label a random part of the scans and evaluate on it",
-        )
     top = max(effects, key=lambda name: abs(effects[name]))
     name = top if top in ("brightness", "contrast") else _of_grain(effects)
     direction = "up" if effects[top] > 0 else "down"
+    others = ", ".join(sorted(set(effects) - {top}))
     return Cause(
         name,
-        f"The pictures themselves moved: {top} went {direction} by {abs(effects[top]):.1f} spreads of the reference.",
+        f"The pictures themselves moved: {top} went {direction} by {abs(effects[top]):.1f} spreads of the reference"
+        + (f"; {others} moved less." if others else "."),
         "look at the machine's settings and at the export; mend them there before thinking of retraining",
     )
 

@@ -118,58 +118,91 @@ def judge(
     comparison = compared(reference, rule)
     share_outside = None if rule is None else float(np.mean([bool(x) for x in batch.table["outside"].to_pylist()]))
     judgement = Judgement(STEADY, "nothing moved", None, comparison, None, share_outside)
-    weight_N = _estimate(judgement, reference, batch, side, model, config, rng)
+    sides = {
+        question: _both_sides(question, prior_C, reference, batch, model, rng)
+        for question, prior_C in model.priors.items()
+    }
     if comparison.moved:
-        rows = label_shift.like_the_batch(weight_N, reference.group_N, rng)
-        like = reference.take(rows)
+        weight_N = np.prod([of.weight_N for of in sides.values()], axis=0)
+        like = reference.take(label_shift.like_the_batch(weight_N, reference.group_N, rng))
         if like.num_groups >= FEWEST and batch.num_groups >= FEWEST:
-            judgement.beyond_mix = compared(like, None)  # its rate is of the reference's mix
+            judgement.beyond_mix = compared(like, None)  # the rate outside is that of the reference's mix
+    for question, of in sides.items():
+        _estimate(judgement, question, of, batch, side, model.judged.get(question), config, rng)
     judgement.cause = cause.of(comparison.moved, None if judgement.beyond_mix is None else judgement.beyond_mix.moved)
     judgement.verdict, judgement.why = _verdict(judgement, model, batch, config)
     judgement.cannot_tell += _blind_spots(reference, batch, side, comparison, config)
     return judgement
 
 
+@dataclass(frozen=True)
+class _Sides:
+    """One question on both sides.
+
+    Attributes:
+        classes: C names.
+        weight_N: How many times as frequent scans like each of the reference are in the batch.
+        share_BC: Class shares of the batch by EM, in each redraw.
+        confidence_B: Mean probability of the given answer in the reference, and in the batch, in each redraw.
+        answer_N: Class that was named, of the batch.
+        redraws_BN: Of the batch's patients.
+    """
+
+    classes: list[str]
+    weight_N: np.ndarray
+    share_BC: np.ndarray
+    confidence_B: tuple[np.ndarray, np.ndarray]
+    answer_N: np.ndarray
+    redraws_BN: np.ndarray
+
+
+def _both_sides(
+    question: str | None, prior_C: np.ndarray, reference: Sample, batch: Sample, model: Model, rng: np.random.Generator
+) -> _Sides:
+    shares, confidences, probs, drawn = [], [], [], []
+    for sample in (reference, batch):
+        drawn.append(label_shift.redraws(sample.group_N, rng))
+        probs.append(_class_probabilities(sample, question, model.findings))
+        shares.append(label_shift.em_shares(probs[-1], prior_C, drawn[-1]))
+        answer_N = _answers(sample, question, model.findings)
+        confidences.append(_mean_confidence(probs[-1], answer_N, prior_C, shares[-1], drawn[-1]))
+    ratio_C = shares[1][0] / np.maximum(shares[0][0], label_shift.SMALLEST)
+    return _Sides(
+        classes=list(model.findings) if question is None else list(finding_line.question(question)),
+        weight_N=np.asarray(probs[0] @ ratio_C),
+        share_BC=shares[1],
+        confidence_B=(confidences[0], confidences[1]),
+        answer_N=answer_N,
+        redraws_BN=drawn[1],
+    )
+
+
 def _estimate(
     judgement: Judgement,
-    reference: Sample,
+    question: str | None,
+    of: _Sides,
     batch: Sample,
     side: str,
-    model: Model,
+    judged: Judged | None,
     config: MonitorConfig,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Fill in shares and accuracy of every question; returns how much more frequent the batch has scans like each."""
-    weight_N = np.ones(len(reference))
-    drawn = {name: label_shift.redraws(of.group_N, rng) for name, of in (("reference", reference), ("batch", batch))}
-    for question, prior_C in model.priors.items():
-        name, judged = question or "answer", model.judged.get(question)
-        probs = [_class_probabilities(of, question, model.findings) for of in (reference, batch)]
-        answers = [_answers(of, question, model.findings) for of in (reference, batch)]
-        classes = list(model.findings) if question is None else list(finding_line.question(question))
-        share_BC = [
-            label_shift.em_shares(prob_NC, prior_C, drawn[key]) for prob_NC, key in zip(probs, drawn, strict=True)
-        ]
-        weight_N = weight_N * (probs[0] @ (share_BC[1][0] / np.maximum(share_BC[0][0], label_shift.SMALLEST)))
-        means = [
-            _mean_confidence(prob_NC, answer_N, prior_C, of_BC, drawn[key])
-            for prob_NC, answer_N, of_BC, key in zip(probs, answers, share_BC, drawn, strict=True)
-        ]
-        refused = _refusal(judgement, batch, side, judged, float(means[0][0]), config)
-        if refused is not None or judged is None:
-            no = Estimate(None, refused=refused)
-            judgement.accuracy[name] = no
-            judgement.shares[name] = {method: dict.fromkeys(classes, no) for method in ("em", "bbse")}
-            continue
-        judgement.accuracy[name] = label_shift.accuracy(means[0], means[1], judged, rng)
-        by_errors_BC = label_shift.bbse_shares(answers[1], judged.confusion_CC, drawn["batch"], rng)
-        blind = [Estimate(None, refused="the holdout's confusions do not tell the classes apart")] * len(classes)
-        bbse = blind if by_errors_BC is None else label_shift.estimates(by_errors_BC)
-        judgement.shares[name] = {
-            "em": dict(zip(classes, label_shift.estimates(share_BC[1]), strict=True)),
-            "bbse": dict(zip(classes, bbse, strict=True)),
-        }
-    return weight_N
+) -> None:
+    """Fill in the accuracy and the class shares of a question, or why there are none."""
+    name = question or "answer"
+    refused = _refusal(judgement, batch, side, judged, float(of.confidence_B[0][0]), config)
+    if refused is not None or judged is None:
+        no = Estimate(None, refused=refused)
+        judgement.accuracy[name] = no
+        judgement.shares[name] = {method: dict.fromkeys(of.classes, no) for method in ("em", "bbse")}
+        return
+    judgement.accuracy[name] = label_shift.accuracy(*of.confidence_B, judged, rng)
+    by_errors_BC = label_shift.bbse_shares(of.answer_N, judged.confusion_CC, of.redraws_BN, rng)
+    blind = [Estimate(None, refused="the holdout's confusions do not tell the classes apart")] * len(of.classes)
+    bbse = blind if by_errors_BC is None else label_shift.estimates(by_errors_BC)
+    judgement.shares[name] = {
+        "em": dict(zip(of.classes, label_shift.estimates(of.share_BC), strict=True)),
+        "bbse": dict(zip(of.classes, bbse, strict=True)),
+    }
 
 
 def _class_probabilities(sample: Sample, question: str | None, findings: Sequence[str]) -> np.ndarray:
@@ -210,6 +243,12 @@ def _refusal(
         )
     if judgement.share_outside is not None and judgement.share_outside >= config.retrain_outside_share:
         return f"{judgement.share_outside:.0%} of the scans are outside what the model knows"
+    left = judgement.beyond_mix or judgement.comparison
+    changed = [r.variable for r in left.moved if r.stream in (streams.EMBEDDINGS, streams.PICTURES)]
+    if changed:
+        return (
+            f"the scans themselves look otherwise ({', '.join(changed[:3])}), so that probabilities cannot be trusted"
+        )
     return None
 
 

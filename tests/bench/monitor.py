@@ -1,6 +1,6 @@
 """Does `monitor` see what was planted into batches of real scans, call it by its name, and keep still otherwise?
 
-A run on kermany's own patients seals two fifths of them. Of those each draw makes a reference of 500 scans and a batch
+A run on kermany's own patients seals two fifths of them. Of those each draw makes a reference of up to 500 scans and a batch
 of 200 of other patients, both with 30 % pneumonia; then something is done to the batch. Everything is embedded once,
 and what is drawn is what `monitor` compares: rows of its own tables.
 """
@@ -85,6 +85,7 @@ class _Draws:
     def __init__(self, data: Path, folder: Path, how: recipe.Recipe, model: Predictor) -> None:
         self.how, self.loaded = how, model
         self.home = folder.parent
+        self.centres = scans.slice_centres(folder, len(model.outside.scale_Q))
         config = other_scans.config_for(folder, "bench", {"monitor.max_scans": 100_000})
         self.clean = scans.reference_of(how, config, lambda *_: None).sample
         labels = POOL_LABELS.read(folder)
@@ -145,8 +146,7 @@ class _Draws:
             group = pa.array([f"g{g}" for g in batch.sample.group_N])
             pq.write_table(batch.sample.table.append_column("group_id", group), path)
         table = pq.read_table(path)
-        centres = scans.slice_centres(self.how.run, self.loaded.outside.scale_Q.shape[0])
-        return sample.of_table(table, table["group_id"].to_pylist(), centres)
+        return sample.of_table(table, table["group_id"].to_pylist(), self.centres)
 
     def judged(self, kind: str, rng: np.random.Generator) -> dict[str, Any]:
         """One batch of a kind beside a reference of other patients: verdict, cause, estimates and truth."""
@@ -154,17 +154,15 @@ class _Draws:
         share = 0.6 if kind == MIX else SHARE
         wanted = [(False, round(BATCH * (1 - share))), (True, round(BATCH * share))]
         rows = self._batch_rows(kind, wanted, taken, rng)
-        others = [
-            self._of_class(flag, round(REFERENCE * part), taken, rng)
-            for flag, part in ((False, 1 - SHARE), (True, SHARE))
-        ]
-        reference = self.clean.take(np.sort(np.concatenate(others)))
-        judged = self._judged_holdout(np.sort(np.concatenate(others)))
+        healthy = self._of_class(False, round(REFERENCE * (1 - SHARE)), taken, rng)
+        others_N = np.r_[healthy, self._of_class(True, round(len(healthy) * SHARE / (1 - SHARE)), taken, rng)]
+        others_N.sort()
+        reference = self.clean.take(others_N)
+        judged = self._judged_holdout(others_N)
         batch = self._batch(kind, rows, rng)
         model = Model(self.loaded.findings, False, self.loaded.priors, {None: judged})
         config = MonitorConfig()
         result = judgement.judge(reference, batch, "holdout", model, self.rule, config, int(rng.integers(2**31)))
-        self.last = result
         truth_N = None if kind in (ADULTS, HIDDEN) else self.is_positive_N[rows]
         return _row(result, batch, truth_N)
 
@@ -189,8 +187,7 @@ class _Draws:
             return self.clean.take(rows)
         place = np.searchsorted(self.changeable, rows)
         table = self.changed[kind].take(pa.array(place))
-        centres = scans.slice_centres(self.how.run, self.loaded.outside.scale_Q.shape[0])
-        return sample.of_table(table, [str(group) for group in self.clean.group_N[rows]], centres)
+        return sample.of_table(table, [str(group) for group in self.clean.group_N[rows]], self.centres)
 
     def _judged_holdout(self, rows: np.ndarray) -> Judged:
         """What the reference's labels say of the model."""

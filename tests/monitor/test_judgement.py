@@ -68,6 +68,8 @@ def test_the_same_seed_gives_the_same_numbers(reference):
 def test_what_was_planted_is_named(reference, values, name):
     result = judge(reference, changed(**values))
     assert result.cause.name == name and result.verdict == "watch"
+    is_of_the_scans = name not in ("source", "age_years")
+    assert (result.accuracy["answer"].value is None) == is_of_the_scans
 
 
 def test_another_mix_alone_is_prevalence_and_both_methods_say_how_much(reference):
