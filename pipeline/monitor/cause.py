@@ -8,6 +8,7 @@ from pipeline.monitor.streams import EMBEDDINGS, METADATA, OUTSIDE, PICTURES, PR
 ORIGIN = ("source", "manufacturer", "population", "format", "bit_depth", "width_px", "height_px")
 SCAN_KINDS = "other scans"  # embeddings moved, and nothing that has a simpler name
 UPRIGHT = 0.0  # likeness below which most of a batch is no longer what the reference is
+USUAL = 0.2  # likeness of the reference from which on there is such a thing as a usual picture
 UNLIKE = -1.0  # spreads of the reference by which likeness fell: no change of grey values or grain does that
 
 
@@ -60,13 +61,13 @@ def _of_origin(moved: Sequence[Reading]) -> Cause | None:
 def _of_pictures(moved: Sequence[Reading]) -> Cause | None:
     facts = {r.variable: r for r in moved if r.stream == PICTURES}
     likeness = facts.get("likeness")
-    if likeness is not None and float(likeness.batch) < UPRIGHT:
+    if likeness is not None and float(likeness.batch) < UPRIGHT and float(likeness.reference) > USUAL:
         return Cause(
             "inverted",
             "Most scans are the negative of the reference's, or stand on another side: their thumbnails are unlike it.",
             "look at how they were exported (MONOCHROME1, rotation) and mend it there; do not retrain",
         )
-    if likeness is not None and float(likeness.effect or 0.0) < UNLIKE:
+    if likeness is not None and float(likeness.effect or 0.0) < UNLIKE and float(likeness.reference) > USUAL:
         return Cause(
             "source",
             "The pictures show something else, or the same otherwise framed: thumbnails are unlike the reference's, as "

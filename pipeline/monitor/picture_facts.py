@@ -71,3 +71,16 @@ def thumbnail(square_SS: np.ndarray) -> np.ndarray:
 def likeness(thumbnail_NX: np.ndarray, usual_X: np.ndarray) -> np.ndarray:
     """Correlation of thumbnails with the usual one, -1..1, (N,): near -1 of one that is inverted."""
     return np.asarray(thumbnail_NX @ usual_X / max(float(np.linalg.norm(usual_X)), 1e-12), np.float64)
+
+
+def likeness_among(thumbnail_NX: np.ndarray, group_N: np.ndarray) -> np.ndarray:
+    """The same of scans that the usual one is made of, (N,): each held against those of other patients alone.
+
+    A scan that is in the mean it is compared with would look more usual than a new one ever can.
+    """
+    exact_NX = thumbnail_NX.astype(np.float64)
+    place_N = np.unique(group_N, return_inverse=True)[1]
+    own_GX = np.zeros((int(place_N.max()) + 1, exact_NX.shape[1]))
+    np.add.at(own_GX, place_N, exact_NX)
+    others_NX = exact_NX.sum(0) - own_GX[place_N]
+    return np.asarray((exact_NX * others_NX).sum(1) / np.maximum(np.linalg.norm(others_NX, axis=1), 1e-12))

@@ -268,9 +268,9 @@ def _asks(
     def pictures() -> None:
         for fact in picture_facts.FACTS:
             comparer.ask_numbers(PICTURES, fact, reference.numbers(fact), batch.numbers(fact))
-        thumbnails = [side.matrix("thumbnail") for side in (reference, batch)]
-        usual_X = thumbnails[0].mean(0)
-        comparer.ask_numbers(PICTURES, "likeness", *(picture_facts.likeness(of, usual_X) for of in thumbnails))
+        own_NX, new_NX = (side.matrix("thumbnail") for side in (reference, batch))
+        own_N = picture_facts.likeness_among(own_NX, reference.group_N)
+        comparer.ask_numbers(PICTURES, "likeness", own_N, picture_facts.likeness(new_NX, own_NX.mean(0)))
 
     def metadata() -> None:
         for name in CATEGORIES:

@@ -1,8 +1,8 @@
 """Does `monitor` see what was planted into batches of real scans, call it by its name, and keep still otherwise?
 
-A run on kermany's own patients seals two fifths of them. Of those each draw makes a reference of up to 500 scans and a batch
-of 200 of other patients, both with 30 % pneumonia; then something is done to the batch. Everything is embedded once,
-and what is drawn is what `monitor` compares: rows of its own tables.
+A run on kermany's own patients seals two fifths of them. Of those each draw makes a reference of up to 500 scans and a
+batch of 200 of other patients, both with 30 % pneumonia; then something is done to the batch. Everything is embedded
+once, and what is drawn is what `monitor` compares: rows of its own tables.
 """
 
 from argparse import Namespace

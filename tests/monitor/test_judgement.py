@@ -98,8 +98,9 @@ def test_from_which_share_outside_on_is_an_option(reference):
 
 
 def test_an_estimated_loss_of_accuracy_means_retrain(reference):
-    def unsure(scan):
-        scan |= {"prob_sick": 0.45, "prob_normal": 0.55, "answer": "normal"}
+    def unsure(scan):  # its features are those of the others: only the answers are less sure
+        sick = scan["prob_sick"]
+        scan |= {"prob_sick": 0.3 + 0.4 * sick, "prob_normal": 0.7 - 0.4 * sick}
 
     batch = scans(np.random.default_rng(3), 120, change=unsure, name="b")
     result = judge(reference, batch)

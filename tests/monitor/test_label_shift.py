@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pipeline.monitor import label_shift
 from pipeline.monitor.label_shift import Judged
@@ -51,10 +52,11 @@ def test_accuracy_falls_with_confidence():
 
 def test_the_part_of_the_reference_that_is_like_the_batch_has_its_mix():
     rng = np.random.default_rng(1)
-    truth_N, prob_NC, _ = scans(rng, 2000, 0.3)
+    _, prob_NC, _ = scans(rng, 3000, 0.3)
+    _, there_NC, _ = scans(rng, 3000, 0.6)
     weight_N = prob_NC @ (np.array([0.4, 0.6]) / PRIOR_C)
-    rows = label_shift.like_the_batch(weight_N, np.arange(2000), rng)
-    assert truth_N[rows].mean() == pytest.approx(0.6, abs=0.07)
+    rows = label_shift.like_the_batch(weight_N, np.arange(3000), rng)
+    assert stats.ks_2samp(prob_NC[rows, 1], there_NC[:, 1]).pvalue > 0.05 > stats.ks_2samp(prob_NC, there_NC).pvalue[1]
 
 
 def test_redraws_keep_patients_together():

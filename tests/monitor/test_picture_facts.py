@@ -51,6 +51,15 @@ def test_an_inverted_picture_is_unlike_the_usual_one(squares):
     assert (upright > 0.9).all() and inverted[0] < -0.9
 
 
+def test_a_scan_does_not_look_usual_because_it_is_in_the_mean():
+    thumbnails = np.random.default_rng(0).normal(size=(40, 50))
+    group_N = np.arange(40) // 2
+    thumbnails[1::2] = thumbnails[::2]  # two alike of each patient
+    alone = picture_facts.likeness_among(thumbnails, group_N) / np.linalg.norm(thumbnails, axis=1)
+    in_the_mean = picture_facts.likeness(thumbnails, thumbnails.mean(0)) / np.linalg.norm(thumbnails, axis=1)
+    assert abs(alone.mean()) < 0.05 and in_the_mean.mean() > 0.15
+
+
 def test_a_picture_of_one_grey_has_no_texture():
     assert picture_facts.facts_of(np.full((64, 64), 0.5, np.float32)) == {
         "brightness": pytest.approx(0.5),
