@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.notebooks import EXAMPLES, execute
 
+NUM_PATIENTS = 40  # enough that every cell has something to show
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 
@@ -19,7 +20,7 @@ def texts(notebook):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path, tmp_path):
-    executed = execute(path, tmp_path)
+    executed = execute(path, tmp_path, NUM_PATIENTS)
     assert re.findall(r"(?m)^(?:.*: )?\w+Warning: .*|^\w+Error: .*", texts(executed)) == []
 
 
