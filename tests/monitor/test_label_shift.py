@@ -21,17 +21,20 @@ def scans(rng, num, share):
 
 @pytest.mark.parametrize("share", [0.1, 0.6])
 def test_both_methods_find_the_share_and_their_intervals_hold_it(share):
-    rng = np.random.default_rng(int(100 * share))
-    truth_N, prob_NC, answer_N = scans(rng, 600, share)
-    weight_BN = label_shift.redraws(np.arange(600), rng)
-    known_N, _, known_answer_N = scans(rng, 800, 0.3)
-    confusion_CC = np.zeros((2, 2))
-    np.add.at(confusion_CC, (known_N, known_answer_N), 1)
-    by_errors_BC = label_shift.bbse_shares(answer_N, confusion_CC, weight_BN, rng)
-    for share_BC in (label_shift.em_shares(prob_NC, PRIOR_C, weight_BN), by_errors_BC):
-        np.testing.assert_allclose(share_BC.sum(1), 1.0, atol=1e-6)
-        estimate = label_shift.estimates(share_BC)[1]
-        assert estimate.low <= truth_N.mean() <= estimate.high and abs(estimate.value - share) < 0.07
+    errors, held = [], 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        truth_N, prob_NC, answer_N = scans(rng, 600, share)
+        weight_BN = label_shift.redraws(np.arange(600), rng)
+        known_N, _, known_answer_N = scans(rng, 800, 0.3)
+        confusion_CC = np.zeros((2, 2))
+        np.add.at(confusion_CC, (known_N, known_answer_N), 1)
+        by_errors_BC = label_shift.bbse_shares(answer_N, confusion_CC, weight_BN, rng)
+        for share_BC in (label_shift.em_shares(prob_NC, PRIOR_C, weight_BN), by_errors_BC):
+            estimate = label_shift.estimates(share_BC)[1]
+            errors.append(estimate.value - truth_N.mean())
+            held += estimate.low <= truth_N.mean() <= estimate.high
+    assert abs(np.mean(errors)) < 0.03 and held >= 13
 
 
 def test_errors_that_tell_nothing_are_no_basis():
