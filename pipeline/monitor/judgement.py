@@ -12,7 +12,7 @@ from pipeline.contracts.config import MonitorConfig
 from pipeline.monitor import cause, label_shift, streams
 from pipeline.monitor.label_shift import Estimate, Judged
 from pipeline.monitor.sample import Sample
-from pipeline.monitor.streams import Comparison, OutsideRule
+from pipeline.monitor.streams import Comparison, OutsideRule, Reading
 from pipeline.runtime import run_files
 
 STEADY, WATCH, RETRAIN, UNKNOWN = "steady", "watch", "retrain", "unknown"
@@ -70,6 +70,14 @@ class Judgement:
     accuracy: dict[str, Estimate] = field(default_factory=dict)
     shares: dict[str, dict[str, dict[str, Estimate]]] = field(default_factory=dict)
     cannot_tell: list[str] = field(default_factory=list)
+
+    @property
+    def unexplained(self) -> list[Reading] | None:
+        """What moved beyond the mix, of the streams that had moved; None: not known how much the mix explains."""
+        if self.beyond_mix is None:
+            return None
+        streams_moved = {reading.stream for reading in self.comparison.moved}
+        return [reading for reading in self.beyond_mix.moved if reading.stream in streams_moved]
 
 
 def judged_by(folder: Path) -> Judged | None:
@@ -129,7 +137,7 @@ def judge(
             judgement.beyond_mix = compared(like, None)  # the rate outside is that of the reference's mix
     for question, of in sides.items():
         _estimate(judgement, question, of, batch, side, model.judged.get(question), config, rng)
-    judgement.cause = cause.of(comparison.moved, None if judgement.beyond_mix is None else judgement.beyond_mix.moved)
+    judgement.cause = cause.of(comparison.moved, judgement.unexplained)
     judgement.verdict, judgement.why = _verdict(judgement, model, batch, config)
     judgement.cannot_tell += _blind_spots(reference, batch, side, comparison, config)
     return judgement
@@ -243,8 +251,8 @@ def _refusal(
         )
     if judgement.share_outside is not None and judgement.share_outside >= config.retrain_outside_share:
         return f"{judgement.share_outside:.0%} of the scans are outside what the model knows"
-    left = judgement.beyond_mix or judgement.comparison
-    changed = [r.variable for r in left.moved if r.stream in (streams.EMBEDDINGS, streams.PICTURES)]
+    left = judgement.comparison.moved if judgement.unexplained is None else judgement.unexplained
+    changed = [reading.variable for reading in left if reading.stream in (streams.EMBEDDINGS, streams.PICTURES)]
     if changed:
         return (
             f"the scans themselves look otherwise ({', '.join(changed[:3])}), so that probabilities cannot be trusted"
