@@ -25,6 +25,7 @@ from tests.bench import (
     heat_maps,
     kills,
     lungs,
+    monitor,
     network,
     outside,
     page,
@@ -56,6 +57,7 @@ BENCHES = {
     "rounds": rounds.main,
     "coverage": coverage.main,
     "lungs": lungs.main,
+    "monitor": monitor.main,
     "grey_levels": grey_levels.main,
     "duplicates": duplicates.main,
     "neighbors": clusters.recall,
@@ -102,8 +104,7 @@ def main() -> int:
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, grey_levels, adjudication, audit, consensus, findings, selection_oracles, "
-        "second_opinion, outside, neighbors: seeds; resume: kills",
+        help="repetitions, of the benches that have seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")
