@@ -13,17 +13,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.commands import output
+from pipeline.contracts import storage
 from pipeline.contracts.errors import AuditBlocked, ConfigError, CxrSslError, InputError, Stopped, WaitingForLabels
+from pipeline.runtime.processes import stop_signals
 
 if TYPE_CHECKING:
     from pipeline.commands.benches.curves import CurvesRequest
 
 log = logging.getLogger("pipeline")
 DEBUG = "CXR_SSL_DEBUG"  # set it to see the traceback of an unexpected error
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Commands(typer.core.TyperGroup):
+    """All commands; a signal ends each with a message and an exit code of its own."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            Stopped: a signal ended it.
+        """
+        try:
+            with stop_signals.as_it_was():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:  # before click makes of it an exit code that says nothing
+            raise stop_signals.stopped(stop, fix="give the same command again") from None
+
+
 app = typer.Typer(
     name="cxr-ssl",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Label-efficient chest X-ray classification: embeddings, label queues, pseudo-labels, and the evidence.",
@@ -288,6 +308,17 @@ def predict(
     false_alarms: Annotated[
         float | None, typer.Option(help="Share of scans like the run's own that may be called outside, 0..1.")
     ] = None,
+    heat_maps: Annotated[
+        Path | None,
+        typer.Option(help="New folder for a picture a scan and finding of what speaks for it, if checks allow it."),
+    ] = None,
+    dicom: Annotated[
+        Path | None,
+        typer.Option(help="New folder for structured reports of DICOM scans; with --heat-maps also captures of those."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on with POOL, a folder that scans arrive in; --out ends in / and stays.")
+    ] = False,
     set_: SetOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -297,9 +328,30 @@ def predict(
     A scan that cannot be used is a row with the reason.
     """
     from pipeline.commands import predict as commands_predict
+    from pipeline.predict.predict_pool import Beside
 
     options = _overrides({"predict.false_alarm_rate": false_alarms}, set_)
-    _answer(commands_predict.predict(folder, pool, out, options, quiet), as_json, output.predicted)
+    beside = Beside(heat_maps=heat_maps, dicom=dicom)
+    if watch:
+        _answer(commands_predict.watch(folder, pool, out, options, beside), as_json, output.watched)
+        return
+    _answer(commands_predict.predict(folder, pool, out, options, quiet, beside), as_json, output.predicted)
+
+
+@app.command()
+def serve(
+    folder: RunArgument,
+    host: Annotated[str, typer.Option(help="Address to listen on; one that others reach needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8600,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with what askers must know; else the variable CXR_SSL_TOKEN.")
+    ] = None,
+    max_bytes: Annotated[int, typer.Option(min=1, help="A longer scan is refused.")] = 2**26,
+) -> None:
+    """Answer scans over HTTP with what the run's latest model says of them, until ended. Not for diagnostic use."""
+    from pipeline.commands import predict as commands_predict
+
+    commands_predict.serve(folder, host, port, token_file, max_bytes)
 
 
 @app.command()
@@ -427,6 +479,18 @@ def annotate(
         str | None, typer.Option(help="Address of a TLS proxy in front of the page, e.g. https://labels.example.org.")
     ] = None,
     show_why: Annotated[bool, typer.Option("--show-why", help="Tell annotators why a scan was chosen.")] = False,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(help="A link of her own for this reader, and none for everybody; may be repeated."),
+    ] = None,
+    reader_header: Annotated[
+        str | None,
+        typer.Option(help="Header in which the proxy of --url says who is signed in, e.g. X-Forwarded-User."),
+    ] = None,
+    adjudicator: Annotated[
+        list[str] | None,
+        typer.Option(help="Who decides where two readers differ (queue.design=two_and_adjudicator); may be repeated."),
+    ] = None,
 ) -> None:
     """Serve the labelling page of a run's queue; open the printed link. Ctrl-C stops it, nothing is lost."""
     from pipeline.commands import labels
@@ -435,7 +499,17 @@ def annotate(
         output.say(f"label here, Ctrl-C stops it: {link}")
         sys.stdout.flush()
 
-    labels.annotate(folder, host=host, port=port, url=url, blind=not show_why, ready=show_link)
+    labels.annotate(
+        folder,
+        host=host,
+        port=port,
+        url=url,
+        blind=not show_why,
+        adjudicators=adjudicator or (),
+        readers=reader or (),
+        reader_header=reader_header,
+        ready=show_link,
+    )
 
 
 @config_app.command("show")
@@ -601,7 +675,8 @@ def main() -> None:
 
     configure_logging(quiet="--quiet" in sys.argv or "-q" in sys.argv, verbose=False)
     try:
-        app()
+        with stop_signals.handled():
+            app()
     except WaitingForLabels as waiting:
         output.complain(str(waiting.what), "waiting")
         _answer_failure("waiting", str(waiting.what))
@@ -612,8 +687,9 @@ def main() -> None:
         _answer_failure("blocked", str(blocked.what))
         raise SystemExit(blocked.exit_code) from None
     except CxrSslError as error:
-        output.complain(str(error), "stopped" if isinstance(error, Stopped) else "error")
-        _answer_failure("failed", str(error))
+        is_stopped = isinstance(error, Stopped)
+        output.complain(str(error), "stopped" if is_stopped else "error")
+        _answer_failure("stopped" if is_stopped else "failed", str(error))
         raise SystemExit(error.exit_code) from None
     except Exception as error:  # the last door; the traceback is in crash.log, or shown on request
         if os.environ.get(DEBUG):
@@ -650,11 +726,12 @@ def _answer_failure(state: str, message: str) -> None:
 
 def _complain_of_crash(error: Exception) -> int:
     """Say what happened; returns the exit code."""
-    if isinstance(error, OSError) and error.errno in DISK + FORBIDDEN:
-        fix = "make room" if error.errno in DISK else "mend its permissions or name another folder"
+    if isinstance(error, OSError) and error.errno in storage.FULL + storage.UNSTEADY + FORBIDDEN:
+        fix = "make room" if error.errno in storage.FULL else "look at the storage"
+        fix = "mend its permissions or name another folder" if error.errno in FORBIDDEN else fix
         known = CxrSslError(str(error.strerror), where=error.filename, fix=f"{fix}, then go on with --resume")
         output.complain(str(known), "error")
-        return 1 if error.errno in DISK else 2
+        return 2 if error.errno in FORBIDDEN else 1
     what = " ".join(f"{type(error).__name__}: {error}".split())
     details = "; ".join(getattr(error, "__notes__", [])) or f"set {DEBUG}=1 to see where"
     output.complain(f"{what[:300]}. This is a mistake of ours, please report it; {details}", "internal error")

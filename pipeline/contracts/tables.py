@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contracts.errors import ContractError
+from pipeline.contracts.storage import patiently
 
 _START_AGAIN = "bring the file back from a backup, or start again with --overwrite, which keeps labels of people aside"
 SPLITS = ("train", "holdout", "excluded")
@@ -81,7 +82,7 @@ class Contract:
         """Read and check `folder/<name>.parquet`."""
         path = folder / self.file
         try:
-            with path.open("rb") as stream:  # opened once: another process may put a new table in its place
+            with opened(path) as stream:  # once: another process may put a new table in its place
                 # `read_table` would load pandas first
                 table = pq.ParquetFile(stream, page_checksum_verification=True).read()
         except (OSError, pa.ArrowException) as error:
@@ -298,8 +299,25 @@ CONTRACTS = (
 )
 
 
+def opened(path: Path) -> pa.NativeFile:
+    """A file for Arrow to read.
+
+    Not one of Python: Arrow's threads may still hold that while the process ends, and then abort it (code 134).
+    """
+    return pa.OSFile(os.fsencode(path))
+
+
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file in one atomic, durable step: temporary file, fsync, rename."""
+    """Write a file in one atomic, durable step: temporary file, fsync, rename; done again where storage fails
+    for a moment.
+
+    Raises:
+        OSError: see `storage.patiently`.
+    """
+    patiently(lambda: _write_bytes(path, data), path)
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:

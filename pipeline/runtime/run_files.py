@@ -18,11 +18,14 @@ from pipeline.runtime.finding_folders import whole_of
 # What was asked for, where it ran, how far it came
 CONFIG, RESOLVED, ENV = "config.yaml", "resolved.yaml", "env.json"
 STATUS, STAGES, LOCK, CRASH_LOG = "status.json", "stages.json", ".lock", "crash.log"
+PROGRESS, LINEAGE, TRACKED = "activity.json", "lineage.jsonl", "tracked.json"  # see pipeline.runtime.watching
+TENSORBOARD = "tensorboard"  # a folder
 # The pool and its vectors
 PRIVATE = "private"  # a folder: what leads back from pseudonyms to people; never handed on
 SALT = f"{PRIVATE}/salt"
 SPLIT_KEYS = f"{PRIVATE}/split_keys.parquet"  # what the draw of the holdout hashes
 SCANS_READ = f"{PRIVATE}/manifest_files.parquet"  # what was read of each file, so that it is read once
+SCANS_READ_SO_FAR = f"{PRIVATE}/manifest_files"  # a folder, while that goes on: the same, a part now and then
 PATIENT_FORMS = "patient_forms.parquet"  # which pseudonyms are one id in several spellings
 POOL_NOTES = "pool_notes.json"  # what was forgiven, and why scans were left out, before a file was opened
 PRETRAINED, PRETRAINING = "pretrain", "pretrain.json"  # a folder, see embeddings.backbones, and what it tells
@@ -32,8 +35,13 @@ NOT_EMBEDDED = "embed_failures.parquet"
 FEATURES, BASIS, NEIGHBORS = "features.npy", "features.safetensors", "neighbors.safetensors"
 SIMILARITY = "similarity.npy"
 OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training pool, see pipeline.predict
+<<<<<<< HEAD
+HEAT_MAPS = "heat_maps.json"  # what the checks of its heat maps came to
+=======
 MONITOR_REFERENCE = "monitor_reference.parquet"  # the run's own scans as `monitor` compares others with them
+>>>>>>> monitor
 # Labels
+NOTES, NOTES_TABLE, EXAMPLES = "notes.jsonl", "notes.csv", "examples"  # beside answers; pictures of the definitions
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results
 AUDIT, OVERRIDES, PIXELS = "audit.json", "overrides.json", "audit_pixels.parquet"
@@ -45,6 +53,8 @@ REFERENCE, REFERENCE_FITS = "reference.jsonl", "reference"
 # Pages
 REPORT, AUDIT_PAGE = "report/index.html", "report/audit.html"
 MODEL_CARD, CHECKLISTS = "report/model_card.md", "report/checklists.html"
+DATA_GOVERNANCE, CHANGE_PLAN = "report/data_governance.md", "report/change_plan.md"  # drafts for regulators
+CROISSANT = "report/croissant.json"  # the run's tables as a data set, in JSON-LD
 # Of a round
 ROW, OOF = "metrics.json", "oof.parquet"  # its line of `METRICS`; probabilities of experts' scans, out of fold
 FORECAST = "forecast.json"  # what further labels would buy, whether predictions are stable, and the advice
@@ -63,7 +73,7 @@ SHARED = frozenset(
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(PRIVATE, PATIENT_FORMS, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE),
         *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, OVERRIDES, PIXELS, AUDIT_PICTURES),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, HEAT_MAPS, OVERRIDES, PIXELS, AUDIT_PICTURES),
         *(STAGES, STATUS, ANSWERS),
     }
 )

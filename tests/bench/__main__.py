@@ -7,8 +7,10 @@ from pathlib import Path
 
 from tests.bench import (
     adapt,
+    adjudication,
     audit,
     certificates,
+    clusters,
     consensus,
     copies,
     coverage,
@@ -20,6 +22,8 @@ from tests.bench import (
     forecast,
     fuzz,
     grey_levels,
+    heat_maps,
+    kills,
     lungs,
     monitor,
     network,
@@ -34,6 +38,7 @@ from tests.bench import (
     selection,
     selection_oracles,
     selection_speed,
+    serve,
     sets,
     speed,
     storage,
@@ -55,9 +60,12 @@ BENCHES = {
     "monitor": monitor.main,
     "grey_levels": grey_levels.main,
     "duplicates": duplicates.main,
+    "neighbors": clusters.recall,
+    "clusters_scale": clusters.scale,
     "copies": copies.main,
     "copies_scale": copies.scale,
     "engine": engine.main,
+    "adjudication": adjudication.main,
     "audit": audit.main,
     "consensus": consensus.main,
     "page": page.main,
@@ -70,12 +78,15 @@ BENCHES = {
     "folds": folds.main,
     "forecast": forecast.main,
     "fuzz": fuzz.main,
+    "kills": kills.main,
+    "heat_maps": heat_maps.main,
     "network": network.main,
     "pretrain": pretrain.main,
     "certificates": certificates.main,
     "defer": defer.main,
     "storage": storage.main,
     "second_opinion": second_opinion.main,
+    "serve": serve.main,
     "sets": sets.main,
 }
 
@@ -93,8 +104,7 @@ def main() -> int:
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, grey_levels, audit, consensus, findings, selection_oracles, "
-        "second_opinion, outside, monitor: seeds; resume: kills",
+        help="repetitions, of the benches that have seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")

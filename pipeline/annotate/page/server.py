@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import uvicorn
@@ -21,9 +21,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from pipeline.annotate.page import markup, modules, slow_senders
-from pipeline.annotate.page.api import A, Api, Asked, AskedAnswer, AskedNext, AskedPriors, AskedUndo
+from pipeline.annotate.page.api import A, Api, Asked, AskedAnswer, AskedNext, AskedNote, AskedPriors, AskedUndo
 from pipeline.annotate.page.backend import Desk
-from pipeline.annotate.page.guard import ANY_ADDRESS, Guard, public_origin
+from pipeline.annotate.page.guard import ANY_ADDRESS, Guard, may_be, public_origin, reader_of
 from pipeline.contracts.errors import InputError, RunDirError
 
 logger = logging.getLogger(__name__)
@@ -31,10 +31,18 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 OWN_NAMES = (LOOPBACK, "localhost", "::1")
 MAX_BODY_BYTES = 64 * 1024
+QUIET: dict[str, Any] = {"access_log": False, "log_config": None, "log_level": "warning", "server_header": False}
 
 
 def app(
-    desk: Desk, token: str, hosts: Collection[str] = OWN_NAMES, *, name: str | None = None, origin: str | None = None
+    desk: Desk,
+    token: str | None,
+    hosts: Collection[str] = OWN_NAMES,
+    *,
+    name: str | None = None,
+    origin: str | None = None,
+    readers: Mapping[str, str] | None = None,
+    reader_header: str | None = None,
 ) -> ASGIApp:
     """The labelling page as an ASGI application.
 
@@ -43,41 +51,25 @@ def app(
         token: The secret of the link.
         hosts: Names under which we may be reached, without port.
         name: The run that answers waiting in a browser belong to, whatever its round; default: the desk's title now.
-        origin: See `Guard`.
+        origin: See `Guard`, as `readers` and `reader_header`.
+        readers: Token of a link of somebody's own to the name.
+        reader_header: Header that names who is signed in.
     """
     api = Api(desk)
-    owner = name or desk.title
-
-    async def page(request: Request) -> Response:
-        return HTMLResponse(markup.page_html({**api.question(), "name": owner}))
-
-    async def asset(request: Request) -> Response:
-        file = request.path_params["file"]
-        if file not in markup.TYPES:
-            raise HTTPException(404)
-        return Response(modules.asset(file), media_type=markup.TYPES[file])
-
-    async def picture(request: Request) -> Response:
-        try:
-            content = await run_in_threadpool(api.picture, request.path_params["image_id"])
-        except OSError as error:
-            logger.error("a picture cannot be read just now: %s", error)
-            raise HTTPException(503, "The server cannot read this scan just now; look at its messages.") from None
-        if content is None:
-            raise HTTPException(404)
-        # No browser keeps it: others may use the machine, and a scan read again must not come quicker than a new one.
-        return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-store"})
-
+    files = _Files(api, name or desk.title)
     inner = Starlette(
         routes=[
-            Route("/", page),
-            Route("/static/{file}", asset),
-            Route("/image/{image_id}", picture),
+            Route("/", files.page),
+            Route("/static/{file}", files.asset),
+            Route("/image/{image_id}", files.picture),
+            Route("/example/{definition:int}/{number:int}", files.example),
             _post("/api/enter", Asked, api.enter),
             _post("/api/next", AskedNext, api.next),
             _post("/api/answer", AskedAnswer, api.answer),
             _post("/api/undo", AskedUndo, api.undo),
             _post("/api/priors", AskedPriors, api.priors),
+            _post("/api/mine", Asked, api.mine),
+            _post("/api/note", AskedNote, api.note),
         ],
         exception_handlers={
             InputError: _refused,
@@ -87,7 +79,44 @@ def app(
             Exception: _broken,
         },
     )
-    return Guard(inner, token, hosts, origin)
+    language = desk.page.language
+    return Guard(inner, token, hosts, origin, readers=readers, reader_header=reader_header, language=language)
+
+
+class _Files:
+    """What a browser loads: the page, its scripts and style, and pictures, which none keeps.
+
+    Others may use the machine, and a scan read again must not come quicker than a new one.
+    """
+
+    def __init__(self, api: Api, owner: str) -> None:
+        self.api, self.owner = api, owner
+
+    async def page(self, request: Request) -> Response:
+        config = {**self.api.question(), "name": self.owner, "reader": reader_of(request) or ""}
+        return HTMLResponse(markup.page_html(config, self.api.desk.page))
+
+    async def asset(self, request: Request) -> Response:
+        file = request.path_params["file"]
+        if file not in markup.TYPES:
+            raise HTTPException(404)
+        return Response(modules.asset(file), media_type=markup.TYPES[file])
+
+    async def picture(self, request: Request) -> Response:
+        return await self._png(self.api.picture, request.path_params["image_id"])
+
+    async def example(self, request: Request) -> Response:
+        return await self._png(self.api.example, request.path_params["definition"], request.path_params["number"])
+
+    async def _png(self, read: Callable[..., bytes | None], *which: str | int) -> Response:
+        try:
+            content = await run_in_threadpool(read, *which)
+        except OSError as error:
+            logger.error("a picture cannot be read just now: %s", error)
+            raise HTTPException(503, "The server cannot read this scan just now; look at its messages.") from None
+        if content is None:
+            raise HTTPException(404)
+        return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
 
 def serve(
@@ -98,6 +127,9 @@ def serve(
     token: str | None = None,
     name: str | None = None,
     url: str | None = None,
+    readers: Sequence[str] = (),
+    reader_header: str | None = None,
+    named_only: bool = False,
     ready: Callable[[str], None] = lambda link: None,
 ) -> None:
     """Serve the page until Ctrl-C or SIGTERM.
@@ -109,36 +141,54 @@ def serve(
         token: The secret of the link; a fresh one unless given.
         name: See `app`.
         url: Address of a TLS proxy in front of the page, `https://HOST[:PORT]`; the link leads there.
-        ready: Called with the link once the page can be opened.
+        readers: People who get a link of their own, under which nobody else's name can be given.
+        reader_header: Header in which that proxy says who is signed in.
+        named_only: No link for everybody: only `readers` come in.
+        ready: Called with the link once the page can be opened; with several, a line for each reader.
 
     Raises:
         InputError: when the address, the port or `url` cannot be used.
     """
     token = token or secrets.token_urlsafe()
-    origin = None if url is None else public_origin(url)
+    origin = public_origin(url) if url is not None else None
     inside = host in OWN_NAMES or host.startswith("127.")
+    if reader_header is not None and not (inside and origin):
+        raise _open_header(reader_header)
+    own = {secrets.token_urlsafe(): reader for reader in readers}
+    shared = None if named_only else token
     if not inside:
         logger.warning("the labelling page answers other machines too, unencrypted: use it in a network you trust")
+    hosts = (*OWN_NAMES, host, *(() if inside else _outer_names()))
     with _listen(host, port) as sock:
         config = uvicorn.Config(
-            app(desk, token, (*OWN_NAMES, host, *(() if inside else _outer_names())), name=name, origin=origin),
+            app(desk, shared, hosts, name=name, origin=origin, readers=own, reader_header=reader_header),
             http=slow_senders.protocol(),
             lifespan="off",
             ws="none",
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            server_header=False,
             timeout_graceful_shutdown=3,
+            **QUIET,
         )
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        ready(f"{origin or f'http://{shown}:{sock.getsockname()[1]}'}/?token={token}")
-        if threading.current_thread() is threading.main_thread():
+        base = origin or f"http://{shown}:{sock.getsockname()[1]}"
+        links = [f"{reader}: {base}/?token={secret}" for secret, reader in own.items()]
+        ready("\n  ".join(["" if shared is None else f"{base}/?token={shared}", *links]))
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that whoever called us can tidy up, too
         try:
             uvicorn.Server(config).run(sockets=[sock])
         except KeyboardInterrupt:  # uvicorn has closed by then and hands the signal on
             logger.info("the labelling page is closed; every answer sent is saved")
+
+
+def _open_header(name: str) -> InputError:
+    """Why a header that anybody could send is not believed."""
+    return InputError(
+        "anybody who reaches the page past the proxy could give any name",
+        value=name,
+        where="--reader-header",
+        fix="give --url, the proxy's address, and leave --host out, so that the proxy alone reaches the page",
+    )
 
 
 def _outer_names() -> tuple[str, ...]:
@@ -176,6 +226,8 @@ def _post(path: str, kind: type[A], work: Callable[[A], dict[str, Any]]) -> Rout
         except ValidationError as error:
             mistakes = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()[:5]]
             return JSONResponse({"error": f"This request cannot be used: {'; '.join(mistakes)}."}, 400)
+        if not may_be(request, asked.annotator):
+            return JSONResponse({"error": f"This link is not {asked.annotator}'s."}, 403)
         return JSONResponse(await run_in_threadpool(work, asked))
 
     return Route(path, endpoint, methods=["POST"])
