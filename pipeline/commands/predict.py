@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """`cxr-ssl predict` and `serve`: what a run's latest model says of other scans; see `pipeline.predict`."""
+=======
+"""`cxr-ssl predict` and `cxr-ssl monitor`: what a run's latest model says of a pool, and whether it still may."""
+>>>>>>> monitor
 
 import signal
 import threading
@@ -20,6 +24,7 @@ def predict(
 ) -> dict[str, Any]:
     """Predict the scans of a pool; see `predict_pool.predict`."""
     with Progress(quiet=quiet) as progress:
+<<<<<<< HEAD
         return predict_pool.predict(run, pool, out, overrides, progress, beside)
 
 
@@ -73,3 +78,14 @@ def serve(run: Path, host: str, port: int, token_file: Path | None, max_bytes: i
     from pipeline.predict.deployed import service
 
     service.serve(run, host, port, token_file, max_bytes)
+=======
+        return predict_pool.predict(run, pool, out, overrides, progress)
+
+
+def monitor(run: Path, pool: str, out: Path, overrides: dict[str, Any], quiet: bool) -> dict[str, Any]:
+    """Hold the scans of a pool against the run's own; see `monitor_pool.monitor`."""
+    from pipeline.monitor import monitor_pool  # here, because it draws charts, which take long to import
+
+    with Progress(quiet=quiet) as progress:
+        return monitor_pool.monitor(run, pool, out, overrides, progress)
+>>>>>>> monitor

@@ -13,7 +13,7 @@ from embeddings.decoding.files import read_bytes
 from embeddings.decoding.unusable import DecodeError
 from embeddings.extract import NOT_FINITE
 from pipeline.pool.manifest import image_id
-from pipeline.pool.reading import ReadingOptions, read_scan
+from pipeline.pool.reading import Read, ReadingOptions, read_scan
 from pipeline.predict import columns, predictor
 from pipeline.predict.recipe import Recipe
 from pipeline.predict.scan_files import ScanFiles
@@ -42,6 +42,7 @@ def predict_shard(shard: Shard) -> pa.Table:
     """The rows of a shard, in its order, with `columns.schema`; `in_run` is left empty."""
     model = predictor.load(shard.recipe)
     rows: list[dict[str, Any]] = []
+<<<<<<< HEAD
     uri_of = dict(zip(shard.paths, shard.uris, strict=True))
     for batch in _read_ahead(shard):
         usable = [(row, square_SS) for row, square_SS in batch if square_SS is not None]
@@ -50,10 +51,18 @@ def predict_shard(shard: Shard) -> pa.Table:
             _fill([row for row, _ in usable], model.predict(scan_N1SS), model.findings)
         for row, square_SS in usable:
             shard.files.write(model, row, square_SS, uri_of[row["path"]])
+=======
+    for batch in read_ahead(shard):
+        usable = [(row, read.square_SS) for row, read in batch if read is not None and read.square_SS is not None]
+        if usable:
+            scan_N1SS = np.stack([square_SS for _, square_SS in usable])[:, None]
+            fill([row for row, _ in usable], model.predict(scan_N1SS), model.findings)
+>>>>>>> monitor
         rows += [row for row, _ in batch]
     return pa.Table.from_pylist(rows, schema=columns.schema(model.findings))
 
 
+<<<<<<< HEAD
 def predict_bytes(recipe: Recipe, scans: Sequence[bytes]) -> pa.Table:
     """The rows of files whose bytes are at hand, as of `predict_shard`; their paths are empty."""
     model = predictor.load(recipe)
@@ -67,12 +76,16 @@ def predict_bytes(recipe: Recipe, scans: Sequence[bytes]) -> pa.Table:
 
 def _read_ahead(shard: Shard) -> Iterator[list[tuple[dict[str, Any], np.ndarray | None]]]:
     """Batches of rows with their squares; the next one is read while the caller works on this one."""
+=======
+def read_ahead(shard: Shard) -> Iterator[list[tuple[dict[str, Any], Read | None]]]:
+    """Batches of rows with what was read of each; the next one is read while the caller works on this one."""
+>>>>>>> monitor
     starts = range(0, len(shard.paths), BATCH_SIZE)
 
-    def load(start: int) -> list[tuple[dict[str, Any], np.ndarray | None]]:
+    def load(start: int) -> list[tuple[dict[str, Any], Read | None]]:
         stop = start + BATCH_SIZE
         pairs = zip(shard.paths[start:stop], shard.uris[start:stop], strict=True)
-        return [read_row(path, uri, shard.recipe.reading) for path, uri in pairs]
+        return [read_file(path, uri, shard.recipe.reading) for path, uri in pairs]
 
     with ThreadPoolExecutor(1) as reader:
         following = reader.submit(load, starts[0])
@@ -84,10 +97,21 @@ def _read_ahead(shard: Shard) -> Iterator[list[tuple[dict[str, Any], np.ndarray 
 
 
 def read_row(path: str, uri: str, options: ReadingOptions) -> tuple[dict[str, Any], np.ndarray | None]:
+<<<<<<< HEAD
     """The row of a scan as far as its file says it, and the square that networks see; None where it is unusable.
 
     With the row go `width_px` and `height_px` of the file's picture, which are no columns.
     """
+=======
+    """The row of a scan as far as its file says it, and the square that networks see; None where it is unusable."""
+    row, read = read_file(path, uri, options)
+    return row, None if read is None else read.square_SS
+
+
+def read_file(path: str, uri: str, options: ReadingOptions) -> tuple[dict[str, Any], Read | None]:
+    """The row of a scan as far as its file says it, and what was read of the file; None where it cannot be read."""
+    row: dict[str, Any] = {"path": path, "image_id": image_id(path, None), "status": columns.UNUSABLE}
+>>>>>>> monitor
     try:
         data = read_bytes(uri, options.max_bytes)
     except DecodeError as error:
@@ -109,15 +133,20 @@ def _row_of_bytes(path: str, data: bytes, options: ReadingOptions) -> tuple[dict
     row |= {name: read.facts.get(name) for name in ("reason", "note", "width_px", "height_px")}
     if row["reason"] is None:
         row["status"] = columns.OK
-    return row, read.square_SS
+    return row, read
 
 
+<<<<<<< HEAD
 def _unusable(path: str, reason: str) -> dict[str, Any]:
     """The row of a file that cannot be read."""
     return {"path": path, "image_id": image_id(path, None), "status": columns.UNUSABLE, "reason": reason}
 
 
 def _fill(rows: list[dict[str, Any]], predicted: predictor.Predicted, findings: tuple[str, ...]) -> None:
+=======
+def fill(rows: list[dict[str, Any]], predicted: predictor.Predicted, findings: tuple[str, ...]) -> None:
+    """Write what was predicted of scans into their rows."""
+>>>>>>> monitor
     for place, row in enumerate(rows):
         answer, score = predicted.answer_N[place], float(predicted.score_N[place])
         if answer is None:
