@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""`cxr-ssl predict` and `serve`: what a run's latest model says of other scans; see `pipeline.predict`."""
-=======
-"""`cxr-ssl predict` and `cxr-ssl monitor`: what a run's latest model says of a pool, and whether it still may."""
->>>>>>> monitor
+"""`cxr-ssl predict`, `serve` and `monitor`: what a run's latest model says of other scans, and whether it still may."""
 
 import signal
 import threading
@@ -24,7 +20,6 @@ def predict(
 ) -> dict[str, Any]:
     """Predict the scans of a pool; see `predict_pool.predict`."""
     with Progress(quiet=quiet) as progress:
-<<<<<<< HEAD
         return predict_pool.predict(run, pool, out, overrides, progress, beside)
 
 
@@ -78,8 +73,6 @@ def serve(run: Path, host: str, port: int, token_file: Path | None, max_bytes: i
     from pipeline.predict.deployed import service
 
     service.serve(run, host, port, token_file, max_bytes)
-=======
-        return predict_pool.predict(run, pool, out, overrides, progress)
 
 
 def monitor(run: Path, pool: str, out: Path, overrides: dict[str, Any], quiet: bool) -> dict[str, Any]:
@@ -88,4 +81,3 @@ def monitor(run: Path, pool: str, out: Path, overrides: dict[str, Any], quiet: b
 
     with Progress(quiet=quiet) as progress:
         return monitor_pool.monitor(run, pool, out, overrides, progress)
->>>>>>> monitor

@@ -42,44 +42,31 @@ def predict_shard(shard: Shard) -> pa.Table:
     """The rows of a shard, in its order, with `columns.schema`; `in_run` is left empty."""
     model = predictor.load(shard.recipe)
     rows: list[dict[str, Any]] = []
-<<<<<<< HEAD
     uri_of = dict(zip(shard.paths, shard.uris, strict=True))
-    for batch in _read_ahead(shard):
-        usable = [(row, square_SS) for row, square_SS in batch if square_SS is not None]
-        if usable:
-            scan_N1SS = np.stack([square_SS for _, square_SS in usable])[:, None]
-            _fill([row for row, _ in usable], model.predict(scan_N1SS), model.findings)
-        for row, square_SS in usable:
-            shard.files.write(model, row, square_SS, uri_of[row["path"]])
-=======
     for batch in read_ahead(shard):
         usable = [(row, read.square_SS) for row, read in batch if read is not None and read.square_SS is not None]
         if usable:
             scan_N1SS = np.stack([square_SS for _, square_SS in usable])[:, None]
             fill([row for row, _ in usable], model.predict(scan_N1SS), model.findings)
->>>>>>> monitor
+        for row, square_SS in usable:
+            shard.files.write(model, row, square_SS, uri_of[row["path"]])
         rows += [row for row, _ in batch]
     return pa.Table.from_pylist(rows, schema=columns.schema(model.findings))
 
 
-<<<<<<< HEAD
 def predict_bytes(recipe: Recipe, scans: Sequence[bytes]) -> pa.Table:
     """The rows of files whose bytes are at hand, as of `predict_shard`; their paths are empty."""
     model = predictor.load(recipe)
-    pairs = [_row_of_bytes("", data, recipe.reading) for data in scans]
-    usable = [(row, square_SS) for row, square_SS in pairs if square_SS is not None]
+    pairs = [_read("", data, recipe.reading) for data in scans]
+    usable = [(row, read.square_SS) for row, read in pairs if read is not None and read.square_SS is not None]
     if usable:
         scan_N1SS = np.stack([square_SS for _, square_SS in usable])[:, None]
-        _fill([row for row, _ in usable], model.predict(scan_N1SS), model.findings)
+        fill([row for row, _ in usable], model.predict(scan_N1SS), model.findings)
     return pa.Table.from_pylist([row for row, _ in pairs], schema=columns.schema(model.findings))
 
 
-def _read_ahead(shard: Shard) -> Iterator[list[tuple[dict[str, Any], np.ndarray | None]]]:
-    """Batches of rows with their squares; the next one is read while the caller works on this one."""
-=======
 def read_ahead(shard: Shard) -> Iterator[list[tuple[dict[str, Any], Read | None]]]:
     """Batches of rows with what was read of each; the next one is read while the caller works on this one."""
->>>>>>> monitor
     starts = range(0, len(shard.paths), BATCH_SIZE)
 
     def load(start: int) -> list[tuple[dict[str, Any], Read | None]]:
@@ -97,31 +84,26 @@ def read_ahead(shard: Shard) -> Iterator[list[tuple[dict[str, Any], Read | None]
 
 
 def read_row(path: str, uri: str, options: ReadingOptions) -> tuple[dict[str, Any], np.ndarray | None]:
-<<<<<<< HEAD
     """The row of a scan as far as its file says it, and the square that networks see; None where it is unusable.
 
     With the row go `width_px` and `height_px` of the file's picture, which are no columns.
     """
-=======
-    """The row of a scan as far as its file says it, and the square that networks see; None where it is unusable."""
     row, read = read_file(path, uri, options)
     return row, None if read is None else read.square_SS
 
 
 def read_file(path: str, uri: str, options: ReadingOptions) -> tuple[dict[str, Any], Read | None]:
     """The row of a scan as far as its file says it, and what was read of the file; None where it cannot be read."""
-    row: dict[str, Any] = {"path": path, "image_id": image_id(path, None), "status": columns.UNUSABLE}
->>>>>>> monitor
     try:
         data = read_bytes(uri, options.max_bytes)
     except DecodeError as error:
         return _unusable(path, str(error).removesuffix(".")), None
     except Exception as error:  # noqa: BLE001 - one bad scan must not end a million; it is counted and reported
         return _unusable(path, f"unexpected {type(error).__name__}: {str(error)[:120]}"), None
-    return _row_of_bytes(path, data, options)
+    return _read(path, data, options)
 
 
-def _row_of_bytes(path: str, data: bytes, options: ReadingOptions) -> tuple[dict[str, Any], np.ndarray | None]:
+def _read(path: str, data: bytes, options: ReadingOptions) -> tuple[dict[str, Any], Read | None]:
     row: dict[str, Any] = {"path": path, "sha256": hashlib.sha256(data).hexdigest(), "status": columns.UNUSABLE}
     row["image_id"] = image_id(path, row["sha256"])
     try:
@@ -136,17 +118,13 @@ def _row_of_bytes(path: str, data: bytes, options: ReadingOptions) -> tuple[dict
     return row, read
 
 
-<<<<<<< HEAD
 def _unusable(path: str, reason: str) -> dict[str, Any]:
     """The row of a file that cannot be read."""
     return {"path": path, "image_id": image_id(path, None), "status": columns.UNUSABLE, "reason": reason}
 
 
-def _fill(rows: list[dict[str, Any]], predicted: predictor.Predicted, findings: tuple[str, ...]) -> None:
-=======
 def fill(rows: list[dict[str, Any]], predicted: predictor.Predicted, findings: tuple[str, ...]) -> None:
     """Write what was predicted of scans into their rows."""
->>>>>>> monitor
     for place, row in enumerate(rows):
         answer, score = predicted.answer_N[place], float(predicted.score_N[place])
         if answer is None:
