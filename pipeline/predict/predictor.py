@@ -150,7 +150,7 @@ class Predictor:
     @property
     def priors(self) -> dict[str | None, np.ndarray]:
         """By finding, None of exclusive classes: the class shares (C,) that probabilities are for."""
-        return {finding: of.model.prevalence_C for finding, of in self._answerers.items()}
+        return {finding: of.model.prevalence_C for finding, of in self.answerers.items()}
 
     def embeddings(self, scan_N1SS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings (N, D) as the run keeps them, and which are finite (N,); zeros where they are not."""
