@@ -172,7 +172,8 @@ def serve(
         base = origin or f"http://{shown}:{sock.getsockname()[1]}"
         links = [f"{reader}: {base}/?token={secret}" for secret, reader in own.items()]
         ready("\n  ".join(["" if shared is None else f"{base}/?token={shared}", *links]))
-        if threading.current_thread() is threading.main_thread():
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that whoever called us can tidy up, too
         try:
             uvicorn.Server(config).run(sockets=[sock])
