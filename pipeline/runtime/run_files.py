@@ -35,6 +35,8 @@ NOT_EMBEDDED = "embed_failures.parquet"
 FEATURES, BASIS, NEIGHBORS = "features.npy", "features.safetensors", "neighbors.safetensors"
 SIMILARITY = "similarity.npy"
 OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training pool, see pipeline.predict
+HEAT_MAPS = "heat_maps.json"  # what the checks of its heat maps came to
+MONITOR_REFERENCE = "monitor_reference.parquet"  # the run's own scans as `monitor` compares others with them
 # Labels
 NOTES, NOTES_TABLE, EXAMPLES = "notes.jsonl", "notes.csv", "examples"  # beside answers; pictures of the definitions
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
@@ -48,6 +50,8 @@ REFERENCE, REFERENCE_FITS = "reference.jsonl", "reference"
 # Pages
 REPORT, AUDIT_PAGE = "report/index.html", "report/audit.html"
 MODEL_CARD, CHECKLISTS = "report/model_card.md", "report/checklists.html"
+DATA_GOVERNANCE, CHANGE_PLAN = "report/data_governance.md", "report/change_plan.md"  # drafts for regulators
+CROISSANT = "report/croissant.json"  # the run's tables as a data set, in JSON-LD
 # Of a round
 ROW, OOF = "metrics.json", "oof.parquet"  # its line of `METRICS`; probabilities of experts' scans, out of fold
 FORECAST = "forecast.json"  # what further labels would buy, whether predictions are stable, and the advice
@@ -66,7 +70,7 @@ SHARED = frozenset(
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(PRIVATE, PATIENT_FORMS, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE),
         *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, OVERRIDES, PIXELS, AUDIT_PICTURES),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, HEAT_MAPS, OVERRIDES, PIXELS, AUDIT_PICTURES),
         *(STAGES, STATUS, ANSWERS),
     }
 )
