@@ -378,7 +378,7 @@ class Desk:
             reason=None if reason is None or ask is None else reason.format(cluster=ask.cluster),
             spacing_mm=self._spacing.get(image_id),
             note=self._notes.of(image_id, annotator),
-            disputed=tuple(self._list.disputed(ask)) if ask is not None and self._adjudicates(annotator) else (),
+            differing=tuple(self._list.disputed(ask)) if ask is not None and self._adjudicates(annotator) else (),
         )
 
     @staticmethod

@@ -399,7 +399,7 @@ def test_from_sitting_down_to_the_end(client, desk):
     entered = client.post("/api/enter", json={"annotator": "  Anna   B "}).json()
     assert entered["annotator"] == "Anna B" and entered["progress"]["left"] == 6
     tasks = client.post("/api/next", json={"annotator": "Anna B", "num": 3, "held": [image_id(0)]}).json()["tasks"]
-    assert [Task(**task | {"disputed": tuple(task["disputed"])}) for task in tasks] == [
+    assert [Task(**task | {"differing": tuple(task["differing"])}) for task in tasks] == [
         Task(image_id(1), 2),
         Task(image_id(2), 3, num_priors=2),
         Task(image_id(3), 4),

@@ -579,7 +579,7 @@ class TestAdjudication:
         }
         assert (desk.progress("Bob").left, desk.progress("Dr Lee").left) == (0, len(scans))
         first, *_ = tasks = desk.next("Dr Lee", 99, [])
-        assert {task.disputed for task in tasks} == {("normal", "pneumonia")} and len(tasks) == len(scans)
+        assert {task.differing for task in tasks} == {("normal", "pneumonia")} and len(tasks) == len(scans)
         assert desk.next("Ann", 9, []) == [] and desk.next("Cleo", 9, []) == []
         give(desk, "Dr Lee", first.image_id, "pneumonia", key="decision")
         progress = desk.progress("Dr Lee")
@@ -588,13 +588,13 @@ class TestAdjudication:
         desk.close()
         table = label_table.read(desk.folder)
         assert verdicts.expert_classes(table, FINDINGS)[first.image_id] == "pneumonia"
-        assert desk.undo("Dr Lee", "undo-1").disputed == ("normal", "pneumonia")
+        assert desk.undo("Dr Lee", "undo-1").differing == ("normal", "pneumonia")
         assert desk.progress("Dr Lee").done == 0 and desk.undo("Dr Lee", "undo-2") is None  # never a reader's answer
 
     def test_a_reader_sees_nobody_elses_answer(self, two, sit):
         desk = sit(two)
         work(desk, "Ann", 3)
-        assert {task.disputed for task in desk.next("Bob", 99, [])} == {()}
+        assert {task.differing for task in desk.next("Bob", 99, [])} == {()}
 
     def test_a_file_may_break_a_tie(self, tmp_path):
         run = waiting.waiting_run(tmp_path / "run", queue__design="two_of_three")

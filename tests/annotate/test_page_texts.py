@@ -97,4 +97,5 @@ def test_the_page_and_who_has_no_link_are_spoken_to_in_the_language_asked_for():
     html = markup.page_html({"title": "Runde 1", **markup.offer(("normal",))}, PageOptions("de", "Thorax <2026>"))
     assert '<html lang="de">' in html and "Wer befundet?" in html and "Thorax &lt;2026&gt;" in html
     assert "Who is reading?" not in html
+    assert "built-in" not in html and not set(markup.texts("de")) & set(dir(dict))  # a template would take its method
     assert "Diese Seite braucht ihren Link" in markup.locked_html("de") and 'lang="de"' in markup.onward_html("de")

@@ -201,7 +201,7 @@ def test_help_lists_every_key(page, desk):
         sit_down(page, f"{base}/?token={TOKEN}", "Anna")
         page.keyboard.press("?")
         rows = page.locator("#help-answers dt").all_inner_texts()
-        assert rows == ["1", "2", "3", "again", "X", "Enter", "0", "C", "B", "N", "U", "Z"]
+        assert rows == ["1", "2", "3", "again", "X", "Enter", "0", "C", "B", "N", "U", "Z", "A"]
         assert "save what is marked, and go on" in page.inner_text("#help")
         page.keyboard.press("Escape")
         page.wait_for_selector("#help", state="hidden")

@@ -17,9 +17,9 @@ class NotingDesk(FakeDesk):
 
     def _task(self, one):
         note = self.notes.get((one, "Anna"))
-        disputed = ("normal", "pneumonia") if one == image_id(2) else ()
+        differing = ("normal", "pneumonia") if one == image_id(2) else ()
         spacing_mm = SPACING_MM if one == image_id(0) else None
-        return replace(super()._task(one), spacing_mm=spacing_mm, note=note, disputed=disputed)
+        return replace(super()._task(one), spacing_mm=spacing_mm, note=note, differing=differing)
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +136,11 @@ def test_a_german_adjudicator_on_a_phone_with_definitions(browser, make_desk):
         sit_down(phone, f"{base}/?token={TOKEN}", "Anna")
         assert phone.inner_text("#count") == "0 von 6"
         assert phone.inner_text("button[data-reply='bad quality']") == "schlechte Qualität"
-        assert phone.is_hidden("#dispute")
+        assert phone.is_hidden("#differ")
         press(phone, "1")
         press(phone, "c")
         wait_ready(phone)
-        assert "„normal“ und „pneumonia“" in phone.inner_text("#dispute")
+        assert "„normal“ und „pneumonia“" in phone.inner_text("#differ")
         phone.tap("#guide-open")
         phone.wait_for_function("() => [...document.querySelectorAll('#guide img')].every((one) => one.naturalWidth)")
         assert phone.locator("#guide-entries h3").all_inner_texts() == ["normal", "nicht zu beurteilen"]

@@ -21,7 +21,7 @@ class Task:
         certainty: Of that answer.
         spacing_mm: Between two pixels of the scan; None where it is not known.
         note: What she noted on it so far.
-        disputed: To an adjudicator, the different answers of the scan's readers; empty for everybody else.
+        differing: To an adjudicator, the different answers of the scan's readers; empty for everybody else.
     """
 
     image_id: str
@@ -32,7 +32,7 @@ class Task:
     certainty: str | None = None
     spacing_mm: float | None = None
     note: Note | None = None
-    disputed: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

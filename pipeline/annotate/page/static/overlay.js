@@ -36,11 +36,11 @@ export function toggleReason(reason) {
  * @param {Task | null} task
  * @param {(reply: string) => string} inWords
  */
-export function showDispute(task, inWords) {
-  const [first, second] = (task?.disputed ?? []).map(inWords);
-  byId("dispute").hidden = first === undefined || second === undefined;
+export function showDiffering(task, inWords) {
+  const [first, second] = (task?.differing ?? []).map(inWords);
+  byId("differ").hidden = first === undefined || second === undefined;
   if (first === undefined || second === undefined) return;
-  byId("dispute-text").textContent = t("readers_said", { first, second });
+  byId("differ-text").textContent = t("readers_said", { first, second });
 }
 
 /** @param {boolean} shown */

@@ -11,7 +11,7 @@ import { fillHelp } from "./help.js";
 import { bindKeys } from "./keys.js";
 import { Marks } from "./marks.js";
 import { Notes } from "./notes.js";
-import { describeView, showDispute, showReason, toggleReason } from "./overlay.js";
+import { describeView, showDiffering, showReason, toggleReason } from "./overlay.js";
 import { Pictures } from "./pictures.js";
 import { Priors } from "./priors.js";
 import { Reader } from "./reader.js";
@@ -64,7 +64,7 @@ export function startPage(config, makeDesk) {
   function turned(imageId) {
     priors.close();
     showReason(false);
-    showDispute(scans.current, inWords);
+    showDiffering(scans.current, inWords);
     drawing.stop();
     notes.show();
     marks?.show(imageId);

@@ -1,9 +1,7 @@
 // What the page says, in the language that it was served in: its words stand in texts.en.json and texts.de.json.
 
-import { byId } from "./dom.js";
-
 /** @type {Record<string, string>} */
-const TEXTS = JSON.parse(byId("config").textContent ?? "{}").texts ?? {};
+const TEXTS = JSON.parse(document.getElementById("config")?.textContent ?? "{}").texts ?? {};
 
 /**
  * A text, with its blanks filled in.

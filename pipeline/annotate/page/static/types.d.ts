@@ -12,7 +12,7 @@ export interface Task {
   spacing_mm: number | null;
   note: Note | null;
   /** To an adjudicator, the different answers of the scan's readers. */
-  disputed: string[];
+  differing: string[];
 }
 
 /** What was drawn on a scan, in its pixels (`scan_notes.Shape`). */
