@@ -354,6 +354,26 @@ def serve(
     commands_predict.serve(folder, host, port, token_file, max_bytes)
 
 
+@app.command()
+def monitor(
+    folder: RunArgument,
+    pool: Annotated[str, typer.Argument(help="The batch: any pool.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the batches so far, or a new one.")],
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say whether new scans are still like those the model was judged on, and what has moved.
+
+    Ends with 0 (steady, or too few scans to tell), 5 (watch) or 6 (retrain).
+    """
+    from pipeline.commands import predict as commands_predict
+
+    result = commands_predict.monitor(folder, pool, out, _overrides({}, set_), quiet)
+    _answer(result, as_json, output.monitored)
+    raise typer.Exit(result["exit_code"])
+
+
 @app.command("export")
 def export_model(
     folder: RunArgument,

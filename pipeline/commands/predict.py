@@ -1,4 +1,4 @@
-"""`cxr-ssl predict` and `serve`: what a run's latest model says of other scans; see `pipeline.predict`."""
+"""`cxr-ssl predict`, `serve` and `monitor`: what a run's latest model says of other scans, and whether it still may."""
 
 import signal
 import threading
@@ -73,3 +73,11 @@ def serve(run: Path, host: str, port: int, token_file: Path | None, max_bytes: i
     from pipeline.predict.deployed import service
 
     service.serve(run, host, port, token_file, max_bytes)
+
+
+def monitor(run: Path, pool: str, out: Path, overrides: dict[str, Any], quiet: bool) -> dict[str, Any]:
+    """Hold the scans of a pool against the run's own; see `monitor_pool.monitor`."""
+    from pipeline.monitor import monitor_pool  # here, because it draws charts, which take long to import
+
+    with Progress(quiet=quiet) as progress:
+        return monitor_pool.monitor(run, pool, out, overrides, progress)

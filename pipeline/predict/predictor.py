@@ -36,6 +36,7 @@ class Predicted:
         low_N: Lower end of the calibration's interval.
         high_N: Upper end.
         score_N: Distance from the training pool over the threshold: above 1 is outside; NaN where there is none.
+        x_NQ: The leading features by which that distance is measured, each over its spread in the training pool.
     """
 
     answer_N: list[str | None]
@@ -43,6 +44,7 @@ class Predicted:
     low_N: Arrays
     high_N: Arrays
     score_N: np.ndarray
+    x_NQ: np.ndarray
 
 
 class Answerer:
@@ -143,7 +145,12 @@ class Predictor:
             for values_N in column.values():
                 values_N[~finite_N] = np.nan
         named_N = [answer if finite else None for answer, finite in zip(answer_N, finite_N.tolist(), strict=True)]
-        return Predicted(named_N, *columns, score_N)
+        return Predicted(named_N, *columns, score_N, formulas.scaled(x_NP, self.outside.scale_Q))
+
+    @property
+    def priors(self) -> dict[str | None, np.ndarray]:
+        """By finding, None of exclusive classes: the class shares (C,) that probabilities are for."""
+        return {finding: of.model.prevalence_C for finding, of in self.answerers.items()}
 
     def embeddings(self, scan_N1SS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Embeddings (N, D) as the run keeps them, and which are finite (N,); zeros where they are not."""

@@ -36,6 +36,7 @@ FEATURES, BASIS, NEIGHBORS = "features.npy", "features.safetensors", "neighbors.
 SIMILARITY = "similarity.npy"
 OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training pool, see pipeline.predict
 HEAT_MAPS = "heat_maps.json"  # what the checks of its heat maps came to
+MONITOR_REFERENCE = "monitor_reference.parquet"  # the run's own scans as `monitor` compares others with them
 # Labels
 NOTES, NOTES_TABLE, EXAMPLES = "notes.jsonl", "notes.csv", "examples"  # beside answers; pictures of the definitions
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"

@@ -23,7 +23,9 @@ from tests.bench import (
     fuzz,
     grey_levels,
     heat_maps,
+    kills,
     lungs,
+    monitor,
     network,
     outside,
     page,
@@ -55,6 +57,7 @@ BENCHES = {
     "rounds": rounds.main,
     "coverage": coverage.main,
     "lungs": lungs.main,
+    "monitor": monitor.main,
     "grey_levels": grey_levels.main,
     "duplicates": duplicates.main,
     "neighbors": clusters.recall,
@@ -75,6 +78,7 @@ BENCHES = {
     "folds": folds.main,
     "forecast": forecast.main,
     "fuzz": fuzz.main,
+    "kills": kills.main,
     "heat_maps": heat_maps.main,
     "network": network.main,
     "pretrain": pretrain.main,
@@ -100,8 +104,7 @@ def main() -> int:
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, grey_levels, adjudication, audit, consensus, findings, selection_oracles, "
-        "second_opinion, outside, neighbors: seeds; resume: kills",
+        help="repetitions, of the benches that have seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")
