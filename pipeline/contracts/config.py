@@ -432,6 +432,11 @@ class QueueConfig(Section):
     second_look_share: Share = Field(
         0.1, description="Largest share of the budget spent on disputes and likely label errors, asked again."
     )
+    wished_share: Share = Field(
+        0.5,
+        description="Largest share of the budget spent on scans that people wished for in `cxr-ssl explore`; they take "
+        "the place of representatives, never of the uniform slice.",
+    )
 
 
 class TrainConfig(Section):

@@ -31,8 +31,10 @@ BACKBONE, EMBEDDINGS, EMBEDDED = "backbone.json", "embeddings.npy", "embeddings.
 NOT_EMBEDDED = "embed_failures.parquet"
 FEATURES, BASIS, NEIGHBORS = "features.npy", "features.safetensors", "neighbors.safetensors"
 SIMILARITY = "similarity.npy"
+EXPLORE = "explore.safetensors"  # the map of the pool for `explore`, see pipeline.explore
 OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training pool, see pipeline.predict
 # Labels
+MARKS = "marks.jsonl"  # tags, saved views, wishes for the next queue
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results
 AUDIT, OVERRIDES, PIXELS = "audit.json", "overrides.json", "audit_pixels.parquet"
@@ -62,8 +64,8 @@ SHARED = frozenset(
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(PRIVATE, PATIENT_FORMS, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE),
         *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, OVERRIDES, PIXELS, AUDIT_PICTURES),
-        *(STAGES, STATUS, ANSWERS),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, EXPLORE, OVERRIDES, PIXELS, AUDIT_PICTURES),
+        *(STAGES, STATUS, ANSWERS, MARKS),
     }
 )
 

@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,9 +28,6 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     annotator: Annotated[str, Field(max_length=200)]
-
-
-A = TypeVar("A", bound=Asked)
 
 
 class AskedNext(Asked):

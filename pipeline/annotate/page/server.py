@@ -7,11 +7,11 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 import uvicorn
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from pipeline.annotate.page import markup, modules, slow_senders
-from pipeline.annotate.page.api import A, Api, Asked, AskedAnswer, AskedNext, AskedPriors, AskedUndo
+from pipeline.annotate.page.api import Api, Asked, AskedAnswer, AskedNext, AskedPriors, AskedUndo
 from pipeline.annotate.page.backend import Desk
 from pipeline.annotate.page.guard import ANY_ADDRESS, Guard, public_origin
 from pipeline.contracts.errors import InputError, RunDirError
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 OWN_NAMES = (LOOPBACK, "localhost", "::1")
 MAX_BODY_BYTES = 64 * 1024
+B = TypeVar("B", bound=BaseModel)
 
 
 def app(
@@ -73,21 +74,26 @@ def app(
             Route("/", page),
             Route("/static/{file}", asset),
             Route("/image/{image_id}", picture),
-            _post("/api/enter", Asked, api.enter),
-            _post("/api/next", AskedNext, api.next),
-            _post("/api/answer", AskedAnswer, api.answer),
-            _post("/api/undo", AskedUndo, api.undo),
-            _post("/api/priors", AskedPriors, api.priors),
+            json_route("/api/enter", Asked, api.enter),
+            json_route("/api/next", AskedNext, api.next),
+            json_route("/api/answer", AskedAnswer, api.answer),
+            json_route("/api/undo", AskedUndo, api.undo),
+            json_route("/api/priors", AskedPriors, api.priors),
         ],
-        exception_handlers={
-            InputError: _refused,
-            RunDirError: _unavailable,
-            OSError: _unsaved,
-            HTTPException: _missing,
-            Exception: _broken,
-        },
+        exception_handlers=error_replies(),
     )
     return Guard(inner, token, hosts, origin)
+
+
+def error_replies() -> Mapping[Any, Callable[[Request, Exception], Response]]:
+    """What a page is sent for each kind of error: words for people, never a path."""
+    return {
+        InputError: _refused,
+        RunDirError: _unavailable,
+        OSError: _unsaved,
+        HTTPException: _missing,
+        Exception: _broken,
+    }
 
 
 def serve(
@@ -114,14 +120,38 @@ def serve(
     Raises:
         InputError: when the address, the port or `url` cannot be used.
     """
+
+    def page(token: str, hosts: Collection[str], origin: str | None) -> ASGIApp:
+        return app(desk, token, hosts, name=name, origin=origin)
+
+    serve_page(page, "labelling page", host=host, port=port, token=token, url=url, ready=ready)
+
+
+def serve_page(
+    page: Callable[[str, Collection[str], str | None], ASGIApp],
+    what: str,
+    *,
+    host: str,
+    port: int,
+    token: str | None = None,
+    url: str | None = None,
+    ready: Callable[[str], None] = lambda link: None,
+) -> None:
+    """Serve a page of ours until Ctrl-C or SIGTERM; see `serve`.
+
+    Args:
+        page: Makes it from a token, the names under which we may be reached, and our origin behind a proxy.
+        what: What it is, for messages.
+        host: See `serve`, as those that follow.
+    """
     token = token or secrets.token_urlsafe()
     origin = None if url is None else public_origin(url)
     inside = host in OWN_NAMES or host.startswith("127.")
     if not inside:
-        logger.warning("the labelling page answers other machines too, unencrypted: use it in a network you trust")
+        logger.warning("the %s answers other machines too, unencrypted: use it in a network you trust", what)
     with _listen(host, port) as sock:
         config = uvicorn.Config(
-            app(desk, token, (*OWN_NAMES, host, *(() if inside else _outer_names())), name=name, origin=origin),
+            page(token, (*OWN_NAMES, host, *(() if inside else _outer_names())), origin),
             http=slow_senders.protocol(),
             lifespan="off",
             ws="none",
@@ -138,7 +168,7 @@ def serve(
         try:
             uvicorn.Server(config).run(sockets=[sock])
         except KeyboardInterrupt:  # uvicorn has closed by then and hands the signal on
-            logger.info("the labelling page is closed; every answer sent is saved")
+            logger.info("the %s is closed; everything sent is saved", what)
 
 
 def _outer_names() -> tuple[str, ...]:
@@ -162,13 +192,13 @@ def _listen(host: str, port: int) -> socket.socket:
         return sock
     except (OSError, OverflowError) as error:
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        what = "the port is taken, perhaps by another labelling page" if taken else f"cannot listen there ({error})"
+        what = "the port is taken, perhaps by another page of ours" if taken else f"cannot listen there ({error})"
         fix = "give another with --port, or stop the other one" if taken else "give another address or --port"
         raise InputError(what, value=f"{host}:{port}", where="--port", fix=fix) from None
 
 
-def _post(path: str, kind: type[A], work: Callable[[A], dict[str, Any]]) -> Route:
-    """A route that reads a `kind` from the body and sends what `work` returns."""
+def json_route(path: str, kind: type[B], work: Callable[[B], dict[str, Any] | Response]) -> Route:
+    """A route that reads a `kind` from the body and sends what `work` returns, as JSON unless it is a response."""
 
     async def endpoint(request: Request) -> Response:
         try:
@@ -176,7 +206,8 @@ def _post(path: str, kind: type[A], work: Callable[[A], dict[str, Any]]) -> Rout
         except ValidationError as error:
             mistakes = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()[:5]]
             return JSONResponse({"error": f"This request cannot be used: {'; '.join(mistakes)}."}, 400)
-        return JSONResponse(await run_in_threadpool(work, asked))
+        sent = await run_in_threadpool(work, asked)
+        return sent if isinstance(sent, Response) else JSONResponse(sent)
 
     return Route(path, endpoint, methods=["POST"])
 
