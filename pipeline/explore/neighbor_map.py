@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.vectors.matrix import ROWS_AT_ONCE
 from pipeline.vectors.principal_components import leading_axes
 
-MAX_LANDMARKS = 5_000
+MAX_LANDMARKS = 3_000
 NUM_COMPONENTS = 50  # what t-SNE compares; further ones are mostly noise and slow the neighbours down
 PERPLEXITY = 30.0  # neighbours that a scan feels
 NUM_NEAREST = 8  # landmarks between which another scan stands

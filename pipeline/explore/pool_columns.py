@@ -1,4 +1,4 @@
-"""What is known of the scans of a pool before anybody has labelled one: source, view, age, split, cluster, copies, audit.
+"""What is known of scans before anybody has labelled one: source, view, age, split, cluster, copies, audit.
 
 Legend: N embedded scans.
 """
@@ -56,9 +56,7 @@ def of_audit(folder: Path, ids_N: pa.Array) -> dict[str, Column]:
         named = [row["image_id"] for row in check.get("evidence") or () if row.get("image_id")]
         is_N = is_among(ids_N, named)
         if is_N.any():
-            meaning = (
-                f"named by the audit's check {check['id']} ({check['severity']}); it names examples, not always all"
-            )
+            meaning = f"named by the audit's check {check['id']} ({check['severity']}), which names examples"
             title = f"audit: {check.get('title') or check['id']}"
             tells = check["id"] in ABOUT_LABELS
             columns[f"audit.{check['id']}"] = flag(title, "audit", is_N, meaning, about_labels=tells)

@@ -47,7 +47,7 @@ def open_queue(folder: Path) -> list[str]:
 
 
 def _answers(table: pa.Table, folder: Path, ids_N: pa.Array, classes: Sequence[str]) -> dict[str, Column]:
-    """The experts' class, whether they disagree, and whether the model, which had not seen the label, says otherwise."""
+    """The experts' class, whether they disagree, and whether a model that had not seen the label says otherwise."""
     known = {i: named for i, named in verdicts.expert_classes(table, classes).items() if named is not None}
     meaning = "what most of its readers said, or the pool"
     columns = {"label": category("label", "answers", looked_up(ids_N, known), meaning)}
@@ -83,9 +83,8 @@ def _predicted(folder: Path, ids_N: pa.Array, classes: Sequence[str]) -> dict[st
         columns["probability"] = number("probability of the predicted class", "model", top_NC[:, -1])
         columns["uncertainty"] = number("uncertainty", "model", unsure_N, "1 less the lead of the likeliest class")
         if len(names) > 2:
-            columns |= {
-                name: number(f"probability: {name[5:]}", "model", prob_NC[:, c]) for c, name in enumerate(names)
-            }
+            titles = [f"probability: {name.removeprefix('prob_')}" for name in names]
+            columns |= {name: number(titles[c], "model", prob_NC[:, c]) for c, name in enumerate(names)}
     return columns | _estimated(folder, ids_N)
 
 
@@ -106,9 +105,7 @@ def asked(folder: Path, ids_N: pa.Array) -> dict[str, Column]:
         return {}
     first: dict[str, str | None] = {}
     why: dict[str, str | None] = {}
-    finished = {
-        r for r in run_files.drawn_rounds(folder) if (run_files.round_folder(folder, r) / run_files.ROW).exists()
-    }
+    finished = run_files.rounds_with(folder, run_files.ROW)
     for image_id, round_index, kind in asks:
         first.setdefault(image_id, str(round_index))
         if round_index in finished:

@@ -21,6 +21,7 @@ from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.finding_folders import parts_in
 from pipeline.selection.marks import Marks
+from pipeline.vectors.matrix import Vectors
 
 SIDE = 65_535  # the map's coordinates are whole numbers from 0 to this
 EDGE_SHARE = 0.001  # of the scans on each side may be squeezed to the edge, so that no outlier flattens the rest
@@ -64,7 +65,8 @@ class ScanTable:
 
     def ids(self, rows: np.ndarray) -> list[str]:
         """image_id of some rows."""
-        return self.ids_N.take(pa.array(rows)).to_pylist()
+        ids: list[str] = self.ids_N.take(pa.array(rows)).to_pylist()
+        return ids
 
     def with_marks(self, marks: Marks) -> "ScanTable":
         """The table with a column for each tag, and for the wishes."""
@@ -84,7 +86,7 @@ def of_run(folder: Path, config: Config) -> ScanTable:
         RunDirError: when nothing is embedded yet.
     """
     pool_map = map_file.of_run(folder)
-    ids_N = run_dir_ids(folder)
+    ids_N = Vectors.open(folder).ids.combine_chunks()
     columns = pool_columns.of_pool(folder, ids_N)
     columns["outlier"] = number("outlier score", "scan", pool_map.outlier_N, map_file.MEANING[pool_map.outlier_by])
     columns |= _said(folder, config, ids_N)
@@ -100,13 +102,6 @@ def of_run(folder: Path, config: Config) -> ScanTable:
         sealed_N=sealed_N,
         missing=_missing(folder),
     )
-
-
-def run_dir_ids(folder: Path) -> pa.Array:
-    """image_id of each embedded scan, in the order of the vectors."""
-    from pipeline.vectors.matrix import Vectors
-
-    return Vectors.open(folder).ids.combine_chunks()
 
 
 def stamp(folder: Path) -> tuple[object, ...]:
@@ -155,7 +150,7 @@ def _scaled(xy_N2: np.ndarray) -> np.ndarray:
     span = float(max((high_2 - low_2).max(), 1e-12))
     middle_2 = (low_2 + high_2) / 2
     share_N2 = 0.5 + 0.94 * (xy_N2 - middle_2) / span
-    return np.clip(np.rint(share_N2 * SIDE), 0, SIDE).astype(np.uint16)
+    return np.asarray(np.clip(np.rint(share_N2 * SIDE), 0, SIDE), np.uint16)
 
 
 def _missing(folder: Path) -> tuple[str, ...]:

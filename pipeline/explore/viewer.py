@@ -59,13 +59,14 @@ class Viewer:
         self.folder, self.config = folder, config
         self._lock = threading.RLock()
         self._marks = Marks.open(folder)
-        self._read()
+        self._stamp = scan_table.stamp(folder)
+        self._table: ScanTable = self._read()
 
     def table(self) -> ScanTable:
         """What is known of each scan now: read again when the run has gone on, or somebody has marked."""
         with self._lock:
             if scan_table.stamp(self.folder) != self._stamp:
-                self._read()
+                self._table = self._read()
             elif self._marks.refresh():
                 self._table = self._table.with_marks(self._marks)
             return self._table
@@ -178,14 +179,14 @@ class Viewer:
         uri, max_pixels = self._uri_N[row].as_py(), self.config.pool.max_pixels
         return pictures.jpeg(uri, pictures.LARGE_PX, max_pixels) if large else pictures.thumbnail(uri, max_pixels)
 
-    def _read(self) -> None:
+    def _read(self) -> ScanTable:
         self._stamp = scan_table.stamp(self.folder)
         table = scan_table.of_run(self.folder, self.config)
         self._marks.refresh()
-        self._table = table.with_marks(self._marks)
         manifest = run_files.read(self.folder, MANIFEST).select(["image_id", "uri"])
         place = pc.index_in(table.ids_N, value_set=manifest["image_id"].combine_chunks())
         self._uri_N: pa.Array = manifest["uri"].take(place).combine_chunks()
+        return table.with_marks(self._marks)
 
     def _chosen(self, choice: Choice) -> list[str]:
         """Ids of the scans that are meant.

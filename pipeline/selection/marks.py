@@ -171,7 +171,7 @@ class Marks:
         match event["event"]:
             case "tag":
                 tagged = self.tags.setdefault(event["tag"], {})
-                _mark(tagged, {image_id: who for image_id in event["image_ids"]}, give=event["give"])
+                _mark(tagged, dict.fromkeys(event["image_ids"], who), give=event["give"])
                 if not tagged:
                     del self.tags[event["tag"]]
             case "queue":

@@ -142,7 +142,11 @@ def serve_page(
     Args:
         page: Makes it from a token, the names under which we may be reached, and our origin behind a proxy.
         what: What it is, for messages.
-        host: See `serve`, as those that follow.
+        host: See `serve`.
+        port: See `serve`.
+        token: See `serve`.
+        url: See `serve`.
+        ready: See `serve`.
     """
     token = token or secrets.token_urlsafe()
     origin = None if url is None else public_origin(url)
