@@ -50,6 +50,10 @@ class Page {
     document.title = `${this.about.title}: explore`;
     byId("report").hidden = !this.about.has_report;
     byId("missing").textContent = this.about.missing.length ? `Of this run: ${this.about.missing.join("; ")}.` : "";
+    const asked = new URLSearchParams(location.hash.slice(1));
+    const strange = [...asked.keys()].filter((key) => !["view", "sort", "color"].includes(key) && !this.column(key));
+    if (strange.length)
+      failed(new Error(`This run has nothing to show for ${strange.join(", ")}: all scans are shown.`));
     const view = fromHash(location.hash, this.about.columns);
     const first = FIRST_COLORS.find((key) => this.column(key)) ?? null;
     this.look({ ...view, color: view.color ?? first });
