@@ -102,9 +102,9 @@ export function showPresets(columns, change) {
   /** @type {[string, string, (view: View) => void][]} */
   const presets = [
     ["Mistakes", "mistake", (view) => view.choice.where.push({ column: "mistake", values: ["yes"] })],
-    ["Readers disagree", "disagreement", (view) => view.choice.where.push({ column: "disagreement", values: ["yes"] })],
+    ["Disagreements", "disagreement", (view) => view.choice.where.push({ column: "disagreement", values: ["yes"] })],
     [
-      "Copies side by side",
+      "Copies",
       "copies",
       (view) => {
         view.choice.where.push({ column: "copies", values: ["exact", "near"] });
@@ -112,7 +112,7 @@ export function showPresets(columns, change) {
       },
     ],
     [
-      "Most unusual",
+      "Unusual",
       "outlier",
       (view) => {
         view.order.by = "outlier";
@@ -120,7 +120,7 @@ export function showPresets(columns, change) {
       },
     ],
     [
-      "Least sure",
+      "Unsure",
       "uncertainty",
       (view) => {
         view.order.by = "uncertainty";

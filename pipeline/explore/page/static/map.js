@@ -176,9 +176,7 @@ export class PoolMap {
   /** @param {Corner[]} corners in units of the map */
   drawLasso(corners) {
     const shown = corners.map(([x, y]) => this.camera.toPage(x, y).map(Math.round).join(" "));
-    byId("lasso")
-      .querySelector("path")
-      ?.setAttribute("d", shown.length ? `M${shown.join("L")}Z` : "");
+    document.getElementById("lasso-path")?.setAttribute("d", shown.length ? `M${shown.join("L")}Z` : "");
   }
 }
 
