@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,6 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 app = typer.Typer(
     name="cxr-ssl",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Label-efficient chest X-ray classification: embeddings, label queues, pseudo-labels, and the evidence.",
 )
@@ -46,6 +46,20 @@ AcceptOption = Annotated[
     list[str] | None, typer.Option("--accept", help="Override a blocking check, or `all`; needs --because.")
 ]
 BecauseOption = Annotated[str | None, typer.Option("--because", help="Why; printed in every report.")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        output.say(f"cxr-ssl {version('cxr-ssl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_commands(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
 
 
 @app.command()
@@ -427,10 +441,10 @@ def explore(
 
 @config_app.command("show")
 def config_show(config: ConfigOption = None, set_: SetOption = None) -> None:
-    """Print the whole configuration as YAML, with defaults filled in."""
+    """Print the whole configuration as YAML, with defaults filled in and each option described."""
     from pipeline.contracts import config_file
 
-    output.say(config_file.dump(config_file.load(config, _overrides({}, set_))).rstrip())
+    output.say(config_file.described(config_file.load(config, _overrides({}, set_))).rstrip())
 
 
 @config_app.command("schema")

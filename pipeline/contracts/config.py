@@ -156,7 +156,10 @@ class PoolConfig(Section):
         if self.findings is not None and len(set(self.findings)) < max(fewest, len(self.findings)):
             raise ValueError(f"findings: name at least {'one' if independent else 'two classes'}, and none twice")
         if self.finding is not None and not independent:
-            raise ValueError("finding: only one of independent findings can be chosen; set findings_are: independent")
+            raise ValueError(
+                "finding: only one of independent findings can be chosen; set findings_are: independent, or "
+                "findings (with an s) to name the classes of scans that have one each"
+            )
         if self.finding is not None and self.findings is not None and self.finding not in self.findings:
             raise ValueError(f"finding: {self.finding!r} is not among findings")
         if self.positive is not None and independent:

@@ -2,11 +2,12 @@
 
 import difflib
 import json
+import textwrap
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -14,6 +15,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pipeline.contracts.config import Config, Section
 from pipeline.contracts.errors import ConfigError
+
+_COMMENT_WIDTH = 110
 
 
 def load(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Config:
@@ -65,6 +68,30 @@ def dump(config: Config, *, only_given: bool = False) -> str:
     yaml.default_flow_style = False
     yaml.dump(config.model_dump(mode="json", exclude_unset=only_given), stream)
     return stream.getvalue()
+
+
+def described(config: Config) -> str:
+    """The whole configuration as YAML, each option under its description; it can be saved and edited as it is."""
+    import io
+
+    tree = _with_comments(config, indent=0)
+    stream = io.StringIO()
+    YAML().dump(tree, stream)
+    return stream.getvalue()
+
+
+def _with_comments(section: BaseModel, indent: int) -> CommentedMap:
+    """Options of a section and of those in it; `indent` in blanks."""
+    plain = section.model_dump(mode="json")
+    tree = CommentedMap()
+    for name, shown in plain.items():  # a secret is not among them
+        value = getattr(section, name)
+        inside = isinstance(value, Section)
+        tree[name] = _with_comments(value, indent + 2) if inside else shown
+        text = (type(value).__doc__ if inside else type(section).model_fields[name].description) or ""
+        comment = "\n".join(textwrap.wrap(" ".join(text.split()), _COMMENT_WIDTH - indent))
+        tree.yaml_set_comment_before_after_key(name, before=comment, indent=indent)
+    return tree
 
 
 def schema() -> dict[str, Any]:

@@ -225,7 +225,13 @@ def _is_hidden(path: str) -> bool:
 
 
 def names(
-    root: str, files: Sequence[str], paths: Sequence[str], findings: Sequence[str] | None, notes: Notes
+    root: str,
+    files: Sequence[str],
+    paths: Sequence[str],
+    findings: Sequence[str] | None,
+    notes: Notes,
+    *,
+    patients_are_read: bool = False,
 ) -> tuple[pa.Array, pa.Array]:
     """Class and split of each path from its folders; one lone folder around everything names neither.
 
@@ -235,6 +241,7 @@ def names(
         paths: N paths of scans.
         findings: The classes, where the user names them.
         notes: Takes what is no class.
+        patients_are_read: The user has said where in its path a scan names its patient.
 
     Returns:
         N classes and N splits, null where a folder names none.
@@ -259,7 +266,7 @@ def names(
         )
     splits = [parts[0] if parts and parts[0] in named else None for parts in folders]
     inner = [parts[1:] if parts and parts[0] in named else parts for parts in folders]
-    labels = _classes(root, files, paths, inner, findings, notes)
+    labels = _classes(root, files, paths, inner, findings, notes, patients_are_read)
     return pa.array(labels, pa.string()), pa.array(splits, pa.string())
 
 
@@ -270,6 +277,7 @@ def _classes(
     folders: Sequence[Sequence[str]],
     findings: Sequence[str] | None,
     notes: Notes,
+    patients_are_read: bool,
 ) -> list[str | None]:
     """The class of each path, from the folder that could name one."""
     labels = [parts[0] if parts else None for parts in folders]
@@ -287,10 +295,11 @@ def _classes(
         shown = ", ".join(f"{name!r} {counts[name]}" for name in sorted(unlabelled))
         notes.warn(f"scans in these folders count as unlabelled: {shown}")
     if why is not None:
+        hint = "" if patients_are_read else ", and if they are patients, pool.patient_regex reads their ids"
         notes.warn(
             f"its {len(num_scans)} folders ({', '.join(sorted(num_scans)[:3])}{', ...' if len(num_scans) > 3 else ''}) "
             f"{why}: they are taken for no classes, and their scans count as unlabelled; if they are classes, name "
-            "them in pool.findings, and if they are patients, pool.patient_regex reads their ids"
+            f"them in pool.findings{hint}"
         )
         return [None] * len(labels)
     return [None if label in unlabelled else label for label in labels]

@@ -295,7 +295,11 @@ def _from_folder(root: str, files: list[str], config: PoolConfig, *, listed: boo
             fix="point pool.uri at the folder of the scans or at a manifest",
         )
     nothing = (pa.nulls(len(paths), pa.string()),) * 2
-    labels, splits = nothing if listed else folders.names(root, files, paths, asked, notes)
+    labels, splits = (
+        nothing
+        if listed
+        else folders.names(root, files, paths, asked, notes, patients_are_read=config.patient_regex is not None)
+    )
     if not exclusive and labels.null_count < len(labels):
         raise InputError(
             f"folders of classes ({', '.join(sorted({*labels.to_pylist()} - {None})[:_MAX_SHOWN])}) cannot name "

@@ -4,23 +4,34 @@ import logging
 import os
 import sys
 import time
+from functools import cache
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 log = logging.getLogger(__name__)
 LINE_EVERY_SECONDS = 10.0
 
 
+@cache
+def _console() -> "Console":
+    """The one that messages and bars share: a message is then written above the bars, not into them."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def configure_logging(*, quiet: bool, verbose: bool) -> None:
     """Messages go to standard error; standard output stays free for results."""
-    from rich.console import Console
     from rich.logging import RichHandler
 
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     handler: logging.Handler
     if sys.stderr.isatty():
         handler = RichHandler(
-            console=Console(stderr=True),
+            console=_console(),
             show_path=False,
             show_level=False,
             markup=False,
@@ -49,7 +60,6 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty() and not self._quiet:
-            from rich.console import Console
             from rich.progress import (
                 BarColumn,
                 MofNCompleteColumn,
@@ -66,7 +76,7 @@ class Progress:
                 TextColumn("{task.fields[rate]}"),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=_console(),
             )
             self._bars.start()
         return self

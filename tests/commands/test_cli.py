@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -87,7 +88,15 @@ def test_config_check_counts_and_show_can_be_read_again(tmp_path):
     assert "4 files" in call("config", "check", *[ROOT / "configs" / "quickstart.yaml"] * 4).out
     shown = call("config", "show", "--set", "queue.budget=33")
     (tmp_path / "x.yaml").write_text(shown.out, "utf-8")
-    assert config_file.load(tmp_path / "x.yaml").queue.budget == 33
+    assert config_file.load(tmp_path / "x.yaml") == config_file.load(None, {"queue.budget": 33})
+    options = [line for line in shown.out.splitlines() if re.match(r" *\w+:", line)]
+    comments = [line for line in shown.out.splitlines() if line.lstrip().startswith("#")]
+    assert len(comments) > len(options) > 150 and all(len(line) < 120 for line in comments)
+
+
+def test_the_version_is_printed_and_shells_complete():
+    assert re.fullmatch(r"cxr-ssl \d+\.\d+\.\d+\s*", call("--version").out)
+    assert "--install-completion" in call("--help").out
 
 
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(tmp_path, pool, done, monkeypatch):

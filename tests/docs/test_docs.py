@@ -41,6 +41,8 @@ SMALL = {
     "evaluate.num_bootstrap": "20",
     "audit.num_bootstrap": "20",
     "rounds.reference": "false",
+    "duplicates.changed": "false",
+    "stop.num_repeats": "2",
 }
 TAKES_OPTIONS = ("run", "audit", "embed", "pretrain")
 

@@ -88,6 +88,7 @@ def test_a_moved_run_of_findings_goes_on(elsewhere, pool, tmp_path):
     assert [(here / name).read_bytes() for name in OF_ROUND_2] == queues
 
 
+@pytest.mark.slow
 def test_a_moved_run_of_classes_goes_on(tmp_path):
     make_pool(tmp_path / "pool", 60)
     go = ["run", "--pool", tmp_path / "pool", *FAST, "--oracle", "--budget", 12]
@@ -125,6 +126,7 @@ def test_a_run_of_0_1_goes_on_with_its_queues_and_labels(elsewhere):
     assert pq.read_table(here / "predictions.parquet").equals(predictions)
 
 
+@pytest.mark.slow
 def test_what_people_said_in_0_1_stays(half_read, tmp_path):
     """A first queue was read, a second one in part, when the version changed."""
     number = number_of(half_read)

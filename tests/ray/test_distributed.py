@@ -74,6 +74,7 @@ def of_two_questions(job):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_network_of_several_questions_has_the_same_bytes_in_a_task_of_ray(ray_session, tmp_path):
     alone = of_two_questions(job_in(tmp_path))
     in_a_task = replace(alone, folder=tmp_path / "task")

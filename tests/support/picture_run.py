@@ -19,6 +19,7 @@ BEFORE_ROUNDS = ("manifest", "duplicates", "splits", "embed", "clusters")
 QUICK = {
     "preprocess.size_px": SIZE_PX,
     "evaluate.num_bootstrap": 20,
+    "duplicates.changed": False,
     "engine.backend": "serial",
     "oracle": True,
     "calibrate.num_folds": 2,

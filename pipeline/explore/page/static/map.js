@@ -156,15 +156,19 @@ export class PoolMap {
     [this.camera.width, this.camera.height] = [this.canvas.clientWidth, this.canvas.clientHeight];
     this.canvas.width = Math.round(this.camera.width * ratio);
     this.canvas.height = Math.round(this.camera.height * ratio);
+    this.paintNow(); // setting its size has emptied it
     this.moved();
   }
 
   paint() {
     if (this.waiting) return;
-    this.waiting = requestAnimationFrame(() => {
-      this.waiting = 0;
-      paint(this.canvas, this.all, this.points, this.colors, this.camera.place, this.camera.zoom);
-    });
+    this.waiting = requestAnimationFrame(() => this.paintNow());
+  }
+
+  paintNow() {
+    window.cancelAnimationFrame(this.waiting);
+    this.waiting = 0;
+    paint(this.canvas, this.all, this.points, this.colors, this.camera.place, this.camera.zoom);
   }
 
   /** @param {boolean} on */
