@@ -235,7 +235,7 @@ def _cards(table: ScanTable, rows: np.ndarray, show: Sequence[str] = ()) -> list
             "y": int(y),
             "sealed": bool(table.sealed_N[row]),
             "picture": int(table.picture_N[row]),
-            "facts": [text for column in shown if (text := column.text(row)) is not None],
+            "facts": [f"{column.title} {text}" for column in shown if (text := column.text(row)) is not None],
         }
         for image_id, row, (x, y) in zip(table.ids(rows), rows.tolist(), table.xy_N2[rows], strict=True)
     ]

@@ -79,7 +79,7 @@ def test_copies_lie_side_by_side_and_name_each_other(run):
     pictures = [card["picture"] for card in page["scans"]]
     assert page["num"] == 8 and all(pictures[i] == pictures[i + 1] for i in range(0, 8, 2))
     first, second = page["scans"][:2]
-    assert first["facts"] == ["exact"]
+    assert first["facts"] == ["copies exact"]
     assert [card["image_id"] for card in view.scan(first["image_id"])["copies"]] == [second["image_id"]]
 
 

@@ -11,7 +11,8 @@ import { ask } from "./server_calls.js";
 import { startTabs } from "./tabs.js";
 import { emptyView, fromHash, inWords, isAll, toHash, withClause, withKnown } from "./view.js";
 
-const FIRST_COLORS = ["label", "predicted", "source", "cluster"]; // the first of them that a run has
+const FIRST_COLORS = ["label", "predicted", "source", "cluster"]; // the first of them that tells scans apart
+const ENOUGH = 0.2; // share of the scans of which it is known
 
 class Page {
   /** @param {About} about */
@@ -55,9 +56,15 @@ class Page {
     if (strange.length)
       failed(new Error(`This run has nothing to show for ${strange.join(", ")}: all scans are shown.`));
     const view = fromHash(location.hash, this.about.columns);
-    const first = FIRST_COLORS.find((key) => this.column(key)) ?? null;
+    const first = FIRST_COLORS.find((key) => this.tellsApart(this.column(key))) ?? null;
     this.look({ ...view, color: view.color ?? first });
     document.body.dataset.state = "ready";
+  }
+
+  /** @param {Column | undefined} column */
+  tellsApart(column) {
+    const used = column?.values?.filter(({ num }) => num > 0) ?? [];
+    return used.length > 1 && (column?.num_unknown ?? 0) <= (1 - ENOUGH) * this.about.num;
   }
 
   /** @param {View} view what is to be looked at now */

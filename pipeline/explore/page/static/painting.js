@@ -1,7 +1,7 @@
 // Points onto a canvas, pixel by pixel: a hundred thousand of them in a few milliseconds, without a graphics card.
 
 /** @import { Place, Points } from "./types" */
-import { FAINT, pixelOf } from "./palette.js";
+import { FAINT, pixelOf, UNKNOWN } from "./palette.js";
 
 export const SIDE = 65535; // `scan_table.SIDE`
 
@@ -37,7 +37,7 @@ function discOf(radius) {
  * @param {Points} points
  * @param {Place} place in pixels of the canvas
  * @param {number} radius
- * @param {(index: number) => number} colorAt
+ * @param {(index: number) => number} colorAt 0: not drawn
  */
 function dots(pixels, { width, height }, points, place, radius, colorAt) {
   const spans = discOf(radius);
@@ -47,6 +47,7 @@ function dots(pixels, { width, height }, points, place, radius, colorAt) {
     const y = Math.round(height - place.bottom - (points.y[i] ?? 0) * unit);
     if (x < -radius || y < -radius || x > width + radius || y > height + radius) continue;
     const color = colorAt(i);
+    if (!color) continue;
     for (const [dy, first, last] of spans) {
       const row = y + dy;
       if (row < 0 || row >= height) continue;
@@ -77,7 +78,11 @@ export function paint(canvas, all, chosen, colors, place, zoom) {
   if (chosen) {
     const inks = colors.map(pixelOf);
     const radius = radiusOf(chosen.rows.length, ratio, zoom);
-    dots(pixels, canvas, chosen, sized, radius, (i) => inks[chosen.color[i] ?? 255] ?? 0);
+    const grey = inks[UNKNOWN] ?? 0; // behind what is known
+    dots(pixels, canvas, chosen, sized, radius, (i) => (chosen.color[i] === UNKNOWN ? grey : 0));
+    dots(pixels, canvas, chosen, sized, radius, (i) =>
+      chosen.color[i] === UNKNOWN ? 0 : (inks[chosen.color[i] ?? 0] ?? 0),
+    );
   }
   context.putImageData(image, 0, 0);
 }
