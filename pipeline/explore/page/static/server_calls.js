@@ -70,5 +70,5 @@ export async function download(body, name) {
   link.href = address;
   link.download = name;
   link.click();
-  URL.revokeObjectURL(address);
+  window.setTimeout(() => URL.revokeObjectURL(address), PATIENCE_MS);
 }
