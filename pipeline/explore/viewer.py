@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.answers import annotator_name
 from pipeline.contracts.config import Config
-from pipeline.contracts.errors import InputError
+from pipeline.contracts.errors import CxrSslError, InputError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.explore import exports, map_points, pictures, scan_filter, scan_table
 from pipeline.explore.columns import Column
@@ -66,7 +66,7 @@ class Viewer:
         """What is known of each scan now: read again when the run has gone on, or somebody has marked."""
         with self._lock:
             if scan_table.stamp(self.folder) != self._stamp:
-                self._table = self._read()
+                self._read_again()
             elif self._marks.refresh():
                 self._table = self._table.with_marks(self._marks)
             return self._table
@@ -178,6 +178,13 @@ class Viewer:
             return None
         uri, max_pixels = self._uri_N[row].as_py(), self.config.pool.max_pixels
         return pictures.jpeg(uri, pictures.LARGE_PX, max_pixels) if large else pictures.thumbnail(uri, max_pixels)
+
+    def _read_again(self) -> None:
+        """Take in what the run has come to; between two of its files it may fit together at the next look only."""
+        try:
+            self._table = self._read()
+        except (CxrSslError, OSError, ValueError) as error:
+            log.warning("the run is changing; the page shows what it knew before (%s)", error)
 
     def _read(self) -> ScanTable:
         self._stamp = scan_table.stamp(self.folder)

@@ -51,7 +51,8 @@ function dots(pixels, { width, height }, points, place, radius, colorAt) {
     for (const [dy, first, last] of spans) {
       const row = y + dy;
       if (row < 0 || row >= height) continue;
-      pixels.fill(color, row * width + Math.max(x + first, 0), row * width + Math.min(x + last + 1, width));
+      const end = row * width + Math.min(x + last, width - 1);
+      for (let at = row * width + Math.max(x + first, 0); at <= end; at++) pixels[at] = color; // `fill` is slower
     }
   }
 }
