@@ -15,6 +15,7 @@ import numpy as np
 
 from embeddings import backbones, decode, onnx_file, stage_features
 from embeddings.alterations.alteration import Alteration, address, altered
+from embeddings.attempts import MAX_DEATHS, Attempts
 from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
 from pipeline.contracts.config import Config, Features
@@ -22,6 +23,7 @@ from pipeline.contracts.config import Config, Features
 # N scans of a batch, S side in pixels, D dimensions
 
 OWN_DIM = "own_dim"  # property of an ONNX file: how many of its numbers are the network's own embedding
+DEADLY = "the process that was to embed it died twice, and it is left out"
 NOT_FINITE = "the network's embedding of it holds values that are not finite"
 
 
@@ -112,16 +114,18 @@ def embed_shard(shard: Shard) -> ShardResult:
     kept: list[str] = []
     vectors: list[np.ndarray] = []
     forward, own_dim = forward_of(shard.backbone, shard.features, shard.size_px, shard.model, shard.num_threads)
-    for sha256, scan_N1SS in _prefetched(shard, broken):
-        emb_ND = as_stored(forward(scan_N1SS))
-        finite_N = np.isfinite(emb_ND).all(axis=1)
-        kept += [sha for sha, is_finite in zip(sha256, finite_N, strict=True) if is_finite]
-        broken += [(sha, NOT_FINITE) for sha, is_finite in zip(sha256, finite_N, strict=True) if not is_finite]
-        vectors.append(emb_ND[finite_N])
-    if kept:
-        shard.store.write(kept, np.concatenate(vectors))
-        if own_dim is not None:
-            shard.store.write_layout(own_dim)
+    with Attempts(shard.store.folder, shard.sha256) as attempts:
+        for sha256, scan_N1SS in _loaded(shard, attempts, broken):
+            emb_ND = as_stored(forward(scan_N1SS))
+            attempts.end(sha256)
+            finite_N = np.isfinite(emb_ND).all(axis=1)
+            kept += [sha for sha, is_finite in zip(sha256, finite_N, strict=True) if is_finite]
+            broken += [(sha, NOT_FINITE) for sha, is_finite in zip(sha256, finite_N, strict=True) if not is_finite]
+            vectors.append(emb_ND[finite_N])
+        if kept:
+            shard.store.write(kept, np.concatenate(vectors))
+            if own_dim is not None:
+                shard.store.write_layout(own_dim)
     return ShardResult(len(kept), tuple(broken))
 
 
@@ -131,28 +135,43 @@ def as_stored(emb_ND: np.ndarray) -> np.ndarray:
         return np.asarray(emb_ND, dtype=np.float16)
 
 
-def _prefetched(shard: Shard, broken: list[tuple[str, str]]) -> Iterator[tuple[list[str], np.ndarray]]:
-    def load(start: int) -> tuple[list[str], np.ndarray]:
-        kept, scans = [], []
-        stop = start + shard.batch_size
-        for sha, uri in zip(shard.sha256[start:stop], shard.uris[start:stop], strict=True):
-            try:
-                scan_1SS = decode.scan_square(uri, shard.size_px, shard.max_pixels, sha)
-                scans.append(altered(scan_1SS[0], shard.alteration)[None])
-                kept.append(sha)
-            except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; it is counted and reported
-                broken.append((sha, f"{type(error).__name__}: {error}"))
-        return kept, np.stack(scans) if scans else np.empty((0, 1, shard.size_px, shard.size_px), np.float32)
+def _loaded(shard: Shard, attempts: Attempts, broken: list[tuple[str, str]]) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Batches of decoded scans: all that nobody died of, then each of the others alone, with nothing beside it."""
+    places = range(len(shard.sha256))
+    deaths = [attempts.deaths(sha) for sha in shard.sha256]
+    cuts = [places[start : start + shard.batch_size] for start in range(0, len(places), shard.batch_size)]
+    harmless = [batch for cut in cuts if (batch := [i for i in cut if not deaths[i]])]
+    if harmless:
+        with ThreadPoolExecutor(1) as reader:
+            following = reader.submit(_load, shard, harmless[0], attempts, broken)
+            for number in range(len(harmless)):
+                loaded = following.result()
+                if number + 1 < len(harmless):
+                    following = reader.submit(_load, shard, harmless[number + 1], attempts, broken)
+                if loaded[0]:
+                    yield loaded
+    for i in places:
+        if deaths[i] >= MAX_DEATHS:
+            broken.append((shard.sha256[i], f"{Path(shard.uris[i]).name}: {DEADLY}"))
+        elif deaths[i] and (alone := _load(shard, [i], attempts, broken))[0]:
+            yield alone
 
-    starts = range(0, len(shard.sha256), shard.batch_size)
-    with ThreadPoolExecutor(1) as reader:
-        following = reader.submit(load, starts[0])
-        for start in starts:
-            batch = following.result()
-            if start + shard.batch_size < len(shard.sha256):
-                following = reader.submit(load, start + shard.batch_size)
-            if batch[0]:
-                yield batch
+
+def _load(
+    shard: Shard, places: Sequence[int], attempts: Attempts, broken: list[tuple[str, str]]
+) -> tuple[list[str], np.ndarray]:
+    """Decode the scans of a shard at these places: the SHA-256 of those that could be, and (N, 1, S, S)."""
+    kept, scans = [], []
+    attempts.begin([shard.sha256[i] for i in places])
+    for sha, uri in ((shard.sha256[i], shard.uris[i]) for i in places):
+        try:
+            scan_1SS = decode.scan_square(uri, shard.size_px, shard.max_pixels, sha)
+            scans.append(altered(scan_1SS[0], shard.alteration)[None])
+            kept.append(sha)
+        except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; it is counted and reported
+            broken.append((sha, f"{type(error).__name__}: {error}"))
+            attempts.end([sha])
+    return kept, np.stack(scans) if scans else np.empty((0, 1, shard.size_px, shard.size_px), np.float32)
 
 
 @lru_cache(maxsize=2)

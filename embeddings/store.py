@@ -7,6 +7,7 @@ be read is set aside: its scans are then lacking, and embedded again.
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contracts.damaged_files import set_aside
+from pipeline.contracts.storage import patiently
 from pipeline.contracts.tables import write_parquet, write_text
 
 LAYOUT = "layout.json"
@@ -71,12 +73,12 @@ class EmbeddingStore:
         for row, sha in enumerate(sha256):
             rows.setdefault(sha, []).append(row)
         out: Any = None
-        partial = path.with_suffix(".npy.part")
+        unfinished = path.with_suffix(".npy.part")
         for table in self._tables(["sha256", "emb"]):
             vectors = table["emb"].combine_chunks()
             emb_ND = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
             if out is None:
-                out = np.lib.format.open_memmap(partial, "w+", np.float16, (len(sha256), emb_ND.shape[1]))
+                out = np.lib.format.open_memmap(unfinished, "w+", np.float16, (len(sha256), emb_ND.shape[1]))
             for i, sha in enumerate(table["sha256"].to_pylist()):
                 for row in rows.pop(sha, ()):
                     out[row] = emb_ND[i]
@@ -84,7 +86,7 @@ class EmbeddingStore:
             raise KeyError(f"{len(rows)} scans have no embedding, first {next(iter(rows), None)}")
         out.flush()
         del out
-        partial.replace(path)
+        unfinished.replace(path)
         shard_ND: np.ndarray = np.load(path, mmap_mode="r")
         return shard_ND
 
@@ -92,8 +94,7 @@ class EmbeddingStore:
         """Every part that can be read whole."""
         for part in sorted(self.folder.glob("part-*.parquet")):
             try:
-                with part.open("rb") as stream:
-                    table = pq.read_table(stream, columns=columns, page_checksum_verification=True)
+                table = patiently(partial(_read, part, columns), part)
             except FileNotFoundError:
                 continue  # another run has set it aside
             except (OSError, pa.ArrowException) as error:
@@ -111,3 +112,8 @@ class EmbeddingStore:
             for part in self.folder.glob("part-*.parquet"):
                 set_aside(part, f"{LAYOUT} beside it cannot be read")
             set_aside(self.folder / LAYOUT, error)
+
+
+def _read(part: Path, columns: list[str]) -> pa.Table:
+    with part.open("rb") as stream:
+        return pq.read_table(stream, columns=columns, page_checksum_verification=True)

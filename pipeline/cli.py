@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.commands import output
+from pipeline.contracts import storage
 from pipeline.contracts.errors import AuditBlocked, ConfigError, CxrSslError, InputError, Stopped, WaitingForLabels
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pipeline")
 DEBUG = "CXR_SSL_DEBUG"  # set it to see the traceback of an unexpected error
-DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 app = typer.Typer(
     name="cxr-ssl",
@@ -407,6 +407,18 @@ def annotate(
         str | None, typer.Option(help="Address of a TLS proxy in front of the page, e.g. https://labels.example.org.")
     ] = None,
     show_why: Annotated[bool, typer.Option("--show-why", help="Tell annotators why a scan was chosen.")] = False,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(help="A link of her own for this reader, and none for everybody; may be repeated."),
+    ] = None,
+    reader_header: Annotated[
+        str | None,
+        typer.Option(help="Header in which the proxy of --url says who is signed in, e.g. X-Forwarded-User."),
+    ] = None,
+    adjudicator: Annotated[
+        list[str] | None,
+        typer.Option(help="Who decides where two readers differ (queue.design=two_and_adjudicator); may be repeated."),
+    ] = None,
 ) -> None:
     """Serve the labelling page of a run's queue; open the printed link. Ctrl-C stops it, nothing is lost."""
     from pipeline.commands import labels
@@ -415,7 +427,17 @@ def annotate(
         output.say(f"label here, Ctrl-C stops it: {link}")
         sys.stdout.flush()
 
-    labels.annotate(folder, host=host, port=port, url=url, blind=not show_why, ready=show_link)
+    labels.annotate(
+        folder,
+        host=host,
+        port=port,
+        url=url,
+        blind=not show_why,
+        adjudicators=adjudicator or (),
+        readers=reader or (),
+        reader_header=reader_header,
+        ready=show_link,
+    )
 
 
 @app.command()
@@ -651,11 +673,12 @@ def _answer_failure(state: str, message: str) -> None:
 
 def _complain_of_crash(error: Exception) -> int:
     """Say what happened; returns the exit code."""
-    if isinstance(error, OSError) and error.errno in DISK + FORBIDDEN:
-        fix = "make room" if error.errno in DISK else "mend its permissions or name another folder"
+    if isinstance(error, OSError) and error.errno in storage.FULL + storage.UNSTEADY + FORBIDDEN:
+        fix = "make room" if error.errno in storage.FULL else "look at the storage"
+        fix = "mend its permissions or name another folder" if error.errno in FORBIDDEN else fix
         known = CxrSslError(str(error.strerror), where=error.filename, fix=f"{fix}, then go on with --resume")
         output.complain(str(known), "error")
-        return 1 if error.errno in DISK else 2
+        return 2 if error.errno in FORBIDDEN else 1
     what = " ".join(f"{type(error).__name__}: {error}".split())
     details = "; ".join(getattr(error, "__notes__", [])) or f"set {DEBUG}=1 to see where"
     output.complain(f"{what[:300]}. This is a mistake of ours, please report it; {details}", "internal error")

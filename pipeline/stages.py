@@ -21,6 +21,7 @@ from pipeline.labels.classes import check_labels
 from pipeline.learn.network import adapter
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.watching import lineage
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Stage:
         outputs: Files that must be there for it to count as finished.
         always: Run it every time; it finds out itself what is done.
         purpose: One line for people.
+        after: Stages whose files it reads; "pool" is the pool itself.
         of_several: The module for a run of independent findings, where that is another one.
         may_leave: Further files that it writes in some runs.
     """
@@ -45,6 +47,7 @@ class Stage:
     reads: tuple[str, ...]
     outputs: tuple[str, ...]
     purpose: str
+    after: tuple[str, ...]
     always: bool = False
     of_several: str | None = None
     may_leave: tuple[str, ...] = ()
@@ -57,6 +60,7 @@ STAGES: tuple[Stage, ...] = (
         ("pool", "splits"),
         (MANIFEST.file, POOL_LABELS.file),
         "one row a scan; broken scans are quarantined",
+        ("pool",),
         always=True,
     ),
     Stage(
@@ -65,6 +69,7 @@ STAGES: tuple[Stage, ...] = (
         ("duplicates",),
         (DUPLICATES.file,),
         "exact and near copies, patient groups",
+        ("pool", "manifest"),
     ),
     Stage(
         "splits",
@@ -72,6 +77,7 @@ STAGES: tuple[Stage, ...] = (
         ("splits",),
         (SPLIT_TABLE.file,),
         "training pool and sealed holdout, by group",
+        ("manifest", "duplicates"),
     ),
     Stage(
         "pretrain",
@@ -79,6 +85,7 @@ STAGES: tuple[Stage, ...] = (
         ("pretrain", "backbone"),
         (run_files.PRETRAINING,),
         "the backbone learns from the training pool's scans, without labels; nothing for pretrain.epochs 0",
+        ("pool", "manifest", "splits"),
         may_leave=tuple(f"{run_files.PRETRAINED}/{name}" for name in (backbones.CARD, backbones.WEIGHTS)),
     ),
     Stage(
@@ -87,6 +94,7 @@ STAGES: tuple[Stage, ...] = (
         ("backbone", "preprocess", "embed"),
         (run_files.EMBEDDINGS, run_files.EMBEDDED, run_files.BACKBONE, run_files.NOT_EMBEDDED),
         "scans to vectors, addressed by content",
+        ("pool", "manifest", "splits", "pretrain"),
     ),
     Stage(
         "clusters",
@@ -94,6 +102,7 @@ STAGES: tuple[Stage, ...] = (
         ("cluster", "train", "pseudo"),
         (CLUSTERS.file, run_files.NEIGHBORS, run_files.FEATURES, run_files.BASIS, run_files.SIMILARITY),
         "k-means, neighbours, features, the map",
+        ("splits", "embed"),
     ),
     Stage(
         "audit",
@@ -101,6 +110,7 @@ STAGES: tuple[Stage, ...] = (
         ("audit", "oracle"),
         (run_files.AUDIT,),
         "leaks, confounding, shortcuts, too little data: before labels are spent",
+        ("pool", "manifest", "duplicates", "splits", "embed", "clusters"),
         of_several="pipeline.per_finding.audit",
     ),
     Stage(
@@ -109,6 +119,7 @@ STAGES: tuple[Stage, ...] = (
         (),
         (run_files.METRICS,),
         "queue, labels, training, pseudo-labels, evaluation",
+        ("manifest", "duplicates", "splits", "embed", "clusters", "audit"),
         always=True,
         of_several="pipeline.per_finding.rounds",
     ),
@@ -118,6 +129,7 @@ STAGES: tuple[Stage, ...] = (
         ("rounds", "strategy", "queue", "train", "network", "calibrate", "pseudo", "evaluate", "oracle"),
         (),
         "random selection on the same budget",
+        ("manifest", "duplicates", "splits", "embed", "clusters", "rounds"),
         of_several="pipeline.per_finding.random_reference",
     ),
     Stage(
@@ -126,6 +138,7 @@ STAGES: tuple[Stage, ...] = (
         ("evaluate", "audit"),
         (run_files.AUDIT,),
         "the sealed holdout in detail; the audit's last word",
+        ("manifest", "splits", "embed", "clusters", "audit", "rounds"),
         of_several="pipeline.per_finding.evidence",
     ),
     Stage(
@@ -134,6 +147,7 @@ STAGES: tuple[Stage, ...] = (
         (),
         (run_files.REPORT, run_files.MODEL_CARD),
         "the evidence on one page",
+        ("pool", "manifest", "duplicates", "splits", "clusters", "audit", "rounds"),
         of_several="pipeline.per_finding.report",
     ),
 )
@@ -192,7 +206,8 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
     run_dir.write_status(ctx.folder, "running", stage.name)
     run_dir.forget_stage(ctx.folder, stage.name)  # until it has finished, what it wrote counts for nothing
     start = time.perf_counter()
-    counts = function(stage.name, ctx.config)(ctx)
+    with lineage.events(_lineage_of(ctx, stage)):
+        counts = function(stage.name, ctx.config)(ctx)
     content = _content(ctx, stage)
     fresh = {
         "name": stage.name,
@@ -210,6 +225,20 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
         fresh["seconds"],
     )
     return fresh
+
+
+def _lineage_of(ctx: StageContext, stage: Stage) -> lineage.Job:
+    """Which files a stage reads and writes; what a stage before may leave counts where it is there."""
+    before = [one for one in STAGES if one.name in stage.after]
+    may_read = (ctx.folder / name for one in before for name in one.may_leave)
+    inputs: list[Path | str] = [ctx.config.pool.uri] if "pool" in stage.after else []
+    inputs += [ctx.folder / name for one in before for name in one.outputs]
+    return lineage.Job(
+        ctx.folder,
+        stage.name,
+        [*inputs, *(path for path in may_read if path.exists())],
+        [ctx.folder / name for name in (*stage.outputs, *stage.may_leave)],
+    )
 
 
 def _fingerprint(config: Config, stage: Stage, before: str, content: str | None) -> str:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline import api
+from pipeline.api.results import audit_from
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS
 from tests.support.report_runs import fake_run
 
@@ -127,11 +128,11 @@ def test_an_audit_says_its_verdict_and_stops_a_script_on_request(tmp_path):
         "blocking": ["exact-duplicates"],
         "checks": [{"id": "exact-duplicates", "severity": "block", "message": "2 copies.", "fix": "Drop them."}],
     }
-    audit = api._audit(content, tmp_path / "audit.html")
+    audit = audit_from(content, tmp_path / "audit.html")
     assert audit.checks.loc[0, "severity"] == "block"
     with pytest.raises(api.AuditBlocked, match="exact-duplicates: 2 copies"):
         audit.raise_if_blocked()
-    api._audit(content | {"blocking": []}, tmp_path / "audit.html").raise_if_blocked()
+    audit_from(content | {"blocking": []}, tmp_path / "audit.html").raise_if_blocked()
 
 
 @pytest.mark.slow

@@ -103,7 +103,15 @@ def waiting(tmp_path):
 
 def contents(folder):
     """Bytes and time of every file but the lock and what each command must touch."""
-    touched = {run_files.LOCK, "status.json", "stages.json", "env.json", "config.yaml", "resolved.yaml"}
+    touched = {
+        run_files.LOCK,
+        "status.json",
+        "stages.json",
+        "env.json",
+        "config.yaml",
+        "resolved.yaml",
+        "lineage.jsonl",
+    }
     files = [path for path in folder.rglob("*") if path.is_file() and path.name not in touched]
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
@@ -222,9 +230,14 @@ def test_a_second_run_computes_nothing_again(finished):
     plan = call("run", "--out", out, "--resume", "--dry-run", "--json").json
     assert [row["stage"] for row in plan["stages"] if not row["reuse"] and not row["always"]] == []
     before = contents(out)
+    num_events = len((out / "lineage.jsonl").read_text("utf-8").splitlines())
     again = call("run", "--out", out, "--resume", "--json")
     assert again.code == 0, again.err
     assert again.json["metrics"] == first.json["metrics"]
+    events = [json.loads(line) for line in (out / "lineage.jsonl").read_text("utf-8").splitlines()]
+    of_all, of_second = ({e["job"]["name"].split(".")[-1] for e in part} for part in (events, events[num_events:]))
+    assert of_all == {stage.name for stage in STAGES}
+    assert of_second == {stage.name for stage in STAGES if stage.always}
     after = contents(out)
     assert set(after) == set(before)
     assert [name for name in before if before[name][0] != after[name][0]] == []

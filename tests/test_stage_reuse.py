@@ -22,7 +22,7 @@ def run(ctx):
 @pytest.fixture
 def ctx(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        stages, "STAGES", (Stage("embed", __name__, ("embed",), ("out.npy",), "", may_leave=("more",)),)
+        stages, "STAGES", (Stage("embed", __name__, ("embed",), ("out.npy",), "", (), may_leave=("more",)),)
     )
     made.clear()
     context = StageContext(config_file.load(None, {}), tmp_path, SerialEngine())

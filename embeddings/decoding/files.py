@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from embeddings.decoding.unusable import DecodeError
+from pipeline.contracts.storage import SCAN_WAITS_SECONDS, patiently
 
 _WHITE = re.compile(r"#white=(\d+)$")
 _MEMBER = re.compile(r"(.*\.zip)!/(.*)", re.IGNORECASE | re.DOTALL)
@@ -107,7 +108,7 @@ def read_bytes(uri: str, max_bytes: int = MAX_FILE_BYTES) -> bytes:
         DecodeError: the file is missing, longer than `max_bytes`, no regular file, or cannot be read.
     """
     try:
-        return read_uri(uri, max_bytes)
+        return patiently(lambda: read_uri(uri, max_bytes), "a scan", SCAN_WAITS_SECONDS)
     except FileNotFoundError:
         raise DecodeError("the file is missing") from None
     except IsADirectoryError:

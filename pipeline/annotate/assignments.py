@@ -37,7 +37,7 @@ def assign(
             (name for name in names if name not in taken),
             key=lambda name: (name in judges, len(fresh[name]), run_files.digest(ask.image_id, name)),
         )
-        for name in free[: max(0, ask.readers - len(taken))]:
+        for name in free[: max(0, open_work.wanted(ask) - len(taken))]:
             fresh[name].append(ask.image_id)
     for name, assigned in fresh.items():
         assigned.sort(key=lambda image_id: worklist.turn(open_work.by_id[image_id], name))

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from pipeline.annotate import assignments, queue_csv, worklist, zip_bundle
 from pipeline.annotate.label_studio import tasks as label_studio_tasks
+from pipeline.annotate.page.backend import PageOptions
 from pipeline.annotate.pictures import uris_and_priors, write_picture
 from pipeline.annotate.queue_csv import Origin, Row
 from pipeline.annotate.worklist import Worklist
@@ -62,6 +63,7 @@ class Handout:
         findings: Classes an answer may name.
         images_url: Where Label Studio finds the pictures; None: on its own disk, below the run's parent folder.
         predictions: image_id to (reply, score, model version) that Label Studio shows; empty: blind.
+        page: How the page in a bundle looks and speaks.
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class Handout:
     findings: tuple[str, ...]
     images_url: str | None = None
     predictions: Mapping[str, tuple[str, float, str]] = field(default_factory=dict)
+    page: PageOptions = field(default_factory=PageOptions)
 
     @property
     def pictures(self) -> Path:
@@ -85,6 +88,7 @@ def hand_out(
     *,
     max_pixels: int,
     reread_share: float,
+    page: PageOptions = PageOptions(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """Export the latest queue, to everybody or to named annotators.
 
@@ -95,6 +99,7 @@ def hand_out(
         wish: What to export.
         max_pixels: A larger scan is not decoded.
         reread_share: An annotator's own earlier answers asked again, for each new scan.
+        page: How the page in a bundle looks and speaks.
 
     Returns:
         {"round","run","files":{name: [paths]},"num_scans":{name: n}}.
@@ -129,7 +134,7 @@ def hand_out(
     for name in names:
         own = round_folder / run_files.ANNOTATORS / slug(name) if name else round_folder
         origin = Origin(name, round_index, code)
-        handout = Handout(own, rows_of(own, lists[name]), origin, findings, wish.images_url, shown)
+        handout = Handout(own, rows_of(own, lists[name]), origin, findings, wish.images_url, shown, page)
         files[name] = [str(path) for path in write_files(handout, wish.formats, uris, max_pixels)]
     return {"round": round_index, "run": code, "files": files, "num_scans": {name: len(lists[name]) for name in names}}
 
@@ -157,7 +162,7 @@ def write_files(handout: Handout, formats: Sequence[str], uris: Mapping[str, str
         made.append(path)
     if "bundle" in formats:
         path = handout.folder / "bundle.zip"
-        zip_bundle.write_bundle(path, handout.rows, handout.pictures, handout.findings, handout.origin)
+        zip_bundle.write_bundle(path, handout.rows, handout.pictures, handout.findings, handout.origin, handout.page)
         made.append(path)
     return made
 

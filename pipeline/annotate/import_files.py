@@ -164,7 +164,7 @@ def news(answers: Sequence[Answer], journal: Journal) -> tuple[list[Answer], Cou
 
 
 def _asked_of(answer: Answer) -> tuple[str, str, int]:
-    return answer.image_id, answer.annotator, answer.round_index
+    return answer.image_id, answer.person, answer.round_index
 
 
 def _take(

@@ -6,17 +6,20 @@ reserved for a while, so that annotators who work at once do not read the same s
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
 from pipeline.annotate import answer_choices, assignments, worklist
+from pipeline.annotate.guide import Guide
 from pipeline.annotate.label_sync import Settler
 from pipeline.annotate.page.backend import Progress, Task
-from pipeline.annotate.pictures import deep_scans, uris_and_priors, write_picture
+from pipeline.annotate.page.markup import texts
+from pipeline.annotate.pictures import deep_scans, spacing_of, uris_and_priors, write_picture
+from pipeline.annotate.scan_notes import Note, ScanNotes
 from pipeline.annotate.worklist import Ask
-from pipeline.contracts.answers import CERTAINTIES, Answer, annotator_name, reply_of
+from pipeline.contracts.answers import ADJUDICATOR, CERTAINTIES, Answer, annotator_name, reply_of
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.labels import label_table
@@ -73,24 +76,37 @@ class Desk:
         config: The run's configuration.
         findings: Classes an answer may name.
         blind: Whether annotators are kept from learning why a scan was chosen.
+        adjudicators: Who decides where two readers differ (`queue.design`); they read nothing else.
 
     Raises:
         RunDirError: when the run has no queue yet.
     """
 
-    def __init__(self, folder: Path, config: Config, findings: tuple[str, ...], *, blind: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        findings: tuple[str, ...],
+        *,
+        blind: bool = True,
+        adjudicators: Collection[str] = (),
+    ) -> None:
         self.folder, self.config, self.findings, self.blind = folder, config, findings, blind
+        self.adjudicators = {name.casefold() for name in adjudicators}
         self._lock = threading.RLock()
         self._journal = Journal.open(folder)
         self._reserved: dict[str, dict[str, float]] = {}  # scan to who has it on her screen, and since when
         self._batches: dict[str, Batch] = {}
+        self._notes = ScanNotes(folder)
         self._open_round(self._latest())
+        self._guide = Guide(folder, config, findings, self._asked)
+        self.page = self._guide.options
         self._settler = Settler(folder, findings)
 
     @property
     def title(self) -> str:
         """What is asked now."""
-        return f"Round {self._list.round_index}"
+        return texts(self.config.annotate.language)["round"].format(n=self._list.round_index)
 
     def enter(self, annotator: str) -> str:
         """The annotator's name as it is kept.
@@ -117,7 +133,7 @@ class Desk:
                     break
             self._reserve(chosen[:num], annotator, moment)
             ahead = len(sitting.done) + len(set(held) - set(sitting.done))
-            return [self._task(image_id, ahead + i) for i, image_id in enumerate(chosen[:num], start=1)]
+            return [self._task(image_id, ahead + i, annotator) for i, image_id in enumerate(chosen[:num], start=1)]
 
     def answer(
         self, annotator: str, image_id: str, reply: str, certainty: str | None, seconds: float | None, key: str
@@ -140,7 +156,8 @@ class Desk:
                 self._refuse_other(self._journal.entries[key].answer, annotator, image_id, meant)
                 return
             round_index = self._round_of(annotator, image_id)
-            answer = Answer(image_id, meant, annotator, round_index, now(), certainty, seconds, key)
+            signed = self._list.signed(image_id, annotator, adjudicates=self._adjudicates(annotator))
+            answer = Answer(image_id, meant, signed, round_index, now(), certainty, seconds, key)
             batch = self._batch(annotator)
             self._journal.add(batch, [answer])
             self._batches[annotator] = batch  # not before it is written: others may begin one of the same number
@@ -169,10 +186,12 @@ class Desk:
                 self._settler.wake()
             before = self._journal.entries[known].answer
             self._reserve([before.image_id], annotator, time.monotonic())
-            return replace(self._task(before.image_id, len(self._sitting(annotator).done) + 1), reply=before.reply)
+            return replace(
+                self._task(before.image_id, len(self._sitting(annotator).done) + 1, annotator), reply=before.reply
+            )
 
     def _to_take_back(self, annotator: str, of: str | None) -> str | None:
-        own_entries = [entry for entry in self._journal.entries.values() if entry.answer.annotator == annotator]
+        own_entries = [entry for entry in self._journal.entries.values() if self._is_hers(entry.answer, annotator)]
         if of is not None:
             return next((entry.key for entry in own_entries if entry.key == of), None)
         at_page = [
@@ -190,7 +209,7 @@ class Desk:
             self._catch_up()
             sitting = self._sitting(annotator)
             recent = sitting.seconds[-RECENT:]
-            fresh = sum(self._list.lacks(ask, annotator) for ask in sitting.asks)
+            fresh = sum(self._is_open(ask, annotator) for ask in sitting.asks)
             return Progress(
                 done=len(sitting.done),
                 left=fresh + sitting.num_rereads_left(fresh, self._num_due(annotator)),
@@ -198,6 +217,38 @@ class Desk:
                 team_total=len(self._list.asks),
                 seconds_per_scan=round(median(recent), 1) if recent else None,
             )
+
+    def own_answers(self, annotator: str) -> list[Task]:
+        """Her answers of this round that stand, the latest first, each with what she said."""
+        with self._lock:
+            self._catch_up()
+            latest: dict[str, Answer] = {}
+            for entry in self._journal.active():
+                if self._is_hers(entry.answer, annotator) and entry.answer.round_index == self._list.round_index:
+                    latest.pop(entry.answer.image_id, None)
+                    latest[entry.answer.image_id] = entry.answer
+            place = {image_id: n for n, image_id in enumerate(self._sitting(annotator).done, start=1)}
+            tasks = [
+                replace(self._task(i, place[i], annotator), reply=answer.reply, certainty=answer.certainty)
+                for i, answer in latest.items()
+            ]
+            return tasks[::-1]
+
+    def note(self, annotator: str, image_id: str, note: Note) -> None:
+        """Keep a note of hers on a scan, on disk.
+
+        Raises:
+            InputError: for a scan nobody asked for.
+            OSError: when it could not be saved.
+        """
+        with self._lock:
+            self._catch_up()
+            round_index = self._round_of(annotator, image_id)
+        self._notes.keep(image_id, annotator, round_index, note)
+
+    def example(self, definition: int, number: int) -> Path | None:
+        """The PNG of an example of a definition; None where there is none."""
+        return self._guide.example(definition, number)
 
     def priors(self, annotator: str, image_id: str) -> list[str]:
         """Other scans of the patient of a scan that was asked for; any annotator may see them."""
@@ -240,7 +291,7 @@ class Desk:
         self._list = worklist.open_worklist(self.folder, round_index, [*of_pool, *answers])
         self._assigned = assignments.holders(self.folder, round_index)
         self._uris, self._priors = uris_and_priors(self.folder, set(self._asked))
-        self._deep = deep_scans(self.folder)
+        self._deep, self._spacing = deep_scans(self.folder), spacing_of(self.folder, self._uris)
         self._sittings: dict[str, Sitting] = {}
         self._num_heard, self._num_gone = len(self._journal.entries), self._gone()
 
@@ -260,12 +311,12 @@ class Desk:
 
     def _hear(self, answer: Answer) -> None:
         self._list.hear(answer)
-        if answer.annotator in self._sittings:
-            self._sittings[answer.annotator].hear(answer, self._list.round_index)
+        if answer.person in self._sittings and self._is_hers(answer, answer.person):
+            self._sittings[answer.person].hear(answer, self._list.round_index)
 
     def _sitting(self, annotator: str) -> Sitting:
         if annotator not in self._sittings:
-            answers = [entry.answer for entry in self._journal.active() if entry.answer.annotator == annotator]
+            answers = [e.answer for e in self._journal.active() if self._is_hers(e.answer, annotator)]
             again = worklist.rereads(self.folder, answers, annotator, self._list.round_index)
             sitting = Sitting(sorted(self._list.asks, key=lambda ask: self._turn(ask, annotator)), again)
             for answer in answers:
@@ -290,11 +341,22 @@ class Desk:
             return self._journal.begin("page", blind=self.blind)
         return batch
 
+    def _adjudicates(self, annotator: str) -> bool:
+        return annotator.casefold() in self.adjudicators
+
+    def _is_hers(self, answer: Answer, annotator: str) -> bool:
+        """Whether an answer is hers, in the role in which she sits here: who decides has another list than readers."""
+        return answer.person == annotator and (answer.role == ADJUDICATOR) == self._adjudicates(annotator)
+
+    def _is_open(self, ask: Ask, annotator: str) -> bool:
+        """Whether a scan lacks what she can give: a reading, or a decision."""
+        return (self._list.awaits if self._adjudicates(annotator) else self._list.lacks)(ask, annotator)
+
     def _available(self, sitting: Sitting, annotator: str, held: Sequence[str], moment: float) -> list[Ask]:
         """What she can read now: not on her screen, and not on so many others' that nothing is left of it."""
         available = []
         for ask in sitting.asks:
-            if ask.image_id not in held and self._list.lacks(ask, annotator):
+            if ask.image_id not in held and self._is_open(ask, annotator):
                 done = {annotator, *self._list.readers.get(ask.image_id, ())}
                 screens = self._reserved.get(ask.image_id, {})
                 elsewhere = [who for who, at in screens.items() if who not in done and moment - at < RESERVED_SECONDS]
@@ -306,7 +368,7 @@ class Desk:
         for image_id in image_ids:
             self._reserved.setdefault(image_id, {})[annotator] = moment
 
-    def _task(self, image_id: str, number: int) -> Task:
+    def _task(self, image_id: str, number: int, annotator: str) -> Task:
         ask = self._list.by_id.get(image_id)
         reason = None if self.blind or ask is None else REASONS.get(ask.kind)
         return Task(
@@ -314,11 +376,14 @@ class Desk:
             number=number,
             num_priors=len(self._priors.get(image_id, ())),
             reason=None if reason is None or ask is None else reason.format(cluster=ask.cluster),
+            spacing_mm=self._spacing.get(image_id),
+            note=self._notes.of(image_id, annotator),
+            disputed=tuple(self._list.disputed(ask)) if ask is not None and self._adjudicates(annotator) else (),
         )
 
     @staticmethod
     def _refuse_other(known: Answer, annotator: str, image_id: str, reply: str) -> None:
-        if (known.annotator, known.image_id, known.reply) != (annotator, image_id, reply):
+        if (known.person, known.image_id, known.reply) != (annotator, image_id, reply):
             raise InputError("another answer came under this key before", fix="reload the page and answer again")
 
     def _round_of(self, annotator: str, image_id: str) -> int:

@@ -1,6 +1,7 @@
 """Scans as annotators see them: whole, at their own size, without metadata; 8 bits a pixel, at our page 16."""
 
 import io
+from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,6 +39,14 @@ def deep_scans(folder: Path) -> frozenset[str]:
     manifest = run_files.read(folder, MANIFEST).select(["image_id", "bit_depth"])
     deep = manifest.filter(pc.fill_null(pc.greater(manifest["bit_depth"], 8), False))
     return frozenset(deep["image_id"].to_pylist())
+
+
+def spacing_of(folder: Path, image_ids: Collection[str]) -> dict[str, float]:
+    """Millimetres between two pixels of each scan whose file says so."""
+    manifest = run_files.read(folder, MANIFEST).select(["image_id", "pixel_spacing_mm"])
+    known = manifest.filter(pc.is_valid(manifest["pixel_spacing_mm"])).to_pydict()
+    pairs = zip(known["image_id"], known["pixel_spacing_mm"], strict=True)
+    return {image_id: float(mm) for image_id, mm in pairs if image_id in image_ids and mm > 0}
 
 
 def uris_and_priors(folder: Path, asked: set[str]) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:

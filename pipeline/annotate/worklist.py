@@ -6,18 +6,19 @@ what a round waits for.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.contracts.answers import Answer
+from pipeline.contracts.answers import ADJUDICATOR, ORACLE, POOL, THIRD_READER, Answer, role_of, signature
 from pipeline.contracts.tables import QUEUE, SECOND_LOOKS
 from pipeline.runtime import run_files
 from pipeline.runtime.run_files import asks_of, digest, kinds
 
+READERS, TWO_AND_ADJUDICATOR, TWO_OF_THREE = "readers", "two_and_adjudicator", "two_of_three"
 BLOCK = 10  # annotators see the scans of a block of ranks in an order of their own
 
 
@@ -31,6 +32,7 @@ class Ask:
         kind: Why the queue holds it; no annotator may learn it.
         readers: Annotators who have to answer it.
         cluster: The cluster it stands for, if any.
+        design: What is done where two readers differ, as `queue.design`.
     """
 
     image_id: str
@@ -38,6 +40,7 @@ class Ask:
     kind: str
     readers: int
     cluster: int | None = None
+    design: str = READERS
 
     @property
     def again(self) -> bool:
@@ -52,14 +55,16 @@ class Worklist:
     Attributes:
         round_index: From 1.
         asks: In order of rank.
-        readers: Scan to the annotators who have answered what is asked.
+        readers: Scan to the annotators who have answered what is asked, third readers too.
         answered: Scan to all who ever answered it.
+        replies: Scan to the latest reply of each who answered what is asked, by the name signed with.
     """
 
     round_index: int
     asks: tuple[Ask, ...]
     readers: dict[str, set[str]]
     answered: dict[str, set[str]]
+    replies: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @cached_property
     def by_id(self) -> dict[str, Ask]:
@@ -69,21 +74,59 @@ class Worklist:
     def hear(self, answer: Answer) -> None:
         """Count one more answer."""
         ask = self.by_id.get(answer.image_id)
-        self.answered.setdefault(answer.image_id, set()).add(answer.annotator)
+        self.answered.setdefault(answer.image_id, set()).add(answer.person)
         if ask is not None and (not ask.again or answer.round_index >= self.round_index):
-            self.readers.setdefault(answer.image_id, set()).add(answer.annotator)
+            self.replies.setdefault(answer.image_id, {})[answer.annotator] = answer.reply
+            if answer.role != ADJUDICATOR:
+                self.readers.setdefault(answer.image_id, set()).add(answer.person)
 
     def lacks(self, ask: Ask, annotator: str) -> bool:
         """Whether a scan lacks a reader, and she can be it."""
-        return self.missing(ask) > 0 and annotator not in self.readers.get(ask.image_id, ())
+        return self.missing_readers(ask) > 0 and annotator not in self.readers.get(ask.image_id, ())
+
+    def awaits(self, ask: Ask, annotator: str) -> bool:
+        """Whether a scan lacks a decision, and she can take it: who read the scan judges nobody's reading of it."""
+        return self.lacks_decision(ask) and annotator not in self.readers.get(ask.image_id, ())
 
     def missing(self, ask: Ask) -> int:
+        """Answers a scan still lacks: readings, and the decision where its readers differ."""
+        return self.missing_readers(ask) + self.lacks_decision(ask)
+
+    def missing_readers(self, ask: Ask) -> int:
         """Readers a scan still lacks."""
-        return max(0, ask.readers - len(self.readers.get(ask.image_id, ())))
+        return max(0, self.wanted(ask) - len(self.readers.get(ask.image_id, ())))
+
+    def wanted(self, ask: Ask) -> int:
+        """Readers a scan needs: one more than was asked where two of three decide and two differ."""
+        return ask.readers + (ask.design == TWO_OF_THREE and len(self.disputed(ask)) > 1)
+
+    def lacks_decision(self, ask: Ask) -> bool:
+        """Whether its readers differ and an adjudicator has yet to decide."""
+        signed = self.replies.get(ask.image_id, {})
+        return (
+            ask.design == TWO_AND_ADJUDICATOR
+            and len(self.readers.get(ask.image_id, ())) >= ask.readers
+            and len(self.disputed(ask)) > 1
+            and not any(role_of(name) == ADJUDICATOR for name in signed)
+        )
+
+    def disputed(self, ask: Ask) -> list[str]:
+        """The different replies of its readers, in an order that tells nothing of who gave them."""
+        signed = self.replies.get(ask.image_id, {})
+        return sorted({reply for name, reply in signed.items() if role_of(name) is None and name not in (POOL, ORACLE)})
+
+    def signed(self, image_id: str, person: str, *, adjudicates: bool = False) -> str:
+        """How an answer of hers is signed: as her answer to this scan was before, else by what the scan needs."""
+        ask, known = self.by_id.get(image_id), self.replies.get(image_id, {})
+        if adjudicates or ask is None:
+            return signature(person, ADJUDICATOR if adjudicates else None)
+        breaks_tie = self.wanted(ask) > ask.readers and len(self.readers.get(image_id, ())) >= ask.readers
+        return signature(person, THIRD_READER if breaks_tie and person not in known else None)
 
     def need_others(self) -> tuple[int, list[str]]:
         """How many open scans have a reader already, and who has read all of those: another one is needed."""
-        begun = [self.readers[ask.image_id] for ask in self.open() if self.readers.get(ask.image_id)]
+        open_ = [ask for ask in self.asks if self.missing_readers(ask)]
+        begun = [self.readers[ask.image_id] for ask in open_ if self.readers.get(ask.image_id)]
         return len(begun), sorted(set.intersection(*begun)) if begun else []
 
     def summary(self) -> str:
@@ -91,13 +134,19 @@ class Worklist:
         open_ = self.open()
         if not open_:
             return ""
-        num, total = sum(map(self.missing, open_)), sum(ask.readers for ask in self.asks)
+        num, total = sum(map(self.missing_readers, open_)), sum(map(self.wanted, self.asks))
         begun, names = self.need_others()
         others = f"; {begun} scans need another reader than {', '.join(names)}" if names else ""
-        return f"round {self.round_index} waits for {num} of {total} labels{others}"
+        num_disputes = sum(map(self.lacks_decision, open_))
+        decide = (
+            f"; {num_disputes} of its scans wait for an adjudicator (annotate --adjudicator NAME)"
+            if num_disputes
+            else ""
+        )
+        return f"round {self.round_index} waits for {num} of {total} labels{others}{decide}"
 
     def open(self) -> list[Ask]:
-        """Scans that lack a reader."""
+        """Scans that lack a reader or a decision."""
         return [ask for ask in self.asks if self.missing(ask)]
 
 
@@ -130,6 +179,18 @@ def open_worklist(folder: Path, round_index: int, answers: Iterable[Answer], *, 
     for answer in answers:
         open_work.hear(answer)
     return open_work
+
+
+def sign(open_work: Worklist, answers: Iterable[Answer]) -> list[Answer]:
+    """Answers signed as the list asks for them, in the order in which they came; the list hears them.
+
+    Whoever reads a scan on which two others differ is its third reader, by page or by file.
+    """
+    signed = []
+    for answer in answers:
+        signed.append(replace(answer, annotator=open_work.signed(answer.image_id, answer.annotator)))
+        open_work.hear(signed[-1])
+    return signed
 
 
 def rereads(folder: Path, answers: Iterable[Answer], annotator: str, round_index: int) -> list[str]:
@@ -169,7 +230,8 @@ def how_to_answer(folder: Path, round_index: int) -> str:
 def _asks(round_folder: Path, readers: int | None) -> tuple[Ask, ...]:
     rows = QUEUE.read(round_folder).sort_by("rank").to_pylist()
     options = _options(round_folder)
-    wanted = readers or int(options.get("readers_per_scan", 1))
+    design = READERS if readers else str(options.get("design", READERS))
+    wanted = readers or (int(options.get("readers_per_scan", 1)) if design == READERS else 2)
     fresh = [row["image_id"] for row in rows if row["kind"] not in SECOND_LOOKS]
     double = set() if readers else _double_read(fresh, float(options.get("double_read_share", 0.0)))
     return tuple(
@@ -179,6 +241,7 @@ def _asks(round_folder: Path, readers: int | None) -> tuple[Ask, ...]:
             row["kind"],
             1 if row["kind"] in SECOND_LOOKS else wanted + (row["image_id"] in double),
             row["cluster"],
+            READERS if row["kind"] in SECOND_LOOKS else design,
         )
         for row in rows
     )

@@ -5,7 +5,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.annotate.page.backend import Task
+from pipeline.annotate.page.backend import PageOptions, Task
+from pipeline.annotate.page.markup import texts
 from pipeline.annotate.page.offline import offline_html
 from pipeline.annotate.queue_csv import Origin, Row, write_csv
 from pipeline.contracts.tables import write_bytes
@@ -22,7 +23,14 @@ They come in with: cxr-ssl labels import RUN answers.csv{who}
 """
 
 
-def write_bundle(path: Path, rows: Sequence[Row], pictures: Path, findings: Sequence[str], origin: Origin) -> None:
+def write_bundle(
+    path: Path,
+    rows: Sequence[Row],
+    pictures: Path,
+    findings: Sequence[str],
+    origin: Origin,
+    page: PageOptions = PageOptions(),  # noqa: B008 - frozen
+) -> None:
     """Write the bundle; the same scans give the same bytes.
 
     Args:
@@ -31,12 +39,14 @@ def write_bundle(path: Path, rows: Sequence[Row], pictures: Path, findings: Sequ
         pictures: Folder of `IMAGE_ID.png`.
         findings: Classes an answer may name.
         origin: Whose it is, and what asks.
+        page: How its page looks and speaks.
     """
     inside = [row._replace(file=f"images/{row.image_id}.png") for row in rows]
     tasks = [Task(row.image_id, row.rank) for row in rows]
+    title = texts(page.language)["round"].format(n=origin.round_index)
     who = "" if origin.annotator else " --annotator NAME"
     files = {
-        "index.html": offline_html(tasks, findings, title=f"Round {origin.round_index}", **origin._asdict()),
+        "index.html": offline_html(tasks, findings, title=title, page=page, **origin._asdict()),
         run_files.QUEUE_TABLE: write_csv(inside, findings, origin),
         "README.txt": README.format(num=len(rows), run=origin.run, round=origin.round_index, who=who),
     }

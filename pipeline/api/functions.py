@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline.api.results import Audit, Comparison, Embeddings, Options, PathLike, audit_from, embeddings_in
 from pipeline.api.runs import Run
 from pipeline.audit import overrides
+from pipeline.audit.check import Override
 
 
 def run(
@@ -191,5 +192,5 @@ def compare(*runs: "PathLike | Run", out: PathLike | None = None) -> Comparison:
     return Comparison(runs_table, pd.DataFrame(rows, columns=list(columns)), content, Path(content["page"]))
 
 
-def _accepted(accept: Mapping[str, str] | None) -> tuple[overrides.Override, ...]:
+def _accepted(accept: Mapping[str, str] | None) -> tuple[Override, ...]:
     return tuple(override for check, why in (accept or {}).items() for override in overrides.parse([check], why))

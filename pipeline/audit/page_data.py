@@ -48,7 +48,8 @@ class CheckRow:
             return count(self.value) if _is_whole(self.value) and abs(self.value) > 1 else decimal(self.value)
         are_counts = _is_whole(self.value) and _is_whole(self.threshold)  # else shares or AUROCs
         write = count if are_counts else decimal
-        return f"{write(self.value)} against a limit of {write(self.threshold)}"
+        direction = "at least" if self.id in _LIMITED_BELOW else "at most"
+        return f"{write(self.value)}, where {direction} {write(self.threshold)} is wanted"
 
     @property
     def text_columns(self) -> list[bool]:
@@ -56,6 +57,10 @@ class CheckRow:
         rows = (self.table or {}).get("rows") or []
         width = max([len((self.table or {}).get("columns") or []), *map(len, rows)])
         return [any(isinstance(v, str | bool) for row in rows for v in row[i : i + 1]) for i in range(width)]
+
+
+# Checks whose number should not fall short of its limit; that of all others should not exceed it.
+_LIMITED_BELOW = frozenset({"class-imbalance", "too-few-cases"})
 
 
 def _is_whole(value: float) -> bool:

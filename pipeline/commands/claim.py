@@ -45,7 +45,11 @@ def _may_hold_human_answers(folder: Path) -> bool:
     from pipeline.labels.journal import Journal
 
     try:
-        if Journal.open(folder).entries or verdicts.human_answers(label_table.read(folder)) > 0:
+        if (
+            (folder / run_files.NOTES).exists()
+            or Journal.open(folder).entries
+            or verdicts.human_answers(label_table.read(folder)) > 0
+        ):
             return True
         queues = run_files.filled_tables(folder)
         return any(queue_csv.is_filled(path.name, path.read_text("utf-8-sig", errors="replace")) for path in queues)

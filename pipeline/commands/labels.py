@@ -3,15 +3,17 @@
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline.annotate import handout_files, import_files
+from pipeline.annotate import handout_files, import_files, worklist
+from pipeline.annotate.guide import page_options
 from pipeline.annotate.handout_files import Wish
 from pipeline.annotate.import_files import Scans, Who
+from pipeline.contracts.answers import annotator_name
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.finding_line import are_independent
@@ -43,7 +45,13 @@ def export_queue(folder: Path, wish: Wish) -> dict[str, Any]:
     share = config.queue.reread_share
     with private_files.readable_by(folder):
         return handout_files.hand_out(
-            folder, findings, answers, wish, max_pixels=config.pool.max_pixels, reread_share=share
+            folder,
+            findings,
+            answers,
+            wish,
+            max_pixels=config.pool.max_pixels,
+            reread_share=share,
+            page=page_options(config, findings),
         ) | {"out": str(folder)}
 
 
@@ -83,7 +91,7 @@ def import_labels(folder: Path, files: list[Path], who: Who, *, skip_mistakes: b
                 _keep(folder, path, digest)
             batch = journal.begin("import", files=[_clean(path.name) for path in files], hashes=digests)
             if fresh:
-                journal.add(batch, fresh)
+                journal.add(batch, worklist.sign(_open_work(folder, journal), fresh))
         disagreed = _settled(folder, findings)
     return {
         "num_new": len(fresh),
@@ -145,7 +153,18 @@ def undo(folder: Path, name: str | None = None) -> dict[str, Any]:
     return {"batch": batch.name, "kind": batch.kind, "files": list(batch.files), "num_undone": len(gone)}
 
 
-def annotate(folder: Path, *, host: str, port: int, url: str | None, blind: bool, ready: Callable[[str], None]) -> None:
+def annotate(
+    folder: Path,
+    *,
+    host: str,
+    port: int,
+    url: str | None,
+    blind: bool,
+    adjudicators: Sequence[str] = (),
+    readers: Sequence[str] = (),
+    reader_header: str | None = None,
+    ready: Callable[[str], None],
+) -> None:
     """Serve the labelling page until it is stopped.
 
     Args:
@@ -154,6 +173,9 @@ def annotate(folder: Path, *, host: str, port: int, url: str | None, blind: bool
         port: Port; 0 takes a free one.
         url: Address of a TLS proxy in front of the page, if there is one.
         blind: Keep annotators from learning why a scan was chosen.
+        adjudicators: Who decides where two readers differ; each has a link of her own.
+        readers: Who gets a link of their own; then there is none for everybody.
+        reader_header: Header in which the proxy says who is signed in.
         ready: Called with the link once the page can be opened.
 
     Raises:
@@ -170,12 +192,40 @@ def annotate(folder: Path, *, host: str, port: int, url: str | None, blind: bool
     from pipeline.annotate.page_session import Desk
 
     config, findings = opened(folder)
-    desk = Desk(folder, config, findings, blind=blind)
+    names = _adjudicators(config, adjudicators)
+    own_link = [annotator_name(name, "--reader") for name in readers]
+    desk = Desk(folder, config, findings, blind=blind, adjudicators=names)
     try:
         with private_files.readable_by(folder):
-            serve(desk, host=host, port=port, name=run_files.run_code(folder), url=url, ready=ready)
+            serve(
+                desk,
+                host=host,
+                port=port,
+                name=run_files.run_code(folder),
+                url=url,
+                readers=[*own_link, *(name for name in names if reader_header is None)],
+                reader_header=reader_header,
+                named_only=bool(own_link),
+                ready=ready,
+            )
     finally:
         desk.close()
+
+
+def _adjudicators(config: Config, names: Sequence[str]) -> list[str]:
+    """The names as they are kept.
+
+    Raises:
+        InputError: one is no name, or the queue's design has nothing for them to decide.
+    """
+    if names and config.queue.design != worklist.TWO_AND_ADJUDICATOR:
+        raise InputError(
+            "has no disputes to decide",
+            value=config.queue.design,
+            where="queue.design",
+            fix=f"draw queues with queue.design={worklist.TWO_AND_ADJUDICATOR}, or leave out --adjudicator",
+        )
+    return [annotator_name(name, "--adjudicator") for name in names]
 
 
 def opened(folder: Path) -> tuple[Config, tuple[str, ...]]:
@@ -202,6 +252,14 @@ def _settled(folder: Path, findings: tuple[str, ...]) -> list[str]:
     if disagreed:
         log.warning("annotators disagree evenly on %d scans; they count as unanswered in training", len(disagreed))
     return disagreed
+
+
+def _open_work(folder: Path, journal: Journal) -> worklist.Worklist:
+    """The latest queue's list, with all answers that stand."""
+    round_index = run_files.latest_round(folder) or 0
+    answers = label_table.answers_of_pool(folder, run_files.asked(folder), round_index)
+    answers += [entry.answer for entry in journal.active()]
+    return worklist.open_worklist(folder, round_index, answers)
 
 
 def _scans(folder: Path) -> Scans:

@@ -5,6 +5,8 @@ from typing import Any
 
 import typer
 
+from pipeline.runtime.watching import pace
+
 MAX_ANSWERS = 8  # of a prediction that are counted on the screen
 
 
@@ -252,6 +254,7 @@ def log(result: dict[str, Any]) -> None:
 def status(result: dict[str, Any]) -> None:
     """How far a run came."""
     say(f"state: {result['state']}" + (f", stage {result['stage']}" if result.get("stage") else ""))
+    progress(result["progress"])
     say(f"rounds finished: {result['rounds_finished']} of {result['rounds']}; expert labels: {result['num_expert']}")
     labels = result["labels"]
     if labels["num_asked"]:
@@ -273,6 +276,17 @@ def status(result: dict[str, Any]) -> None:
     release_standing(result["release"])
     if result.get("waiting"):
         say(result["waiting"])
+
+
+def progress(entry: dict[str, Any] | None) -> None:
+    """What the run does at the moment, by its own clock."""
+    if entry is None:
+        return
+    rate = "" if entry["per_second"] is None else f", {entry['per_second']:g} a second"
+    left = pace.words(None if entry["seconds_left"] is None else pace.Remaining(*entry["seconds_left"]))
+    failed = f", {entry['num_failed']} failed" if entry["num_failed"] else ""
+    say(f"{entry['what']}: {entry['done']} of {entry['total']}{rate}{f', {left}' if left else ''}{failed}")
+    say(f"  said by process {entry['process']} on {entry['host']} at {entry['updated']}")
 
 
 def labels_by_class(result: dict[str, Any]) -> None:
@@ -383,6 +397,9 @@ def agreement(result: dict[str, Any] | None) -> None:
             f"  {row['annotator']} stands out: of {row['num_scans']} scans agrees with others on "
             f"{row['agreement']:.3f}, they with each other on {row['others']:.3f}"
         )
+    for row in (row for row in result["overruled"] if row["stands_out"]):
+        shares = f"{row['share']:.3f} of {row['num_scans']} scans, against their other readers on {row['others']:.3f}"
+        say(f"  {row['annotator']} stands out: disputes were decided against that reader on {shares}")
 
 
 def doctor(result: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_dir import config_of, read_metrics
 from pipeline.runtime.threads import limited
+from pipeline.runtime.watching import trackers
 from pipeline.runtime.workplace import workplace
 
 log = logging.getLogger(__name__)
@@ -33,20 +34,22 @@ def execute(request: Request) -> dict[str, Any]:
     """
     out, config = prepared(request)
     site_adaptation.check(config)
+    trackers.check(config)
     with workplace(config, out) as place, run_dir.locked(out, readable_by=config.privacy.readable_by):
         claim.claim(out, resume=request.resume, overwrite=request.overwrite)
         before = run_dir.write_config(out, config)
         place.record()
         overrides.add(out, list(request.accept))
-        with Progress(quiet=request.quiet) as progress, _state(out):
+        with trackers.following(out, config), Progress(quiet=request.quiet, folder=out) as progress, _state(out):
+            ctx = StageContext(config, out, place.engine, progress, failed=progress.failed)
             try:
-                records = stages.run_stages(StageContext(config, out, place.engine, progress), request.stages)
+                records = stages.run_stages(ctx, request.stages)
             except InputError:
                 run_dir.restore_config(out, before)  # a mistyped option must not stick to the run
                 raise
             finally:
                 place.engine.close()
-        run_dir.write_status(out, "done")
+            run_dir.write_status(out, "done")
     return {
         "out": str(out),
         "state": "done",

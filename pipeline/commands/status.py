@@ -19,6 +19,7 @@ from pipeline.runtime import finding_folders, run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.run_dir import config_of, read_metrics
+from pipeline.runtime.watching import progress_file
 
 NUM_BOOTSTRAP = 500
 
@@ -27,8 +28,9 @@ def status(folder: Path) -> dict[str, Any]:
     """How far a run came.
 
     Returns:
-        {"state","stage","round","message","updated","rounds","rounds_finished","num_expert","num_disagreements",
-        "waiting","labels","labels_by_class","release","stop"}; `labels` tells of people's answers, see `of_labels`;
+        {"state","stage","round","message","updated","progress","rounds","rounds_finished","num_expert","num_disagreements",
+        "waiting","labels","labels_by_class","release","stop"}; `progress` is what a running run said last, see
+        `progress_file`, None otherwise; `labels` tells of people's answers, see `of_labels`;
         `labels_by_class` of the classes, see `by_class`, of independent findings one a finding; `release` of what may
         be released, see `release.standing`; `stop` of what further labels would buy, see `when_to_stop`.
     """
@@ -39,6 +41,7 @@ def status(folder: Path) -> dict[str, Any]:
     parts = finding_folders.parts_in(folder)
     disputed = per_finding_parts.disagreements(table, list(parts)) if parts else verdicts.disagreements(table)
     return state | {
+        "progress": progress_file.read(folder) if state.get("state") == "running" else None,
         "rounds": config.rounds.num,
         "rounds_finished": len(read_metrics(folder)),
         "num_expert": len({image_id for image_id, _ in verdicts.latest(table)} | label_counts.pop("image_ids")),

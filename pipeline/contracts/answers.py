@@ -17,6 +17,8 @@ POOL, ORACLE = "pool", "oracle"  # annotators that are not people
 RESERVED = (POOL, ORACLE, "model")
 SYNONYMS = {"unknown": CANNOT_TELL, "?": CANNOT_TELL, "not a cxr": NOT_CXR, "poor quality": BAD_QUALITY}
 MAX_NAME = 64
+ADJUDICATOR, THIRD_READER = "adjudicator", "third reader"
+ROLES = (ADJUDICATOR, THIRD_READER)  # answers that were asked for because two readers differ
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Answer:
     Attributes:
         image_id: The scan.
         reply: A class, or one of `REMARKS`; of independent findings a line of `finding_line`.
-        annotator: Who.
+        annotator: Who; with a role in brackets where two readers differed before, see `signature`.
         round_index: The round that asked; 0 = given with the pool.
         time: When it was given, UTC; None where that was not recorded.
         certainty: `sure`, `unsure`, or None where it was not said.
@@ -47,6 +49,32 @@ class Answer:
     def finding(self) -> str | None:
         """The class named, if any."""
         return None if self.reply in REMARKS else self.reply
+
+    @property
+    def person(self) -> str:
+        """Who, whatever the role."""
+        return person_of(self.annotator)
+
+    @property
+    def role(self) -> str | None:
+        """One of `ROLES`; None of a reading that was asked for whatever others say."""
+        return role_of(self.annotator)
+
+
+def signature(person: str, role: str | None) -> str:
+    """How somebody signs in a role: `Dr Lee (adjudicator)`; no name may hold a bracket, so no file can forge it."""
+    return person if role is None else f"{person} ({role})"
+
+
+def role_of(annotator: str) -> str | None:
+    """The role that an annotator signs in."""
+    return next((role for role in ROLES if annotator.endswith(f" ({role})")), None)
+
+
+def person_of(annotator: str) -> str:
+    """The annotator without a role."""
+    role = role_of(annotator)
+    return annotator if role is None else annotator.removesuffix(f" ({role})")
 
 
 def reply_of(text: str, findings: Sequence[str]) -> str | None:

@@ -421,8 +421,14 @@ class QueueConfig(Section):
         1.0,
         ge=0.0,
         le=60.0,
-        description="A reader whose median time a scan is shorter is named in status and report: nobody looks at a "
-        "scan and answers so fast. 0: nobody is.",
+        description="Nobody looks at a scan and answers faster. The page takes a faster answer when it is given again, "
+        "and a reader whose median is shorter is named in status and report. 0: neither.",
+    )
+    design: Literal["readers", "two_and_adjudicator", "two_of_three"] = Field(
+        "readers",
+        description="readers: as many as `readers_per_scan` and `double_read_share` say; two_and_adjudicator: two read "
+        "every scan, and where they differ an adjudicator, who sees both answers and not whose they are, decides; "
+        "two_of_three: two read every scan, where they differ a third one, and two of three decide.",
     )
     readers_per_scan: int = Field(1, ge=1, le=20, description="Annotators who read every scan. An oracle reads once.")
     double_read_share: Share = Field(0.0, description="Share of the scans that one annotator more reads.")
@@ -439,6 +445,35 @@ class QueueConfig(Section):
         0.5,
         description="Largest share of the budget spent on scans that people wished for in `cxr-ssl explore`; they take "
         "the place of representatives, never of the uniform slice.",
+    )
+
+    @model_validator(mode="after")
+    def _the_design_says_how_many_read(self) -> "QueueConfig":
+        if self.design != "readers" and (self.readers_per_scan != 1 or self.double_read_share):
+            raise ValueError(
+                f"design: {self.design} says how many read a scan; leave out readers_per_scan and double_read_share"
+            )
+        return self
+
+
+class Definition(Section):
+    """What one answer means, for those who give it."""
+
+    text: str = Field("", max_length=2000, description="When this answer is right, in a few sentences.")
+    examples: tuple[str, ...] = Field(
+        (), max_length=12, description="Scans that show it: paths or URIs of files, or image ids of the run."
+    )
+
+
+class AnnotateConfig(Section):
+    """The labelling page."""
+
+    project: str = Field("", max_length=80, description="The project's name, at the top of the page.")
+    language: Literal["en", "de"] = Field("en", description="Of the page: English or German.")
+    definitions: dict[str, Definition] = Field(
+        {},
+        description="Of each class or finding, and of each remark: what it means, and scans that show it, to be looked "
+        "up at the page.",
     )
 
 
@@ -807,6 +842,21 @@ class EngineConfig(Section):
     object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
 
 
+class TrackConfig(Section):
+    """Who else is told of a run: options, the metrics of each round, the report."""
+
+    mlflow: str | None = Field(
+        None,
+        description="Address of an MLflow server (https://…), or of a folder (file:///…, which MLflow 3 takes where "
+        "MLFLOW_ALLOW_FILE_STORE is true). The report goes there too, and shows scans. Needs `cxr-ssl[mlflow]`. "
+        "null: none.",
+    )
+    tensorboard: bool = Field(
+        False,
+        description="Write the metrics of each round to `tensorboard/` in the run. Needs `cxr-ssl[tensorboard]`.",
+    )
+
+
 class PrivacyConfig(Section):
     """Who may see what a run writes."""
 
@@ -830,6 +880,7 @@ class Config(Section):
     cluster: ClusterConfig = ClusterConfig()
     strategy: StrategyConfig = StrategyConfig()
     queue: QueueConfig = QueueConfig()
+    annotate: AnnotateConfig = AnnotateConfig()
     rounds: RoundsConfig = RoundsConfig()
     stop: StopConfig = StopConfig()
     train: TrainConfig = TrainConfig()
@@ -841,6 +892,7 @@ class Config(Section):
     predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
+    track: TrackConfig = TrackConfig()
     privacy: PrivacyConfig = PrivacyConfig()
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contracts.errors import ContractError
+from pipeline.contracts.storage import patiently
 
 _START_AGAIN = "bring the file back from a backup, or start again with --overwrite, which keeps labels of people aside"
 SPLITS = ("train", "holdout", "excluded")
@@ -301,7 +302,16 @@ CONTRACTS = (
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file in one atomic, durable step: temporary file, fsync, rename."""
+    """Write a file in one atomic, durable step: temporary file, fsync, rename; done again where storage fails
+    for a moment.
+
+    Raises:
+        OSError: see `storage.patiently`.
+    """
+    patiently(lambda: _write_bytes(path, data), path)
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:

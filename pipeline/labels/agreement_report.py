@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.contracts.answers import REJECTIONS
 from pipeline.contracts.config import QueueConfig
 from pipeline.contracts.tables import write_text
 from pipeline.labels import verdicts
+from pipeline.labels.dispute_paths import disputes_of
 from pipeline.labels.journal import Journal, JournalEntry
 from pipeline.labels.reading_matrix import (
     Readings,
@@ -40,8 +42,9 @@ def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_boo
     Returns:
         {"num_annotators","share","fleiss","krippendorff": measures as `agreement.Agreement`; "pairs": [{"annotators",
         "share","cohen"}]; "intra": [{"annotator","share","cohen"}]; "suspects": [{"annotator","agreement","others",
-        "gap_ci95","num_scans"}], both shares over the scans she and two others read; "quality": {annotator: CROWDLAB's,
-        0..1}, empty where it had too little to go by}.
+        "gap_ci95","num_scans"}], both shares over the scans she and two others read; "overruled": [the same keys, with
+        "share" of her scans on which a dispute was decided against her, and "stands_out"]; "quality": {annotator:
+        CROWDLAB's, 0..1}, empty where it had too little to go by}.
     """
     readings = of_people(folder, table, findings)
     if not readings.ids_N:
@@ -61,6 +64,7 @@ def agreement_of(folder: Path, table: pa.Table, findings: Sequence[str], num_boo
         "pairs": [pair for pair in pairs if pair["share"]["num_scans"]],
         "intra": _intra(folder, table, findings, num_bootstrap),
         "suspects": [asdict(s) | {"annotator": readings.annotators[s.annotator]} for s in suspects],
+        "overruled": _overruled(table, readings, findings, group_N),
         "quality": _quality(folder, readings, findings),
     }
 
@@ -91,12 +95,14 @@ def save_summary(folder: Path, table: pa.Table, findings: Sequence[str]) -> None
     """Write `agreement.json`: who labelled, how far they agree, what they held to be no good."""
     agreed = agreement_of(folder, table, findings, NUM_BOOTSTRAP)
     doubtful = doubts(folder, table, findings, MAX_DOUBTS)
-    save_counts(folder, table, len(verdicts.disagreements(table)), agreement=agreed, doubts=doubtful)
+    num_disputed = len(verdicts.disagreements(table))
+    save_counts(folder, table, findings, num_disputed, agreement=agreed, doubts=doubtful)
 
 
 def save_counts(
     folder: Path,
     table: pa.Table,
+    findings: Sequence[str],
     num_disagreements: int,
     agreement: dict[str, Any] | None = None,
     doubts: Sequence[dict[str, Any]] = (),
@@ -108,6 +114,7 @@ def save_counts(
         "rejections": dict(sorted(Counter(verdicts.rejections(table).values()).items())),
         "agreement": agreement,
         "doubts": list(doubts),
+        "disputes": disputes_of(folder, table, findings),
         **_seeing(folder),
     }
     write_text(folder / run_files.AGREEMENT, json.dumps(counts, indent=1, ensure_ascii=False))
@@ -120,6 +127,21 @@ def _seeing(folder: Path) -> dict[str, int]:
         "num_not_blind": sum(not journal.batches[entry.batch].blind for entry in journal.active()),
         "num_preannotated": len(run_files.shown_with_answer(folder)),
     }
+
+
+def _overruled(
+    table: pa.Table, readings: Readings, findings: Sequence[str], group_N: np.ndarray
+) -> list[dict[str, Any]]:
+    """Disputes decided against each reader; empty where the design left none to decide."""
+    settled = verdicts.settled_by_design(table)
+    if not settled:
+        return []
+    classes = verdicts.expert_classes(table, findings)
+    index = {finding: c for c, finding in enumerate(findings)}
+    decided = (classes.get(image_id) if image_id in settled else None for image_id in readings.ids_N)
+    decision_N = np.array([-1 if name is None else index[name] for name in decided], dtype=np.int64)
+    rows = consensus.overruled_readers(readings.first_NM, decision_N, group_N)
+    return [asdict(row) | {"annotator": readings.annotators[row.annotator]} for row in rows]
 
 
 def _quality(folder: Path, readings: Readings, findings: Sequence[str]) -> dict[str, float]:
@@ -144,7 +166,9 @@ def _annotator(name: str, standing: list[JournalEntry], round_index: int | None,
 
 
 def _intra(folder: Path, table: pa.Table, findings: Sequence[str], num_bootstrap: int) -> list[dict[str, Any]]:
-    people = verdicts.people_rows(table).select(["image_id", "annotator", "round", "reply"]).to_pandas()
+    rows = verdicts.people_rows(table)
+    rows = rows.filter(pc.invert(verdicts.in_a_role(rows)))
+    people = rows.select(["image_id", "annotator", "round", "reply"]).to_pandas()
     steered = steered_readings(folder)
     people = people[[key not in steered for key in zip(people["image_id"], people["round"], strict=True)]]
     last = people.drop_duplicates(["image_id", "annotator", "round"], keep="last")

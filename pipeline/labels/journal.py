@@ -126,7 +126,7 @@ class Journal:
 
     def spelling(self, annotator: str) -> str:
         """The name as she spelt it first: `ann` and `Ann` are one person."""
-        known = {entry.answer.annotator.casefold(): entry.answer.annotator for entry in reversed(self.entries.values())}
+        known = {entry.answer.person.casefold(): entry.answer.person for entry in reversed(self.entries.values())}
         return known.get(annotator.casefold(), annotator)
 
     @contextmanager

@@ -33,8 +33,12 @@ class Readings:
 
 
 def of_people(folder: Path, table: pa.Table, findings: Sequence[str], up_to_round: int | None = None) -> Readings:
-    """The readings of a label table; an answer that names no class is no reading."""
+    """The readings of a label table.
+
+    An answer that names no class is no reading, and neither is one that was asked for because two readers differ.
+    """
     people = verdicts.people_rows(table)
+    people = people.filter(pc.invert(verdicts.in_a_role(people)))
     if up_to_round is not None:
         people = people.filter(pc.less_equal(people["round"], up_to_round))
     frame = people.select(["image_id", "annotator", "round", "reply"]).to_pandas()

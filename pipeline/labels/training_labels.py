@@ -51,7 +51,7 @@ def training_classes(
     """The classes a round learns from: `answers`, but where readers differ on a training scan, by CROWDLAB.
 
     Holdout, prevalence and certificates go on with `answers`: what judges the model is not settled with its help, and
-    so are the blind checks here.
+    so are the blind checks here, and what an adjudicator or a third reader has settled.
 
     Args:
         folder: Run directory.
@@ -70,6 +70,7 @@ def training_classes(
     ids = [image_id for image_id, train in zip(readings.ids_N, train_N, strict=True) if train]
     blind = {image_id for image_id, _, kind in run_files.asks_of(folder) if kind in NEVER_DOUBTED}
     out, left_out = dict(answers), blind | set(verdicts.rejections(table, round_index))
+    left_out |= verdicts.settled_by_design(table, round_index)
     for image_id, c, how in zip(ids, settled.class_N, settled.how_N, strict=True):
         if how == consensus.CROWDLAB and image_id not in left_out:
             out[image_id] = findings[c]
@@ -83,7 +84,8 @@ def second_looks(
 
     Disputes come first, those asked least often and those of the holdout before others, each twice at most; then labels
     of the training pool that confident learning finds doubtful by the latest out-of-fold probabilities, each once.
-    A blind check is never doubted: to ask again only where the model disagrees would flatter the certificate.
+    A blind check is never doubted: to ask again only where the model disagrees would flatter the certificate. Nor is
+    what an adjudicator or a third reader has settled.
 
     Args:
         folder: Run directory.
@@ -99,6 +101,7 @@ def second_looks(
     disputes.sort(key=lambda image_id: (times[image_id][DISPUTE], train[image_id], image_id))
     looks = [(image_id, DISPUTE) for image_id in disputes]
     left_out = {image_id for image_id in people if {DOUBT, *NEVER_DOUBTED} & set(times[image_id])}
+    left_out |= verdicts.settled_by_design(table)
     doubtful = doubts(folder, table, findings, num - len(looks), left_out)
     return (looks + [(doubt["image_id"], DOUBT) for doubt in doubtful])[:num]
 

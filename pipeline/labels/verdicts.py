@@ -1,5 +1,6 @@
 """What the label table says of a scan: its expert class, rejections, disagreements, votes."""
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts import finding_line
-from pipeline.contracts.answers import CANNOT_TELL, ORACLE, POOL, REJECTIONS, Answer
+from pipeline.contracts.answers import ADJUDICATOR, CANNOT_TELL, ORACLE, POOL, REJECTIONS, ROLES, Answer, role_of
 from pipeline.contracts.errors import InputError
 
 MACHINES = (POOL, ORACLE)
@@ -17,8 +18,9 @@ MACHINES = (POOL, ORACLE)
 def expert_classes(table: pa.Table, findings: Sequence[str], up_to_round: int | None = None) -> dict[str, str | None]:
     """One class for each scan experts answered: what most of the annotators' latest answers say.
 
-    A person beats a label that came with the pool. None where they could not tell, disagree evenly, or hold the scan
-    to be no good. Scans of the pool and the oracle come first, in the order of their answers, then those of people.
+    Where readers differ and an adjudicator decided, that is the class. A person beats a label that came with the pool.
+    None where they could not tell, disagree evenly, or hold the scan to be no good. Scans of the pool and the oracle
+    come first, in the order of their answers, then those of people.
 
     Raises:
         InputError: when an answer names a class that is not among `findings`.
@@ -44,19 +46,43 @@ def disagreements(table: pa.Table, up_to_round: int | None = None) -> list[str]:
 def votes(table: pa.Table, up_to_round: int | None = None) -> dict[str, list[str]]:
     """Latest replies for each answered scan, one an annotator; those of the pool only where no person answered.
 
-    Who cannot tell has no vote; a scan that nobody can tell has none.
+    Who cannot tell has no vote; a scan that nobody can tell has none. An adjudicator's vote is the only one where the
+    readers differ, and none where they agree: of independent findings a decision is asked for some, and covers no
+    other.
     """
-    expert = table.filter(pc.equal(table["origin"], "expert"))
-    if up_to_round is not None:
-        expert = expert.filter(pc.less_equal(expert["round"], up_to_round))
-    latest_replies = latest(expert)
+    latest_replies = _latest_up_to(table, up_to_round)
+    decided = _decisions(latest_replies)
     by_people = {image_id for image_id, annotator in latest_replies if annotator != POOL}
     votes_of: dict[str, list[str]] = {}
     for (image_id, annotator), reply in latest_replies.items():
         scan_votes = votes_of.setdefault(image_id, [])
+        if image_id in decided or role_of(annotator) == ADJUDICATOR:
+            continue
         if reply != CANNOT_TELL and (annotator != POOL or image_id not in by_people):
             scan_votes.append(reply)
-    return votes_of
+    return votes_of | {i: [reply for reply in replies if reply != CANNOT_TELL] for i, replies in decided.items()}
+
+
+def settled_by_design(table: pa.Table, up_to_round: int | None = None) -> set[str]:
+    """Scans whose readers differed and that an adjudicator, or the majority with a third reader, has given a class."""
+    asked_for = {i for i, annotator in _latest_up_to(table, up_to_round) if role_of(annotator) is not None}
+    return {i for i, reply in _verdicts(table, up_to_round).items() if i in asked_for and reply is not None}
+
+
+def _latest_up_to(table: pa.Table, up_to_round: int | None) -> dict[tuple[str, str], str]:
+    return latest(table if up_to_round is None else table.filter(pc.less_equal(table["round"], up_to_round)))
+
+
+def _decisions(latest_replies: Mapping[tuple[str, str], str]) -> dict[str, list[str]]:
+    """Scan to what adjudicators decided, where its readers differ."""
+    decided: dict[str, list[str]] = {}
+    readings: dict[str, set[str]] = {}
+    for (image_id, annotator), reply in latest_replies.items():
+        if role_of(annotator) == ADJUDICATOR:
+            decided.setdefault(image_id, []).append(reply)
+        elif annotator not in MACHINES:
+            readings.setdefault(image_id, set()).add(reply)
+    return {image_id: replies for image_id, replies in decided.items() if len(readings.get(image_id, ())) > 1}
 
 
 def answers(table: pa.Table, image_ids: Collection[str], up_to_round: int) -> list[Answer]:
@@ -138,6 +164,12 @@ def refuse_strange(named: set[str], findings: Sequence[str]) -> None:
 def people_rows(table: pa.Table) -> pa.Table:
     """Rows of answers of people, by scan, annotator and round."""
     return table.filter(of_a_person(table))
+
+
+def in_a_role(table: pa.Table) -> pa.ChunkedArray:
+    """Which rows of a label table were asked for because two readers differ: they are no independent readings."""
+    ends = [pc.ends_with(table["annotator"], f" ({role})") for role in ROLES]
+    return functools.reduce(pc.or_, ends)
 
 
 def of_a_person(table: pa.Table) -> pa.ChunkedArray:

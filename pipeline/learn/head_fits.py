@@ -1,6 +1,7 @@
 """Heads to fit, one for each fold and one on everything: the teacher's and the student's lessons, and the tasks."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -52,12 +53,21 @@ def teacher_fit(material: Material, config: Config, learn_E: np.ndarray, num_cla
     return HeadFit(material.features, lesson, config.train.teacher_l2, config.train, seed)
 
 
+def spread_labels(
+    material: Material, config: Config, learn_masks: Sequence[np.ndarray], num_classes: int
+) -> list[np.ndarray]:
+    """The expert labels that each fold may see, spread over the neighbour graph of the training pool: its soft_TC."""
+    labels = [(material.expert_in_pool_E[learn_E], material.class_E[learn_E]) for learn_E in learn_masks]
+    return neighbor_graph.spread(material.graph_TT, labels, num_classes, config.pseudo.spread_alpha)
+
+
 def student_fit(
     material: Material,
     config: Config,
     learn_E: np.ndarray,
     prob_TC: np.ndarray,
     acceptance: Acceptance,
+    spread_TC: np.ndarray,
     propagate_weight: float,
     seed: int,
 ) -> HeadFit:
@@ -69,19 +79,14 @@ def student_fit(
         learn_E: Expert labels the fold may see: a mask.
         prob_TC: The fold's teacher's probabilities of the pool, at its prevalence.
         acceptance: Which of them are pseudo-labels.
+        spread_TC: The fold's expert labels, spread over the graph, see `spread_labels`.
         propagate_weight: Weight of the labels that are spread over the graph; 0: open scans are left out.
         seed: Of the fit, and of the sample of a pool larger than `train.max_rows`.
     """
     # Here the caps on pseudo-labels (`pseudo.max_share`) count all scans of the pool, for the network the open ones.
     screening = screening_of(material, config.pseudo, learn_E, prob_TC.shape[1])
     admitted_T = acceptance.decide(prob_TC, screening).admitted_N
-    soft_TC = neighbor_graph.spread(
-        material.graph_TT,
-        material.expert_in_pool_E[learn_E],
-        material.class_E[learn_E],
-        prob_TC.shape[1],
-        config.pseudo.spread_alpha,
-    )
+    soft_TC = spread_TC.copy()
     soft_TC[admitted_T] = acceptance.at_learning_prior(prob_TC)[admitted_T]
     lesson = pool_lesson(
         material,

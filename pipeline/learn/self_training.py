@@ -12,6 +12,7 @@ import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.candidate import Candidate, average
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.head import Head
-from pipeline.learn.head_fits import HeadFit, fit_all, student_fit, teacher_fit
+from pipeline.learn.head_fits import HeadFit, fit_all, spread_labels, student_fit, teacher_fit
 from pipeline.learn.lesson import learn_masks
 from pipeline.learn.material import Material
 from pipeline.learn.network import shared
@@ -193,7 +194,13 @@ class Taught:
 
     def student(self, name: str, propagate_weight: float) -> Candidate:
         """A head on the training pool: expert labels, pseudo-labels, and labels from the graph at a weight."""
-        return self.heads.student(name, propagate_weight, self.probs_TC, self.acceptance)
+        return self.heads.student(name, propagate_weight, self.probs_TC, self.spreads_TC, self.acceptance)
+
+    @cached_property
+    def spreads_TC(self) -> list[np.ndarray]:
+        """The expert labels spread over the graph, fit by fit: the same for every student."""
+        masks = learn_masks(self.heads.fold_E)
+        return spread_labels(self.heads.material, self.heads.config, masks, self.probs_TC[0].shape[1])
 
     def average(self, student: Candidate) -> Candidate:
         """The mean of teacher and student."""
@@ -255,12 +262,27 @@ class _Heads:
         return self._candidate("expert", fits)
 
     def student(
-        self, name: str, propagate_weight: float, probs_TC: Sequence[np.ndarray], acceptance: Acceptance
+        self,
+        name: str,
+        propagate_weight: float,
+        probs_TC: Sequence[np.ndarray],
+        spreads_TC: Sequence[np.ndarray],
+        acceptance: Acceptance,
     ) -> Candidate:
-        """Learns from the pool as well; `probs_TC` are the teacher's probabilities of it, fit by fit."""
+        """Learns from the pool as well, by the teacher's probabilities of it and labels spread over it, fit by fit."""
+        each = zip(learn_masks(self.fold_E), probs_TC, spreads_TC, strict=True)
         fits = [
-            student_fit(self.material, self.config, learn_E, prob_TC, acceptance, propagate_weight, self.student_seed)
-            for learn_E, prob_TC in zip(learn_masks(self.fold_E), probs_TC, strict=True)
+            student_fit(
+                self.material,
+                self.config,
+                learn_E,
+                prob_TC,
+                acceptance,
+                spread_TC,
+                propagate_weight,
+                self.student_seed,
+            )
+            for learn_E, prob_TC, spread_TC in each
         ]
         return self._candidate(name, fits)
 

@@ -91,6 +91,27 @@ class Suspect:
     num_scans: int
 
 
+@dataclass(frozen=True)
+class Overruled:
+    """How often disputes were decided against a reader.
+
+    Attributes:
+        annotator: Column number.
+        share: Of the scans she read with another, those on which the decision was another than her reading.
+        others: The same of the others' readings of these scans.
+        gap_ci95: Interval of the difference.
+        num_scans: Scans she read with another.
+        stands_out: Whether the interval's lower end is above `MIN_GAP`.
+    """
+
+    annotator: int
+    share: float
+    others: float
+    gap_ci95: list[float]
+    num_scans: int
+    stands_out: bool
+
+
 def consensus(rating_NM: ArrayLike, prob_NC: ArrayLike | None = None) -> Consensus:
     """The class of each scan, for TRAINING labels only.
 
@@ -202,6 +223,38 @@ def suspect_annotators(rating_NM: ArrayLike, group_N: ArrayLike) -> list[Suspect
     judged = (_judged(rating_NM, group_N, m) for m in range(rating_NM.shape[1]))
     named = [suspect for suspect in judged if suspect is not None and suspect.gap_ci95[0] > MIN_GAP]
     return sorted(named, key=lambda suspect: suspect.agreement - suspect.others)
+
+
+def overruled_readers(rating_NM: ArrayLike, decision_N: ArrayLike, group_N: ArrayLike) -> list[Overruled]:
+    """How often the decision of disputes went against each reader, and against who read the same scans beside her.
+
+    Two readings a scan tell that they differ, not who is wrong; who decided does. Both shares are over all scans that
+    she read with another, disputed or not, so that hard scans weigh on both sides alike. An adjudicator who errs makes
+    both of them larger and hides a bad reader before accusing a good one.
+
+    Args:
+        rating_NM: Class index, -1 = none, (N, M); the readings that were asked for whatever others say.
+        decision_N: Class index of what was decided, -1 = nothing, (N,).
+        group_N: Patient of each scan, (N,).
+
+    Returns:
+        Each reader with two patients or more, in the order of columns.
+    """
+    rating_NM, _ = _ratings(rating_NM, None)
+    decision_N, group_N = np.asarray(decision_N), np.asarray(group_N)
+    read_NM = rating_NM >= 0
+    against_NM = read_NM & (decision_N[:, None] >= 0) & (rating_NM != decision_N[:, None])
+    out = []
+    for m in range(rating_NM.shape[1]):
+        others_N = read_NM.sum(axis=1) - read_NM[:, m]
+        both_N = read_NM[:, m] & (others_N > 0)
+        own_S = against_NM[both_N, m].astype(np.float64)
+        rest_S = (against_NM[both_N].sum(axis=1) - own_S) / others_N[both_N]
+        own, rest = _share(own_S, group_N[both_N]), _share(rest_S, group_N[both_N])
+        if own is not None and rest is not None:
+            gap_ci95 = _paired_gap(own, rest)
+            out.append(Overruled(m, own.value, rest.value, gap_ci95, int(both_N.sum()), gap_ci95[0] > MIN_GAP))
+    return out
 
 
 def _judged(rating_NM: Ints, group_N: NDArray[Any], annotator: int) -> Suspect | None:

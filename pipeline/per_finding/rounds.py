@@ -150,7 +150,7 @@ class Findings:
             label_table.replace_pseudo_values(self.ctx.folder, self._pseudo_rows())
         table = label_table.read(self.ctx.folder)
         num_disputed = len(parts.disagreements(table, list(self.questions)))
-        agreement_report.save_counts(self.ctx.folder, table, num_disputed)
+        agreement_report.save_counts(self.ctx.folder, table, self.data.findings, num_disputed)
 
     def ends(self, round_index: int) -> bool:
         """Whether no further round is wanted: the findings share one queue, so each of them must be done."""

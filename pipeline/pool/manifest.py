@@ -230,7 +230,9 @@ def read_scans(ctx: StageContext, pool: Pool, salt: str) -> pa.Table:
     others = [i for i, (row, white) in enumerate(zip(rows, wanted, strict=True)) if row.get("white") != white]
     if others:
         _read_rows(ctx, pool, rows, others, stamps, wanted, options)
-    _keep(ctx.folder, rows, stamps)
+    _keep(ctx.folder / run_files.SCANS_READ, rows, stamps)
+    for part in (ctx.folder / run_files.SCANS_READ_SO_FAR).glob("part-*.parquet"):
+        part.unlink()
     return pa.Table.from_pylist(rows, schema=_READ)
 
 
@@ -250,16 +252,21 @@ def _read_rows(
         part = pool.scans.take(pa.array(places, pa.int64()))
         own = None if wanted is None else [wanted[i] for i in places]
         shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), options, own, pool.root))
-    done = 0
+    done, num_failed = 0, 0
+    since: list[int] = []
     ctx.progress("manifest", 0, len(todo))
     for num_finished, (index, result) in enumerate(ctx.engine.map_shards(read_shard, shards), 1):
         places = todo[index * SHARD_SIZE : (index + 1) * SHARD_SIZE]
         for place, row in zip(places, result.to_pylist(), strict=True):
             rows[place] = row
         done += len(result)
+        num_failed += len(result) - result["reason"].null_count
+        ctx.failed("manifest", num_failed)
         ctx.progress("manifest", done, len(todo))
+        since += places
         if num_finished % _SAVE_EVERY_SHARDS == 0:
-            _keep(ctx.folder, rows, stamps)
+            _keep(_next_part(ctx.folder), [rows[i] for i in since], [stamps[i] for i in since])
+            since = []
     return [row for row in rows if row is not None]
 
 
@@ -279,15 +286,10 @@ def _stamps(uris: Sequence[str], key: str) -> list[str | None]:
 
 def _read_before(folder: Path, paths: Sequence[str], stamps: Sequence[str | None]) -> list[dict[str, Any] | None]:
     """What an earlier try read of each file that has not changed since; how many have is said."""
-    kept = folder / run_files.SCANS_READ
-    if not kept.exists():
+    tables = [table for path in _kept_files(folder) if (table := _read_kept(path)) is not None]
+    if not tables:
         return [None] * len(stamps)
-    try:
-        with kept.open("rb") as stream:
-            table = pq.ParquetFile(stream, page_checksum_verification=True).read().select([*_READ.names, _STAMP.name])
-    except (OSError, KeyError, pa.ArrowException) as error:
-        set_aside(kept, error)
-        return [None] * len(stamps)
+    table = pa.concat_tables(tables)
     rows = dict(zip(table["stamp"].to_pylist(), table.drop_columns(["stamp"]).to_pylist(), strict=True))
     before = set(table["path"].to_pylist())
     changed = [
@@ -304,13 +306,35 @@ def _read_before(folder: Path, paths: Sequence[str], stamps: Sequence[str | None
     return [row if row is not None and row["reason"] is None and row.get("picture_hash") else None for row in known]
 
 
-def _keep(folder: Path, rows: Sequence[dict[str, Any] | None], stamps: Sequence[str | None]) -> None:
+def _kept_files(folder: Path) -> list[Path]:
+    """What earlier tries kept, the newest last."""
+    kept = folder / run_files.SCANS_READ
+    return [*([kept] if kept.exists() else []), *sorted((folder / run_files.SCANS_READ_SO_FAR).glob("part-*.parquet"))]
+
+
+def _next_part(folder: Path) -> Path:
+    """Where to keep what has been read since the last part: rows kept before are not written again."""
+    parts = folder / run_files.SCANS_READ_SO_FAR
+    return parts / f"part-{len(list(parts.glob('part-*.parquet'))):06d}.parquet"
+
+
+def _read_kept(path: Path) -> pa.Table | None:
+    try:
+        with path.open("rb") as stream:
+            whole = pq.ParquetFile(stream, page_checksum_verification=True).read()
+            return whole.select([*_READ.names, _STAMP.name])
+    except (OSError, KeyError, pa.ArrowException) as error:
+        set_aside(path, error)
+        return None
+
+
+def _keep(path: Path, rows: Sequence[dict[str, Any] | None], stamps: Sequence[str | None]) -> None:
     kept = [
         row | {"stamp": f"{row['path']}|{stamp}"}
         for row, stamp in zip(rows, stamps, strict=True)
         if row is not None and stamp is not None
     ]
-    write_parquet(folder / run_files.SCANS_READ, pa.Table.from_pylist(kept, schema=_READ.append(_STAMP)))
+    write_parquet(path, pa.Table.from_pylist(kept, schema=_READ.append(_STAMP)))
 
 
 def read_shard(shard: Shard) -> pa.Table:

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.contracts.answers import person_of
+
 Row = dict[str, Any]
 _NAMED = 6  # values of a column that are named; the rest is one line
 
@@ -46,7 +48,7 @@ def flow(tables: dict[str, pa.Table], queues: dict[int, pa.Table]) -> Row:
         "queued": sum(len(rows) for rows in queues.values()) if queues else None,
         "kinds": dict(sorted(Counter(k for rows in queues.values() for k in rows["kind"].to_pylist()).items())),
         "answered": pc.count_distinct(expert["image_id"]).as_py() if len(expert) else None,
-        "annotators": sorted(set(expert["annotator"].to_pylist())),
+        "annotators": sorted({person_of(name) for name in pc.unique(expert["annotator"]).to_pylist()}),
     }
 
 

@@ -156,6 +156,9 @@ def tiles(run: RunData) -> list[Tile]:
     share = (
         f"{percent(expert / train)} of {plural(train, 'training scan')}" if expert and train else "in the training pool"
     )
+    num_answers = sum(row["num_answers"] for row in run.annotators.get("annotators") or [])
+    if num_answers > (expert or 0):  # the sealed holdout, second readings and scans that are no good are answered too
+        share += f"; people gave {plural(num_answers, 'answer')} in all"
     return [Tile("Expert labels", count(expert), share), *_score_tiles(run, run.scores)]
 
 

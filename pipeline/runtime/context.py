@@ -16,6 +16,10 @@ def _quiet(stage: str, done: int, total: int) -> None:
     pass
 
 
+def _unheard(what: str, num: int) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class StageContext:
     """What a stage works with: options, folder, engine, progress; its inputs and outputs are tables in `folder`.
@@ -25,6 +29,7 @@ class StageContext:
         folder: The run directory.
         engine: Where shards of work run.
         progress: Called with (what, done, total) as work goes on.
+        failed: Called with (what, num): so many scans of this piece of work cannot be used, so far.
         whole: The run, where this is one finding's part of it: its queue, its answers, its pool; None for the run.
     """
 
@@ -33,6 +38,7 @@ class StageContext:
     engine: Engine
     progress: Callable[[str, int, int], None] = _quiet
     whole: "StageContext | None" = None
+    failed: Callable[[str, int], None] = _unheard
 
     def rng(self, stage: str, round_index: int = 0) -> np.random.Generator:
         """A generator of its own for each (seed, stage, round): no stage shifts another's numbers."""

@@ -4,12 +4,18 @@ import logging
 import os
 import sys
 import time
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from pipeline.runtime.watching.progress_file import ProgressFile
+
+from pipeline.runtime.watching.pace import Pace, words
 
 log = logging.getLogger(__name__)
 LINE_EVERY_SECONDS = 10.0
@@ -50,32 +56,33 @@ def configure_logging(*, quiet: bool, verbose: bool) -> None:
 
 
 class Progress:
-    """Call it with (what, done, total). Bars with rate and time left on a terminal, plain lines elsewhere."""
+    """Call it with (what, done, total). Bars with rate and time left on a terminal, plain lines elsewhere.
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    Args:
+        quiet: Show nothing.
+        folder: A run to write `activity.json` to, whatever is shown; None: none.
+    """
+
+    def __init__(self, *, quiet: bool = False, folder: Path | None = None) -> None:
         self._quiet = quiet
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
-        self._last_line: dict[str, tuple[float, float]] = {}
+        self._paces: dict[str, Pace] = {}
+        self._num_failed: dict[str, int] = {}
+        self._last_line: dict[str, float] = {}
+        self._file = None if folder is None else _file_in(folder)
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty() and not self._quiet:
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
             from rich.progress import Progress as Bars
 
             self._bars = Bars(
                 TextColumn("{task.description:<12}"),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[pace]}"),
                 TimeElapsedColumn(),
-                TimeRemainingColumn(),
                 console=_console(),
             )
             self._bars.start()
@@ -86,19 +93,44 @@ class Progress:
     ) -> None:
         if self._bars is not None:
             self._bars.stop()
+        if self._file is not None:
+            with suppress(OSError):  # a full disk is what the user has to hear of, not this
+                self._file.close()
+
+    def failed(self, what: str, num: int) -> None:
+        """Take in that `num` of what is done have failed so far; shown with the next call."""
+        self._num_failed[what] = num
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that `done` of `total` are done."""
-        if self._quiet or total == 0:
+        if total == 0:
             return
         now = time.monotonic()
-        start, last_line = self._last_line.setdefault(what, (now, now))
-        rate = f"{done / (now - start):.1f}/s" if done and now > start else ""
+        pace = self._paces.setdefault(what, Pace())
+        pace.add(now, done)
+        num_failed = self._num_failed.get(what, 0)
+        if self._file is not None:
+            self._file.tell(what, done, total, num_failed, pace)
+        if self._quiet:
+            return
+        shown = _told(pace, total, num_failed)
         if self._bars is not None:
             if what not in self._tasks:
-                self._tasks[what] = self._bars.add_task(what, total=total, rate="")
-            self._bars.update(self._tasks[what], completed=done, total=total, rate=rate)
-        elif now - last_line >= LINE_EVERY_SECONDS and done < total:
-            self._last_line[what] = (start, now)
-            left = (total - done) * (now - start) / max(done, 1)
-            log.info("%s: %d of %d (%s, about %d s left)", what, done, total, rate, left)
+                self._tasks[what] = self._bars.add_task(what, total=total, pace="")
+            self._bars.update(self._tasks[what], completed=done, total=total, pace=shown)
+        elif now - self._last_line.setdefault(what, now) >= LINE_EVERY_SECONDS and done < total:
+            self._last_line[what] = now
+            log.info("%s: %d of %d%s", what, done, total, f" ({shown})" if shown else "")
+
+
+def _file_in(folder: Path) -> "ProgressFile":
+    from pipeline.runtime.watching import progress_file  # with pyarrow, which --help does without
+
+    return progress_file.ProgressFile(folder)
+
+
+def _told(pace: Pace, total: int, num_failed: int) -> str:
+    """`63.1/s, 70 to 90 s left, 2 failed`, as far as it can be said."""
+    rate = pace.per_second()
+    parts = ("" if rate is None else f"{rate:.1f}/s", words(pace.remaining(total)))
+    return ", ".join([*filter(None, parts), *([f"{num_failed} failed"] if num_failed else [])])

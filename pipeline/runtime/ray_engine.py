@@ -111,6 +111,14 @@ def _result(ray: Any, reference: Any, index: int) -> Any:
             f"the worker of shard {index} died again after every retry",
             fix="run again with --resume: finished shards are kept; look at the memory of the node",
         ) from error
+    except (
+        ray.exceptions.ObjectLostError,
+        ray.exceptions.ObjectStoreFullError,
+        ray.exceptions.OutOfDiskError,
+    ) as error:
+        what = f"the result of shard {index} was lost or found no room: {' '.join(str(error).split())[:300]}"
+        fix = "run again with --resume: finished shards are kept; look at the disks and the object stores of the nodes"
+        raise EngineError(what, fix=fix) from error
     except ray.exceptions.RuntimeEnvSetupError as error:
         what = f"a node could not set up what the job sent: {' '.join(str(error).split())[-300:]}"
         raise EngineError(what, fix="submit the same line again: finished shards are kept") from error

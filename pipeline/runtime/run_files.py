@@ -18,11 +18,14 @@ from pipeline.runtime.finding_folders import whole_of
 # What was asked for, where it ran, how far it came
 CONFIG, RESOLVED, ENV = "config.yaml", "resolved.yaml", "env.json"
 STATUS, STAGES, LOCK, CRASH_LOG = "status.json", "stages.json", ".lock", "crash.log"
+PROGRESS, LINEAGE, TRACKED = "activity.json", "lineage.jsonl", "tracked.json"  # see pipeline.runtime.watching
+TENSORBOARD = "tensorboard"  # a folder
 # The pool and its vectors
 PRIVATE = "private"  # a folder: what leads back from pseudonyms to people; never handed on
 SALT = f"{PRIVATE}/salt"
 SPLIT_KEYS = f"{PRIVATE}/split_keys.parquet"  # what the draw of the holdout hashes
 SCANS_READ = f"{PRIVATE}/manifest_files.parquet"  # what was read of each file, so that it is read once
+SCANS_READ_SO_FAR = f"{PRIVATE}/manifest_files"  # a folder, while that goes on: the same, a part now and then
 PATIENT_FORMS = "patient_forms.parquet"  # which pseudonyms are one id in several spellings
 POOL_NOTES = "pool_notes.json"  # what was forgiven, and why scans were left out, before a file was opened
 PRETRAINED, PRETRAINING = "pretrain", "pretrain.json"  # a folder, see embeddings.backbones, and what it tells
@@ -35,6 +38,7 @@ EXPLORE = "explore.safetensors"  # the map of the pool for `explore`, see pipeli
 OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training pool, see pipeline.predict
 # Labels
 MARKS = "marks.jsonl"  # tags, saved views, wishes for the next queue
+NOTES, NOTES_TABLE, EXAMPLES = "notes.jsonl", "notes.csv", "examples"  # beside answers; pictures of the definitions
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results
 AUDIT, OVERRIDES, PIXELS = "audit.json", "overrides.json", "audit_pixels.parquet"

@@ -74,7 +74,7 @@ def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
     group_N = pc.dictionary_encode(train["group_id"]).combine_chunks().indices.to_numpy().astype(np.int64)
     pool = SelectionPool(
         ids_N=ids.to_numpy(zero_copy_only=False).astype(str),
-        unit_ND=unit_rows(principal_components.load_similarity(ctx.folder)[vectors.positions(ids)]),
+        unit_ND=unit_rows(principal_components.load_similarity(ctx.folder), rows_M=vectors.positions(ids)),
         labelled_N=pc.is_in(ids, value_set=done).to_numpy(zero_copy_only=False),
         candidate_N=candidate_N,
         group_N=group_N,

@@ -3,7 +3,6 @@
 import datetime as dt
 import io
 import itertools
-import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -33,7 +32,7 @@ def open_workbook(name: str, data: bytes, is_header: IsHeader, notes: Notes) -> 
     Raises:
         InputError: it is damaged, holds nothing, or several sheets could be the table.
     """
-    sheets = _sheets(name, data)
+    sheets = _sheets(name, data, notes)
     filled = {title: rows for title, rows in sheets.items() if rows}
     if not filled:
         raise InputError("the workbook is empty", where=name, fix="its first row names the columns")
@@ -62,42 +61,51 @@ def _iterate(rows: Sequence[Record]) -> Iterator[Record]:
     yield from rows
 
 
-def _sheets(name: str, data: bytes) -> dict[str, list[Record]]:
+def _sheets(name: str, data: bytes, notes: Notes) -> dict[str, list[Record]]:
     """The filled rows of each visible sheet."""
-    import openpyxl
+    from python_calamine import SheetTypeEnum, SheetVisibleEnum, load_workbook
 
     try:
-        _refuse_bomb(name, data)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of styles and extensions that no cell's text depends on
-            book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-            sheets = {}
-            for sheet in book.worksheets:
-                if sheet.sheet_state == "visible":
-                    sheet.reset_dimensions()  # what the file says of its size may be wrong
-                    sheets[sheet.title] = list(_rows(sheet.iter_rows(values_only=True)))
-            book.close()
-            return sheets
+        num_errors = _inspected(name, data)
+        book = load_workbook(io.BytesIO(data))
+        sheets = {
+            sheet.name: list(_rows(book.get_sheet_by_name(sheet.name).iter_rows()))
+            for sheet in book.sheets_metadata
+            if (sheet.visible, sheet.typ) == (SheetVisibleEnum.Visible, SheetTypeEnum.WorkSheet)
+        }
     except InputError:
         raise
-    except Exception as error:  # openpyxl raises what its XML and ZIP readers do
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
         raise InputError(
             f"the workbook cannot be read ({type(error).__name__}: {str(error)[:120]})",
             where=name,
             fix="open and save it again, without a password, or save it as CSV UTF-8",
         ) from error
+    if num_errors:
+        hold = "holds" if num_errors == 1 else "hold"
+        notes.warn(f"{counted(num_errors, 'cell')} of the workbook {hold} an error such as #N/A: read as blank")
+    return sheets
 
 
-def _refuse_bomb(name: str, data: bytes) -> None:
+def _inspected(name: str, data: bytes) -> int:
+    """The number of cells that hold an error.
+
+    Raises:
+        InputError: it unpacks to more than a workbook of people does.
+    """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
-    if size > _MAX_BYTES or (size > 2**26 and size > _MAX_RATIO * len(data)):
-        raise InputError(f"unpacks to {size:,} bytes, {size / len(data):.0f} times its size", where=name)
+        if size > _MAX_BYTES or (size > 2**26 and size > _MAX_RATIO * len(data)):
+            raise InputError(f"unpacks to {size:,} bytes, {size / len(data):.0f} times its size", where=name)
+        sheets = [entry for entry in archive.namelist() if entry.startswith("xl/worksheets/")]
+        return sum(archive.read(entry).count(b' t="e"') for entry in sheets)
 
 
 def _rows(rows: Iterator[Sequence[Any]]) -> Iterator[Record]:
     for number, row in zip(itertools.count(1), rows, strict=False):
-        if any(value is not None for value in row):
+        if any(value != "" for value in row):
             cells = [_text(value) for value in row]
             if any(cell and not cell.isspace() for cell in cells):
                 while cells and not cells[-1]:
@@ -107,8 +115,6 @@ def _rows(rows: Iterator[Sequence[Any]]) -> Iterator[Record]:
 
 def _text(value: Any) -> str:
     """A cell as the spreadsheet would show it without any format."""
-    if value is None:
-        return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
     if isinstance(value, dt.datetime) and value.time() == dt.time(0):

@@ -11,7 +11,7 @@ from pipeline.contracts.tables import CLUSTERS, SPLIT_TABLE
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import neighbor_graph, principal_components
-from pipeline.vectors.matrix import Vectors, unit_rows
+from pipeline.vectors.matrix import ROWS_AT_ONCE, Vectors, unit_rows
 
 # N scans, D dimensions, K clusters
 
@@ -28,12 +28,13 @@ def run(ctx: StageContext) -> dict[str, Any]:
     unit_ND = unit_rows(principal_components.load_similarity(ctx.folder))  # centred on the training pool
     num_clusters = min(config.num_clusters or int(np.clip(np.sqrt(len(train) / 2), 8, 1000)), len(train))
     seed = int(ctx.rng("clusters").integers(2**31))
-    centroid_KD, _, _ = spherical_kmeans(
-        unit_ND[train],
+    centroid_KD = train_centroids(
+        unit_ND,
         num_clusters,
         seed=seed,
         n_iter=config.n_iter,
         max_points=config.max_points_per_centroid,
+        rows_M=train,
     )
     cluster_N, cosine_N = assign(unit_ND, centroid_KD)
     xy_N2 = _plane(unit_ND, train)
@@ -50,7 +51,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             schema=CLUSTERS.schema,
         ),
     )
-    index_NK, neighbor_cosine_NK = neighbor_graph.neighbors(unit_ND[train], ctx.config.pseudo.num_neighbors)
+    index_NK, neighbor_cosine_NK = neighbor_graph.neighbors(unit_ND, ctx.config.pseudo.num_neighbors, train)
     neighbor_graph.save(ctx.folder / run_files.NEIGHBORS, index_NK, neighbor_cosine_NK)
     sizes = np.bincount(cluster_N[train], minlength=num_clusters)
     return {"num_clusters": num_clusters, "largest": int(sizes.max()), "num_components": num_components}
@@ -69,12 +70,39 @@ def spherical_kmeans(
     Returns:
         centroid_KD (float32, unit norm), cluster_N (int32), cosine_N (float32, to the own centroid).
     """
+    centroid_KD = train_centroids(unit_ND, num_clusters, seed=seed, n_iter=n_iter, max_points=max_points)
+    return centroid_KD, *assign(unit_ND, centroid_KD)
+
+
+def train_centroids(
+    unit_ND: np.ndarray,
+    num_clusters: int,
+    *,
+    seed: int,
+    n_iter: int,
+    max_points: int = 256,
+    rows_M: np.ndarray | None = None,
+) -> np.ndarray:
+    """The centroids alone, (K, D) float32, unit norm.
+
+    Args:
+        unit_ND: Rows of norm 1.
+        num_clusters: K; no more than there are rows to learn from.
+        seed: Of the sample and of the first centroids.
+        n_iter: Iterations.
+        max_points: Rows a cluster to learn from, drawn by chance where there are more.
+        rows_M: The rows that may be learned from; None: all.
+    """
     import faiss
 
-    num, dim = unit_ND.shape
+    num_clusters = min(num_clusters, len(unit_ND if rows_M is None else rows_M))
+    if rows_M is not None and len(rows_M) > max_points * num_clusters:  # or faiss samples a copy of them all
+        rng = np.random.default_rng(seed)
+        rows_M = np.sort(rng.choice(rows_M, max_points * num_clusters, replace=False))
+    sample = unit_ND if rows_M is None else unit_ND[rows_M]
     clustering = faiss.Kmeans(
-        dim,
-        min(num_clusters, num),
+        unit_ND.shape[1],
+        num_clusters,
         niter=n_iter,
         seed=seed,
         spherical=True,
@@ -82,25 +110,31 @@ def spherical_kmeans(
         max_points_per_centroid=max_points,
         gpu=faiss.get_num_gpus() > 0,  # random starts: k-means++ picks outliers, and TypiClust was worse with it
     )
-    clustering.train(np.ascontiguousarray(unit_ND, dtype=np.float32))
-    centroid_KD = np.asarray(clustering.centroids)
-    return centroid_KD, *assign(unit_ND, centroid_KD)
+    clustering.train(np.ascontiguousarray(sample, dtype=np.float32))
+    return np.asarray(clustering.centroids)
 
 
 def assign(unit_ND: np.ndarray, centroid_KD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest centroid by cosine: cluster_N (int32) and cosine_N (float32)."""
+    """Nearest centroid by cosine: cluster_N (int32) and cosine_N (float32); block by block."""
     import faiss
 
     index = faiss.IndexFlatIP(centroid_KD.shape[1])
     index.add(np.ascontiguousarray(centroid_KD, dtype=np.float32))
-    cosine_N1, cluster_N1 = index.search(np.ascontiguousarray(unit_ND, dtype=np.float32), 1)
-    return cluster_N1[:, 0].astype(np.int32), cosine_N1[:, 0]
+    cluster_N, cosine_N = np.empty(len(unit_ND), np.int32), np.empty(len(unit_ND), np.float32)
+    for start in range(0, len(unit_ND), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        cosine_B1, cluster_B1 = index.search(np.ascontiguousarray(unit_ND[rows], dtype=np.float32), 1)
+        cluster_N[rows], cosine_N[rows] = cluster_B1[:, 0], cosine_B1[:, 0]
+    return cluster_N, cosine_N
 
 
 def _plane(unit_ND: np.ndarray, train: np.ndarray) -> np.ndarray:
     """First two principal components of the training pool; the sign is fixed so that runs agree."""
-    mean_D = unit_ND[train].mean(0)
-    axes_D2 = principal_components.leading_axes(unit_ND[train] - mean_D, 2)
+    sample = principal_components.evenly_spaced(unit_ND, train)
+    mean_D = sample.mean(0)
+    axes_D2 = principal_components.leading_axes(sample - mean_D, 2).astype(np.float32)
     xy_N2 = np.zeros((len(unit_ND), 2), np.float32)  # two scans span a line
-    xy_N2[:, : axes_D2.shape[1]] = (unit_ND - mean_D) @ axes_D2.astype(np.float32)
+    for start in range(0, len(unit_ND), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        xy_N2[rows, : axes_D2.shape[1]] = (unit_ND[rows] - mean_D) @ axes_D2
     return xy_N2

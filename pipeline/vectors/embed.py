@@ -104,6 +104,7 @@ def embed(ctx: StageContext, job: Job, report: Callable[[int], None]) -> list[tu
     for _, result in ctx.engine.map_shards(extract.embed_shard, job.shards, on_gpu=True):
         done += result.num_embedded + len(result.broken)
         broken += result.broken
+        ctx.failed("embed", len(broken))
         report(done)
     return broken
 

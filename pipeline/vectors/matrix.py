@@ -61,12 +61,20 @@ def save_ids(folder: Path, image_ids: pa.Array | pa.ChunkedArray) -> None:
     write_parquet(folder / run_files.EMBEDDED, pa.table({"image_id": image_ids}))
 
 
-def unit_rows(emb_ND: np.ndarray, mean_D: np.ndarray | None = None) -> np.ndarray:
-    """Rows of norm 1 as float32, centred on `mean_D` first when given; block by block."""
-    out = np.empty(emb_ND.shape, np.float32)
-    for start in range(0, len(emb_ND), ROWS_AT_ONCE):
-        block = np.asarray(emb_ND[start : start + ROWS_AT_ONCE], dtype=np.float32)
+def unit_rows(emb_ND: np.ndarray, mean_D: np.ndarray | None = None, rows_M: np.ndarray | None = None) -> np.ndarray:
+    """Rows of norm 1 as float32, block by block.
+
+    Args:
+        emb_ND: Vectors; may be memory-mapped.
+        mean_D: Taken off each row first; None: nothing is.
+        rows_M: The rows wanted, in the order wanted; None: all.
+    """
+    num = len(emb_ND) if rows_M is None else len(rows_M)
+    out = np.empty((num, emb_ND.shape[1]), np.float32)
+    for start in range(0, num, ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        block = np.asarray(emb_ND[rows if rows_M is None else rows_M[rows]], dtype=np.float32)
         if mean_D is not None:
             block = block - mean_D
-        out[start : start + ROWS_AT_ONCE] = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+        out[rows] = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
     return out

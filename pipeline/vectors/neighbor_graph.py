@@ -4,54 +4,71 @@ Zhou, Bousquet, Lal, Weston, Schoelkopf: Learning with local and global consiste
 F <- alpha * S F + (1 - alpha) * Y with S = D^-1/2 W D^-1/2, W from the nearest neighbours in embedding space.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-# N scans, D dimensions, C findings, K neighbours
+from pipeline.vectors.matrix import ROWS_AT_ONCE
+
+# N scans, M of them in the graph, D dimensions, C findings, K neighbours, F sets of labels, L = F x C
 
 EXACT_UP_TO = 50_000  # above this, neighbours come from an inverted file instead of exhaustive search
+LISTS_PER_ROOT = 4  # lists of the inverted file, as a multiple of the root of N: as much work to find as to read them
+NUM_PROBES = 32  # lists that are read for each scan, however many there are; see tests/bench/results/neighbors.md
+ROWS_A_LIST = 40  # that its k-means learns from; faiss wants 39
 BANDWIDTH = 0.1  # of exp((cosine - 1) / BANDWIDTH), in units of cosine of centred embeddings
-MAX_ITERATIONS, LOOK_EVERY = 50, 5
-UNCHANGED = 1e-14  # relative, so that a scan whom little reaches counts as much; 50 iterations give the same to 1e-12
+SPREAD_ERROR = 1e-12  # what is left out of a label's spread, of its mass
+MAX_ITERATIONS = 2_000  # enough for an alpha of .986
 
 
-def neighbors(unit_ND: np.ndarray, num_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
+def neighbors(
+    unit_ND: np.ndarray, num_neighbors: int, rows_M: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Nearest neighbours of each row by cosine, itself left out.
 
     Args:
         unit_ND: Rows of unit norm, float32.
-        num_neighbors: K; lowered to N - 1 in a small pool.
+        num_neighbors: K; lowered to M - 1 in a small pool.
+        rows_M: The rows that are asked about and found, which are counted from 0 by their place here; None: all.
 
     Returns:
-        index_NK (int32) and cosine_NK (float32); -1 where an approximate search found fewer.
+        index_MK (int32) and cosine_MK (float32); -1 where an approximate search found fewer.
     """
+    rows_M = np.arange(len(unit_ND)) if rows_M is None else rows_M
+    num = len(rows_M)
+    wanted = min(num_neighbors, num - 1)
+    index = _index_of(unit_ND, rows_M)
+    index_MK, cosine_MK = np.empty((num, wanted), np.int32), np.empty((num, wanted), np.float32)
+    for start in range(0, num, ROWS_AT_ONCE):
+        places = np.arange(start, min(start + ROWS_AT_ONCE, num))
+        cosine, neighbor_index = index.search(unit_ND[rows_M[places]], wanted + 1)
+        other = neighbor_index != places[:, None]
+        other[other.all(1), -1] = False  # a scan with exact copies may miss itself: drop its last neighbour
+        index_MK[places] = neighbor_index[other].reshape(-1, wanted)
+        cosine_MK[places] = cosine[other].reshape(-1, wanted)
+    return index_MK, cosine_MK
+
+
+def _index_of(unit_ND: np.ndarray, rows_M: np.ndarray) -> Any:
+    """A FAISS index of the rows: exhaustive up to `EXACT_UP_TO`, else an inverted file."""
     import faiss
 
-    num, dim = unit_ND.shape
-    wanted = min(num_neighbors, num - 1)
-    index: Any
-    if num <= EXACT_UP_TO:
-        index = faiss.IndexFlatIP(dim)
-    else:
-        lists = int(np.sqrt(num))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, lists, faiss.METRIC_INNER_PRODUCT)
+    num, dim = len(rows_M), unit_ND.shape[1]
+    index: Any = faiss.IndexFlatIP(dim)
+    if num > EXACT_UP_TO:
+        lists = int(LISTS_PER_ROOT * np.sqrt(num))
+        index = faiss.IndexIVFFlat(index, dim, lists, faiss.METRIC_INNER_PRODUCT)
         index.cp.seed = 1234
-        index.train(np.ascontiguousarray(unit_ND[:: max(1, num // (64 * lists))]))
-        index.nprobe = max(8, lists // 32)
+        index.train(unit_ND[rows_M[:: max(1, num // (ROWS_A_LIST * lists))]])
+        index.nprobe = NUM_PROBES
     if faiss.get_num_gpus() > 0:
         index = faiss.index_cpu_to_all_gpus(index)
-    index.add(unit_ND)
-    cosine, neighbor_index = index.search(unit_ND, wanted + 1)
-    out_index = np.full((num, wanted), -1, np.int32)
-    out_cosine = np.full((num, wanted), -1.0, np.float32)
-    other = neighbor_index != np.arange(num)[:, None]
-    other[other.all(1), -1] = False  # a scan with exact copies may miss itself: drop its last neighbour
-    out_index[:] = neighbor_index[other].reshape(num, wanted)
-    out_cosine[:] = cosine[other].reshape(num, wanted)
-    return out_index, out_cosine
+    for start in range(0, num, ROWS_AT_ONCE):
+        index.add(unit_ND[rows_M[start : start + ROWS_AT_ONCE]])
+    return index
 
 
 def graph(index_NK: np.ndarray, cosine_NK: np.ndarray) -> sp.csr_matrix:
@@ -68,35 +85,46 @@ def graph(index_NK: np.ndarray, cosine_NK: np.ndarray) -> sp.csr_matrix:
 
 
 def spread(
-    graph_NN: sp.csr_matrix, rows: np.ndarray, classes: np.ndarray, num_classes: int, alpha: float
-) -> np.ndarray:
-    """Spread the labels of a few scans over the graph.
+    graph_NN: sp.csr_matrix, labels: Sequence[tuple[np.ndarray, np.ndarray]], num_classes: int, alpha: float
+) -> list[np.ndarray]:
+    """Spread several sets of labels, such as those of the folds, over the graph: all of them at once.
 
     Each class starts with the same mass and is normalised to the same mass afterwards (class mass normalisation,
-    Zhu, Ghahramani, Lafferty 2003, section 4), so that the answer is for balanced classes.
+    Zhu, Ghahramani, Lafferty 2003, section 4), so that the answer is for balanced classes. The iteration of Zhou et
+    al. leaves out alpha^n S^n (F* - Y) after n steps, and S has no eigenvalue above 1: there are as many steps as make
+    alpha^n `SPREAD_ERROR`.
 
     Args:
         graph_NN: From `graph`.
-        rows: Positions of the labelled scans.
-        classes: Class index of each of them.
+        labels: Of each set the positions of the labelled scans, and their class index.
         num_classes: C.
         alpha: Share of a label that neighbours hand on, 0 to < 1.
 
     Returns:
-        prob_NC; a scan that no label reaches gets 1 / C for each class.
+        prob_NC of each set; a scan that no label reaches gets 1 / C for each class.
     """
-    start_NC = np.zeros((graph_NN.shape[0], num_classes))
-    start_NC[rows, classes] = 1.0
-    start_NC /= np.maximum(start_NC.sum(0), 1.0)
-    mass_NC = start_NC
-    for iteration in range(1, MAX_ITERATIONS + 1):
-        before_NC, mass_NC = mass_NC, alpha * (graph_NN @ mass_NC) + (1.0 - alpha) * start_NC
-        if iteration % LOOK_EVERY == 0 and bool((np.abs(mass_NC - before_NC) <= UNCHANGED * mass_NC).all()):
-            break
+    start_NFC = np.zeros((graph_NN.shape[0], len(labels), num_classes))
+    for fold, (rows, classes) in enumerate(labels):
+        start_NFC[rows, fold, classes] = 1.0
+    start_NL = (start_NFC / np.maximum(start_NFC.sum(0), 1.0)).reshape(len(start_NFC), -1)
+    mass_NL = start_NL
+    for _ in range(num_iterations(alpha)):
+        mass_NL = alpha * (graph_NN @ mass_NL) + (1.0 - alpha) * start_NL
+    mass_NFC = mass_NL.reshape(start_NFC.shape)
+    return [_balanced(mass_NFC[:, fold]) for fold in range(len(labels))]
+
+
+def num_iterations(alpha: float) -> int:
+    """Steps after which a spread is exact to `SPREAD_ERROR`; 40 for an alpha of .5."""
+    return 1 if alpha == 0.0 else min(MAX_ITERATIONS, int(np.ceil(np.log(SPREAD_ERROR) / np.log(alpha))))
+
+
+def _balanced(mass_NC: np.ndarray) -> np.ndarray:
+    """Probabilities of each scan, once every class has the same mass."""
     mass_NC = mass_NC / np.maximum(mass_NC.sum(0), 1e-300)
     total_N1 = mass_NC.sum(1, keepdims=True)
     reached = total_N1[:, 0] > 1e-30
-    prob_NC = np.full_like(mass_NC, 1.0 / num_classes)
+    prob_NC = np.full_like(mass_NC, 1.0 / mass_NC.shape[1])
     prob_NC[reached] = mass_NC[reached] / total_N1[reached]
     return np.asarray(prob_NC)
 

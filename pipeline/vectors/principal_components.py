@@ -23,7 +23,9 @@ SAMPLE = 64_000_000  # numbers: 256 MB
 EXACT_UP_TO = 1_500  # rows and dimensions; beyond, the exact axes take minutes
 
 
-def principal_axes(emb_ND: np.ndarray, num_axes: int) -> tuple[np.ndarray, np.ndarray, float]:
+def principal_axes(
+    emb_ND: np.ndarray, num_axes: int, rows_M: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Mean (D,), leading axes (D, P) of the standardised embeddings, in embedding units, and their total variance.
 
     Each dimension is divided by its standard deviation (no less than a thousandth of the largest) before the axes are
@@ -34,8 +36,9 @@ def principal_axes(emb_ND: np.ndarray, num_axes: int) -> tuple[np.ndarray, np.nd
     Args:
         emb_ND: Embeddings.
         num_axes: P wanted; no more than D or the rows less one.
+        rows_M: The rows that count; None: all.
     """
-    sample = _evenly_spaced(emb_ND)
+    sample = evenly_spaced(emb_ND, rows_M)
     mean_D = sample.mean(0, dtype=np.float64).astype(np.float32)
     sd_D = floored_sd(sample).astype(np.float32)
     standard = (sample - mean_D) / sd_D
@@ -81,7 +84,7 @@ def write(folder: Path, emb_ND: np.ndarray, train: np.ndarray, num_components: i
     """
     from safetensors.numpy import save
 
-    mean_D, axes_DP, variance = principal_axes(emb_ND[train], num_components)
+    mean_D, axes_DP, variance = principal_axes(emb_ND, num_components, train)
     basis_DP = (axes_DP * (RMS_NORM / np.sqrt(max(variance, 1e-12)))).astype(np.float32)
     _project(emb_ND, mean_D, basis_DP, folder / run_files.FEATURES)
     write_bytes(folder / run_files.BASIS, save({"mean_D": mean_D, "basis_DP": np.ascontiguousarray(basis_DP)}))
@@ -97,7 +100,7 @@ def write_similarity(folder: Path, own_ND: np.ndarray, train: np.ndarray, num_co
         train: Rows of the training pool, which alone define the axes.
         num_components: P wanted; no more than D or the training scans less one.
     """
-    sample = _evenly_spaced(own_ND[train])
+    sample = evenly_spaced(own_ND, train)
     mean_D = sample.mean(0, dtype=np.float64).astype(np.float32)
     axes_DP = leading_axes(sample - mean_D, num_components).astype(np.float32)
     _project(own_ND, mean_D, axes_DP, folder / run_files.SIMILARITY)
@@ -125,10 +128,12 @@ def _project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray, path:
     partial.replace(path)
 
 
-def _evenly_spaced(emb_ND: np.ndarray) -> np.ndarray:
-    """At most `SAMPLE` numbers of them, float32, of rows evenly spaced."""
+def evenly_spaced(emb_ND: np.ndarray, rows_M: np.ndarray | None = None) -> np.ndarray:
+    """At most `SAMPLE` numbers of the rows wanted (None: all), float32, of rows evenly spaced among them."""
+    num = len(emb_ND) if rows_M is None else len(rows_M)
     most_rows = max(SAMPLE // emb_ND.shape[1], 2)
-    return np.asarray(emb_ND[:: max(1, -(-len(emb_ND) // most_rows))], dtype=np.float32)
+    spaced = slice(None, None, max(1, -(-num // most_rows)))
+    return np.asarray(emb_ND[spaced if rows_M is None else rows_M[spaced]], dtype=np.float32)
 
 
 def load_similarity(folder: Path) -> np.ndarray:

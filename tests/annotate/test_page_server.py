@@ -29,7 +29,7 @@ from tests.support.waiting_run import waiting_run
 BASE = "http://127.0.0.1:8017"
 COOKIE = "cxr-ssl-8017"
 ANNA = {"annotator": "Anna"}
-WRITES = ("enter", "next", "answer", "undo", "priors")
+WRITES = ("enter", "next", "answer", "undo", "priors", "mine", "note")
 
 
 @pytest.fixture(scope="module")
@@ -399,7 +399,7 @@ def test_from_sitting_down_to_the_end(client, desk):
     entered = client.post("/api/enter", json={"annotator": "  Anna   B "}).json()
     assert entered["annotator"] == "Anna B" and entered["progress"]["left"] == 6
     tasks = client.post("/api/next", json={"annotator": "Anna B", "num": 3, "held": [image_id(0)]}).json()["tasks"]
-    assert [Task(**task) for task in tasks] == [
+    assert [Task(**task | {"disputed": tuple(task["disputed"])}) for task in tasks] == [
         Task(image_id(1), 2),
         Task(image_id(2), 3, num_priors=2),
         Task(image_id(3), 4),
@@ -660,4 +660,66 @@ def test_each_start_has_a_token_of_its_own(tmp_path):
 
 def test_every_remark_has_its_own_key():
     assert len(set(markup.LETTERS.values())) == len(markup.LETTERS)
-    assert not set(markup.LETTERS.values()) & set("uzirpw")
+    assert not set(markup.LETTERS.values()) & set("uzirpwxotmafvlekd")
+
+
+class TestWhoMaySpeak:
+    """A link of a reader's own, and a proxy that signs people in: nobody answers as another."""
+
+    def client(self, desk, token, cookie, **more):
+        app = server.app(desk, token, server.OWN_NAMES, name="run", **more)
+        client = testclient.TestClient(app, base_url=BASE, follow_redirects=False, raise_server_exceptions=False)
+        client.cookies.set(COOKIE, cookie)
+        return client
+
+    def test_a_link_of_her_own_speaks_in_her_name_alone(self, desk):
+        own = {"secret-of-anna": "Anna", "secret-of-ben": "Ben"}
+        anna = self.client(desk, None, "secret-of-anna", readers=own)
+        assert anna.post("/api/answer", json=answer(0)).status_code == 200
+        refused = anna.post("/api/answer", json=answer(1) | {"annotator": "Ben"})
+        assert refused.status_code == 403 and "not Ben's" in refused.json()["error"]
+        for path in ("enter", "mine"):
+            assert anna.post(f"/api/{path}", json={"annotator": "Ben"}).status_code == 403
+        assert kept(desk) == [("Anna", image_id(0), "normal")]
+        assert '"reader": "Anna"' in anna.get("/").text
+        assert self.client(desk, None, TOKEN, readers=own).get("/").status_code == 401  # no link for everybody
+        anna.cookies.clear()
+        link = anna.get("/?token=secret-of-ben")
+        assert link.status_code == 303 and link.cookies[COOKIE] == "secret-of-ben"
+
+    def test_the_link_of_everybody_is_not_the_adjudicators(self, desk):
+        client = self.client(desk, TOKEN, TOKEN, readers={"secret-of-lee": "Dr Lee"})
+        assert client.post("/api/enter", json=ANNA).status_code == 200
+        assert client.post("/api/enter", json={"annotator": "dr lee"}).status_code == 403
+        assert '"reader": ""' in client.get("/").text
+
+    def test_a_proxy_says_who_is_signed_in(self, desk):
+        client = self.client(desk, TOKEN, TOKEN, reader_header="X-Forwarded-User")
+        assert client.post("/api/enter", json=ANNA).status_code == 401 == client.get("/").status_code
+        signed_in = {"X-Forwarded-User": "Anna"}
+        assert client.post("/api/answer", json=answer(0), headers=signed_in).status_code == 200
+        assert client.post("/api/answer", json=answer(1) | {"annotator": "Ben"}, headers=signed_in).status_code == 403
+        client.cookies.clear()
+        assert client.get("/", headers=signed_in).status_code == 401  # the header alone opens nothing
+
+    @pytest.mark.parametrize("more", [{}, {"url": PUBLIC, "host": "0.0.0.0"}])
+    def test_a_header_is_believed_only_behind_the_proxy(self, desk, more):
+        with pytest.raises(InputError, match="past the proxy"):
+            server.serve(desk, port=0, reader_header="X-Forwarded-User", **more)
+
+
+def test_notes_own_answers_and_examples(client, desk):
+    client.post("/api/answer", json=answer(0))
+    shape = {"kind": "arrow", "x0": 1.5, "y0": 2, "x1": 3, "y1": 4}
+    note = ANNA | {"image_id": image_id(0), "comment": " left ", "flag": True, "shapes": [shape]}
+    assert client.post("/api/note", json=note).json() == {}
+    assert client.post("/api/note", json=note | {"shapes": [shape | {"kind": "circle"}]}).status_code == 400
+    assert client.post("/api/note", json=note | {"comment": "x" * 5000}).status_code == 400
+    (mine,) = client.post("/api/mine", json=ANNA).json()["answers"]
+    assert (mine["image_id"], mine["reply"], mine["certainty"]) == (image_id(0), "normal", "sure")
+    assert (mine["note"]["comment"], mine["note"]["flag"], mine["note"]["shapes"][0]["x0"]) == ("left", True, 1.5)
+    desk.full = True
+    refused = client.post("/api/note", json=note)
+    assert refused.status_code == 507 and "/secret/place" not in refused.text
+    assert client.get("/example/0/1").headers["content-type"] == "image/png"
+    assert client.get("/example/0/x").status_code == 404

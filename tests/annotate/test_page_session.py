@@ -38,6 +38,11 @@ def double(tmp_path_factory):
     return waiting.waiting_run(tmp_path_factory.mktemp("double") / "run", queue__readers_per_scan=2)
 
 
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    return waiting.waiting_run(tmp_path_factory.mktemp("two") / "run", queue__design="two_and_adjudicator")
+
+
 @pytest.fixture
 def clock(monkeypatch):
     found = SimpleNamespace(now=1000.0)
@@ -562,3 +567,42 @@ def test_other_reread_shares(template, sit):
     waiting.waits(waiting.moved(template, desk.folder))
     assert not set(work(desk, "Ann")) & set(first)
     assert run_files.latest_round(desk.folder) == 2
+
+
+class TestAdjudication:
+    def test_she_sees_the_differing_answers_and_decides(self, two, sit):
+        desk = sit(two, adjudicators=("Dr Lee",))
+        assert desk.next("Dr Lee", 9, []) == []  # nothing is in dispute
+        scans = work(desk, "Ann")
+        assert sorted(scans) == sorted(waiting.queue_ids(desk.folder)) and {*work(desk, "Bob", reply="pneumonia")} == {
+            *scans
+        }
+        assert (desk.progress("Bob").left, desk.progress("Dr Lee").left) == (0, len(scans))
+        first, *_ = tasks = desk.next("Dr Lee", 99, [])
+        assert {task.disputed for task in tasks} == {("normal", "pneumonia")} and len(tasks) == len(scans)
+        assert desk.next("Ann", 9, []) == [] and desk.next("Cleo", 9, []) == []
+        give(desk, "Dr Lee", first.image_id, "pneumonia", key="decision")
+        progress = desk.progress("Dr Lee")
+        assert (progress.done, progress.left, progress.team_done) == (1, len(scans) - 1, 1)
+        assert Journal.open(desk.folder).active()[-1].answer.annotator == "Dr Lee (adjudicator)"
+        desk.close()
+        table = label_table.read(desk.folder)
+        assert verdicts.expert_classes(table, FINDINGS)[first.image_id] == "pneumonia"
+        assert desk.undo("Dr Lee", "undo-1").disputed == ("normal", "pneumonia")
+        assert desk.progress("Dr Lee").done == 0 and desk.undo("Dr Lee", "undo-2") is None  # never a reader's answer
+
+    def test_a_reader_sees_nobody_elses_answer(self, two, sit):
+        desk = sit(two)
+        work(desk, "Ann", 3)
+        assert {task.disputed for task in desk.next("Bob", 99, [])} == {()}
+
+    def test_a_file_may_break_a_tie(self, tmp_path):
+        run = waiting.waiting_run(tmp_path / "run", queue__design="two_of_three")
+        one = waiting.queue_ids(run.folder)[0]
+        for name, reply in (("Ann", "normal"), ("Bob", "pneumonia"), ("Cleo", "normal")):
+            file = send(tmp_path / "answers.csv", [reading(one, reply, name)], run.folder)
+            labels.import_labels(run.folder, [file], Who())
+        again = labels.import_labels(run.folder, [file], Who())
+        assert (again["num_new"], again["num_known"]) == (0, 1)
+        assert standing(SimpleNamespace(folder=run.folder))[-1] == ("Cleo (third reader)", one)
+        assert verdicts.expert_classes(label_table.read(run.folder), FINDINGS)[one] == "normal"

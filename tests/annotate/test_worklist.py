@@ -11,6 +11,7 @@ import pytest
 from pipeline.annotate import worklist
 from pipeline.annotate.worklist import BLOCK, Ask, open_worklist, rereads
 from pipeline.contracts.answers import CANNOT_TELL, Answer
+from pipeline.contracts.config import QueueConfig
 from pipeline.contracts.tables import QUEUE, write_text
 from pipeline.runtime import run_files
 
@@ -70,6 +71,62 @@ def test_a_share_is_read_once_more(tmp_path, share, num):
     assert [ask.readers for ask in asks[-2:]] == [1, 1]  # second looks are never read twice
     assert asks == open_worklist(tmp_path, 1, []).asks
     assert {ask.readers for ask in open_worklist(tmp_path, 1, [], oracle=True).asks} == {1}
+
+
+class TestDesigns:
+    """`queue.design`: what is asked for where two readers differ."""
+
+    def test_an_adjudicator_is_asked_where_two_differ_and_nowhere_else(self, tmp_path):
+        draw(tmp_path, 1, ["uniform"] * 3 + ["dispute"], design="two_and_adjudicator")
+        found = open_worklist(tmp_path, 1, [said("s00"), said("s01"), said("s03", reply="other")])
+        assert open_ids(found) == {"s00": 1, "s01": 1, "s02": 2}
+        found.hear(said("s00", "bob", reply="pneumonia"))
+        found.hear(said("s01", "bob"))
+        ask, agreed = found.by_id["s00"], found.by_id["s01"]
+        assert open_ids(found) == {"s00": 1, "s02": 2} and found.disputed(ask) == ["normal", "pneumonia"]
+        assert not found.lacks(ask, "cleo") and found.awaits(ask, "cleo") and not found.awaits(agreed, "cleo")
+        assert not found.awaits(ask, "ann")  # who read it judges nobody
+        assert found.summary() == (
+            "round 1 waits for 2 of 7 labels; 1 of its scans wait for an adjudicator (annotate --adjudicator NAME)"
+        )
+        (decision,) = sign_as(found, "s00", "cleo", adjudicates=True)
+        assert decision.annotator == "cleo (adjudicator)"
+        assert open_ids(found) == {"s02": 2} and found.readers["s00"] == {"ann", "bob"}
+        found.hear(said("s00", "bob"))  # she agrees after all
+        assert open_ids(found) == {"s02": 2}
+
+    def test_a_third_reader_is_asked_where_two_differ(self, tmp_path):
+        draw(tmp_path, 1, ["uniform"] * 2, design="two_of_three")
+        found = open_worklist(tmp_path, 1, [])
+        answers = [said("s00"), said("s00", "bob", reply="other"), said("s00", "cleo"), said("s01"), said("s01", "bob")]
+        signed = worklist.sign(found, answers)
+        assert [answer.annotator for answer in signed] == ["ann", "bob", "cleo (third reader)", "ann", "bob"]
+        assert open_ids(found) == {} and found.readers["s00"] == {"ann", "bob", "cleo"}
+        again = worklist.sign(found, [said("s00", "cleo", reply="other"), said("s00", "bob")])
+        assert [answer.annotator for answer in again] == ["cleo (third reader)", "bob"]  # corrections keep their place
+        two = open_worklist(tmp_path, 1, answers[:2])
+        assert two.lacks(two.by_id["s00"], "cleo") and not two.lacks(two.by_id["s00"], "bob")
+
+    def test_what_the_pool_says_disputes_nobody(self, tmp_path):
+        draw(tmp_path, 1, ["uniform"], design="two_of_three")
+        found = open_worklist(tmp_path, 1, [said("s00", "pool", 0, "other"), said("s00")])
+        assert open_ids(found) == {}
+
+    def test_an_oracle_reads_once(self, tmp_path):
+        draw(tmp_path, 1, ["uniform"], design="two_and_adjudicator")
+        assert open_ids(open_worklist(tmp_path, 1, [said("s00", "oracle")], oracle=True)) == {}
+
+    def test_the_design_says_how_many_read(self):
+        assert QueueConfig(design="two_of_three").readers_per_scan == 1
+        for more in ({"readers_per_scan": 2}, {"double_read_share": 0.5}):
+            with pytest.raises(ValueError, match="says how many read a scan"):
+                QueueConfig(design="two_and_adjudicator", **more)
+
+
+def sign_as(found, image_id, person, **more):
+    answer = said(image_id, found.signed(image_id, person, **more))
+    found.hear(answer)
+    return [answer]
 
 
 @pytest.mark.parametrize("kind", ["dispute", "doubt"])

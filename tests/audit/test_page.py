@@ -49,7 +49,7 @@ def test_checks_come_blocking_first_then_warnings_then_unchecked_then_folded(tmp
     places = [raw.index(f'id="check-{name}"') for name in order]
     assert places == sorted(places)
     text = words_of(raw)
-    assert "Measured: 0.970 against a limit of 0.800 ." in text
+    assert "Measured: 0.970, where at most 0.800 is wanted ." in text
     for name in order:
         assert all(words in text for words in (f"Why {name} matters.", f"How to mend {name}."))
     assert raw.count('<details class="passed">') == len(PASSED)
@@ -68,20 +68,20 @@ def test_a_table_of_words_and_yes_or_no_is_readable_and_commands_stand_out(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("value", "threshold", "said"),
+    ("check", "value", "threshold", "words"),
     [
-        (0.0, 100.0, "0 against a limit of 100"),
-        (82.0, 10.0, "82 against a limit of 10"),
-        (0.0755, 0.05, "0.075 against a limit of 0.050"),
-        (1.0, 0.3, "1.000 against a limit of 0.300"),
-        (0.9, None, "0.900"),
-        (7.0, None, "7"),
-        (None, 0.3, ""),
-        (float("nan"), 0.3, ""),
+        ("near-duplicates", 0.0, 100.0, "0, where at most 100 is wanted"),
+        ("too-few-cases", 82.0, 10.0, "82, where at least 10 is wanted"),
+        ("class-imbalance", 0.0755, 0.05, "0.075, where at least 0.050 is wanted"),
+        ("source-predictable", 1.0, 0.3, "1.000, where at most 0.300 is wanted"),
+        ("near-duplicates", 0.9, None, "0.900"),
+        ("near-duplicates", 7.0, None, "7"),
+        ("near-duplicates", None, 0.3, ""),
+        ("near-duplicates", float("nan"), 0.3, ""),
     ],
 )
-def test_a_number_stands_against_its_limit(value, threshold, said):
-    assert page_data.CheckRow("x", "X", value=value, threshold=threshold).measured == said
+def test_a_number_stands_beside_its_limit_and_which_side_is_wanted(check, value, threshold, words):
+    assert page_data.CheckRow(check, "X", value=value, threshold=threshold).measured == words
 
 
 def test_a_check_that_could_not_be_made_is_not_shown_as_passed(tmp_path):

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from tests.bench import (
     adapt,
+    adjudication,
     audit,
     certificates,
+    clusters,
     consensus,
     copies,
     coverage,
@@ -54,9 +56,12 @@ BENCHES = {
     "lungs": lungs.main,
     "grey_levels": grey_levels.main,
     "duplicates": duplicates.main,
+    "neighbors": clusters.recall,
+    "clusters_scale": clusters.scale,
     "copies": copies.main,
     "copies_scale": copies.scale,
     "engine": engine.main,
+    "adjudication": adjudication.main,
     "audit": audit.main,
     "consensus": consensus.main,
     "page": page.main,
@@ -93,8 +98,8 @@ def main() -> int:
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, grey_levels, audit, consensus, findings, selection_oracles, "
-        "second_opinion, outside: seeds; resume: kills",
+        help="selection, strategies, lungs, grey_levels, adjudication, audit, consensus, findings, selection_oracles, "
+        "second_opinion, outside, neighbors: seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")

@@ -66,7 +66,7 @@ def kept(desk):
 
 def test_two_findings_are_marked_saved_undone_and_seen_again(page, tmp_path):
     """With the run's own desk, through a reload: the marks come back from the journal."""
-    run = independent_run(tmp_path / "run")
+    run = independent_run(tmp_path / "run", queue__min_seconds=0)
     desk = Desk(run.folder, run.ctx.config, FINDINGS)
     try:
         with listening(desk) as base:

@@ -417,6 +417,7 @@ def test_a_run_survives_what_may_happen(tmp_path, pool, monkeypatch):
     [
         (ValueError("odd"), 1, "internal error: ValueError: odd."),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device. Make room"),
+        (OSError(errno.ESTALE, "Stale file handle", "/x"), 1, "error: /x: Stale file handle. Look at the storage"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "error: /x: Permission denied. Mend"),
         (OSError(errno.EBADF, "Bad file descriptor"), 1, "internal error: OSError"),
     ],

@@ -187,3 +187,21 @@ def test_status_answers_without_the_libraries_that_take_a_second_to_import():
     heavy = ("scipy", "pandas", "torch", "sklearn", "ray", "faiss", "matplotlib")
     code = f"import sys, pipeline.commands.status; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_what_a_running_run_does_is_told_from_another_process(run):
+    from pipeline.runtime import run_dir
+    from pipeline.runtime.watching.pace import Pace
+    from pipeline.runtime.watching.progress_file import ProgressFile
+
+    pace = Pace()
+    for second in range(21):
+        pace.add(float(second), 5 * second)
+    ProgressFile(run.folder).tell("embed", 100, 400, 3, pace)
+    assert status.status(run.folder)["progress"] is None  # it waits
+    run_dir.write_status(run.folder, "running", "embed")
+    result = call("status", run.folder)
+    assert "embed: 100 of 400, 5 a second, 60 s left, 3 failed" in result.out
+    entry = call("status", run.folder, "--json").json["progress"]
+    assert (entry["done"], entry["num_failed"], entry["seconds_left"]) == (100, 3, [60.0, 60.0])
+    assert f"process {entry['process']} on {entry['host']}" in result.out

@@ -3,7 +3,7 @@ import os
 import pyarrow as pa
 import pytest
 
-from pipeline.contracts import tables
+from pipeline.contracts import storage, tables
 from pipeline.contracts.errors import ContractError
 from pipeline.contracts.tables import CONTRACTS, LABELS, PREDICTIONS
 
@@ -131,6 +131,7 @@ def test_a_missing_table_is_named(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "WAITS_SECONDS", ())
     path = tmp_path / "a.txt"
     tables.write_text(path, "old")
 

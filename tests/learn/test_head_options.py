@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from pipeline.labels.training_labels import ExpertLabels
-from pipeline.learn import head_fits
 from pipeline.learn.acceptance import Acceptance
 from pipeline.rounds import learn_round
 from pipeline.rounds.run_scans import Dataset
+from tests.support.students import student_of
 from tests.support.synthetic_run import options, synthetic_run
 
 
@@ -25,7 +25,7 @@ def student(run, **changed):
         1.0, np.full(2, 0.5), np.full(2, 0.5), np.array([2.0, 2.0]), None, (False, False), config.pseudo
     )
     prob_TC = np.full((len(material.pool_T), 2), 0.5)
-    return head_fits.student_fit(material, config, np.ones(40, bool), prob_TC, nothing, 1.0, 0)
+    return student_of(material, config, np.ones(40, bool), prob_TC, nothing)
 
 
 def test_train_student_l2_is_the_penalty_of_the_student_alone(run):

@@ -11,10 +11,10 @@ from pipeline.contracts.config import Config, PseudoConfig
 from pipeline.learn.acceptance import Acceptance
 from pipeline.learn.candidate import Candidate
 from pipeline.learn.head import Head
-from pipeline.learn.head_fits import student_fit
 from pipeline.learn.lesson import expert_lesson
 from pipeline.learn.material import FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows
+from tests.support.students import student_of
 
 NUM, LABELLED, CHECKS = 60, 30, 12  # scans of the pool; of them chosen to learn from; and checks
 
@@ -93,7 +93,8 @@ def test_checks_move_neither_thresholds_nor_temperature_nor_class_shares(materia
 def test_the_student_learns_a_check_in_the_place_of_its_pseudo_label(material):
     acceptance = Acceptance.fit(logits(material), material, (True, True), PseudoConfig())
     prob_TC = np.tile([0.1, 0.9], (NUM, 1))  # the teacher is wrong on every check
-    fit = student_fit(material, Config(), np.ones(len(material.class_E), bool), prob_TC, acceptance, 0.0, seed=0)
+    every_E = np.ones(len(material.class_E), bool)
+    fit = student_of(material, Config(), every_E, prob_TC, acceptance, propagate_weight=0.0)
     target_of = dict(zip(fit.lesson.scans.image_id.to_pylist(), fit.lesson.target_LC, strict=True))
     for row in range(LABELLED, LABELLED + CHECKS):
         assert target_of[f"scan-{row}"][0] == pytest.approx(1.0)

@@ -4,7 +4,7 @@ from scipy.special import softmax
 
 from pipeline.contracts.config import PseudoConfig
 from pipeline.labels.training_labels import ExpertLabels
-from pipeline.learn import head_fits, self_training
+from pipeline.learn import self_training
 from pipeline.learn.acceptance import Acceptance
 from pipeline.learn.candidate import Candidate, average
 from pipeline.learn.head import Head
@@ -15,6 +15,7 @@ from pipeline.learn.network.training_loop import Curves
 from pipeline.measures import calibrate
 from pipeline.rounds.run_scans import Dataset
 from pipeline.vectors.matrix import Vectors
+from tests.support.students import student_of
 from tests.support.synthetic_run import options, synthetic_run
 
 
@@ -111,7 +112,7 @@ def test_a_student_never_uses_the_label_of_a_fold_it_is_judged_on(run):
     _, material = material_of(run)
     learn_E = np.arange(60) >= 12
     prob_TC = np.full((len(material.pool_T), 2), 0.5)
-    lesson = head_fits.student_fit(material, run.ctx.config, learn_E, prob_TC, accepts(), 1.0, 0).lesson
+    lesson = student_of(material, run.ctx.config, learn_E, prob_TC, accepts()).lesson
     learned = ids_of(lesson.scans)
     assert not set(learned) & set(ids_of(material.expert_E.keep(~learn_E)))
     assert not set(learned) - set(ids_of(material.pool_T))
@@ -149,7 +150,7 @@ def test_the_largest_number_of_rows_keeps_every_expert_label(run):
     config, learn_E = options(run, train__max_rows=100).config, np.ones(60, bool)
     prob_TC = np.full((len(material.pool_T), 2), 0.5)
     closed = accepts(threshold_C=(1.01, 1.01))
-    learned = ids_of(head_fits.student_fit(material, config, learn_E, prob_TC, closed, 1.0, 0).lesson.scans)
+    learned = ids_of(student_of(material, config, learn_E, prob_TC, closed).lesson.scans)
     assert 100 <= len(learned) <= 160
     assert set(ids_of(material.expert_E)) <= set(learned)
 
@@ -172,7 +173,7 @@ def test_a_scan_that_experts_reject_gets_no_label_and_teaches_nothing(run):
     assert sorted(ids_of(material.rejected_R)) == sorted(rejected)
     prob_TC = np.full((len(material.pool_T), 2), 0.5)
     learn_E = np.ones(len(material.expert_E), bool)
-    fit = head_fits.student_fit(material, run.ctx.config, learn_E, prob_TC, accepts(), 1.0, 0)
+    fit = student_of(material, run.ctx.config, learn_E, prob_TC, accepts())
     assert not set(ids_of(fit.lesson.scans)) & set(rejected)
     config, engine, rng = run.ctx.config, run.ctx.engine, np.random.default_rng(0)
     learned = self_training.learn(material, config, engine, 2, (True, True), rng)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.measures.consensus import suspect_annotators
+from pipeline.measures.consensus import overruled_readers, suspect_annotators
 
 NUM_READERS = 17
 BAD = 4
@@ -63,6 +63,28 @@ def test_scans_she_did_not_read_change_nothing():
     with_easy_NM = np.concatenate([rating_NM, more_NM])
     after = [s for s in suspect_annotators(with_easy_NM, np.arange(7000)) if s.annotator == BAD]
     assert after == [before]
+
+
+def two_and_a_decision(rating_NM, seed=0):
+    """The first two of each scan's three readers, by lot, and what the third decides where they differ."""
+    rng = np.random.default_rng(seed)
+    order_N3 = (np.where(rating_NM >= 0, rng.random(rating_NM.shape), -1)).argsort(axis=1)[:, :-4:-1]
+    first_NM = np.full_like(rating_NM, -1)
+    np.put_along_axis(first_NM, order_N3[:, :2], np.take_along_axis(rating_NM, order_N3[:, :2], axis=1), axis=1)
+    said_N3 = np.take_along_axis(rating_NM, order_N3, axis=1)
+    return first_NM, np.where(said_N3[:, 0] != said_N3[:, 1], said_N3[:, 2], -1)
+
+
+def test_two_readings_and_a_decision_name_the_bad_one_and_not_who_reads_the_hard_scans():
+    rating_NM = readers_of_three(9000, 1, bad_error=0.3)
+    first_NM, decision_N = two_and_a_decision(rating_NM)
+    assert suspect_annotators(first_NM, np.arange(9000)) == []  # of two who differ, either may be right
+    rows = overruled_readers(first_NM, decision_N, np.arange(9000))
+    assert [row.annotator for row in rows if row.stands_out] == [BAD] and len(rows) == NUM_READERS
+    bad = rows[BAD]
+    assert bad.num_scans == (first_NM[:, BAD] >= 0).sum() and bad.share > bad.others + 0.15
+    good = overruled_readers(*two_and_a_decision(readers_of_three(9000, 2)), np.arange(9000))
+    assert not any(row.stands_out for row in good)
 
 
 def vinbig_table():

@@ -1,7 +1,7 @@
 import io
 import logging
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import imagehash
@@ -210,3 +210,46 @@ def test_a_damaged_list_of_what_was_read_is_set_aside_and_made_again(tmp_path, h
     assert MANIFEST.read(ctx.folder) == before
     assert path.read_bytes() == whole
     assert "is damaged" in caplog.text
+
+
+class Dying(SerialEngine):
+    """Dies after a number of shards."""
+
+    def __init__(self, num):
+        super().__init__()
+        self.num, self.read = num, []
+
+    def map_shards(self, function, shards, *, on_gpu=False):
+        for index, shard in enumerate(shards):
+            if index == self.num:
+                raise KeyboardInterrupt
+            self.read += shard.paths
+            yield index, function(shard)
+
+
+def test_what_was_read_before_a_crash_is_kept_in_parts_and_not_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "SHARD_SIZE", 1)
+    monkeypatch.setattr(manifest, "_SAVE_EVERY_SHARDS", 2)
+    folder = pool(tmp_path, num=9)
+    with pytest.raises(KeyboardInterrupt):
+        manifest.run(context(tmp_path, folder, Dying(5)))
+    parts = tmp_path / "run" / run_files.SCANS_READ_SO_FAR
+    assert [pq.read_table(part)["path"].to_pylist() for part in sorted(parts.glob("*"))] == [
+        ["0.png", "1.png"],
+        ["2.png", "3.png"],
+    ]
+    again = Dying(99)
+    manifest.run(context(tmp_path, folder, again))
+    assert again.read == [f"{i}.png" for i in range(4, 9)]
+    assert len(pq.read_table(tmp_path / "run" / run_files.SCANS_READ)) == 9
+    assert not list(parts.glob("*"))
+
+
+def test_scans_that_fail_are_told_while_the_pool_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "SHARD_SIZE", 2)
+    folder, told = pool(tmp_path, num=4), []
+    for name in ("0.png", "3.png"):
+        (folder / name).write_bytes(b"no picture")
+    ctx = replace(context(tmp_path, folder), failed=lambda what, num: told.append((what, num)))
+    manifest.run(ctx)
+    assert told == [("manifest", 1), ("manifest", 2)]

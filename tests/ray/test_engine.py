@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import EngineError, InputError
-from pipeline.runtime import ray_nodes
+from pipeline.runtime import ray_engine, ray_nodes
 from pipeline.runtime.engine import SerialEngine, make_engine
 from pipeline.runtime.ray_engine import RayEngine
 from pipeline.runtime.ray_nodes import Places
@@ -64,6 +64,22 @@ def test_a_task_that_always_dies_gives_up_with_a_way_out(ray_session, tmp_path):
     with pytest.raises(EngineError, match=r"the worker of shard 0 died again after every retry.*--resume"):
         list(engine.map_shards(dies, [7]))
     assert (tmp_path / "attempts").read_text() == "xx"
+
+
+@pytest.mark.parametrize("name", ["ObjectStoreFullError", "OutOfDiskError"])
+def test_a_result_without_room_is_told_with_a_way_out(name):
+    from ray import exceptions as errors_of_ray
+
+    class Full:
+        """A Ray whose store or disk is full."""
+
+        exceptions = errors_of_ray
+
+        def get(self, _):
+            raise getattr(errors_of_ray, name)("object store is full")
+
+    with pytest.raises(EngineError, match=r"the result of shard 3 was lost or found no room.*--resume"):
+        ray_engine._result(Full(), None, 3)
 
 
 @pytest.mark.ray

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from pipeline.contracts import finding_line
-from pipeline.report import build
+from pipeline.labels import dispute_paths
+from pipeline.report import build, page_env, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.gather import gather
 from pipeline.report.sections import class_labels, false_alarms
@@ -208,3 +211,33 @@ def test_outside_a_benchmark_nobody_knows_where_they_are_right(copy):
 def test_rounds_without_accepted_pseudo_labels_have_no_row(copy):
     folder = changed(copy("two"), lambda row: row.update(second_opinion=None, pseudo_flips=None))
     assert [row[0] for row in table_under(build(folder).read_text("utf-8"), "Flips and second opinion")] == ["1"]
+
+
+def test_all_answers_of_people_are_counted_beside_the_labels_that_train(template):
+    run = gather(template["two"])
+    num_labels = run.last["num_expert"]
+    by_people = [{"annotator": name, "num_answers": num_labels} for name in ("ann", "bob")]
+    shown = summary.tiles(replace(run, annotators={"annotators": by_people}))[0]
+    assert shown.value == str(num_labels) and f"people gave {2 * num_labels} answers in all" in shown.note
+    assert "answer" not in summary.tiles(run)[0].note  # the pool's own labels
+
+
+def disputes(paths):
+    """The section of a run with these disputes."""
+    ended_by = dict(Counter(path["ended_by"] for path in paths))
+    told = {"disputes": {"num": len(paths), "ended_by": ended_by, "paths": paths}}
+    return page_env.environment().get_template("disputes.html.j2").render(told=told)
+
+
+def test_the_path_of_each_dispute_is_told():
+    said = [("Ann", "normal", None), ("Bob", "<b>covid</b>", "unsure"), ("Lee (adjudicator)", "covid", "sure")]
+    steps = [{"annotator": who, "reply": reply, "certainty": certainty} for who, reply, certainty in said]
+    ended = {"image_id": "a" * 16, "steps": steps, "ended_by": dispute_paths.BY_ADJUDICATOR, "label": "covid"}
+    left = {"image_id": "b" * 16, "steps": steps[:2], "ended_by": dispute_paths.OPEN, "label": None}
+    text = words_of(disputes([ended, left]))
+    assert "Ann: normal → Bob: <b>covid</b> (unsure) → Lee (adjudicator): covid" in text
+    assert "The readers of 2 scans first gave different answers" in text
+    assert "an adjudicator: 1" in text and "Still open: 1." in text
+    many = disputes([ended] * 60)
+    assert many.count("<tr>") == 51 and "agreement.json" in many
+    assert disputes([]).strip() == ""

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from embeddings.decode import DecodeError
-from pipeline.annotate.page.backend import Progress, Task
+from pipeline.annotate.page.backend import PageOptions, Progress, Task
 from pipeline.contracts.answers import annotator_name, reply_of
 from pipeline.contracts.errors import InputError
 from pipeline.pool.phantoms import PhantomSpec, plan, render
@@ -50,8 +50,8 @@ def _pictures(size_px):
 class FakeDesk:
     """Every annotator reads every scan, unless `shared`: then each scan goes to one of them."""
 
-    def __init__(self, folder, num=50, *, findings=FINDINGS, title="Round 2", shared=False, reasons=False):
-        self.findings, self.title = findings, title
+    def __init__(self, folder, num=50, *, findings=FINDINGS, title="Round 2", shared=False, reasons=False, page=None):
+        self.findings, self.title, self.page, self.notes = findings, title, page or PageOptions(), {}
         self.folder, self.log, self.shared, self.reasons = folder, folder / "answers.jsonl", shared, reasons
         self.ids = [image_id(i) for i in range(num)]
         self.lock, self.full, self.away = threading.RLock(), False, False
@@ -102,6 +102,20 @@ class FakeDesk:
             left = len(self.ids) - (len(answered) if self.shared else done)
             pace = statistics.median(seconds) if seconds else None
             return Progress(done, left, len(answered), len(self.ids), pace)
+
+    def own_answers(self, annotator):
+        with self.lock:
+            mine = {a["image_id"]: a for a in self.answers if a["annotator"] == annotator}
+            tasks = [replace(self._task(i), reply=a["reply"], certainty=a["certainty"]) for i, a in mine.items()]
+            return [replace(task, note=self.notes.get((task.image_id, annotator))) for task in tasks][::-1]
+
+    def note(self, annotator, image_id, note):
+        if self.full:
+            raise OSError(28, "No space left on device", "/secret/place/notes.jsonl")
+        self.notes[image_id, annotator] = note
+
+    def example(self, definition, number):
+        return self.folder / "images" / f"{image_id(number)}.png"
 
     def priors(self, annotator, image_id):
         at = self.ids.index(image_id)

@@ -129,8 +129,14 @@ def test_cells_of_a_workbook_are_what_a_csv_would_hold():
         "2024-02-01T13:30:00",
         "",
         "1" + "0" * 15,
-        "#N/A",
+        "",
     ]
+    assert "1 cell of the workbook holds an error such as #N/A: read as blank" in table.notes.lines
+
+
+def test_a_sheet_may_begin_anywhere():
+    table = opened(workbook([[], [None, None, "scan id", "b"], [], [None, None, "a", 1]]))
+    assert rows_of(table) == [["scan id", "b"], ["a", "1"]] and [place for place, _ in table.records()] == [4]
 
 
 def test_parquet_lists_are_lists_of_names():

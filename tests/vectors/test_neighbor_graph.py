@@ -40,6 +40,34 @@ def test_an_approximate_search_finds_nearly_all(monkeypatch):
     assert hits > 0.8
 
 
+def test_neighbours_of_some_rows_are_those_of_these_rows_alone():
+    unit_ND = unit_rows(np.random.default_rng(0).normal(size=(80, 5)))
+    rows = np.arange(0, 80, 3)
+    for ours, alone in zip(
+        neighbor_graph.neighbors(unit_ND, 6, rows), neighbor_graph.neighbors(unit_ND[rows], 6), strict=True
+    ):
+        np.testing.assert_array_equal(ours, alone)
+
+
+def spread_one(graph_NN, rows, classes, num_classes, alpha):
+    return neighbor_graph.spread(graph_NN, [(rows, classes)], num_classes, alpha)[0]
+
+
+@pytest.mark.parametrize(("alpha", "num"), [(0.0, 1), (0.5, 40), (0.9, 263)])
+def test_there_are_as_many_steps_as_leave_out_a_million_millionth(alpha, num):
+    assert neighbor_graph.num_iterations(alpha) == num
+    assert alpha**num <= 1e-12
+
+
+def test_folds_spread_together_as_each_alone():
+    unit_ND, class_N = two_blobs()
+    graph_NN = neighbor_graph.graph(*neighbor_graph.neighbors(unit_ND, 5))
+    folds = [(rows, class_N[rows]) for rows in (np.array([0, 5, 30]), np.array([1, 22, 23]), np.array([39]))]
+    together = neighbor_graph.spread(graph_NN, folds, 2, 0.5)
+    for prob_NC, fold in zip(together, folds, strict=True):
+        np.testing.assert_allclose(prob_NC, spread_one(graph_NN, *fold, 2, 0.5), rtol=1e-12)
+
+
 def test_graph_is_symmetric_and_normalised():
     unit_ND, _ = two_blobs()
     index_NK, cosine_NK = neighbor_graph.neighbors(unit_ND, 4)
@@ -70,13 +98,13 @@ def test_spread_is_the_closed_form(alpha):
     exact_NC = exact_NC / exact_NC.sum(0)
     total_N = exact_NC.sum(1)
     exact_NC = np.where(total_N[:, None] > 1e-12, exact_NC / np.maximum(total_N, 1e-300)[:, None], 0.5)
-    np.testing.assert_allclose(neighbor_graph.spread(graph_NN, rows, classes, 2, alpha), exact_NC, atol=0.02)
+    np.testing.assert_allclose(spread_one(graph_NN, rows, classes, 2, alpha), exact_NC, atol=1e-9)
 
 
 def test_one_label_a_blob_names_the_blob():
     unit_ND, class_N = two_blobs()
     graph_NN = neighbor_graph.graph(*neighbor_graph.neighbors(unit_ND, 5))
-    prob_NC = neighbor_graph.spread(graph_NN, np.array([3, 30]), np.array([0, 1]), 2, 0.9)
+    prob_NC = spread_one(graph_NN, np.array([3, 30]), np.array([0, 1]), 2, 0.9)
     np.testing.assert_array_equal(prob_NC.argmax(1), class_N)
     np.testing.assert_allclose(prob_NC.sum(1), 1.0)
 
@@ -85,14 +113,14 @@ def test_a_class_with_more_labels_does_not_win_by_number():
     unit_ND, class_N = two_blobs()
     graph_NN = neighbor_graph.graph(*neighbor_graph.neighbors(unit_ND, 30))  # everything is joined
     rows = np.array([*range(15), 30])
-    prob_NC = neighbor_graph.spread(graph_NN, rows, class_N[rows], 2, 0.5)
+    prob_NC = spread_one(graph_NN, rows, class_N[rows], 2, 0.5)
     np.testing.assert_allclose(prob_NC[class_N == 1][:, 1].min(), 1.0, atol=0.45)
     assert (prob_NC.argmax(1) == class_N).mean() > 0.9
 
 
 def test_what_no_label_reaches_is_undecided():
     graph_NN = neighbor_graph.graph(np.array([[1], [0], [3], [2]]), np.full((4, 1), 0.9))
-    prob_NC = neighbor_graph.spread(graph_NN, np.array([0]), np.array([2]), 3, 0.5)
+    prob_NC = spread_one(graph_NN, np.array([0]), np.array([2]), 3, 0.5)
     np.testing.assert_allclose(prob_NC[:2], [[0, 0, 1], [0, 0, 1]])
     np.testing.assert_allclose(prob_NC[2:], 1 / 3)
 

@@ -4,13 +4,14 @@ import logging
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from embeddings.decoding.unusable import DecodeError
 from pipeline.annotate.page import markup
 from pipeline.annotate.page.backend import Desk
+from pipeline.annotate.scan_notes import Note, Shape
 from pipeline.contracts.answers import annotator_name
 
 logger = logging.getLogger(__name__)
@@ -18,6 +19,8 @@ logger = logging.getLogger(__name__)
 MAX_TASKS, MAX_HELD = 50, 3000
 MAX_SECONDS = 24 * 3600.0
 MAX_REPLY = 8000  # a line that names every independent finding
+MAX_COMMENT, MAX_SHAPES = 4000, 50
+Coordinate = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
 IMAGE_ID = "[0-9a-f]{16}"
 ImageId = Annotated[str, Field(pattern=f"^{IMAGE_ID}$")]
 Key = Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{8,64}$")]
@@ -28,6 +31,9 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
     annotator: Annotated[str, Field(max_length=200)]
+
+
+A = TypeVar("A", bound=Asked)
 
 
 class AskedNext(Asked):
@@ -52,6 +58,27 @@ class AskedUndo(Asked):
 
     key: Key
     of: Key | None = None
+
+
+class ShapeDrawn(BaseModel):
+    """Something drawn on a scan; see `scan_notes.Shape`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    kind: Literal["box", "arrow", "length"]
+    x0: Coordinate
+    y0: Coordinate
+    x1: Coordinate
+    y1: Coordinate
+    length_mm: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] | None = None
+
+
+class AskedNote(Asked):
+    """A note on a scan."""
+
+    image_id: ImageId
+    comment: Annotated[str, Field(max_length=MAX_COMMENT)]
+    flag: bool
+    shapes: Annotated[tuple[ShapeDrawn, ...], Field(max_length=MAX_SHAPES)]
 
 
 class AskedPriors(Asked):
@@ -90,6 +117,26 @@ class Api:
         task = self.desk.undo(name, asked.key, asked.of)
         told = {"task": asdict(task) if task else None, **self._deep([task.image_id] if task else [])}
         return told | self._progress(name)
+
+    def mine(self, asked: Asked) -> dict[str, Any]:
+        """Her answers so far."""
+        tasks = self.desk.own_answers(_name(asked))
+        return {"answers": [asdict(task) for task in tasks], **self._deep(task.image_id for task in tasks)}
+
+    def note(self, asked: AskedNote) -> dict[str, Any]:
+        """Keep a note; it is on disk when this returns."""
+        shapes = tuple(Shape(**shape.model_dump()) for shape in asked.shapes)
+        self.desk.note(_name(asked), asked.image_id, Note(asked.comment.strip(), asked.flag, shapes))
+        return {}
+
+    def example(self, definition: int, number: int) -> bytes | None:
+        """The bytes of an example; None: nothing to see."""
+        try:
+            path = self.desk.example(definition, number)
+        except DecodeError as error:
+            logger.warning("an example cannot be shown: %s", error)
+            return None
+        return path.read_bytes() if path else None
 
     def priors(self, asked: AskedPriors) -> dict[str, Any]:
         """Other scans of the same patient."""

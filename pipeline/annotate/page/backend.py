@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.annotate.scan_notes import Note
+
 
 @dataclass(frozen=True)
 class Task:
@@ -15,7 +17,11 @@ class Task:
         number: Its place in this annotator's list, from 1.
         num_priors: Other scans of the same patient that can be looked at.
         reason: Why this scan was chosen; None while the annotator is blind to it.
-        reply: Her own answer that she has just taken back; None for every other scan.
+        reply: Her own answer, of a scan that she has just taken back or may go back to; else None.
+        certainty: Of that answer.
+        spacing_mm: Between two pixels of the scan; None where it is not known.
+        note: What she noted on it so far.
+        disputed: To an adjudicator, the different answers of the scan's readers; empty for everybody else.
     """
 
     image_id: str
@@ -23,6 +29,10 @@ class Task:
     num_priors: int = 0
     reason: str | None = None
     reply: str | None = None
+    certainty: str | None = None
+    spacing_mm: float | None = None
+    note: Note | None = None
+    disputed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,38 @@ class Progress:
     seconds_per_scan: float | None
 
 
+@dataclass(frozen=True)
+class Definition:
+    """What an answer means.
+
+    Attributes:
+        reply: The answer.
+        text: When it is right.
+        num_examples: Pictures that show it; see `Desk.example`.
+    """
+
+    reply: str
+    text: str
+    num_examples: int = 0
+
+
+@dataclass(frozen=True)
+class PageOptions:
+    """How the page looks and speaks.
+
+    Attributes:
+        language: `en` or `de`.
+        project: Its name; empty: none is shown.
+        min_seconds: An answer that comes sooner has to be given again.
+        definitions: In the order of the answers.
+    """
+
+    language: str = "en"
+    project: str = ""
+    min_seconds: float = 0.0
+    definitions: tuple[Definition, ...] = ()
+
+
 class Desk(Protocol):
     """The round's list of scans and its answers: thread-safe, blocking, quick.
 
@@ -51,6 +93,7 @@ class Desk(Protocol):
     """
 
     findings: tuple[str, ...]
+    page: PageOptions
 
     @property
     def title(self) -> str:
@@ -83,6 +126,27 @@ class Desk(Protocol):
             annotator: Whose answer.
             key: Names this undo, so that a repeated request undoes once.
             of: The answer's key; None: her latest of this round that was given at the page.
+        """
+        ...
+
+    def own_answers(self, annotator: str) -> list[Task]:
+        """Her answers of this round that stand, the latest first, each with what she said."""
+        ...
+
+    def note(self, annotator: str, image_id: str, note: Note) -> None:
+        """Keep a comment, a flag and what was drawn on a scan; on disk on return.
+
+        Raises:
+            InputError: for a scan it does not know.
+            OSError: when it cannot be saved.
+        """
+        ...
+
+    def example(self, definition: int, number: int) -> Path | None:
+        """An example of a definition as a PNG; None where there is none.
+
+        Raises:
+            DecodeError: when there is no picture in its file.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 import hmac
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -33,13 +33,28 @@ class Guard:
 
     Args:
         app: What is guarded.
-        token: The secret of the printed link; it becomes a cookie, so that it leaves the address bar.
+        token: The secret of the printed link; it becomes a cookie, so that it leaves the address bar. None: only
+            readers who have a link of their own come in.
         hosts: Names under which we may be reached, without port; `ANY_ADDRESS` admits all IP addresses.
         origin: Our address behind a TLS proxy, from `public_origin`; browsers then keep the cookie to TLS.
+        readers: Token of each reader's own link to the reader's name: who came by it answers under that name alone.
+        reader_header: Header in which the proxy before the page says who is signed in; a request without it is refused.
+        language: Of the page that somebody without a link sees.
     """
 
-    def __init__(self, app: ASGIApp, token: str, hosts: Collection[str], origin: str | None = None) -> None:
-        self.app, self.token, self.origin = app, token, origin
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str | None,
+        hosts: Collection[str],
+        origin: str | None = None,
+        *,
+        readers: Mapping[str, str] | None = None,
+        reader_header: str | None = None,
+        language: str = "en",
+    ) -> None:
+        self.app, self.token, self.origin, self.language = app, token, origin, language
+        self.readers, self.reader_header = dict(readers or {}), reader_header
         self.public_name = _bare_name(origin.removeprefix("https://")) if origin else None
         self.hosts = {host.lower() for host in hosts} - {ANY_ADDRESS}
         self.any_address = ANY_ADDRESS in hosts
@@ -57,6 +72,7 @@ class Guard:
             await send(message)
 
         refused = self._refuse_sender(request := Request(scope)) or self._refuse_stranger(request)
+        refused = refused or self._refuse_unnamed(request)
         await (refused or self.app)(scope, receive, send_closed)
 
     def _refuse_sender(self, request: Request) -> Response | None:
@@ -75,24 +91,41 @@ class Guard:
     def _refuse_stranger(self, request: Request) -> Response | None:
         """No valid token: 401; the token of the link: a cookie and the bare address."""
         cookie = f"cxr-ssl-{request.url.port or 80}"  # cookies know no port, and two pages may run on one machine
-        if self._is_token(request.query_params.get("token")) and request.url.path == "/":
+        given = request.query_params.get("token")
+        if given is not None and self._is_token(given) and request.url.path == "/":
             # A link in a web mail is a foreign start: a redirect would come without our Strict cookie, a page does not.
             foreign = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-            welcome = HTMLResponse(markup.onward_html()) if foreign else RedirectResponse("/", 303)
+            welcome = HTMLResponse(markup.onward_html(self.language)) if foreign else RedirectResponse("/", 303)
             secure = self.origin is not None
-            welcome.set_cookie(cookie, self.token, httponly=True, samesite="strict", path="/", secure=secure)
+            welcome.set_cookie(cookie, given, httponly=True, samesite="strict", path="/", secure=secure)
             return welcome
-        if self._is_token(request.cookies.get(cookie)):
+        kept = request.cookies.get(cookie)
+        if self._is_token(kept):
+            request.state.reader = self._reader_of(kept)
+            request.state.taken = frozenset(name.casefold() for name in self.readers.values())
             return None
         if request.url.path.startswith("/api/"):
             return _refusal(request, 401, "This page's link is no longer valid. Open the link that was printed last.")
         headers = {"Content-Security-Policy": f"default-src 'none'; style-src {markup.locked_style_hash()}"}
-        return HTMLResponse(markup.locked_html(), 401, headers=headers)
+        return HTMLResponse(markup.locked_html(self.language), 401, headers=headers)
+
+    def _refuse_unnamed(self, request: Request) -> Response | None:
+        """Behind a proxy that signs people in: who is not named by it, or is named in another link."""
+        if self.reader_header is None:
+            return None
+        name = request.headers.get(self.reader_header, "").strip()
+        if not name:
+            return _refusal(request, 401, "Nobody is signed in: come by the address of the proxy.")
+        request.state.reader = name
+        return None
 
     def _is_token(self, candidate: str | None) -> bool:
-        return candidate is not None and hmac.compare_digest(
-            candidate.encode("utf-8", "surrogatepass"), self.token.encode()
-        )
+        known = [*self.readers, *(() if self.token is None else (self.token,))]
+        return candidate is not None and any(_same(candidate, token) for token in known)
+
+    def _reader_of(self, token: str | None) -> str | None:
+        """Whose own link a token is of."""
+        return next((name for own, name in self.readers.items() if token is not None and _same(token, own)), None)
 
     def _is_ours(self, host: str) -> bool:
         name = _bare_name(host)
@@ -102,6 +135,24 @@ class Guard:
             return self.any_address and bool(ipaddress.ip_address(name))
         except ValueError:
             return False
+
+
+def _same(candidate: str, token: str) -> bool:
+    return hmac.compare_digest(candidate.encode("utf-8", "surrogatepass"), token.encode())
+
+
+def reader_of(request: Request) -> str | None:
+    """Who alone may answer in this request; None: whoever gives a name."""
+    reader: str | None = getattr(request.state, "reader", None)
+    return reader
+
+
+def may_be(request: Request, annotator: str) -> bool:
+    """Whether a request may speak in a name: its reader's own, or else one that nobody has a link for."""
+    reader = reader_of(request)
+    if reader is not None:
+        return annotator.casefold() == reader.casefold()
+    return annotator.casefold() not in getattr(request.state, "taken", ())
 
 
 def public_origin(url: str) -> str:

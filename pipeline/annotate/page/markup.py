@@ -2,12 +2,15 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.annotate.page.backend import PageOptions
 from pipeline.annotate.page.modules import STATIC, asset, bundled, needed
 from pipeline.contracts.answers import REMARKS
 from pipeline.contracts.finding_line import NONE, are_independent
@@ -22,11 +25,19 @@ def offer(findings: Sequence[str]) -> dict[str, Any]:
     return {"findings": list(findings), "independent": are_independent(findings)}
 
 
-def page_html(config: dict[str, Any], *, whole: bool = False) -> str:
+@cache
+def texts(language: str) -> dict[str, str]:
+    """What the page says in a language, by key."""
+    words: dict[str, str] = json.loads(asset(f"texts.{language}.json"))
+    return words
+
+
+def page_html(config: dict[str, Any], page: PageOptions, *, whole: bool = False) -> str:
     """The labelling page.
 
     Args:
         config: What the page's scripts need to know; `title` and what `offer` gives at least.
+        page: How it looks and speaks.
         whole: Carry scripts and style in the page, which then needs no server.
     """
     return (
@@ -34,8 +45,13 @@ def page_html(config: dict[str, Any], *, whole: bool = False) -> str:
         .get_template("page.html.j2")
         .render(
             title=config["title"],
+            project=page.project,
+            t=texts(page.language),
             config={
                 **config,
+                "texts": texts(page.language),
+                "min_seconds": page.min_seconds,
+                "definitions": [asdict(definition) for definition in page.definitions],
                 "remarks": [{"reply": reply, "key": key} for reply, key in LETTERS.items()],
                 "none": NONE,
             },
@@ -55,9 +71,9 @@ def _whole_page() -> dict[str, str]:
     return {"style": style, "script": script, "policy": policy}
 
 
-def locked_html() -> str:
+def locked_html(language: str = "en") -> str:
     """What somebody without a valid link sees."""
-    return _environment().get_template("locked.html.j2").render(style=asset("locked.css"))
+    return _environment().get_template("locked.html.j2").render(style=asset("locked.css"), t=texts(language))
 
 
 def locked_style_hash() -> str:
@@ -65,9 +81,9 @@ def locked_style_hash() -> str:
     return content_hash(asset("locked.css"))
 
 
-def onward_html() -> str:
+def onward_html(language: str = "en") -> str:
     """A page that goes on to the labelling page by itself."""
-    return _environment().get_template("onward.html.j2").render()
+    return _environment().get_template("onward.html.j2").render(t=texts(language))
 
 
 def content_hash(text: str) -> str:

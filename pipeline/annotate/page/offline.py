@@ -1,10 +1,10 @@
 """The labelling page as one file that opens without a server, next to a folder of pictures."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from pipeline.annotate.page import markup
-from pipeline.annotate.page.backend import Task
+from pipeline.annotate.page.backend import PageOptions, Task
 from pipeline.contracts.answers import MAX_NAME, RESERVED
 
 COLUMNS = (
@@ -22,7 +22,14 @@ COLUMNS = (
 
 
 def offline_html(
-    tasks: Sequence[Task], findings: Sequence[str], *, annotator: str, round_index: int, run: str, title: str
+    tasks: Sequence[Task],
+    findings: Sequence[str],
+    *,
+    annotator: str,
+    round_index: int,
+    run: str,
+    title: str,
+    page: PageOptions = PageOptions(),  # noqa: B008 - frozen
 ) -> str:
     """The page of one annotator; it shows `images/IMAGE_ID.png` beside it and saves `answers.csv`.
 
@@ -33,6 +40,7 @@ def offline_html(
         round_index: The round that asks.
         run: The run that asks; it stands in every row saved.
         title: What the page is called.
+        page: How it looks and speaks; example pictures of definitions stay with the server.
     """
     return markup.page_html(
         {
@@ -45,5 +53,6 @@ def offline_html(
             "run": run,
             "columns": COLUMNS,
         },
+        replace(page, definitions=tuple(replace(one, num_examples=0) for one in page.definitions)),
         whole=True,
     )

@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import uvicorn
@@ -21,9 +21,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from pipeline.annotate.page import markup, modules, slow_senders
-from pipeline.annotate.page.api import Api, Asked, AskedAnswer, AskedNext, AskedPriors, AskedUndo
+from pipeline.annotate.page.api import A, Api, Asked, AskedAnswer, AskedNext, AskedNote, AskedPriors, AskedUndo
 from pipeline.annotate.page.backend import Desk
-from pipeline.annotate.page.guard import ANY_ADDRESS, Guard, public_origin
+from pipeline.annotate.page.guard import ANY_ADDRESS, Guard, may_be, public_origin, reader_of
 from pipeline.contracts.errors import InputError, RunDirError
 
 logger = logging.getLogger(__name__)
@@ -32,10 +32,18 @@ LOOPBACK = "127.0.0.1"
 OWN_NAMES = (LOOPBACK, "localhost", "::1")
 MAX_BODY_BYTES = 64 * 1024
 B = TypeVar("B", bound=BaseModel)
+QUIET: dict[str, Any] = {"access_log": False, "log_config": None, "log_level": "warning", "server_header": False}
 
 
 def app(
-    desk: Desk, token: str, hosts: Collection[str] = OWN_NAMES, *, name: str | None = None, origin: str | None = None
+    desk: Desk,
+    token: str | None,
+    hosts: Collection[str] = OWN_NAMES,
+    *,
+    name: str | None = None,
+    origin: str | None = None,
+    readers: Mapping[str, str] | None = None,
+    reader_header: str | None = None,
 ) -> ASGIApp:
     """The labelling page as an ASGI application.
 
@@ -44,56 +52,66 @@ def app(
         token: The secret of the link.
         hosts: Names under which we may be reached, without port.
         name: The run that answers waiting in a browser belong to, whatever its round; default: the desk's title now.
-        origin: See `Guard`.
+        origin: See `Guard`, as `readers` and `reader_header`.
+        readers: Token of a link of somebody's own to the name.
+        reader_header: Header that names who is signed in.
     """
     api = Api(desk)
-    owner = name or desk.title
+    files = _Files(api, name or desk.title)
+    inner = Starlette(
+        routes=[
+            Route("/", files.page),
+            Route("/static/{file}", files.asset),
+            Route("/image/{image_id}", files.picture),
+            Route("/example/{definition:int}/{number:int}", files.example),
+            _post("/api/enter", Asked, api.enter),
+            _post("/api/next", AskedNext, api.next),
+            _post("/api/answer", AskedAnswer, api.answer),
+            _post("/api/undo", AskedUndo, api.undo),
+            _post("/api/priors", AskedPriors, api.priors),
+            _post("/api/mine", Asked, api.mine),
+            _post("/api/note", AskedNote, api.note),
+        ],
+        exception_handlers=error_replies(),
+    )
+    language = desk.page.language
+    return Guard(inner, token, hosts, origin, readers=readers, reader_header=reader_header, language=language)
 
-    async def page(request: Request) -> Response:
-        return HTMLResponse(markup.page_html({**api.question(), "name": owner}))
 
-    async def asset(request: Request) -> Response:
+class _Files:
+    """What a browser loads: the page, its scripts and style, and pictures, which none keeps.
+
+    Others may use the machine, and a scan read again must not come quicker than a new one.
+    """
+
+    def __init__(self, api: Api, owner: str) -> None:
+        self.api, self.owner = api, owner
+
+    async def page(self, request: Request) -> Response:
+        config = {**self.api.question(), "name": self.owner, "reader": reader_of(request) or ""}
+        return HTMLResponse(markup.page_html(config, self.api.desk.page))
+
+    async def asset(self, request: Request) -> Response:
         file = request.path_params["file"]
         if file not in markup.TYPES:
             raise HTTPException(404)
         return Response(modules.asset(file), media_type=markup.TYPES[file])
 
-    async def picture(request: Request) -> Response:
+    async def picture(self, request: Request) -> Response:
+        return await self._png(self.api.picture, request.path_params["image_id"])
+
+    async def example(self, request: Request) -> Response:
+        return await self._png(self.api.example, request.path_params["definition"], request.path_params["number"])
+
+    async def _png(self, read: Callable[..., bytes | None], *which: str | int) -> Response:
         try:
-            content = await run_in_threadpool(api.picture, request.path_params["image_id"])
+            content = await run_in_threadpool(read, *which)
         except OSError as error:
             logger.error("a picture cannot be read just now: %s", error)
             raise HTTPException(503, "The server cannot read this scan just now; look at its messages.") from None
         if content is None:
             raise HTTPException(404)
-        # No browser keeps it: others may use the machine, and a scan read again must not come quicker than a new one.
         return Response(content, media_type="image/png", headers={"Cache-Control": "private, no-store"})
-
-    inner = Starlette(
-        routes=[
-            Route("/", page),
-            Route("/static/{file}", asset),
-            Route("/image/{image_id}", picture),
-            json_route("/api/enter", Asked, api.enter),
-            json_route("/api/next", AskedNext, api.next),
-            json_route("/api/answer", AskedAnswer, api.answer),
-            json_route("/api/undo", AskedUndo, api.undo),
-            json_route("/api/priors", AskedPriors, api.priors),
-        ],
-        exception_handlers=error_replies(),
-    )
-    return Guard(inner, token, hosts, origin)
-
-
-def error_replies() -> Mapping[Any, Callable[[Request, Exception], Response]]:
-    """What a page is sent for each kind of error: words for people, never a path."""
-    return {
-        InputError: _refused,
-        RunDirError: _unavailable,
-        OSError: _unsaved,
-        HTTPException: _missing,
-        Exception: _broken,
-    }
 
 
 def serve(
@@ -104,6 +122,9 @@ def serve(
     token: str | None = None,
     name: str | None = None,
     url: str | None = None,
+    readers: Sequence[str] = (),
+    reader_header: str | None = None,
+    named_only: bool = False,
     ready: Callable[[str], None] = lambda link: None,
 ) -> None:
     """Serve the page until Ctrl-C or SIGTERM.
@@ -115,64 +136,82 @@ def serve(
         token: The secret of the link; a fresh one unless given.
         name: See `app`.
         url: Address of a TLS proxy in front of the page, `https://HOST[:PORT]`; the link leads there.
-        ready: Called with the link once the page can be opened.
+        readers: People who get a link of their own, under which nobody else's name can be given.
+        reader_header: Header in which that proxy says who is signed in.
+        named_only: No link for everybody: only `readers` come in.
+        ready: Called with the link once the page can be opened; with several, a line for each reader.
 
     Raises:
         InputError: when the address, the port or `url` cannot be used.
     """
+    token = token or secrets.token_urlsafe()
+    origin = public_origin(url) if url is not None else None
+    if reader_header is not None and not (is_inside(host) and origin):
+        raise _open_header(reader_header)
+    own = {secrets.token_urlsafe(): reader for reader in readers}
+    shared = None if named_only else token
 
-    def page(token: str, hosts: Collection[str], origin: str | None) -> ASGIApp:
-        return app(desk, token, hosts, name=name, origin=origin)
+    def page(hosts: Collection[str]) -> ASGIApp:
+        return app(desk, shared, hosts, name=name, origin=origin, readers=own, reader_header=reader_header)
 
-    serve_page(page, "labelling page", host=host, port=port, token=token, url=url, ready=ready)
+    def opened(address: str) -> None:
+        base = origin or address
+        links = [f"{reader}: {base}/?token={secret}" for secret, reader in own.items()]
+        ready("\n  ".join(["" if shared is None else f"{base}/?token={shared}", *links]))
+
+    run_page(page, "labelling page", host=host, port=port, opened=opened)
 
 
-def serve_page(
-    page: Callable[[str, Collection[str], str | None], ASGIApp],
-    what: str,
-    *,
-    host: str,
-    port: int,
-    token: str | None = None,
-    url: str | None = None,
-    ready: Callable[[str], None] = lambda link: None,
+def run_page(
+    page: Callable[[Collection[str]], ASGIApp], what: str, *, host: str, port: int, opened: Callable[[str], None]
 ) -> None:
-    """Serve a page of ours until Ctrl-C or SIGTERM; see `serve`.
+    """Serve a page of ours until Ctrl-C or SIGTERM.
 
     Args:
-        page: Makes it from a token, the names under which we may be reached, and our origin behind a proxy.
+        page: Makes it from the names under which we may be reached.
         what: What it is, for messages.
-        host: See `serve`.
-        port: See `serve`.
-        token: See `serve`.
-        url: See `serve`.
-        ready: See `serve`.
+        host: Address to listen on; other machines reach the page when it is not a loopback address.
+        port: Port; 0 takes a free one.
+        opened: Called with our address once the page can be opened.
+
+    Raises:
+        InputError: when the address or the port cannot be used.
     """
-    token = token or secrets.token_urlsafe()
-    origin = None if url is None else public_origin(url)
-    inside = host in OWN_NAMES or host.startswith("127.")
+    inside = is_inside(host)
     if not inside:
         logger.warning("the %s answers other machines too, unencrypted: use it in a network you trust", what)
     with _listen(host, port) as sock:
         config = uvicorn.Config(
-            page(token, (*OWN_NAMES, host, *(() if inside else _outer_names())), origin),
+            page((*OWN_NAMES, host, *(() if inside else _outer_names()))),
             http=slow_senders.protocol(),
             lifespan="off",
             ws="none",
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            server_header=False,
             timeout_graceful_shutdown=3,
+            **QUIET,
         )
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        ready(f"{origin or f'http://{shown}:{sock.getsockname()[1]}'}/?token={token}")
+        opened(f"http://{shown}:{sock.getsockname()[1]}")
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that whoever called us can tidy up, too
         try:
             uvicorn.Server(config).run(sockets=[sock])
         except KeyboardInterrupt:  # uvicorn has closed by then and hands the signal on
             logger.info("the %s is closed; everything sent is saved", what)
+
+
+def is_inside(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    return host in OWN_NAMES or host.startswith("127.")
+
+
+def _open_header(name: str) -> InputError:
+    """Why a header that anybody could send is not believed."""
+    return InputError(
+        "anybody who reaches the page past the proxy could give any name",
+        value=name,
+        where="--reader-header",
+        fix="give --url, the proxy's address, and leave --host out, so that the proxy alone reaches the page",
+    )
 
 
 def _outer_names() -> tuple[str, ...]:
@@ -201,7 +240,22 @@ def _listen(host: str, port: int) -> socket.socket:
         raise InputError(what, value=f"{host}:{port}", where="--port", fix=fix) from None
 
 
-def json_route(path: str, kind: type[B], work: Callable[[B], dict[str, Any] | Response]) -> Route:
+def _post(path: str, kind: type[A], work: Callable[[A], dict[str, Any]]) -> Route:
+    """A route for what one reader asks, refused to who came by another reader's link."""
+
+    def refusal(request: Request, asked: A) -> Response | None:
+        is_own = may_be(request, asked.annotator)
+        return None if is_own else JSONResponse({"error": f"This link is not {asked.annotator}'s."}, 403)
+
+    return json_route(path, kind, work, refusal)
+
+
+def json_route(
+    path: str,
+    kind: type[B],
+    work: Callable[[B], dict[str, Any] | Response],
+    refusal: Callable[[Request, B], Response | None] = lambda request, asked: None,
+) -> Route:
     """A route that reads a `kind` from the body and sends what `work` returns, as JSON unless it is a response."""
 
     async def endpoint(request: Request) -> Response:
@@ -210,7 +264,8 @@ def json_route(path: str, kind: type[B], work: Callable[[B], dict[str, Any] | Re
         except ValidationError as error:
             mistakes = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()[:5]]
             return JSONResponse({"error": f"This request cannot be used: {'; '.join(mistakes)}."}, 400)
-        sent = await run_in_threadpool(work, asked)
+        refused = refusal(request, asked)
+        sent = refused or await run_in_threadpool(work, asked)
         return sent if isinstance(sent, Response) else JSONResponse(sent)
 
     return Route(path, endpoint, methods=["POST"])
@@ -229,6 +284,17 @@ async def _body(request: Request) -> bytes:
         else:
             return bytes(body)
     raise HTTPException(413, f"More than {MAX_BODY_BYTES} bytes: no answer is that long.", {"Connection": "close"})
+
+
+def error_replies() -> Mapping[Any, Callable[[Request, Exception], Response]]:
+    """What a page is sent for each kind of error: words for people, never a path."""
+    return {
+        InputError: _refused,
+        RunDirError: _unavailable,
+        OSError: _unsaved,
+        HTTPException: _missing,
+        Exception: _broken,
+    }
 
 
 def _refused(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import secrets
 from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
@@ -17,8 +18,8 @@ from starlette.types import ASGIApp
 
 from embeddings.decoding.unusable import DecodeError
 from pipeline.annotate.page import modules
-from pipeline.annotate.page.guard import Guard
-from pipeline.annotate.page.server import LOOPBACK, OWN_NAMES, error_replies, json_route, serve_page
+from pipeline.annotate.page.guard import Guard, public_origin
+from pipeline.annotate.page.server import LOOPBACK, OWN_NAMES, error_replies, json_route, run_page
 from pipeline.explore.page.api import About, Api, Export, Gallery, Mark, Points, Scan, View
 from pipeline.explore.viewer import Viewer
 from pipeline.runtime import run_files
@@ -93,10 +94,16 @@ def serve(
         InputError: when the address, the port or `url` cannot be used.
     """
 
-    def page(token: str, hosts: Collection[str], origin: str | None) -> ASGIApp:
-        return app(viewer, token, hosts, origin=origin)
+    secret = token or secrets.token_urlsafe()
+    origin = None if url is None else public_origin(url)
 
-    serve_page(page, "page of the pool", host=host, port=port, token=token, url=url, ready=ready)
+    def page(hosts: Collection[str]) -> ASGIApp:
+        return app(viewer, secret, hosts, origin=origin)
+
+    def opened(address: str) -> None:
+        ready(f"{origin or address}/?token={secret}")
+
+    run_page(page, "page of the pool", host=host, port=port, opened=opened)
 
 
 async def _page(request: Request) -> Response:

@@ -1,6 +1,7 @@
 // From a key or a click to an answer, and back.
 
 import { buttonOf, byId, say } from "./dom.js";
+import { t } from "./texts.js";
 import { messageOf } from "./words.js";
 
 /** @import { Marks } from "./marks.js" */
@@ -13,6 +14,7 @@ const FLASH_MS = 160;
 /** What the reader says of the scan on the screen. */
 export class Answering {
   #unsure = false;
+  #hasty = ""; // scan and reply that came too fast, and may be given again
 
   /**
    * @param {Desk} desk
@@ -21,14 +23,16 @@ export class Answering {
    * @param {Marks | null} marks null: one class a scan
    * @param {(reply: string) => string} inWords
    * @param {() => void} changed
+   * @param {number} minSeconds an answer that comes sooner has to be given again
    */
-  constructor(desk, stage, scans, marks, inWords, changed) {
+  constructor(desk, stage, scans, marks, inWords, changed, minSeconds) {
     this.desk = desk;
     this.stage = stage;
     this.scans = scans;
     this.marks = marks;
     this.inWords = inWords;
     this.changed = changed;
+    this.minSeconds = minSeconds;
   }
 
   /**
@@ -63,7 +67,7 @@ export class Answering {
     try {
       const task = await this.desk.undo();
       if (task) this.#takenBack(task);
-      else byId("last").textContent = "Nothing to take back";
+      else byId("last").textContent = t("nothing_to_take_back");
     } catch (problem) {
       byId("last").textContent = messageOf(problem);
     }
@@ -88,24 +92,51 @@ export class Answering {
    */
   #answer(task, { box, button }, reply, doubtful) {
     const doubt = doubtful || this.#unsure;
+    if (this.#isHasty(task, reply)) return;
     const seconds = this.stage.stopClock();
     this.desk.answer(task, reply, doubt ? "unsure" : box === "remarks" ? null : "sure", seconds);
     this.marks?.forget(task.image_id);
     this.#setUnsure(false);
     button.classList.add("chosen");
     setTimeout(() => button.classList.remove("chosen"), FLASH_MS);
-    const said = `${this.inWords(reply)}${doubt ? ", unsure" : ""}`;
-    byId("last").textContent = `Last: ${said}`;
-    say(`Recorded ${said}.`);
+    const said = doubt ? t("reply_unsure", { reply: this.inWords(reply) }) : this.inWords(reply);
+    byId("last").textContent = t("last", { reply: said });
+    say(t("recorded", { reply: said }));
     this.scans.next();
+  }
+
+  /**
+   * Shows an answered scan again; another answer to it counts from then on, and the earlier one stays on record.
+   * @param {Task} task
+   */
+  goBack(task) {
+    if (task.reply) this.marks?.restore(task.image_id, task.reply);
+    this.scans.putBack(task);
+  }
+
+  /**
+   * Whether an answer came faster than anybody can look; the reader is told, and may give it again.
+   * @param {Task} task
+   * @param {string} reply
+   */
+  #isHasty(task, reply) {
+    const seconds = this.stage.clock.seconds();
+    const given = `${task.image_id} ${reply}`;
+    if (seconds >= this.minSeconds || this.#hasty === given) return false;
+    this.#hasty = given;
+    const text = t("too_fast", { seconds: seconds.toFixed(1), reply: this.inWords(reply) });
+    byId("last").textContent = text;
+    say(text);
+    return true;
   }
 
   /** @param {Task} task */
   #takenBack(task) {
     if (task.reply) this.marks?.restore(task.image_id, task.reply);
-    const text = this.marks && task.reply ? `Taken back: ${this.inWords(task.reply)}` : "Taken back";
+    const isLine = this.marks && task.reply;
+    const text = isLine ? t("taken_back_reply", { reply: this.inWords(task.reply ?? "") }) : t("taken_back");
     byId("last").textContent = text;
-    say(`${text}.`);
+    say(t("sentence", { text }));
     this.scans.putBack(task);
   }
 

@@ -1,6 +1,7 @@
 // The answers that may be given, each with a key and a button.
 
 import { byId, element } from "./dom.js";
+import { replyText } from "./texts.js";
 
 /** @import { Box, Choice, Config } from "./types" */
 
@@ -33,7 +34,7 @@ export function makeChoices(config, choose) {
     const { reply, key, box } = answer;
     const button = element("button", "", { type: "button", "data-reply": reply });
     if (key) button.append(element("kbd", key.toUpperCase(), { "aria-hidden": "true" }));
-    button.append(element("span", reply));
+    button.append(element("span", replyText(reply)));
     if (key) button.setAttribute("aria-keyshortcuts", key.toUpperCase());
     const choice = { ...answer, button };
     button.addEventListener("click", (event) => choose(choice, event.shiftKey));

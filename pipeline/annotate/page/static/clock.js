@@ -27,6 +27,12 @@ export class Clock {
     this.#since = this.now();
   }
 
+  /** Seconds spent so far. */
+  seconds() {
+    this.#tick();
+    return this.#spent / 1000;
+  }
+
   stop() {
     this.#tick();
     this.#since = null;

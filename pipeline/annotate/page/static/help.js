@@ -1,40 +1,60 @@
 // The overview of all keys.
 
 import { byId, element } from "./dom.js";
+import { replyText, t } from "./texts.js";
 
 /** @import { Choice } from "./types" */
 /** @typedef {[key: string, text: string]} Row */
 
 /** @type {Row[]} */
 const MARKING = [
-  ["again", "unknown (?), and once more: absent"],
-  ["X", "clear the marks"],
-  ["Enter", "save what is marked, and go on"],
+  ["key_again", "help_again"],
+  ["X", "help_clear"],
+  ["key_enter", "help_save"],
 ];
 /** @type {Row[]} */
 const ALWAYS = [
-  ["U", "unsure, for the next answer"],
-  ["Z", "take back the last answer; also Backspace"],
+  ["U", "help_unsure"],
+  ["Z", "help_undo"],
+  ["A", "help_answers"],
 ];
 /** @type {Row[]} */
 const LOOKING = [
-  ["left drag", "window (sideways), level (up and down)"],
-  ["wheel, pinch", "zoom at the pointer"],
-  ["right drag", "move the scan; also space and drag, or two fingers"],
-  ["double click", "fit the scan"],
-  ["I", "invert"],
-  ["O", "one pixel of the scan for each of the screen (1:1)"],
-  ["T", "turn by a quarter"],
-  ["M", "magnifier, which follows the pointer"],
-  ["R", "reset the view"],
+  ["key_left_drag", "help_window"],
+  ["key_wheel", "help_zoom"],
+  ["key_right_drag", "help_move"],
+  ["key_double_click", "help_fit"],
+  ["I", "help_invert"],
+  ["O", "help_actual"],
+  ["T", "help_turn"],
+  ["M", "help_magnify"],
+  ["R", "help_reset"],
 ];
 /** @type {Row} */
-const PRIORS = ["P", "other scans of the patient, where there are any; ← → for the next"];
+const MEASURE = ["L", "help_measure"];
+/** @type {Row[]} */
+const NOTING = [
+  ["F", "help_box"],
+  ["V", "help_arrow"],
+  ["E", "help_erase"],
+  ["K", "help_note_key"],
+];
+/** @type {Row} */
+const GUIDE = ["D", "help_guide"];
+/** @type {Row} */
+const PRIORS = ["P", "help_priors"];
 /** @type {Row[]} */
 const LAST = [
-  ["W", "why this scan? (not while you read blind)"],
-  ["?", "this help"],
+  ["W", "help_why"],
+  ["?", "help_help"],
 ];
+
+/**
+ * A row whose parts are keys of texts, as the reader sees it; a key of one letter stays.
+ * @param {Row} row
+ * @returns {Row}
+ */
+const worded = ([key, text]) => [key.length === 1 ? key : t(key), t(text)];
 
 /**
  * @param {string} box
@@ -51,14 +71,17 @@ function fillRows(box, rows) {
 
 /**
  * @param {Choice[]} choices
- * @param {{ priors: boolean, several: boolean }} has whether there are other scans of a patient, and several findings
+ * @param {{ served: boolean, several: boolean, defined: boolean }} has whether the page has a server, which shows other
+ *   scans of a patient and keeps notes; several findings; definitions
  */
-export function fillHelp(choices, { priors, several }) {
+export function fillHelp(choices, { served, several, defined }) {
   /** @param {Choice} choice @returns {Row} */
-  const row = ({ key, reply }) => [key.toUpperCase(), reply];
+  const row = ({ key, reply }) => [key.toUpperCase(), replyText(reply)];
   const keyed = choices.filter(({ key }) => key);
   const marked = keyed.filter(({ box }) => box === "findings");
   const whole = keyed.filter(({ box }) => box !== "findings");
-  fillRows("help-answers", [...marked.map(row), ...(several ? MARKING : []), ...whole.map(row), ...ALWAYS]);
-  fillRows("help-view", [...LOOKING, ...(priors ? [PRIORS] : []), ...LAST]);
+  const marking = several ? MARKING.map(worded) : [];
+  fillRows("help-answers", [...marked.map(row), ...marking, ...whole.map(row), ...ALWAYS.map(worded)]);
+  const rows = [...LOOKING, MEASURE, ...(served ? [...NOTING, PRIORS] : []), ...(defined ? [GUIDE] : []), ...LAST];
+  fillRows("help-view", rows.map(worded));
 }

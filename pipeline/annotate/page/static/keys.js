@@ -26,6 +26,13 @@ const BUTTONS = {
   "prior-back": "arrowleft",
   "prior-on": "arrowright",
   clear: "x",
+  box: "f",
+  arrow: "v",
+  measure: "l",
+  "drawing-clear": "e",
+  "note-open": "k",
+  "mine-open": "a",
+  "guide-open": "d",
 };
 
 /**
@@ -73,7 +80,7 @@ function meaning(choices, commands, answering) {
  */
 function listen(views, commandOf) {
   document.addEventListener("keydown", (event) => {
-    if (document.querySelector("dialog[open]") || isInside(event, "input")) return;
+    if (document.querySelector("dialog[open]") || isInside(event, "input, textarea")) return;
     if (event.repeat && event.key === "Enter") event.preventDefault(); // a held Enter presses its button once
     const key = keyOf(event);
     if (event.altKey || event.metaKey || (event.ctrlKey && key !== "z")) return;

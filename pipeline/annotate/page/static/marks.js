@@ -2,6 +2,7 @@
 
 import { byId, element } from "./dom.js";
 import { readLine, STATES, said, writeLine } from "./presence.js";
+import { replyText, t } from "./texts.js";
 
 /** @import { Choice } from "./types" */
 /** @import { State } from "./presence.js" */
@@ -9,7 +10,6 @@ import { readLine, STATES, said, writeLine } from "./presence.js";
 const PRESSED = { absent: "false", present: "true", unknown: "mixed" };
 const GLYPHS = { absent: "", present: "✓", unknown: "?" };
 const BOUNCE_MS = 80; // a key that bounces would say "unknown" where "present" was meant
-const HOW = "Mark what you see; press again for unknown (?).";
 
 /** The marks of the scans at hand, and the buttons that set them. */
 export class Marks {
@@ -74,7 +74,7 @@ export class Marks {
     this.#scans.set(imageId, scan.set(finding, next));
     this.show(imageId);
     this.#buttons.get(finding)?.button.scrollIntoView({ block: "nearest" });
-    this.say(`${finding}: ${next}.`);
+    this.say(t("sentence", { text: t("finding_state", { finding, state: t(next) }) }));
   }
 
   /** @param {string} imageId */
@@ -87,7 +87,7 @@ export class Marks {
   clear(imageId) {
     this.forget(imageId);
     this.show(imageId);
-    this.say("Marks cleared.");
+    this.say(t("marks_cleared"));
   }
 
   /**
@@ -97,7 +97,7 @@ export class Marks {
    */
   allows(imageId, reply) {
     if (!this.some(imageId)) return true;
-    this.#warn(`Marked: ${this.said(this.line(imageId))}. Clear that first (X) to answer “${reply}”.`);
+    this.#warn(t("marks_contradict", { marked: this.said(this.line(imageId)), reply: replyText(reply) }));
     return false;
   }
 
@@ -107,7 +107,7 @@ export class Marks {
    */
   complete(imageId) {
     if (this.some(imageId)) return true;
-    this.#warn(`Nothing is marked. If the scan shows none of these, say so: “${this.none}” (0).`);
+    this.#warn(t("marks_nothing", { none: replyText(this.none) }));
     return false;
   }
 
@@ -117,11 +117,11 @@ export class Marks {
    */
   show(imageId) {
     const some = this.some(imageId);
-    this.#hint(some ? `Marked: ${this.said(this.line(imageId))}.` : HOW);
+    this.#hint(some ? t("marked", { reply: this.said(this.line(imageId)) }) : t("marks_how"));
     for (const [finding, { button, glyph }] of this.#buttons) {
       const state = this.of(imageId, finding);
       button.setAttribute("aria-pressed", PRESSED[state]);
-      button.setAttribute("aria-label", `${finding}: ${state}`);
+      button.setAttribute("aria-label", t("finding_state", { finding, state: t(state) }));
       glyph.textContent = GLYPHS[state];
     }
     byId("record").classList.toggle("main", some);

@@ -1,5 +1,7 @@
 // Names of readers.
 
+import { t } from "./texts.js";
+
 /** @import { NameRules } from "./types" */
 
 const SIGNS = " ._@'’+:/-";
@@ -16,11 +18,10 @@ export function nameOf(text, { reserved, longest }) {
   const name = text.normalize("NFC").split(blanks).filter(Boolean).join(" ");
   const fits = [...name].every((one) => /[\p{L}\p{N}\p{Mn}]/u.test(one) || SIGNS.includes(one));
   if (!fits || [...name].length > longest || !/^[\p{L}\p{N}]/u.test(name)) {
-    const signs = "letters, digits, blanks or . _ @ ' + : / -, beginning with a letter or digit";
-    throw new Error(`This is no annotator's name. Use 1 to ${longest} ${signs}.`);
+    throw new Error(t("no_name", { longest }));
   }
   if (reserved.includes(name.toLowerCase())) {
-    throw new Error("This name is reserved for what is not a person. Use your own name.");
+    throw new Error(t("reserved_name"));
   }
   return name;
 }

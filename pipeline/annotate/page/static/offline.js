@@ -3,6 +3,7 @@
 import { saveTable } from "./csv.js";
 import { nameOf } from "./names.js";
 import { device, Outbox } from "./outbox.js";
+import { t } from "./texts.js";
 
 /** @import { Certainty, FileConfig, Row, SavingDesk, Task } from "./types" */
 
@@ -95,6 +96,15 @@ export class OfflineDesk {
     return task ? { ...task, reply: label } : null;
   }
 
+  async mine() {
+    this.#look();
+    const answers = [...this.#entries.values()].reverse();
+    return answers.flatMap(({ row }) => {
+      const task = this.config.tasks.find((one) => one.image_id === row.image_id);
+      return task ? [{ ...task, reply: row.label, certainty: row.certainty }] : [];
+    });
+  }
+
   dismiss() {}
 
   get unsaved() {
@@ -127,7 +137,7 @@ export class OfflineDesk {
   }
 
   notice() {
-    return this.#box.fragile ? "This browser keeps nothing when it is closed: save your answers before you leave." : "";
+    return this.#box.fragile ? t("file_fragile") : "";
   }
 
   /** @returns {Promise<string[]>} */

@@ -1,20 +1,20 @@
 // The desk behind a server.
 
 import { newKey } from "./outbox.js";
-import { LINK_EXPIRED, pictureProblem, post } from "./requests.js";
+import { pictureProblem, post } from "./requests.js";
 import { Sending } from "./sending.js";
-import { count } from "./words.js";
+import { counted, t } from "./texts.js";
 
-/** @import { Certainty, DeskOf, Question, ServedConfig, Task } from "./types" */
+/** @import { Certainty, Note, NotingDesk, Question, ServedConfig, Task } from "./types" */
 
 /**
  * Scans from the server, answers to it.
- * @implements {DeskOf<"server">}
+ * @implements {NotingDesk}
  */
 export class OnlineDesk {
   kind = /** @type {const} */ ("server");
   nameKey = "annotator";
-  givenName = "";
+  givenName;
   /** @type {string | null} */
   annotator = null;
   lock = ""; // one window at a time has the list of this name
@@ -33,6 +33,7 @@ export class OnlineDesk {
    */
   constructor(config, changed, inWords) {
     this.config = config;
+    this.givenName = config.reader;
     this.changed = changed;
     this.inWords = inWords;
     /** @type {Question} */
@@ -90,6 +91,21 @@ export class OnlineDesk {
     return task;
   }
 
+  async mine() {
+    await this.sending.flush(); // the list is the server's: what waits here has to be there first
+    const { answers, deep } = await post("mine", this.#who);
+    this.#note(deep);
+    return answers;
+  }
+
+  /**
+   * @param {string} imageId
+   * @param {Note} note
+   */
+  async note(imageId, note) {
+    await post("note", { ...this.#who, image_id: imageId, ...note });
+  }
+
   dismiss() {
     const { refused } = this.sending;
     for (const key of [...refused.items.keys()]) refused.drop(key);
@@ -115,18 +131,19 @@ export class OnlineDesk {
   notice() {
     const { box, problem, refused } = this.sending;
     const num = this.waiting;
-    const waiting = num ? `${count(num, "answer")} wait${num === 1 ? "s" : ""} on this device` : "";
-    const fragile = box.fragile && num ? " This browser keeps nothing when it is closed: leave the page open." : "";
+    const waiting = num ? counted("waits", num) : "";
+    const fragile = box.fragile && num ? ` ${t("fragile")}` : "";
     if (problem?.status === 401) {
-      const sent = num ? ` ${waiting} and will be sent then.` : "";
-      return `${LINK_EXPIRED}${sent}${fragile}`;
+      const sent = num ? ` ${t("sent_then", { waiting })}` : "";
+      return `${t("link_expired")}${sent}${fragile}`;
     }
-    if (problem && num) return `Not saved yet: ${waiting}. ${problem.message} Trying again by itself.${fragile}`;
-    if (problem) return `${problem.message} Trying again by itself.`;
+    if (problem && num) return `${t("not_saved_yet", { waiting, problem: problem.message })}${fragile}`;
+    if (problem) return t("trying_again", { problem: problem.message });
     const last = refused.all.at(-1);
     if (!last) return "";
-    const which = `${this.inWords(last.reply)}${last.number ? `, scan ${last.number}` : ""}`;
-    return `${count(refused.size, "answer")} not taken; the last: ${which}. ${last.why}`;
+    const reply = last.reply === null ? t("an_undo") : this.inWords(last.reply);
+    const which = last.number ? t("reply_of_scan", { reply, number: last.number }) : reply;
+    return counted("not_taken", refused.size, { which, why: last.why });
   }
 
   /** @param {Task} task */

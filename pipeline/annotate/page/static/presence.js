@@ -1,5 +1,7 @@
 // The line that says of each finding whether it is there, as the server writes and reads it (`finding_line.py`).
 
+import { replyText, t } from "./texts.js";
+
 /** @typedef {"absent" | "present" | "unknown"} State */
 
 /** @type {State[]} */
@@ -37,11 +39,11 @@ export function readLine(line, findings) {
  */
 export function said(reply, findings, none) {
   const values = readLine(reply, findings);
-  if (!values) return reply;
+  if (!values) return replyText(reply);
   /** @param {State} state */
   const those = (state) => [...values].filter(([, known]) => known === state).map(([finding]) => finding);
   const [there, open] = [those("present"), those("unknown")];
-  if (open.length === values.size) return "unknown";
-  const head = there.join(", ") || (open.length ? "nothing else" : none);
-  return open.length ? `${head}; ${open.join(", ")} unknown` : head;
+  if (open.length === values.size) return t("unknown");
+  const head = there.join(", ") || (open.length ? t("nothing_else") : replyText(none));
+  return open.length ? t("some_unknown", { head, open: open.join(", ") }) : head;
 }

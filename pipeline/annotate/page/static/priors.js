@@ -1,6 +1,7 @@
 // Other scans of the patient, beside the one that is asked about.
 
 import { byId } from "./dom.js";
+import { t } from "./texts.js";
 import { messageOf } from "./words.js";
 
 /** @import { Pictures } from "./pictures.js" */
@@ -65,7 +66,7 @@ export class Priors {
    * @param {string} id
    */
   late(id) {
-    if (this.#ids[this.#at] === id) this.#caption("This other scan cannot be loaded just now; trying again");
+    if (this.#ids[this.#at] === id) this.#caption(t("prior_late"));
   }
 
   /** @param {number} at */
@@ -75,11 +76,11 @@ export class Priors {
     this.#at = (at + num) % num;
     const id = this.#ids[this.#at] ?? "";
     byId("prior-back").hidden = byId("prior-on").hidden = num === 1;
-    const name = `Other scan of this patient${num > 1 ? `, ${this.#at + 1} of ${num}` : ""}`;
+    const name = num > 1 ? t("prior_name_of", { at: this.#at + 1, num }) : t("prior_name");
     this.#caption(name);
     const picture = await this.pictures.of(id);
     if (this.#ids[this.#at] !== id) return;
-    this.#caption(picture ? name : "This other scan cannot be shown");
+    this.#caption(picture ? name : t("prior_none"));
     picture?.name(name);
     this.view.show(picture);
   }

@@ -2,6 +2,7 @@
 
 import { buttonOf, byId, dialogOf, ofKind } from "./dom.js";
 import { device } from "./outbox.js";
+import { t } from "./texts.js";
 import { messageOf } from "./words.js";
 
 /** @import { Scans } from "./scans.js" */
@@ -97,7 +98,6 @@ export class Reader {
   /** @param {string} lock which another window has now */
   #takenOver(lock) {
     if (!this.desk.annotator || this.desk.lock !== lock) return;
-    const line = "One window at a time shows your scans. Nothing is lost.";
-    this.scans.halt("aside", "Reading goes on in another window", line, "Read here");
+    this.scans.halt("aside", t("other_window"), t("one_window"), t("read_here"));
   }
 }

@@ -1,10 +1,10 @@
 // Requests to the server behind the page.
 
+import { t } from "./texts.js";
+
 /** @import { Replies } from "./types" */
 
 const PATIENCE_MS = 20000;
-const UNREACHABLE = "The server cannot be reached.";
-export const LINK_EXPIRED = "The server was started anew. Open the link that it printed.";
 
 /** A request that failed, with HTTP's status; 0: without a reply. */
 export class Problem extends Error {
@@ -43,9 +43,9 @@ export async function post(path, body) {
     });
     reply = await response.json();
   } catch {
-    throw new Problem(response?.ok === false ? response.status : 0, UNREACHABLE);
+    throw new Problem(response?.ok === false ? response.status : 0, t("unreachable"));
   }
-  if (!response.ok) throw new Problem(response.status, reply?.error ?? "The server did not understand.");
+  if (!response.ok) throw new Problem(response.status, reply?.error ?? t("not_understood"));
   return reply;
 }
 
@@ -57,8 +57,8 @@ export async function pictureProblem(address) {
   try {
     const { status } = await fetch(address, { method: "HEAD" });
     if (status === 404) return null;
-    return status === 401 ? LINK_EXPIRED : "The server cannot read it at the moment.";
+    return status === 401 ? t("link_expired") : t("cannot_read");
   } catch {
-    return UNREACHABLE;
+    return t("unreachable");
   }
 }

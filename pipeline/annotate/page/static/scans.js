@@ -2,6 +2,7 @@
 
 import { actionButton, tell } from "./message.js";
 import { nothingLeft } from "./nothing_left.js";
+import { t } from "./texts.js";
 import { messageOf } from "./words.js";
 
 /** @import { Pictures } from "./pictures.js" */
@@ -65,7 +66,7 @@ export class Scans {
     this.#queue = [];
     this.#filling = false;
     this.parts.stage.clear();
-    tell({ title: "Loading…", quiet: true });
+    tell({ title: t("loading"), quiet: true });
     await this.#fill();
   }
 
@@ -109,7 +110,7 @@ export class Scans {
     stage.clear();
     delete document.body.dataset.scan;
     document.body.dataset.state = desk.progress().left ? "waiting" : "done";
-    if (this.#filling) return tell({ title: "Loading…", quiet: true });
+    if (this.#filling) return tell({ title: t("loading"), quiet: true });
     tell(nothingLeft(desk));
     if (desk.kind === "server") this.#again = setTimeout(() => this.current ?? this.#fill(), LOOK_AGAIN_MS);
   }
@@ -131,8 +132,8 @@ export class Scans {
       this.#append(tasks);
     } catch (problem) {
       this.#again = setTimeout(() => this.#fill(), TRY_AGAIN_MS);
-      const lines = [messageOf(problem), "Your answers are kept; reading goes on by itself."];
-      if (!this.#queue.length) tell({ title: "Waiting for the server", lines });
+      const lines = [messageOf(problem), t("kept_going_on")];
+      if (!this.#queue.length) tell({ title: t("waiting_server"), lines });
     } finally {
       if (who === desk.annotator) this.#filling = false;
     }
@@ -153,7 +154,6 @@ export class Scans {
   }
 
   #haltOutdated() {
-    const line = "Load the page again to see them. Nothing is lost.";
-    this.halt("outdated", "The answers to choose from have changed", line, "Load again");
+    this.halt("outdated", t("outdated"), t("outdated_line"), t("load_again"));
   }
 }

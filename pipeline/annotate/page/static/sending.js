@@ -149,7 +149,7 @@ export class Sending {
    * @param {string} why
    */
   #refuse({ body, task }, why) {
-    this.refused.put({ reply: body.reply ?? "an undo", number: task?.number, why });
+    this.refused.put({ reply: body.reply ?? null, number: task?.number, why });
     this.given = this.given.filter(({ key }) => key !== body.key);
     for (const [later, other] of this.box.items) if (other.of === body.key) this.box.drop(later);
   }

@@ -2,6 +2,7 @@
 
 import { say } from "./dom.js";
 import { hideMessage, tell } from "./message.js";
+import { t } from "./texts.js";
 
 /** @import { Clock } from "./clock.js" */
 /** @import { Picture } from "./picture.js" */
@@ -72,14 +73,14 @@ export class Stage {
     const problem = this.pictures.problems.get(id);
     if (!problem || !this.#isLoading || this.#task?.image_id !== id) return;
     this.view.show(null);
-    tell({ title: "This scan cannot be loaded just now", lines: [problem, "Trying again by itself."] });
+    tell({ title: t("scan_late"), lines: [problem, t("again_by_itself")] });
   }
 
   /** @param {Task} task */
   #showLoading(task) {
     if (this.#task !== task) return;
     this.view.show(null);
-    tell({ title: "Loading the scan…", quiet: true });
+    tell({ title: t("loading_scan"), quiet: true });
     this.late(task.image_id);
   }
 
@@ -94,11 +95,12 @@ export class Stage {
     this.view.show(picture);
     if (picture) {
       hideMessage();
-      picture.name(`Scan ${task.number}`);
+      picture.name(t("scan_number", { number: task.number }));
     } else {
-      tell({ title: "This scan cannot be shown", lines: ["You can still answer “cannot tell” or “bad quality”."] });
+      const remarks = { cannot_tell: t("reply.cannot tell"), bad_quality: t("reply.bad quality") };
+      tell({ title: t("scan_none"), lines: [t("scan_none_line", remarks)] });
     }
-    say(`Scan ${task.number}.`);
+    say(t("sentence", { text: t("scan_number", { number: task.number }) }));
     requestAnimationFrame(() => requestAnimationFrame(() => this.#seen(task)));
   }
 

@@ -1,6 +1,7 @@
 // What stands beside the scan: how far the reader is, what went wrong, and which buttons are of use now.
 
 import { buttonOf, byId, ofKind } from "./dom.js";
+import { t } from "./texts.js";
 import { duration } from "./words.js";
 
 /** @import { Desk, Progress, Task } from "./types" */
@@ -9,11 +10,11 @@ import { duration } from "./words.js";
 function showProgress({ done, left, team_done, team_total, seconds_per_scan: pace }) {
   const total = done + left;
   const bar = ofKind(HTMLProgressElement, "bar");
-  byId("count").textContent = `${done} of ${total}`;
+  byId("count").textContent = t("done_of", { done, total });
   bar.max = Math.max(1, total);
   bar.value = done;
-  byId("pace").textContent = pace && left ? `· ${duration(pace)} a scan, about ${duration(pace * left)} left` : "";
-  byId("team").textContent = team_total > total ? `Team: ${team_done} of ${team_total}` : "";
+  byId("pace").textContent = pace && left ? t("pace", { pace: duration(pace), left: duration(pace * left) }) : "";
+  byId("team").textContent = team_total > total ? t("team", { done: team_done, total: team_total }) : "";
 }
 
 /** @param {Desk} desk */
@@ -31,7 +32,7 @@ function showNotice(desk) {
 function showSaving(unsaved, done) {
   const save = buttonOf("save");
   save.classList.toggle("main", unsaved);
-  save.textContent = done && !unsaved ? "Saved as answers.csv" : "Save answers";
+  save.textContent = done && !unsaved ? t("saved_as") : t("save_answers");
   save.disabled = !done;
 }
 
@@ -46,7 +47,7 @@ export function report(desk, task, answers) {
   const { done, left } = progress;
   showProgress(progress);
   showNotice(desk);
-  document.title = `${done} of ${done + left} · ${desk.question.title}`;
+  document.title = `${t("done_of", { done, total: done + left })} · ${desk.question.title}`;
   byId("title").textContent = desk.question.title;
   byId("prior-open").hidden = !task?.num_priors;
   byId("why").hidden = !task?.reason;

@@ -7,6 +7,36 @@ export interface Task {
   num_priors: number;
   reason: string | null;
   reply: string | null;
+  certainty: Certainty;
+  /** Millimetres between two pixels; null where that is not known. */
+  spacing_mm: number | null;
+  note: Note | null;
+  /** To an adjudicator, the different answers of the scan's readers. */
+  disputed: string[];
+}
+
+/** What was drawn on a scan, in its pixels (`scan_notes.Shape`). */
+export interface Shape {
+  kind: "box" | "arrow" | "length";
+  x0: number;
+  y0: number;
+  x1: number;
+  y1: number;
+  length_mm: number | null;
+}
+
+/** What somebody noted on a scan beside the answer (`scan_notes.Note`). */
+export interface Note {
+  comment: string;
+  flag: boolean;
+  shapes: Shape[];
+}
+
+/** What an answer means (`backend.Definition`). */
+export interface Definition {
+  reply: string;
+  text: string;
+  num_examples: number;
 }
 
 /** How far the reader and the team are (`backend.Progress`). */
@@ -29,11 +59,16 @@ export interface Config extends Question {
   independent: boolean;
   remarks: { reply: string; key: string }[];
   none: string;
+  /** An answer that comes sooner has to be given again. */
+  min_seconds: number;
+  definitions: Definition[];
 }
 
 /** What a page behind a server is told besides; `name` is the run's. */
 export interface ServedConfig extends Config {
   name: string;
+  /** Whose own link the page was opened by; else empty. */
+  reader: string;
 }
 
 /** What a page in a file is told besides (`offline.offline_html`). */
@@ -88,6 +123,8 @@ export interface DeskOf<Kind extends string> {
   answer(task: Task, reply: string, certainty: Certainty, seconds: number): void;
   /** The scan that is open again; null when there is none to take back. */
   undo(): Promise<Task | null>;
+  /** The reader's answers so far, the latest first, each with its reply. */
+  mine(): Promise<Task[]>;
   dismiss(): void;
   progress(): Progress;
   notice(): string;
@@ -106,7 +143,12 @@ export interface SavingDesk extends DeskOf<"file"> {
   save(): void;
 }
 
-export type Desk = DeskOf<"server"> | SavingDesk;
+/** The desk behind a server keeps what is noted beside an answer, too. */
+export interface NotingDesk extends DeskOf<"server"> {
+  note(imageId: string, note: Note): Promise<void>;
+}
+
+export type Desk = NotingDesk | SavingDesk;
 
 /** A request's body; what of it is there depends on the path. */
 export interface Sent {
@@ -129,7 +171,8 @@ export interface Waiting {
 
 /** An answer that the server will never take, until it has been read about. */
 export interface Refused {
-  reply: string;
+  /** Null: an undo. */
+  reply: string | null;
   number: number | undefined;
   why: string;
 }
@@ -141,6 +184,8 @@ export interface Replies {
   answer: { progress: Progress };
   undo: { task: Task | null; deep: string[]; progress: Progress };
   priors: { priors: string[]; deep: string[] };
+  mine: { answers: Task[]; deep: string[] };
+  note: Record<string, never>;
 }
 
 /** A row of the table that a file saves. */

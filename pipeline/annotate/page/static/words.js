@@ -1,15 +1,12 @@
 // Numbers and mistakes in words.
 
-/**
- * @param {number} num
- * @param {string} noun
- */
-export const count = (num, noun) => `${num} ${noun}${num === 1 ? "" : "s"}`;
+import { t } from "./texts.js";
 
 /** @param {number} seconds */
 export function duration(seconds) {
-  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
-  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+  if (seconds < 90) return t("seconds", { n: Math.max(1, Math.round(seconds)) });
+  if (seconds < 5400) return t("minutes", { n: Math.round(seconds / 60) });
+  return t("hours", { n: (seconds / 3600).toFixed(1) });
 }
 
 /**

@@ -1,0 +1,60 @@
+// The reader's own answers, and the way back to any of them.
+
+import { byId, dialogOf, element } from "./dom.js";
+import { t } from "./texts.js";
+import { messageOf } from "./words.js";
+
+/** @import { Scans } from "./scans.js" */
+/** @import { Desk, Task } from "./types" */
+
+/** The dialog with her answers. */
+export class AnswersList {
+  /**
+   * @param {Desk} desk
+   * @param {Scans} scans
+   * @param {(reply: string) => string} inWords
+   * @param {(task: Task) => void} goBack to an answered scan
+   */
+  constructor(desk, scans, inWords, goBack) {
+    this.desk = desk;
+    this.scans = scans;
+    this.inWords = inWords;
+    this.goBack = goBack;
+  }
+
+  async open() {
+    if (!this.desk.annotator) return;
+    try {
+      const answers = await this.desk.mine();
+      const lines = answers.map((task) => this.#line(task));
+      byId("mine-entries").replaceChildren(...(lines.length ? lines : [element("li", t("answers_none"))]));
+    } catch (problem) {
+      const text = t("answers_load_failed", { problem: messageOf(problem) });
+      byId("mine-entries").replaceChildren(element("li", text));
+    }
+    dialogOf("mine").showModal();
+  }
+
+  /** @param {Task} task */
+  #said({ reply, certainty }) {
+    const words = this.inWords(reply ?? "");
+    return certainty === "unsure" ? t("reply_unsure", { reply: words }) : words;
+  }
+
+  /** @param {Task} task */
+  #line(task) {
+    const line = element("li");
+    const button = element("button", "", { type: "button" });
+    const parts = [task.note?.flag ? t("flagged") : "", task.note?.comment ?? ""].filter(Boolean);
+    button.append(element("b", t("scan_number", { number: task.number })), element("span", this.#said(task)));
+    if (parts.length) button.append(element("small", parts.join(": ")));
+    button.addEventListener("click", () => {
+      dialogOf("mine").close();
+      this.goBack(task);
+      const said = { number: task.number, reply: this.#said(task) };
+      byId("last").textContent = t("changing", said);
+    });
+    line.append(button);
+    return line;
+  }
+}

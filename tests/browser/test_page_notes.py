@@ -1,0 +1,149 @@
+"""At the page beside an answer: drawings, notes, definitions, a way back, and a word to who is too fast."""
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.annotate.page.backend import Definition, PageOptions
+from tests.support.browser import TOKEN, fresh_page, listening, press, sit_down, wait_ready
+from tests.support.fake_page_session import FakeDesk, draw, image_id
+
+NUM, SIDE = 6, 128
+SPACING_MM = 2.0
+
+
+class NotingDesk(FakeDesk):
+    """Scans of a known spacing; the third is in dispute."""
+
+    def _task(self, one):
+        note = self.notes.get((one, "Anna"))
+        disputed = ("normal", "pneumonia") if one == image_id(2) else ()
+        spacing_mm = SPACING_MM if one == image_id(0) else None
+        return replace(super()._task(one), spacing_mm=spacing_mm, note=note, disputed=disputed)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    draw(folder / "images", NUM, SIDE)
+    return folder
+
+
+@pytest.fixture
+def make_desk(tmp_path, pictures):
+    (tmp_path / "images").symlink_to(pictures / "images")
+    return lambda **more: NotingDesk(tmp_path, NUM, page=PageOptions(**more))
+
+
+@pytest.fixture
+def page(browser):
+    with fresh_page(browser, silent=True) as opened:
+        yield opened
+
+
+def drag(page, key, start, end):
+    """Draw with a tool from one point to another, given as shares of the scan; waits until the server has it."""
+    box = page.locator("#view .scan").bounding_box()
+    points = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (start, end)]
+    page.keyboard.press(key)
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    page.mouse.move(*points[1], steps=2)
+    with page.expect_response("**/api/note"):
+        page.mouse.up()
+
+
+def test_what_is_drawn_and_noted_is_kept_in_pixels_of_the_scan(page, make_desk):
+    desk = make_desk()
+    with listening(desk) as base:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        drag(page, "f", (0.25, 0.25), (0.5, 0.75))
+        page.keyboard.press("t")  # turned by a quarter it is still the same place of the scan
+        page.wait_for_selector("#view[data-turns='1']")
+        drag(page, "l", (0.5, 0.25), (0.5, 0.75))
+        assert page.text_content("#view .drawing text") == "128.0 mm"  # 64 pixels
+        assert page.get_attribute("#measure", "aria-pressed") == "false"  # one drag, then the window again
+        page.keyboard.press("k")
+        page.fill("#note-comment", "1 left base?")  # no key of the page answers meanwhile
+        page.check("#note-flag")
+        page.click("#note-form button")
+        page.wait_for_selector("#last:text-is('Note saved')")
+        note = desk.notes[image_id(0), "Anna"]
+        assert (note.comment, note.flag) == ("1 left base?", True) and desk.answers == []
+        box, length = note.shapes
+        assert (box.kind, length.kind, length.length_mm) == ("box", "length", pytest.approx(128, abs=2))
+        assert [box.x0, box.y0, box.x1, box.y1] == pytest.approx([32, 32, 64, 96], abs=0.6)
+        assert abs(length.x1 - length.x0) == pytest.approx(64, abs=0.6) and length.y0 == pytest.approx(
+            length.y1, abs=0.6
+        )
+        first = press(page, "1")
+        wait_ready(page)
+        assert page.locator("#view .drawing > *").count() == 0  # another scan
+        page.keyboard.press("a")
+        assert page.inner_text("#mine-entries small") == "flagged: 1 left base?"
+        page.click("#mine-entries button")
+        page.wait_for_selector(f"body[data-scan='{first}'][data-ready=true]")
+        assert page.locator("#view .drawing rect").count() == 1
+        page.keyboard.press("e")
+        page.wait_for_function("() => document.querySelectorAll('#view .drawing > *').length === 0")
+
+
+def test_any_earlier_answer_can_be_changed_and_stays_on_record(page, make_desk):
+    desk = make_desk()
+    with listening(desk) as base:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        first, second, third = (press(page, key) for key in "123")
+        shown = wait_ready(page)
+        page.keyboard.press("a")
+        page.wait_for_selector("#mine-entries button >> nth=2")
+        assert [line.split("\n")[-1] for line in page.locator("#mine-entries button").all_inner_texts()] == [
+            "effusion",
+            "pneumonia",
+            "normal",
+        ]
+        page.locator("#mine-entries button").last.click()
+        page.wait_for_selector(f"body[data-scan='{first}'][data-ready=true]")
+        assert page.inner_text("#last") == "Scan 1: your answer was normal. Answer again to change it."
+        assert press(page, "4") == first and wait_ready(page) == shown  # and on where she was
+        page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
+    said = [(answer["image_id"], answer["reply"]) for answer in desk.answers]
+    assert said == [(first, "normal"), (second, "pneumonia"), (third, "effusion"), (first, "nodule")]
+
+
+def test_an_answer_too_fast_to_have_looked_is_asked_for_again(page, make_desk):
+    desk = make_desk(min_seconds=30)
+    with listening(desk) as base:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        page.keyboard.press("1")
+        page.wait_for_selector("#last:has-text('Press normal again if you have seen enough')")
+        page.keyboard.press("2")  # another one is no confirmation
+        page.wait_for_selector("#last:has-text('Press pneumonia again')")
+        assert desk.answers == []
+        press(page, "2")
+        page.wait_for_selector("#last:text-is('Last: pneumonia')")
+        wait_ready(page)
+        assert [answer["reply"] for answer in desk.answers] == ["pneumonia"]
+
+
+def test_a_german_adjudicator_on_a_phone_with_definitions(browser, make_desk):
+    definitions = (
+        Definition("normal", "Kein Befund.", 2),
+        Definition("cannot tell", "Auch nach zwei Blicken nicht.", 0),
+    )
+    desk = make_desk(language="de", project="Thorax 2026", definitions=definitions)
+    size = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with listening(desk) as base, fresh_page(browser, silent=True, **size) as phone:
+        sit_down(phone, f"{base}/?token={TOKEN}", "Anna")
+        assert phone.inner_text("#count") == "0 von 6"
+        assert phone.inner_text("button[data-reply='bad quality']") == "schlechte Qualität"
+        assert phone.is_hidden("#dispute")
+        press(phone, "1")
+        press(phone, "c")
+        wait_ready(phone)
+        assert "„normal“ und „pneumonia“" in phone.inner_text("#dispute")
+        phone.tap("#guide-open")
+        phone.wait_for_function("() => [...document.querySelectorAll('#guide img')].every((one) => one.naturalWidth)")
+        assert phone.locator("#guide-entries h3").all_inner_texts() == ["normal", "nicht zu beurteilen"]
+        assert phone.locator("#guide img").first.get_attribute("alt") == "Beispiel für normal"
+        assert phone.evaluate("document.documentElement.scrollWidth") == 390
+    assert [(answer["reply"]) for answer in desk.answers] == ["normal", "cannot tell"]
