@@ -93,7 +93,6 @@ def serve(
     Raises:
         InputError: when the address, the port or `url` cannot be used.
     """
-
     secret = token or secrets.token_urlsafe()
     origin = None if url is None else public_origin(url)
 
