@@ -223,7 +223,7 @@ class Viewer:
         left_out: Counter[str] = Counter()
         for image_id in ids:
             side = split.text(self._table.row_of[image_id])
-            reasons = [_WRONG_SIDE.get(side, "are on neither side")] if side != "train" else []
+            reasons = [_WRONG_SIDE.get(side or "", "are on neither side")] if side != "train" else []
             reasons += [reason for reason, scans in obstacles if image_id in scans]
             if reasons:
                 left_out[reasons[0]] += 1

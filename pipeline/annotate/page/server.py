@@ -265,7 +265,9 @@ def json_route(
             mistakes = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()[:5]]
             return JSONResponse({"error": f"This request cannot be used: {'; '.join(mistakes)}."}, 400)
         refused = refusal(request, asked)
-        sent = refused or await run_in_threadpool(work, asked)
+        if refused is not None:
+            return refused
+        sent = await run_in_threadpool(work, asked)
         return sent if isinstance(sent, Response) else JSONResponse(sent)
 
     return Route(path, endpoint, methods=["POST"])
