@@ -62,10 +62,10 @@ def _landmarks(unit_NP: np.ndarray, rng: np.random.Generator, most: int) -> tupl
 
 def _embedded(unit_LP: np.ndarray) -> np.ndarray:
     """t-SNE of the landmarks (L, 2)."""
-    centred_LP = unit_LP - unit_LP.mean(0)
     num = len(unit_LP)
     if num < 2:
         return np.zeros((num, 2), np.float32)
+    centred_LP = unit_LP - unit_LP.mean(0)
     component_LP = centred_LP @ leading_axes(centred_LP, NUM_COMPONENTS).astype(np.float32)
     start_L2 = np.zeros((num, 2), np.float32)
     start_L2[:, : component_LP.shape[1]] = component_LP[:, :2]
