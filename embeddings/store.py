@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.storage import patiently
-from pipeline.contracts.tables import write_parquet, write_text
+from pipeline.contracts.tables import opened, write_parquet, write_text
 
 LAYOUT = "layout.json"
 # N scans, D dimensions
@@ -115,5 +115,5 @@ class EmbeddingStore:
 
 
 def _read(part: Path, columns: list[str]) -> pa.Table:
-    with part.open("rb") as stream:
+    with opened(part) as stream:
         return pq.read_table(stream, columns=columns, page_checksum_verification=True)

@@ -15,6 +15,7 @@ import typer
 from pipeline.commands import output
 from pipeline.contracts import storage
 from pipeline.contracts.errors import AuditBlocked, ConfigError, CxrSslError, InputError, Stopped, WaitingForLabels
+from pipeline.runtime.processes import stop_signals
 
 if TYPE_CHECKING:
     from pipeline.commands.benches.curves import CurvesRequest
@@ -22,8 +23,27 @@ if TYPE_CHECKING:
 log = logging.getLogger("pipeline")
 DEBUG = "CXR_SSL_DEBUG"  # set it to see the traceback of an unexpected error
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Commands(typer.core.TyperGroup):
+    """All commands; a signal ends each with a message and an exit code of its own."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            Stopped: a signal ended it.
+        """
+        try:
+            with stop_signals.as_it_was():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as stop:  # before click makes of it an exit code that says nothing
+            raise stop_signals.stopped(stop, fix="give the same command again") from None
+
+
 app = typer.Typer(
     name="cxr-ssl",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Label-efficient chest X-ray classification: embeddings, label queues, pseudo-labels, and the evidence.",
@@ -624,7 +644,8 @@ def main() -> None:
 
     configure_logging(quiet="--quiet" in sys.argv or "-q" in sys.argv, verbose=False)
     try:
-        app()
+        with stop_signals.handled():
+            app()
     except WaitingForLabels as waiting:
         output.complain(str(waiting.what), "waiting")
         _answer_failure("waiting", str(waiting.what))
@@ -635,8 +656,9 @@ def main() -> None:
         _answer_failure("blocked", str(blocked.what))
         raise SystemExit(blocked.exit_code) from None
     except CxrSslError as error:
-        output.complain(str(error), "stopped" if isinstance(error, Stopped) else "error")
-        _answer_failure("failed", str(error))
+        is_stopped = isinstance(error, Stopped)
+        output.complain(str(error), "stopped" if is_stopped else "error")
+        _answer_failure("stopped" if is_stopped else "failed", str(error))
         raise SystemExit(error.exit_code) from None
     except Exception as error:  # the last door; the traceback is in crash.log, or shown on request
         if os.environ.get(DEBUG):

@@ -21,6 +21,7 @@ from pipeline.labels.classes import check_labels
 from pipeline.learn.network import adapter
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.processes import stop_signals
 from pipeline.runtime.watching import lineage
 
 log = logging.getLogger(__name__)
@@ -203,6 +204,7 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
             log.info("%s: finished before, kept", stage.name)
             return record
         log.warning("%s: done again, these files are not as it left them: %s", stage.name, ", ".join(wrong))
+    stop_signals.check()
     run_dir.write_status(ctx.folder, "running", stage.name)
     run_dir.forget_stage(ctx.folder, stage.name)  # until it has finished, what it wrote counts for nothing
     start = time.perf_counter()

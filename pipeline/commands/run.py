@@ -11,11 +11,12 @@ from pipeline import stages
 from pipeline.audit import overrides
 from pipeline.commands import claim
 from pipeline.commands.request import Request, prepared
-from pipeline.contracts.errors import AuditBlocked, CxrSslError, InputError, Stopped, WaitingForLabels
+from pipeline.contracts.errors import AuditBlocked, CxrSslError, InputError, WaitingForLabels
 from pipeline.evidence import site_adaptation
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.runtime.engine import SerialEngine
+from pipeline.runtime.processes import stop_signals
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_dir import config_of, read_metrics
 from pipeline.runtime.threads import limited
@@ -47,8 +48,8 @@ def execute(request: Request) -> dict[str, Any]:
             except InputError:
                 run_dir.restore_config(out, before)  # a mistyped option must not stick to the run
                 raise
-            finally:
-                place.engine.close()
+            stop_signals.check()
+            place.engine.close()  # elsewhere `workplace` does, once the state is written
             run_dir.write_status(out, "done")
     return {
         "out": str(out),
@@ -87,16 +88,21 @@ def rebuild_report(folder: Path) -> dict[str, Any]:
 def _state(folder: Path) -> Iterator[None]:
     """Leave a true `status.json` whatever happens."""
     try:
-        yield
+        with stop_signals.as_it_was():
+            yield
     except (WaitingForLabels, AuditBlocked) as stop:
         state = "waiting" if isinstance(stop, WaitingForLabels) else "blocked"
         _write_status(folder, state, run_dir.read_status(folder), stop.what)
         raise
-    except KeyboardInterrupt:
-        _write_status(folder, "failed", run_dir.read_status(folder), "stopped by the user")
-        raise Stopped("stopped", where=folder, fix="what is finished is kept; go on with --resume") from None
+    except KeyboardInterrupt as stop:
+        with stop_signals.held_back(), suppress(OSError):
+            _write_status(folder, "stopped", run_dir.read_status(folder), stop_signals.in_words(stop))
+        raise stop_signals.stopped(stop, where=folder, fix="what is finished is kept; go on with --resume") from None
     except BaseException as error:
-        with suppress(OSError):  # the disk may be full, and that is then what the user has to hear
+        with (
+            stop_signals.held_back(),
+            suppress(OSError),
+        ):  # the disk may be full, and that is then what the user has to hear
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             _write_status(folder, "failed", run_dir.read_status(folder), message)
             if not isinstance(error, CxrSslError):

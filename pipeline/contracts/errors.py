@@ -60,7 +60,9 @@ class WaitingForLabels(CxrSslError):  # noqa: N818 - a state of the run, not a m
 
 
 class Stopped(CxrSslError):  # noqa: N818 - the user's wish, not a mistake
-    """The user stopped the run."""
+    """A signal ended the command; its number and 128 are the exit code."""
+
+    exit_code = 130  # of Ctrl-C
 
 
 class AuditBlocked(CxrSslError):  # noqa: N818 - a verdict of the audit

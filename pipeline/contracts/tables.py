@@ -82,7 +82,7 @@ class Contract:
         """Read and check `folder/<name>.parquet`."""
         path = folder / self.file
         try:
-            with path.open("rb") as stream:  # opened once: another process may put a new table in its place
+            with opened(path) as stream:  # once: another process may put a new table in its place
                 # `read_table` would load pandas first
                 table = pq.ParquetFile(stream, page_checksum_verification=True).read()
         except (OSError, pa.ArrowException) as error:
@@ -299,6 +299,14 @@ CONTRACTS = (
     RELEASE,
     PREDICTIONS,
 )
+
+
+def opened(path: Path) -> pa.NativeFile:
+    """A file for Arrow to read.
+
+    Not one of Python: Arrow's threads may still hold that while the process ends, and then abort it (code 134).
+    """
+    return pa.OSFile(os.fsencode(path))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

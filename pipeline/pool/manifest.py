@@ -21,7 +21,7 @@ from embeddings.decoding.unusable import DecodeError
 from pipeline.contracts.config import Config
 from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import InputError, RunDirError
-from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, write_parquet, write_text
+from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, opened, write_parquet, write_text
 from pipeline.pool import outside, picture_hash, whites
 from pipeline.pool.dicom import rules
 from pipeline.pool.listing import chosen, patient_forms
@@ -320,7 +320,7 @@ def _next_part(folder: Path) -> Path:
 
 def _read_kept(path: Path) -> pa.Table | None:
     try:
-        with path.open("rb") as stream:
+        with opened(path) as stream:
             whole = pq.ParquetFile(stream, page_checksum_verification=True).read()
             return whole.select([*_READ.names, _STAMP.name])
     except (OSError, KeyError, pa.ArrowException) as error:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pipeline.runtime.watching.progress_file import ProgressFile
 
+from pipeline.runtime.processes import stop_signals
 from pipeline.runtime.watching.pace import Pace, words
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,12 @@ class Progress:
         self._num_failed[what] = num
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are done."""
+        """Show that `done` of `total` are done.
+
+        Raises:
+            StopSignal: a signal has come, and what it raised was swallowed.
+        """
+        stop_signals.check()
         if total == 0:
             return
         now = time.monotonic()

@@ -3,15 +3,22 @@
 Ray itself waits minutes for a cluster that is gone, and says nothing of ours meanwhile.
 """
 
+import contextlib
 import os
+import signal
 import socket
+import threading
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import EngineError, InputError
+from pipeline.runtime.processes.ray_watch import HEAD_EVERY_SECONDS, HeadLooks, RayWatch, dead_processes
 from pipeline.runtime.ray_job import is_in_a_job
 
 ADDRESS = "RAY_ADDRESS"
+# Ray's switch for firewalls that ask: all its servers listen on the loopback alone. Off by default on Linux.
+_LOOPBACK_SWITCH = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "ENABLE_RAY_CLUSTER")
 PATIENCE_SECONDS = 10.0  # for each of: a connection, and an answer over it
 # What every gRPC server, as the head is, answers with a frame of settings (RFC 9113, sections 3.4 and 4.1).
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
@@ -25,11 +32,13 @@ class RunningRay(NamedTuple):
         ray: The module.
         is_ours: Whether it was started or joined here, so that it is left in the end.
         is_joined: Whether it is a cluster that was running before.
+        watch: Ends the command when this Ray dies; None where somebody else started it in this process.
     """
 
     ray: Any
     is_ours: bool
     is_joined: bool
+    watch: RayWatch | None = None
 
 
 def is_named() -> bool:
@@ -60,15 +69,18 @@ def connect(config: EngineConfig) -> RunningRay:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
         if address != "local":
-            ray.init(address=address, **quiet)  # resources are the cluster's: never passed here
-            return RunningRay(ray, is_ours=True, is_joined=True)
-        ray.init(
-            address=address,
-            num_cpus=config.num_cpus or os.cpu_count() or 1,
-            include_dashboard=False,
-            object_store_memory=config.object_store_mb * 2**20,
-            **quiet,
-        )
+            with _own_signals():
+                ray.init(address=address, **quiet)  # resources are the cluster's: never passed here
+            head = HeadLooks(lambda: answering(address))
+            return RunningRay(ray, is_ours=True, is_joined=True, watch=RayWatch(head, HEAD_EVERY_SECONDS))
+        with _own_signals(), on_loopback():
+            ray.init(
+                address=address,
+                num_cpus=config.num_cpus or os.cpu_count() or 1,
+                include_dashboard=False,
+                object_store_memory=config.object_store_mb * 2**20,
+                **quiet,
+            )
     except Exception as error:  # Ray raises a plain Exception when its start takes too long
         what = " ".join(str(error).split())[:300]
         if address != "local":
@@ -76,7 +88,36 @@ def connect(config: EngineConfig) -> RunningRay:
             raise EngineError(f"the cluster cannot be joined: {what}", where=ADDRESS, fix=fix) from error
         fix = "set engine.backend=serial to run without Ray, or see `cxr-ssl doctor`"
         raise EngineError(f"Ray did not start: {what}", fix=fix) from error
-    return RunningRay(ray, is_ours=True, is_joined=False)
+    return RunningRay(ray, is_ours=True, is_joined=False, watch=RayWatch(lambda: dead_processes(ray)))
+
+
+@contextlib.contextmanager
+def on_loopback() -> Iterator[None]:
+    """A Ray that is started inside listens on the loopback alone; one that is joined must not be joined here."""
+    from ray._private import ray_constants  # Ray reads the switch once, when it is imported
+
+    variable, constant = _LOOPBACK_SWITCH
+    before = os.environ.get(variable), getattr(ray_constants, constant)
+    os.environ[variable] = "0"
+    setattr(ray_constants, constant, False)
+    try:
+        yield
+    finally:
+        setattr(ray_constants, constant, before[1])
+        os.environ.pop(variable)
+        if before[0] is not None:
+            os.environ[variable] = before[0]
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray sets a handler of SIGTERM that ends the program at once, and says a stack trace; ours comes back."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and callable(before):
+            signal.signal(signal.SIGTERM, before)
 
 
 def answering(address: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import EngineError
 from pipeline.runtime import gpus, ray_cluster, ray_nodes
+from pipeline.runtime.processes.ray_watch import RayWatch, dead_processes, died_error
 from pipeline.runtime.ray_nodes import Places
 from pipeline.runtime.threads import set_threads
 
@@ -25,11 +26,12 @@ class RayEngine:
         self._config, self._places = config, places or Places()
         self._ray: Any = None
         self._is_ours = False
+        self._watch: RayWatch | None = None
 
     def _ready(self) -> Any:
         if self._ray is None:
             running = ray_cluster.connect(self._config)
-            self._ray, self._is_ours = running.ray, running.is_ours
+            self._ray, self._is_ours, self._watch = running.ray, running.is_ours, running.watch
             if running.is_joined:
                 ray_nodes.check(self._ray, self._places)
         if gpus.are_asked_for(self._config):
@@ -85,6 +87,8 @@ class RayEngine:
 
     def close(self) -> None:
         """Stop or leave the Ray this engine started or joined; one that ran before stays."""
+        if self._watch is not None:
+            self._watch.close()
         if self._ray is not None and self._is_ours:
             self._ray.shutdown()
         self._ray = None
@@ -102,6 +106,8 @@ def _result(ray: Any, reference: Any, index: int) -> Any:
         if not isinstance(error.cause, Exception):
             raise
         raise error.cause from error  # the user's own exception; the worker's traceback is its cause
+    except ray.exceptions.LocalRayletDiedError as error:
+        raise died_error(dead_processes(ray) or "its process raylet is gone") from error
     except (
         ray.exceptions.WorkerCrashedError,
         ray.exceptions.NodeDiedError,

@@ -19,6 +19,7 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import RunBusy, RunDirError
 from pipeline.runtime import private_files, ray_job, run_files
+from pipeline.runtime.processes import alive
 
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 1.0
@@ -114,14 +115,30 @@ def write_status(
     round_index: int | None = None,
     message: str | None = None,
 ) -> None:
-    """Write `status.json`: running, waiting, done, blocked or failed."""
+    """Write `status.json`: running, waiting, done, blocked, stopped or failed; and which process wrote it."""
     entry = {"state": state, "stage": stage, "round": round_index, "message": message, "updated": _now()}
-    tables.write_text(run_files.path(folder, run_files.STATUS), json.dumps(entry))
+    process = {"process": alive.this_process()}
+    tables.write_text(run_files.path(folder, run_files.STATUS), json.dumps(entry | process))
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """What `status.json` says; empty when there is none."""
-    return _read_json(run_files.path(folder, run_files.STATUS))
+    """What `status.json` says; empty when there is none.
+
+    Of a run that says it is running and whose process is gone the state is `died`. Where nobody can know from here,
+    because it runs on another machine or in another container, the message says so.
+    """
+    status = _read_json(run_files.path(folder, run_files.STATUS))
+    process = status.get("process")
+    if status.get("state") != "running" or not process:
+        return status
+    is_alive = alive.lives(process)
+    if is_alive is None:
+        hint = f"its process {process['pid']} is on {process['host']}: whether it lives cannot be known from here"
+        return status | {"message": hint}
+    if not is_alive:
+        hint = "its process ended without a word: killed, or the machine went down; go on with --resume"
+        return status | {"state": "died", "message": hint}
+    return status
 
 
 def write_config(folder: Path, resolved: Config) -> dict[str, bytes]:

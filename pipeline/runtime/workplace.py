@@ -10,6 +10,7 @@ from pipeline.contracts.config import Config
 from pipeline.runtime import run_dir
 from pipeline.runtime.context import cache_folder
 from pipeline.runtime.engine import Choice, Engine, make_engine, say_choice
+from pipeline.runtime.processes import stop_signals
 from pipeline.runtime.ray_nodes import Places
 from pipeline.runtime.threads import limited
 
@@ -47,15 +48,16 @@ class Workplace:
 
 @contextmanager
 def workplace(config: Config, folder: Path) -> Iterator[Workplace]:
-    """The workplace of a command, closed in the end.
+    """The workplace of a command, closed in the end, also by a signal.
 
     Raises:
         InputError: see `make_engine`.
     """
-    with limited(config.engine.driver_threads):
+    with stop_signals.handled(), limited(config.engine.driver_threads):
         place = Workplace(config, folder)
         try:
-            yield place
+            with stop_signals.as_it_was():
+                yield place
         finally:
             place.engine.close()
 

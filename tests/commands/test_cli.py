@@ -1,7 +1,9 @@
+import contextlib
 import errno
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -390,8 +392,21 @@ def test_a_run_survives_what_may_happen(tmp_path, pool, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.rounds.loop, "run", stop)
         answer = call(*arguments, "--resume")
-    assert answer.code == 1
-    assert answer.message == f"stopped: {out}: stopped. What is finished is kept; go on with --resume."
+    assert answer.code == 130
+    assert answer.message == f"stopped: {out}: stopped by the user. What is finished is kept; go on with --resume."
+
+    def terminate(_):
+        with contextlib.suppress(KeyboardInterrupt):  # a library that swallows it does not keep the run going
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.rounds.loop, "run", terminate)
+        answer = call(*arguments, "--resume", "--json")
+    assert answer.code == 143 and "stopped by SIGTERM. What is finished is kept" in answer.message
+    assert answer.json["state"] == "stopped"
+    found = call("status", out, "--json").json
+    assert (found["state"], found["message"]) == ("stopped", "stopped by SIGTERM")
 
     write, is_full = tables.write_bytes, False
 

@@ -135,6 +135,13 @@ def test_status_is_what_was_written_last(run):
         "message": "for Ann",
     }
     assert found["updated"].endswith("+00:00")
+    written = {"state": "running", "process": found["process"] | {"started": "long ago"}}
+    (run / "status.json").write_text(json.dumps(written))
+    assert run_dir.read_status(run)["state"] == "died"
+    written["process"]["host"] = "another"
+    (run / "status.json").write_text(json.dumps(written))
+    elsewhere = run_dir.read_status(run)
+    assert elsewhere["state"] == "running" and "is on another: whether it lives cannot be known" in elsewhere["message"]
     (run / "status.json").write_text("{")
     with pytest.raises(RunDirError, match="not JSON"):
         run_dir.read_status(run)

@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.commands.cluster.submission import Submission
-from pipeline.contracts.errors import EngineError, InputError, Stopped
+from pipeline.contracts.errors import EngineError, InputError
+from pipeline.runtime.processes import stop_signals
 
 PATIENCE_SECONDS = 10.0  # for a connection to the cluster
 POLL_SECONDS = 1.0
@@ -48,9 +49,10 @@ def submit(submission: Submission, address: str, show: Callable[[str], None]) ->
     try:
         asyncio.run(_tail(client, job_id, keep))
         info = _ended(client, job_id, address)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         fix = f"stop it with `ray job stop --address {address} {job_id}`"
-        raise Stopped("no longer followed, the job goes on", where=job_id, fix=fix) from None
+        what = "no longer followed, the job goes on"
+        raise stop_signals.stopped(stop, what=what, where=job_id, fix=fix) from None
     return job_id, _exit_code(info, job_id, "".join(last))
 
 
