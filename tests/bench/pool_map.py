@@ -21,7 +21,7 @@ from pipeline.vectors.matrix import Vectors, unit_rows
 from tests.bench import outside, tables
 
 NUM_NEIGHBORS = 15
-LANDMARKS = (1_000, neighbor_map.MAX_LANDMARKS)
+LANDMARKS = (neighbor_map.MAX_LANDMARKS,)
 
 
 def main(data: Path, given: Namespace) -> None:
