@@ -308,6 +308,17 @@ def predict(
     false_alarms: Annotated[
         float | None, typer.Option(help="Share of scans like the run's own that may be called outside, 0..1.")
     ] = None,
+    heat_maps: Annotated[
+        Path | None,
+        typer.Option(help="New folder for a picture a scan and finding of what speaks for it, if checks allow it."),
+    ] = None,
+    dicom: Annotated[
+        Path | None,
+        typer.Option(help="New folder for structured reports of DICOM scans; with --heat-maps also captures of those."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on with POOL, a folder that scans arrive in; --out ends in / and stays.")
+    ] = False,
     set_: SetOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -317,9 +328,50 @@ def predict(
     A scan that cannot be used is a row with the reason.
     """
     from pipeline.commands import predict as commands_predict
+    from pipeline.predict.predict_pool import Beside
 
     options = _overrides({"predict.false_alarm_rate": false_alarms}, set_)
-    _answer(commands_predict.predict(folder, pool, out, options, quiet), as_json, output.predicted)
+    beside = Beside(heat_maps=heat_maps, dicom=dicom)
+    if watch:
+        _answer(commands_predict.watch(folder, pool, out, options, beside), as_json, output.watched)
+        return
+    _answer(commands_predict.predict(folder, pool, out, options, quiet, beside), as_json, output.predicted)
+
+
+@app.command()
+def serve(
+    folder: RunArgument,
+    host: Annotated[str, typer.Option(help="Address to listen on; one that others reach needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8600,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with what askers must know; else the variable CXR_SSL_TOKEN.")
+    ] = None,
+    max_bytes: Annotated[int, typer.Option(min=1, help="A longer scan is refused.")] = 2**26,
+) -> None:
+    """Answer scans over HTTP with what the run's latest model says of them, until ended. Not for diagnostic use."""
+    from pipeline.commands import predict as commands_predict
+
+    commands_predict.serve(folder, host, port, token_file, max_bytes)
+
+
+@app.command()
+def monitor(
+    folder: RunArgument,
+    pool: Annotated[str, typer.Argument(help="The batch: any pool.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the batches so far, or a new one.")],
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Say whether new scans are still like those the model was judged on, and what has moved.
+
+    Ends with 0 (steady, or too few scans to tell), 5 (watch) or 6 (retrain).
+    """
+    from pipeline.commands import predict as commands_predict
+
+    result = commands_predict.monitor(folder, pool, out, _overrides({}, set_), quiet)
+    _answer(result, as_json, output.monitored)
+    raise typer.Exit(result["exit_code"])
 
 
 @app.command("export")

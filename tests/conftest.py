@@ -8,9 +8,13 @@ if (
 ):  # processes that share the cores; said before numpy or torch start their threads
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import pytest
 
 from tests.support import groups
+
+hypothesis.settings.register_profile("busy machines", deadline=None)  # what takes long there is no mistake
+hypothesis.settings.load_profile("busy machines")
 
 
 def pytest_configure(config):

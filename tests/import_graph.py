@@ -32,6 +32,7 @@ ROOMS = (
     "per_finding",
     "predict",
     "explore",
+    "monitor",
     "commands",
     "api",
     "cli",

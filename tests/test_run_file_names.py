@@ -14,6 +14,8 @@ KNOWN = ("pipeline/runtime/run_files.py", "pipeline/contracts/tables.py")
 # Files of these names that are not a run's.
 OTHERS = {
     ("pipeline/annotate/zip_bundle.py", "index.html"): "the page inside a bundle",
+    ("pipeline/monitor/history.py", "index.html"): "the page of a monitored stream of batches",
+    ("pipeline/monitor/history.py", "history.jsonl"): "and its batches",
     ("pipeline/pool/phantoms/pool.py", "images"): "the scans of a generated pool",
     ("pipeline/pool/sources.py", "manifest.parquet"): "a pool's own list of scans",
     ("pipeline/predict/exported/standalone.py", "model.onnx"): "in the exported folder, without this package",

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.api.results import Audit, Embeddings, PathLike, audit_from, embeddings_in, frame_of
+from pipeline.api.results import Audit, Embeddings, Options, PathLike, audit_from, embeddings_in, frame_of
 from pipeline.contracts.errors import InputError
 
 if TYPE_CHECKING:
@@ -146,6 +146,21 @@ class Run:
         from pipeline.commands import labels
 
         return labels.import_labels(self.folder, [Path(path) for path in files], Who(annotator=annotator))
+
+    def monitor(self, pool: PathLike, out: PathLike, *, options: Options | None = None) -> dict[str, Any]:
+        """Whether a batch is still like the run's own scans, as `cxr-ssl monitor`; a verdict never raises.
+
+        Args:
+            pool: The batch.
+            out: Folder of the batches so far, or a new one.
+            options: Dotted options of `pool`, `monitor`, `predict` and `engine`.
+
+        Raises:
+            InputError: the pool cannot be read, the run has no classifier, or `out` holds something else.
+        """
+        from pipeline.commands import predict
+
+        return predict.monitor(self.folder, str(pool), Path(out), dict(options or {}), quiet=True)
 
     def report(self) -> Path:
         """Write the report again and return its page."""

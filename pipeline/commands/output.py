@@ -57,6 +57,35 @@ def predicted(result: dict[str, Any]) -> None:
     say(f"  {result['num_unusable']:>8}  unusable")
     for side, num in result["num_in_run"].items():
         say(f"  {num:>8}  are files of the run itself ({side})")
+    if result["heat_maps"] is not None:
+        say(f"{result['heat_maps']['out']}: heat maps of {', '.join(result['heat_maps']['findings'])}")
+    if result["dicom"] is not None:
+        say(f"{result['dicom']}: structured reports, not for diagnostic use")
+
+
+def watched(result: dict[str, Any]) -> None:
+    """What a watcher has done until it was stopped."""
+    say(f"{result['out']}: {result['num_predicted']} scans predicted, {result['num_quarantined']} in quarantine")
+
+
+def monitored(result: dict[str, Any]) -> None:
+    """What has moved, and what it comes to."""
+    batch = result["batch"]
+    say(f"{result['verdict']}: {result['why']} ({batch['num_compared']} scans of {batch['num_patients']} patients)")
+    if result["cause"] is not None:
+        say(f"  most probable cause: {result['cause']['name']}. {result['cause']['words']}")
+        say(f"  what to do: {result['cause']['fix']}")
+    for name, estimate in result["accuracy"].items():
+        of = "of the answers" if name == "answer" else f"of {name}"
+        if estimate["value"] is None:
+            say(f"  accuracy {of} is not estimated: {estimate['refused']}")
+        else:
+            say(
+                f"  accuracy {of}, estimated: {estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
+            )
+    for line in result["cannot_tell"]:
+        say(f"  cannot be told: {line}")
+    say(f"  batch {result['num_batches']}: {result['page']}")
 
 
 def exported(result: dict[str, Any]) -> None:

@@ -374,16 +374,16 @@ class StrategyConfig(Section):
     """How representatives are chosen."""
 
     name: str = Field(
-        "uncertainty_herding",
-        description="uncertainty_herding, max_herding, prob_cover, facility_location, typiclust, kmedoids, core_set, "
-        "badge, margin, entropy, bald, drop_query, slice_stratified or random.",
+        "rare_class_herding",
+        description="rare_class_herding, uncertainty_herding, max_herding, prob_cover, facility_location, typiclust, "
+        "kmedoids, core_set, badge, margin, entropy, bald, drop_query, slice_stratified or random.",
     )
     bandwidth: float = Field(
         0.5,
         gt=0.0,
         le=10.0,
-        description="uncertainty_herding, max_herding, slice_stratified: width of the Gaussian kernel between centred "
-        "features of norm 1, its standard deviation.",
+        description="The herdings, slice_stratified: width of the Gaussian kernel between centred features of norm 1, "
+        "its standard deviation.",
     )
     max_reference: int = Field(
         2000,
@@ -762,6 +762,30 @@ class PredictConfig(Section):
     )
 
 
+class MonitorConfig(Section):
+    """When `cxr-ssl monitor` says that scans have moved, and when the model is no longer to be relied on."""
+
+    false_alarm_rate: float = Field(
+        0.05,
+        gt=0.0,
+        lt=0.5,
+        description="Chance that a batch like the reference is called moved, over all of its streams together.",
+    )
+    num_permutations: int = Field(
+        1999, ge=99, le=100_000, description="Permutations of patients behind every p-value; 1999 give 0.0005 at least."
+    )
+    max_scans: int = Field(
+        2000, ge=100, description="Scans of a batch, and of the reference, that are compared; of more some are drawn."
+    )
+    retrain_outside_share: Share = Field(
+        0.2, description="From this share of scans outside what the model knows on, a batch that moved says retrain."
+    )
+    retrain_accuracy_loss: Share = Field(
+        0.05,
+        description="So does an estimated accuracy whose interval lies by more than this below that of the holdout.",
+    )
+
+
 class AuditConfig(Section):
     """From where on the audit warns, and from where on it blocks."""
 
@@ -890,6 +914,7 @@ class Config(Section):
     release: ReleaseConfig = ReleaseConfig()
     audit: AuditConfig = AuditConfig()
     predict: PredictConfig = PredictConfig()
+    monitor: MonitorConfig = MonitorConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     engine: EngineConfig = EngineConfig()
     track: TrackConfig = TrackConfig()

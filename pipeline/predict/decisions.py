@@ -5,7 +5,8 @@ scans like the run's own.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -53,3 +54,13 @@ def decided(table: pa.Table, rules: Rules, findings: Sequence[str]) -> pa.Table:
         said = pc.if_else(is_usable, pa.array(said_N.tolist(), pa.string()), pa.scalar(None, pa.string()))
         table = table.append_column(columns.decision_of(finding), said)
     return table.select(columns.schema(findings, list(rules)).names)
+
+
+def of_row(row: Mapping[str, Any], rules: Rules) -> dict[str, str]:
+    """The decisions of one usable scan, by column."""
+    said: dict[str, str] = {}
+    for finding, (no_at, yes_at) in rules.items():
+        prob = row.get(f"prob_{finding}")
+        answer_N = decisions(np.array([np.nan if prob is None else prob]), no_at, yes_at)
+        said[columns.decision_of(finding)] = ASK if row.get("outside") else str(answer_N[0])
+    return said

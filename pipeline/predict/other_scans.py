@@ -20,7 +20,7 @@ from pipeline.runtime.context import cache_folder
 
 _NUM_HEX = 16  # of a SHA-256: 64 bits tell files apart
 # What may be said of the pool to predict; all else is the model's.
-SECTIONS = ("pool", "predict", "engine")
+SECTIONS = ("pool", "predict", "monitor", "engine")
 
 
 def config_for(folder: Path, pool: str, overrides: dict[str, Any]) -> Config:

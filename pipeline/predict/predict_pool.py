@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.config import Config
+from pipeline.labels.decision_thresholds import Rules
 from pipeline.pool import reading
 from pipeline.pool.sources import Pool
 from pipeline.predict import columns, decisions, other_scans, predictor, recipe, scan_shard, writers
+from pipeline.predict.dicom_objects import structured_report
+from pipeline.predict.heat_maps import of_run
+from pipeline.predict.heat_maps.occlusion import Reference
 from pipeline.predict.recipe import Recipe
+from pipeline.predict.scan_files import NewFolder, ScanFiles, write_checks
 from pipeline.predict.scan_shard import Shard
 from pipeline.runtime import run_dir
 from pipeline.runtime.engine import Engine, SerialEngine, make_engine
@@ -55,7 +61,22 @@ class Counts:
         self.in_run.update(table["in_run"].drop_null().to_pylist())
 
 
-def predict(folder: Path, address: str, out: str, overrides: dict[str, Any], report: Report) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Beside:
+    """What is wanted beside the rows.
+
+    Attributes:
+        heat_maps: New folder for pictures of the heat maps; None: none are made.
+        dicom: New folder for structured reports of DICOM scans and, with `heat_maps`, secondary captures; None: none.
+    """
+
+    heat_maps: Path | None = None
+    dicom: Path | None = None
+
+
+def predict(
+    folder: Path, address: str, out: str, overrides: dict[str, Any], report: Report, beside: Beside | None = None
+) -> dict[str, Any]:
     """Predict the scans of a pool with the classifier of a run's last round.
 
     Args:
@@ -64,26 +85,34 @@ def predict(folder: Path, address: str, out: str, overrides: dict[str, Any], rep
         out: File, or folder of JSON files, that is written, see `writers`.
         overrides: Options of the pool to predict, of `predict` and of `engine`.
         report: Called with (what, done, total).
+        beside: What else is written; None: nothing.
 
     Returns:
         {"out", "run", "round", "false_alarm_rate", "outside_measured_on", "decides", "num_scans", "num_unusable",
-        "reasons", "answers", "num_outside", "num_in_run", "seconds"}.
+        "reasons", "answers", "num_outside", "num_in_run", "heat_maps", "dicom", "seconds"}.
 
     Raises:
-        InputError: `out` cannot be written, the pool cannot be read, or the run has no classifier to predict with.
+        InputError: `out` cannot be written, the pool cannot be read, the run has no classifier to predict with, or no
+            heat map of it has passed its checks.
     """
     start = time.perf_counter()
     writers.check(out)
+    beside = beside or Beside()
+    heat_maps = None if beside.heat_maps is None else NewFolder(beside.heat_maps, "--heat-maps")
+    dicom = None if beside.dicom is None else NewFolder(beside.dicom, "--dicom")
     run_dir.config_of(folder)  # it is a run
     config = other_scans.config_for(folder, address, overrides)
     how = recipe.of_run(folder, config)
     pool = other_scans.open_scans(config)
-    model = _loaded(how)
+    model = loaded(how)
     rules = decisions.rules_of(how.questions)
     about = _about(how, model) | {"decides": sorted(rules)}
     counts = Counts()
-    with writers.Output(out, columns.schema(model.findings, list(rules)), about) as output:
-        for table in _tables(how, pool, config, report):
+    with ExitStack() as stack:
+        output = stack.enter_context(writers.Output(out, columns.schema(model.findings, list(rules)), about))
+        folders = [None if new is None else stack.enter_context(new).partial for new in (heat_maps, dicom)]
+        files = scan_files(model, rules, *folders)
+        for table in _tables(how, pool, config, files, report):
             table = decisions.decided(table, rules, model.findings)
             counts.add(table)
             output.write(table)
@@ -97,11 +126,37 @@ def predict(folder: Path, address: str, out: str, overrides: dict[str, Any], rep
         "answers": dict(counts.answers.most_common()),
         "num_outside": counts.num_outside,
         "num_in_run": dict(sorted(counts.in_run.items())),
+        "dicom": str(beside.dicom) if dicom is not None else None,
+        "heat_maps": {"out": str(beside.heat_maps), "findings": sorted(files.references)}
+        if heat_maps is not None
+        else None,
         "seconds": round(time.perf_counter() - start, 3),
     }
 
 
-def _loaded(how: Recipe) -> predictor.Predictor:
+def scan_files(model: predictor.Predictor, rules: Rules, heat_maps: Path | None, dicom: Path | None) -> ScanFiles:
+    """What every task writes beside its rows.
+
+    Args:
+        model: What predicts.
+        rules: Thresholds of what is decided.
+        heat_maps: Folder for them; None: none are made.
+        dicom: Folder for DICOM objects; None: none are made.
+
+    Raises:
+        InputError: no heat map of the model has passed its checks, or the library that writes reports is missing.
+    """
+    references: dict[str, Reference] = {}
+    if dicom is not None:
+        structured_report.refuse_without_library()
+    if heat_maps is not None:
+        known = of_run.checked(model)
+        references = known.shown("--heat-maps")
+        write_checks(heat_maps, known.checks)
+    return ScanFiles(heat_maps, references, dicom, recipe.identity(model.recipe), rules)
+
+
+def loaded(how: Recipe) -> predictor.Predictor:
     """The predictor; what reads files is started beside it, for both take their time."""
     with ThreadPoolExecutor(1) as beside, contextlib.suppress(GuardError):  # which says so again of every file
         started = beside.submit(reading.start, how.reading)
@@ -123,12 +178,12 @@ def _about(how: Recipe, model: predictor.Predictor) -> dict[str, Any]:
     }
 
 
-def _tables(how: Recipe, pool: Pool, config: Config, report: Report) -> Iterator[pa.Table]:
+def _tables(how: Recipe, pool: Pool, config: Config, files: ScanFiles, report: Report) -> Iterator[pa.Table]:
     """The rows of the pool, in its order."""
     paths, uris = pool.scans["path"].to_pylist(), pool.scans["uri"].to_pylist()
     size = config.embed.shard_size
     shards = [
-        Shard(how, tuple(paths[start : start + size]), tuple(uris[start : start + size]))
+        Shard(how, tuple(paths[start : start + size]), tuple(uris[start : start + size]), files)
         for start in range(0, len(paths), size)
     ]
     known = other_scans.ScansOfRun(how.run)

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embeddings.backbones import Backbone
+from pipeline import __version__
 from pipeline.contracts.config import Config, Features
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import PREDICTIONS
 from pipeline.learn.classifier import refuse_other_format
 from pipeline.pool.manifest import options_of
 from pipeline.pool.reading import ReadingOptions
+from pipeline.predict.dicom_objects.source import ModelIdentity
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
@@ -95,6 +97,17 @@ def of_run(folder: Path, config: Config) -> Recipe:
         reading=_reading(config, own.preprocess.size_px),
         num_threads=own.engine.threads_per_task,
         false_alarm_rate=config.predict.false_alarm_rate,
+    )
+
+
+def identity(recipe: Recipe) -> ModelIdentity:
+    """What DICOM objects and servers say of the model."""
+    known = [question for question in recipe.questions if question.round_index is not None]
+    files = [question.model / name for question in known for name in (run_files.CARD, run_files.MODEL_WEIGHTS)]
+    return ModelIdentity(
+        version=__version__,
+        fingerprint=run_dir.fingerprint({"files": [run_dir.file_hash(file) for file in files]}),
+        round_index=max(question.round_index or 0 for question in known),
     )
 
 

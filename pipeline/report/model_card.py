@@ -21,6 +21,7 @@ from pipeline.report import site_point, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import adapted
+from pipeline.report.regulators.papers import LEFT
 
 
 def model_card(run: RunData) -> str:
@@ -33,6 +34,7 @@ def model_card(run: RunData) -> str:
         "## Intended use",
         "Research on label-efficient chest X-ray classification: ordering a pool of scans for expert "
         "reading and studying how far a few expert labels reach.",
+        f"{LEFT} the intended users, patients and setting of care, if there is to be any beyond research.",
         "## Out of scope",
         _out_of_scope(run),
         "## Findings",
@@ -47,6 +49,10 @@ def model_card(run: RunData) -> str:
         *_detail(run),
         "## Limits",
         "\n".join(f"- {_plain(text)}" for text in cautions(run)),
+        f"{LEFT} clinical risks, and who answers for the model in use.",
+        "## Heat maps",
+        "Not part of this card. `cxr-ssl predict --heat-maps` shows them only where their checks pass on this model, "
+        "and with the caution that such maps localise worse than radiologists do.",
         "## How it was made",
         _made(run),
     ]

@@ -18,6 +18,7 @@ from pipeline.report.methods import methods
 from pipeline.report.model_card import model_card
 from pipeline.report.page_env import environment
 from pipeline.report.planning import certificates, when_to_stop
+from pipeline.report.regulators import croissant, papers
 from pipeline.report.sections import act_or_defer, class_labels, pseudo_checks
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -39,8 +40,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
 def build(folder: Path, *, progress: Progress | None = None) -> Path:
     """Write the pages and the model card from the run directory alone.
 
-    `report/index.html`, `report/checklists.html`, `report/model_card.md`, and `report/audit.html` where there is an
-    audit.
+    `report/index.html`, `report/checklists.html`, `report/model_card.md`, the drafts for regulators, and
+    `report/audit.html` where there is an audit.
 
     Returns:
         The path of the page.
@@ -54,6 +55,9 @@ def build(folder: Path, *, progress: Progress | None = None) -> Path:
     write_text(folder / run_files.MODEL_CARD, model_card(data))
     write_text(page, html(data, progress))
     write_text(folder / run_files.CHECKLISTS, checklist_page.html(data))
+    write_text(folder / run_files.DATA_GOVERNANCE, papers.paper("ai_act_10", data))
+    write_text(folder / run_files.CHANGE_PLAN, papers.paper("change_plan", data))
+    write_text(folder / run_files.CROISSANT, croissant.text(data))
     if data.audit is not None:
         audit_page.build(folder, max_pixels=_max_pixels(data))
     return page

@@ -36,6 +36,8 @@ FEATURES, BASIS, NEIGHBORS = "features.npy", "features.safetensors", "neighbors.
 SIMILARITY = "similarity.npy"
 EXPLORE = "explore.safetensors"  # the map of the pool for `explore`, see pipeline.explore
 OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training pool, see pipeline.predict
+HEAT_MAPS = "heat_maps.json"  # what the checks of its heat maps came to
+MONITOR_REFERENCE = "monitor_reference.parquet"  # the run's own scans as `monitor` compares others with them
 # Labels
 MARKS = "marks.jsonl"  # tags, saved views, wishes for the next queue
 NOTES, NOTES_TABLE, EXAMPLES = "notes.jsonl", "notes.csv", "examples"  # beside answers; pictures of the definitions
@@ -50,6 +52,8 @@ REFERENCE, REFERENCE_FITS = "reference.jsonl", "reference"
 # Pages
 REPORT, AUDIT_PAGE = "report/index.html", "report/audit.html"
 MODEL_CARD, CHECKLISTS = "report/model_card.md", "report/checklists.html"
+DATA_GOVERNANCE, CHANGE_PLAN = "report/data_governance.md", "report/change_plan.md"  # drafts for regulators
+CROISSANT = "report/croissant.json"  # the run's tables as a data set, in JSON-LD
 # Of a round
 ROW, OOF = "metrics.json", "oof.parquet"  # its line of `METRICS`; probabilities of experts' scans, out of fold
 FORECAST = "forecast.json"  # what further labels would buy, whether predictions are stable, and the advice
@@ -68,7 +72,7 @@ SHARED = frozenset(
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(PRIVATE, PATIENT_FORMS, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE),
         *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, EXPLORE, OVERRIDES, PIXELS, AUDIT_PICTURES),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, EXPLORE, HEAT_MAPS, OVERRIDES, PIXELS, AUDIT_PICTURES),
         *(STAGES, STATUS, ANSWERS, MARKS),
     }
 )

@@ -22,7 +22,10 @@ from tests.bench import (
     forecast,
     fuzz,
     grey_levels,
+    heat_maps,
+    kills,
     lungs,
+    monitor,
     network,
     outside,
     page,
@@ -36,6 +39,7 @@ from tests.bench import (
     selection,
     selection_oracles,
     selection_speed,
+    serve,
     sets,
     speed,
     storage,
@@ -54,6 +58,7 @@ BENCHES = {
     "rounds": rounds.main,
     "coverage": coverage.main,
     "lungs": lungs.main,
+    "monitor": monitor.main,
     "grey_levels": grey_levels.main,
     "duplicates": duplicates.main,
     "neighbors": clusters.recall,
@@ -75,12 +80,15 @@ BENCHES = {
     "folds": folds.main,
     "forecast": forecast.main,
     "fuzz": fuzz.main,
+    "kills": kills.main,
+    "heat_maps": heat_maps.main,
     "network": network.main,
     "pretrain": pretrain.main,
     "certificates": certificates.main,
     "defer": defer.main,
     "storage": storage.main,
     "second_opinion": second_opinion.main,
+    "serve": serve.main,
     "sets": sets.main,
 }
 
@@ -98,8 +106,7 @@ def main() -> int:
         "--seeds",
         type=int,
         default=5,
-        help="selection, strategies, lungs, grey_levels, adjudication, audit, consensus, findings, selection_oracles, "
-        "second_opinion, outside, neighbors: seeds; resume: kills",
+        help="repetitions, of the benches that have seeds; resume: kills",
     )
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")

@@ -17,7 +17,7 @@ from tests.bench import tables
 MANY, DIMS, NUM = 1_000_000, 384, 1000
 FEW, NUM_OF_FEW = 20_000, 100
 NUM_CENTRES = 200
-DEFAULT_PATH = ("uncertainty_herding", "random")
+DEFAULT_PATH = ("rare_class_herding", "random")
 
 
 def main(data: Path, given: Namespace) -> None:

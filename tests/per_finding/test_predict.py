@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from pipeline.contracts.tables import PREDICTIONS
 from pipeline.runtime.finding_folders import parts_in
+from tests.support.several_findings import scan as scan_of
 from tests.support.tiny import call
 
 
@@ -41,3 +42,16 @@ def test_one_finding_may_be_asked_alone_and_one_may_lack_a_classifier(run, pool,
     (parts["effusion"] / PREDICTIONS.file).unlink()
     none = call("predict", copy, scan, "--out", tmp_path / "none.json")
     assert none.code == 2 and "no round of this run has learned a classifier yet" in none.message
+
+
+def test_a_batch_is_monitored_finding_by_finding(run, tmp_path):
+    folder = tmp_path / "batch"
+    folder.mkdir()
+    for i in range(1000, 1036):
+        scan_of(i).save(folder / f"n{i}.png")
+    answer = call("monitor", run, folder, "--out", tmp_path / "out", "--set", "monitor.num_permutations=199", "--json")
+    assert answer.code == answer.json["exit_code"], answer.err
+    assert answer.json["accuracy"].keys() == answer.json["prevalence"].keys() == {"effusion", "mass"}
+    assert list(answer.json["prevalence"]["mass"]["em"]) == ["no mass", "mass"]
+    assert answer.json["reference"]["side"] == "training" and "predictions" in answer.json["not_compared"]
+    assert "mass" in (tmp_path / "out" / "index.html").read_text("utf-8")

@@ -59,7 +59,7 @@ def work(mark: str, folder: str) -> None:
         (Path(folder) / "said").write_text(str(error), "utf-8")
         code = error.exit_code
     except stop_signals.StopSignal as stop:
-        code = stop_signals.stopped(stop, fix="").exit_code
+        code = stop_signals.stopped(stop, fix="go on").exit_code
     finally:
         engine.close()
     os._exit(code)

@@ -12,6 +12,7 @@ from tests.support.selection_pools import blobs, pool_of, positions
 
 DETERMINISTIC = {"max_herding", "facility_location", "margin", "entropy", "bald"} | {
     "uncertainty_herding",
+    "rare_class_herding",
     "slice_stratified",
 }
 

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
-from pipeline.report.checklists import facts_data, facts_model, facts_results
+from pipeline.report.checklists import facts_changes, facts_data, facts_model, facts_results
 from pipeline.report.checklists.fact import Fact, lies_in
 from pipeline.report.gather import RunData
 
 NAMES = ("claim_2024", "tripod_ai", "probast_ai")
+PAPERS = ("ai_act_10", "change_plan")  # filled in the same way, and written as Markdown
 Status = Literal["filled", "in part", "author", "not applicable"]
 _KEYS = {"id", "asks", "fact", "add", "lacking", "na"}
 _SILENT = "The run’s files do not say; state it in the paper."
@@ -58,10 +59,11 @@ class Filled:
 
 def fill(run: RunData) -> list[Filled]:
     """All checklists for one run."""
-    return [_fill(name, run) for name in NAMES]
+    return [fill_one(name, run) for name in NAMES]
 
 
-def _fill(name: str, run: RunData) -> Filled:
+def fill_one(name: str, run: RunData) -> Filled:
+    """One checklist, or one of `PAPERS`, for one run."""
     content = load(name)
     sections = [
         (section["title"], [_answer(item, run) for item in section["items"]]) for section in content["sections"]
@@ -92,7 +94,7 @@ def _backed(run: RunData, fact: Fact | None) -> Fact | None:
 
 def filler(name: str) -> Callable[[RunData], Fact | None]:
     """The function behind a `fact:` of a checklist; a name that does not exist is our own mistake."""
-    for module in (facts_data, facts_model, facts_results):
+    for module in (facts_data, facts_model, facts_results, facts_changes):
         function: Callable[[RunData], Fact | None] | None = getattr(module, name, None)
         if function is not None and function.__module__ == module.__name__:
             return function

@@ -21,6 +21,7 @@ from pipeline.selection.strategies import (
     margin,
     max_herding,
     prob_cover,
+    rare_class_herding,
     slice_stratified,
     typiclust,
     uncertainty_herding,
@@ -30,6 +31,7 @@ from pipeline.selection.strategies import (
 Strategy = Callable[[SelectionPool, int, np.random.Generator], list[Pick]]
 
 STRATEGIES: dict[str, Strategy] = {
+    "rare_class_herding": rare_class_herding.select,
     "uncertainty_herding": uncertainty_herding.select,
     "max_herding": max_herding.select,
     "prob_cover": prob_cover.select,
@@ -46,7 +48,9 @@ STRATEGIES: dict[str, Strategy] = {
     "random": uniform.select,
 }
 
-NEED_PROBABILITIES = frozenset({"uncertainty_herding", "badge", "margin", "entropy", "slice_stratified"})
+NEED_PROBABILITIES = frozenset(
+    {"rare_class_herding", "uncertainty_herding", "badge", "margin", "entropy", "slice_stratified"}
+)
 """Strategies that look at the last round's probabilities, where there are any."""
 
 

@@ -1,0 +1,19 @@
+"""Monitor a batch on a cluster: `ray job submit --working-dir . -- python -m jobs.monitor RUN POOL --out DIR`.
+
+Takes the options of `cxr-ssl monitor`. RUN, the pool and DIR must lie on storage that all nodes share, because the
+working directory of a job is thrown away with it.
+"""
+
+import sys
+
+from pipeline import cli
+
+
+def main() -> None:
+    """Run `cxr-ssl monitor` with this process's arguments."""
+    sys.argv[1:1] = ["monitor"]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Serve a run's model over HTTP on a machine that many ask: `python -m jobs.serve RUN --host 0.0.0.0`.
+
+Takes the options of `cxr-ssl serve`. The token is read from CXR_SSL_TOKEN or a file, never from the command line.
+"""
+
+import sys
+
+from pipeline import cli
+
+
+def main() -> None:
+    """Run `cxr-ssl serve` with this process's arguments."""
+    sys.argv[1:1] = ["serve"]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

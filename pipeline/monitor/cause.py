@@ -1,0 +1,124 @@
+"""What a batch that has moved most probably owes it to, by a fixed order of questions; the numbers stand beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.monitor.streams import EMBEDDINGS, METADATA, OUTSIDE, PICTURES, PREDICTIONS, SLICES, Reading
+
+ORIGIN = ("source", "manufacturer", "population", "format", "bit_depth", "width_px", "height_px")
+SCAN_KINDS = "other scans"  # embeddings moved, and nothing that has a simpler name
+UPRIGHT = 0.0  # likeness below which most of a batch is no longer what the reference is
+USUAL = 0.2  # likeness of the reference from which on there is such a thing as a usual picture
+UNLIKE = -1.0  # spreads of the reference by which likeness fell: no change of grey values or grain does that
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a batch has moved.
+
+    Attributes:
+        name: A fixed word, such as `brightness`, `prevalence` or `source`.
+        words: A sentence for people.
+        fix: What to do first.
+    """
+
+    name: str
+    words: str
+    fix: str
+
+
+def of(moved: Sequence[Reading], moved_beyond_mix: Sequence[Reading] | None) -> Cause | None:
+    """The cause of what has moved; None where nothing has.
+
+    Args:
+        moved: Against the reference.
+        moved_beyond_mix: Against the part of the reference that has the batch's mix of classes; None: not known.
+    """
+    if not moved:
+        return None
+    if moved_beyond_mix is not None and not moved_beyond_mix:
+        return Cause(
+            "prevalence",
+            "Classes are not as frequent as in the reference, and nothing else has moved: among reference scans of the "
+            "batch's own mix the batch does not stand out.",
+            "look whether the estimated class shares are what you expect here; give predictions the new prevalence",
+        )
+    left = list(moved_beyond_mix or moved)
+    return _of_origin(left) or _of_pictures(left) or _of_people(left) or _of_the_rest(left)
+
+
+def _of_origin(moved: Sequence[Reading]) -> Cause | None:
+    names = [r.variable for r in moved if r.stream == METADATA and r.variable in ORIGIN]
+    if not names:
+        return None
+    return Cause(
+        "source",
+        f"The scans come from elsewhere than the reference: {', '.join(names)} moved.",
+        "label a random part of the new source's scans and evaluate on it before anybody relies on the model there",
+    )
+
+
+def _of_pictures(moved: Sequence[Reading]) -> Cause | None:
+    facts = {r.variable: r for r in moved if r.stream == PICTURES}
+    likeness = facts.get("likeness")
+    if likeness is not None and float(likeness.batch) < UPRIGHT and float(likeness.reference) > USUAL:
+        return Cause(
+            "inverted",
+            "Most scans are the negative of the reference's, or stand on another side: their thumbnails are unlike it.",
+            "look at how they were exported (MONOCHROME1, rotation) and mend it there; do not retrain",
+        )
+    if likeness is not None and float(likeness.effect or 0.0) < UNLIKE and float(likeness.reference) > USUAL:
+        return Cause(
+            "source",
+            "The pictures show something else, or the same otherwise framed: thumbnails are unlike the reference's, as "
+            "of another place, another kind of patient or another body part.",
+            "look at the scans that are farthest away; label a random part of them and evaluate on it",
+        )
+    effects = {name: float(r.effect or 0.0) for name, r in facts.items() if name != "likeness"}
+    if not effects:
+        return None
+    top = max(effects, key=lambda name: abs(effects[name]))
+    name = top if top in ("brightness", "contrast") else _of_grain(effects)
+    direction = "up" if effects[top] > 0 else "down"
+    others = ", ".join(sorted(set(effects) - {top}))
+    return Cause(
+        name,
+        f"The pictures themselves moved: {top} went {direction} by {abs(effects[top]):.1f} spreads of the reference"
+        + (f"; {others} moved less." if others else "."),
+        "look at the machine's settings and at the export; mend them there before thinking of retraining",
+    )
+
+
+def _of_grain(effects: dict[str, float]) -> str:
+    """Noise makes both more, blur makes both less."""
+    if effects.get("noise", 0.0) > 0:
+        return "noise"
+    return "blur" if effects.get("sharpness", effects.get("noise", 0.0)) < 0 else "sharpness"
+
+
+def _of_people(moved: Sequence[Reading]) -> Cause | None:
+    names = [r.variable for r in moved if r.stream == METADATA]
+    if not names:
+        return None
+    return Cause(
+        names[0],
+        f"Other patients than in the reference: {', '.join(names)} moved.",
+        "compare the model's errors in the groups that grew, and label scans of them",
+    )
+
+
+def _of_the_rest(moved: Sequence[Reading]) -> Cause:
+    streams = {r.stream for r in moved}
+    if streams & {EMBEDDINGS, OUTSIDE, SLICES}:
+        return Cause(
+            SCAN_KINDS,
+            "The scans show something else than the reference, though their pictures are as bright, sharp and noisy as "
+            "before: another body part, finding, position or kind of patient.",
+            "look at the scans that are farthest away, and have some of them labelled",
+        )
+    assert PREDICTIONS in streams
+    return Cause(
+        "predictions",
+        "The model answers otherwise than on the reference, though the scans look alike.",
+        "have a random part of the scans labelled and evaluate on it",
+    )

@@ -1,0 +1,36 @@
+"""Uncertainty Herding that first looks for rare classes: while a class has few labels, far from all labels.
+
+Herding goes where the scans are many, so it meets a class of two scans in a hundred late, later than random draws do.
+Such a class is more likely where no label is near: there core-set looks (Sener, Savarese, ICLR 2018, arXiv 1708.00489,
+algorithm 1). As soon as every class has `FEW` labels the queue is Uncertainty Herding's again. What was measured stands
+in `docs/how-to/choosing.md`.
+"""
+
+import numpy as np
+
+from pipeline.selection.pool import Pick, SelectionPool
+from pipeline.selection.strategies import core_set, uncertainty_herding
+
+FEW = 5
+"""A class of fewer expert labels is sought; with as many it has its say in roll-backs and operating points."""
+MOST_LABELS_A_CLASS = 50
+"""With more labels than this for each class nothing is sought any more: a class may be named that no scan shows."""
+
+
+def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick]:
+    """Up to `num` scans, with the score of the strategy that chose them."""
+    if lacks_a_class(pool):
+        return core_set.select(pool, num, rng)
+    return uncertainty_herding.select(pool, num, rng)
+
+
+def lacks_a_class(pool: SelectionPool) -> bool:
+    """Whether a class has fewer than `FEW` labels although there are labels, and there is still hope of finding it.
+
+    Independent findings are never sought: of most scans it is not known which of them they show.
+    """
+    if pool.class_N is None:
+        return False
+    labels_C = np.bincount(pool.class_N[pool.class_N >= 0], minlength=pool.num_classes)
+    num_labels = int(labels_C.sum())
+    return 0 < num_labels < MOST_LABELS_A_CLASS * pool.num_classes and int(labels_C.min()) < FEW

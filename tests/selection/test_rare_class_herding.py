@@ -1,0 +1,57 @@
+"""While a class has few labels the default looks far out; otherwise it is Uncertainty Herding."""
+
+import numpy as np
+import pytest
+
+from pipeline.selection import strategies
+from pipeline.selection.strategies import rare_class_herding
+from pipeline.vectors.matrix import unit_rows
+from tests.support.selection_pools import pool_of, positions, probabilities
+
+NUM, RARE = 300, 6
+
+
+def crowd():
+    """Most scans lie in three broad crowds; the last six, another class, in a direction of their own."""
+    rng = np.random.default_rng(4)
+    emb_ND = np.eye(12)[rng.integers(3, size=NUM)] + 0.25 * rng.normal(size=(NUM, 12))
+    emb_ND[-RARE:] = np.eye(12)[7] + 0.4 * rng.normal(size=(RARE, 12))
+    return unit_rows(emb_ND)
+
+
+def asked(labels, num=10, name="rare_class_herding", **more):
+    """Picks where the scans in `labels` have these classes, under a classifier that is nowhere sure."""
+    class_N = np.full(NUM, -1)
+    class_N[list(labels)] = list(labels.values())
+    given = {"labelled": list(labels), "class_N": class_N, "prob_NC": probabilities(NUM, 2), **more}
+    return positions(strategies.get(name)(pool_of(crowd(), **given), num, np.random.default_rng(0)))
+
+
+def of(*num_labels):
+    """So many labels of each class, on the common scans."""
+    classes = [c for c, num in enumerate(num_labels) for _ in range(num)]
+    return dict(enumerate(classes))
+
+
+def num_rare(picks):
+    return sum(row >= NUM - RARE for row in picks)
+
+
+def test_a_class_that_few_labels_have_is_found_far_out():
+    assert num_rare(asked(of(20))) >= 3 > num_rare(asked(of(20), name="uncertainty_herding"))
+    assert asked(of(20)) == asked(of(20), name="core_set")
+
+
+@pytest.mark.parametrize("labels", [{}, of(15, 5), of(100)], ids=["no label", "enough of each", "no hope any more"])
+def test_otherwise_it_is_uncertainty_herding(labels):
+    assert asked(labels) == asked(labels, name="uncertainty_herding")
+
+
+@pytest.mark.parametrize("labels", [of(99), of(30, 4)], ids=["the last hope", "one too few"])
+def test_the_edges_of_the_rule(labels):
+    assert asked(labels) == asked(labels, name="core_set") != asked(labels, name="uncertainty_herding")
+
+
+def test_independent_findings_are_not_sought():
+    pool = pool_of(crowd(), labelled=range(20), exclusive=False, prob_NC=probabilities(NUM, 2))
+    assert not rare_class_herding.lacks_a_class(pool)
