@@ -512,6 +512,27 @@ def annotate(
     )
 
 
+@app.command()
+def explore(
+    folder: RunArgument,
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8018,
+    host: Annotated[
+        str, typer.Option(help="Address to serve on; another than the loopback is seen by others.")
+    ] = "127.0.0.1",
+    url: Annotated[
+        str | None, typer.Option(help="Address of a TLS proxy in front of the page, e.g. https://scans.example.org.")
+    ] = None,
+) -> None:
+    """Look at a run's pool: a map, a gallery, filters, tags, wishes for the next queue; open the printed link."""
+    from pipeline.explore import open_page
+
+    def show_link(link: str) -> None:
+        output.say(f"look here, Ctrl-C stops it: {link}")
+        sys.stdout.flush()
+
+    open_page.explore(folder, host=host, port=port, url=url, ready=show_link)
+
+
 @config_app.command("show")
 def config_show(config: ConfigOption = None, set_: SetOption = None) -> None:
     """Print the whole configuration as YAML, with defaults filled in and each option described."""

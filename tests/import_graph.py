@@ -31,6 +31,7 @@ ROOMS = (
     "baselines",
     "per_finding",
     "predict",
+    "explore",
     "monitor",
     "commands",
     "api",

@@ -441,6 +441,11 @@ class QueueConfig(Section):
     second_look_share: Share = Field(
         0.1, description="Largest share of the budget spent on disputes and likely label errors, asked again."
     )
+    wished_share: Share = Field(
+        0.5,
+        description="Largest share of the budget spent on scans that people wished for in `cxr-ssl explore`; they take "
+        "the place of representatives, never of the uniform slice.",
+    )
 
     @model_validator(mode="after")
     def _the_design_says_how_many_read(self) -> "QueueConfig":

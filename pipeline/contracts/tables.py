@@ -214,7 +214,9 @@ QUEUE = Contract(
         ]
     ),
     key=("image_id",),
-    values=(("kind", ("representative", "uniform", "holdout", "recheck", "release-check", "dispute", "doubt")),),
+    values=(
+        ("kind", ("representative", "uniform", "holdout", "recheck", "release-check", "dispute", "doubt", "wished")),
+    ),
 )
 
 LABELS = Contract(
@@ -347,5 +349,6 @@ RELEASE_CHECK = "release-check"  # next in the order drawn by chance over a froz
 NEVER_DOUBTED = (*BLIND_CHECKS, RELEASE_CHECK)  # what measures is never settled with the model's help
 
 DISPUTE, DOUBT = "dispute", "doubt"
+WISHED = "wished"  # somebody asked for the scan while looking at the pool: no sample of anything
 
 SECOND_LOOKS = (DISPUTE, DOUBT)  # answered before

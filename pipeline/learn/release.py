@@ -40,7 +40,7 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, PSEUDO, RELEASE, write_text
 from pipeline.labels import label_table, verdicts
 from pipeline.measures import sequential_plan
-from pipeline.runtime import run_dir, run_files
+from pipeline.runtime import finding_folders, run_dir, run_files
 from pipeline.runtime.context import StageContext
 
 SUREST, WHOLE = "surest", "whole"
@@ -174,6 +174,12 @@ def frozen_ids(folder: Path) -> tuple[str, ...]:
     """Scans of a run's latest release; none before one was frozen."""
     release = load(folder)
     return () if release is None else release.ids_of[WHOLE]
+
+
+def frozen_anywhere(folder: Path) -> frozenset[str]:
+    """Scans of the latest release of a run, or of any finding of it."""
+    places = (folder, *finding_folders.parts_in(folder).values())
+    return frozenset(image_id for place in places for image_id in frozen_ids(place))
 
 
 def next_checks(folder: Path, answers: Mapping[str, str | None], round_index: int) -> tuple[str, ...]:

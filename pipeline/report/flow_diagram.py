@@ -150,6 +150,7 @@ def _training(run: RunData) -> list[Box]:
         names = (
             ("representative", "chosen"),
             ("uniform", "at random"),
+            ("wished", "wished for by people"),
             ("release-check", "to check the release"),
             ("recheck", "to check pseudo-labels"),
             ("dispute", "in dispute"),

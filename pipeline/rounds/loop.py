@@ -19,13 +19,14 @@ from pipeline.annotate.queue_csv import Origin
 from pipeline.contracts.errors import WaitingForLabels
 from pipeline.contracts.tables import QUEUE, write_text
 from pipeline.labels import label_table, pool_readings, verdicts
+from pipeline.learn import release
 from pipeline.rounds import round_outputs
 from pipeline.rounds.learn_round import timed
 from pipeline.rounds.question import Question
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
-from pipeline.selection import draw
+from pipeline.selection import draw, marks
 from pipeline.selection.draw import Proposals
 
 log = logging.getLogger(__name__)
@@ -160,7 +161,14 @@ class _Loop:
             holdout=holdout,
             second_looks=again,
             rejected=set(verdicts.rejections(table)),
+            wished=self._wished(),
         )
+
+    def _wished(self) -> list[str]:
+        """What people wished for; scans of a frozen release are left to its checks."""
+        folder = self.ctx.folder
+        frozen = release.frozen_anywhere(folder)
+        return [image_id for image_id in marks.wished_for(folder) if image_id not in frozen]
 
     def _second_looks(self, round_index: int) -> list[tuple[str, str]]:
         queue = self.ctx.config.queue

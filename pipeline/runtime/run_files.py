@@ -34,10 +34,12 @@ BACKBONE, EMBEDDINGS, EMBEDDED = "backbone.json", "embeddings.npy", "embeddings.
 NOT_EMBEDDED = "embed_failures.parquet"
 FEATURES, BASIS, NEIGHBORS = "features.npy", "features.safetensors", "neighbors.safetensors"
 SIMILARITY = "similarity.npy"
+EXPLORE = "explore.safetensors"  # the map of the pool for `explore`, see pipeline.explore
 OUTSIDE = "outside.safetensors"  # what tells scans that are unlike the training pool, see pipeline.predict
 HEAT_MAPS = "heat_maps.json"  # what the checks of its heat maps came to
 MONITOR_REFERENCE = "monitor_reference.parquet"  # the run's own scans as `monitor` compares others with them
 # Labels
+MARKS = "marks.jsonl"  # tags, saved views, wishes for the next queue
 NOTES, NOTES_TABLE, EXAMPLES = "notes.jsonl", "notes.csv", "examples"  # beside answers; pictures of the definitions
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
 # Audit and results
@@ -70,8 +72,8 @@ SHARED = frozenset(
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(PRIVATE, PATIENT_FORMS, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE),
         *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
-        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, HEAT_MAPS, OVERRIDES, PIXELS, AUDIT_PICTURES),
-        *(STAGES, STATUS, ANSWERS),
+        *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, EXPLORE, HEAT_MAPS, OVERRIDES, PIXELS, AUDIT_PICTURES),
+        *(STAGES, STATUS, ANSWERS, MARKS),
     }
 )
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.config import Config
 from pipeline.contracts.finding_line import leaves_open
-from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, RELEASE_CHECK, SPLIT_TABLE
+from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, RELEASE_CHECK, SPLIT_TABLE, WISHED
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.selection import strategies
@@ -93,6 +93,7 @@ def draw(
     holdout: Sequence[str] = (),
     second_looks: Sequence[tuple[str, str]] = (),
     rejected: Collection[str] = (),
+    wished: Sequence[str] = (),
 ) -> pa.Table:
     """Draw the queue of a round.
 
@@ -105,6 +106,7 @@ def draw(
         holdout: Scans of the sealed holdout that are asked for along with this queue.
         second_looks: Answered scans to ask again, out of the same budget, each with its kind.
         rejected: Answered scans that are no good; what lies nearest to them is not chosen as a representative.
+        wished: Scans that people wished for, the first wishes first; they take the place of representatives.
 
     Returns:
         A table of the `QUEUE` contract in random order of kinds, so that the order tells nothing.
@@ -114,7 +116,9 @@ def draw(
         pool = knowledge_of(ctx, round_index, pool)
     rng = ctx.rng(f"queue-{strategy}", round_index)
     budget = min(ctx.config.queue.budget - len(second_looks), int(pool.candidate_N.sum()))
-    rows = _blind(pool, ctx.config, proposals, budget, strategy, rng)
+    wished = _askable(pool, ctx.config, wished, budget)
+    rows = _blind(pool, ctx.config, proposals, budget, strategy, rng, len(wished))
+    rows += _wished(wished, budget, [pick for pick, _ in rows])
     rows += _representatives(pool, proposals, rejected, strategy, budget, [pick for pick, _ in rows], rng)
     rows += [(Pick(image_id), "holdout") for image_id in holdout]
     rows += [(Pick(image_id), kind) for image_id, kind in second_looks]
@@ -146,6 +150,7 @@ def _blind(
     budget: int,
     strategy: str,
     rng: np.random.Generator,
+    num_wished: int,
 ) -> list[tuple[Pick, str]]:
     """What stays blind: the next checks of a release, uniform in the pool, uniform among what was proposed.
 
@@ -154,7 +159,9 @@ def _blind(
     """
     num_checks = min(round(config.release.check_share * budget), len(proposals.checks))
     left = budget - num_checks
-    num_uniform = left if strategy == "random" else min(round(config.queue.uniform_share * budget), left)
+    num_uniform = (
+        left - min(num_wished, left) if strategy == "random" else min(round(config.queue.uniform_share * budget), left)
+    )
     num_recheck = 0 if config.oracle else round(config.queue.recheck_share * budget)
     uniform = _uniformly(pool, num_uniform, rng)
     taken = set(uniform)
@@ -171,6 +178,20 @@ def _uniformly(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[
     """Candidates drawn uniformly without replacement, whosever they are."""
     rows = rng.permutation(np.flatnonzero(pool.candidate_N))[:num]
     return [str(image_id) for image_id in pool.ids_N[rows]]
+
+
+def _askable(pool: SelectionPool, config: Config, wished: Sequence[str], budget: int) -> list[str]:
+    """What people wished for, as far as it may be asked and fits into its share of the budget."""
+    candidates = set(pool.ids_N[pool.candidate_N].tolist())
+    num = min(int(config.queue.wished_share * config.queue.budget), budget)
+    return [image_id for image_id in wished if image_id in candidates][:num]
+
+
+def _wished(askable: Sequence[str], budget: int, taken: Sequence[Pick]) -> list[tuple[Pick, str]]:
+    """Wishes for the room that the blind slices leave, which come first: a scan in both counts as blind."""
+    known = {pick.image_id for pick in taken}
+    wishes = [image_id for image_id in askable if image_id not in known][: budget - len(taken)]
+    return [(Pick(image_id), WISHED) for image_id in wishes]
 
 
 def _representatives(

@@ -44,6 +44,7 @@ def test_the_reason_names_what_blocks_or_warns():
 
 def test_checks_come_blocking_first_then_warnings_then_unchecked_then_folded(tmp_path):
     raw = page_of(tmp_path, audit_content("invalid", IDS))
+    assert 'href="/#audit.near-duplicates=yes"' in raw  # to the scans behind it, where the page is served
     order = ["source-label-confounding", "near-duplicates", "no-external-test", *PASSED]
     places = [raw.index(f'id="check-{name}"') for name in order]
     assert places == sorted(places)

@@ -138,6 +138,14 @@ def test_per_class_table_and_confusion_repeat_every_number(which, request):
         assert shown[1:] == [f"{n}{100 * n / sum(cells):.1f}%" for n in cells]
 
 
+def test_cells_of_the_confusion_link_to_scans_where_the_page_is_served(three):
+    raw = (three / "report" / "index.html").read_text("utf-8")
+    links = re.findall(r'<a class="look" href="/#label=([^&]+)&amp;out_of_fold=([^"]+)"', raw)
+    names = ("normal", "covid", "viral%20pneumonia")
+    assert links == [(truth, called) for truth in names for called in names]
+    assert "body:not([data-served]) .look { display: none; }" in raw  # elsewhere they would lead nowhere
+
+
 def test_estimated_certified_and_realised_are_three_named_numbers(two):
     last, text = metrics_of(two)[-1], text_of(two)
     assert f"Estimated precision {100 * last['pseudo_precision_estimated']:.1f}%" in text

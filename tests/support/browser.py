@@ -52,14 +52,23 @@ def fresh_page(browser, *, hurried=True, silent=False, **more):
 
 @contextlib.contextmanager
 def listening(desk, http=None, **more):
-    """The page on a free port, in a thread; gives its address; `http` is the server's protocol."""
+    """The labelling page on a free port, in a thread; gives its address; `http` is the server's protocol."""
+    from pipeline.annotate.page import server
+
+    with served(server.app(desk, TOKEN, **more), http) as base:
+        yield base
+
+
+@contextlib.contextmanager
+def served(page, http=None):
+    """A page of ours on a free port, in a thread; gives its address."""
     import uvicorn
 
     from pipeline.annotate.page import server, slow_senders
 
     sock = server._listen("127.0.0.1", 0)
     config = uvicorn.Config(
-        server.app(desk, TOKEN, **more),
+        page,
         http=http or slow_senders.protocol(),
         lifespan="off",
         access_log=False,

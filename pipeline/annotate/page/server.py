@@ -8,10 +8,10 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import uvicorn
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 OWN_NAMES = (LOOPBACK, "localhost", "::1")
 MAX_BODY_BYTES = 64 * 1024
+B = TypeVar("B", bound=BaseModel)
 QUIET: dict[str, Any] = {"access_log": False, "log_config": None, "log_level": "warning", "server_header": False}
 
 
@@ -71,13 +72,7 @@ def app(
             _post("/api/mine", Asked, api.mine),
             _post("/api/note", AskedNote, api.note),
         ],
-        exception_handlers={
-            InputError: _refused,
-            RunDirError: _unavailable,
-            OSError: _unsaved,
-            HTTPException: _missing,
-            Exception: _broken,
-        },
+        exception_handlers=error_replies(),
     )
     language = desk.page.language
     return Guard(inner, token, hosts, origin, readers=readers, reader_header=reader_header, language=language)
@@ -151,17 +146,43 @@ def serve(
     """
     token = token or secrets.token_urlsafe()
     origin = public_origin(url) if url is not None else None
-    inside = host in OWN_NAMES or host.startswith("127.")
-    if reader_header is not None and not (inside and origin):
+    if reader_header is not None and not (is_inside(host) and origin):
         raise _open_header(reader_header)
     own = {secrets.token_urlsafe(): reader for reader in readers}
     shared = None if named_only else token
+
+    def page(hosts: Collection[str]) -> ASGIApp:
+        return app(desk, shared, hosts, name=name, origin=origin, readers=own, reader_header=reader_header)
+
+    def opened(address: str) -> None:
+        base = origin or address
+        links = [f"{reader}: {base}/?token={secret}" for secret, reader in own.items()]
+        ready("\n  ".join(["" if shared is None else f"{base}/?token={shared}", *links]))
+
+    run_page(page, "labelling page", host=host, port=port, opened=opened)
+
+
+def run_page(
+    page: Callable[[Collection[str]], ASGIApp], what: str, *, host: str, port: int, opened: Callable[[str], None]
+) -> None:
+    """Serve a page of ours until Ctrl-C or SIGTERM.
+
+    Args:
+        page: Makes it from the names under which we may be reached.
+        what: What it is, for messages.
+        host: Address to listen on; other machines reach the page when it is not a loopback address.
+        port: Port; 0 takes a free one.
+        opened: Called with our address once the page can be opened.
+
+    Raises:
+        InputError: when the address or the port cannot be used.
+    """
+    inside = is_inside(host)
     if not inside:
-        logger.warning("the labelling page answers other machines too, unencrypted: use it in a network you trust")
-    hosts = (*OWN_NAMES, host, *(() if inside else _outer_names()))
+        logger.warning("the %s answers other machines too, unencrypted: use it in a network you trust", what)
     with _listen(host, port) as sock:
         config = uvicorn.Config(
-            app(desk, shared, hosts, name=name, origin=origin, readers=own, reader_header=reader_header),
+            page((*OWN_NAMES, host, *(() if inside else _outer_names()))),
             http=slow_senders.protocol(),
             lifespan="off",
             ws="none",
@@ -169,16 +190,19 @@ def serve(
             **QUIET,
         )
         shown = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-        base = origin or f"http://{shown}:{sock.getsockname()[1]}"
-        links = [f"{reader}: {base}/?token={secret}" for secret, reader in own.items()]
-        ready("\n  ".join(["" if shared is None else f"{base}/?token={shared}", *links]))
+        opened(f"http://{shown}:{sock.getsockname()[1]}")
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that whoever called us can tidy up, too
         try:
             uvicorn.Server(config).run(sockets=[sock])
         except KeyboardInterrupt:  # uvicorn has closed by then and hands the signal on
-            logger.info("the labelling page is closed; every answer sent is saved")
+            logger.info("the %s is closed; everything sent is saved", what)
+
+
+def is_inside(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    return host in OWN_NAMES or host.startswith("127.")
 
 
 def _open_header(name: str) -> InputError:
@@ -212,13 +236,28 @@ def _listen(host: str, port: int) -> socket.socket:
         return sock
     except (OSError, OverflowError) as error:
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        what = "the port is taken, perhaps by another labelling page" if taken else f"cannot listen there ({error})"
+        what = "the port is taken, perhaps by another page of ours" if taken else f"cannot listen there ({error})"
         fix = "give another with --port, or stop the other one" if taken else "give another address or --port"
         raise InputError(what, value=f"{host}:{port}", where="--port", fix=fix) from None
 
 
 def _post(path: str, kind: type[A], work: Callable[[A], dict[str, Any]]) -> Route:
-    """A route that reads a `kind` from the body and sends what `work` returns."""
+    """A route for what one reader asks, refused to who came by another reader's link."""
+
+    def refusal(request: Request, asked: A) -> Response | None:
+        is_own = may_be(request, asked.annotator)
+        return None if is_own else JSONResponse({"error": f"This link is not {asked.annotator}'s."}, 403)
+
+    return json_route(path, kind, work, refusal)
+
+
+def json_route(
+    path: str,
+    kind: type[B],
+    work: Callable[[B], dict[str, Any] | Response],
+    refusal: Callable[[Request, B], Response | None] = lambda request, asked: None,
+) -> Route:
+    """A route that reads a `kind` from the body and sends what `work` returns, as JSON unless it is a response."""
 
     async def endpoint(request: Request) -> Response:
         try:
@@ -226,9 +265,11 @@ def _post(path: str, kind: type[A], work: Callable[[A], dict[str, Any]]) -> Rout
         except ValidationError as error:
             mistakes = [f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in error.errors()[:5]]
             return JSONResponse({"error": f"This request cannot be used: {'; '.join(mistakes)}."}, 400)
-        if not may_be(request, asked.annotator):
-            return JSONResponse({"error": f"This link is not {asked.annotator}'s."}, 403)
-        return JSONResponse(await run_in_threadpool(work, asked))
+        refused = refusal(request, asked)
+        if refused is not None:
+            return refused
+        sent = await run_in_threadpool(work, asked)
+        return sent if isinstance(sent, Response) else JSONResponse(sent)
 
     return Route(path, endpoint, methods=["POST"])
 
@@ -246,6 +287,17 @@ async def _body(request: Request) -> bytes:
         else:
             return bytes(body)
     raise HTTPException(413, f"More than {MAX_BODY_BYTES} bytes: no answer is that long.", {"Connection": "close"})
+
+
+def error_replies() -> Mapping[Any, Callable[[Request, Exception], Response]]:
+    """What a page is sent for each kind of error: words for people, never a path."""
+    return {
+        InputError: _refused,
+        RunDirError: _unavailable,
+        OSError: _unsaved,
+        HTTPException: _missing,
+        Exception: _broken,
+    }
 
 
 def _refused(request: Request, error: Exception) -> Response:
