@@ -59,9 +59,8 @@ def annotate():
 
 
 def test_a_queue_through_a_reload_an_undo_and_kill_9(browser, tmp_path, annotate):
-    run = waiting.waiting_run(
-        tmp_path / "run", num_scans=80, queue__budget=20, queue__holdout_budget=4, queue__reread_share=0.0
-    )
+    few = {"queue__budget": 20, "queue__holdout_budget": 4, "queue__reread_share": 0.0}
+    run = waiting.waiting_run(tmp_path / "run", num_scans=80, queue__min_seconds=0, **few)  # a script is fast
     server = annotate(run.folder)
 
     def label(page, num, *, wrong=False):
