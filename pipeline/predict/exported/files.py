@@ -4,12 +4,14 @@ The copy needs numpy, onnxruntime and Pillow, and pydicom for DICOM.
 """
 
 import io
+import re
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
 from embeddings import decode, decoding
+from pipeline.contracts import storage
 from pipeline.contracts.tables import write_bytes, write_text
 from pipeline.pool.dicom import rules, tags, words
 from pipeline.predict import formulas
@@ -23,6 +25,7 @@ _MOVED = {
     "from embeddings.decode import": f"from {FOLDER}.decode import",
     "embeddings.decoding": FOLDER,
     "pipeline.pool.dicom": FOLDER,
+    "pipeline.contracts.storage": f"{FOLDER}.storage",
     "from pipeline.predict import": f"from {FOLDER} import",
     "pip install 'cxr-ssl[dicom]'": "pip install pydicom",
 }
@@ -64,10 +67,11 @@ def write(out: Path, outside: Outside, redraws: Redraws) -> None:
         log_prior_BC=redraws.log_prior_BC,
     )
     write_bytes(out / ARRAYS, stream.getvalue())
-    for source in [*map(_source, (decode, rules, tags, words, formulas, standalone)), *_decoders()]:
+    for source in [*map(_source, (decode, storage, rules, tags, words, formulas, standalone)), *_decoders()]:
         text = _ERROR if source.name == "unusable.py" else source.read_text("utf-8")
         for ours, theirs in _MOVED.items():
             text = text.replace(ours, theirs)
+        assert not re.search(r"^(from|import) (pipeline|embeddings)\b", text, re.MULTILINE), source
         write_text(out / FOLDER / source.name, text)
 
 
