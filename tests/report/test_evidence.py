@@ -49,6 +49,8 @@ def test_links_between_the_pages_have_a_target(folder, pages):
     for raw in pages.values():
         for address in re.findall(r'href="([^"#:]+(?:#[^"]*)?)"', raw):
             name, _, anchor = address.partition("#")
+            if name == "/":  # the page of the pool, hidden where no server gives it
+                continue
             path = folder / "report" / name
             assert path.exists(), address
             assert not anchor or f'id="{anchor}"' in pages[name], address
