@@ -11,13 +11,18 @@ import nbformat
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SECONDS_A_CELL = 300
-# Charts and forests of the audit are half of a small run, and no notebook shows them.
+# What the tests' own runs leave out or make small; no notebook shows it.
 QUICK = """
+import pipeline.api
 from pipeline.audit import probes
+from pipeline.contracts import config_file
 from pipeline.pages import svg_chart
-from tests.support.tiny import Sketch
+from tests.support import tiny, tiny_backbone
 
-probes.NUM_TREES, svg_chart.Figure = 15, Sketch
+probes.NUM_TREES, svg_chart.Figure = 15, tiny.Sketch
+tiny_backbone.weights(tiny.WEIGHTS.parent)
+load, small = config_file.load, dict(map(config_file.parse_override, tiny.FAST[1::2]))
+config_file.load = lambda path=None, overrides=None: load(path, small | (overrides or {}))
 """
 
 
