@@ -10,6 +10,7 @@ from tests.support.synthetic_run import FINDINGS, synthetic_run
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_ray_gives_the_same_bits(tmp_path, ray_session):
     run = synthetic_run(tmp_path, distance=1.5, num_scans=90)
     ids = run.ids("train")[:40]

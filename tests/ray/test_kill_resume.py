@@ -17,7 +17,6 @@ RAY = ("--set", "engine.backend=ray", "--set", "engine.num_cpus=1", "--set", "en
 KILLS = (
     (f"2:{SHARDS}", RAY, ("embed", None)),  # the worker of a killed driver is at a shard of its own
     ("1:rounds/02/queue.parquet", (), ("rounds", 2)),
-    ("1:report/index.html", (), ("report", None)),
 )
 
 
