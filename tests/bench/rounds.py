@@ -143,8 +143,8 @@ def _write() -> None:
         learning,
         f"Default options, frozen backbone; {ASKED_BY}. Mean over seeds, in the last round with a 95 % t-interval. "
         "ECE: expected calibration error of the class that is called. Steps that harm: share of all steps from one "
-        f"round to the next, over seeds, in which the figure gets worse by more than {FALL}; in brackets the steps of the mean. "
-        "Kermany's official test has other patients, and another share of pneumonia, than its training part.",
+        f"round to the next, over seeds, in which the figure gets worse by more than {FALL}; in brackets the steps of the "
+        "mean. Kermany's official test has other patients, and another share of pneumonia, than its training part.",
     )
     tables.write(
         "promises",
