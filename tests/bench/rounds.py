@@ -143,8 +143,8 @@ def _write() -> None:
         learning,
         f"Default options, frozen backbone; {ASKED_BY}. Mean over seeds, in the last round with a 95 % t-interval. "
         "ECE: expected calibration error of the class that is called. Steps that harm: share of all steps from one "
-        f"round to the next, over seeds, in which the figure gets worse by more than {FALL}; in brackets the steps of the "
-        "mean. Kermany's official test has other patients, and another share of pneumonia, than its training part.",
+        f"round to the next, over seeds, in which the figure gets worse by more than {FALL}; in brackets the steps of "
+        "the mean. Kermany's official test has other patients, and another share of pneumonia, than its training part.",
     )
     tables.write(
         "promises",
@@ -164,8 +164,8 @@ def _write() -> None:
         promises,
         f"Default options; {ASKED_BY}. The promise is .90 at confidence .95. Precision estimated and realised: of the "
         "pseudo-labels used in training, mean over rounds and seeds. Release certified: seeds in which the first tier "
-        "or the whole was. Really: share of right labels in the frozen tier, which only the pool's own labels tell, mean over seeds. "
-        "Released share: scans of the certified tier, of those in the training pool; 0 where nothing was certified.",
+        "or the whole was. Really: share of right labels in the frozen tier, which only the pool's own labels tell, "
+        "mean over seeds. Released share: scans of the certified tier, of those in the training pool; 0 where nothing was certified.",
     )
 
 
