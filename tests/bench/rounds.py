@@ -165,7 +165,8 @@ def _write() -> None:
         f"Default options; {ASKED_BY}. The promise is .90 at confidence .95. Precision estimated and realised: of the "
         "pseudo-labels used in training, mean over rounds and seeds. Release certified: seeds in which the first tier "
         "or the whole was. Really: share of right labels in the frozen tier, which only the pool's own labels tell, "
-        "mean over seeds. Released share: scans of the certified tier, of those in the training pool; 0 where nothing was certified.",
+        "mean over seeds. Released share: scans of the certified tier, of those in the training pool; 0 where nothing "
+        "was certified.",
     )
 
 
