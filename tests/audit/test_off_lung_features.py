@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from embeddings import backbones, decode, extract
+from embeddings import backbones, decode, extract, stage_features
 from embeddings.alterations import lungs
 from pipeline.audit import off_lung_features
 from pipeline.contracts import config_file
@@ -170,7 +170,8 @@ def test_the_network_sees_the_scan_without_its_lungs(audit, shared):
         with torch.inference_mode():
             expected = module(torch.from_numpy(lungs.erase(scan, region)[None, None]))[0].numpy()
             whole = module(torch.from_numpy(scan[None, None]))[0].numpy()
-        np.testing.assert_allclose(facts.masked_emb_ND[row, : len(expected)], expected, rtol=2e-3, atol=2e-3)
+        own_D = facts.masked_emb_ND[row, : len(expected)] / stage_features.SCALE
+        np.testing.assert_allclose(own_D, expected, rtol=2e-3, atol=2e-3)
         assert np.abs(whole - expected).max() > 1e-2
         assert facts.quality_N[row] == pytest.approx(region.quality)
 

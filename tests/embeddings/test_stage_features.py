@@ -24,9 +24,13 @@ def features(module, scan_N1SS):
         return module(scan_N1SS).numpy()
 
 
+def unscaled(module, scan_N1SS):
+    return features(module, scan_N1SS) / stage_features.SCALE
+
+
 def test_own_embedding_then_mean_and_mean_square_of_each_stage(backbone):
     module = stage_features.build(backbone, S)
-    emb_ND = features(module, scans())
+    emb_ND = unscaled(module, scans())
     own_ND = features(backbones.build(backbone), scans())
     assert module.own_dim == own_ND.shape[1]
     np.testing.assert_allclose(emb_ND[:, : module.own_dim], own_ND, rtol=1e-3, atol=1e-4)
@@ -46,7 +50,7 @@ def test_the_second_half_sees_the_middle_alone(backbone):
     plain = scans()
     framed = plain.clone()
     framed[:, :, :5], framed[..., -5:] = 1.0, 0.0  # in the outer tenth
-    before_ND, after_ND = features(module, plain), features(module, framed)
+    before_ND, after_ND = unscaled(module, plain), unscaled(module, framed)
     half = before_ND.shape[1] // 2
     np.testing.assert_array_equal(before_ND[:, half:], after_ND[:, half:])
     assert np.abs(before_ND[:, :half] - after_ND[:, :half]).max() > 1e-3
@@ -58,3 +62,9 @@ def test_a_network_without_stages_gives_its_embedding_of_both():
     module = stage_features.build(backbone, 160)
     emb_ND = features(module, torch.rand(1, 1, 160, 160))
     assert emb_ND.shape[1] == 2 * module.own_dim
+
+
+def test_the_length_of_a_vector_is_a_number_in_half_precision(backbone):
+    emb_ND = features(stage_features.build(backbone, S), scans(8)).astype(np.float16)
+    assert np.isfinite(np.linalg.norm(emb_ND, axis=1)).all()
+    assert np.log2(stage_features.SCALE) % 1 == 0  # a power of two: no digit is lost
