@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.contracts.errors import ContractError
+from pipeline.contracts.errors import ContractError, RunDirError
 from pipeline.contracts.storage import patiently
 
 _START_AGAIN = "bring the file back from a backup, or start again with --overwrite, which keeps labels of people aside"
@@ -352,3 +352,21 @@ DISPUTE, DOUBT = "dispute", "doubt"
 WISHED = "wished"  # somebody asked for the scan while looking at the pool: no sample of anything
 
 SECOND_LOOKS = (DISPUTE, DOUBT)  # answered before
+
+
+def appended_lines(path: Path, offset: int) -> tuple[list[bytes], int]:
+    """The whole lines that were added to an append-only file behind an offset, and the offset behind them.
+
+    Raises:
+        RunDirError: the file has become shorter.
+    """
+    size = path.stat().st_size if path.exists() else 0
+    if size < offset:
+        raise RunDirError("is shorter than it was", where=path, fix="bring it back from a backup")
+    if size == offset:
+        return [], offset
+    with path.open("rb") as stream:
+        stream.seek(offset)
+        data = stream.read()
+    whole = data[: data.rfind(b"\n") + 1]  # a last line without its end was never acknowledged
+    return whole.splitlines(), offset + len(whole)

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from pipeline.contracts.answers import Answer
 from pipeline.contracts.errors import RunDirError
+from pipeline.contracts.tables import appended_lines
 from pipeline.runtime import run_files
 
 log = logging.getLogger(__name__)
@@ -96,21 +97,12 @@ class Journal:
         Raises:
             RunDirError: when a line is no event, or the file has become shorter.
         """
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size < self._offset:
-            raise RunDirError("is shorter than it was", where=self.path, fix="bring it back from a backup")
-        if size == self._offset:
-            return False
-        with self.path.open("rb") as stream:
-            stream.seek(self._offset)
-            data = stream.read()
-        whole = data[: data.rfind(b"\n") + 1]  # a last line without its end was never acknowledged
-        lines = whole.splitlines()
+        lines, offset = appended_lines(self.path, self._offset)
         for number, line in enumerate(lines, start=self._lines + 1):
             self._take(line, number)
         self._lines += len(lines)
-        self._offset += len(whole)
-        return bool(whole)
+        self._offset = offset
+        return bool(lines)
 
     def active(self) -> list[JournalEntry]:
         """Answers that stand: not retracted, their batch not undone; in the order of arrival."""

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from pipeline.contracts.errors import InputError, RunDirError
+from pipeline.contracts.tables import appended_lines
 from pipeline.runtime import run_files
 
 LOCK = ".marks.lock"
@@ -89,20 +90,12 @@ class Marks:
         Raises:
             RunDirError: when a line is no event, or the file has become shorter.
         """
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size < self._offset:
-            raise RunDirError("is shorter than it was", where=self.path, fix="bring it back from a backup")
-        if size == self._offset:
-            return False
-        with self.path.open("rb") as stream:
-            stream.seek(self._offset)
-            data = stream.read()
-        whole = data[: data.rfind(b"\n") + 1]  # a last line without its end was never acknowledged
-        for line in whole.splitlines():
+        lines, offset = appended_lines(self.path, self._offset)
+        for line in lines:
             self._lines += 1
             self._take(line)
-        self._offset += len(whole)
-        return bool(whole)
+        self._offset = offset
+        return bool(lines)
 
     def tag(self, who: str, name: str, image_ids: Sequence[str], *, give: bool = True) -> str:
         """Give scans a tag, or take it from them; returns the tag as it is kept.
