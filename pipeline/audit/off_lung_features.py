@@ -6,7 +6,6 @@ erased scans in the store: a second audit of the same scans reads no file.
 Legend: N scans of the table asked for, M facts, D dimensions, S side of the square.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embeddings import decode
@@ -23,12 +21,10 @@ from embeddings.decoding import files
 from embeddings.decoding.grey import Grey
 from embeddings.decoding.picture_keys import by_picture
 from pipeline.audit import altered_vectors
-from pipeline.contracts.tables import write_parquet
+from pipeline.contracts.tables import read_if_whole, write_parquet
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import embed
-
-_log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
@@ -204,14 +200,8 @@ def _made_by(ctx: StageContext) -> dict[bytes, bytes]:
 def _read(ctx: StageContext) -> dict[str, Floats]:
     """Facts of an earlier audit of this folder; none where they were made in another way or cannot be read."""
     path: Path = run_files.path(ctx.folder, run_files.PIXELS)
-    if not path.exists():
-        return {}
-    try:
-        table = pq.read_table(path, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        _log.warning("%s cannot be read and is made again: %s", path, error)
-        return {}
-    if table.schema.metadata != _made_by(ctx):
+    table = read_if_whole(path)
+    if table is None or table.schema.metadata != _made_by(ctx):
         return {}
     fact_NM = np.stack([table[name].to_numpy() for name in (*NAMES, "quality")], axis=1)
     return dict(zip(table["sha256"].to_pylist(), fact_NM, strict=True))

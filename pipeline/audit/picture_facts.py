@@ -6,13 +6,11 @@ Legend: N scans, F facts, S side of the square, X pixels of the grid.
 """
 
 import io
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -20,11 +18,9 @@ from embeddings import decode
 from embeddings.alterations import lungs
 from embeddings.decoding import files
 from embeddings.decoding.grey import Grey
-from pipeline.contracts.tables import write_parquet
+from pipeline.contracts.tables import read_if_whole, write_parquet
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
-
-_log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
@@ -66,14 +62,8 @@ def measure(ctx: StageContext, scans: pa.Table) -> tuple[Floats, Floats]:
 
 def _read(ctx: StageContext) -> dict[str, Floats]:
     path = run_files.path(ctx.folder, run_files.AUDIT_PICTURES)
-    if not path.exists():
-        return {}
-    try:
-        table = pq.read_table(path, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
-        _log.warning("%s cannot be read and is made again: %s", path, error)
-        return {}
-    if (table.schema.metadata or {}).get(b"version") != _VERSION:
+    table = read_if_whole(path)
+    if table is None or (table.schema.metadata or {}).get(b"version") != _VERSION:
         return {}
     values = table["values"].combine_chunks()
     both_NV = values.values.to_numpy().reshape(len(table), -1).astype(np.float32)

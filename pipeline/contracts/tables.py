@@ -4,6 +4,7 @@ A table is a Parquet file. Extra columns are allowed only under a contract's `op
 (one probability column per finding, for instance).
 """
 
+import logging
 import os
 import uuid
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import pyarrow.parquet as pq
 
 from pipeline.contracts.errors import ContractError, RunDirError
 from pipeline.contracts.storage import patiently
+
+log = logging.getLogger(__name__)
 
 _START_AGAIN = "bring the file back from a backup, or start again with --overwrite, which keeps labels of people aside"
 SPLITS = ("train", "holdout", "excluded")
@@ -370,3 +373,14 @@ def appended_lines(path: Path, offset: int) -> tuple[list[bytes], int]:
         data = stream.read()
     whole = data[: data.rfind(b"\n") + 1]  # a last line without its end was never acknowledged
     return whole.splitlines(), offset + len(whole)
+
+
+def read_if_whole(path: Path) -> pa.Table | None:
+    """A table that can be made again: None, with a warning, where it is damaged; None where it is not there."""
+    if not path.exists():
+        return None
+    try:
+        return pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowException) as error:
+        log.warning("%s cannot be read and is made again: %s", path, error)
+        return None
