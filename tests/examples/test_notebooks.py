@@ -20,7 +20,7 @@ def texts(notebook):
 
 
 @pytest.fixture
-def quick(monkeypatch, sketched):
+def quick(monkeypatch):
     """What the tests' own runs leave out or make small; no notebook shows it."""
     load, small = config_file.load, dict(map(config_file.parse_override, tiny.FAST[1::2]))
     monkeypatch.setattr(config_file, "load", lambda path=None, overrides=None: load(path, small | (overrides or {})))
