@@ -47,8 +47,8 @@ def neighbors(
         cosine, neighbor_index = index.search(unit_ND[rows_M[places]], wanted + 1)
         other = neighbor_index != places[:, None]
         other[other.all(1), -1] = False  # a scan with exact copies may miss itself: drop its last neighbour
-        index_MK[places] = neighbor_index[other].reshape(-1, wanted)
-        cosine_MK[places] = cosine[other].reshape(-1, wanted)
+        index_MK[places] = neighbor_index[other].reshape(len(places), wanted)
+        cosine_MK[places] = cosine[other].reshape(len(places), wanted)
     return index_MK, cosine_MK
 
 

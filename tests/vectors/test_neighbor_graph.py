@@ -29,6 +29,13 @@ def test_copies_and_a_small_pool_still_leave_oneself_out():
     assert neighbor_graph.neighbors(unit_ND[:3], 15)[0].shape == (3, 2)
 
 
+def test_one_row_alone_has_no_neighbour():
+    for rows_M in (None, np.array([3])):
+        unit_ND = np.eye(5, dtype=np.float32)[: 1 if rows_M is None else 5]
+        index_MK, cosine_MK = neighbor_graph.neighbors(unit_ND, 10, rows_M)
+        assert index_MK.shape == cosine_MK.shape == (1, 0)
+
+
 def test_an_approximate_search_finds_nearly_all(monkeypatch):
     monkeypatch.setattr(neighbor_graph, "EXACT_UP_TO", 100)
     unit_ND = unit_rows(np.random.default_rng(0).normal(size=(2000, 4)))
