@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.runtime import run_dir
-from pipeline.runtime.context import cache_folder
 from pipeline.runtime.engine import Choice, Engine, make_engine, say_choice
 from pipeline.runtime.processes import stop_signals
 from pipeline.runtime.ray_nodes import Places

@@ -18,11 +18,12 @@ from embeddings.alterations.alteration import Alteration
 from embeddings.backbones import Backbone
 from embeddings.decoding.picture_keys import by_picture
 from embeddings.store import EmbeddingStore
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import BackboneConfig, Config, Features
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE, write_parquet, write_text
 from pipeline.runtime import run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.vectors.matrix import save_ids
 
 log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ import pyarrow as pa
 from embeddings import activations, backbones
 from embeddings.activations import Early
 from embeddings.decoding.picture_keys import by_picture
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config, NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST
@@ -30,7 +31,7 @@ from pipeline.learn.network.fits import Contents, Fold, Job, NetworkFit, finishe
 from pipeline.learn.network.low_rank import LowRank
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine, trainer_of, uses_gpu
 from pipeline.vectors.embed import backbone_of
 
