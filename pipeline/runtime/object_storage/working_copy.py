@@ -10,8 +10,7 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.errors import RunBusy, RunDirError, StorageError
 from pipeline.contracts.object_store import ObjectStore
+from pipeline.contracts.shared_folder import at_once
 from pipeline.contracts.tables import write_text
 from pipeline.runtime import run_files
 from pipeline.runtime.object_storage import layout
@@ -27,7 +27,6 @@ from pipeline.runtime.object_storage.layout import FileFacts, Snapshot
 log = logging.getLogger(__name__)
 NOTE = "remote.json"
 COPIES = "runs"  # folder of the cache
-AT_ONCE = 8  # files that travel at the same time
 TRIES = 3  # snapshots that may be replaced while one is fetched
 KEPT_SNAPSHOTS = 10
 # What no snapshot names any more is removed once nobody can be fetching it, by the storage's clock.
@@ -178,7 +177,7 @@ class WorkingCopy:
         """
         if layout.latest(self.store, layout.PUBLISHED) != self._snapshot.number:
             raise self._overtaken()
-        _at_once(partial(self.store.send, self.folder / n, layout.object_of(n, facts)) for n, facts in todo.items())
+        at_once(partial(self.store.send, self.folder / n, layout.object_of(n, facts)) for n, facts in todo.items())
         name = layout.numbered(layout.PUBLISHED, snapshot.number)
         if not self.store.create(name, snapshot.to_json(uuid.uuid4().hex)):
             raise self._overtaken()
@@ -188,7 +187,7 @@ class WorkingCopy:
         """Make the folder what a snapshot says, as far as it is wanted."""
         files = {name: facts for name, facts in snapshot.files.items() if wanted(name)}
         lacking = {name: facts for name, facts in files.items() if self._lacks(name, facts, snapshot.number)}
-        _at_once(partial(self._fetch_one, name, facts) for name, facts in lacking.items())
+        at_once(partial(self._fetch_one, name, facts) for name, facts in lacking.items())
         if snapshot.number != self._snapshot.number:
             for name in [name for name in self._local if name not in lacking and self._is_of_before(name, snapshot)]:
                 (self.folder / name).unlink(missing_ok=True)
@@ -302,14 +301,3 @@ class WorkingCopy:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _at_once(steps: Iterable[Callable[[], None]]) -> None:
-    """Do several steps that wait for the network side by side.
-
-    Raises:
-        Exception: what the first of them raised.
-    """
-    with ThreadPoolExecutor(AT_ONCE) as threads:
-        for done in [threads.submit(step) for step in steps]:
-            done.result()
