@@ -2,13 +2,24 @@
 
 import json
 import os
+import shutil
+import sys
 
 import pytest
+import s3fs
 
-from pipeline.contracts import storage
+from pipeline.commands import claim, labels
+from pipeline.contracts import object_store, storage
+from pipeline.contracts.errors import RunDirError
+from pipeline.labels import label_table
+from pipeline.labels.journal import Journal
+from pipeline.runtime import run_dir, run_files
+from pipeline.runtime.object_storage import layout, session, shared_logs
 from tests.bench import resume
+from tests.support import waiting_run as waiting
 from tests.support.dying_run import run_until_killed
 from tests.support.tiny import FAST, call, make_pool
+from tests.support.waiting_run import reading
 
 pytestmark = pytest.mark.objectstore
 
@@ -21,40 +32,166 @@ def s3():
         yield server
 
 
-@pytest.fixture(scope="module")
-def pool(s3, tmp_path_factory):
-    return s3.upload(make_pool(tmp_path_factory.mktemp("pool") / "pool", num=40), "pool")
-
-
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
     monkeypatch.setattr(storage, "WAITS_SECONDS", (0.01, 0.01, 0.01))
 
 
-def argv(pool, out):
+@pytest.fixture
+def node(tmp_path, monkeypatch):
+    """Go to a node: it has a cache of its own, and nothing else of the others'."""
+
+    def go(name):
+        monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path / name))
+        return tmp_path / name
+
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    go("first")
+    return go
+
+
+def argv(pool, out, store):
     options = ("--pool", pool, "--rounds", 2, "--budget", 6, "--oracle", "--out", out, "--resume", "--quiet")
-    return ["run", *options, *FAST, "--set", "embed.shard_size=8", "--set", "splits.salt=known"]
+    return ["run", *options, *FAST, "--set", f"embed.store={store}", "--set", "splits.salt=known"]
 
 
-def test_a_run_that_died_goes_on_on_another_node_and_ends_like_one_on_a_disk(s3, pool, tmp_path, monkeypatch):
-    monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path / "cache-disk"))
-    whole = call(*argv(pool, tmp_path / "disk"))
+def test_a_run_that_died_goes_on_on_another_node_and_ends_like_one_on_a_disk(s3, node, tmp_path):
+    pool = s3.upload(make_pool(tmp_path / "pool", num=40), "pool")
+    whole = call(*argv(pool, tmp_path / "disk", tmp_path / "store"))
     assert whole.code == 0, whole.err
 
-    run = s3.url("runs/one")
-    environment = os.environ | {"CXR_SSL_CACHE": str(tmp_path / "cache-dead")}
-    run_until_killed("1:rounds/02/queue.parquet", argv(pool, run), environment, tmp_path / "log")
+    run, store = s3.url("runs/one"), s3.url("embeddings")
+    environment = os.environ | {"CXR_SSL_CACHE": str(node("second"))}
+    run_until_killed("1:rounds/02/queue.parquet", argv(pool, run, store), environment, tmp_path / "log")
 
-    monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path / "cache-next"))
+    cache = node("third")
     s3.faults += [("503 Slow Down", "SlowDown"), "cut", ("503 Service Unavailable", "ServiceUnavailable")]
+    before = len(s3.requests)
     status = call("status", run, "--json")
     assert (status.json["state"], status.json["rounds_finished"]) == ("died", 1), status.err
-    assert s3.faults == []
-    fetched = sum(method == "GET" and "/files/" in path for method, path in s3.requests)
-    done = call(*argv(pool, run))
+    assert s3.faults == [] and len(s3.requests) - before < 60
+    assert not any(run_files.EMBEDDINGS in path or "/model/" in path for _, path in s3.requests[before:])
+    there = next((cache / "runs").glob("*/one"))
+    records = run_dir.stage_records(there)
+    done = call(*argv(pool, run, store))
     assert done.code == 0, done.err
-    assert fetched < 40
-    assert "embed: finished before, kept" in done.err and "clusters: finished before, kept" in done.err
-    assert json.loads(call("status", run, "--json").out)["state"] == "done"
-    there = next((tmp_path / "cache-next" / "runs").glob("*/one"))
+    assert {name: run_dir.stage_records(there)[name] for name in ("embed", "clusters")} == {
+        name: records[name] for name in ("embed", "clusters")
+    }
+    assert not list((cache / "stores").rglob("part-*")), "nothing was embedded again, nor fetched"
     assert resume.compare(tmp_path / "disk", there) == []
+
+    node("fourth")
+    status = call("status", run, "--json")
+    assert (status.json["state"], status.json["rounds_finished"]) == ("done", 2)
+    predicted = call("predict", run, pool, "--out", tmp_path / "answers.csv", "--quiet")
+    assert predicted.code == 0, predicted.err
+    assert list((tmp_path / "cwd").iterdir()) == []
+
+
+def waiting_at(url, folder):
+    """A run at a URL that waits for its annotators."""
+    run = waiting.waiting_run(folder, rounds__num=2)
+    place = session.folder_of(url)
+    with run_dir.locked(place):
+        shutil.copytree(run.folder, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+        run_dir.write_status(place, "waiting", "rounds", 1)
+    return run
+
+
+def test_people_answer_on_one_node_and_the_run_goes_on_on_another(s3, node, tmp_path, monkeypatch):
+    monkeypatch.setattr(shared_logs, "LOOK_AGAIN_SECONDS", 0.0)
+    url = s3.url("waiting/run")
+    run = waiting_at(url, tmp_path / "run")
+    node("of the annotators")
+    status = call("status", url, "--json").json
+    assert f"cxr-ssl labels import {url} " in status["waiting"]
+    handed = call("queue", "export", url, "--format", "csv", "--annotator", "Ann")
+    assert handed.code == 0, handed.err
+    folder = session.folder_of(url, layout.is_for_labels)
+    assert not (folder / run_files.EMBEDDINGS).exists()
+    ids = waiting.queue_ids(folder)
+    readings = [reading(image_id, run.truth[image_id]) for image_id in ids]
+    for half in (readings[:5], readings[5:]):
+        told = call("labels", "import", url, waiting.send(tmp_path / "answers.csv", half, folder), "--json")
+        assert (told.code, told.json["num_new"], told.json["out"]) == (0, len(half), url), told.err
+    node("of the run")
+    there = session.folder_of(url)
+    assert len(Journal.open(there).active()) == len(ids)
+    assert set(label_table.read(there)["image_id"].to_pylist()) == set(ids)
+    assert (there / run_files.EMBEDDINGS).read_bytes() == (run.folder / run_files.EMBEDDINGS).read_bytes()
+    assert list((there / "rounds" / "01").glob("annotators/*/*")), "the lists of the annotators travelled, too"
+    assert [batch["num_standing"] for batch in labels.log_of(there)] == [5, len(ids) - 5]
+
+
+def test_two_jobs_on_one_run_and_one_that_starts_again(s3, node, tmp_path):
+    url = s3.url("waiting/run")
+    folder = session.folder_of(url)
+    with run_dir.locked(folder):
+        with pytest.raises(RunDirError, match=f"{url}: holds answers of people"):
+            claim.claim(folder, resume=False, overwrite=True)
+        node("of somebody else")
+        told = call("labels", "undo", url)
+        assert told.code == 2 and "another process is working in this run (process" in told.message
+        assert call("status", url).code == 0, "who only looks needs no lock"
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "told"),
+    [
+        (("403 Forbidden", "AccessDenied"), 2, "the storage forbids this"),
+        (("404 Not Found", "NoSuchBucket"), 2, "there is no such bucket"),
+        (("503 Slow Down", "SlowDown"), 1, "the storage fails"),
+        ("cut", 1, "the storage fails"),
+    ],
+)
+def test_what_the_storage_refuses_is_one_sentence(s3, node, fault, code, told):
+    s3.faults += [fault] * 8
+    answer = call("run", "--out", s3.url("runs/new"), "--quiet")
+    s3.faults.clear()
+    assert answer.code == code and told in answer.message and len(answer.message.splitlines()) == 1, answer.err
+    assert "s3://bucket/runs/new" in answer.message
+
+
+def forget_connections():
+    """Connections know the keys that they were made with."""
+    s3fs.S3FileSystem.clear_instance_cache()
+    object_store._file_system_of.cache_clear()
+
+
+def test_without_keys_or_the_package_it_says_what_to_do(s3, node, monkeypatch):
+    forget_connections()
+    with monkeypatch.context() as without:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            without.delenv(name)
+        answer = call("status", s3.url("runs/one"))
+    assert answer.code == 2 and "no credentials for the storage" in answer.message
+    forget_connections()
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    answer = call("status", "gs://bucket/run")
+    assert answer.code == 2 and "pip install 'cxr-ssl[gcs]'" in answer.message
+    answer = call("status", "nowhere://bucket/run")
+    assert answer.code == 2 and "no such kind of storage" in answer.message
+    monkeypatch.setenv("CXR_SSL_CACHE", "s3://bucket/cache")
+    answer = call("status", s3.url("runs/one"))
+    assert answer.code == 2 and "CXR_SSL_CACHE: is a URL" in answer.message
+
+
+def test_the_state_of_a_run_at_work_is_seen_from_elsewhere(s3, node, monkeypatch):
+    from pipeline.runtime.object_storage import lease
+
+    url = s3.url("seen/run")
+    folder = session.folder_of(url)
+    with run_dir.locked(folder):
+        run_dir.write_config(folder, waiting.config_file.load())
+        session.publish(folder)
+        run_dir.write_status(folder, "running", "embed")
+        held = session._sessions[folder].lease
+        held._write(held._facts())
+        node("elsewhere")
+        assert json.loads(call("status", url, "--json").out)["stage"] == "embed"
+        monkeypatch.setattr(lease.alive, "lives", lambda process: None)
+        monkeypatch.setattr(lease, "EXPIRED_SECONDS", -1.0)
+        assert json.loads(call("status", url, "--json").out)["state"] == "died"
+        monkeypatch.undo()

@@ -6,6 +6,7 @@ what an annotator hears is saved outlives this machine. Nothing happens for a ru
 
 import errno
 import json
+import logging
 import os
 import threading
 import time
@@ -21,8 +22,9 @@ from pipeline.contracts.tables import write_text
 from pipeline.runtime.object_storage import layout
 from pipeline.runtime.object_storage.working_copy import WorkingCopy
 
-NOTE, LOCK = "logs.json", ".logs.lock"
+NOTE, LOCK, ASIDE = "logs.json", ".logs.lock", ".unpublished"
 LOOK_AGAIN_SECONDS = 2.0  # who only reads asks the storage no more often
+log = logging.getLogger(__name__)
 _mutex = threading.RLock()
 _looked: dict[Path, float] = {}
 
@@ -107,6 +109,7 @@ def _catch_up(copy: WorkingCopy, path: Path, note: dict[str, list[int]]) -> None
     pieces = sorted(piece for piece in copy.store.names(f"{layout.LOGS}/{name}") if layout.number_of(piece) > number)
     if pieces or size > num_bytes:
         fresh = b"".join(copy.store.read(piece) for piece in pieces)
+        _keep_others(path, num_bytes, fresh)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("r+b" if path.exists() else "wb") as stream:
             stream.truncate(num_bytes)
@@ -117,6 +120,17 @@ def _catch_up(copy: WorkingCopy, path: Path, note: dict[str, list[int]]) -> None
         number = layout.number_of(pieces[-1]) if pieces else number
         note[name] = [number, num_bytes + len(fresh)]
     _looked[path] = time.monotonic()
+
+
+def _keep_others(path: Path, num_bytes: int, fresh: bytes) -> None:
+    """Put lines aside that stand behind the known ones and that the storage lacks; half a line is none."""
+    behind = path.read_bytes()[num_bytes:] if path.exists() else b""
+    lines = behind[: behind.rfind(b"\n") + 1]
+    if lines and not fresh.startswith(lines):
+        kept = path.with_name(path.name + ASIDE)
+        with kept.open("ab") as stream:
+            stream.write(lines)
+        log.warning("%s held lines that were never published; they are kept in %s", path.name, kept)
 
 
 def _name(copy: WorkingCopy, path: Path) -> str:
