@@ -24,7 +24,7 @@ _LOCAL = ("file", "local")
 # Storage that creates an object only where there is none, as one step, by fsspec's `mode="create"`.
 CAN_CREATE_ONCE = ("s3", "s3a", "gs", "gcs", "memory")
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
-_EXTRAS = {"s3fs": "storage", "gcsfs": "gcs"}
+_EXTRAS = {"s3fs": "s3", "gcsfs": "gcs"}
 # Attempts are counted here and nowhere below, so that a server that is gone is told within a minute.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3fs": {
