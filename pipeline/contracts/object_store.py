@@ -216,14 +216,8 @@ def _file_system_of(url: str, process: int) -> tuple[Any, str]:
         files, root = fsspec.core.url_to_fs(url, **_OPTIONS.get(_PACKAGES.get(scheme, ""), {}))
     except ImportError as error:
         package = _PACKAGES.get(scheme, scheme)
-        fix = (
-            f"install it: pip install 'cxr-ssl[{_EXTRAS[package]}]'"
-            if package in _EXTRAS
-            else f"install what it names: {error}"
-        )
-        raise InputError(
-            f"needs the package {package}, which is not installed", where=url, fix=f"install it: {fix}"
-        ) from error
+        fix = f"install it: pip install 'cxr-ssl[{_EXTRAS[package]}]'" if package in _EXTRAS else str(error)
+        raise InputError(f"needs the package {package}, which is not installed", where=url, fix=fix) from error
     if scheme in ("s3", "s3a"):
         files.retries = 1  # see `_OPTIONS`
     return files, root.rstrip("/")
