@@ -24,7 +24,7 @@ from pipeline.contracts.config import Config, NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.object_store import is_url
 from pipeline.contracts.tables import MANIFEST
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network import predict_scans
 from pipeline.learn.network.design import Design, Trained
