@@ -33,6 +33,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "gcsfs": {"use_listings_cache": False},
 }
+_TIMES = ("LastModified", "mtime", "created")  # of S3, Google Cloud, memory
 _NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 # Of botocore, aiohttp and their like, which have no number of an error.
 _PASSING = (
@@ -120,6 +121,22 @@ class ObjectStore:
         start = len(self._root) + 1
         found = self._asked(lambda: self._files.find(self._path(below) if below else self._root), below)
         return sorted(path[start:] for path in found if len(path) > start)
+
+    def top(self) -> list[str]:
+        """Names of the objects and folders that lie directly here; in order, and without looking into them."""
+        start = len(self._root) + 1
+        try:
+            found = self._asked(lambda: self._files.ls(self._root, detail=False), "")
+        except FileNotFoundError:
+            return []
+        return sorted(path[start:].rstrip("/") for path in found if len(path) > start)
+
+    def written(self, below: str) -> dict[str, dt.datetime]:
+        """When each object in a folder was written, by the clock of the storage, as far as one look at all tells."""
+        start = len(self._root) + 1
+        found = self._asked(lambda: self._files.find(self._path(below), detail=True), below)
+        times = {path[start:]: next((info[key] for key in _TIMES if key in info), None) for path, info in found.items()}
+        return {name: time for name, time in times.items() if isinstance(time, dt.datetime)}
 
     def modified(self, name: str) -> dt.datetime:
         """When an object was written, by the clock of the storage.

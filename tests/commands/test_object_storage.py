@@ -154,6 +154,11 @@ def test_what_the_storage_refuses_is_one_sentence(s3, node, fault, code, told):
     assert "s3://bucket/runs/new" in answer.message
 
 
+def test_a_bucket_that_is_not_there_is_named(s3, node):
+    answer = call("run", "--out", "s3://no-bucket/runs/new", "--quiet")
+    assert answer.code == 2 and "s3://no-bucket/runs/new: there is no such bucket" in answer.message
+
+
 def forget_connections():
     """Connections know the keys that they were made with."""
     s3fs.S3FileSystem.clear_instance_cache()

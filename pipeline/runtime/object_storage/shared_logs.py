@@ -36,8 +36,10 @@ def catch_up(path: Path, *, at_once: bool = False) -> None:
         path: Of the file; nothing happens where its run is one of this machine.
         at_once: Ask the storage even if that was done a moment ago: who is about to add must know all.
     """
+    if not at_once and time.monotonic() - _looked.get(path, -LOOK_AGAIN_SECONDS) < LOOK_AGAIN_SECONDS:
+        return
     copy = WorkingCopy.of(path.parent)
-    if copy is None or (not at_once and time.monotonic() - _looked.get(path, -LOOK_AGAIN_SECONDS) < LOOK_AGAIN_SECONDS):
+    if copy is None:
         return
     with _noted(copy) as note:
         _catch_up(copy, path, note)

@@ -164,10 +164,10 @@ class WorkingCopy:
             old = [name for name in self.store.names(layout.PUBLISHED)[:-KEPT_SNAPSHOTS] if name != newest]
             self.store.remove(old)
             named = {layout.object_of(name, facts) for name, facts in self._snapshot.files.items()}
-            unnamed = [name for name in self.store.names(layout.FILES) if name not in named]
+            unnamed = {name: time for name, time in self.store.written(layout.FILES).items() if name not in named}
             if unnamed:
                 now = self.store.modified(newest)
-                self.store.remove([n for n in unnamed if (now - self.store.modified(n)).total_seconds() > KEPT_SECONDS])
+                self.store.remove([n for n, time in unnamed.items() if (now - time).total_seconds() > KEPT_SECONDS])
 
     def _put(self, snapshot: Snapshot, todo: Mapping[str, FileFacts]) -> None:
         """Publish a snapshot, after what it names and is not there yet.
@@ -268,7 +268,7 @@ class WorkingCopy:
         Raises:
             RunDirError: it does.
         """
-        others = [name for name in self.store.names() if name.partition("/")[0] not in layout.OWN]
+        others = [name for name in self.store.top() if name not in layout.OWN]
         if others:
             raise RunDirError(
                 f"holds something that is not a run ({', '.join(others[:3])}{', …' if len(others) > 3 else ''})",

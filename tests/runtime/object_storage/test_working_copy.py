@@ -7,11 +7,12 @@ import shutil
 import fsspec
 import pytest
 
-from pipeline.contracts import object_store
+from pipeline.contracts import config_file, object_store
 from pipeline.contracts.errors import RunBusy, RunDirError, StorageError
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.object_storage import layout, session
 from pipeline.runtime.object_storage.working_copy import WorkingCopy
+from pipeline.runtime.workplace import places_of
 
 pytestmark = pytest.mark.objectstore
 
@@ -203,3 +204,37 @@ def test_a_url_stands_for_the_folder_in_what_people_read(on, url):
     assert shown(f"cxr-ssl run --out {folder} --resume") == f"cxr-ssl run --out {url} --resume"
     assert shown(f'{{"out": "{folder}"}} {folder}. And') == f'{{"out": "{url}"}} {url}. And'
     assert shown(f"see {folder}/report/index.html") == f"see {folder}/report/index.html"
+
+
+def test_a_stage_that_goes_on_for_long_is_published_now_and_then(on, monkeypatch):
+    here, told = on("here"), []
+    with run_dir.locked(here):
+        tell = session.publishing(here, lambda *what: told.append(what))
+        write(here, **{run_files.RESOLVED: "a: 1"})
+        tell("embed", 1, 2)
+        assert files_in(on("there")) == {}
+        monkeypatch.setattr(session, "PUBLISH_EVERY_SECONDS", -1.0)
+        tell("embed", 2, 2)
+        assert files_in(on("there")) == {run_files.RESOLVED: "a: 1"}
+    assert told == [("embed", 1, 2), ("embed", 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("options", "shared"),
+    [
+        ({"embed.store": "s3://bucket/store", "pool.uri": "s3://bucket/scans"}, []),
+        ({"pool.uri": "s3://bucket/scans"}, ["cache"]),
+        ({"embed.store": "s3://bucket/store", "pool.uri": "phantom:"}, ["cache"]),
+        (
+            {"embed.store": "s3://bucket/store", "pool.uri": "s3://bucket/scans", "train.adapt": "full"},
+            ["run", "cache"],
+        ),
+    ],
+)
+def test_nodes_need_a_shared_disk_only_for_what_is_written_to_one(on, options, shared):
+    from pipeline.contracts.cache import cache_folder
+
+    folder = on("here")
+    names = {folder: "run", cache_folder(): "cache"}
+    places = places_of(config_file.load(None, options), folder)
+    assert [names[place] for place in places.folders] == shared and places.pool is None
