@@ -15,6 +15,7 @@ from pipeline.runtime.object_storage.working_copy import WorkingCopy
 from pipeline.runtime.workplace import places_of
 
 pytestmark = pytest.mark.objectstore
+AT_URLS = {"embed.store": "s3://bucket/store", "pool.uri": "s3://bucket/scans"}
 
 
 @pytest.fixture
@@ -222,9 +223,9 @@ def test_a_stage_that_goes_on_for_long_is_published_now_and_then(on, monkeypatch
 @pytest.mark.parametrize(
     ("options", "shared"),
     [
-        ({"embed.store": "s3://bucket/store", "pool.uri": "s3://bucket/scans"}, []),
+        (AT_URLS, []),
         ({"pool.uri": "s3://bucket/scans"}, ["cache"]),
-        ({"embed.store": "s3://bucket/store", "pool.uri": "phantom:"}, ["cache"]),
+        ({**AT_URLS, "pool.uri": "phantom:"}, ["cache"]),
         (
             {"embed.store": "s3://bucket/store", "pool.uri": "s3://bucket/scans", "train.adapt": "full"},
             ["run", "cache"],
