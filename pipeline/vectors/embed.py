@@ -214,7 +214,7 @@ def embedder_of(ctx: StageContext) -> tuple[Backbone, Path | None]:
     size_px, features = ctx.config.preprocess.size_px, ctx.config.embed.features
     if _use_onnx(ctx.config):
         backbone = _backbone_of_card(run_files.path(ctx.folder, run_files.BACKBONE))
-        model = extract.model_path(backbone, features, size_px, root.here / extract.MODELS)
+        model = extract.model_here(root, extract.model_path(backbone, features, size_px, Path()).name)
         if model.exists():
             return backbone, model
     backbone = unchanged(ctx)
