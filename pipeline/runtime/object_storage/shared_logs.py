@@ -34,15 +34,25 @@ def catch_up(path: Path, *, at_once: bool = False) -> None:
 
     Args:
         path: Of the file; nothing happens where its run is one of this machine.
-        at_once: Ask the storage even if that was done a moment ago: who is about to add must know all.
+        at_once: Ask the storage even if that was done a moment ago: who is about to add must know all. Who only reads
+            goes on with what is here where the storage fails.
+
+    Raises:
+        OSError: the storage fails, and all is asked for.
     """
     if not at_once and time.monotonic() - _looked.get(path, -LOOK_AGAIN_SECONDS) < LOOK_AGAIN_SECONDS:
         return
     copy = WorkingCopy.of(path.parent)
     if copy is None:
         return
-    with _noted(copy) as note:
-        _catch_up(copy, path, note)
+    try:
+        with _noted(copy) as note:
+            _catch_up(copy, path, note)
+    except CxrSslError as error:
+        if at_once:
+            raise OSError(errno.EIO, str(error), path.name) from error
+        _looked[path] = time.monotonic()
+        log.warning("what others add to %s is not seen for the moment: %s", path.name, error)
 
 
 def fetch_all(copy: WorkingCopy) -> None:

@@ -65,13 +65,17 @@ def test_an_answer_that_storage_does_not_take_is_not_given_here_either(on, monke
     answer(here, "a" * 16, "k1")
     before = (here / run_files.ANSWERS).read_bytes()
 
-    def fails(store, name, data):
+    def fails(store, *_):
         raise StorageError("the storage fails")
 
     with monkeypatch.context() as broken:
         broken.setattr(object_store.ObjectStore, "create", fails)
         with pytest.raises(OSError, match="the storage fails"):
             answer(here, "b" * 16, "k2")
+        broken.setattr(object_store.ObjectStore, "names", fails)
+        with pytest.raises(OSError, match="the storage fails"):
+            answer(here, "b" * 16, "k2")
+        assert keys(Journal.open(here)) == ["k1"], "who only reads goes on"
     assert (here / run_files.ANSWERS).read_bytes() == before
     assert keys(answer(here, "c" * 16, "k3")) == ["k1", "k3"]
 
