@@ -50,7 +50,7 @@ def catch_up(path: Path, *, at_once: bool = False) -> None:
             _catch_up(copy, path, note)
     except CxrSslError as error:
         if at_once:
-            raise OSError(errno.EIO, str(error), path.name) from error
+            raise OSError(errno.EIO, error.what, str(error.where)) from error
         _looked[path] = time.monotonic()
         log.warning("what others add to %s is not seen for the moment: %s", path.name, error)
 
@@ -81,7 +81,7 @@ def add(path: Path, data: bytes) -> None:
                 raise OSError(errno.EAGAIN, "something was added from elsewhere at the same moment; do it again", name)
             note[name] = [number + 1, num_bytes + len(data)]
     except CxrSslError as error:
-        raise OSError(errno.EIO, str(error), name) from error
+        raise OSError(errno.EIO, error.what, str(error.where)) from error
 
 
 def append(path: Path, data: bytes) -> None:
