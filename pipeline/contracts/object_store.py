@@ -135,7 +135,10 @@ class ObjectStore:
         """When each object in a folder was written, by the clock of the storage, as far as one look at all tells."""
         start = len(self._root) + 1
         found = self._asked(lambda: self._files.find(self._path(below), detail=True), below)
-        times = {path[start:]: next((info[key] for key in _TIMES if key in info), None) for path, info in found.items()}
+        told = {path[start:]: next((info[key] for key in _TIMES if key in info), None) for path, info in found.items()}
+        times = {
+            n: dt.datetime.fromtimestamp(time, dt.UTC) if isinstance(time, float) else time for n, time in told.items()
+        }
         return {name: time for name, time in times.items() if isinstance(time, dt.datetime)}
 
     def modified(self, name: str) -> dt.datetime:
