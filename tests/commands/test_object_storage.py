@@ -1,14 +1,12 @@
-"""A run on S3, as a server on the loopback speaks it: the same run as on a disk, whoever dies and whatever fails."""
+"""What commands do with a run on S3, as a server on the loopback speaks it, and what they say where that fails."""
 
 import json
-import os
 import shutil
 import sys
 
 import pytest
 import s3fs
 
-from pipeline.api import Run
 from pipeline.commands import claim, labels
 from pipeline.contracts import object_store, storage
 from pipeline.contracts.errors import RunDirError
@@ -16,10 +14,8 @@ from pipeline.labels import label_table
 from pipeline.labels.journal import Journal
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.object_storage import layout, session, shared_logs
-from tests.bench import resume
 from tests.support import waiting_run as waiting
-from tests.support.dying_run import run_until_killed
-from tests.support.tiny import FAST, call, make_pool
+from tests.support.tiny import call
 from tests.support.waiting_run import reading
 
 pytestmark = pytest.mark.objectstore
@@ -50,44 +46,6 @@ def node(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "cwd")
     go("first")
     return go
-
-
-def argv(pool, out, store):
-    options = ("--pool", pool, "--rounds", 2, "--budget", 4, "--oracle", "--out", out, "--resume", "--quiet")
-    return ["run", *options, *FAST, "--set", f"embed.store={store}", "--set", "splits.salt=known"]
-
-
-def test_a_run_that_died_goes_on_on_another_node_and_ends_like_one_on_a_disk(s3, node, tmp_path):
-    pool = s3.upload(make_pool(tmp_path / "pool", num=28), "pool")
-    whole = call(*argv(pool, tmp_path / "disk", tmp_path / "store"))
-    assert whole.code == 0, whole.err
-
-    run, store = s3.url("runs/one"), s3.url("embeddings")
-    environment = os.environ | {"CXR_SSL_CACHE": str(node("second"))}
-    run_until_killed("1:rounds/02/queue.parquet", argv(pool, run, store), environment, tmp_path / "log")
-
-    cache = node("third")
-    s3.faults += [("503 Slow Down", "SlowDown"), "cut", ("503 Service Unavailable", "ServiceUnavailable")]
-    before = len(s3.requests)
-    status = call("status", run, "--json")
-    assert (status.json["state"], status.json["rounds_finished"]) == ("died", 1), status.err
-    assert s3.faults == [] and len(s3.requests) - before < 60
-    assert not any(run_files.EMBEDDINGS in path or "/model/" in path for _, path in s3.requests[before:])
-    there = next((cache / "runs").glob("*/one"))
-    records = run_dir.stage_records(there)
-    done = call(*argv(pool, run, store))
-    assert done.code == 0, done.err
-    assert {name: run_dir.stage_records(there)[name] for name in ("embed", "clusters")} == {
-        name: records[name] for name in ("embed", "clusters")
-    }
-    assert not list((cache / "stores").rglob("part-*")), "nothing was embedded again, nor fetched"
-    assert resume.compare(tmp_path / "disk", there) == []
-
-    node("fourth")
-    status = call("status", run, "--json")
-    assert (status.json["state"], status.json["rounds_finished"]) == ("done", 2)
-    assert Run(run).status["state"] == "done"
-    assert list((tmp_path / "cwd").iterdir()) == []
 
 
 def waiting_at(url, folder):
