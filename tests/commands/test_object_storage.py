@@ -5,15 +5,15 @@ import shutil
 import sys
 
 import pytest
-import s3fs
 
 from pipeline.commands import claim, labels
-from pipeline.contracts import object_store, storage
+from pipeline.contracts import storage
 from pipeline.contracts.errors import RunDirError
 from pipeline.labels import label_table
 from pipeline.labels.journal import Journal
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.object_storage import layout, session, shared_logs
+from tests.support import s3_server
 from tests.support import waiting_run as waiting
 from tests.support.tiny import call
 from tests.support.waiting_run import reading
@@ -23,8 +23,6 @@ pytestmark = pytest.mark.objectstore
 
 @pytest.fixture(scope="module")
 def s3():
-    from tests.support import s3_server
-
     with s3_server.running() as server:
         yield server
 
@@ -117,20 +115,14 @@ def test_a_bucket_that_is_not_there_is_named(s3, node):
     assert answer.code == 2 and "s3://no-bucket/runs/new: there is no such bucket" in answer.message
 
 
-def forget_connections():
-    """Connections know the keys that they were made with."""
-    s3fs.S3FileSystem.clear_instance_cache()
-    object_store._file_system_of.cache_clear()
-
-
 def test_without_keys_or_the_package_it_says_what_to_do(s3, node, monkeypatch):
-    forget_connections()
+    s3_server.forget_connections()
     with monkeypatch.context() as without:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             without.delenv(name)
         answer = call("status", s3.url("runs/one"))
     assert answer.code == 2 and "no credentials for the storage" in answer.message
-    forget_connections()
+    s3_server.forget_connections()
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     answer = call("status", "gs://bucket/run")
     assert answer.code == 2 and "pip install 'cxr-ssl[gcs]'" in answer.message

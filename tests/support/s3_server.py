@@ -1,9 +1,11 @@
 """A real S3 API on the loopback, by moto, that fails when it is told to."""
 
 import contextlib
+import logging
 import os
 import socket
 import threading
+import urllib.request
 from unittest import mock
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "tests", "AWS_SECRET_ACCESS_KEY": "tests", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -41,6 +43,8 @@ class S3Server:
         import fsspec
 
         self._thread.start()
+        reset = urllib.request.Request(f"{self.environment['AWS_ENDPOINT_URL']}/moto-api/reset", method="POST")
+        urllib.request.urlopen(reset).close()  # all servers of a process have the same buckets
         fsspec.filesystem("s3", skip_instance_cache=True).mkdir(self.bucket)
 
     def stop(self):
@@ -70,16 +74,26 @@ class S3Server:
         return self._answer(environ, start_response)
 
 
+def forget_connections():
+    """Connections know the server and the keys that they were made with."""
+    import s3fs
+
+    from pipeline.contracts import object_store
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    object_store._file_system_of.cache_clear()
+
+
 @contextlib.contextmanager
 def running():
     """A server that this process, and what it starts, takes for S3."""
-    import logging
-
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     server = S3Server()
+    forget_connections()
     with mock.patch.dict(os.environ, server.environment):
         server.start()
         try:
             yield server
         finally:
             server.stop()
+            forget_connections()
