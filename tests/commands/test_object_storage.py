@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from pipeline.annotate.scan_notes import Note, ScanNotes
 from pipeline.commands import claim, labels
-from pipeline.contracts import storage
+from pipeline.contracts import config_file, storage
 from pipeline.contracts.errors import RunDirError
 from pipeline.labels import label_table
 from pipeline.labels.journal import Journal
@@ -81,14 +82,17 @@ def test_people_answer_on_one_node_and_the_run_goes_on_on_another(s3, node, tmp_
     assert [batch["num_standing"] for batch in labels.log_of(there)] == [5, len(ids) - 5]
 
 
-def test_two_jobs_on_one_run_and_one_that_starts_again(s3, node, tmp_path):
-    url = s3.url("waiting/run")
+def test_two_jobs_on_one_run_and_one_that_starts_again(s3, node):
+    url = s3.url("busy/run")
     folder = session.folder_of(url)
     with run_dir.locked(folder):
+        run_dir.write_config(folder, config_file.load())
+        ScanNotes(folder).keep("a" * 16, "Ann", 1, Note("blurred"))
+        session.publish(folder)
         with pytest.raises(RunDirError, match=f"{url}: holds answers of people"):
             claim.claim(folder, resume=False, overwrite=True)
         node("of somebody else")
-        told = call("labels", "undo", url)
+        told = call("report", url)
         assert told.code == 2 and "another process is working in this run (process" in told.message
         assert call("status", url).code == 0, "who only looks needs no lock"
 
@@ -139,7 +143,7 @@ def test_the_state_of_a_run_at_work_is_seen_from_elsewhere(s3, node, monkeypatch
     url = s3.url("seen/run")
     folder = session.folder_of(url)
     with run_dir.locked(folder):
-        run_dir.write_config(folder, waiting.config_file.load())
+        run_dir.write_config(folder, config_file.load())
         session.publish(folder)
         run_dir.write_status(folder, "running", "embed")
         held = session._sessions[folder].lease
