@@ -82,7 +82,8 @@ def test_people_answer_on_one_node_and_the_run_goes_on_on_another(s3, node, tmp_
     assert [batch["num_standing"] for batch in labels.log_of(there)] == [5, len(ids) - 5]
 
 
-def test_two_jobs_on_one_run_and_one_that_starts_again(s3, node):
+def test_two_jobs_on_one_run_and_one_that_starts_again(s3, node, monkeypatch):
+    monkeypatch.setattr(session, "MOMENT_SECONDS", 0.0)
     url = s3.url("busy/run")
     folder = session.folder_of(url)
     with run_dir.locked(folder):

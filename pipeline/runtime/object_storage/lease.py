@@ -20,7 +20,7 @@ from pipeline.runtime.processes import alive, stop_signals
 log = logging.getLogger(__name__)
 RENEWED_SECONDS = 20.0
 EXPIRED_SECONDS = 120.0  # several missed renewals: a pause of the node or the network is no death
-ASK_AGAIN_SECONDS = 0.5
+ASK_AGAIN_SECONDS = 1.0
 Facts = Callable[[], dict[str, Any]]
 
 

@@ -21,6 +21,7 @@ from pipeline.runtime.processes import alive, stop_signals
 
 log = logging.getLogger(__name__)
 PUBLISH_EVERY_SECONDS = 600.0  # inside a stage of hours
+MOMENT_SECONDS = 10.0  # who brings a few answers into the label table, there and back, has the lock no longer
 
 
 @dataclass
@@ -77,6 +78,10 @@ def held(folder: Path, patience_seconds: float) -> Iterator[None]:
 
     Nothing is done for a run of this machine, or one that this process holds already.
 
+    Args:
+        folder: The run, or one finding's part of it.
+        patience_seconds: How long to wait for whoever has it; more here, unless it is 0: requests take their time.
+
     Raises:
         RunBusy: another process works on it.
     """
@@ -84,7 +89,8 @@ def held(folder: Path, patience_seconds: float) -> Iterator[None]:
     if copy is None or copy.folder in _sessions:
         yield
         return
-    held_lease = lease.acquire(copy.store, patience_seconds, lambda: _facts(copy.folder))
+    patience = max(patience_seconds, MOMENT_SECONDS) if patience_seconds else 0.0
+    held_lease = lease.acquire(copy.store, patience, lambda: _facts(copy.folder))
     session = _sessions[copy.folder] = _Session(copy, held_lease)
     try:
         copy.fetch(_wanted.get(copy.folder, everything))
