@@ -110,7 +110,7 @@ def _publishing(session: _Session) -> Iterator[None]:
         with stop_signals.held_back():
             try:
                 session.publish()
-            except CxrSslError as error:
+            except (CxrSslError, OSError) as error:
                 log.warning("what was done since %s was last published stays here: %s", session.copy.url, error)
         raise
     with stop_signals.held_back():
