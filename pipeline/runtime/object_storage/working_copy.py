@@ -104,7 +104,8 @@ class WorkingCopy:
         """Bring the folder to the latest snapshot; files that are the same here stay.
 
         Where nobody has published since, what was changed here is gone on with. Elsewhere it is set aside: it belongs
-        to a state of the run that is no more.
+        to a state of the run that is no more. So it is where files are gone from here, as when somebody cleans the
+        cache: what a run takes away itself is published while it holds the lock.
 
         Raises:
             RunDirError: something else lies at the URL.
@@ -117,7 +118,7 @@ class WorkingCopy:
                     self._refuse_foreign()
                 try:
                     snapshot = layout.read_snapshot(self.store, number)
-                    if number != self._snapshot.number:
+                    if number != self._snapshot.number or self._has_lost_files():
                         self._set_aside_changed(snapshot)
                     self._bring(snapshot, wanted)
                     return
@@ -202,11 +203,16 @@ class WorkingCopy:
         """Whether a file that lies here is not the snapshot's: taken away there, or changed and not wanted."""
         return name not in snapshot.files or self._local[name].sha256 != snapshot.files[name].sha256
 
+    def _has_lost_files(self) -> bool:
+        return any(not (self.folder / name).exists() for name in self._local)
+
     def _lacks(self, name: str, facts: FileFacts, number: int) -> bool:
         known = self._local.get(name)
+        if not (self.folder / name).exists():
+            return True
         if number == self._snapshot.number:
-            return known is None and not (self.folder / name).exists()  # else it was changed here, and goes on
-        return known is None or known.sha256 != facts.sha256 or not (self.folder / name).exists()
+            return False  # what was changed here goes on
+        return known is None or known.sha256 != facts.sha256
 
     def _fetch_one(self, name: str, facts: FileFacts) -> None:
         path = self.folder / name

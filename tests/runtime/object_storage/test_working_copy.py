@@ -67,8 +67,8 @@ def test_what_one_node_publishes_another_has_to_the_last_byte(on):
     there = on("there")
     assert files_in(there) == {run_files.RESOLVED: "a: 1", "rounds/01/queue": "asked", run_files.EMBEDDINGS: "large"}
     publish(there, rounds__01__queue="asked again", rounds__02__queue="more")
-    (there / run_files.EMBEDDINGS).unlink()
-    publish(there)
+    with run_dir.locked(there):
+        (there / run_files.EMBEDDINGS).unlink()
     assert files_in(on("here")) == {
         run_files.RESOLVED: "a: 1",
         "rounds/01/queue": "asked again",
@@ -144,6 +144,19 @@ def test_a_fetch_that_was_cut_off_is_gone_on_with_and_nothing_is_set_aside(on, m
     there = on("there")
     assert files_in(there) == {run_files.RESOLVED: "a: 1", "b": "2", "c": "3"}
     assert not list(there.parent.glob("one.before-*"))
+
+
+def test_a_cache_that_was_cleaned_takes_nothing_from_the_run(on):
+    here = on("here")
+    publish(here, **{run_files.RESOLVED: "a: 1", "b": "2", "c": "3"})
+    write(here, c="half of a stage")
+    (here / "b").unlink()
+    publish(on("here"), d="4")
+    whole = {run_files.RESOLVED: "a: 1", "b": "2", "c": "3", "d": "4"}
+    assert files_in(here) == whole and files_in(on("there")) == whole
+    assert files_in(next(here.parent.glob("one.before-*"))) == {"c": "half of a stage"}
+    shutil.rmtree(here)
+    assert files_in(on("here")) == whole
 
 
 def test_an_object_that_was_changed_is_told_and_not_used(on, url):
