@@ -20,7 +20,6 @@ from pipeline.contracts.errors import RunBusy, RunDirError, StorageError
 from pipeline.contracts.object_store import ObjectStore
 from pipeline.contracts.shared_folder import at_once
 from pipeline.contracts.tables import write_text
-from pipeline.runtime import run_files
 from pipeline.runtime.object_storage import layout
 from pipeline.runtime.object_storage.layout import FileFacts, Snapshot
 
@@ -85,13 +84,15 @@ class WorkingCopy:
 
     @classmethod
     def of(cls, folder: Path) -> "WorkingCopy | None":
-        """The copy that a run's folder, or one finding's in it, is; None of a run of this machine."""
-        home = run_files.home(folder).absolute()
-        note = home.parent / NOTE
-        if not note.is_file():
-            return None
-        content = json.loads(note.read_text("utf-8"))
-        return cls(content["url"], home) if content["folder"] == home.name else None
+        """The copy that a folder is, or lies in; None of a run of this machine."""
+        place = folder.absolute()
+        for home in (place, *place.parents):
+            note = home.parent / NOTE
+            if note.is_file():
+                content = json.loads(note.read_text("utf-8"))
+                if content["folder"] == home.name:
+                    return cls(content["url"], home)
+        return None
 
     @property
     def store(self) -> ObjectStore:
