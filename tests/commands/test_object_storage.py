@@ -88,6 +88,7 @@ def test_two_jobs_on_one_run_and_one_that_starts_again(s3, node, monkeypatch):
     folder = session.folder_of(url)
     with run_dir.locked(folder):
         run_dir.write_config(folder, config_file.load())
+        run_dir.write_status(folder, "running", "embed")
         ScanNotes(folder).keep("a" * 16, "Ann", 1, Note("blurred"))
         session.publish(folder)
         with pytest.raises(RunDirError, match=f"{url}: holds answers of people"):
