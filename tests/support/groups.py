@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.support import axe
+
 
 def chromium_program() -> str | None:
     """The Chromium on the PATH."""
@@ -37,6 +39,7 @@ class Group:
 
 
 GROUPS = {
+    "accessibility": Group("no axe-core: npm ci", lambda: axe.SCRIPT.exists()),
     "browser": Group("no Chromium: apt-get install chromium", lambda: chromium_program() is not None),
     "labelstudio": Group("no Label Studio: make label-studio", _label_studio),
     "objectstore": Group("no s3fs or no moto: make install", _object_store),
