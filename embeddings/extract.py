@@ -19,9 +19,11 @@ from embeddings.attempts import MAX_DEATHS, Attempts
 from embeddings.backbones import Backbone
 from embeddings.store import EmbeddingStore
 from pipeline.contracts.config import Config, Features
+from pipeline.contracts.shared_folder import SharedFolder
 
 # N scans of a batch, S side in pixels, D dimensions
 
+MODELS = "backbones"  # folder of the root of all stores
 OWN_DIM = "own_dim"  # property of an ONNX file: how many of its numbers are the network's own embedding
 DEADLY = "the process that was to embed it died twice, and it is left out"
 NOT_FINITE = "the network's embedding of it holds values that are not finite"
@@ -35,7 +37,7 @@ class Shard:
         sha256: Content of each scan.
         uris: Where to read it.
         backbone: What embeds it.
-        model: ONNX file of the backbone; None: torch.
+        model: ONNX file of the backbone, of a store at a URL where it lies on the machine of the plan; None: torch.
         store: Where the vectors go.
         alteration: What is taken out of the scans before the network sees them.
         features: What of the network is kept, see `embed.features`.
@@ -62,7 +64,9 @@ class ShardResult:
     broken: tuple[tuple[str, str], ...]  # (sha256, reason)
 
 
-def open_store(config: Config, backbone: Backbone, root: Path, *, alteration: Alteration = "none") -> EmbeddingStore:
+def open_store(
+    config: Config, backbone: Backbone, root: Path | SharedFolder, *, alteration: Alteration = "none"
+) -> EmbeddingStore:
     """The store of this backbone and preprocessing below `root`; altered scans have stores of their own."""
     preprocessing = f"squash-bilinear-{config.preprocess.size_px}-grey01-v1"
     if config.embed.features == "stages":
@@ -113,7 +117,10 @@ def embed_shard(shard: Shard) -> ShardResult:
     broken: list[tuple[str, str]] = []
     kept: list[str] = []
     vectors: list[np.ndarray] = []
-    forward, own_dim = forward_of(shard.backbone, shard.features, shard.size_px, shard.model, shard.num_threads)
+    model = shard.model
+    if model is not None and shard.store.root.url is not None:
+        model = model_here(shard.store.root, model.name)
+    forward, own_dim = forward_of(shard.backbone, shard.features, shard.size_px, model, shard.num_threads)
     with Attempts(shard.store.folder, shard.sha256) as attempts:
         for sha256, scan_N1SS in _loaded(shard, attempts, broken):
             emb_ND = as_stored(forward(scan_N1SS))
@@ -216,6 +223,14 @@ def export_onnx(backbone: Backbone, features: Features, size_px: int, folder: Pa
         onnx_file.write(module, example, path, ("scan", "emb"), {OWN_DIM: str(module.own_dim)})
 
     onnx_file.make_once(path, make)
+    return path
+
+
+def model_here(root: SharedFolder, name: str) -> Path:
+    """An ONNX file in the root of the stores, fetched where another machine wrote it."""
+    path = root.here / MODELS / name
+    if root.url is not None and not onnx_file.is_whole(path):
+        root.receive(MODELS, lambda other: other in (name, onnx_file.hash_path(path).name))
     return path
 
 

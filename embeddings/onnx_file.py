@@ -78,18 +78,19 @@ def make_once(path: Path, make: Callable[[], None]) -> None:
         if path.exists():
             set_aside(path, "it is not the file whose hash stands beside it")
         make()
-        write_text(_hash_path(path), _hash(path))
+        write_text(hash_path(path), _hash(path))
 
 
 def is_whole(path: Path) -> bool:
     """Whether a file that `make_once` has had made is there, byte for byte."""
     try:
-        return _hash_path(path).read_text("utf-8", errors="replace") == _hash(path)
+        return hash_path(path).read_text("utf-8", errors="replace") == _hash(path)
     except FileNotFoundError:
         return False
 
 
-def _hash_path(path: Path) -> Path:
+def hash_path(path: Path) -> Path:
+    """Where the hash of a file lies that `make_once` has had made."""
     return path.with_name(f"{path.name}.sha256")
 
 

@@ -1,7 +1,7 @@
 """Embeddings addressed by content: (backbone, preprocessing, SHA-256 of the scan) -> vector.
 
-A store is a folder of Parquet parts, each published whole; who shares the folder shares the work. A part that cannot
-be read is set aside: its scans are then lacking, and embedded again.
+A store is a folder of Parquet parts, each published whole; who shares the folder, or its URL, shares the work. A part
+that cannot be read is set aside: its scans are then lacking, and embedded again.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contracts.damaged_files import set_aside
+from pipeline.contracts.shared_folder import SharedFolder
 from pipeline.contracts.storage import patiently
 from pipeline.contracts.tables import opened, write_parquet, write_text
 
@@ -27,17 +28,24 @@ class EmbeddingStore:
     """The vectors of one backbone under one preprocessing.
 
     Args:
-        root: Folder of all stores.
+        root: Folder of all stores, or its URL.
         backbone_key: Of the backbone: its weights, normalisation and pooling.
         preprocessing: Everything that changes the pixels a network sees, as text.
     """
 
-    def __init__(self, root: Path, backbone_key: str, preprocessing: str) -> None:
+    def __init__(self, root: Path | str | SharedFolder, backbone_key: str, preprocessing: str) -> None:
         digest = hashlib.sha256(preprocessing.encode()).hexdigest()[:8]
-        self.folder = root / f"{backbone_key}-{digest}"
+        self.root = root if isinstance(root, SharedFolder) else SharedFolder(root)
+        self._name = f"{backbone_key}-{digest}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its parts lie on this machine."""
+        return self.root.here / self._name
 
     def known(self) -> set[str]:
         """SHA-256 of every scan that has a vector."""
+        self.root.receive(self._name, _is_ours)
         self._check_layout()
         return {sha for table in self._tables(["sha256"]) for sha in table["sha256"].to_pylist()}
 
@@ -49,12 +57,15 @@ class EmbeddingStore:
         vectors = pa.FixedSizeListArray.from_arrays(flat, emb_ND.shape[1])
         path = self.folder / f"part-{name}.parquet"
         write_parquet(path, pa.table({"sha256": pa.array(list(sha256), pa.string()), "emb": vectors}))
+        self.root.give(path)
         return path
 
     def write_layout(self, own_dim: int) -> None:
         """Note of how many numbers, the first ones, the network's own embedding is."""
-        if not (self.folder / LAYOUT).exists():
-            write_text(self.folder / LAYOUT, json.dumps({"own_dim": own_dim}))
+        path = self.folder / LAYOUT
+        if not path.exists():
+            write_text(path, json.dumps({"own_dim": own_dim}))
+            self.root.give(path)
 
     def own_dim(self, dim: int) -> int:
         """How many of a vector's `dim` numbers, the first ones, are the network's own embedding."""
@@ -69,6 +80,7 @@ class EmbeddingStore:
         Raises:
             KeyError: naming the scans without a vector, which may be those of a part that was set aside on the way.
         """
+        self.root.receive(self._name, _is_ours)
         rows: dict[str, list[int]] = {}
         for row, sha in enumerate(sha256):
             rows.setdefault(sha, []).append(row)
@@ -112,6 +124,10 @@ class EmbeddingStore:
             for part in self.folder.glob("part-*.parquet"):
                 set_aside(part, f"{LAYOUT} beside it cannot be read")
             set_aside(self.folder / LAYOUT, error)
+
+
+def _is_ours(name: str) -> bool:
+    return name == LAYOUT or (name.startswith("part-") and name.endswith(".parquet"))
 
 
 def _read(part: Path, columns: list[str]) -> pa.Table:

@@ -1,7 +1,7 @@
 """Embed a pool on a cluster: `ray job submit --working-dir . -- python -m jobs.embed POOL --out DIR`.
 
-Takes the options of `cxr-ssl embed`. DIR and the embedding store must lie on storage that all nodes share, because the
-working directory of a job is thrown away with it.
+Takes the options of `cxr-ssl embed`. DIR and the embedding store must lie at URLs or on a disk that all nodes share,
+because the working directory of a job is thrown away with it.
 """
 
 from functools import partial

@@ -1,7 +1,7 @@
 """Evaluate a finished run on a cluster: `ray job submit --working-dir . -- python -m jobs.evaluate RUN --pool POOL`.
 
-Takes the options of `cxr-ssl evaluate`. The folders must lie on storage that all nodes share, because the working
-directory of a job is thrown away with it.
+Takes the options of `cxr-ssl evaluate`. The folders must lie at URLs or on a disk that all nodes share, because the
+working directory of a job is thrown away with it.
 """
 
 from functools import partial

@@ -55,12 +55,38 @@ app.add_typer(config_app, name="config")
 app.add_typer(queue_app, name="queue")
 app.add_typer(labels_app, name="labels")
 
+
+def _run(text: str) -> Path:
+    """The folder of a run that was named by its folder or its URL; see `session.folder_of`."""
+    from pipeline.runtime.object_storage import session
+
+    return session.folder_of(text)
+
+
+def _run_of_labels(text: str) -> Path:
+    """The same, for a command that needs no vectors and no models."""
+    from pipeline.runtime.object_storage import layout, session
+
+    return session.folder_of(text, layout.is_for_labels)
+
+
+def _run_of_status(text: str) -> Path:
+    """The same, for `status`: a few small files."""
+    from pipeline.runtime.object_storage import layout, session
+
+    return session.folder_of(text, layout.is_for_status)
+
+
+RUN_HELP = "Run directory, or URL of a run, such as s3://bucket/run."
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", parser=_run, metavar="PATH|URL", help="Run directory, or its URL.")
+]
+RunArgument = Annotated[Path, typer.Argument(parser=_run, metavar="RUN", help=RUN_HELP)]
+LabelledRun = Annotated[Path, typer.Argument(parser=_run_of_labels, metavar="RUN", help=RUN_HELP)]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; see `cxr-ssl config show`.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override one option, e.g. --set queue.budget=50.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
-OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Run directory.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")]
-RunArgument = Annotated[Path, typer.Argument(help="Run directory.")]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Warnings of the audit block too.")]
 AcceptOption = Annotated[
     list[str] | None, typer.Option("--accept", help="Override a blocking check, or `all`; needs --because.")
@@ -140,7 +166,12 @@ def run(
 @app.command()
 def embed(
     pool: Annotated[str, typer.Argument(help="Folder, manifest, nih:FOLDER, medmnist:NAME or phantom:.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for manifest.parquet and embeddings.npy.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", parser=_run, metavar="PATH|URL", help="Folder for manifest.parquet and embeddings.npy."
+        ),
+    ],
     config: ConfigOption = None,
     set_: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on in --out; only new scans are embedded.")] = False,
@@ -167,7 +198,16 @@ def embed(
 @app.command()
 def pretrain(
     pool: Annotated[str, typer.Argument(help="Folder, manifest, nih:FOLDER, medmnist:NAME or phantom:.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run; the backbone goes to OUT/pretrain.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            parser=_run,
+            metavar="PATH|URL",
+            help="Folder for the run; the backbone goes to OUT/pretrain.",
+        ),
+    ],
     config: ConfigOption = None,
     set_: SetOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on in --out from the last epoch.")] = False,
@@ -200,7 +240,10 @@ def audit(
         typer.Argument(help="Folder, manifest, nih:FOLDER, medmnist:NAME, phantom:, or a run directory."),
     ],
     config: ConfigOption = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for audit.json and its page.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", parser=_run, metavar="PATH|URL", help="Folder for audit.json and its page."),
+    ] = None,
     strict: StrictOption = False,
     accept: AcceptOption = None,
     because: BecauseOption = None,
@@ -228,7 +271,10 @@ def audit(
 def evaluate(
     folder: RunArgument,
     pool: Annotated[str | None, typer.Option(help="Another pool: an external test.")] = None,
-    against: Annotated[Path | None, typer.Option(help="Another run on the same holdout: a paired comparison.")] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(parser=_run, metavar="RUN", help="Another run on the same holdout: a paired comparison."),
+    ] = None,
     prevalence: Annotated[
         list[float] | None, typer.Option(help="Deployment prevalence for PPV and NPV, 0..1; may be repeated.")
     ] = None,
@@ -255,7 +301,12 @@ def evaluate(
 @app.command()
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(help="Runs, the first one to compare with; or a folder of runs: their history.")
+        list[Path],
+        typer.Argument(
+            parser=_run,
+            metavar="RUN...",
+            help="Runs, the first one to compare with; or a folder of runs: their history.",
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Page to write, .html; runs/comparison-1.html, -2, … without.")
@@ -269,7 +320,10 @@ def compare(
 
 
 @app.command()
-def status(folder: RunArgument, as_json: JsonOption = False) -> None:
+def status(
+    folder: Annotated[Path, typer.Argument(parser=_run_of_status, metavar="RUN", help=RUN_HELP)],
+    as_json: JsonOption = False,
+) -> None:
     """Say how far a run came, where its labels stand, and what it waits for."""
     from pipeline.commands import status as commands_status
 
@@ -388,7 +442,7 @@ def export_model(
 
 @queue_app.command("export")
 def queue_export(
-    folder: RunArgument,
+    folder: LabelledRun,
     format_: Annotated[
         list[str] | None, typer.Option("--format", help="labelstudio, csv, html or bundle; may be repeated.")
     ] = None,
@@ -418,7 +472,7 @@ def queue_export(
 
 @labels_app.command("import")
 def labels_import(
-    folder: RunArgument,
+    folder: LabelledRun,
     files: Annotated[list[Path], typer.Argument(help="Filled queue.csv, answers.csv, bundle or Label Studio export.")],
     annotator: Annotated[str | None, typer.Option(help="Who gave these labels, where the files do not say.")] = None,
     account: Annotated[
@@ -443,7 +497,7 @@ def labels_import(
 
 
 @labels_app.command("log")
-def labels_log(folder: RunArgument, as_json: JsonOption = False) -> None:
+def labels_log(folder: LabelledRun, as_json: JsonOption = False) -> None:
     """Show every import and every sitting at the page, and whether it stands."""
     from pipeline.commands import labels
 
@@ -452,7 +506,7 @@ def labels_log(folder: RunArgument, as_json: JsonOption = False) -> None:
 
 @labels_app.command("undo")
 def labels_undo(
-    folder: RunArgument,
+    folder: LabelledRun,
     batch: Annotated[str | None, typer.Argument(help="Number in `labels log`; the latest when left out.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -470,7 +524,7 @@ def labels_undo(
 
 @app.command()
 def annotate(
-    folder: RunArgument,
+    folder: LabelledRun,
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8017,
     host: Annotated[
         str, typer.Option(help="Address to serve on; another than the loopback is seen by others.")
@@ -670,7 +724,8 @@ def submit(
 @app.command()
 def doctor(
     privacy: Annotated[
-        Path | None, typer.Option(help="A run: look for identifiers of its pool in all that it wrote.")
+        Path | None,
+        typer.Option(parser=_run, metavar="RUN", help="A run: look for identifiers of its pool in all that it wrote."),
     ] = None,
     terms: Annotated[Path | None, typer.Option(help="With --privacy: further terms to look for, one a line.")] = None,
     as_json: JsonOption = False,

@@ -21,6 +21,7 @@ from pipeline.labels.classes import check_labels
 from pipeline.learn.network import adapter
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.object_storage import session
 from pipeline.runtime.processes import stop_signals
 from pipeline.runtime.watching import lineage
 
@@ -220,6 +221,7 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
         "files": {name: run_dir.file_facts(ctx.folder / name) for name in (*stage.outputs, *stage.may_leave)},
     }
     run_dir.record_stage(ctx.folder, fresh)
+    session.publish(ctx.folder)
     log.info(
         "%s: %s (%.1f s)",
         stage.name,

@@ -58,13 +58,16 @@ def test_the_ray_job_asks_for_a_token_and_closes_its_network():
 
 def test_the_entry_point_and_its_options_are_ours():
     from pipeline.contracts import config_file
+    from pipeline.contracts.object_store import is_url
 
     words = shlex.split(documents("rayjob.yaml")[0]["spec"]["entrypoint"])
     assert words[:3] == ["python", "-m", "jobs.run_rounds"]
     assert {"--out", "--pool", "--resume"} <= set(words)
     given = [config_file.parse_override(words[i + 1]) for i, word in enumerate(words) if word == "--set"]
     config = config_file.load(None, dict(given))
-    assert config.embed.store == "/shared/embeddings"
+    places = [config.embed.store, words[words.index("--out") + 1], words[words.index("--pool") + 1]]
+    assert all(is_url(place) for place in places), "the pods share no disk"
+    assert config.train.adapt == "head" and config.pretrain.epochs == 0, "what is trained needs one"
 
 
 def test_the_versions_in_the_files_are_the_locked_ones():

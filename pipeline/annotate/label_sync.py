@@ -9,11 +9,14 @@ from pathlib import Path
 from pipeline.contracts.errors import CxrSslError, RunBusy
 from pipeline.labels import label_table
 from pipeline.runtime import run_dir, run_files
+from pipeline.runtime.object_storage.working_copy import WorkingCopy
 
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0  # while a run holds the table; it takes the answers itself
 REST = 10  # times as long as the work: never more than a tenth of the time is spent on it
 LONGEST_REST_SECONDS = 10.0
+# Of a run at a URL, where each look costs requests: while another machine holds it, and for a new queue from there.
+RETRY_AT_URL_SECONDS, LOOK_AT_URL_SECONDS = 20.0, 60.0
 
 
 class Settler:
@@ -21,6 +24,7 @@ class Settler:
 
     def __init__(self, folder: Path, findings: Sequence[str]) -> None:
         self.folder, self.findings = folder, findings
+        self._is_at_url = WorkingCopy.of(folder) is not None
         self._changed, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="settle", daemon=True)
         self._thread.start()
@@ -38,12 +42,12 @@ class Settler:
 
     def _work(self) -> None:
         while not self._closed.is_set():
-            self._changed.wait()
+            self._changed.wait(LOOK_AT_URL_SECONDS if self._is_at_url else None)
             self._changed.clear()
             start = time.monotonic()
             if not self._settle():
                 self._changed.set()
-                self._closed.wait(RETRY_SECONDS)
+                self._closed.wait(RETRY_AT_URL_SECONDS if self._is_at_url else RETRY_SECONDS)
             self._closed.wait(min(LONGEST_REST_SECONDS, REST * (time.monotonic() - start)))
 
     def _settle(self) -> bool:

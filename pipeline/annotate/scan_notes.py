@@ -8,7 +8,6 @@ import csv
 import datetime as dt
 import io
 import json
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from pipeline.contracts.errors import RunDirError
 from pipeline.contracts.spreadsheet import defused
 from pipeline.contracts.tables import write_text
 from pipeline.runtime import run_files
+from pipeline.runtime.object_storage import shared_logs
 
 COLUMNS = ("image_id", "annotator", "round", "time", "flag", "comment", "shapes")
 
@@ -76,10 +76,7 @@ class ScanNotes:
         time = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
         row = {"image_id": image_id, "annotator": annotator, "round": round_index, "time": time, **asdict(note)}
         with self._lock:
-            with self.path.open("ab") as stream:
-                stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+            shared_logs.append(self.path, json.dumps(row, ensure_ascii=False).encode() + b"\n")
             self._rows[image_id, annotator], self._notes[image_id, annotator] = row, note
             write_text(self.table, _as_csv([self._rows[key] for key in sorted(self._rows)]))
 

@@ -47,8 +47,9 @@ class Classifier:
         """
         from pipeline.predict import other_scans, recipe
         from pipeline.runtime import run_dir
+        from pipeline.runtime.object_storage import session
 
-        folder = run.folder if isinstance(run, Run) else Path(run)
+        folder = run.folder if isinstance(run, Run) else session.folder_of(run)
         run_dir.config_of(folder)  # it is a run
         return cls(recipe.of_run(folder, other_scans.config_for(folder, "files", dict(options or {}))))
 

@@ -47,12 +47,13 @@ def run(
     """
     from pipeline.commands import request
     from pipeline.commands import run as commands_run
+    from pipeline.runtime.object_storage import session
 
     short = {"pool.uri": None if pool is None else str(pool), "rounds.num": rounds, "queue.budget": budget}
     asked = {name: value for name, value in short.items() if value is not None}
     wanted = request.Request(
         overrides={**asked, **({"oracle": True} if oracle else {}), **(options or {})},
-        out=Path(out),
+        out=session.folder_of(out),
         resume=resume,
         quiet=quiet,
         accept=_accepted(accept),
@@ -77,16 +78,17 @@ def embed(
         InputError: the pool cannot be read, an option is wrong, or `out` holds something else.
     """
     from pipeline.commands import request, run
+    from pipeline.runtime.object_storage import session
 
     wanted = request.Request(
         overrides={"pool.uri": str(pool), **(options or {})},
-        out=Path(out),
+        out=session.folder_of(out),
         resume=resume,
         quiet=quiet,
         stages=("manifest", "embed"),
     )
     run.execute(wanted)
-    return embeddings_in(Path(out))
+    return embeddings_in(session.folder_of(out))
 
 
 def select(
@@ -150,10 +152,11 @@ def audit(
     """
     from pipeline.commands import audit as commands_audit
     from pipeline.commands import request
+    from pipeline.runtime.object_storage import session
 
     wanted = request.Request(
         overrides={"pool.uri": str(pool), **({"audit.strict": True} if strict else {}), **(options or {})},
-        out=None if out is None else Path(out),
+        out=None if out is None else session.folder_of(out),
         quiet=quiet,
         accept=_accepted(accept),
     )
@@ -174,8 +177,9 @@ def compare(*runs: "PathLike | Run", out: PathLike | None = None) -> Comparison:
     import pandas as pd
 
     from pipeline.commands.comparison import compare_runs
+    from pipeline.runtime.object_storage import session
 
-    folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
+    folders = [run.folder if isinstance(run, Run) else session.folder_of(run) for run in runs]
     content = compare_runs.compare(folders, None if out is None else Path(out))
     columns = ("a", "b", "finding", "metric", "score_a", "score_b", "difference", "low", "high", "p_value", "p_holm")
     rows = [

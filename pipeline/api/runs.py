@@ -15,7 +15,7 @@ class Run:
     """A run that is there already; its tables are read when they are asked for.
 
     Args:
-        path: The folder that `--out` named.
+        path: The folder or the URL that `--out` named.
 
     Raises:
         InputError: there is no run.
@@ -23,8 +23,9 @@ class Run:
 
     def __init__(self, path: PathLike) -> None:
         from pipeline.runtime import run_dir
+        from pipeline.runtime.object_storage import session
 
-        self.folder = Path(path)
+        self.folder = session.folder_of(path)
         self._config = run_dir.config_of(self.folder)
 
     def __repr__(self) -> str:

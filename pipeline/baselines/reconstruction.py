@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_bytes
 from pipeline.pool.sources import open_pool
-from pipeline.runtime.context import cache_folder
 
 # N scans, C classes, G groups
 

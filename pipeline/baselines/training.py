@@ -18,12 +18,13 @@ from pipeline.baselines import networks
 from pipeline.baselines.material import Material
 from pipeline.baselines.networks import Fit, Plain
 from pipeline.baselines.reconstruction import FINDINGS, Draw
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config, NetworkConfig
 from pipeline.contracts.tables import write_text
 from pipeline.learn.network import adapter
 from pipeline.learn.network.design import Design
 from pipeline.runtime import run_dir
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.vectors.matrix import Vectors
 
 # T test scans, C classes

@@ -11,10 +11,12 @@ from pipeline.commands import request as commands_request
 from pipeline.commands.request import Request
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
+from pipeline.contracts.object_store import is_url
 from pipeline.labels import classes
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.finding_folders import refuse_part
+from pipeline.runtime.object_storage import session
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.workplace import workplace
 from pipeline.stages import READ, READ_WITHOUT_SPLIT
@@ -31,6 +33,8 @@ def audit_pool(request: Request) -> dict[str, Any]:
     from pipeline.audit import overrides
 
     uri = str(request.overrides.get("pool.uri", ""))
+    if is_url(uri) and session.holds_run(uri):
+        uri = str(session.folder_of(uri))
     is_run = bool(uri) and run_dir.is_run(Path(uri))
     out, config = _of_a_run(request, Path(uri).absolute()) if is_run else _of_a_pool(request, uri)
     with workplace(config, out) as place, run_dir.locked(out, readable_by=config.privacy.readable_by):

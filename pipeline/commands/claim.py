@@ -8,6 +8,8 @@ from pathlib import Path
 from pipeline.contracts.errors import CxrSslError, RunDirError
 from pipeline.contracts.tables import LABELS, MANIFEST
 from pipeline.runtime import run_files
+from pipeline.runtime.object_storage import shared_logs
+from pipeline.runtime.object_storage.working_copy import WorkingCopy
 from pipeline.runtime.run_dir import names_inside, read_status, refuse_foreign, stage_records
 
 log = logging.getLogger(__name__)
@@ -58,8 +60,18 @@ def _may_hold_human_answers(folder: Path) -> bool:
 
 
 def _set_aside(folder: Path) -> None:
-    """Empty the folder; a run with answers of people is moved, not deleted."""
-    if _may_hold_human_answers(folder):
+    """Empty the folder; a run with answers of people is moved, not deleted.
+
+    Raises:
+        RunDirError: it has answers, and lies at a URL, where nothing is moved.
+    """
+    copy = WorkingCopy.of(folder)
+    if copy is not None:
+        if _may_hold_human_answers(folder):
+            fix = "name another URL with --out, or --resume"
+            raise RunDirError("holds answers of people, which are not written over", where=copy.url, fix=fix)
+        shared_logs.forget(copy)
+    elif _may_hold_human_answers(folder):
         stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%S")
         kept = folder.with_name(f"{folder.name}.before-{stamp}")
         kept.mkdir()

@@ -6,9 +6,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.errors import CxrSslError
 from pipeline.runtime import ray_cluster, run_dir
-from pipeline.runtime.context import cache_folder
 
 
 def examine() -> list[dict[str, Any]]:

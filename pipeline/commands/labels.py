@@ -43,7 +43,7 @@ def export_queue(folder: Path, wish: Wish) -> dict[str, Any]:
     answers = label_table.answers_of_pool(folder, run_files.asked(folder), run_files.latest_round(folder) or 0)
     answers += [entry.answer for entry in Journal.open(folder).active()]
     share = config.queue.reread_share
-    with private_files.readable_by(folder):
+    with run_dir.kept(folder), private_files.readable_by(folder):
         return handout_files.hand_out(
             folder,
             findings,

@@ -5,6 +5,7 @@ from typing import Any
 
 import typer
 
+from pipeline.runtime.object_storage import addresses
 from pipeline.runtime.watching import pace
 
 MAX_ANSWERS = 8  # of a prediction that are counted on the screen
@@ -12,13 +13,13 @@ MAX_ANSWERS = 8  # of a prediction that are counted on the screen
 
 def say(text: str) -> None:
     """One line or more on standard output."""
-    typer.echo(text)
+    typer.echo(addresses.shown(text))
 
 
 def complain(text: str, kind: str) -> None:
     """What went wrong, on standard error; `kind` stands before it."""
     colour = typer.colors.YELLOW if kind == "waiting" else typer.colors.RED
-    head, _, rest = text.partition("\n")
+    head, _, rest = addresses.shown(text).partition("\n")
     typer.secho(f"{kind}: {head}", fg=colour, err=True)
     if rest:
         typer.echo(rest.rstrip("\n"), err=True)
@@ -138,7 +139,7 @@ def run(result: dict[str, Any]) -> None:
         )
     for name in ("report", "out"):
         if result.get(name):
-            console.print(f"{name}: {result[name]}", highlight=False, soft_wrap=True)
+            console.print(addresses.shown(f"{name}: {result[name]}"), highlight=False, soft_wrap=True)
 
 
 def audit(result: dict[str, Any]) -> None:

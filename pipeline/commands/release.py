@@ -22,7 +22,7 @@ from pipeline.learn import release as releases
 from pipeline.learn.release import WHOLE, Release
 from pipeline.pages.wording import place as end_of_path
 from pipeline.per_finding import releases as finding_releases
-from pipeline.runtime import finding_folders, run_files
+from pipeline.runtime import finding_folders, run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.run_dir import config_of
@@ -66,14 +66,15 @@ def write_release(folder: Path, out: Path | None) -> dict[str, Any]:
         certificate["num_released"] = len(table)
         place = _checked_place(out, run_files.release_folder(folder, release.card["number"]))
     certificate |= {"pool": end_of_path(config.pool.uri), "date": datetime.now(UTC).date().isoformat()}
-    if place.suffix == ".csv":
-        sink = pa.BufferOutputStream()
-        csv.write_csv(defused_table(table), sink)
-        write_bytes(place, sink.getvalue().to_pybytes())
-    else:
-        write_parquet(place, table)
     certificate_file = place.with_suffix(".json") if out else place.with_name("certificate.json")
-    write_text(certificate_file, json.dumps(certificate, indent=1) + "\n")
+    with run_dir.kept(folder):
+        if place.suffix == ".csv":
+            sink = pa.BufferOutputStream()
+            csv.write_csv(defused_table(table), sink)
+            write_bytes(place, sink.getvalue().to_pybytes())
+        else:
+            write_parquet(place, table)
+        write_text(certificate_file, json.dumps(certificate, indent=1) + "\n")
     return {"out": str(place), "certificate_file": str(certificate_file), "certificate": certificate}
 
 

@@ -11,11 +11,13 @@ from pipeline import stages
 from pipeline.audit import overrides
 from pipeline.commands import claim
 from pipeline.commands.request import Request, prepared
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.errors import AuditBlocked, CxrSslError, InputError, WaitingForLabels
 from pipeline.evidence import site_adaptation
 from pipeline.runtime import run_dir, run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
+from pipeline.runtime.object_storage import session
 from pipeline.runtime.processes import stop_signals
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.run_dir import config_of, read_metrics
@@ -42,7 +44,8 @@ def execute(request: Request) -> dict[str, Any]:
         place.record()
         overrides.add(out, list(request.accept))
         with trackers.following(out, config), Progress(quiet=request.quiet, folder=out) as progress, _state(out):
-            ctx = StageContext(config, out, place.engine, progress, failed=progress.failed)
+            told = session.publishing(out, progress)
+            ctx = StageContext(config, out, place.engine, told, failed=progress.failed)
             try:
                 records = stages.run_stages(ctx, request.stages)
             except InputError:

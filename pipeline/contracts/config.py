@@ -358,7 +358,9 @@ class EmbedConfig(Section):
     batch_size: int = Field(32, ge=1, le=4096, description="Scans a forward pass.")
     shard_size: int = Field(256, ge=1, le=100_000, description="Scans a task; one file in the store.")
     store: str | None = Field(
-        None, description="Folder shared by all runs; null: CXR_SSL_CACHE or the user's cache folder."
+        None,
+        description="Folder shared by all runs, or a URL such as s3://bucket/embeddings, which needs no shared disk; "
+        "null: CXR_SSL_CACHE or the user's cache folder.",
     )
 
 

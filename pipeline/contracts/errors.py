@@ -49,6 +49,10 @@ class RunBusy(RunDirError):  # noqa: N818 - a state of the run, not a mistake
     """Another process works in the run directory."""
 
 
+class StorageError(CxrSslError):
+    """Storage that fails and goes on failing."""
+
+
 class EngineError(CxrSslError):
     """The cluster cannot do what is asked of it."""
 

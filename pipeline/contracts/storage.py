@@ -17,6 +17,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 UNSTEADY = (
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ECONNRESET, errno.ECONNABORTED),
     *(errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH),
+    getattr(errno, "EREMOTEIO", errno.EIO),  # a mistake inside the storage's server
 )
 WAITS_SECONDS = (0.5, 2.0, 8.0)  # between the tries of a step that a run stands on
 SCAN_WAITS_SECONDS = (0.5,)  # of one scan among many, which is left out where it stays unreadable

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from embeddings import backbones
 from pipeline.contracts import config_file
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import KNOWN_COLUMNS, Config
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST
@@ -24,7 +25,7 @@ from pipeline.learn.classifier import Classifier
 from pipeline.learn.network import predict_scans
 from pipeline.pool import whites
 from pipeline.runtime import run_dir, run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.vectors.matrix import Vectors
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
@@ -26,7 +27,7 @@ from pipeline.measures import calibrate
 from pipeline.pages.wording import plural
 from pipeline.pool import manifest
 from pipeline.runtime import run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.vectors import embed
 
 FEWEST_SCANS = 100  # with fewer the valley is a matter of luck

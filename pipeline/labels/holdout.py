@@ -15,6 +15,7 @@ from pipeline.contracts.tables import POOL_LABELS, SPLIT_TABLE
 from pipeline.labels import label_table, verdicts
 from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.runtime import run_files
+from pipeline.runtime.object_storage import shared_logs
 
 # N scans of the holdout, C findings
 
@@ -85,5 +86,4 @@ def log_read(folder: Path, reader: str, round_index: int | None, num_scans: int 
         "round": round_index,
         "num_scans": num_scans,
     }
-    with (folder / run_files.HOLDOUT_READS).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(entry) + "\n")
+    shared_logs.append(folder / run_files.HOLDOUT_READS, (json.dumps(entry) + "\n").encode())

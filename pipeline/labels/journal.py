@@ -21,6 +21,7 @@ from pipeline.contracts.answers import Answer
 from pipeline.contracts.errors import RunDirError
 from pipeline.contracts.tables import appended_lines
 from pipeline.runtime import run_files
+from pipeline.runtime.object_storage import shared_logs
 
 log = logging.getLogger(__name__)
 LOCK = ".answers.lock"
@@ -91,12 +92,16 @@ class Journal:
         """Where it lies."""
         return self.folder / run_files.ANSWERS
 
-    def refresh(self) -> bool:
+    def refresh(self, *, at_once: bool = False) -> bool:
         """Read what was added since the last look; True when there was something.
+
+        Args:
+            at_once: Of a run at a URL ask the storage, even if that was done a moment ago.
 
         Raises:
             RunDirError: when a line is no event, or the file has become shorter.
         """
+        shared_logs.catch_up(self.path, at_once=at_once)
         lines, offset = appended_lines(self.path, self._offset)
         for number, line in enumerate(lines, start=self._lines + 1):
             self._take(line, number)
@@ -136,7 +141,7 @@ class Journal:
                 "another process has been writing answers for long", where=self.path, fix="stop it and try again"
             ) from None
         try:
-            self.refresh()
+            self.refresh(at_once=True)
             yield self
         finally:
             lock.release()
@@ -152,7 +157,7 @@ class Journal:
             How many were new.
 
         Raises:
-            OSError: when the disk is full; then nothing was added.
+            OSError: when the disk is full, or the storage of a run at a URL fails; then nothing was added.
         """
         fresh: dict[str, JournalEntry] = {}
         for answer in answers:
@@ -175,6 +180,7 @@ class Journal:
         if not events:
             return
         data = (json.dumps(events if len(events) > 1 else events[0], ensure_ascii=False) + "\n").encode()
+        shared_logs.add(self.path, data)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             torn = os.fstat(descriptor).st_size - self._offset

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from embeddings.decoding.files import archive_of, read_bytes
 from embeddings.decoding.unusable import DecodeError
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import InputError, RunDirError
@@ -28,7 +29,7 @@ from pipeline.pool.listing import chosen, patient_forms
 from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan, split_key
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.runtime import run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.runtime.private_files import pseudonym, salt_of
 
 _log = logging.getLogger(__name__)

@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 from embeddings.decoding import dicom_file, raster
 from embeddings.decoding.files import head_of
 from pipeline.contracts import config_file
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import ConfigError, InputError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.pool import whites
 from pipeline.pool.sources import SCANS, Pool, open_pool
 from pipeline.runtime import run_files
-from pipeline.runtime.context import cache_folder
 
 _NUM_HEX = 16  # of a SHA-256: 64 bits tell files apart
 # What may be said of the pool to predict; all else is the model's.

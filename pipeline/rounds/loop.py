@@ -26,6 +26,7 @@ from pipeline.rounds.question import Question
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.object_storage import session
 from pipeline.selection import draw, marks
 from pipeline.selection.draw import Proposals
 
@@ -115,6 +116,7 @@ class _Loop:
             return False
         self.learning.learn(round_index, clock)
         round_outputs.write_metrics(self.ctx)
+        session.publish(self.ctx.folder)
         return True
 
     def _ends(self, round_index: int) -> bool:

@@ -48,14 +48,3 @@ class StageContext:
     def round_folder(self, round_index: int) -> Path:
         """`rounds/RR` of the run."""
         return run_files.round_folder(self.folder, round_index)
-
-
-def cache_folder() -> Path:
-    """What runs share and can rebuild: CXR_SSL_CACHE, else the user's cache folder."""
-    import os
-
-    chosen = os.environ.get("CXR_SSL_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "cxr-ssl"

@@ -53,7 +53,11 @@ def refuse_lack(lack_of: dict[str, str]) -> None:
         what = f"cannot import the package ({lack.removeprefix('package: ')})"
         fix = "install cxr-ssl on every node, or submit with `cxr-ssl submit … --go`, which sends its code"
         raise EngineError(what, where=where, fix=fix)
-    fix = "put it on storage that all nodes share: --out, --pool, embed.store, and CXR_SSL_CACHE for the cache"
+    fix = (
+        "put it on storage that all nodes share: --out, --pool, embed.store, and CXR_SSL_CACHE for the cache; --out, "
+        "--pool and embed.store at URLs need no shared disk, unless a network is trained or a pool is generated; "
+        "engine.backend=serial does all on this machine"
+    )
     raise EngineError("cannot see a path that only this machine has", value=lack, where=where, fix=fix)
 
 

@@ -19,6 +19,8 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.errors import RunBusy, RunDirError
 from pipeline.runtime import private_files, ray_job, run_files
+from pipeline.runtime.object_storage import session
+from pipeline.runtime.object_storage.working_copy import WorkingCopy
 from pipeline.runtime.processes import alive
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,8 @@ def names_inside(folder: Path) -> list[str]:
 def locked(folder: Path, patience_seconds: float = PATIENCE_SECONDS, readable_by: str | None = None) -> Iterator[None]:
     """Hold the folder's lock; a second process is refused, a dead one's lock is free.
 
+    Of a run at a URL the lock there is held as well, and what was done is published in the end.
+
     Args:
         folder: Run directory.
         patience_seconds: How long to wait for it: the labelling page holds it for moments.
@@ -105,6 +109,17 @@ def locked(folder: Path, patience_seconds: float = PATIENCE_SECONDS, readable_by
                 fix="check its permissions, or name another --out",
             ) from error
         held.callback(lock.release)
+        held.enter_context(session.held(folder, patience_seconds))
+        yield
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Publish what is written to a run at a URL; nothing needs to be held of a run of this machine."""
+    if WorkingCopy.of(folder) is None:
+        yield
+        return
+    with locked(folder):
         yield
 
 

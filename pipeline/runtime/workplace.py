@@ -4,15 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
+from pipeline.contracts.object_store import is_url
 from pipeline.runtime import run_dir
-from pipeline.runtime.context import cache_folder
 from pipeline.runtime.engine import Choice, Engine, make_engine, say_choice
+from pipeline.runtime.object_storage.working_copy import WorkingCopy
 from pipeline.runtime.processes import stop_signals
 from pipeline.runtime.ray_nodes import Places
 from pipeline.runtime.threads import limited
+
+GENERATED = ("phantom", "medmnist")  # pools that are written to the cache
 
 
 class Workplace:
@@ -63,7 +66,17 @@ def workplace(config: Config, folder: Path) -> Iterator[Workplace]:
 
 
 def places_of(config: Config, folder: Path) -> Places:
-    """What every node that works for a run must see: its folder, the caches, its pool where that is a path."""
-    store: Any = [Path(config.embed.store)] if config.embed.store else []
-    pool = Path(config.pool.uri)
-    return Places((folder, *store, cache_folder()), pool.absolute() if pool.exists() else None)
+    """What every node that works for a run must see, of what lies on disks.
+
+    A run and a store at URLs are seen by all, and the cache is then each machine's own. Only where networks learn do
+    tasks write to the run's folder and to the cache, and `phantom:` and `medmnist:` pools are written to the cache.
+    """
+    store, uri = config.embed.store, config.pool.uri
+    is_at_url = WorkingCopy.of(folder) is not None
+    trains = config.pretrain.epochs > 0 or config.train.adapt != "head"
+    folders = [folder] if trains or not is_at_url else []
+    folders += [Path(store)] if store and not is_url(store) else []
+    if trains or store is None or not is_at_url or uri.partition(":")[0] in GENERATED:
+        folders.append(cache_folder())
+    pool = None if is_url(uri) else Path(uri)
+    return Places(tuple(folders), pool.absolute() if pool is not None and pool.exists() else None)

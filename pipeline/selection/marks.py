@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import appended_lines
 from pipeline.runtime import run_files
+from pipeline.runtime.object_storage import shared_logs
 
 LOCK = ".marks.lock"
 LOCK_SECONDS = 30.0
@@ -84,12 +85,16 @@ class Marks:
         """Where they lie."""
         return self.folder / run_files.MARKS
 
-    def refresh(self) -> bool:
+    def refresh(self, *, at_once: bool = False) -> bool:
         """Read what was added since the last look; True when there was something.
+
+        Args:
+            at_once: Of a run at a URL ask the storage, even if that was done a moment ago.
 
         Raises:
             RunDirError: when a line is no event, or the file has become shorter.
         """
+        shared_logs.catch_up(self.path, at_once=at_once)
         lines, offset = appended_lines(self.path, self._offset)
         for line in lines:
             self._lines += 1
@@ -131,6 +136,7 @@ class Marks:
         moment = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
         data = (json.dumps(event | {"time": moment}, ensure_ascii=False) + "\n").encode()
         with self._writing():
+            shared_logs.add(self.path, data)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
                 os.ftruncate(descriptor, self._offset)  # half a line of a process that died counts for nothing
@@ -144,7 +150,7 @@ class Marks:
     def _writing(self) -> Iterator[None]:
         try:
             with FileLock(self.folder / LOCK, timeout=LOCK_SECONDS):
-                self.refresh()
+                self.refresh(at_once=True)
                 yield
         except Timeout:
             raise RunDirError(

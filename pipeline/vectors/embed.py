@@ -18,11 +18,13 @@ from embeddings.alterations.alteration import Alteration
 from embeddings.backbones import Backbone
 from embeddings.decoding.picture_keys import by_picture
 from embeddings.store import EmbeddingStore
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import BackboneConfig, Config, Features
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.shared_folder import SharedFolder
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE, write_parquet, write_text
 from pipeline.runtime import run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.vectors.matrix import save_ids
 
 log = logging.getLogger(__name__)
@@ -212,7 +214,7 @@ def embedder_of(ctx: StageContext) -> tuple[Backbone, Path | None]:
     size_px, features = ctx.config.preprocess.size_px, ctx.config.embed.features
     if _use_onnx(ctx.config):
         backbone = _backbone_of_card(run_files.path(ctx.folder, run_files.BACKBONE))
-        model = extract.model_path(backbone, features, size_px, root / "backbones")
+        model = extract.model_here(root, extract.model_path(backbone, features, size_px, Path()).name)
         if model.exists():
             return backbone, model
     backbone = unchanged(ctx)
@@ -249,9 +251,9 @@ def _backbone_of_card(path: Path) -> Backbone:
     return Backbone(**kept | {"pooling": kept["pooling"] or "auto"})
 
 
-def _root(config: Config) -> Path:
+def _root(config: Config) -> SharedFolder:
     """Folder of all stores of vectors, and of the networks that make them."""
-    return Path(config.embed.store) if config.embed.store else cache_folder() / "embeddings"
+    return SharedFolder(config.embed.store or cache_folder() / "embeddings")
 
 
 def _use_onnx(config: Config) -> bool:
@@ -260,17 +262,22 @@ def _use_onnx(config: Config) -> bool:
     return config.embed.runtime == "onnx"
 
 
-def _onnx(ctx: StageContext, backbone: Backbone, root: Path) -> Path:
+def _onnx(ctx: StageContext, backbone: Backbone, root: SharedFolder) -> Path:
     """Export once, in a task, so that the driver never imports torch."""
     size_px, features = ctx.config.preprocess.size_px, ctx.config.embed.features
-    path = extract.model_path(backbone, features, size_px, root / "backbones")
-    if not onnx_file.is_whole(path):
-        log.info("exporting %s to ONNX, once", backbone.name)
-        for _ in ctx.engine.map_shards(export, [(backbone, features, size_px, path.parent)]):
-            pass
-    return path
+    name = extract.model_path(backbone, features, size_px, Path()).name
+    path = extract.model_here(root, name)
+    if onnx_file.is_whole(path):
+        return path
+    log.info("exporting %s to ONNX, once", backbone.name)
+    for _ in ctx.engine.map_shards(export, [(backbone, features, size_px, root)]):
+        pass
+    return extract.model_here(root, name)  # the task may have run on another machine
 
 
-def export(request: tuple[Backbone, Features, int, Path]) -> str:
-    """One task: write the ONNX file of a backbone."""
-    return str(extract.export_onnx(*request))
+def export(request: tuple[Backbone, Features, int, SharedFolder]) -> str:
+    """One task: write the ONNX file of a backbone, and its hash, where all who embed find it."""
+    backbone, features, size_px, root = request
+    path = extract.export_onnx(backbone, features, size_px, root.here / extract.MODELS)
+    root.give(path, onnx_file.hash_path(path))
+    return str(path)

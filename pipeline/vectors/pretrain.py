@@ -18,11 +18,12 @@ from embeddings.backbones import CARD, Backbone
 from embeddings.decoding.picture_keys import by_picture
 from embeddings.pretrain import checkpoint, loop, pixel_matrix, ray_workers
 from embeddings.pretrain.task import Task
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, SPLIT_TABLE, write_text
 from pipeline.runtime import run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import Engine, trainer_of, uses_gpu
 from pipeline.vectors import pretrain_probe
 from pipeline.vectors.pretrain_watch import Watch

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.contracts import config_file
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE, write_text
 from pipeline.runtime import run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.threads import limited
 from pipeline.selection import draw

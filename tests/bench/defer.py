@@ -15,11 +15,11 @@ import numpy as np
 from scipy.special import softmax
 
 from pipeline.baselines.curves import bench_pool
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.contracts.healthy_class import healthy_among
 from pipeline.learn.stopping import subset_fits
 from pipeline.measures import act_or_defer
-from pipeline.runtime.context import cache_folder
 from pipeline.runtime.engine import SerialEngine
 from tests.bench import forecast, tables
 

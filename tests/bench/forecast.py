@@ -18,13 +18,14 @@ from pipeline.baselines.curves import asking, bench_pool, holdout_scores
 from pipeline.baselines.curves.asking import History
 from pipeline.baselines.curves.bench_pool import BenchPool
 from pipeline.contracts import config_file
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import write_text
 from pipeline.learn.stopping import forecast, observed_curve, power_law, subset_fits
 from pipeline.learn.stopping.observed_curve import METRICS, Observed
 from pipeline.learn.stopping.subset_fits import Labels
 from pipeline.runtime import run_dir
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import Engine, make_engine
 from tests.bench import pools, tables
 

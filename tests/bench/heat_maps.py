@@ -16,12 +16,12 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 from pipeline.commands import request, run
+from pipeline.contracts.cache import cache_folder
 from pipeline.pool.phantoms import PhantomScan, PhantomSpec, plan, render
 from pipeline.predict import other_scans, predictor, recipe
 from pipeline.predict.heat_maps import checks, occlusion, of_run, shuffled
 from pipeline.predict.heat_maps.occlusion import Drops
 from pipeline.predict.heat_maps.planted import Planted
-from pipeline.runtime.context import cache_folder
 from tests.bench import tables
 
 SCANS = {"pneumonia": 20, "effusion": 14, "nodule": 14}  # of each finding

@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.audit import overrides as overrides_of_audit
 from pipeline.commands import request, run
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import MonitorConfig
 from pipeline.contracts.tables import POOL_LABELS
 from pipeline.monitor import judgement, observation, sample, scans
@@ -27,7 +28,6 @@ from pipeline.monitor.streams import OutsideRule
 from pipeline.predict import other_scans, predictor, recipe, scan_shard
 from pipeline.predict.predictor import Predictor
 from pipeline.runtime import run_files
-from pipeline.runtime.context import cache_folder
 from tests.bench import pools, rounds, tables
 
 BATCH, REFERENCE, SHARE = 200, 500, 0.3  # scans, and pneumonia among them

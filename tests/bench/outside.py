@@ -20,13 +20,14 @@ from sklearn.metrics import roc_auc_score
 from embeddings import decode, extract
 from pipeline.audit import overrides as overrides_of_audit
 from pipeline.commands import request, run
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import SPLIT_TABLE
 from pipeline.evidence import other_pool
 from pipeline.learn.classifier import Classifier
 from pipeline.predict import formulas, outside
 from pipeline.runtime import run_dir, run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.vectors import principal_components
 from pipeline.vectors.embed import embedder_of

@@ -13,13 +13,14 @@ import numpy as np
 
 from pipeline import stages
 from pipeline.contracts import config_file
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.tables import write_text
 from pipeline.labels.classes import findings_of
 from pipeline.rounds import loop, pseudo_checks
 from pipeline.rounds.question import expert_labels
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.stages import READ
 from tests.bench import pools, tables

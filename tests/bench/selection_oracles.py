@@ -11,8 +11,8 @@ import numpy as np
 
 from pipeline.baselines.curves import bench_pool
 from pipeline.baselines.curves.bench_pool import BenchPool
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import StrategyConfig
-from pipeline.runtime.context import cache_folder
 from pipeline.selection import cluster_cover, strategies
 from pipeline.selection.pool import SelectionPool
 from pipeline.selection.strategies import prob_cover

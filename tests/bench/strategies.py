@@ -9,8 +9,8 @@ from typing import Any
 from pipeline.baselines.curves import selection_report
 from pipeline.commands.benches import selection as bench_selection
 from pipeline.commands.benches.curves import CurvesRequest
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.tables import write_text
-from pipeline.runtime.context import cache_folder
 from tests.bench import pools, tables
 
 RARE = 0.02

@@ -7,8 +7,8 @@ from pathlib import Path
 from pipeline.baselines.curves import pseudo_report, report
 from pipeline.commands.benches import pseudo
 from pipeline.commands.benches.curves import CurvesRequest
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.tables import write_text
-from pipeline.runtime.context import cache_folder
 from tests.bench import pools, tables
 
 BUDGETS = (20, 50, 100, 200)

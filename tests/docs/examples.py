@@ -2,7 +2,10 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
 
+from pipeline.runtime.object_storage import session
 from tests.support.tiny import call
 
 __all__ = ["all_fences", "call", "commands", "fences", "lines", "parse"]
@@ -50,4 +53,5 @@ def parse(group, words, line):
         assert words, f"no command: {line}"
         assert words[0] in group.commands, f"no such command: {line}"
         group, words = group.commands[words[0]], words[1:]
-    group.make_context(group.name, list(words))  # raises for an unknown option or a missing argument
+    with mock.patch.object(session, "folder_of", lambda place, *_: Path(place)):  # an example's URL is nobody's
+        group.make_context(group.name, list(words))  # raises for an unknown option or a missing argument

@@ -1,4 +1,5 @@
 import multiprocessing
+import pickle
 
 import numpy as np
 import pytest
@@ -104,3 +105,21 @@ def test_a_damaged_part_is_set_aside_and_its_scans_are_lacking(store, tmp_path, 
         store.gather(["b"], tmp_path / "e.npy")
     assert store.known() == {"a"}
     assert f"{part} is damaged" in caplog.text
+
+
+@pytest.mark.objectstore
+def test_machines_that_share_a_url_and_no_disk_share_the_vectors(tmp_path, monkeypatch):
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    monkeypatch.setenv("CXR_SSL_CACHE", here)
+    on_the_worker = pickle.loads(pickle.dumps(EmbeddingStore("memory://vectors/store", "abcd", "squash-64")))
+    on_the_worker.write(["a", "b"], vectors(1, 2))
+    on_the_worker.write_layout(2)
+    monkeypatch.setenv("CXR_SSL_CACHE", there)
+    driver = EmbeddingStore("memory://vectors/store", "abcd", "squash-64")
+    assert driver.known() == {"a", "b"} and driver.own_dim(3) == 2
+    np.testing.assert_array_equal(driver.gather(["b", "a"], tmp_path / "emb.npy"), vectors(2, 1))
+    assert driver.folder.is_relative_to(there) and on_the_worker.folder == driver.folder
+    damaged = next(driver.folder.glob("part-*.parquet"))
+    damaged.write_bytes(b"half")
+    assert driver.known() == set()
+    assert driver.known() == {"a", "b"}, "fetched again"

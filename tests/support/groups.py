@@ -14,6 +14,10 @@ def chromium_program() -> str | None:
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+def _object_store() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("fsspec", "s3fs", "moto"))
+
+
 def _label_studio() -> bool:
     """Asked for, it is installed; unasked, nobody's disk is filled with a gigabyte."""
     from tests.support import label_studio_server
@@ -38,7 +42,7 @@ GROUPS = {
     "accessibility": Group("no axe-core: npm ci", lambda: axe.SCRIPT.exists()),
     "browser": Group("no Chromium: apt-get install chromium", lambda: chromium_program() is not None),
     "labelstudio": Group("no Label Studio: make label-studio", _label_studio),
-    "objectstore": Group("no fsspec: make install", lambda: importlib.util.find_spec("fsspec") is not None),
+    "objectstore": Group("no s3fs or no moto: make install", _object_store),
     "real": Group("no real scans: set CXR_SSL_DATA to their folder", lambda: bool(os.environ.get("CXR_SSL_DATA"))),
 }
 # Where CXR_SSL_REQUIRE=browser,real names a group, a test of it that is skipped has failed.

@@ -28,8 +28,8 @@ from filelock import FileLock
 from pipeline.annotate.filled_row import Filled
 from pipeline.annotate.label_studio import tasks as label_studio_tasks
 from pipeline.contracts.answers import CERTAINTIES, REMARKS
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.finding_line import NONE, Independent
-from pipeline.runtime.context import cache_folder
 
 HOME = cache_folder().absolute() / "label-studio-1.23.2"  # the user's cache: the tests have one of their own
 LOCK = Path(__file__).with_name("label_studio.lock")

@@ -17,10 +17,11 @@ from pipeline.baselines.reconstruction import FINDINGS, Draw
 from pipeline.baselines.scoring import Scored
 from pipeline.commands import audit
 from pipeline.commands import request as commands_request
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_text
 from pipeline.runtime import run_dir
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.runtime.progress import Progress
 from pipeline.runtime.workplace import workplace
 

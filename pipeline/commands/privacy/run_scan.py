@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from pipeline.commands.privacy import file_texts, identifiers
 from pipeline.commands.privacy.identifiers import Identifiers
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.tables import MANIFEST
 from pipeline.pool.sources import open_pool
 from pipeline.runtime import run_files
-from pipeline.runtime.context import cache_folder
 from pipeline.runtime.run_dir import config_of
 
 _OWN_CONFIG = (run_files.CONFIG, run_files.RESOLVED)  # tell the user's own options, the pool's address among them

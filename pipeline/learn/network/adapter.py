@@ -19,8 +19,10 @@ import pyarrow as pa
 from embeddings import activations, backbones
 from embeddings.activations import Early
 from embeddings.decoding.picture_keys import by_picture
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config, NetworkConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.object_store import is_url
 from pipeline.contracts.tables import MANIFEST
 from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
@@ -30,7 +32,7 @@ from pipeline.learn.network.fits import Contents, Fold, Job, NetworkFit, finishe
 from pipeline.learn.network.low_rank import LowRank
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_files
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine, trainer_of, uses_gpu
 from pipeline.vectors.embed import backbone_of
 
@@ -128,7 +130,8 @@ class Adapter:
 
 def caches(config: Config) -> Path:
     """Folder of the pixels and activations, shared by all runs."""
-    return (Path(config.embed.store) if config.embed.store else cache_folder()) / "scans"
+    store = config.embed.store
+    return (Path(store) if store and not is_url(store) else cache_folder()) / "scans"
 
 
 def fill(ctx: StageContext, early: Early, root: Path, scans: Sequence[tuple[str, str]]) -> None:

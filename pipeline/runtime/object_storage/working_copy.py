@@ -1,0 +1,310 @@
+"""The folder of this machine in which a run at a URL is worked on: fetched from there, and published whole.
+
+It lies in the cache, under the run's own name. Beside it stands `remote.json`: the URL, the snapshot that the folder
+was made of, and what each file was then. So a folder tells by itself that it is a working copy, in any process.
+"""
+
+import datetime as dt
+import hashlib
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.contracts.cache import cache_folder
+from pipeline.contracts.errors import RunBusy, RunDirError, StorageError
+from pipeline.contracts.object_store import ObjectStore
+from pipeline.contracts.shared_folder import at_once
+from pipeline.contracts.tables import write_text
+from pipeline.runtime.object_storage import layout
+from pipeline.runtime.object_storage.layout import FileFacts, Snapshot
+
+log = logging.getLogger(__name__)
+NOTE = "remote.json"
+COPIES = "runs"  # folder of the cache
+TRIES = 3  # snapshots that may be replaced while one is fetched
+KEPT_SNAPSHOTS = 10
+# What no snapshot names any more is removed once nobody can be fetching it, by the storage's clock.
+KEPT_SECONDS = 3600.0
+Wanted = Callable[[str], bool]
+
+
+class LocalFile(NamedTuple):
+    """A file as it was when it was the same here and there.
+
+    Attributes:
+        num_bytes: Its size.
+        mtime_ns: When it was changed, which a change moves.
+        sha256: Of its content.
+    """
+
+    num_bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+def everything(_name: str) -> bool:
+    """Want every file of a run."""
+    return True
+
+
+class WorkingCopy:
+    """A run at a URL and its folder here.
+
+    Args:
+        url: Of the run.
+        folder: Where it is worked on.
+    """
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.folder = url, folder
+        self._store: ObjectStore | None = None
+        self._mutex = threading.RLock()
+        self._snapshot = Snapshot(0, {})
+        self._local: dict[str, LocalFile] = {}
+        self._load()
+
+    @classmethod
+    def of_url(cls, url: str) -> "WorkingCopy":
+        """The copy of a run; its folder is made where there is none."""
+        url = url.rstrip("/")
+        home = cache_folder().absolute() / COPIES / hashlib.sha256(url.encode()).hexdigest()[:16]
+        home.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)
+        folder = home / url.rpartition("/")[2]
+        folder.mkdir(exist_ok=True)
+        copy = cls(url, folder)
+        if not (home / NOTE).exists():
+            copy._save()
+        return copy
+
+    @classmethod
+    def of(cls, folder: Path) -> "WorkingCopy | None":
+        """The copy that a folder is, or lies in; None of a run of this machine."""
+        place = folder.absolute()
+        for home in (place, *place.parents):
+            note = home.parent / NOTE
+            if note.is_file():
+                content = json.loads(note.read_text("utf-8"))
+                if content["folder"] == home.name:
+                    return cls(content["url"], home)
+        return None
+
+    @property
+    def store(self) -> ObjectStore:
+        """The objects of the run."""
+        if self._store is None:
+            self._store = ObjectStore(self.url)
+        return self._store
+
+    def fetch(self, wanted: Wanted = everything) -> None:
+        """Bring the folder to the latest snapshot; files that are the same here stay.
+
+        Where nobody has published since, what was changed here is gone on with. Elsewhere it is set aside: it belongs
+        to a state of the run that is no more. So it is where files are gone from here, as when somebody cleans the
+        cache: what a run takes away itself is published while it holds the lock.
+
+        Raises:
+            RunDirError: something else lies at the URL.
+        """
+        with self._mutex:
+            self._load()
+            for _ in range(TRIES):
+                number = layout.latest(self.store, layout.PUBLISHED)
+                if number == 0:
+                    self._refuse_foreign()
+                try:
+                    snapshot = layout.read_snapshot(self.store, number)
+                    if number != self._snapshot.number or self._has_lost_files():
+                        self._set_aside_changed(snapshot)
+                    self._bring(snapshot, wanted)
+                    return
+                except FileNotFoundError:
+                    continue  # it was replaced, and what it alone named was removed
+            raise StorageError("the run changes faster than it can be fetched", where=self.url, fix="try again")
+
+    def publish(self) -> bool:
+        """Make what was changed here the run's: everything it needs first, then the snapshot. False: nothing was.
+
+        Raises:
+            RunBusy: another process has published since this copy was fetched.
+        """
+        with self._mutex:
+            changed, gone = self._changes()
+            if not changed and not gone:
+                return False
+            files = {name: facts for name, facts in self._snapshot.files.items() if name not in gone}
+            todo = {name: facts for name, (_, facts) in changed.items() if files.get(name) != facts}
+            if todo or gone:
+                self._put(Snapshot(self._snapshot.number + 1, files | todo), todo)
+            self._local = {name: one for name, one in self._local.items() if name not in gone}
+            self._local |= {name: one for name, (one, _) in changed.items()}
+            self._save()
+            return bool(todo or gone)
+
+    def show(self, name: str, content: str | None) -> None:
+        """Have a file here say something for the moment that is not the run's; None takes it away."""
+        path = self.folder / name
+        with self._mutex:
+            if content is None:
+                path.unlink(missing_ok=True)
+                self._local.pop(name, None)
+            else:
+                write_text(path, content)
+                stat = path.stat()
+                self._local[name] = LocalFile(stat.st_size, stat.st_mtime_ns, _sha256(path))
+            self._save()
+
+    def clean(self) -> None:
+        """Remove what no snapshot names any more and nobody can be fetching."""
+        with self._mutex:
+            newest = layout.numbered(layout.PUBLISHED, self._snapshot.number)
+            old = [name for name in self.store.names(layout.PUBLISHED)[:-KEPT_SNAPSHOTS] if name != newest]
+            self.store.remove(old)
+            named = {layout.object_of(name, facts) for name, facts in self._snapshot.files.items()}
+            unnamed = {name: time for name, time in self.store.written(layout.FILES).items() if name not in named}
+            if unnamed:
+                now = self.store.modified(newest)
+                self.store.remove([n for n, time in unnamed.items() if (now - time).total_seconds() > KEPT_SECONDS])
+
+    def _put(self, snapshot: Snapshot, todo: Mapping[str, FileFacts]) -> None:
+        """Publish a snapshot, after what it names and is not there yet.
+
+        Raises:
+            RunBusy: another process has published.
+        """
+        if layout.latest(self.store, layout.PUBLISHED) != self._snapshot.number:
+            raise self._overtaken()
+        at_once(partial(self.store.send, self.folder / n, layout.object_of(n, facts)) for n, facts in todo.items())
+        name = layout.numbered(layout.PUBLISHED, snapshot.number)
+        if not self.store.create(name, snapshot.to_json(uuid.uuid4().hex)):
+            raise self._overtaken()
+        self._snapshot = snapshot
+
+    def _bring(self, snapshot: Snapshot, wanted: Wanted) -> None:
+        """Make the folder what a snapshot says, as far as it is wanted."""
+        files = {name: facts for name, facts in snapshot.files.items() if wanted(name)}
+        lacking = {name: facts for name, facts in files.items() if self._lacks(name, facts, snapshot.number)}
+        at_once(partial(self._fetch_one, name, facts) for name, facts in lacking.items())
+        if snapshot.number != self._snapshot.number:
+            for name in [name for name in self._local if name not in lacking and self._is_of_before(name, snapshot)]:
+                (self.folder / name).unlink(missing_ok=True)
+                del self._local[name]
+        for name, facts in lacking.items():
+            stat = (self.folder / name).stat()
+            self._local[name] = LocalFile(stat.st_size, stat.st_mtime_ns, facts.sha256)
+        self._snapshot = snapshot
+        self._save()
+
+    def _is_of_before(self, name: str, snapshot: Snapshot) -> bool:
+        """Whether a file that lies here is not the snapshot's: taken away there, or changed and not wanted."""
+        return name not in snapshot.files or self._local[name].sha256 != snapshot.files[name].sha256
+
+    def _has_lost_files(self) -> bool:
+        return any(not (self.folder / name).exists() for name in self._local)
+
+    def _lacks(self, name: str, facts: FileFacts, number: int) -> bool:
+        known = self._local.get(name)
+        if not (self.folder / name).exists():
+            return True
+        if number == self._snapshot.number:
+            return False  # what was changed here goes on
+        return known is None or known.sha256 != facts.sha256
+
+    def _fetch_one(self, name: str, facts: FileFacts) -> None:
+        path = self.folder / name
+        arrived = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            self.store.fetch(layout.object_of(name, facts), arrived)
+            if facts != FileFacts(arrived.stat().st_size, _sha256(arrived)):
+                fix = "bring the object back from a backup, or go on from an older copy of the run"
+                raise StorageError("is not what was published", where=f"{self.url}: {name}", fix=fix)
+            arrived.replace(path)
+        finally:
+            arrived.unlink(missing_ok=True)
+
+    def _changes(self) -> tuple[dict[str, tuple[LocalFile, FileFacts]], set[str]]:
+        """Files that are new or other ones than there, with what they are now; and names of those taken away."""
+        changed: dict[str, tuple[LocalFile, FileFacts]] = {}
+        present: set[str] = set()
+        for name, path in self._files():
+            present.add(name)
+            stat = path.stat()
+            known = self._local.get(name)
+            if known is None or (known.num_bytes, known.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+                sha256 = _sha256(path)
+                changed[name] = LocalFile(stat.st_size, stat.st_mtime_ns, sha256), FileFacts(stat.st_size, sha256)
+        return changed, self._local.keys() - present
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """Every file that is published, by its name inside the run."""
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            if layout.is_published(name) and path.is_file():
+                yield name, path
+
+    def _set_aside_changed(self, snapshot: Snapshot) -> None:
+        """Move what was changed here and never published out of the way; nothing is deleted that a person may want.
+
+        What is as the snapshot says arrived in a fetch that did not end.
+        """
+        place = self.folder.with_name(f"{self.folder.name}.before-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}")
+        moved = []
+        for name, (local, facts) in self._changes()[0].items():
+            if snapshot.files.get(name) == facts:
+                self._local[name] = local
+                continue
+            self._local.pop(name, None)
+            if name.rpartition("/")[2] in layout.MOMENTARY | layout.REMADE:
+                (self.folder / name).unlink()
+                continue
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).replace(place / name)
+            moved.append(name)
+        if moved:
+            what = "%s was worked on elsewhere : %d files changed here and never published, such as %s, are in %s"
+            log.warning(what, self.url, len(moved), moved[0], place)
+
+    def _refuse_foreign(self) -> None:
+        """Refuse a place that holds something else, before anything is written there.
+
+        Raises:
+            RunDirError: it does.
+        """
+        others = [name for name in self.store.top() if name not in layout.OWN]
+        if others:
+            raise RunDirError(
+                f"holds something that is not a run ({', '.join(others[:3])}{', …' if len(others) > 3 else ''})",
+                where=self.url,
+                fix="name an empty or new place with --out; nothing was touched",
+            )
+
+    def _overtaken(self) -> RunBusy:
+        return RunBusy(
+            "another process has published this run meanwhile, so what was done here was not",
+            where=self.url,
+            fix=f"give the command again: what was done here is set aside beside {self.folder}",
+        )
+
+    def _load(self) -> None:
+        note = self.folder.parent / NOTE
+        if not note.exists():
+            return
+        content: dict[str, Any] = json.loads(note.read_text("utf-8"))
+        published = {name: FileFacts(*facts) for name, facts in content["published"].items()}
+        self._snapshot = Snapshot(content["number"], published)
+        self._local = {name: LocalFile(*one) for name, one in content["local"].items()}
+
+    def _save(self) -> None:
+        content = {"url": self.url, "folder": self.folder.name, "number": self._snapshot.number}
+        content |= {"published": dict(self._snapshot.files), "local": self._local}
+        write_text(self.folder.parent / NOTE, json.dumps(content))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
