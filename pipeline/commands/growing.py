@@ -1,13 +1,19 @@
 """`cxr-ssl run --grow POOL`: other pools join a run before its stages go on."""
 
+import json
 import logging
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
+from pipeline.labels import verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.pages.wording import plural
 from pipeline.pool.growth import joining, record
@@ -128,3 +134,38 @@ def _is_new(folder: Path, part: record.Part) -> bool:
 def _forget(folder: Path, part: record.Part, place: Path) -> None:
     record.forget(folder, part)
     shutil.rmtree(place, ignore_errors=True)
+
+
+def standing(folder: Path, table: pa.Table) -> dict[str, Any] | None:
+    """What `status` says of a run that has grown; None of another.
+
+    Args:
+        folder: The run.
+        table: Its label table.
+
+    Returns:
+        {"parts": the rows of `growth.json` with "num_labels", "compared": [{"which","before","now",
+        "difference","difference_ci95"}]}: expert answers about each part, and the AUROC of the model before and now on the holdout
+        of before, the new one and both, with the interval of the difference; empty before there are two models.
+    """
+    parts = record.parts(folder)
+    if not parts:
+        return None
+    answered = pa.array(sorted(verdicts.read_whole(table)), pa.string())
+    part_A = record.part_of(folder, answered)
+    rows = [asdict(part) | {"num_labels": int((part_A == part.part).sum())} for part in parts]
+    place = folder / run_files.EVALUATION
+    evaluation = json.loads(place.read_text("utf-8")) if place.exists() else {}
+    sets = (evaluation.get("growth") or {}).get("sets") or []
+    return {"parts": rows, "compared": [_auroc(one) for one in sets if one["comparison"]]}
+
+
+def _auroc(one: dict[str, Any]) -> dict[str, Any]:
+    row = next(row for row in one["comparison"]["metrics"] if row["metric"] == "auroc")
+    return {
+        "which": one["which"],
+        "before": row["first"],
+        "now": row["second"],
+        "difference": row["difference"],
+        "difference_ci95": row["difference_ci95"],
+    }

@@ -167,7 +167,9 @@ def certificates(
     """
     from_round = record.first_certifying_round(folder)
     proposed, truth = blind_checks(folder, answers, findings, up_to_round, from_round)
-    looks = max(num_rounds - record.frozen_rounds(folder), 1) if config.gate == "certified" else 1  # a gate looks every round, a reader once
+    looks = (
+        max(num_rounds - record.frozen_rounds(folder), 1) if config.gate == "certified" else 1
+    )  # a gate looks every round, a reader once
     return certify(proposed, truth, findings, config.precision, config.confidence, num_looks=looks)
 
 

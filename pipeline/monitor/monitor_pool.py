@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,16 @@ def described(
             for cluster, shares in judged.comparison.growth.items()
         ],
         "cannot_tell": judged.cannot_tell,
+        "next": _next(judged, how, address),
     }
+
+
+def _next(judged: Judgement, how: Recipe, address: str) -> str | None:
+    """What to do about the verdict retrain, as a command; None of another verdict."""
+    if judged.verdict != judgement.RETRAIN or any(question.finding is not None for question in how.questions):
+        return None
+    command = ["cxr-ssl", "run", "--grow", address, "--out", str(how.run), "--resume"]
+    return shlex.join(command)
 
 
 def _streams(comparison: Comparison) -> dict[str, Any]:

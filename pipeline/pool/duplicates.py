@@ -52,8 +52,9 @@ def run(ctx: StageContext) -> dict[str, int]:
     is_new_N = np.ones(len(manifest), np.bool_)
     old: list[tuple[Ints, Ints]] = []
     if before is not None:
-        is_new_N, old = keeping.rows_in(manifest["image_id"], before) < 0, keeping.old_links(
-            manifest["image_id"], before
+        is_new_N, old = (
+            keeping.rows_in(manifest["image_id"], before) < 0,
+            keeping.old_links(manifest["image_id"], before),
         )
     usable = np.flatnonzero(np.asarray(pc.equal(manifest["status"], "ok")))
     firsts, same_bytes = exact_links(manifest, usable)
@@ -159,9 +160,7 @@ def exact_links(manifest: pa.Table, usable: Ints) -> tuple[Ints, tuple[Ints, Int
     return np.sort(usable[place]), (usable[copies], first[copies])
 
 
-def near_links(
-    ctx: StageContext, manifest: pa.Table, firsts: Ints, is_new_N: Bools
-) -> tuple[tuple[Ints, Ints], int]:
+def near_links(ctx: StageContext, manifest: pa.Table, firsts: Ints, is_new_N: Bools) -> tuple[tuple[Ints, Ints], int]:
     """Links between rows of other bytes and the same picture, one of them new, and how many pairs were looked at."""
     config, firsts_table = ctx.config, manifest.take(pa.array(firsts))
     pairs = hash_pairs.within(

@@ -47,7 +47,16 @@ def read(ctx: StageContext, part: Part, findings: tuple[str, ...]) -> Part:
         splits.refuse_unknown_names(labels["pool_split"])
     scans = MANIFEST.read(folder)
     _say_if_deeper(ctx.folder, scans, part.pool)
-    return counted(run_files.read(ctx.folder, MANIFEST), scans, part)
+    part = counted(run_files.read(ctx.folder, MANIFEST), scans, part)
+    if part.num_new and part.num_patients_shared:
+        log.warning(
+            "%d of the %d patients of %s are the run's already by their ids, and keep their side; where two hospitals "
+            "count alike, give ids that differ (pool.patient_regex, or the table's column)",
+            part.num_patients_shared,
+            part.num_patients,
+            part.pool,
+        )
+    return part
 
 
 def counted(own: pa.Table, scans: pa.Table, part: Part) -> Part:
@@ -62,9 +71,16 @@ def counted(own: pa.Table, scans: pa.Table, part: Part) -> Part:
     has = pc.or_(*(pc.is_in(scans[name], value_set=own[name].combine_chunks()) for name in ("image_id", "sha256")))
     new = pc.and_(usable, pc.invert(has))
     num_new, num_there = (int(pc.sum(rows).as_py() or 0) for rows in (new, pc.and_(usable, has)))
-    num_unusable = int(pc.sum(pc.invert(usable)).as_py() or 0)
+    patients = pc.unique(scans["patient_id"]).drop_null()
+    shared = pc.is_in(patients, value_set=pc.unique(own["patient_id"]).drop_null())
     return replace(
-        part, num_scans=len(scans), num_new=num_new, num_already_there=num_there, num_unusable=num_unusable
+        part,
+        num_scans=len(scans),
+        num_new=num_new,
+        num_already_there=num_there,
+        num_unusable=int(pc.sum(pc.invert(usable)).as_py() or 0),
+        num_patients=len(patients),
+        num_patients_shared=int(pc.sum(shared).as_py() or 0),
     )
 
 

@@ -35,6 +35,8 @@ class Part:
         num_new: Of them those whose content the run did not have.
         num_already_there: Those that the run had, by path and content, or by content alone.
         num_unusable: Those that are quarantined.
+        num_patients: Patients that the pool names.
+        num_patients_shared: Of them those that the run has, by their id.
     """
 
     part: int
@@ -47,6 +49,8 @@ class Part:
     num_new: int = 0
     num_already_there: int = 0
     num_unusable: int = 0
+    num_patients: int = 0
+    num_patients_shared: int = 0
 
 
 def asked(folder: Path) -> list[Part]:
