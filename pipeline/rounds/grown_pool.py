@@ -34,7 +34,8 @@ def predict(ctx: StageContext, data: Dataset) -> None:
     if part is None or not (ctx.round_folder(part.after_round) / PREDICTIONS.file).exists():
         return
     place = record.part_folder(ctx.folder, part.part)
-    if (place / PREDICTIONS.file).exists() and PREDICTIONS.read(place)["image_id"].equals(data.scans_N.image_id):
+    own = data.scans_N.image_id.to_pylist()
+    if (place / PREDICTIONS.file).exists() and PREDICTIONS.read(place)["image_id"].to_pylist() == own:
         return
     model = Classifier.load(ctx.round_folder(part.after_round) / run_files.MODEL)
     prob_NC = model.probabilities(_logits(ctx, data, model))
