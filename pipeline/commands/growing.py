@@ -145,8 +145,9 @@ def standing(folder: Path, table: pa.Table) -> dict[str, Any] | None:
 
     Returns:
         {"parts": the rows of `growth.json` with "num_labels", "compared": [{"which","before","now",
-        "difference","difference_ci95"}]}: expert answers about each part, and the AUROC of the model before and now on the holdout
-        of before, the new one and both, with the interval of the difference; empty before there are two models.
+        "difference","difference_ci95"}]}: expert answers about each part, and the AUROC of the model before
+        and now on the holdout of before, the new one and both, with the interval of the difference; empty before there
+        are two models.
     """
     parts = record.parts(folder)
     if not parts:

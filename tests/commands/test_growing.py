@@ -1,4 +1,4 @@
-"""`run --grow`: another pool joins a finished run; what was there stays, what is new is read, asked about and scored."""
+"""`run --grow`: another pool joins a run; what was there stays, what is new is read, asked about and scored."""
 
 import json
 import shutil
@@ -61,7 +61,9 @@ def grown(tmp_path_factory):
     """A run of one round, before and after another pool has joined it."""
     home = tmp_path_factory.mktemp("grown")
     pool, out = picture_run.make_pool(home / "pool", num=BEGIN), home / "run"
-    first = call("run", "--pool", pool, "--rounds", 1, "--out", out, *FAST, *SET, "--accept", "all", "--because", "made-up scans")
+    first = call(
+        "run", "--pool", pool, "--rounds", 1, "--out", out, *FAST, *SET, "--accept", "all", "--because", "made-up scans"
+    )
     assert first.code == 0, first.err
     before = state(out)
     frozen = {p: p.read_bytes() for p in (out / "rounds" / "01").rglob("*") if p.is_file()}

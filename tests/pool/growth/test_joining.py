@@ -105,7 +105,7 @@ def test_a_pool_that_is_not_there_is_forgotten(run, tmp_path):
 def test_independent_findings_are_refused_with_the_way_out(tmp_path):
     config = config_file.load(None, {"pool.uri": "x", "pool.findings_are": "independent"})
     run_dir.write_config(tmp_path, config)
-    with pytest.raises(InputError, match="independent findings cannot grow yet.*Start a new run on a table"):
+    with pytest.raises(InputError, match=r"independent findings cannot grow yet.*Start a new run on a table"):
         growing.check(tmp_path, config, ["y"], resume=True)
 
 
