@@ -28,23 +28,25 @@ def compared(ctx: StageContext, scored: Scored) -> dict[str, Any] | None:
         scored: Its holdout, of all parts, as its last model sees it.
 
     Returns:
-        {"part","before_round","round","why_not","sets"}: the part that joined last; the rounds whose models are
-        compared; why there is no comparison, else null; and {"which","num_scans","comparison"} for the holdouts of
-        before (`old`), of the part (`new`) and both (`together`), `comparison` as `paired_comparison.compare` makes it
-        with the model before first, null where the set has no scan.
+        {"parts","before_round","round","why_not","sets"}: the parts that joined after the last round before; the
+        rounds whose models are compared; why there is no comparison, else null; and {"which","num_scans","comparison"}
+        for the holdouts of before (`old`), of those parts (`new`) and both (`together`), `comparison` as
+        `paired_comparison.compare` makes it with the model before first, null where the set has no scan.
     """
-    part = record.last(ctx.folder)
-    if part is None:
+    parts = record.newest(ctx.folder)
+    if not parts:
         return None
+    part = parts[-1]
     place, last = record.part_folder(ctx.folder, part.part), run_files.last_round(ctx.folder) or 0
-    told: dict[str, Any] = {"part": part.part, "before_round": part.after_round or None, "round": last}
+    numbers = [one.part for one in parts]
+    told: dict[str, Any] = {"parts": numbers, "before_round": part.after_round or None, "round": last}
     if not (place / PREDICTIONS.file).exists():
         return told | {"why_not": "no round before had a classifier", "sets": []}
     if last <= part.after_round:
         return told | {"why_not": "no round has been finished since", "sets": []}
     prob_SC, predicted_S = probabilities(PREDICTIONS.read(place), scored.ids_S, scored.findings)
     part_S = record.part_of(ctx.folder, pa.array(scored.ids_S, pa.string()))
-    masks = {OLD: part_S < part.part, NEW: part_S == part.part, TOGETHER: part_S <= part.part}
+    masks = {OLD: part_S < numbers[0], NEW: part_S >= numbers[0], TOGETHER: part_S >= 0}
     sets = [
         {
             "which": which,

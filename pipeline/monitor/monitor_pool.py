@@ -148,13 +148,13 @@ def described(
             for cluster, shares in judged.comparison.growth.items()
         ],
         "cannot_tell": judged.cannot_tell,
-        "next": _next(judged, how, address),
+        "next": to_learn_them(judged.verdict, how, address),
     }
 
 
-def _next(judged: Judgement, how: Recipe, address: str) -> str | None:
-    """What to do about the verdict retrain, as a command; None of another verdict."""
-    if judged.verdict != judgement.RETRAIN or any(question.finding is not None for question in how.questions):
+def to_learn_them(verdict: str, how: Recipe, address: str) -> str | None:
+    """The command by which the run learns a batch called retrain; None of another verdict, or of several findings."""
+    if verdict != judgement.RETRAIN or any(question.finding is not None for question in how.questions):
         return None
     command = ["cxr-ssl", "run", "--grow", address, "--out", str(how.run), "--resume"]
     return shlex.join(command)

@@ -127,7 +127,7 @@ def test_the_new_scans_are_asked_about_first(grown):
 def test_both_models_are_scored_on_both_holdouts(grown):
     evaluation = json.loads((grown.out / run_files.EVALUATION).read_text())
     growth = evaluation["growth"]
-    assert (growth["part"], growth["before_round"], growth["round"], growth["why_not"]) == (1, 1, 2, None)
+    assert (growth["parts"], growth["before_round"], growth["round"], growth["why_not"]) == ([1], 1, 2, None)
     num = {one["which"]: one["num_scans"] for one in growth["sets"]}
     assert num["old"] == grown.before.splits["split"].to_pylist().count("holdout")
     assert num["new"] > 0 and num["together"] == num["old"] + num["new"] == evaluation["scope"]["num_scans"]

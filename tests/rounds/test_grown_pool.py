@@ -27,7 +27,13 @@ NEW = (*range(30, 50), *range(140, 200))  # 20 of the holdout, 60 of the trainin
 
 def begun(folder, **options):
     """A run of 120 scans that knows nothing yet of 80 others; `grow` lets those join."""
-    given = {"rounds__num": 3, "stop__advise": False, "queue__budget": 16, "queue__holdout_budget": 12, "num_holdout": 50} | options
+    given = {
+        "rounds__num": 3,
+        "stop__advise": False,
+        "queue__budget": 16,
+        "queue__holdout_budget": 12,
+        "num_holdout": 50,
+    } | options
     run = synthetic_run(folder, num_scans=200, **given)
     emb_ND = np.load(folder / run_files.EMBEDDINGS)
     whole = {table: table.read(folder) for table in TABLES}
@@ -162,7 +168,7 @@ def test_uniform_labels_count_by_the_size_of_their_part(half_way):
     train = data.pool_T.image_id.to_pylist()
     part_T = record.part_of(half_way.folder, data.pool_T.image_id)
     own, new = ([i for i, part in zip(train, part_T, strict=True) if part == which] for which in (0, 1))
-    answers = {i: "normal" for i in own[:8]} | {i: "pneumonia" for i in new[:2]}
+    answers = dict.fromkeys(own[:8], "normal") | dict.fromkeys(new[:2], "pneumonia")
     material = data.material(ExpertLabels(answers, answers, {}), set(answers))
     assert material.weight_E.sum() == pytest.approx(10)
     by_class = np.bincount(material.class_E, material.weight_E)

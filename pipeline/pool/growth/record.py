@@ -71,6 +71,12 @@ def last(folder: Path) -> Part | None:
     return next(iter(reversed(parts(folder))), None)
 
 
+def newest(folder: Path) -> list[Part]:
+    """The parts that joined after the same round as the last one: no model tells them apart."""
+    joined = parts(folder)
+    return [part for part in joined if part.after_round == joined[-1].after_round]
+
+
 def begin(folder: Path, pool: str) -> Part:
     """Note that a pool is to join."""
     before = asked(folder)

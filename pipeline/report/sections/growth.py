@@ -55,11 +55,15 @@ def _text(told: Row) -> str:
     if told["why_not"]:
         return f"There is no comparison yet: {told['why_not']}."
     return (
-        f"The model of round {count(told['before_round'])}, the last before part {told['part']} joined, and that of "
-        f"round {count(told['round'])}, on the same sealed scans. Neither has learned from them. Intervals are of the "
-        "difference, by resampling patients; one that holds 0 may be chance. Scores on the new holdout before are what "
-        "the model would have done there without a label of it."
+        f"The model of round {count(told['before_round'])}, the last before {_named(told['parts'])} joined, and that of "
+        f"round {count(told['round'])}, on the same sealed scans, from which neither has learned. Intervals are of the "
+        "difference, by resampling patients; one that holds 0 may be chance. What is said before of the new holdout is "
+        "how the model would have done there without a label of it."
     )
+
+
+def _named(parts: list[int]) -> str:
+    return f"part {parts[0]}" if len(parts) == 1 else f"parts {', '.join(map(str, parts))}"
 
 
 def _chart(rows: list[Row]) -> str | None:
