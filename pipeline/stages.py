@@ -19,9 +19,9 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.tables import CLUSTERS, DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
 from pipeline.labels.classes import check_labels
 from pipeline.learn.network import adapter
-from pipeline.pool.growth import record
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.runtime.processes import stop_signals
 from pipeline.runtime.watching import lineage
 

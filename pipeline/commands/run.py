@@ -10,7 +10,8 @@ from typing import Any
 
 from pipeline import stages
 from pipeline.audit import overrides
-from pipeline.commands import claim, growing
+from pipeline.commands import claim
+from pipeline.commands.growth import growing
 from pipeline.commands.request import Request, prepared
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import AuditBlocked, CxrSslError, InputError, WaitingForLabels

@@ -6,7 +6,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.annotate import worklist
-from pipeline.commands import growing, release
+from pipeline.commands import release
+from pipeline.commands.growth import growing
 from pipeline.contracts import finding_line
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import SPLIT_TABLE

@@ -23,9 +23,9 @@ from pipeline.labels.decision_thresholds import model_hash
 from pipeline.measures import act_or_defer
 from pipeline.measures.act_or_defer import ASK, NO, YES, Certified
 from pipeline.measures.weighted_metrics import listed
-from pipeline.pool.growth import record
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 
 SIDES = (NO, YES)
 Floats = NDArray[np.float64]

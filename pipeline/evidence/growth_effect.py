@@ -13,9 +13,9 @@ import pyarrow as pa
 from pipeline.contracts.tables import PREDICTIONS
 from pipeline.evidence.paired_comparison import compare
 from pipeline.evidence.scored import Scored, probabilities
-from pipeline.pool.growth import record
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 
 OLD, NEW, TOGETHER = "old", "new", "together"
 

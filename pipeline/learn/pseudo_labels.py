@@ -19,8 +19,8 @@ from pipeline.contracts.config import PseudoConfig
 from pipeline.contracts.tables import BLIND_CHECKS, PSEUDO, QUEUE
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures.certify import Certificate, certify
-from pipeline.pool.growth import record
 from pipeline.runtime import run_files
+from pipeline.runtime.growth import record
 
 # N scans, C findings
 

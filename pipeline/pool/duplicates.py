@@ -19,13 +19,14 @@ from pipeline.contracts.tables import DUPLICATES, MANIFEST
 from pipeline.pool import hash_pairs
 from pipeline.pool.copies import search
 from pipeline.pool.copies.search import Changes
-from pipeline.pool.growth import keeping, record
+from pipeline.pool.growth import keeping
 from pipeline.pool.hash_pairs import Pairs
 from pipeline.pool.picture_hash import NUM_BYTES
 from pipeline.pool.pixel_pairs import same_picture
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import Engine
+from pipeline.runtime.growth import record
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]

@@ -24,13 +24,14 @@ from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, opened, write_parquet, write_text
 from pipeline.pool import outside, picture_hash, whites
 from pipeline.pool.dicom import rules
-from pipeline.pool.growth import joined, record
+from pipeline.pool.growth import joined
 from pipeline.pool.growth.joined import Tables
 from pipeline.pool.listing import chosen, patient_forms
 from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan, split_key
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.growth import record
 from pipeline.runtime.private_files import pseudonym, salt_of
 
 _log = logging.getLogger(__name__)

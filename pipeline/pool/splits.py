@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from pipeline.contracts.config import SplitsConfig
 from pipeline.contracts.errors import ContractError, InputError
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
-from pipeline.pool.growth import keeping, record
+from pipeline.pool.growth import keeping
 from pipeline.pool.vocabulary import HOLDOUT_NAMES, SPLIT_NAMES
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 
 _log = logging.getLogger(__name__)
 

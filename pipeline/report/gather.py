@@ -24,10 +24,10 @@ from pipeline.labels.holdout import scores_of, sealed_classes
 from pipeline.learn.stopping import record
 from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.pages.wording import known
-from pipeline.pool.growth import record as growth
 from pipeline.report import counts
 from pipeline.runtime import run_files
 from pipeline.runtime.finding_folders import whole_of
+from pipeline.runtime.growth import record as growth
 
 Row = dict[str, Any]
 CANNOT_TELL = "cannot tell"

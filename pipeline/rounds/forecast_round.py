@@ -10,10 +10,10 @@ from pipeline.learn.material import Material
 from pipeline.learn.stopping import forecast, observed_curve, record, stability, subset_fits
 from pipeline.learn.stopping.subset_fits import Task
 from pipeline.measures import folds
-from pipeline.pool.growth import record as growth
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record as growth
 
 # E expert labels
 

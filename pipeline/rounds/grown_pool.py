@@ -14,11 +14,11 @@ import pyarrow.compute as pc
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, SPLIT_TABLE
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.network import predict_scans
-from pipeline.pool.growth import record
 from pipeline.rounds.round_outputs import predictions_table
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.selection import grown_parts
 from pipeline.vectors.matrix import Vectors
 

@@ -9,8 +9,8 @@ from pipeline.labels.classes import positive_among
 from pipeline.labels.holdout import holdout_truth, log_read
 from pipeline.measures import holdout_metrics
 from pipeline.measures.holdout_record import HoldoutMetrics
-from pipeline.pool.growth import record
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.vectors.matrix import Vectors
 
 

@@ -23,7 +23,6 @@ from pipeline.learn.material import Material
 from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.self_training import Learned
 from pipeline.measures.certify import Certificate
-from pipeline.pool.growth import record
 from pipeline.rounds import holdout_score, pseudo_checks
 from pipeline.rounds.round_outputs import (
     OF_THE_MODEL,
@@ -37,6 +36,7 @@ from pipeline.rounds.round_outputs import (
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.selection import draw
 
 # N scans with a vector, E expert-labelled, C findings

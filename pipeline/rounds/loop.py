@@ -20,13 +20,13 @@ from pipeline.contracts.errors import WaitingForLabels
 from pipeline.contracts.tables import QUEUE, write_text
 from pipeline.labels import label_table, pool_readings, verdicts
 from pipeline.learn import release
-from pipeline.pool.growth import record as growth
 from pipeline.rounds import grown_pool, round_outputs
 from pipeline.rounds.learn_round import timed
 from pipeline.rounds.question import Question
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record as growth
 from pipeline.selection import draw, marks
 from pipeline.selection.draw import Proposals
 

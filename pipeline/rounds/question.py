@@ -19,12 +19,12 @@ from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import release
 from pipeline.learn.self_training import Learned
 from pipeline.learn.stopping import record
-from pipeline.pool.growth import record as growth
 from pipeline.rounds import forecast_round, round_outputs
 from pipeline.rounds.learn_round import Begun, adapts, begun, learn_round, timed
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record as growth
 from pipeline.selection.draw import Proposals
 
 log = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import self_training
 from pipeline.learn.material import Material
 from pipeline.learn.self_training import Learned
-from pipeline.pool.growth import record
 from pipeline.rounds import holdout_score
 from pipeline.rounds.learn_round import adapter_of, cannot_learn
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.selection import draw
 from pipeline.selection.draw import Proposals
 

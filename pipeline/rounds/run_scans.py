@@ -16,9 +16,9 @@ from pipeline.labels.classes import findings_of
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn.material import FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows
-from pipeline.pool.growth import record
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.vectors import neighbor_graph, principal_components
 from pipeline.vectors.clusters import train_ids
 from pipeline.vectors.matrix import Vectors

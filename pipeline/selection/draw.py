@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from pipeline.contracts.config import Config
 from pipeline.contracts.finding_line import leaves_open
 from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, RELEASE_CHECK, SPLIT_TABLE, WISHED
-from pipeline.pool.growth import record
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.selection import grown_parts, strategies
 from pipeline.selection.knowledge import knowledge_of
 from pipeline.selection.pool import Pick, SelectionPool, quarantined
@@ -118,10 +118,13 @@ def draw(
     rng = ctx.rng(f"queue-{strategy}", round_index)
     budget = min(ctx.config.queue.budget - len(second_looks), int(pool.candidate_N.sum()))
     wished = _askable(pool, ctx.config, wished, budget)
-    rows = _blind(pool, ctx.config, proposals, budget, strategy, rng, len(wished))
-    rows += _wished(wished, budget, [pick for pick, _ in rows])
     part_N = record.part_of(ctx.folder, pa.array(pool.ids_N, pa.string()))
-    rows += _representatives(pool, proposals, rejected, strategy, budget, [pick for pick, _ in rows], rng, part_N)
+    missing_S = grown_parts.missing(part_N, pool.labelled_N, ctx.config.queue.budget)
+    num_owed = 0 if strategy == "random" else int(missing_S.sum())
+    rows = _blind(pool, ctx.config, proposals, budget, strategy, rng, len(wished), num_owed)
+    rows += _wished(wished, budget, [pick for pick, _ in rows])
+    owed = (part_N, missing_S)
+    rows += _representatives(pool, proposals, rejected, strategy, budget, [pick for pick, _ in rows], rng, owed)
     rows += [(Pick(image_id), "holdout") for image_id in holdout]
     rows += [(Pick(image_id), kind) for image_id, kind in second_looks]
     rows = [rows[i] for i in rng.permutation(len(rows))]
@@ -153,13 +156,17 @@ def _blind(
     strategy: str,
     rng: np.random.Generator,
     num_wished: int,
+    num_owed: int,
 ) -> list[tuple[Pick, str]]:
     """What stays blind: the next checks of a release, uniform in the pool, uniform among what was proposed.
 
     The uniform slice is drawn without a look at the checks, so that it stays a sample of the pool; a scan in both is a
-    check as well, whatever it is called.
+    check as well, whatever it is called. Checks of a release wait while a part of a grown pool lacks labels: their
+    order is fixed, so nothing is lost but time.
     """
     num_checks = min(round(config.release.check_share * budget), len(proposals.checks))
+    if num_owed:
+        num_checks = min(num_checks, max(budget - round(config.queue.uniform_share * budget) - num_owed, 0))
     left = budget - num_checks
     num_uniform = (
         left - min(num_wished, left) if strategy == "random" else min(round(config.queue.uniform_share * budget), left)
@@ -204,7 +211,7 @@ def _representatives(
     budget: int,
     taken: list[Pick],
     rng: np.random.Generator,
-    part_N: np.ndarray,
+    owed: tuple[np.ndarray, np.ndarray],
 ) -> list[tuple[Pick, str]]:
     """What the strategy chooses with the rest of the budget: first among what is open and not beside rejected scans.
 
@@ -216,7 +223,7 @@ def _representatives(
     open_pool = replace(good, candidate_N=good.candidate_N & ~settled_N)
     chosen: list[Pick] = []
     taken_N = np.isin(pool.ids_N, np.array([pick.image_id for pick in taken] or [""]))
-    missing_S = grown_parts.missing(part_N, pool.labelled_N, budget)
+    part_N, missing_S = owed
     for part in np.flatnonzero(missing_S)[::-1].tolist():
         num = min(int(missing_S[part]) - int((taken_N & (part_N == part)).sum()), budget - len(taken) - len(chosen))
         if num > 0:

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.classes import findings_of
-from pipeline.pool.growth import record
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.selection.pool import SelectionPool
 
 # N scans of the training pool, C findings

@@ -21,10 +21,10 @@ from embeddings.pretrain.task import Task
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, SPLIT_TABLE, write_text
-from pipeline.pool.growth import record
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext, cache_folder
 from pipeline.runtime.engine import Engine, trainer_of, uses_gpu
+from pipeline.runtime.growth import record
 from pipeline.vectors import pretrain_probe
 from pipeline.vectors.pretrain_watch import Watch
 

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 import pytest
 
 from pipeline.contracts.tables import CLUSTERS, DUPLICATES, MANIFEST, PREDICTIONS, QUEUE, SPLIT_TABLE
-from pipeline.pool.growth import record
 from pipeline.runtime import run_dir, run_files
+from pipeline.runtime.growth import record
 from tests.support import picture_run
 from tests.support.tiny import FAST, call
 

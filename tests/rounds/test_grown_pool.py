@@ -12,10 +12,10 @@ from pipeline.contracts.answers import Answer
 from pipeline.contracts.errors import WaitingForLabels
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, PREDICTIONS, QUEUE, SPLIT_TABLE
 from pipeline.labels.training_labels import ExpertLabels
-from pipeline.pool.growth import record
 from pipeline.rounds import grown_pool, loop, question
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
+from pipeline.runtime.growth import record
 from pipeline.vectors import clusters
 from pipeline.vectors.matrix import save_ids
 from tests.support.people import say

@@ -425,10 +425,11 @@ def test_fewer_gpus_than_workers_is_told_as_that():
 
 
 def test_a_run_that_has_grown_keeps_its_backbone(tmp_path, monkeypatch):
-    from pipeline.pool.growth import record
+    from pipeline.runtime.growth import record
 
     ctx = context(tmp_path, make_pool(tmp_path / "pool"), names=())
-    (ctx.folder / run_files.PRETRAINING).write_text(json.dumps({"epochs": 1, "num_scans": 20, "history": [], "card": {}}))
+    told = {"epochs": 1, "num_scans": 20, "history": [], "card": {}}
+    (ctx.folder / run_files.PRETRAINING).write_text(json.dumps(told))
     card = ctx.folder / run_files.PRETRAINED / backbones.CARD
     card.parent.mkdir()
     card.write_text("{}")

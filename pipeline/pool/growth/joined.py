@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS
-from pipeline.pool.growth import record
 from pipeline.runtime import run_files
+from pipeline.runtime.growth import record
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ _TABLES = tuple(field.name for field in fields(Tables))
 
 
 def _of_part(place: Path, seen: pa.Array) -> Tables:
-    manifest = MANIFEST.read(place)
+    manifest = run_files.read(place, MANIFEST)
     manifest = manifest.filter(pc.invert(pc.is_in(manifest["image_id"], value_set=seen)))
     ids = manifest["image_id"].combine_chunks()
 
@@ -67,7 +67,7 @@ def _of_part(place: Path, seen: pa.Array) -> Tables:
         return table.filter(pc.is_in(table["image_id"], value_set=ids))
 
     has_readings = (place / POOL_READINGS.file).exists()
-    readings = POOL_READINGS.read(place) if has_readings else POOL_READINGS.empty()
+    readings = run_files.read(place, POOL_READINGS) if has_readings else POOL_READINGS.empty()
     keys = pq.read_table(place / run_files.SPLIT_KEYS, partitioning=None)
     forms = pq.read_table(place / run_files.PATIENT_FORMS, partitioning=None)
     return Tables(manifest, own(POOL_LABELS.read(place)), own(keys), own(readings), forms)

@@ -13,11 +13,11 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS
 from pipeline.pool import manifest, splits, whites
-from pipeline.pool.growth import record
-from pipeline.pool.growth.record import Part
 from pipeline.pool.sources import open_pool
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.growth import record
+from pipeline.runtime.growth.record import Part
 
 log = logging.getLogger(__name__)
 OPTION = "--grow"
@@ -45,7 +45,7 @@ def read(ctx: StageContext, part: Part, findings: tuple[str, ...]) -> Part:
     _refuse_other_classes(labels["label"], part.pool, findings)
     if splits.uses_own_split(there.config.splits, labels["pool_split"]):
         splits.refuse_unknown_names(labels["pool_split"])
-    scans = MANIFEST.read(folder)
+    scans = run_files.read(folder, MANIFEST)
     _say_if_deeper(ctx.folder, scans, part.pool)
     part = counted(run_files.read(ctx.folder, MANIFEST), scans, part)
     if part.num_new and part.num_patients_shared:

@@ -10,14 +10,15 @@ import pytest
 from PIL import Image
 
 from pipeline import stages
-from pipeline.commands import growing
+from pipeline.commands.growth import growing
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, QUEUE, SPLIT_TABLE
-from pipeline.pool.growth import keeping, record
+from pipeline.pool.growth import keeping
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
+from pipeline.runtime.growth import record
 from tests.support import picture_run
 
 LISTED = ("manifest", "duplicates", "splits")

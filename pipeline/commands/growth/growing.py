@@ -16,9 +16,10 @@ from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.labels import verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.pages.wording import plural
-from pipeline.pool.growth import joining, record
+from pipeline.pool.growth import joining
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 
 log = logging.getLogger(__name__)
 OPTION = joining.OPTION
