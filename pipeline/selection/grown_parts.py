@@ -28,7 +28,7 @@ def missing(part_N: np.ndarray, labelled_N: np.ndarray, budget: int) -> np.ndarr
     size_S, labels_S = np.bincount(part_N, minlength=num_parts), np.bincount(part_N[labelled_N], minlength=num_parts)
     total = labels_S.sum() + budget
     wanted_S = [min(math.ceil(total * size / size_S.sum()), size) for size in size_S.tolist()]
-    missing_S = np.maximum(np.array(wanted_S, np.int64) - labels_S, 0)
+    missing_S: np.ndarray = np.maximum(np.array(wanted_S, np.int64) - labels_S, 0)
     missing_S[0] = 0
     return missing_S
 

@@ -16,6 +16,8 @@ from pipeline.rounds import grown_pool, loop, question
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.growth import record
+from pipeline.selection import draw
+from pipeline.selection.draw import Proposals
 from pipeline.vectors import clusters
 from pipeline.vectors.matrix import save_ids
 from tests.support.people import say
@@ -173,3 +175,22 @@ def test_uniform_labels_count_by_the_size_of_their_part(half_way):
     assert material.weight_E.sum() == pytest.approx(10)
     by_class = np.bincount(material.class_E, material.weight_E)
     assert by_class / 10 == pytest.approx([len(own) / len(train), len(new) / len(train)])
+
+
+def test_checks_of_a_release_wait_while_the_new_scans_lack_labels(tmp_path):
+    one, ctx = grown_by_an_oracle(tmp_path / "run")
+    answered = {i for path in (1, 2) for i in QUEUE.read(one.ctx.round_folder(path))["image_id"].to_pylist()}
+    train = Dataset.open(ctx).pool_T.image_id
+    part_T = record.part_of(one.folder, train)
+    open_ids = [i for i, part in zip(train.to_pylist(), part_T, strict=True) if part == 0 and i not in answered]
+    checks = Proposals(dict.fromkeys(open_ids, "normal"), checks=tuple(open_ids))
+
+    def kinds(labelled):
+        queue = draw.draw(ctx, 3, labelled, checks, strategy=ctx.config.strategy.name)
+        part_Q = record.part_of(one.folder, queue["image_id"])
+        return queue["kind"].to_pylist().count("release-check"), int((part_Q == 1).sum())
+
+    num_checks, num_new = kinds(answered)
+    assert (num_checks, num_new >= 10) == (0, True)  # 20 are missing: more than the queue has room for
+    of_new = [i for i, part in zip(train.to_pylist(), part_T, strict=True) if part == 1]
+    assert kinds(answered | set(of_new[:40]))[0] > 0

@@ -103,7 +103,7 @@ def _fitting(config: Config, pool: str, more: Mapping[str, Any]) -> Config:
     """
     own = config.pool
     plain: dict[str, Any] = {"uri": pool, "root": None, **more}
-    unmapped = {"columns": {}, "patient_regex": None}
+    unmapped: dict[str, Any] = {"columns": {}, "patient_regex": None}
     attempts: tuple[Mapping[str, Any], ...] = ({}, unmapped, {**unmapped, "where": {}})
     first: InputError | None = None
     for attempt in attempts:

@@ -56,8 +56,8 @@ def _text(told: Row) -> str:
         return f"There is no comparison yet: {told['why_not']}."
     return (
         f"The model of round {count(told['before_round'])}, the last before {_named(told['parts'])} joined, and that "
-        f"of round {count(told['round'])}, on the same sealed scans, from which neither has learned. Intervals are of the "
-        "difference, by resampling patients; one that holds 0 may be chance. The number before on the new holdout is "
+        f"of round {count(told['round'])}, on the same sealed scans, from which neither has learned. Intervals are of "
+        "the difference, by resampling patients; one that holds 0 may be chance. Before, on the new holdout, is "
         "how the model would have done there without a label of it."
     )
 
