@@ -52,6 +52,9 @@ def _of_seed(data: Path, home: Path, seed: int) -> dict[str, Any]:
         "rounds.reference": False,
         "splits.holdout_fraction": 0.5,
         "engine.backend": "serial",
+        "duplicates.changed": False,  # these and the next two take time and change no score
+        "stop.advise": False,
+        "audit.num_bootstrap": 20,
         "seed": seed,
     }
     few, everything = home / "few", home / "all"
