@@ -31,11 +31,13 @@ NAMES = {"no_finding": "normal", "normal": "normal", "pneumonia": "pneumonia"}
 
 
 def main(data: Path, given: Namespace) -> None:
-    """Measure and write `results/grow.md`."""
+    """Measure and write `results/grow.md`, anew after each seed."""
     home = cache_folder() / "bench" / "grow"
     shutil.rmtree(home, ignore_errors=True)  # every run starts anew; the vectors are kept in their store
-    results = [_of_seed(data, home / str(seed), seed) for seed in range(given.seeds)]
-    _write(results, given.seeds)
+    results: list[dict[str, Any]] = []
+    for seed in range(given.seeds):
+        results.append(_of_seed(data, home / str(seed), seed))
+        _write(results)
 
 
 def _of_seed(data: Path, home: Path, seed: int) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def _labels(folder: Path) -> tuple[int, int]:
     return rows[NUM_ROUNDS - 1]["num_expert"], rows[-1]["num_expert"]
 
 
-def _write(results: list[dict[str, Any]], num_seeds: int) -> None:
+def _write(results: list[dict[str, Any]]) -> None:
     rows = [_row(f"seed {seed}", result) for seed, result in enumerate(results)]
     rows.append(_row_of_all(results))
     header = (
@@ -142,7 +144,7 @@ def _write(results: list[dict[str, Any]], num_seeds: int) -> None:
         "of labels."
     )
     title = "Growing: adults (NIH) join a run on children (kermany)"
-    tables.write("grow", title, f"python -m tests.bench grow --seeds {num_seeds}", header, rows, notes)
+    tables.write("grow", title, f"python -m tests.bench grow --seeds {len(results)}", header, rows, notes)
 
 
 def _row(name: str, result: dict[str, Any]) -> tuple[str, ...]:
