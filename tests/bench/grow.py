@@ -136,7 +136,8 @@ def _write(results: list[dict[str, Any]]) -> None:
     )
     notes = (
         f"AUROC of pneumonia on sealed holdouts, half of the patients of {NUM_SCANS} scans of each source, half of "
-        f"them with pneumonia; oracle labels, default options but for what takes time and changes no score, {NUM_ROUNDS} queues of {BUDGET} about children, then "
+        f"them with pneumonia; oracle labels, default options but for what takes time and changes no score, "
+        f"{NUM_ROUNDS} queues of {BUDGET} about children, then "
         "the adults join and one queue more. Of each seed the difference has the 95 % interval over redrawn patients, "
         "paired; the last row has means over seeds with a t-interval. The loss on the adults is counted in two ways: "
         "to what the same growing gives with every label of both training pools, which is what this backbone can give "
