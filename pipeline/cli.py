@@ -127,6 +127,10 @@ def run(
     oracle: Annotated[
         bool, typer.Option("--oracle", help="Hide the training labels; reveal what the queue asks.")
     ] = False,
+    grow: Annotated[
+        list[str] | None,
+        typer.Option("--grow", help="A pool that joins the run in --out; needs --resume; may be repeated."),
+    ] = None,
     strict: StrictOption = False,
     accept: AcceptOption = None,
     because: BecauseOption = None,
@@ -156,6 +160,7 @@ def run(
         overwrite=overwrite,
         quiet=quiet,
         accept=_accepted(accept, because),
+        grow=tuple(grow or ()),
     )
     if dry_run:
         _answer(commands_run.dry_run(request), as_json, output.plan)

@@ -21,6 +21,7 @@ from pipeline.labels.classes import check_labels
 from pipeline.learn.network import adapter
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.runtime.object_storage import session
 from pipeline.runtime.processes import stop_signals
 from pipeline.runtime.watching import lineage
@@ -235,7 +236,9 @@ def _lineage_of(ctx: StageContext, stage: Stage) -> lineage.Job:
     """Which files a stage reads and writes; what a stage before may leave counts where it is there."""
     before = [one for one in STAGES if one.name in stage.after]
     may_read = (ctx.folder / name for one in before for name in one.may_leave)
-    inputs: list[Path | str] = [ctx.config.pool.uri] if "pool" in stage.after else []
+    inputs: list[Path | str] = []
+    if "pool" in stage.after:
+        inputs = [ctx.config.pool.uri, *(part.pool for part in record.parts(ctx.folder))]
     inputs += [ctx.folder / name for one in before for name in one.outputs]
     return lineage.Job(
         ctx.folder,

@@ -151,3 +151,12 @@ def test_types_hold_in_a_user_s_file(tmp_path):
     )
     errors = [line for line in checked.stdout.splitlines() if ": error:" in line]
     assert len(errors) == 1 and "mine.py:5" in errors[0], checked.stdout + checked.stderr
+
+
+def test_run_takes_pools_that_join(folder, tmp_path, monkeypatch):
+    from pipeline.commands import run as commands_run
+
+    asked = []
+    monkeypatch.setattr(commands_run, "execute", asked.append)
+    api.run(None, folder, grow=[tmp_path / "other", "phantom:"], resume=True)
+    assert (asked[0].grow, asked[0].resume) == ((str(tmp_path / "other"), "phantom:"), True)

@@ -24,6 +24,7 @@ def run(
     oracle: bool = False,
     options: Options | None = None,
     resume: bool = False,
+    grow: Sequence[PathLike] = (),
     accept: Mapping[str, str] | None = None,
     quiet: bool = True,
 ) -> Run:
@@ -37,6 +38,7 @@ def run(
         oracle: Hide the training labels and let them answer the queue.
         options: Dotted options.
         resume: Go on in `out`.
+        grow: Pools that join the run in `out`; with `resume`.
         accept: Check of the audit to why it is overridden; the words are printed in every report.
         quiet: Show no progress.
 
@@ -57,6 +59,7 @@ def run(
         resume=resume,
         quiet=quiet,
         accept=_accepted(accept),
+        grow=tuple(str(address) for address in grow),
     )
     commands_run.execute(wanted)
     return Run(out)

@@ -76,6 +76,8 @@ def monitored(result: dict[str, Any]) -> None:
     if result["cause"] is not None:
         say(f"  most probable cause: {result['cause']['name']}. {result['cause']['words']}")
         say(f"  what to do: {result['cause']['fix']}")
+    if result["next"]:
+        say(f"  to learn from these scans: {result['next']}")
     for name, estimate in result["accuracy"].items():
         of = "of the answers" if name == "answer" else f"of {name}"
         if estimate["value"] is None:
@@ -238,6 +240,8 @@ def plan(result: dict[str, Any]) -> None:
             + (f" (last: {counts})" if counts else "")
         )
     say(f"pool: {result['num_scans']} scans, {result['num_labelled']} labelled; out: {result['out']}")
+    for row in result.get("grow", ()):
+        say(f"would join: {row['pool']}, {row['num_scans']} scans; those the run has already are not taken again")
 
 
 def exported_queue(result: dict[str, Any]) -> None:
@@ -302,10 +306,27 @@ def status(result: dict[str, Any]) -> None:
             say(f"{finding}:")
             agreement(part)
     labels_by_class(result["labels_by_class"])
+    growth(result["growth"])
     when_to_stop(result["stop"])
     release_standing(result["release"])
     if result.get("waiting"):
         say(result["waiting"])
+
+
+def growth(result: dict[str, Any] | None) -> None:
+    """Which pools joined, and the model before against the model now."""
+    if result is None:
+        return
+    for part in result["parts"]:
+        say(
+            f"part {part['part']} joined after round {part['after_round']}: {part['num_new']} new scans of "
+            f"{part['pool']}, {part['num_labels']} answered"
+        )
+    for row in result["compared"]:
+        say(
+            f"  AUROC, {row['which']} holdout: {_number(row['before'])} before, {_number(row['now'])} now; "
+            f"difference {_number(row['difference'])}{_between(row['difference_ci95'])}"
+        )
 
 
 def progress(entry: dict[str, Any] | None) -> None:

@@ -32,6 +32,7 @@ class Request:
         quiet: No progress.
         stages: Only these; None: all.
         accept: Overrides of the audit, to be written down with the run.
+        grow: Addresses of pools that join the run.
     """
 
     config_file: Path | None = None
@@ -42,6 +43,7 @@ class Request:
     quiet: bool = False
     stages: tuple[str, ...] | None = None
     accept: tuple[Override, ...] = ()
+    grow: tuple[str, ...] = ()
 
 
 def prepared(request: Request) -> tuple[Path, Config]:

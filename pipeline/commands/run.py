@@ -4,14 +4,17 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import stages
 from pipeline.audit import overrides
 from pipeline.commands import claim
+from pipeline.commands.growth import growing
 from pipeline.commands.request import Request, prepared
 from pipeline.contracts.cache import cache_folder
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import AuditBlocked, CxrSslError, InputError, WaitingForLabels
 from pipeline.evidence import site_adaptation
 from pipeline.runtime import run_dir, run_files
@@ -36,6 +39,7 @@ def execute(request: Request) -> dict[str, Any]:
         InputError: see `site_adaptation.check`.
     """
     out, config = prepared(request)
+    growing.check(out, config, request.grow, resume=request.resume)
     site_adaptation.check(config)
     trackers.check(config)
     with workplace(config, out) as place, run_dir.locked(out, readable_by=config.privacy.readable_by):
@@ -47,6 +51,7 @@ def execute(request: Request) -> dict[str, Any]:
             told = session.publishing(out, progress)
             ctx = StageContext(config, out, place.engine, told, failed=progress.failed)
             try:
+                ctx = _grown(ctx, request)
                 records = stages.run_stages(ctx, request.stages)
             except InputError:
                 run_dir.restore_config(out, before)  # a mistyped option must not stick to the run
@@ -63,11 +68,20 @@ def execute(request: Request) -> dict[str, Any]:
     }
 
 
+def _grown(ctx: StageContext, request: Request) -> StageContext:
+    """The run after the pools that were named have joined it."""
+    config = growing.grow(ctx, request.grow, rounds_are_given="rounds.num" in request.overrides)
+    if config is not ctx.config:
+        run_dir.write_config(ctx.folder, config)
+    return replace(ctx, config=config)
+
+
 def dry_run(request: Request) -> dict[str, Any]:
     """What `execute` would do; writes nothing but the cache of generated pools."""
     from pipeline.pool.sources import open_pool
 
     out, config = prepared(request)
+    growing.check(out, config, request.grow, resume=request.resume)
     pool = open_pool(config.pool, cache_folder())
     num_labelled = len(pool.scans) - pool.scans["label"].null_count
     context = StageContext(config, out, SerialEngine())
@@ -76,7 +90,15 @@ def dry_run(request: Request) -> dict[str, Any]:
         "num_scans": len(pool.scans),
         "num_labelled": num_labelled,
         "stages": stages.plan(context),
+        **({"grow": _listed(config, request.grow)} if request.grow else {}),
     }
+
+
+def _listed(config: Config, pools: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What would join, as far as it can be told without opening a scan."""
+    from pipeline.pool.growth import joining
+
+    return [{"pool": pool, "num_scans": joining.num_listed(config, pool)} for pool in pools]
 
 
 def rebuild_report(folder: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from pipeline.annotate import worklist
 from pipeline.commands import release
+from pipeline.commands.growth import growing
 from pipeline.contracts import finding_line
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import SPLIT_TABLE
@@ -29,10 +30,11 @@ def status(folder: Path) -> dict[str, Any]:
 
     Returns:
         {"state","stage","round","message","updated","progress","rounds","rounds_finished","num_expert","num_disagreements",
-        "waiting","labels","labels_by_class","release","stop"}; `progress` is what a running run said last, see
+        "waiting","labels","labels_by_class","release","stop","growth"}; `progress` is what a running run said last, see
         `progress_file`, None otherwise; `labels` tells of people's answers, see `of_labels`;
         `labels_by_class` of the classes, see `by_class`, of independent findings one a finding; `release` of what may
-        be released, see `release.standing`; `stop` of what further labels would buy, see `when_to_stop`.
+        be released, see `release.standing`; `stop` of what further labels would buy, see `when_to_stop`;
+        `growth` of pools that joined, see `growing.standing`.
     """
     config = config_of(folder)
     state = run_dir.read_status(folder)
@@ -51,6 +53,7 @@ def status(folder: Path) -> dict[str, Any]:
         "labels_by_class": _by_class_of_each(table, parts) if parts else by_class(folder, table, config),
         "release": release.standing(folder, config),
         "stop": when_to_stop(folder, parts),
+        "growth": growing.standing(folder, table),
     }
 
 

@@ -25,6 +25,7 @@ from pipeline.measures.act_or_defer import ASK, NO, YES, Certified
 from pipeline.measures.weighted_metrics import listed
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 
 SIDES = (NO, YES)
 Floats = NDArray[np.float64]
@@ -182,11 +183,19 @@ def _as_probability(threshold: float | None, side: str) -> float | None:
 
 
 def _order(ctx: StageContext, ids_S: list[str]) -> NDArray[np.int64]:
-    """Positions of the scans: by the round they were labelled in, and in a round as drawn by chance."""
+    """Positions of the scans: by the round they were labelled in, and in a round as drawn by chance.
+
+    Of a run that has grown the holdouts of all parts are one sample: labels from before count as if they had come with
+    the first queue since, in an order of their own, so that the old holdout is not looked at first.
+    """
+    part = record.last(ctx.folder)
+    since, drawn_for = (0, "") if part is None else (part.first_queue, f" of part {part.part}")
     table = label_table.read(ctx.folder)
     table = table.filter(pc.equal(table["origin"], "expert"))
     round_of: dict[str, int] = {}
     for image_id, round_index in zip(table["image_id"].to_pylist(), table["round"].to_pylist(), strict=True):
         round_of[image_id] = min(round_index, round_of.get(image_id, round_index))
-    drawn = [run_files.digest(f"{ctx.config.seed}/act or defer", image_id) for image_id in ids_S]
-    return np.array(sorted(range(len(ids_S)), key=lambda s: (round_of.get(ids_S[s], 0), drawn[s])), np.int64)
+    drawn = [run_files.digest(f"{ctx.config.seed}/act or defer{drawn_for}", image_id) for image_id in ids_S]
+    return np.array(
+        sorted(range(len(ids_S)), key=lambda s: (max(round_of.get(ids_S[s], 0), since), drawn[s])), np.int64
+    )

@@ -16,8 +16,8 @@ from pipeline.audit import stage
 from pipeline.audit.audited_pool import Subject, named, open_subject
 from pipeline.audit.checks import unlabelled_slices
 from pipeline.contracts.tables import PREDICTIONS, write_text
-from pipeline.evidence import act_or_defer, site_adaptation
-from pipeline.evidence.scored import Scored
+from pipeline.evidence import act_or_defer, growth_effect, site_adaptation
+from pipeline.evidence.scored import Scored, probabilities
 from pipeline.labels import holdout as labels_holdout
 from pipeline.labels.classes import findings_of, positive_among
 from pipeline.measures import holdout_metrics
@@ -43,6 +43,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
         evaluation = detailed(ctx, scored, open_subject(ctx), scope)
         if ctx.config.evaluate.site is not None:
             evaluation["site"] = adapted_to_the_site(ctx, scored, ctx.config.evaluate.site)
+        grown = growth_effect.compared(ctx, scored)
+        if grown is not None:
+            evaluation["growth"] = grown
         write_text(path, json.dumps(evaluation, indent=1))
         if ctx.config.evaluate.promise_error is not None:
             act_or_defer.write(ctx, scored)
@@ -56,23 +59,20 @@ def holdout(ctx: StageContext) -> Scored | None:
     if not (ctx.folder / PREDICTIONS.file).exists():
         return None
     findings = findings_of(ctx)
-    ids, class_N, group_N = labels_holdout.holdout_truth(ctx.folder, findings)
-    table = PREDICTIONS.read(ctx.folder)
-    place = pc.index_in(pa.array(ids, pa.string()), value_set=table["image_id"].combine_chunks())
-    kept = np.flatnonzero(np.asarray(pc.is_valid(place)))
-    if len(kept) == 0:
+    truth, table = labels_holdout.holdout_truth(ctx.folder, findings), PREDICTIONS.read(ctx.folder)
+    scored = pc.is_in(pa.array(truth.ids, pa.string()), value_set=table["image_id"].combine_chunks())
+    truth = truth.keep(np.asarray(scored))
+    if not truth.ids:
         return None
-    rows = table.take(place.drop_null())
-    prob_SC = np.stack([np.asarray(rows[f"prob_{f}"], dtype=np.float64) for f in findings], axis=1)
-    index = {finding: c for c, finding in enumerate(findings)}
+    prob_SC, predicted_S = probabilities(table, truth.ids, findings)
     return Scored(
         findings=findings,
         positive=positive_among(ctx.config.pool, findings),
-        ids_S=[ids[i] for i in kept],
-        group_S=[group_N[i] for i in kept],
-        class_S=class_N[kept],
-        prob_SC=prob_SC / prob_SC.sum(axis=1, keepdims=True),
-        predicted_S=np.array([index[f] for f in rows["predicted"].to_pylist()], dtype=np.int64),
+        ids_S=truth.ids,
+        group_S=truth.group_N,
+        class_S=truth.class_N,
+        prob_SC=prob_SC,
+        predicted_S=predicted_S,
     )
 
 

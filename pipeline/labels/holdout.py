@@ -4,7 +4,7 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,27 @@ from pipeline.runtime.object_storage import shared_logs
 # N scans of the holdout, C findings
 
 
-def holdout_truth(folder: Path, findings: tuple[str, ...]) -> tuple[list[str], np.ndarray, list[str]]:
-    """Ids, class and patient group of every holdout scan of known class; see `sealed_classes`."""
+class Truth(NamedTuple):
+    """Scans of the holdout of known class.
+
+    Attributes:
+        ids: image_id of each.
+        class_N: Class index.
+        group_N: Patient group.
+    """
+
+    ids: list[str]
+    class_N: np.ndarray
+    group_N: list[str]
+
+    def keep(self, mask_N: np.ndarray) -> "Truth":
+        """The scans where the mask is True."""
+        rows = np.flatnonzero(mask_N)
+        return Truth([self.ids[i] for i in rows], self.class_N[rows], [self.group_N[i] for i in rows])
+
+
+def holdout_truth(folder: Path, findings: tuple[str, ...]) -> Truth:
+    """Every holdout scan of known class, of all parts of a run that has grown; see `sealed_classes`."""
     splits = run_files.read(folder, SPLIT_TABLE)
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))
     sealed = holdout["image_id"].to_pylist()
@@ -30,7 +49,7 @@ def holdout_truth(folder: Path, findings: tuple[str, ...]) -> tuple[list[str], n
     classes = sealed_classes({i: of_pool.get(i) for i in sealed}, label_table.read(folder), findings)
     group = dict(zip(sealed, holdout["group_id"].to_pylist(), strict=True))
     ids, class_N = verdicts.class_array(classes, findings)
-    return ids, class_N, [group[image_id] for image_id in ids]
+    return Truth(ids, class_N, [group[image_id] for image_id in ids])
 
 
 def sealed_classes(

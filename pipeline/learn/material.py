@@ -68,6 +68,8 @@ class Material:
         graph_TT: Neighbour graph of the training pool, see `neighbor_graph`.
         rejected_R: Scans of the pool that experts hold to be no good: they get no label and teach nothing.
         group_T: Patient group of every scan of the training pool.
+        weight_E: What each label of the uniform slice counts for the pool's class shares; None: one each. Of a run
+            that has grown the slice is a sample of each part, in other shares than the parts have of the pool.
     """
 
     folder: Path
@@ -82,6 +84,7 @@ class Material:
     graph_TT: Any
     rejected_R: ScanRows
     group_T: np.ndarray
+    weight_E: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         lengths = {
@@ -127,7 +130,6 @@ class Material:
 
     def prevalence(self, num_classes: int) -> np.ndarray:
         """Share of each class (C,) in the pool, from the uniform slice with a weak prior."""
-        uniform_C, all_C = (
-            np.bincount(class_of, minlength=num_classes) for class_of in (self.class_E[self.uniform_E], self.class_E)
-        )
-        return calibrate.estimate_prevalence(uniform_C, all_C)
+        weight_U = None if self.weight_E is None else self.weight_E[self.uniform_E]
+        uniform_C = np.bincount(self.class_E[self.uniform_E], weight_U, minlength=num_classes)
+        return calibrate.estimate_prevalence(uniform_C, np.bincount(self.class_E, minlength=num_classes))

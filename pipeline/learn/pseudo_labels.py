@@ -20,6 +20,7 @@ from pipeline.contracts.tables import BLIND_CHECKS, PSEUDO, QUEUE
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures.certify import Certificate, certify
 from pipeline.runtime import run_files
+from pipeline.runtime.growth import record
 
 # N scans, C findings
 
@@ -125,6 +126,7 @@ def blind_checks(
     answers: Mapping[str, str | None],
     findings: Sequence[str],
     up_to_round: int,
+    from_round: int = 1,
 ) -> tuple[list[str], list[str]]:
     """Proposals and expert answers of every uniformly drawn scan that had a proposal, over all rounds so far.
 
@@ -135,7 +137,7 @@ def blind_checks(
     """
     proposed, truth = [], []
     checked: set[str] = set()
-    for round_index in range(1, up_to_round + 1):
+    for round_index in range(from_round, up_to_round + 1):
         path = run_files.round_folder(folder, round_index)
         if not (path / QUEUE.file).exists():
             continue
@@ -160,10 +162,14 @@ def certificates(
 ) -> dict[str, Certificate]:
     """Certificates per class and pooled, from the blind checks accumulated over the rounds.
 
-    They speak of what the rounds so far proposed; the latest proposals are checked by the next queue.
+    They speak of what the rounds so far proposed; the latest proposals are checked by the next queue. Where the run has
+    grown they begin anew: checks of proposals about the pool of before say nothing of the pool as it is now.
     """
-    proposed, truth = blind_checks(folder, answers, findings, up_to_round)
-    looks = num_rounds if config.gate == "certified" else 1  # a gate looks every round, a reader once
+    from_round = record.first_certifying_round(folder)
+    proposed, truth = blind_checks(folder, answers, findings, up_to_round, from_round)
+    looks = (
+        max(num_rounds - record.frozen_rounds(folder), 1) if config.gate == "certified" else 1
+    )  # a gate looks every round, a reader once
     return certify(proposed, truth, findings, config.precision, config.confidence, num_looks=looks)
 
 

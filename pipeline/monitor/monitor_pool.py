@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,16 @@ def described(
             for cluster, shares in judged.comparison.growth.items()
         ],
         "cannot_tell": judged.cannot_tell,
+        "next": to_learn_them(judged.verdict, how, address),
     }
+
+
+def to_learn_them(verdict: str, how: Recipe, address: str) -> str | None:
+    """The command by which the run learns a batch called retrain; None of another verdict, or of several findings."""
+    if verdict != judgement.RETRAIN or any(question.finding is not None for question in how.questions):
+        return None
+    command = ["cxr-ssl", "run", "--grow", address, "--out", str(how.run), "--resume"]
+    return shlex.join(command)
 
 
 def _streams(comparison: Comparison) -> dict[str, Any]:

@@ -19,15 +19,18 @@ from pipeline.contracts.tables import DUPLICATES, MANIFEST
 from pipeline.pool import hash_pairs
 from pipeline.pool.copies import search
 from pipeline.pool.copies.search import Changes
+from pipeline.pool.growth import keeping
 from pipeline.pool.hash_pairs import Pairs
 from pipeline.pool.picture_hash import NUM_BYTES
 from pipeline.pool.pixel_pairs import same_picture
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import Engine
+from pipeline.runtime.growth import record
 
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 _SHARD_SIZE = 1024
 _MAX_THREADS = 4  # of the search; each holds some 100 MB at a million scans
@@ -46,16 +49,27 @@ class PairShard:
 def run(ctx: StageContext) -> dict[str, int]:
     """Write `duplicates` from `manifest`."""
     manifest = run_files.read(ctx.folder, MANIFEST)
+    before = _before_it_grew(ctx, manifest)
+    is_new_N = np.ones(len(manifest), np.bool_)
+    old: list[tuple[Ints, Ints]] = []
+    if before is not None:
+        is_new_N, old = (
+            keeping.rows_in(manifest["image_id"], before) < 0,
+            keeping.old_links(manifest["image_id"], before),
+        )
     usable = np.flatnonzero(np.asarray(pc.equal(manifest["status"], "ok")))
     firsts, same_bytes = exact_links(manifest, usable)
     firsts = _by_content(manifest, firsts)
-    near, num_candidates = near_links(ctx, manifest, firsts)
-    changed, num_looks = changed_links(ctx, manifest, firsts, components(len(manifest), [same_bytes, near]))
-    links = [same_bytes, near, (changed.left_P, changed.right_P)]
+    near, num_candidates = near_links(ctx, manifest, firsts, is_new_N)
+    known = components(len(manifest), [same_bytes, near, *old[:1]])
+    changed, num_looks = changed_links(ctx, manifest, firsts, known, is_new_N)
+    links = [same_bytes, near, (changed.left_P, changed.right_P), *old[:1]]
     picture_N = components(len(manifest), links)
-    group_N = components(len(manifest), [*links, patient_links(manifest)])
+    group_N = components(len(manifest), [*links, *old[1:], patient_links(manifest)])
     found = Changes.joined([_unchanged(*same_bytes), _described(ctx, manifest, near), changed])
     table = _table(manifest, picture_N, group_N, search.told(found, picture_N))
+    if before is not None:
+        table = keeping.copies(table, before)
     DUPLICATES.write(ctx.folder, table)
     kinds = {row["values"]: row["counts"] for row in pc.value_counts(table["kind"]).to_pylist()}
     return {
@@ -69,6 +83,17 @@ def run(ctx: StageContext) -> dict[str, int]:
     }
 
 
+def _before_it_grew(ctx: StageContext, manifest: pa.Table) -> pa.Table | None:
+    """What was found before scans joined the run; None where none have, or where all pairs are to be looked at again.
+
+    That is so where options have changed since: the table then knows every scan.
+    """
+    if not record.parts(ctx.folder) or not run_files.path(ctx.folder, DUPLICATES.file).exists():
+        return None
+    before = run_files.read(ctx.folder, DUPLICATES)
+    return before if (keeping.rows_in(manifest["image_id"], before) < 0).any() else None
+
+
 def _by_content(manifest: pa.Table, rows: Ints) -> Ints:
     """Rows with a hash, by their content: the same scans give the same pairs whatever their order in the pool."""
     rows = rows[np.asarray(pc.is_valid(manifest["picture_hash"].take(pa.array(rows))))]
@@ -76,7 +101,9 @@ def _by_content(manifest: pa.Table, rows: Ints) -> Ints:
     return ordered
 
 
-def changed_links(ctx: StageContext, manifest: pa.Table, firsts: Ints, picture_N: Ints) -> tuple[Changes, int]:
+def changed_links(
+    ctx: StageContext, manifest: pa.Table, firsts: Ints, picture_N: Ints, is_new_N: Bools
+) -> tuple[Changes, int]:
     """Links between rows of one picture that was turned, mirrored, moved or cropped, and how many pairs were looked at.
 
     Args:
@@ -84,8 +111,9 @@ def changed_links(ctx: StageContext, manifest: pa.Table, firsts: Ints, picture_N
         manifest: Its scans.
         firsts: Rows of different content, in an order that depends on it alone.
         picture_N: Rows of equal number are known to show one picture.
+        is_new_N: Rows one of which is in every pair that is looked for.
     """
-    config = ctx.config
+    config, is_new_F = ctx.config, is_new_N[firsts]
     if not config.duplicates.changed or not len(firsts):
         return Changes.none(), 0
     uris = manifest["uri"].take(pa.array(firsts)).to_pylist()
@@ -97,6 +125,7 @@ def changed_links(ctx: StageContext, manifest: pa.Table, firsts: Ints, picture_N
         config.pool.max_pixels,
         num_threads=_num_threads(ctx),
         progress=ctx.progress,
+        may_pair=None if is_new_F.all() else lambda left_P, right_P: is_new_F[left_P] | is_new_F[right_P],
     )
     return replace(found, left_P=firsts[found.left_P], right_P=firsts[found.right_P]), num_looks
 
@@ -132,12 +161,14 @@ def exact_links(manifest: pa.Table, usable: Ints) -> tuple[Ints, tuple[Ints, Int
     return np.sort(usable[place]), (usable[copies], first[copies])
 
 
-def near_links(ctx: StageContext, manifest: pa.Table, firsts: Ints) -> tuple[tuple[Ints, Ints], int]:
-    """Links between rows of other bytes and the same picture, and how many pairs were looked at."""
+def near_links(ctx: StageContext, manifest: pa.Table, firsts: Ints, is_new_N: Bools) -> tuple[tuple[Ints, Ints], int]:
+    """Links between rows of other bytes and the same picture, one of them new, and how many pairs were looked at."""
     config, firsts_table = ctx.config, manifest.take(pa.array(firsts))
     pairs = hash_pairs.within(
         hash_bytes(firsts_table["picture_hash"]), config.duplicates.max_bits, num_threads=_num_threads(ctx)
     )
+    is_new_F = is_new_N[firsts]
+    pairs = pairs.keep(is_new_F[pairs.left_P] | is_new_F[pairs.right_P])
     same_P = _confirmed(
         pairs,
         (firsts_table["uri"], firsts_table["uri"]),

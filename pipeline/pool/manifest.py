@@ -25,11 +25,14 @@ from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS, QUEUE, opened, write_parquet, write_text
 from pipeline.pool import outside, picture_hash, whites
 from pipeline.pool.dicom import rules
+from pipeline.pool.growth import joined
+from pipeline.pool.growth.joined import Tables
 from pipeline.pool.listing import chosen, patient_forms
 from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan, split_key
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.runtime.private_files import pseudonym, salt_of
 
 _log = logging.getLogger(__name__)
@@ -139,22 +142,32 @@ def run(ctx: StageContext) -> dict[str, Any]:
         },
         schema=MANIFEST.schema,
     )
-    labels = {"image_id": table["image_id"], "label": scans["label"], "pool_split": scans["pool_split"]}
-    num_quarantined = _report(pool, manifest)
+    columns = {"image_id": table["image_id"], "label": scans["label"], "pool_split": scans["pool_split"]}
+    _report(pool, manifest)
     decided = whites.report(table, ctx.config.pool.white)
+    own = Tables(
+        manifest,
+        pa.table(columns, schema=POOL_LABELS.schema),
+        _split_keys(ctx, scans["patient_id"], table),
+        _said(pool, table["image_id"]),
+        patient_forms.forms_of(scans["patient_id"], pseudonyms, scans["path"], partial(hidden, salt=salt)),
+    )
+    tables, part_N = joined.with_parts(ctx.folder, own)
+    manifest = tables.manifest
     _refuse_other_pool(ctx.folder, manifest)
-    patient_forms.write(ctx.folder, scans["patient_id"], pseudonyms, scans["path"], partial(hidden, salt=salt))
-    MANIFEST.write(ctx.folder, manifest)
-    POOL_LABELS.write(ctx.folder, pa.table(labels, schema=POOL_LABELS.schema))
-    _write_split_keys(ctx, scans["patient_id"], table)
+    if part_N.any():
+        record.write_scans(ctx.folder, manifest["image_id"], part_N)
+    _write(ctx.folder, tables)
     _write_notes(ctx.folder, pool)
     num_not_chosen = sum(count for _, count in pool.not_chosen)
-    num_readings = _write_said(ctx.folder, pool, table["image_id"])
+    num_readings = len(tables.readings) - tables.readings["reader"].null_count
+    num_joined = int((part_N > 0).sum())
     return {
         "num_scans": len(manifest),
-        "num_quarantined": num_quarantined,
+        "num_quarantined": int(pc.sum(pc.equal(manifest["status"], "quarantined")).as_py() or 0),
         "num_patients": len(pc.unique(manifest["patient_id"].drop_null())),
-        "num_labelled": len(manifest) - scans["label"].null_count,
+        "num_labelled": len(manifest) - tables.labels["label"].null_count,
+        **({"num_joined": num_joined} if num_joined else {}),
         **({"num_not_chosen": num_not_chosen} if num_not_chosen else {}),
         **({"whites": decided} if decided else {}),
         **({"num_readings": num_readings} if num_readings else {}),
@@ -181,16 +194,25 @@ def _write_notes(folder: Path, pool: Pool) -> None:
     write_text(folder / run_files.POOL_NOTES, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _write_said(folder: Path, pool: Pool, image_id: pa.ChunkedArray) -> int:
-    """Keep who said what of which scan, where the pool tells; returns how many readings have a reader."""
+def _said(pool: Pool, image_id: pa.ChunkedArray) -> pa.Table:
+    """Who said what of which scan, where the pool tells."""
     if pool.said is None:
-        (folder / POOL_READINGS.file).unlink(missing_ok=True)
-        return 0
+        return POOL_READINGS.empty()
     place = pc.index_in(pool.said["image_path"], value_set=pool.scans["path"].combine_chunks())
     own = {name: pool.said[name] for name in POOL_READINGS.schema.names[1:]}
-    said = pa.table({"image_id": image_id.take(place), **own}).filter(pc.is_valid(place)).cast(POOL_READINGS.schema)
-    POOL_READINGS.write(folder, said)
-    return int(len(said) - said["reader"].null_count)
+    return pa.table({"image_id": image_id.take(place), **own}).filter(pc.is_valid(place)).cast(POOL_READINGS.schema)
+
+
+def _write(folder: Path, tables: Tables) -> None:
+    write_parquet(folder / run_files.PATIENT_FORMS, tables.patient_forms)
+    MANIFEST.write(folder, tables.manifest)
+    POOL_LABELS.write(folder, tables.labels)
+    write_parquet(folder / run_files.SPLIT_KEYS, tables.split_keys)
+    (folder / Path(run_files.SCANS_READ).name).unlink(missing_ok=True)  # where older versions kept it
+    if len(tables.readings):
+        POOL_READINGS.write(folder, tables.readings)
+    else:
+        (folder / POOL_READINGS.file).unlink(missing_ok=True)
 
 
 def _view(of_pool: pa.ChunkedArray, of_tags: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -379,15 +401,13 @@ def hidden(patients: pa.ChunkedArray, salt: str) -> pa.Array:
     return pc.take(pa.array(hashes, pa.string()), pc.index_in(patients, known)).combine_chunks()
 
 
-def _write_split_keys(ctx: StageContext, patients: pa.ChunkedArray, table: pa.Table) -> None:
-    """Keep what decides a patient's side: a secret of the run must not, or two runs would seal different patients."""
+def _split_keys(ctx: StageContext, patients: pa.ChunkedArray, table: pa.Table) -> pa.Table:
+    """What decides a patient's side: a secret of the run must not, or two runs would seal different patients."""
     draw = ctx.config.splits.draw
     known = pc.unique(patients).drop_null()
     keys = pa.array([split_key(patient, draw) for patient in known.to_pylist()], pa.string())
     of_pool = pc.take(keys, pc.index_in(patients, known))
-    columns = {"image_id": table["image_id"], "split_key": pc.coalesce(of_pool, table["split_key"])}
-    write_parquet(ctx.folder / run_files.SPLIT_KEYS, pa.table(columns))
-    (ctx.folder / Path(run_files.SCANS_READ).name).unlink(missing_ok=True)  # where older versions kept it
+    return pa.table({"image_id": table["image_id"], "split_key": pc.coalesce(of_pool, table["split_key"])})
 
 
 def phashes(images_NHW: NDArray[np.uint8]) -> list[str]:
@@ -400,8 +420,12 @@ def phashes(images_NHW: NDArray[np.uint8]) -> list[str]:
     return [row.tobytes().hex() for row in np.packbits(bits_NB, axis=1)]
 
 
-def _report(pool: Pool, manifest: pa.Table) -> int:
-    """Say how many scans cannot be used and why; by a rule, or because they are broken."""
+def _report(pool: Pool, manifest: pa.Table) -> None:
+    """Say how many scans cannot be used and why; by a rule, or because they are broken.
+
+    Raises:
+        InputError: not one can be used.
+    """
     reasons = Counter(manifest["reason"].drop_null().to_pylist())
     by_rule = Counter({r: n for r, n in reasons.items() if r.startswith(rules.PREFIX)})
     broken = reasons - by_rule
@@ -422,7 +446,6 @@ def _report(pool: Pool, manifest: pa.Table) -> int:
     notes = Counter(note for text in manifest["note"].drop_null().to_pylist() for note in text.split("; "))
     if notes:
         _log.info("of %d scans: %s", len(manifest), _common(notes, most=10))
-    return reasons.total()
 
 
 def _common(counts: Counter[str], most: int | None = 3) -> str:

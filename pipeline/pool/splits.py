@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from pipeline.contracts.config import SplitsConfig
 from pipeline.contracts.errors import ContractError, InputError
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
+from pipeline.pool.growth import keeping
 from pipeline.pool.vocabulary import HOLDOUT_NAMES, SPLIT_NAMES
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 
 _log = logging.getLogger(__name__)
 
@@ -40,22 +42,43 @@ def run(ctx: StageContext) -> dict[str, int]:
         InputError: the pool's split has unknown names, or one side would be empty.
     """
     manifest, duplicates = run_files.read(ctx.folder, MANIFEST), run_files.read(ctx.folder, DUPLICATES)
-    pool_split = POOL_LABELS.read(ctx.folder)["pool_split"]
-    config = ctx.config.splits
-    own = uses_own_split(config, pool_split)
-    if config.holdout_source is not None:
-        table = by_source(manifest, duplicates, config.holdout_source)
-    elif own:
-        table = by_pool(manifest, duplicates, pool_split)
+    own = uses_own_split(ctx.config.splits, POOL_LABELS.read(ctx.folder)["pool_split"])
+    has_split = run_files.path(ctx.folder, SPLIT_TABLE.file).exists()
+    if record.parts(ctx.folder) and has_split:
+        table = _of_grown_pool(ctx, manifest, duplicates)
     else:
-        table = by_hash(manifest, duplicates, config, POOL_LABELS.read(ctx.folder)["label"], _split_keys(ctx.folder))
-    begun = run_files.has_rounds(ctx.folder)  # before that nobody has been trained on, and any split may be drawn
-    if begun and not own and config.holdout_source is None and run_files.path(ctx.folder, SPLIT_TABLE.file).exists():
-        table = keep_sealed(table, run_files.read(ctx.folder, SPLIT_TABLE))
+        table = _drawn(ctx, manifest, duplicates, np.arange(len(manifest)))
+        begun = run_files.has_rounds(ctx.folder)  # before that nobody has been trained on, and any split may be drawn
+        if begun and not own and ctx.config.splits.holdout_source is None and has_split:
+            table = keep_sealed(table, run_files.read(ctx.folder, SPLIT_TABLE))
     counts = _counted(table, own)
     assert_no_leak(table, manifest, duplicates)
     SPLIT_TABLE.write(ctx.folder, table)
     return counts
+
+
+def _drawn(ctx: StageContext, manifest: pa.Table, duplicates: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """The split of some scans, by the first rule that fits them: one source, the pool's own split, a hash."""
+    config, taken = ctx.config.splits, pa.array(rows)
+    labels = POOL_LABELS.read(ctx.folder).take(taken)
+    manifest, duplicates = manifest.take(taken), duplicates.take(taken)
+    source = config.holdout_source
+    if source is not None and (not record.parts(ctx.folder) or source in manifest["source"].to_pylist()):
+        return by_source(manifest, duplicates, source)
+    if uses_own_split(config, labels["pool_split"]):
+        return by_pool(manifest, duplicates, labels["pool_split"])
+    keys = _split_keys(ctx.folder)
+    return by_hash(manifest, duplicates, config, labels["label"], None if keys is None else keys.take(taken))
+
+
+def _of_grown_pool(ctx: StageContext, manifest: pa.Table, duplicates: pa.Table) -> pa.Table:
+    """Old scans keep their side; a holdout of each part is drawn among patients who are new, by the same rule."""
+    before, part_N = run_files.read(ctx.folder, SPLIT_TABLE), record.part_of(ctx.folder, manifest["image_id"])
+
+    def draw(rows: NDArray[np.int64]) -> pa.Table:
+        return _drawn(ctx, manifest, duplicates, rows)
+
+    return keeping.sides(manifest, duplicates, before, part_N, draw, _LEAK)
 
 
 def by_pool(manifest: pa.Table, duplicates: pa.Table, pool_split: pa.ChunkedArray) -> pa.Table:

@@ -5,7 +5,7 @@ Legend: N scans of the holdout with a known answer, C findings.
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pipeline.pages.wording import known
 from pipeline.report import counts
 from pipeline.runtime import run_files
 from pipeline.runtime.finding_folders import whole_of
+from pipeline.runtime.growth import record as growth
 
 Row = dict[str, Any]
 CANNOT_TELL = "cannot tell"
@@ -110,6 +111,7 @@ class RunData:
     comparison: Row | None = None
     external: dict[str, Row] = field(default_factory=dict)
     access: list[Row] = field(default_factory=list)
+    growth: list[Row] = field(default_factory=list)
     annotators: Row = field(default_factory=dict)
     backbone: Row = field(default_factory=dict)
     pretraining: list[Row] = field(default_factory=list)
@@ -189,6 +191,7 @@ def gather(folder: Path) -> RunData:
         comparison=_json(folder / run_files.COMPARISON),
         external=_external(folder),
         access=_read_lines(folder / run_files.HOLDOUT_READS),
+        growth=[asdict(part) for part in growth.parts(folder)],
         annotators=_json(folder / run_files.AGREEMENT) or {},
         backbone=_json(run_files.path(folder, run_files.BACKBONE)) or {},
         pretraining=_read_lines(run_files.path(folder, run_files.PRETRAINED_HISTORY)),

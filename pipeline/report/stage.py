@@ -19,7 +19,7 @@ from pipeline.report.model_card import model_card
 from pipeline.report.page_env import environment
 from pipeline.report.planning import certificates, when_to_stop
 from pipeline.report.regulators import croissant, papers
-from pipeline.report.sections import act_or_defer, class_labels, pseudo_checks
+from pipeline.report.sections import act_or_defer, class_labels, growth, pseudo_checks
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
@@ -110,6 +110,7 @@ def html(data: RunData, progress: Progress | None = None) -> str:
             readers=holdout_reads.readers(data),
             site=site_point.adapted(data),
             alone=act_or_defer.alone(data),
+            growth=growth.growth(data),
             curves=[(finding, Markup(svg)) for finding, svg in evaluation_figures.decision_curves(data)],
             timings=_timings(data),
         )

@@ -13,6 +13,7 @@ from pipeline.measures import folds
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record as growth
 
 # E expert labels
 
@@ -50,7 +51,7 @@ def update(
         return
     material = data.material(expert, set())
     predicted = stability.measure(
-        ctx.round_folder(round_index - 1),
+        growth.folder_before(ctx.folder, round_index),
         ctx.round_folder(round_index),
         stability.stop_set(data.pool_T, options.num_scans),
         expert.answers,

@@ -36,6 +36,7 @@ from pipeline.rounds.round_outputs import (
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.selection import draw
 
 # N scans with a vector, E expert-labelled, C findings
@@ -67,6 +68,7 @@ def learn_round(
         "expert_by_class": class_counts.count_by_class(material.class_E, data.findings),
         "gate": ctx.config.pseudo.gate,
         "certificates": {name: asdict(certificate) for name, certificate in certificates.items()},
+        **({"certificates_from_round": record.first_certifying_round(ctx.folder)} if record.parts(ctx.folder) else {}),
         **_of_the_release(ctx, expert),
     }
     if reason:
@@ -143,7 +145,7 @@ def _write(
     clock: dict[str, float],
 ) -> dict[str, Any]:
     """Write the round's files, and return the fields of its row that speak of the model."""
-    before, folder = ctx.round_folder(round_index - 1), ctx.round_folder(round_index)
+    before, folder = record.folder_before(ctx.folder, round_index), ctx.round_folder(round_index)
     model = learned.classifier(data.findings)
     oof_prob_EC = model.probabilities(learned.oof_logit_EC)
     with timed(clock, "pseudo"):
@@ -165,6 +167,7 @@ def _write(
         row |= flip_rates(before, data, predicted_N)
         scores = holdout_score.evaluate(ctx, round_index, prob_NC, predicted_N, data.findings)
         row["holdout"] = None if scores is None else scores.to_json()
+        row |= holdout_score.by_part(ctx, round_index, prob_NC, predicted_N, data.findings)
     row |= {"calibration_auroc": rollback.oof_auroc(oof_prob_EC, material.class_E), "rolled_back": rolled_back}
     save_model(ctx, round_index, model, learned, row | {"num_expert": len(material.expert_E)})
     names = [data.findings[c] for c in predicted_N]
@@ -186,7 +189,7 @@ def _write_pseudo_labels(
     Returns:
         Whether the round was rolled back: its classifier is worse than the one before, beyond chance.
     """
-    before, folder = ctx.round_folder(round_index - 1), ctx.round_folder(round_index)
+    before, folder = record.folder_before(ctx.folder, round_index), ctx.round_folder(round_index)
     ids = material.expert_E.image_id.to_pylist()
     pseudo = ctx.config.pseudo
     rolled_back = rollback.is_worse(

@@ -20,12 +20,13 @@ from pipeline.contracts.errors import WaitingForLabels
 from pipeline.contracts.tables import QUEUE, write_text
 from pipeline.labels import label_table, pool_readings, verdicts
 from pipeline.learn import release
-from pipeline.rounds import round_outputs
+from pipeline.rounds import grown_pool, round_outputs
 from pipeline.rounds.learn_round import timed
 from pipeline.rounds.question import Question
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record as growth
 from pipeline.runtime.object_storage import session
 from pipeline.selection import draw, marks
 from pipeline.selection.draw import Proposals
@@ -71,6 +72,7 @@ def run_rounds(ctx: StageContext, data: Dataset, learning: Learning) -> dict[str
         read = pool_readings.enter(ctx.folder, data.train_ids())
         answers = [answer for answer in data.pool_answers() if answer.image_id not in read]
         label_table.add_answers(ctx.folder, answers, data.findings)
+    grown_pool.predict(ctx, data)
     try:
         _Loop(ctx, data, learning).run_rounds()
     except WaitingForLabels:
@@ -122,6 +124,8 @@ class _Loop:
     def _ends(self, round_index: int) -> bool:
         """Whether the rounds end by `stop.when`; not where the next queue is drawn: somebody may be at work on it."""
         drawn = run_files.latest_round(self.ctx.folder) or 0
+        if round_index <= growth.frozen_rounds(self.ctx.folder):  # its advice is about the pool of before
+            return False
         return drawn <= round_index < self.ctx.config.rounds.num and self.learning.ends(round_index)
 
     def _queue(self, round_index: int) -> pa.Table:
@@ -130,9 +134,11 @@ class _Loop:
         if len(queue):  # somebody may have seen it: it stays as it is
             self._say_if_drawn_otherwise(folder)
         else:
-            queue = self._draw(round_index)
+            queue, answered = self._draw(round_index)
             if len(queue) or round_index == 1:
-                write_text(folder / run_files.QUEUE_OPTIONS, json.dumps(self._selection()))
+                owed = grown_pool.owed(self.ctx, answered, queue)
+                told = self._selection() | ({"grown": owed} if owed else {})
+                write_text(folder / run_files.QUEUE_OPTIONS, json.dumps(told))
                 self.learning.keep(round_index, queue)
         if len(queue) and not (folder / run_files.QUEUE_PAGE).exists():
             self._write_files(round_index, queue)
@@ -147,14 +153,15 @@ class _Loop:
         handout = Handout(folder, handout_files.rows_of(folder, ids), origin, self.data.findings)
         handout_files.write_files(handout, ("csv", "labelstudio", "html"), uris, self.ctx.config.pool.max_pixels)
 
-    def _draw(self, round_index: int) -> pa.Table:
+    def _draw(self, round_index: int) -> tuple[pa.Table, set[str]]:
+        """A new queue, and the scans that were answered before it."""
         label_table.settle(self.ctx.folder, self.data.findings)
         table, config = label_table.read(self.ctx.folder), self.ctx.config
         label_table.check_table(table, self.data.findings)
         answered = verdicts.read_whole(table)
-        holdout = [] if config.oracle or round_index > 1 else draw.holdout_request(self.ctx, answered)
+        holdout = [] if config.oracle else self._holdout(round_index, answered)
         again = [] if config.oracle else self._second_looks(round_index)
-        return draw.draw(
+        queue = draw.draw(
             self.ctx,
             round_index,
             answered,
@@ -165,6 +172,12 @@ class _Loop:
             rejected=set(verdicts.rejections(table)),
             wished=self._wished(),
         )
+        return queue, answered
+
+    def _holdout(self, round_index: int, answered: set[str]) -> list[str]:
+        """What of the sealed holdout is asked for: once of the run's own pool, once of each pool that joined."""
+        parts = grown_pool.asking_parts(self.ctx.folder, round_index)
+        return [image_id for part in parts for image_id in draw.holdout_request(self.ctx, answered, part)]
 
     def _wished(self) -> list[str]:
         """What people wished for; scans of a frozen release are left to its checks."""
@@ -183,7 +196,8 @@ class _Loop:
 
     def _say_if_drawn_otherwise(self, folder: Path) -> None:
         path = folder / run_files.QUEUE_OPTIONS
-        if path.exists() and json.loads(path.read_text("utf-8")) != self._selection():
+        told = json.loads(path.read_text("utf-8")) if path.exists() else self._selection()
+        if {name: told.get(name) for name in self._selection()} != self._selection():
             log.warning("%s was drawn with other options (%s) and stays as it is", folder.name, path.name)
 
     def _collect(self, round_index: int, queue: pa.Table) -> None:

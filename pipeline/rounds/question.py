@@ -24,6 +24,7 @@ from pipeline.rounds.learn_round import Begun, adapts, begun, learn_round, timed
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record as growth
 from pipeline.selection.draw import Proposals
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,9 @@ class Question:
             learned: What came of learning together with others; None: it learns here.
             together: Fingerprint of what all of them learn from; None: it learns alone.
         """
+        if round_index <= growth.frozen_rounds(self.ctx.folder) and self._row(round_index):
+            log.info("round %d%s: finished before the run grew, kept", round_index, self.of_what)
+            return
         expert = self.expert_labels(round_index)
         fingerprint = self._fingerprint(round_index, expert, together)
         path = self.ctx.round_folder(round_index) / run_files.ROW

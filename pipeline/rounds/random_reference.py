@@ -5,6 +5,7 @@ on the history of a run, are left out.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,11 @@ from pipeline.rounds.learn_round import adapter_of, cannot_learn
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.selection import draw
 from pipeline.selection.draw import Proposals
+
+log = logging.getLogger(__name__)
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -43,6 +47,9 @@ def rounds_of(ctx: StageContext) -> int:
     """Rounds that have a reference: none without an oracle, or of a strategy that is the reference itself."""
     if not (ctx.config.oracle and ctx.config.rounds.reference) or ctx.config.strategy.name == "random":
         (ctx.folder / run_files.REFERENCE).unlink(missing_ok=True)
+        return 0
+    if record.parts(ctx.folder):
+        log.info("random selection is not carried on: its rounds before the run grew stay as they are")
         return 0
     return min(len(run_files.rounds_with(ctx.folder, run_files.ROW)), ctx.config.rounds.num)
 

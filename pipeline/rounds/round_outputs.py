@@ -160,6 +160,13 @@ def write_predictions(
         predicted_N: Class of each scan, or its line of findings.
         prob_N: Probability of each finding, 0 to 1; NaN: it has no classifier yet.
     """
+    PREDICTIONS.write(ctx.round_folder(round_index), predictions_table(data, round_index, predicted_N, prob_N))
+
+
+def predictions_table(
+    data: Dataset, round_index: int, predicted_N: Sequence[str], prob_N: Mapping[str, np.ndarray]
+) -> pa.Table:
+    """Predictions of the run's scans as rows of the contract; see `write_predictions`."""
     ids_N = data.scans_N.image_id
     table = pa.table(
         {
@@ -172,7 +179,7 @@ def write_predictions(
     )
     for finding, values_N in prob_N.items():
         table = table.append_column(f"prob_{finding}", pa.array(values_N.astype(np.float32)))
-    PREDICTIONS.write(ctx.round_folder(round_index), table)
+    return table
 
 
 def nothing_learned(findings: tuple[str, ...]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pipeline.learn.material import FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.vectors import neighbor_graph, principal_components
 from pipeline.vectors.clusters import train_ids
 from pipeline.vectors.matrix import Vectors
@@ -108,6 +109,7 @@ class Dataset:
         judges_E = np.array([image_id not in checks for image_id in expert_E.image_id.to_pylist()], dtype=bool)
         if len(np.unique(class_E[known][judges_E])) < len(np.unique(class_E[known])):
             judges_E[:] = True  # a class that only checks have brought: better judged by sure scans than not at all
+        uniform_E = np.array([image_id in uniform for image_id in expert_E.image_id.to_pylist()], dtype=bool)
         return Material(
             folder=self.folder,
             features=FeaturesOfRun(self.folder),
@@ -116,9 +118,24 @@ class Dataset:
             expert_E=expert_E,
             class_E=class_E[known],
             group_E=[self.group[image_id] for image_id in expert_E.image_id.to_pylist()],
-            uniform_E=np.array([image_id in uniform for image_id in expert_E.image_id.to_pylist()], dtype=bool),
+            uniform_E=uniform_E,
             judges_E=judges_E,
             graph_TT=self.graph_TT,
             rejected_R=rejected.keep(rejected.among(self.pool_T)),
             group_T=self.group_T,
+            weight_E=self._weights(expert_E, uniform_E),
         )
+
+    def _weights(self, expert_E: ScanRows, uniform_E: np.ndarray) -> np.ndarray | None:
+        """What each uniformly drawn label counts, so that each part of a grown pool has its share; None: all alike.
+
+        The mean over the labels stays 1. A part that has no such label yet counts as the others do together.
+        """
+        part_T = record.part_of(self.folder, self.pool_T.image_id)
+        if not part_T.any() or not uniform_E.any():
+            return None
+        part_E = record.part_of(self.folder, expert_E.image_id)
+        num_S = np.bincount(part_E[uniform_E], minlength=int(part_T.max()) + 1)
+        share_S = np.where(num_S > 0, np.bincount(part_T, minlength=len(num_S)), 0.0)
+        weight_S = share_S / share_S.sum() * num_S.sum() / np.maximum(num_S, 1)
+        return np.asarray(weight_S[part_E])

@@ -107,8 +107,8 @@ def _fix(place: Path) -> str:
 
 
 def _home(folder: Path) -> Path:
-    """The run that a folder is in: another pool lies in `site/NAME` or `external/NAME`, a finding in `findings`."""
-    of_another_pool = folder.parent.name in (run_files.EXTERNAL, run_files.SITE)
+    """The run that a folder is in: another pool lies in `site/`, `external/` or `grown/`, a finding in `findings`."""
+    of_another_pool = folder.parent.name in (run_files.EXTERNAL, run_files.SITE, run_files.GROWN)
     if of_another_pool and (folder.parent.parent / run_files.RESOLVED).is_file():
         return run_files.home(folder.parent.parent)
     return run_files.home(folder)

@@ -27,6 +27,8 @@ SPLIT_KEYS = f"{PRIVATE}/split_keys.parquet"  # what the draw of the holdout has
 SCANS_READ = f"{PRIVATE}/manifest_files.parquet"  # what was read of each file, so that it is read once
 SCANS_READ_SO_FAR = f"{PRIVATE}/manifest_files"  # a folder, while that goes on: the same, a part now and then
 PATIENT_FORMS = "patient_forms.parquet"  # which pseudonyms are one id in several spellings
+GROWTH, GROWN_SCANS = "growth.json", "grown.parquet"  # pools that joined the run, and which scan came with which
+GROWN = "grown"  # a folder a pool that joined: its own tables, and what the model before says of the grown pool
 POOL_NOTES = "pool_notes.json"  # what was forgiven, and why scans were left out, before a file was opened
 PRETRAINED, PRETRAINING = "pretrain", "pretrain.json"  # a folder, see embeddings.backbones, and what it tells
 PRETRAINED_HISTORY = f"{PRETRAINED}/history.jsonl"
@@ -70,6 +72,7 @@ RELEASES, RELEASE_CARD = "releases", "release.json"  # a folder a release; its c
 SHARED = frozenset(
     {
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
+        *(GROWTH, GROWN_SCANS, GROWN),
         *(PRIVATE, PATIENT_FORMS, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE),
         *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
         *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, EXPLORE, HEAT_MAPS, OVERRIDES, PIXELS, AUDIT_PICTURES),
@@ -122,6 +125,11 @@ def round_folder(folder: Path, round_index: int) -> Path:
 def release_folder(folder: Path, number: int) -> Path:
     """The folder of a frozen release, from 1."""
     return folder / RELEASES / f"{number:02d}"
+
+
+def grown_folder(folder: Path, number: int) -> Path:
+    """The folder of a pool that joined the run, from 1."""
+    return home(folder) / GROWN / f"{number:02d}"
 
 
 def releases(folder: Path) -> list[int]:

@@ -20,7 +20,8 @@ from pipeline.contracts.finding_line import leaves_open
 from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, RELEASE_CHECK, SPLIT_TABLE, WISHED
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
-from pipeline.selection import strategies
+from pipeline.runtime.growth import record
+from pipeline.selection import grown_parts, strategies
 from pipeline.selection.knowledge import knowledge_of
 from pipeline.selection.pool import Pick, SelectionPool, quarantined
 from pipeline.vectors import principal_components
@@ -117,9 +118,13 @@ def draw(
     rng = ctx.rng(f"queue-{strategy}", round_index)
     budget = min(ctx.config.queue.budget - len(second_looks), int(pool.candidate_N.sum()))
     wished = _askable(pool, ctx.config, wished, budget)
-    rows = _blind(pool, ctx.config, proposals, budget, strategy, rng, len(wished))
+    part_N = record.part_of(ctx.folder, pa.array(pool.ids_N, pa.string()))
+    missing_S = grown_parts.missing(part_N, pool.labelled_N, ctx.config.queue.budget)
+    num_owed = 0 if strategy == "random" else int(missing_S.sum())
+    rows = _blind(pool, ctx.config, proposals, budget, strategy, rng, len(wished), num_owed)
     rows += _wished(wished, budget, [pick for pick, _ in rows])
-    rows += _representatives(pool, proposals, rejected, strategy, budget, [pick for pick, _ in rows], rng)
+    owed = (part_N, missing_S)
+    rows += _representatives(pool, proposals, rejected, strategy, budget, [pick for pick, _ in rows], rng, owed)
     rows += [(Pick(image_id), "holdout") for image_id in holdout]
     rows += [(Pick(image_id), kind) for image_id, kind in second_looks]
     rows = [rows[i] for i in rng.permutation(len(rows))]
@@ -151,13 +156,17 @@ def _blind(
     strategy: str,
     rng: np.random.Generator,
     num_wished: int,
+    num_owed: int,
 ) -> list[tuple[Pick, str]]:
     """What stays blind: the next checks of a release, uniform in the pool, uniform among what was proposed.
 
     The uniform slice is drawn without a look at the checks, so that it stays a sample of the pool; a scan in both is a
-    check as well, whatever it is called.
+    check as well, whatever it is called. Checks of a release wait while a part of a grown pool lacks labels: their
+    order is fixed, so nothing is lost but time.
     """
     num_checks = min(round(config.release.check_share * budget), len(proposals.checks))
+    if num_owed:
+        num_checks = min(num_checks, max(budget - round(config.queue.uniform_share * budget) - num_owed, 0))
     left = budget - num_checks
     num_uniform = (
         left - min(num_wished, left) if strategy == "random" else min(round(config.queue.uniform_share * budget), left)
@@ -202,28 +211,40 @@ def _representatives(
     budget: int,
     taken: list[Pick],
     rng: np.random.Generator,
+    owed: tuple[np.ndarray, np.ndarray],
 ) -> list[tuple[Pick, str]]:
-    """What the strategy chooses with the rest of the budget: first among what is open and not beside rejected scans."""
+    """What the strategy chooses with the rest of the budget: first among what is open and not beside rejected scans.
+
+    Of a run that has grown, what a part lacks of its share of labels is taken before all else, see `grown_parts`.
+    """
     settled = proposals.finding if proposals.settled is None else proposals.settled
     settled_N = np.isin(pool.ids_N, np.array(list(settled) or [""]))
     good = replace(pool, candidate_N=pool.candidate_N & ~_nearest_is(pool, rejected))
     open_pool = replace(good, candidate_N=good.candidate_N & ~settled_N)
     chosen: list[Pick] = []
+    taken_N = np.isin(pool.ids_N, np.array([pick.image_id for pick in taken] or [""]))
+    part_N, missing_S = owed
+    for part in np.flatnonzero(missing_S)[::-1].tolist():
+        num = min(int(missing_S[part]) - int((taken_N & (part_N == part)).sum()), budget - len(taken) - len(chosen))
+        if num > 0:
+            source = grown_parts.least_alike(open_pool, part_N, part, num)
+            chosen += _at_most_one_patient(source, strategies.get(strategy), num, taken + chosen, rng)
     for source in (open_pool, good, pool):  # when all that is open was asked: go on among the settled
         left = budget - len(taken) - len(chosen)
         chosen += _at_most_one_patient(source, strategies.get(strategy), left, taken + chosen, rng)
     return [(pick, "representative") for pick in chosen]
 
 
-def holdout_request(ctx: StageContext, labelled: set[str]) -> list[str]:
+def holdout_request(ctx: StageContext, labelled: set[str], part: int = record.OWN) -> list[str]:
     """Holdout scans to label when the pool brings too few labels for them: uniform by patient, one scan each.
 
     Patients with a labelled scan are not asked again; they count towards `queue.holdout_budget`. A label that leaves an
-    independent finding open is none.
+    independent finding open is none. Of a run that has grown each part is asked for by itself.
     """
     vectors = Vectors.open(ctx.folder)
     splits = run_files.read(ctx.folder, SPLIT_TABLE)
     holdout = splits.filter(pc.and_(pc.equal(splits["split"], "holdout"), vectors.has(splits["image_id"])))
+    holdout = holdout.filter(pa.array(record.part_of(ctx.folder, holdout["image_id"]) == part))
     truth = POOL_LABELS.read(ctx.folder)
     whole = [label for label in pc.unique(truth["label"]).to_pylist() if label is not None and not leaves_open(label)]
     is_known = pc.is_in(truth["label"], value_set=pa.array(whole, pa.string()))
@@ -234,7 +255,7 @@ def holdout_request(ctx: StageContext, labelled: set[str]) -> list[str]:
         by_group.setdefault(group, []).append(image_id)
         if image_id in known:
             done.add(group)
-    rng = ctx.rng("holdout-request")
+    rng = ctx.rng("holdout-request", part)
     groups = sorted(set(by_group) - done)
     num = max(0, ctx.config.queue.holdout_budget - len(done))
     order = rng.permutation(len(groups))[:num]

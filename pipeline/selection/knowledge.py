@@ -12,6 +12,7 @@ from pipeline.labels import label_table, verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.selection.pool import SelectionPool
 
 # N scans of the training pool, C findings
@@ -43,7 +44,7 @@ def _predicted(
     ctx: StageContext, round_index: int, pool: SelectionPool, findings: tuple[str, ...]
 ) -> np.ndarray | None:
     """Probabilities (N, C) that a round left; None where it has no classifier."""
-    folder = ctx.round_folder(round_index)
+    folder = record.folder_before(ctx.folder, round_index + 1)
     if not (folder / PREDICTIONS.file).exists():
         return None
     table = PREDICTIONS.read(folder)

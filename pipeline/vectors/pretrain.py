@@ -25,6 +25,7 @@ from pipeline.contracts.tables import MANIFEST, POOL_LABELS, SPLIT_TABLE, write_
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import Engine, trainer_of, uses_gpu
+from pipeline.runtime.growth import record
 from pipeline.vectors import pretrain_probe
 from pipeline.vectors.pretrain_watch import Watch
 
@@ -58,6 +59,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if options.epochs == 0:
         write_text(ctx.folder / run_files.PRETRAINING, json.dumps({"epochs": 0}))
         return {"epochs": 0}
+    kept = _kept(ctx)
+    if kept is not None:
+        return kept
     on_gpu = uses_gpu(ctx.engine, ctx.config.engine, options.num_workers, "pretrain.num_workers")
     chosen = _chosen(ctx)
     task = _task(ctx, chosen.table, on_gpu)
@@ -84,6 +88,17 @@ def run(ctx: StageContext) -> dict[str, Any]:
     write_text(ctx.folder / run_files.PRETRAINING, json.dumps(counts | {"history": history, "card": card}, indent=1))
     seen = {key: history[-1][key] for key in ("loss", "spread", "rank", *pretrain_probe.NAMES) if key in history[-1]}
     return counts | seen
+
+
+def _kept(ctx: StageContext) -> dict[str, Any] | None:
+    """What the stage left before other pools joined the run: its backbone stays; None where there is none to keep."""
+    told = run_files.path(ctx.folder, run_files.PRETRAINING)
+    card = run_files.path(ctx.folder, run_files.PRETRAINED) / backbones.CARD
+    if not (record.parts(ctx.folder) and told.exists() and card.exists()):
+        return None
+    log.info("the backbone stays as it was pretrained before the run grew")
+    counts: dict[str, Any] = json.loads(told.read_text("utf-8"))
+    return {name: value for name, value in counts.items() if name not in ("history", "card")}
 
 
 def backbone_of(config: Config) -> Backbone:

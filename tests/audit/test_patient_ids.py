@@ -5,7 +5,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.audit.checks import patient_ids
+from pipeline.contracts.tables import write_parquet
 from pipeline.pool.listing import patient_forms
+from pipeline.runtime import run_files
 from tests.support.audit_pools import many, scan, subject
 
 
@@ -30,7 +32,8 @@ def with_forms(folder, rows, written, paths=None, **more):
         row["patient_id"] = patient
     one = subject(folder, rows, **more)
     paths = paths or [f"images/{i}.png" for i in range(len(rows))]
-    patient_forms.write(folder, pa.chunked_array([written], pa.string()), hidden, pa.chunked_array([paths]), hide)
+    ids, paths = pa.chunked_array([written], pa.string()), pa.chunked_array([paths])
+    write_parquet(folder / run_files.PATIENT_FORMS, patient_forms.forms_of(ids, hidden, paths, hide))
     return one
 
 

@@ -140,7 +140,7 @@ class _Draws:
         """NIH adults as `monitor` sees a pool of them."""
         path = self.home / "adults.parquet"
         if not path.exists():
-            pool = pools._nih_part(data, self.home)
+            pool = pools.nih_part(data, self.home)
             config = other_scans.config_for(self.how.run, str(pool), {"monitor.max_scans": 400})
             batch = scans.batch_of(self.how, other_scans.open_scans(config), config, lambda *_: None, 100_000, 0)
             group = pa.array([f"g{g}" for g in batch.sample.group_N])

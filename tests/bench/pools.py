@@ -21,7 +21,7 @@ def four(data: Path, folder: Path) -> tuple[str, ...]:
     return (
         f"kermany={uri(data, 'kermany')}",
         f"covid3={uri(data, 'covid3')}",
-        f"nih={_nih_part(data, folder)}",
+        f"nih={nih_part(data, folder)}",
         "phantom=phantom:num_patients=600",
     )
 
@@ -31,7 +31,7 @@ def without_official_test(data: Path, folder: Path) -> Path:
     return _part(Path(uri(data, "kermany")), "official_split", "train", folder / "kermany-own.csv", ("official_split",))
 
 
-def _nih_part(data: Path, folder: Path) -> Path:
+def nih_part(data: Path, folder: Path) -> Path:
     """A manifest of covid3's scans of one source."""
     return _part(Path(uri(data, "covid3")), "source", NIH, folder / "nih.csv")
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.contracts.errors import InputError
-from pipeline.contracts.tables import PREDICTIONS, write_text
+from pipeline.contracts.tables import LABELS, PREDICTIONS, write_text
 from pipeline.evidence import act_or_defer, stage
 from pipeline.labels import decision_thresholds
 from pipeline.predict import columns, decisions
@@ -15,6 +15,7 @@ from pipeline.predict.recipe import Question
 from pipeline.report.gather import RunData
 from pipeline.report.sections.act_or_defer import alone
 from pipeline.runtime import run_files
+from pipeline.runtime.growth import record
 from tests.support.synthetic_run import options, synthetic_run
 
 
@@ -122,3 +123,20 @@ def test_no_file_no_decision_and_a_broken_one_is_refused(run):
     with pytest.raises(InputError, match="no JSON"):
         decision_thresholds.read(run.folder)
     path.unlink()
+
+
+def test_of_a_run_that_has_grown_the_old_holdout_does_not_come_first(run):
+    scored = stage.holdout(run.ctx)
+    asked = {"image_id": scored.ids_S[:30], "finding": ["normal"] * 30, "value": np.ones(30, np.float32)}
+    table = {name: [None] * 30 for name in LABELS.schema.names} | asked
+    table |= {"origin": ["expert"] * 30, "annotator": ["a"] * 30, "answer": list(range(30)), "round": [1] * 30}
+    kept = run.folder / LABELS.file
+    before = kept.read_bytes() if kept.exists() else None
+    LABELS.write(run.folder, pa.table(table, schema=LABELS.schema))
+    late_first = act_or_defer._order(run.ctx, scored.ids_S).tolist()
+    record.join(run.folder, record.begin(run.folder, "other"))
+    mixed = act_or_defer._order(run.ctx, scored.ids_S).tolist()
+    (run.folder / run_files.GROWTH).unlink()
+    kept.unlink() if before is None else kept.write_bytes(before)
+    assert late_first[-30:] != mixed[-30:] and set(late_first[-30:]) == set(range(30))
+    assert set(mixed[-30:]) != set(range(30)) and sorted(mixed) == sorted(late_first)

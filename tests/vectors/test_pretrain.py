@@ -422,3 +422,17 @@ def test_fewer_gpus_than_workers_is_told_as_that():
     assert uses_gpu(Cluster(config), config, 2, "pretrain.num_workers") is True
     with pytest.raises(InputError, match=r"pretrain\.num_workers: every worker .* and there are 2 \(got 4\)"):
         uses_gpu(Cluster(config), config, 4, "pretrain.num_workers")
+
+
+def test_a_run_that_has_grown_keeps_its_backbone(tmp_path, monkeypatch):
+    from pipeline.runtime.growth import record
+
+    ctx = context(tmp_path, make_pool(tmp_path / "pool"), names=())
+    told = {"epochs": 1, "num_scans": 20, "history": [], "card": {}}
+    (ctx.folder / run_files.PRETRAINING).write_text(json.dumps(told))
+    card = ctx.folder / run_files.PRETRAINED / backbones.CARD
+    card.parent.mkdir()
+    card.write_text("{}")
+    record.join(ctx.folder, record.begin(ctx.folder, "other"))
+    monkeypatch.setattr(pretrain, "_chosen", lambda _: pytest.fail("it is trained again"))
+    assert pretrain.run(ctx) == {"epochs": 1, "num_scans": 20}

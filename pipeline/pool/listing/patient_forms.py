@@ -5,13 +5,10 @@ Only here are they known; the manifest holds pseudonyms. What is kept of them is
 
 import re
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from pipeline.contracts.tables import write_parquet
-from pipeline.runtime import run_files
 
 _NUMBERED = re.compile(r"(?:(?:patient|pat|pt|subject|subj|sub|person|case|id|p)[\s_.#:-]*)?0*(\d+)")
 _BETWEEN = re.compile(r"[\s_.-]+")
@@ -24,17 +21,15 @@ def normal_form(patient: str) -> str:
     return numbered[1] if numbered else _BETWEEN.sub("", plain)
 
 
-def write(
-    folder: Path,
+def forms_of(
     patients: pa.ChunkedArray,
     pseudonyms: pa.Array,
     paths: pa.ChunkedArray,
     hide: Callable[[pa.ChunkedArray], pa.Array],
-) -> None:
-    """Write `patient_forms.parquet`: of each id its pseudonym, that of its normal form, whether it is a file's name.
+) -> pa.Table:
+    """Of each id its pseudonym, that of its normal form, whether it is a file's name: `patient_forms.parquet`.
 
     Args:
-        folder: The run's.
         patients: Ids as written; null unknown.
         pseudonyms: Of the ids, in the same order.
         paths: Of the scans.
@@ -52,4 +47,4 @@ def write(
         "form": hide(pa.chunked_array([forms])),
         "is_file_name": pa.array(list(is_name.values()), pa.bool_()),
     }
-    write_parquet(folder / run_files.PATIENT_FORMS, pa.table(columns))
+    return pa.table(columns)

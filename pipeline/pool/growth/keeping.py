@@ -1,0 +1,118 @@
+"""How what was said of a run's scans stays as it was when others join: copies, groups, sides of the split.
+
+Shapes: N scans of the manifest.
+"""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contracts.tables import DUPLICATES, SPLIT_TABLE
+
+log = logging.getLogger(__name__)
+JOINS_SEALED = "its patient or picture is in the holdout of before it joined"
+_NONE = "excluded"
+
+
+def rows_in(image_id: pa.ChunkedArray, before: pa.Table) -> np.ndarray:
+    """Row of each scan in a table of before (N,), int64; -1 where it is new."""
+    place = pc.index_in(image_id, value_set=before["image_id"].combine_chunks())
+    return np.asarray(pc.fill_null(place, -1)).astype(np.int64)
+
+
+def old_links(image_id: pa.ChunkedArray, before: pa.Table) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Links (left, right) between rows that were one picture, and between rows that were one group."""
+    ids = image_id.combine_chunks()
+    left = np.flatnonzero(rows_in(image_id, before) >= 0)
+    known = before.take(pa.array(rows_in(image_id, before)[left]))
+    links = []
+    for column in ("canonical_id", "group_id"):
+        right = pc.index_in(known[column], value_set=ids)
+        there = np.flatnonzero(np.asarray(pc.is_valid(right)))
+        links.append((left[there], np.asarray(right.drop_null()).astype(np.int64)))
+    return links
+
+
+def copies(table: pa.Table, before: pa.Table) -> pa.Table:
+    """The rows of the `DUPLICATES` contract, those of old scans as they were.
+
+    A group that holds old scans keeps its old name; where a new scan joins two old groups, the smaller name is that of
+    both.
+
+    Args:
+        table: As it comes out of all links, old and new.
+        before: As it was before scans joined.
+    """
+    old_N = rows_in(table["image_id"], before)
+    is_old_N = old_N >= 0
+    known = before.take(pa.array(old_N[is_old_N]))
+    group_N = _texts(table["group_id"])
+    name_of: dict[str, str] = {}
+    for group, name in zip(group_N[is_old_N], _texts(known["group_id"]), strict=True):
+        name_of[group] = min(name, name_of.get(group, name))
+    columns = {"image_id": table["image_id"], "group_id": [name_of.get(group, group) for group in group_N]}
+    for name in DUPLICATES.schema.names[2:]:
+        values = table[name].to_pylist()
+        for row, value in zip(np.flatnonzero(is_old_N), known[name].to_pylist(), strict=True):
+            values[row] = value
+        columns[name] = values
+    return pa.table(columns, schema=DUPLICATES.schema)
+
+
+def sides(
+    manifest: pa.Table,
+    duplicates: pa.Table,
+    before: pa.Table,
+    part_N: np.ndarray,
+    draw: Callable[[np.ndarray], pa.Table],
+    leak: str,
+) -> pa.Table:
+    """The split of a grown pool: old scans keep their side, and new patients are drawn part by part.
+
+    A new scan of a patient, or of a picture, of the training pool joins it; one of the holdout's is left out, so that
+    the old holdout stays as it was and no patient is in two of them. Where a new scan shows that an old training scan
+    and a sealed one are of one patient, the training scan is left out from now on.
+
+    Args:
+        manifest: One row a scan.
+        duplicates: Its groups.
+        before: Rows of the `SPLIT_TABLE` contract as they were.
+        part_N: The part of each scan.
+        draw: From rows of the manifest, all of new groups, to rows of the `SPLIT_TABLE` contract.
+        leak: Reason of a training scan that is left out.
+    """
+    old_N = rows_in(manifest["image_id"], before)
+    known_N = old_N >= 0
+    side_N, reason_N = np.full(len(manifest), _NONE, object), np.full(len(manifest), None, object)
+    of_before = before.take(pa.array(old_N[known_N]))
+    side_N[known_N], reason_N[known_N] = _texts(of_before["split"]), _texts(of_before["reason"])
+    group_N = np.unique(_texts(duplicates["group_id"]).astype(str), return_inverse=True)[1]
+    sealed_N = np.isin(group_N, group_N[side_N == "holdout"])
+    leaks_N = sealed_N & (side_N == "train")
+    side_N[leaks_N], reason_N[leaks_N] = _NONE, leak
+    if leaks_N.any():
+        log.warning("%d scans are not trained on any more: %s, as scans that joined show", leaks_N.sum(), leak)
+    usable_N = np.asarray(pc.equal(manifest["status"], "ok"))
+    for part in np.unique(part_N[~known_N]):
+        new_N = ~known_N & (part_N == part)
+        trained_N = np.isin(group_N, group_N[side_N == "train"])
+        sealed_N = np.isin(group_N, group_N[side_N == "holdout"])
+        joins_N = new_N & usable_N & (trained_N | sealed_N)
+        side_N[joins_N] = np.where(sealed_N[joins_N], _NONE, "train")
+        reason_N[joins_N & sealed_N] = JOINS_SEALED
+        rows = np.flatnonzero(new_N & ~joins_N)
+        if len(rows):
+            drawn = draw(rows)
+            side_N[rows], reason_N[rows] = _texts(drawn["split"]), _texts(drawn["reason"])
+        known_N = known_N | new_N
+        if not (new_N & (side_N == "holdout")).any():
+            log.warning("part %d has no patient for a holdout of its own", part)
+    columns = {"image_id": manifest["image_id"], "group_id": duplicates["group_id"]}
+    return pa.table(columns | {"split": side_N.tolist(), "reason": reason_N.tolist()}, schema=SPLIT_TABLE.schema)
+
+
+def _texts(column: pa.ChunkedArray) -> np.ndarray:
+    return np.array(column.to_pylist() or [], dtype=object)

@@ -1,0 +1,103 @@
+"""What a run that has grown does before its next round: how its last model sees the new scans, and what a queue owes.
+
+Shapes: N scans with a vector, C findings.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contracts.tables import MANIFEST, PREDICTIONS, SPLIT_TABLE
+from pipeline.learn.classifier import Classifier
+from pipeline.learn.network import predict_scans
+from pipeline.rounds.round_outputs import predictions_table
+from pipeline.rounds.run_scans import Dataset
+from pipeline.runtime import run_files
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
+from pipeline.selection import grown_parts
+from pipeline.vectors.matrix import Vectors
+
+log = logging.getLogger(__name__)
+
+
+def predict(ctx: StageContext, data: Dataset) -> None:
+    """Let the model of the last round before the run grew predict the grown pool, once: `grown/NN/predictions.parquet`.
+
+    It is what the next round is compared with, and what the first queue knows of the new scans.
+    """
+    part = record.last(ctx.folder)
+    if part is None or not (ctx.round_folder(part.after_round) / PREDICTIONS.file).exists():
+        return
+    place = record.part_folder(ctx.folder, part.part)
+    own = data.scans_N.image_id.to_pylist()
+    if (place / PREDICTIONS.file).exists() and PREDICTIONS.read(place)["image_id"].to_pylist() == own:
+        return
+    model = Classifier.load(ctx.round_folder(part.after_round) / run_files.MODEL)
+    prob_NC = model.probabilities(_logits(ctx, data, model))
+    named = [model.findings[c] for c in model.classes(prob_NC)]
+    columns = dict(zip(model.findings, prob_NC.T, strict=True))
+    PREDICTIONS.write(place, predictions_table(data, part.after_round, named, columns))
+    log.info("round %d's model was asked about the %d scans of the grown pool", part.after_round, len(prob_NC))
+
+
+def _logits(ctx: StageContext, data: Dataset, model: Classifier) -> np.ndarray:
+    """Logits (N, C) of all scans by a model of an earlier round: a head sees vectors, a network the scans."""
+    if isinstance(model.model, Path):
+        manifest = run_files.read(ctx.folder, MANIFEST)
+        row = pc.index_in(data.scans_N.image_id, value_set=manifest["image_id"].combine_chunks())
+        return predict_scans.predict(ctx, model.model, manifest["uri"].take(row).to_pylist(), "logit")
+    return model.logits(np.asarray(Vectors.open(ctx.folder).emb_ND, dtype=np.float32))
+
+
+def asking_parts(folder: Path, round_index: int) -> list[int]:
+    """Parts whose holdout is asked for along with the queue of a round: the first that is drawn since they joined."""
+    own = [record.OWN] if round_index == 1 else []
+    return own + [part.part for part in record.parts(folder) if part.first_queue == round_index]
+
+
+def owed(ctx: StageContext, answered: set[str], queue: pa.Table) -> list[dict[str, Any]]:
+    """What `queue.json` says of each part of a run that has grown; nothing of a run that never has.
+
+    Args:
+        ctx: The run.
+        answered: Scans that had an expert's answer before this queue.
+        queue: As it was drawn.
+
+    Returns:
+        [{"part","num_scans","num_labels","share_of_pool","share_of_labels","num_missing","num_least_alike",
+        "num_in_queue"}]: scans of the training pool and answers among them, before this queue; labels that the part
+        lacks of its share once it is answered; of its scans in the queue those taken first, and all.
+    """
+    if not record.parts(ctx.folder):
+        return []
+    splits = run_files.read(ctx.folder, SPLIT_TABLE)
+    ids = splits.filter(pc.equal(splits["split"], "train"))["image_id"]
+    part_T = record.part_of(ctx.folder, ids)
+    labelled_T = np.asarray(pc.is_in(ids, value_set=pa.array(sorted(answered), pa.string())))
+    asked_T = np.asarray(pc.is_in(ids, value_set=queue["image_id"].combine_chunks()))
+    chosen = queue.filter(pc.equal(queue["kind"], "representative"))["image_id"].combine_chunks()
+    chosen_T = np.asarray(pc.is_in(ids, value_set=chosen))
+    missing_S = grown_parts.missing(part_T, labelled_T, ctx.config.queue.budget)
+    rows = []
+    for part, num_missing in enumerate(missing_S.tolist()):
+        own_T = part_T == part
+        num_chosen = int((chosen_T & own_T).sum())
+        num_blind = int((asked_T & own_T).sum()) - num_chosen
+        rows.append(
+            {
+                "part": part,
+                "num_scans": int(own_T.sum()),
+                "num_labels": int((labelled_T & own_T).sum()),
+                "share_of_pool": float(own_T.mean()),
+                "share_of_labels": float((labelled_T & own_T).sum() / max(labelled_T.sum(), 1)),
+                "num_missing": num_missing,
+                "num_least_alike": min(max(num_missing - num_blind, 0), num_chosen),
+                "num_in_queue": int((asked_T & own_T).sum()),
+            }
+        )
+    return rows

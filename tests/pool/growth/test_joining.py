@@ -1,0 +1,217 @@
+"""Pools join a run: read once, counted, with the run's white; an interrupted try is finished; the split is kept."""
+
+import json
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from PIL import Image
+
+from pipeline import stages
+from pipeline.commands.growth import growing
+from pipeline.contracts import config_file
+from pipeline.contracts.errors import InputError
+from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, QUEUE, SPLIT_TABLE
+from pipeline.pool.growth import keeping
+from pipeline.runtime import run_dir, run_files
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
+from pipeline.runtime.growth import record
+from tests.support import picture_run
+
+LISTED = ("manifest", "duplicates", "splits")
+
+
+def listed_run(folder, pool, **options):
+    """A run up to its split."""
+    given = {"pool.uri": str(pool), "duplicates.changed": False, "engine.backend": "serial", "rounds.num": 1}
+    ctx = StageContext(config_file.load(None, given | options), folder, SerialEngine())
+    folder.mkdir(parents=True)
+    run_dir.write_config(folder, ctx.config)
+    stages.run_stages(ctx, LISTED)
+    return ctx
+
+
+def grow(ctx, *pools):
+    """Let pools join, and list the run again."""
+    config = growing.grow(ctx, [str(pool) for pool in pools], rounds_are_given=False)
+    stages.run_stages(ctx, LISTED)
+    return config
+
+
+@pytest.fixture
+def run(tmp_path):
+    return listed_run(tmp_path / "run", picture_run.make_pool(tmp_path / "pool", num=20))
+
+
+def test_a_try_that_was_interrupted_while_reading_is_finished_by_the_next(run, tmp_path):
+    pool = picture_run.make_pool(tmp_path / "other", num=8, first=20)
+    record.begin(run.folder, str(pool))
+    assert record.parts(run.folder) == []
+    stages.run_stages(run, LISTED)
+    assert len(MANIFEST.read(run.folder)) == 20  # half-read scans are none
+    grow(run)
+    assert [(part.part, part.num_new) for part in record.parts(run.folder)] == [(1, 8)]
+    assert len(MANIFEST.read(run.folder)) == 28
+
+
+def test_a_part_is_read_once_and_further_files_join_by_growing_again(run, tmp_path):
+    pool = picture_run.make_pool(tmp_path / "other", num=8, first=20)
+    grow(run, pool)
+    before = MANIFEST.read(run.folder)
+    for path in (pool.parent).glob("s02[0-3].png"):
+        path.unlink()
+    with pool.open("a") as stream:
+        stream.write("new.png,sick,pnew\n")
+    picture_run.scan(600, sick=True).save(pool.parent / "new.png")
+    grow(run)
+    assert MANIFEST.read(run.folder).equals(before)
+    (run.folder / "rounds" / "01").mkdir(parents=True)
+    (run.folder / "rounds" / "01" / run_files.ROW).write_text("{}")  # a round has learned from part 1 by now
+    grow(run, pool)
+    parts = record.parts(run.folder)
+    assert [(part.part, part.num_new, part.after_round) for part in parts] == [(1, 8, 0), (2, 1, 1)]
+    assert record.part_of(run.folder, MANIFEST.read(run.folder)["image_id"])[-1] == 2
+    assert record.frozen_rounds(run.folder) == 1
+
+
+def test_one_round_is_added_where_all_queues_are_drawn_and_no_number_is_given(run, tmp_path):
+    pool = picture_run.make_pool(tmp_path / "other", num=8, first=20)
+    QUEUE.write(run_files.round_folder(run.folder, 1), QUEUE.empty())
+    assert grow(run, pool).rounds.num == 2
+    assert growing.grow(run, [], rounds_are_given=False).rounds.num == 2  # a resumed try asks for no further round
+    assert growing.grow(run, [], rounds_are_given=True).rounds.num == 1
+
+
+def test_nothing_new_leaves_the_run_as_it_is(run, tmp_path, caplog):
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for number in range(4):
+        picture_run.scan(number, sick=number % 2).save(copies / f"other-name-{number}.png")
+    before = MANIFEST.read(run.folder)
+    assert grow(run, copies) is run.config
+    assert "of 4 scans the run has 4 already" in caplog.text
+    assert not (run.folder / run_files.GROWTH).exists()
+    assert MANIFEST.read(run.folder).equals(before)
+
+
+def test_a_pool_that_is_not_there_is_forgotten(run, tmp_path):
+    with pytest.raises(InputError, match="no such file or folder"):
+        grow(run, tmp_path / "nowhere")
+    assert record.asked(run.folder) == []
+
+
+def test_independent_findings_are_refused_with_the_way_out(tmp_path):
+    config = config_file.load(None, {"pool.uri": "x", "pool.findings_are": "independent"})
+    run_dir.write_config(tmp_path, config)
+    with pytest.raises(InputError, match=r"independent findings cannot grow yet.*Start a new run on a table"):
+        growing.check(tmp_path, config, ["y"], resume=True)
+
+
+def test_a_run_that_has_no_split_yet_cannot_grow(tmp_path):
+    config = config_file.load(None, {"pool.uri": "x"})
+    run_dir.write_config(tmp_path, config)
+    with pytest.raises(InputError, match="has not read its own pool yet"):
+        growing.check(tmp_path, config, ["y"], resume=True)
+
+
+def deep_pool(folder, largest, first=0, num=6):
+    """16-bit scans that do not say what white is."""
+    folder.mkdir()
+    for i in range(first, first + num):
+        pixels = np.random.default_rng(i).integers(0, largest, (24, 24)).astype(np.uint16)
+        pixels[0, 0] = largest
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    rows = "".join(f"{i}.png,{'ab'[i % 2]}\n" for i in range(first, first + num))
+    (folder / "manifest.csv").write_text("image_path,label\n" + rows)
+    return folder
+
+
+def test_the_white_of_the_run_holds_for_what_joins(tmp_path, caplog):
+    run = listed_run(tmp_path / "run", deep_pool(tmp_path / "own", 4000))
+    grow(run, deep_pool(tmp_path / "darker", 900, first=6), deep_pool(tmp_path / "deeper", 60_000, first=12))
+    whites = MANIFEST.read(run.folder)["white"].to_pylist()
+    assert whites == [4095] * 12 + [65535] * 6
+    assert "6 scans of" in caplog.text and "hold values above the run's white (4095)" in caplog.text
+
+
+def test_the_runs_own_column_names_are_used_where_they_fit(tmp_path):
+    own = picture_run.make_pool(tmp_path / "pool", num=20)
+    own.write_text(own.read_text().replace("label", "diagnosis"))
+    run = listed_run(tmp_path / "run", own, **{"pool.columns": {"label": "diagnosis"}})
+    other = picture_run.make_pool(tmp_path / "other", num=4, first=20)
+    grow(run, other)
+    assert POOL_LABELS.read(run.folder)["label"].null_count == 0
+
+
+def tables(groups, sides, *, parts, patients=None, status=None):
+    """A manifest and its groups; `sides` of the scans of before, None of those that are new."""
+    ids = [f"{i:02d}" for i in range(len(groups))]
+    manifest = {name: [None] * len(ids) for name in MANIFEST.schema.names}
+    manifest |= {"image_id": ids, "uri": ids, "path": ids, "view": ["PA"] * len(ids)}
+    manifest |= {"patient_id": patients or groups, "status": status or ["ok"] * len(ids)}
+    copies = {"image_id": ids, "group_id": groups, "canonical_id": ids, "kind": ["unique"] * len(ids)}
+    copies |= {"distance_bits": [None] * len(ids), "change": [None] * len(ids)}
+    old = [i for i, side in enumerate(sides) if side is not None]
+    before = {"image_id": [ids[i] for i in old], "group_id": [groups[i] for i in old]}
+    before |= {"split": [sides[i] for i in old], "reason": [None] * len(old)}
+    return (
+        pa.table(manifest, schema=MANIFEST.schema),
+        pa.table(copies, schema=DUPLICATES.schema),
+        pa.table(before, schema=SPLIT_TABLE.schema),
+        np.array(parts),
+    )
+
+
+def split(sealed, *given, **more):
+    """Sides of a grown pool whose new groups are sealed by name."""
+    manifest, duplicates, before, part_N = tables(*given, **more)
+    asked = []
+
+    def draw(rows):
+        asked.append(rows.tolist())
+        names = duplicates["group_id"].take(pa.array(rows)).to_pylist()
+        sides = ["holdout" if name in sealed else "train" for name in names]
+        columns = {"image_id": manifest["image_id"].take(pa.array(rows)), "group_id": names, "split": sides}
+        return pa.table(columns | {"reason": [None] * len(rows)}, schema=SPLIT_TABLE.schema)
+
+    return keeping.sides(manifest, duplicates, before, part_N, draw, "leaks")["split"].to_pylist(), asked
+
+
+def test_new_scans_of_old_patients_never_change_the_holdout():
+    groups = ["a", "b", "a", "b", "c", "d"]
+    sides, asked = split({"c"}, groups, ["train", "holdout", None, None, None, None], parts=[0, 0, 1, 1, 1, 1])
+    assert sides == ["train", "holdout", "train", "excluded", "holdout", "train"]
+    assert asked == [[4, 5]]
+
+
+def test_each_part_is_drawn_by_itself_and_a_later_one_respects_it():
+    groups = ["a", "c", "c", "d"]
+    sides, asked = split({"c", "d"}, groups, ["train", None, None, None], parts=[0, 1, 2, 2])
+    assert sides == ["train", "holdout", "excluded", "holdout"]
+    assert asked == [[1], [3]]
+
+
+def test_an_old_training_scan_that_proves_to_be_of_a_sealed_patient_is_left_out(caplog):
+    caplog.set_level(logging.WARNING)
+    sides, _ = split(set(), ["a", "a", "a", "b"], ["train", "holdout", None, "train"], parts=[0, 0, 1, 0])
+    assert sides == ["excluded", "holdout", "excluded", "train"]
+    assert "1 scans are not trained on any more: leaks" in caplog.text
+
+
+def test_groups_keep_their_names_and_old_rows_their_words():
+    _, table, _, _ = tables(["00", "01", "00", "00"], [None] * 4, parts=[0] * 4)
+    before = table.slice(1, 2).set_column(1, "group_id", pa.array(["x", "y"]))
+    before = before.set_column(3, "kind", pa.array(["near", "unique"]))
+    kept = keeping.copies(table, before)
+    assert kept["group_id"].to_pylist() == ["y", "x", "y", "y"]
+    assert kept["kind"].to_pylist() == ["unique", "near", "unique", "unique"]
+
+
+def test_the_record_is_readable_json(run, tmp_path):
+    grow(run, picture_run.make_pool(tmp_path / "other", num=8, first=20))
+    told = json.loads((run.folder / run_files.GROWTH).read_text())["parts"][0]
+    assert told["pool"] == str(tmp_path / "other" / "manifest.csv")
+    assert pc.sum(pc.equal(MANIFEST.read(run.folder)["status"], "ok")).as_py() == 28
