@@ -366,7 +366,7 @@ class TestTextBurntIn:
         assert not [path for path in files if kept in content_of(path)]
         assert all(others[0] in content_of(path) for path in files if not path.endswith(".xml"))
         config = template.ctx.config.pool.model_copy(update={"allow_burned_in_text": True})
-        wish = Wish(("Bob",))
+        wish = Wish(("Bob",), reassign=True)
         handout_files.hand_out(folder, FINDINGS, [], wish, pool=config, reread_share=0.0)
         assert (place / "images" / f"{kept}.png").exists()
 
