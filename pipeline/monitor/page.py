@@ -12,7 +12,7 @@ from pipeline.monitor.sample import Sample
 from pipeline.monitor.scans import Batch
 from pipeline.monitor.streams import METADATA, PICTURES, PREDICTIONS
 from pipeline.pages.template_env import environment
-from pipeline.pages.thumbnails import thumbnails
+from pipeline.pages.thumbnails import MAX_PIXELS, thumbnails
 from pipeline.pages.wording import named
 from pipeline.pool.burned_in.scans import is_seen_in
 
@@ -87,4 +87,4 @@ def _farthest(batch: Batch) -> tuple[list[dict[str, Any]], dict[str, str]]:
     ids = batch.sample.table["image_id"].to_pylist()
     shown = [{"image_id": ids[row], "score": float(score_N[row])} for row in rows]
     uris = {ids[row]: batch.uris[row] for row in rows}
-    return shown, thumbnails({i: uri for i, uri in uris.items() if not is_seen_in(uri)}, side_px=SIDE_PX)
+    return shown, thumbnails({i: uri for i, uri in uris.items() if not is_seen_in(uri, MAX_PIXELS)}, side_px=SIDE_PX)

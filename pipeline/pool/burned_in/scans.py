@@ -35,11 +35,16 @@ def kept_back(folder: Path, pool: PoolConfig, among: Collection[str] | None = No
     return with_text if among is None else with_text.intersection(among)
 
 
-def is_seen_in(uri: str) -> bool:
-    """Whether a line of text is seen in a scan that no manifest speaks of; False of one that cannot be read."""
+def is_seen_in(uri: str, max_pixels: int) -> bool:
+    """Whether a line of text is seen in a scan that no manifest speaks of; False of one that cannot be read.
+
+    Args:
+        uri: Where it is read from.
+        max_pixels: A larger scan is not decoded.
+    """
     from embeddings.decode import open_scan
 
     try:
-        return has_text(open_scan(uri).eight_bit())
+        return has_text(open_scan(uri, max_pixels=max_pixels).eight_bit())
     except (DecodeError, OSError):
         return False
