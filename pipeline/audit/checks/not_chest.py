@@ -77,8 +77,8 @@ def reasons(fact_RF: Floats, grid_RX: Floats, is_lateral_R: NDArray[np.bool_]) -
     reason_R: Names = np.full(len(fact_RF), None, dtype=object)
     plain_R = np.ones(len(fact_RF), np.bool_)
     for reason, wrong_R in (
+        ("long and thin", column["elongation"] > MAX_ELONGATION),  # first: squashed to a square it is nearly blank
         ("almost blank", column["contrast"] < MIN_CONTRAST),
-        ("long and thin", column["elongation"] > MAX_ELONGATION),
         ("in colour", column["colour"] > MAX_COLOUR),
         ("noise", column["neighbour"] < MIN_NEIGHBOUR),
         ("of few grey levels, as a drawing", column["entropy_bits"] < MIN_ENTROPY_BITS),
