@@ -7,8 +7,8 @@ thinks of it stay out of every file.
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ from pipeline.annotate.queue_csv import Origin, Row
 from pipeline.annotate.worklist import Worklist
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import Answer
+from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.finding_line import are_independent
 from pipeline.contracts.tables import PREDICTIONS, write_text
+from pipeline.pool.burned_in import scans as burned_in
 from pipeline.runtime import run_files
 
 log = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ def hand_out(
     answers: Sequence[Answer],
     wish: Wish,
     *,
-    max_pixels: int,
+    pool: PoolConfig,
     reread_share: float,
     page: PageOptions = PageOptions(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def hand_out(
         findings: Classes an answer may name.
         answers: All answers that stand.
         wish: What to export.
-        max_pixels: A larger scan is not decoded.
+        pool: Says how scans are read, and whether those with text burnt in are handed out.
         reread_share: An annotator's own earlier answers asked again, for each new scan.
         page: How the page in a bundle looks and speaks.
 
@@ -127,6 +129,7 @@ def hand_out(
         lists = {name: assigned for name, assigned in lists.items() if assigned}
         write_text(round_folder / run_files.ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
     uris, _ = uris_and_priors(folder, {image_id for name in names for image_id in lists[name]})
+    kept = burned_in.kept_back(folder, pool, uris)
     shown = predictions(folder, open_work, code, findings) if wish.preannotate else {}
     if shown:
         write_text(round_folder / run_files.PREANNOTATED, json.dumps(sorted(shown)))
@@ -135,7 +138,7 @@ def hand_out(
         own = round_folder / run_files.ANNOTATORS / slug(name) if name else round_folder
         origin = Origin(name, round_index, code)
         handout = Handout(own, rows_of(own, lists[name]), origin, findings, wish.images_url, shown, page)
-        files[name] = [str(path) for path in write_files(handout, wish.formats, uris, max_pixels)]
+        files[name] = [str(path) for path in write_files(handout, wish.formats, uris, pool.max_pixels, kept)]
     return {"round": round_index, "run": code, "files": files, "num_scans": {name: len(lists[name]) for name in names}}
 
 
@@ -144,10 +147,25 @@ def rows_of(folder: Path, image_ids: Sequence[str]) -> tuple[Row, ...]:
     return tuple(Row(i, rank, _picture_path(folder, i)) for rank, i in enumerate(image_ids, start=1))
 
 
-def write_files(handout: Handout, formats: Sequence[str], uris: Mapping[str, str], max_pixels: int) -> list[Path]:
-    """Write a handout's pictures and files; a queue.csv that somebody has filled is left alone."""
+def write_files(
+    handout: Handout,
+    formats: Sequence[str],
+    uris: Mapping[str, str],
+    max_pixels: int,
+    kept_back: Collection[str] = frozenset(),
+) -> list[Path]:
+    """Write a handout's pictures and files; a queue.csv that somebody has filled is left alone.
+
+    Args:
+        handout: What is given.
+        formats: Of `FORMATS`.
+        uris: Where each scan is read from.
+        max_pixels: A larger scan is not decoded.
+        kept_back: Scans that may not leave (`burned_in.scans.kept_back`); how many are missing is said.
+    """
     from pipeline.annotate.contact_sheet import queue_html
 
+    handout = _without(handout, kept_back)
     for row in handout.rows:
         write_picture(handout.pictures / f"{row.image_id}.png", uris[row.image_id], max_pixels)
     made = []
@@ -165,6 +183,19 @@ def write_files(handout: Handout, formats: Sequence[str], uris: Mapping[str, str
         zip_bundle.write_bundle(path, handout.rows, handout.pictures, handout.findings, handout.origin, handout.page)
         made.append(path)
     return made
+
+
+def _without(handout: Handout, kept_back: Collection[str]) -> Handout:
+    rows = tuple(row for row in handout.rows if row.image_id not in kept_back)
+    missing = len(handout.rows) - len(rows)
+    if missing:
+        log.warning(
+            "%d of %d scans are not handed out, for text seems to be burnt into them: %s",
+            missing,
+            len(handout.rows),
+            burned_in.FIX,
+        )
+    return replace(handout, rows=rows)
 
 
 def _write_table(handout: Handout) -> Path:

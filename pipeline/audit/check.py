@@ -13,6 +13,7 @@ MAX_EVIDENCE = 24  # rows of evidence kept with a check; `count` tells how many 
 TITLES: dict[str, str] = {
     "quarantined-scans": "Files that cannot be read",
     "not-chest-x-rays": "Pictures that are no upright chest X-ray",
+    "burned-in-text": "Text burnt into pictures",
     "exact-duplicates": "Exact duplicates",
     "near-duplicates": "Near duplicates",
     "duplicates-across-splits": "Same picture in training and test",

@@ -15,13 +15,14 @@ from pipeline.contracts.tables import MANIFEST, write_text
 from pipeline.pages.template_env import environment
 from pipeline.pages.thumbnails import MAX_PIXELS, thumbnails
 from pipeline.pages.wording import known
+from pipeline.pool.burned_in.note import reason_in
 from pipeline.runtime import run_files
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_PICTURES = 160  # of the whole page, shared fairly among the checks
 SIDE_PX = 128
 MAX_SLICES = 24  # lines of one kind of slice
-_ABOUT = ("uri", "source", "view", "age_years", "sex")
+_ABOUT = ("uri", "note", "source", "view", "age_years", "sex")
 
 
 def build(folder: Path, *, max_pixels: int = MAX_PIXELS) -> Path:
@@ -48,7 +49,8 @@ def html(audit: AuditData, folder: Path, *, has_report: bool, max_pixels: int = 
     """The page as text; `has_report` adds the links to the run's report."""
     shown = share_pictures(audit.checks)
     about = _about(run_files.path(folder, MANIFEST.file), {i for ids in shown.values() for i in ids})
-    uris = {image_id: row["uri"] for image_id, row in about.items() if row.get("uri")}
+    allowed = audit.facts.get("burned_in_text") == "handed on"
+    uris = {i: row["uri"] for i, row in about.items() if row.get("uri") and (allowed or not reason_in(row.get("note")))}
     pictures = {
         alteration: thumbnails(
             {i: uris[i] for i in ids if i in uris}, side_px=SIDE_PX, max_pixels=max_pixels, alteration=alteration

@@ -84,6 +84,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
     from pipeline.audit.audited_pool import open_subject
     from pipeline.audit.checks import (
         between_splits,
+        burned_in,
         cases,
         confounding,
         copies,
@@ -108,6 +109,7 @@ def examine(ctx: StageContext, phase: str) -> dict[str, Any]:
     left_out = left_out_source.leave_one_source_out(subject)
     checks = [
         not_chest.check(subject),
+        burned_in.check(subject),
         *copies.check(subject),
         label_errors.check(subject),
         *patients.check(subject),
@@ -141,6 +143,7 @@ def _facts(subject: "Subject", lung_mask_quality: float | None) -> dict[str, Any
         "num_patients": len({patient for patient in subject.patient_N if patient is not None}),
         "num_labelled": len(subject.labelled),
         "classes": {finding: int((subject.label_N == finding).sum()) for finding in subject.findings},
+        "burned_in_text": "handed on" if subject.config.pool.allow_burned_in_text else "kept back",
         "sources": sorted({source for source in subject.source_N if source is not None}),
         "split": _split_of(subject),
         "lung_mask_quality": lung_mask_quality,

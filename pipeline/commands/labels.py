@@ -49,7 +49,7 @@ def export_queue(folder: Path, wish: Wish) -> dict[str, Any]:
             findings,
             answers,
             wish,
-            max_pixels=config.pool.max_pixels,
+            pool=config.pool,
             reread_share=share,
             page=page_options(config, findings),
         ) | {"out": str(folder)}

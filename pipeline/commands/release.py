@@ -4,6 +4,7 @@ Of independent findings each has a release; what is certified of any of them is 
 """
 
 import json
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pipeline.learn import release as releases
 from pipeline.learn.release import WHOLE, Release
 from pipeline.pages.wording import place as end_of_path
 from pipeline.per_finding import releases as finding_releases
+from pipeline.pool.burned_in import scans as burned_in
 from pipeline.runtime import finding_folders, run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
@@ -30,7 +32,8 @@ from pipeline.runtime.run_dir import config_of
 BUDGETS = (100, 234, 500)  # labels of the planning table
 SCOPE = (
     "Precision of these proposals, for these scans of this pool alone; not of other pools, not of what the model says "
-    "of other scans, and not of one class by itself."
+    "of other scans, and not of one class by itself. Scans with text burnt in are left out unless "
+    "pool.allow_burned_in_text is set; `certified_precision` of the others allows for that."
 )
 SCOPE_OF_SEVERAL = (
     "The certificate of each finding holds by itself. Of several at once only the bounds under `together` hold, with "
@@ -243,13 +246,19 @@ def _state(folder: Path, config: Config) -> dict[str, Any]:
 
 
 def _labels(folder: Path, release: Release, state: dict[str, Any]) -> pa.Table:
-    """The certified proposals with what others need to use them."""
+    """The certified proposals with what others need to use them, without scans that may not be handed on."""
     table = release.table.sort_by("image_id")
     if state["certified_tier"] != WHOLE:
         table = table.filter(pc.equal(table["tier"], state["certified_tier"]))
     manifest = run_files.read(folder, MANIFEST)
+    kept_back = burned_in.kept_back(folder, config_of(folder).pool, table["image_id"].to_pylist())
+    bound = {
+        tier["tier"]: _of_those_left(tier["bound"], release.ids_of[tier["tier"]], kept_back)
+        for tier in state["tiers"]
+        if tier["holds"]
+    }
+    table = table.filter(pc.invert(pc.is_in(table["image_id"], value_set=pa.array(sorted(kept_back), pa.string()))))
     place = pc.index_in(table["image_id"], value_set=manifest["image_id"].combine_chunks())
-    bound = {tier["tier"]: tier["bound"] for tier in state["tiers"] if tier["holds"]}
     precision = [bound.get(tier, bound.get(WHOLE)) for tier in table["tier"].to_pylist()]
     return pa.table(
         {
@@ -263,3 +272,13 @@ def _labels(folder: Path, release: Release, state: dict[str, Any]) -> pa.Table:
             "release_hash": [release.card["hash"]] * len(table),
         }
     )
+
+
+def _of_those_left(bound: float, image_ids: Sequence[str], kept_back: Collection[str]) -> float:
+    """The precision certified of a tier's scans without those that are kept back.
+
+    All errors that the certificate leaves room for may lie among those that stay: of N scans with a precision of p or
+    more, M kept back, the N - M others have one of 1 - (1 - p) N / (N - M) or more.
+    """
+    num_left = sum(image_id not in kept_back for image_id in image_ids)
+    return bound if num_left == len(image_ids) else max(0.0, 1 - (1 - bound) * len(image_ids) / max(num_left, 1))

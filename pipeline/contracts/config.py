@@ -114,6 +114,11 @@ class PoolConfig(Section):
         description="What may lead out of the pool's folder: links, `..` in a path (parents), addresses of another "
         "storage than the table's own, such as http:// or chained ones. What is not allowed is quarantined unread.",
     )
+    allow_burned_in_text: bool = Field(
+        False,
+        description="Hand on the pictures of scans into which text seems to be burnt, or is by their tags, too. false: "
+        "they stay out of queue files, reports, manifests for others and releases; the page of `annotate` shows them.",
+    )
     max_seconds: float = Field(
         30.0, gt=0.0, le=3600.0, description="A scan that takes longer to decode is quarantined; its decoder is ended."
     )

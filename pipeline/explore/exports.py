@@ -7,6 +7,7 @@ Legend: n rows of the table.
 
 import csv
 import io
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,11 +15,15 @@ import numpy as np
 import pyarrow as pa
 
 from embeddings.decoding.files import place_of
+from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.spreadsheet import defused
 from pipeline.contracts.tables import MANIFEST
 from pipeline.explore.columns import aligned
 from pipeline.explore.scan_table import ScanTable
+from pipeline.pool.burned_in import scans as burned_in
 from pipeline.runtime import run_files
+
+log = logging.getLogger(__name__)
 
 # Of the manifest, and as a pool's manifest calls it.
 POOL_NAMES = {
@@ -39,9 +44,17 @@ def as_csv(table: ScanTable, rows: np.ndarray) -> str:
     return _csv(["image_id", *columns], lines)
 
 
-def as_manifest(folder: Path, table: ScanTable, rows: np.ndarray) -> str:
-    """One line a scan that is not sealed: where it lies, who the patient is, what experts said of it so far."""
+def as_manifest(folder: Path, table: ScanTable, rows: np.ndarray, pool: PoolConfig) -> str:
+    """One line a scan that is not sealed: where it lies, who the patient is, what experts said of it so far.
+
+    Scans with text burnt in are left out unless `pool.allow_burned_in_text` is set.
+    """
     rows = rows[~table.sealed_N[rows]]
+    ids = table.ids(rows)
+    kept_back = burned_in.kept_back(folder, pool, ids)
+    if kept_back:
+        log.warning("%d of %d scans are left out, for text seems to be burnt into them", len(kept_back), len(ids))
+        rows = rows[[image_id not in kept_back for image_id in ids]]
     names = ["uri", *POOL_NAMES]
     scans = aligned(run_files.read(folder, MANIFEST), pa.array(table.ids(rows), pa.string()), names).to_pylist()
     label = table.columns.get("label")

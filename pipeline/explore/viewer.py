@@ -164,7 +164,9 @@ class Viewer:
         """The chosen scans as a table, see `exports`."""
         table = self.table()
         rows = scan_filter.sort(table, scan_filter.rows_of(table, choice), order)
-        return exports.as_manifest(self.folder, table, rows) if manifest else exports.as_csv(table, rows)
+        if manifest:
+            return exports.as_manifest(self.folder, table, rows, self.config.pool)
+        return exports.as_csv(table, rows)
 
     def picture(self, image_id: str, *, large: bool) -> bytes | None:
         """A scan as a JPEG; None of one that the run does not have.

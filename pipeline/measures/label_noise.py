@@ -6,7 +6,8 @@ The score of either true class is taken as normal after some monotone change, wi
 
 Source: Dorfman & Berbaum 2000 (contaminated binormal model); Scott, Blanchard & Handy 2013 (mutual contamination).
 
-Legend: G models of the grid, B bins of the pooled scores, Z points of the latent axis.
+Legend: G models of the grid, M pairs of wrong shares, B bins of the pooled scores, E inner edges of the bins, Z points
+of the latent axis.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 Floats = NDArray[np.float64]
 
@@ -74,26 +75,47 @@ def wrong_shares(own_K: Floats, other_J: Floats, weight: float = 1.0) -> WrongSh
 def _grid(share: float) -> tuple[Floats, Floats, Floats]:
     """Log probabilities of the bins for either label, (G, B) each, and the wrong shares of each model, (G, 2).
 
+    All labels together hold both true classes in a part that share and wrong shares give, so the edges of the bins
+    are found for a pair of true classes and all wrong shares at once.
+
     Args:
         share: Of the first class among all scans; the bins hold equal parts of all.
     """
-    part_B = np.arange(1, _NUM_BINS) / _NUM_BINS
-    below_Z = norm.cdf(_AXIS)
-    log_own, log_other, wrong = [], [], []
+    own_M, other_M = (values_MM.ravel() for values_MM in np.meshgrid(_SHARES, _SHARES, indexing="ij"))
+    part_M = share * (1 - own_M) + (1 - share) * other_M
+    log_own, log_other = [], []
     for distance in _DISTANCES:
         for spread in _SPREADS:
-            above_Z = norm.cdf((_AXIS - distance) / spread)
-            for own in _SHARES:
-                own_Z = (1 - own) * above_Z + own * below_Z
-                for other in _SHARES:
-                    other_Z = (1 - other) * below_Z + other * above_Z
-                    cut_B = np.interp(part_B, share * own_Z + (1 - share) * other_Z, _AXIS)
-                    log_own.append(_log_bins(np.interp(cut_B, _AXIS, own_Z)))
-                    log_other.append(_log_bins(np.interp(cut_B, _AXIS, other_Z)))
-                    wrong.append((own, other))
-    return np.stack(log_own), np.stack(log_other), np.array(wrong)
+            above_ME, below_ME = _at_edges(ndtr((_AXIS - distance) / spread), part_M)
+            log_own.append(_log_bins(_mixed(above_ME, below_ME, own_M)))
+            log_other.append(_log_bins(_mixed(below_ME, above_ME, other_M)))
+    wrong_M2 = np.stack([own_M, other_M], axis=1)
+    return np.concatenate(log_own), np.concatenate(log_other), np.tile(wrong_M2, (len(log_own), 1))
 
 
-def _log_bins(below_B: Floats) -> Floats:
-    edges = np.concatenate([[0.0], below_B, [1.0]])
-    return np.asarray(np.log(np.maximum(np.diff(edges), _LEAST)), np.float64)
+def _at_edges(above_Z: Floats, part_M: Floats) -> tuple[Floats, Floats]:
+    """Distribution functions of both true classes at the inner edges of the bins, (M, B - 1) each.
+
+    Args:
+        above_Z: Of the first true class on the latent axis; that of the second is standard normal.
+        part_M: Of the first true class among all scans.
+    """
+    below_Z = ndtr(_AXIS)
+    pooled_MZ = part_M[:, None] * above_Z + (1 - part_M[:, None]) * below_Z
+    edge_E = np.arange(1, _NUM_BINS) / _NUM_BINS
+    place_ME = np.stack([np.searchsorted(pooled_Z, edge_E, side="right") - 1 for pooled_Z in pooled_MZ])
+    low_ME, high_ME = (np.take_along_axis(pooled_MZ, place_ME + step, axis=1) for step in (0, 1))
+    weight_ME = (edge_E - low_ME) / (high_ME - low_ME)
+    above_ME, below_ME = (
+        (1 - weight_ME) * values_Z[place_ME] + weight_ME * values_Z[place_ME + 1] for values_Z in (above_Z, below_Z)
+    )
+    return above_ME, below_ME
+
+
+def _mixed(main_ME: Floats, other_ME: Floats, share_M: Floats) -> Floats:
+    return (1 - share_M[:, None]) * main_ME + share_M[:, None] * other_ME
+
+
+def _log_bins(below_ME: Floats) -> Floats:
+    share_MB = np.diff(below_ME, axis=1, prepend=0.0, append=1.0)
+    return np.asarray(np.log(np.maximum(share_MB, _LEAST)), np.float64)

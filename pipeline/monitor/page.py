@@ -12,8 +12,9 @@ from pipeline.monitor.sample import Sample
 from pipeline.monitor.scans import Batch
 from pipeline.monitor.streams import METADATA, PICTURES, PREDICTIONS
 from pipeline.pages.template_env import environment
-from pipeline.pages.thumbnails import thumbnails
+from pipeline.pages.thumbnails import MAX_PIXELS, thumbnails
 from pipeline.pages.wording import named
+from pipeline.pool.burned_in.scans import is_seen_in
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_DRAWN = 6  # numbers whose histograms are shown
@@ -85,4 +86,5 @@ def _farthest(batch: Batch) -> tuple[list[dict[str, Any]], dict[str, str]]:
     rows = [int(row) for row in np.argsort(-score_N, kind="stable")[:NUM_FARTHEST] if score_N[row] > 1.0]
     ids = batch.sample.table["image_id"].to_pylist()
     shown = [{"image_id": ids[row], "score": float(score_N[row])} for row in rows]
-    return shown, thumbnails({ids[row]: batch.uris[row] for row in rows}, side_px=SIDE_PX)
+    uris = {ids[row]: batch.uris[row] for row in rows}
+    return shown, thumbnails({i: uri for i, uri in uris.items() if not is_seen_in(uri, MAX_PIXELS)}, side_px=SIDE_PX)

@@ -12,7 +12,7 @@ from embeddings.decoding.files import read_uri
 from pipeline.contracts.config import KNOWN_COLUMNS, PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.pool import finding_columns, vocabulary
-from pipeline.pool.listing import chosen, class_names, patient_ids
+from pipeline.pool.listing import chosen, class_names, dates, patient_ids
 from pipeline.pool.sets.repeated_rows import one_row_a_scan
 from pipeline.tables import columns as table_columns
 from pipeline.tables.notes import Notes, listed
@@ -57,11 +57,14 @@ def read_table(uri: str, config: PoolConfig, notes: Notes) -> Listed:
     several = config.findings_are == "independent"
     own = finding_columns.columns(uri, opened.header, names, config, read, notes) if several else {}
     healthy = finding_columns.healthy_column(opened.header, [*names.values(), *own.values()]) if own else None
-    read_also = [*own.values(), *others.values(), *([healthy] if healthy else [])]
+    with_dates = dates.columns([name for name in opened.header if name not in names.values()])
+    read_also = [*own.values(), *others.values(), *([healthy] if healthy else []), *with_dates]
     order = {name: i for i, name in enumerate(dict.fromkeys(read_also))}
     loaded = opened.load([*places.values(), *(opened.header.index(name) for name in order)])
     cells = [vocabulary.text(column) for column in loaded.columns]
     cell_of = dict(zip(order, cells[len(places) :], strict=True))
+    for name in with_dates:
+        dates.say_impossible(name, cell_of[name], notes)
     table = _paths_checked(pa.table(dict(zip(places, cells[: len(places)], strict=True))), opened, loaded)
     table = _without_placeholders(table, notes)
     extra = {name: cell_of[column] for name, column in others.items()}

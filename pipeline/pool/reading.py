@@ -18,12 +18,15 @@ from embeddings.decoding.grey import FloatArray, Grey
 from embeddings.decoding.raster import short
 from embeddings.decoding.unusable import DecodeError
 from pipeline.pool import picture_hash
+from pipeline.pool.burned_in.note import noted
+from pipeline.pool.burned_in.text_lines import has_text
 from pipeline.pool.dicom import rules, tags
 from pipeline.runtime import guarded_process
 
 IMAGE_SIDE = 32  # of imagehash.phash
 _NUM_HEX = 16
 _MIB = 2**20
+_VERSION = 2  # raise it whenever other facts are found of a file
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class ReadingOptions:
     @property
     def key(self) -> str:
         """Changes with whatever changes the facts of a file; the salt is not found in it."""
-        told = f"{self.white}\0{self.salt}\0{self.draw}\0{sorted(self.set_aside)}"
+        told = f"{_VERSION}\0{self.white}\0{self.salt}\0{self.draw}\0{sorted(self.set_aside)}"
         told += f"\0{sorted(self.whites)}" if self.whites else ""
         told += f"\0{sorted(self.allow_outside)}" if self.allow_outside else ""
         return hashlib.sha256(told.encode()).hexdigest()[:_NUM_HEX]
@@ -138,6 +141,8 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
             square_SS = np.ascontiguousarray(grey.square(options.size_px), np.float32)
             return facts | _of_picture(grey, white, facts.get("note")), square_SS.tobytes()
         picture = grey.eight_bit()
+        if has_text(picture):
+            facts["note"] = noted(facts.get("note"))
         small = _shrunk(picture, IMAGE_SIDE, Image.Resampling.LANCZOS)
         medium = _shrunk(picture, picture_hash.SIDE_PX, Image.Resampling.BILINEAR)
         return facts | _of_picture(grey, white, facts.get("note")), small.tobytes() + medium.tobytes()

@@ -47,6 +47,7 @@ class Scan:
 
     image_id: str
     uri: str | None = None
+    note: str | None = None
     source: str | None = None
     view: str | None = None
     age_years: float | None = None
@@ -315,7 +316,7 @@ class _Describe:
 
     def scans(self, ids: list[str]) -> list[Scan]:
         wanted = pa.array(ids, pa.string())
-        manifest = self._rows("manifest", wanted, ["uri", "source", "view", "age_years", "sex"])
+        manifest = self._rows("manifest", wanted, ["uri", "source", "view", "age_years", "sex", "note"])
         split = self._rows("splits", wanted, ["split"])
         place = self._rows("clusters", wanted, ["cluster", "x", "y"])
         predictions = self.tables["predictions"]

@@ -10,6 +10,7 @@ from pipeline.audit import page as audit_page
 from pipeline.contracts.tables import write_text
 from pipeline.labels.holdout import log_read
 from pipeline.pages.thumbnails import MAX_PIXELS, thumbnails
+from pipeline.pool.burned_in.note import reason_in
 from pipeline.report import checklist_page, evaluation_figures, figures, holdout_reads, scan_map, site_point, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.flow_diagram import diagram
@@ -72,7 +73,9 @@ def html(data: RunData, progress: Progress | None = None) -> str:
     mistakes = data.mistakes[:MAX_MISTAKES]
     queued = [scan for scans in data.queues.values() for scan in scans]
     faces = _faces(data)
-    shown = [scan for scan in (*mistakes, *faces, *queued) if scan.uri][:MAX_THUMBNAILS]
+    allowed = (data.config.get("pool") or {}).get("allow_burned_in_text", False)
+    asked = [scan for scan in (*mistakes, *faces, *queued) if scan.uri]
+    shown = [scan for scan in asked if allowed or not reason_in(scan.note)][:MAX_THUMBNAILS]
     pictures = thumbnails(
         {scan.image_id: scan.uri for scan in shown if scan.uri},
         side_px=SIDE_PX,

@@ -20,6 +20,7 @@ from pipeline.contracts.errors import WaitingForLabels
 from pipeline.contracts.tables import QUEUE, write_text
 from pipeline.labels import label_table, pool_readings, verdicts
 from pipeline.learn import release
+from pipeline.pool.burned_in import scans as burned_in
 from pipeline.rounds import grown_pool, round_outputs
 from pipeline.rounds.learn_round import timed
 from pipeline.rounds.question import Question
@@ -151,7 +152,9 @@ class _Loop:
         uris, _ = uris_and_priors(self.ctx.folder, set(ids))
         origin = Origin("", round_index, run_files.run_code(self.ctx.folder) or "")
         handout = Handout(folder, handout_files.rows_of(folder, ids), origin, self.data.findings)
-        handout_files.write_files(handout, ("csv", "labelstudio", "html"), uris, self.ctx.config.pool.max_pixels)
+        pool = self.ctx.config.pool
+        kept_back = burned_in.kept_back(self.ctx.folder, pool, ids)
+        handout_files.write_files(handout, ("csv", "labelstudio", "html"), uris, pool.max_pixels, kept_back)
 
     def _draw(self, round_index: int) -> tuple[pa.Table, set[str]]:
         """A new queue, and the scans that were answered before it."""

@@ -4,7 +4,9 @@ import csv
 import html
 import json
 import re
+import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +26,7 @@ from tests.support import waiting_run as waiting
 from tests.support.people import say
 from tests.support.tiny import call
 from tests.support.waiting_run import FINDINGS
+from tests.support.written_on import say_written_on
 
 NAMES = ("Ann", "Dr. Jörg O'Neill", "bob@example.org")
 
@@ -350,3 +353,26 @@ class TestLaterRounds:
         assert all(tasks[i] for i, kind in kinds.items() if kind == "representative")
         shown = next(found for found in tasks.values() if found)[0]
         assert shown["model_version"] == f"{run_files.run_code(folder)}-round-1" and 0 < shown["score"] <= 1
+
+
+class TestTextBurntIn:
+    def test_such_scans_are_in_no_file_unless_it_is_allowed(self, template, folder):
+        kept, *others = waiting.queue_ids(folder)
+        say_written_on(folder, [kept])
+        shutil.rmtree(folder / "rounds" / "01" / "images")
+        files = export(folder, "Ann")["files"]["Ann"]
+        place = folder / "rounds" / "01"
+        assert {path.stem for path in (place / "images").iterdir()} == set(others)
+        assert not [path for path in files if kept in content_of(path)]
+        assert all(others[0] in content_of(path) for path in files if not path.endswith(".xml"))
+        config = template.ctx.config.pool.model_copy(update={"allow_burned_in_text": True})
+        wish = Wish(("Bob",), reassign=True)
+        handout_files.hand_out(folder, FINDINGS, [], wish, pool=config, reread_share=0.0)
+        assert (place / "images" / f"{kept}.png").exists()
+
+
+def content_of(path):
+    if not path.endswith(".zip"):
+        return Path(path).read_text("utf-8")
+    with zipfile.ZipFile(path) as bundle:
+        return " ".join(bundle.namelist()) + bundle.read("index.html").decode()

@@ -186,3 +186,11 @@ def test_many_classes_are_not_a_wall_of_text(tmp_path):
     check = found(tmp_path, rows)["too-few-cases"]
     assert "and 24 more" in check.message
     assert len(check.table.rows) == 30
+
+
+def test_dates_and_ages_of_tags_that_cannot_be_are_said(tmp_path):
+    doubt = "the study date in its tags cannot be: in the future"
+    rows = many(60, note=lambda i: f"{doubt}; another note" if i < 3 else None)
+    checks = {check.id: check for check in cases.check(subject(tmp_path, rows))}
+    assert checks["missing-metadata"].severity == "warn"
+    assert f"Of 3 scans {doubt}." in checks["missing-metadata"].message

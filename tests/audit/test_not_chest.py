@@ -119,3 +119,8 @@ def test_scans_are_read_once_and_a_damaged_file_is_made_again(films, tmp_path, m
     (tmp_path / run_files.AUDIT_PICTURES).write_bytes(b"PAR1 torn")
     made = picture_facts.measure(one.ctx, one.scans)
     assert all(np.array_equal(a, b) for a, b in zip(first, made, strict=True)) and "made again" in caplog.text
+
+
+def test_a_strip_is_long_and_thin_before_it_is_anything_else(films, tmp_path):
+    strip = np.random.default_rng(0).integers(0, 256, (1, 6000), dtype=np.uint8)
+    assert told(films, [saved(tmp_path, "strip", strip)]) == (["long and thin"], 0)

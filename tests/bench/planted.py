@@ -4,6 +4,7 @@ import csv
 import os
 import re
 import shutil
+import sys
 import tempfile
 from argparse import Namespace
 from collections import Counter
@@ -26,6 +27,7 @@ SETTINGS = {
     "audit.num_bootstrap": 50,
     "audit.max_scans": 400,
     "audit.max_equalised_scans": 0,
+    "duplicates.changed": False,  # copies as people make them have a bench of their own
 }
 # The checks that this bench is about; on real scans others have true faults to find.
 OURS = ("not-chest-x-rays", "labels-look-wrong", "patient-ids-doubtful", "classes-differ-across-splits")
@@ -39,11 +41,13 @@ class Fault:
         plant: Changes the rows of a clean pool; pictures that it makes lie in the folder it is given.
         check: The check that must fire.
         reason: A pattern of its message.
+        base: The clean pool it is planted in.
     """
 
     plant: Plant
     check: str
     reason: str
+    base: str = "phantoms"
 
 
 def relabelled(share: float) -> Plant:
@@ -112,6 +116,17 @@ def spelled_sources(rows: list[Row], rng: np.random.Generator, _: Path) -> list[
     return rows
 
 
+def impossible(column: str, value: str) -> Plant:
+    """Three scans with a value that cannot be, beside ones that can."""
+
+    def plant(rows: list[Row], rng: np.random.Generator, _: Path) -> list[Row]:
+        wrong = set(rng.choice(len(rows), 3, replace=False).tolist())
+        usual = {"age": 50, "StudyDate": "2020-02-03"}[column]
+        return [row | {column: value if i in wrong else row.get(column) or usual} for i, row in enumerate(rows)]
+
+    return plant
+
+
 def across(side: str) -> Plant:
     """A fifth of the patients of several scans have the first in the test and the others on another side."""
 
@@ -174,6 +189,11 @@ def turned(quarters: int) -> Callable[[np.ndarray, np.random.Generator], np.ndar
 FAULTS = {
     "10 % of labels wrong": Fault(relabelled(0.1), "labels-look-wrong", "labels look wrong"),
     "20 % of labels wrong": Fault(relabelled(0.2), "labels-look-wrong", "labels look wrong"),
+    "10 % of labels wrong, kermany": Fault(relabelled(0.1), "labels-look-wrong", "labels look wrong", "kermany"),
+    "20 % of labels wrong, kermany": Fault(relabelled(0.2), "labels-look-wrong", "labels look wrong", "kermany"),
+    "3 ages of 400": Fault(impossible("age", "400"), "missing-metadata", "not understood.*400"),
+    "3 study dates in the future": Fault(impossible("StudyDate", "2999-01-01"), "missing-metadata", "in the future"),
+    "3 study dates of no calendar": Fault(impossible("StudyDate", "2020-02-30"), "missing-metadata", "no day of"),
     "ids respelled across the split": Fault(respelled, "patient-ids-doubtful", "differ in spelling alone"),
     "ids are names of files": Fault(named_after_files, "patient-ids-doubtful", "names of their files"),
     "a placeholder as an id": Fault(placeholder, "patient-ids-doubtful", "of .* scans"),
@@ -204,20 +224,25 @@ def main(data: Path, given: Namespace) -> None:
         os.environ["CXR_SSL_CACHE"] = str(Path(folder) / "cache")
         for seed in range(given.seeds):
             base = phantoms(Path(folder), seed)
-            for name, clean in {"phantoms": base, **real(data, seed)}.items():
-                fired = set(not_ok(audit_rows(clean, Path(folder))))
-                alarms.setdefault(name, []).append(fired if name == "phantoms" else fired & set(OURS))
-                _write(found, alarms)
+            clean_pools = {"phantoms": base, **real(data, seed)}
+            for name, clean in clean_pools.items():
+                fired = not_ok(audit_rows(clean, Path(folder)))
+                counted = set(fired) if name == "phantoms" else set(fired) & set(OURS)
+                alarms.setdefault(name, []).append(counted)
+                sys.stderr.writelines(f"clean {name}, seed {seed}: {fired[check]}\n" for check in sorted(counted))
+                _write(found, alarms, given.seeds)
             for name, fault in FAULTS.items():
                 pictures = Path(folder) / "pictures"
                 pictures.mkdir()
-                planted = fault.plant([dict(row) for row in base], np.random.default_rng(seed), pictures)
+                planted = fault.plant(
+                    [dict(row) for row in clean_pools[fault.base]], np.random.default_rng(seed), pictures
+                )
                 found[name].append(not_ok(audit_rows(planted, Path(folder))).get(fault.check))
                 shutil.rmtree(pictures)
-                _write(found, alarms)
+                _write(found, alarms, given.seeds)
 
 
-def _write(found: dict[str, list[str | None]], alarms: dict[str, list[set[str]]]) -> None:
+def _write(found: dict[str, list[str | None]], alarms: dict[str, list[set[str]]], seeds: int) -> None:
     rows: list[tuple[str, ...]] = []
     num_caught, num_right, total = 0, 0, 0
     for name, messages in found.items():
@@ -231,7 +256,7 @@ def _write(found: dict[str, list[str | None]], alarms: dict[str, list[set[str]]]
     tables.write(
         "planted",
         "Faults as people make them, planted one at a time",
-        "python -m tests.bench planted",
+        f"python -m tests.bench planted --seeds {seeds}",
         ("fault planted", "check", "caught", "right reason"),
         rows,
         f"Phantom pools of {NUM_PATIENTS} patients at {SIDE_PX} px, samples of {NUM_REAL} real scans: {num_caught} of "

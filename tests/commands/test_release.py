@@ -17,6 +17,7 @@ from pipeline.runtime import run_dir, run_files
 from tests.support import waiting_run as waiting
 from tests.support.synthetic_run import synthetic_run
 from tests.support.tiny import call
+from tests.support.written_on import say_written_on
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,14 @@ def test_status_tells_the_tiers(run):
     found = status.status(run.folder)["release"]
     assert [tier["tier"] for tier in found["release"]["tiers"]] == list(releases.load(run.folder).tiers())
     assert "errors in" in call("status", str(run.folder)).out
+
+
+def test_scans_with_text_burnt_in_stay_and_the_certificate_allows_for_that(run, tmp_path):
+    whole = pq.read_table(release.write_release(run.folder, tmp_path / "whole.parquet")["out"]).to_pylist()
+    written = [row["image_id"] for row in whole[:5]]
+    say_written_on(run.folder, written)
+    left = pq.read_table(release.write_release(run.folder, tmp_path / "left.parquet")["out"]).to_pylist()
+    assert [row["image_id"] for row in left] == [row["image_id"] for row in whole[5:]]
+    precision = {row["image_id"]: row["certified_precision"] for row in whole}
+    assert all(row["certified_precision"] < precision[row["image_id"]] for row in left)
+    assert all(row["certified_precision"] > precision[row["image_id"]] - 0.02 for row in left)

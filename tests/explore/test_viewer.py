@@ -16,6 +16,7 @@ from pipeline.runtime import run_files
 from pipeline.selection.marks import Marks
 from tests.support.explored_run import explored_run
 from tests.support.waiting_run import SMALL, copy_of, moved, queue_ids, queue_rows, waiting_run
+from tests.support.written_on import say_written_on
 
 TOLD = ("label", "predicted", "probability", "uncertainty", "out_of_fold", "mistake")
 
@@ -159,3 +160,17 @@ def test_readers_who_disagree_are_seen(waiting, tmp_path):
     label_table.add_answers(run.folder, said, ("normal", "pneumonia"))
     table = viewer(run).table()
     assert [table.columns["disagreement"].text(table.row_of[i]) for i in (first, second)] == ["yes", "no"]
+
+
+def test_a_manifest_to_take_away_leaves_out_scans_with_text_burnt_in(run, tmp_path):
+    own = moved(run, copy_of(run, tmp_path / "run"))
+    written = list(own.ids("train"))[:3]
+    say_written_on(own.folder, written)
+    allowed = own.ctx.config.model_copy(
+        update={"pool": own.ctx.config.pool.model_copy(update={"allow_burned_in_text": True})}
+    )
+    num = [
+        len(Viewer(own.folder, config).export(Choice(), Order(), manifest=True).splitlines())
+        for config in (own.ctx.config, allowed)
+    ]
+    assert num == [78, 81]

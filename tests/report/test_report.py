@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.annotate import contact_sheet
 from pipeline.contracts.answers import REMARKS
 from pipeline.contracts.errors import RunDirError
-from pipeline.contracts.tables import CLUSTERS, LABELS, MANIFEST, POOL_LABELS
+from pipeline.contracts.tables import CLUSTERS, LABELS, MANIFEST, POOL_LABELS, QUEUE
 from pipeline.pages import wording
 from pipeline.pages.thumbnails import thumbnail
 from pipeline.report import build, stage
@@ -21,6 +21,7 @@ from pipeline.report.gather import gather
 from tests.support import report_text
 from tests.support.report_runs import PATIENT_PREFIX, fake_run
 from tests.support.report_text import HOSTILE, words_of
+from tests.support.written_on import say_written_on
 
 
 @pytest.fixture(scope="module")
@@ -531,3 +532,11 @@ def test_contact_sheet_with_a_broken_scan(tmp_path):
     sheet = contact_sheet.queue_html(rows, findings=["normal", "pneumonia"])
     assert "1 scan could not be drawn here" in sheet
     assert sheet.count("data:image/jpeg;base64,") == 2
+
+
+def test_scans_with_text_burnt_in_have_no_picture(tmp_path):
+    folder = fake_run(tmp_path / "run", num_scans=60, num_rounds=1)
+    before = build(folder).read_text("utf-8").count("data:image/jpeg;base64,")
+    written = QUEUE.read(folder / "rounds" / "01")["image_id"].to_pylist()[:4]
+    say_written_on(folder, written)
+    assert build(folder).read_text("utf-8").count("data:image/jpeg;base64,") == before - 4

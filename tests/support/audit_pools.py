@@ -29,6 +29,7 @@ def scan(number, **known):
         "kind": "unique",
         "status": "ok",
         "reason": None,
+        "note": None,
     } | known
 
 
@@ -66,7 +67,17 @@ def context(folder, rows, *, emb_ND=None, **overrides):
                 "format": ["PNG"] * len(ids),
                 **{
                     name: column[name]
-                    for name in ("view", "patient_id", "source", "population", "age_years", "sex", "status", "reason")
+                    for name in (
+                        "view",
+                        "patient_id",
+                        "source",
+                        "population",
+                        "age_years",
+                        "sex",
+                        "status",
+                        "reason",
+                        "note",
+                    )
                 },
             },
             schema=MANIFEST.schema,

@@ -11,6 +11,7 @@ from pipeline.audit.audited_pool import Names, Subject, known
 from pipeline.audit.check import Check, Severity, Table, counted
 from pipeline.labels.classes import asked_for
 from pipeline.pool.dicom.rules import PREFIX as SET_ASIDE
+from pipeline.pool.dicom.words import CANNOT_BE
 from pipeline.pool.vocabulary import NOT_UNDERSTOOD
 from pipeline.runtime import run_files
 
@@ -102,12 +103,17 @@ def _missing(subject: Subject) -> Check:
 
 
 def _values_that_cannot_be(subject: Subject) -> list[str]:
-    """What the pool's table says that is no value: an age of 400 or -3, a sex of `7`; they count as not known."""
+    """What is no value: an age of 400 or -3, a sex of `7`, a date in the future, in the table or in tags of files."""
     path = run_files.path(subject.folder, run_files.POOL_NOTES)
-    if not path.exists():
-        return []
-    notes: list[str] = json.loads(path.read_text("utf-8"))["notes"]
-    return [line for line in notes if NOT_UNDERSTOOD in line]
+    notes: list[str] = json.loads(path.read_text("utf-8"))["notes"] if path.exists() else []
+    of_table = [line for line in notes if NOT_UNDERSTOOD in line or CANNOT_BE in line]
+    return of_table + _of_tags([note for note in subject.scans["note"].to_pylist() if note is not None])
+
+
+def _of_tags(notes: list[str]) -> list[str]:
+    """Ages and dates of tags that cannot be, with the scans of each."""
+    counts = Counter(part for note in notes for part in note.split("; ") if CANNOT_BE in part)
+    return [f"Of {counted(num, 'scan')} {part}" for part, num in counts.most_common(_MAX_SAID)]
 
 
 def _spellings(values_N: Names) -> list[list[str]]:

@@ -26,7 +26,7 @@ MIN_ENTROPY_BITS = 4.0  # of the grey levels; drawings have few
 MAX_ELONGATION = 3.0
 TURN_GAIN = 0.1  # of the correlation with the mean of the others: how much better another way up must be
 MIN_LIKE_OTHERS = 0.15  # correlation with the mean of the others, whichever way up
-MIRRORED = -0.45  # correlation of a left-right difference with that of the others: the heart is on the other side
+MIRRORED = -0.35  # correlation of a left-right difference with that of the others: the heart is on the other side
 MIN_SCANS = 20  # for a mean of the others
 
 
@@ -77,8 +77,8 @@ def reasons(fact_RF: Floats, grid_RX: Floats, is_lateral_R: NDArray[np.bool_]) -
     reason_R: Names = np.full(len(fact_RF), None, dtype=object)
     plain_R = np.ones(len(fact_RF), np.bool_)
     for reason, wrong_R in (
+        ("long and thin", column["elongation"] > MAX_ELONGATION),  # first: squashed to a square it is nearly blank
         ("almost blank", column["contrast"] < MIN_CONTRAST),
-        ("long and thin", column["elongation"] > MAX_ELONGATION),
         ("in colour", column["colour"] > MAX_COLOUR),
         ("noise", column["neighbour"] < MIN_NEIGHBOUR),
         ("of few grey levels, as a drawing", column["entropy_bits"] < MIN_ENTROPY_BITS),
@@ -111,11 +111,6 @@ def _like_the_others(grid_RX: Floats) -> Floats:
     others_RX /= np.maximum(np.linalg.norm(others_RX, axis=1, keepdims=True), 1e-6)
     turned = [np.rot90(grid_RX.reshape(-1, GRID, GRID), turns, axes=(1, 2)) for turns in range(4)]
     return np.stack([(side.reshape(len(grid_RX), -1) * others_RX).sum(axis=1) for side in turned], axis=1)
-
-
-MIRRORED = (
-    -0.35
-)  # correlation of a scan's left-right difference with that of the others: the heart is on the other side
 
 
 def _mirrored(grid_RX: Floats) -> NDArray[np.bool_]:

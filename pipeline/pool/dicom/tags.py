@@ -12,10 +12,12 @@ from pipeline.pool.dicom import words
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+BURNED_IN = "text is burnt into it"
 _NO_ID = "0"  # also written where there is no patient's id
 _LATERALITIES = {"L": "L", "R": "R", "B": "B", "LEFT": "L", "RIGHT": "R"}
 _LATERALS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "L", "ML", "LM", "LEFTLATERAL", "RIGHTLATERAL"})
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+_DATES = {"StudyDate": "study date", "AcquisitionDate": "date", "PatientBirthDate": "birth date"}
 _DAYS_A_YEAR = 365.25
 
 
@@ -36,8 +38,28 @@ def facts(dataset: "Dataset", salt: str) -> dict[str, Any]:
         "series_id": hashed(text(dataset, "SeriesInstanceUID") or None, salt),
         "manufacturer": text(dataset, "Manufacturer") or None,
         "pixel_spacing_mm": _spacing_mm(dataset),
-        "note": "text is burnt into it" if text(dataset, "BurnedInAnnotation").upper() == "YES" else None,
+        "note": "; ".join(_notes(dataset)) or None,
     }
+
+
+def _notes(dataset: "Dataset") -> list[str]:
+    """What a reader should know of the tags; no value of theirs."""
+    is_written = text(dataset, "BurnedInAnnotation").upper() == "YES"
+    return [*([BURNED_IN] if is_written else []), *_impossible(dataset)]
+
+
+def _impossible(dataset: "Dataset") -> list[str]:
+    """Ages and dates that cannot be, by their names."""
+    today = dt.datetime.now(dt.UTC).date()
+    age = text(dataset, "PatientAge")
+    notes = [f"the age in its tags {words.CANNOT_BE}"] if words.is_impossible_age(age) else []
+    for name, what in _DATES.items():
+        doubt = words.doubt_of_date(text(dataset, name), today, is_film=what != "birth date")
+        notes += [f"the {what} in its tags {words.CANNOT_BE}: {doubt}"] if doubt else []
+    born, seen = _date(text(dataset, "PatientBirthDate")), _date(text(dataset, "StudyDate"))
+    if born is not None and seen is not None and born > seen:
+        notes.append(f"the birth date in its tags {words.CANNOT_BE}: it is after the study")
+    return notes
 
 
 def hashed(value: str | None, salt: str) -> str | None:
@@ -105,10 +127,7 @@ def _age_years(dataset: "Dataset") -> float | None:
 
 
 def _date(value: str) -> dt.date | None:
-    try:
-        return dt.datetime.strptime(value[:8], "%Y%m%d").replace(tzinfo=dt.UTC).date()
-    except ValueError:
-        return None
+    return words.date(value[:8])
 
 
 def patient(dataset: "Dataset") -> str | None:

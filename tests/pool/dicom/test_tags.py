@@ -112,3 +112,23 @@ def test_distance_of_pixels(given, spacing_mm):
 def test_burnt_in_text_is_noted():
     assert facts(BurnedInAnnotation="YES")["note"] == "text is burnt into it"
     assert np.asarray(VALUES).any() and facts(BurnedInAnnotation="NO")["note"] is None
+
+
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [
+        ({"PatientAge": "400Y"}, "the age in its tags cannot be"),
+        ({"StudyDate": "29990101"}, "the study date in its tags cannot be: in the future"),
+        ({"StudyDate": "20201341"}, "the study date in its tags cannot be: no day of the calendar"),
+        ({"StudyDate": "18700101"}, "the study date in its tags cannot be: before there were X-rays"),
+        (
+            {"StudyDate": "20200101", "PatientBirthDate": "20210101"},
+            "the birth date in its tags cannot be: it is after the study",
+        ),
+        ({"PatientAge": "040Y", "StudyDate": "20200101", "PatientBirthDate": "19600101"}, None),
+        ({"PatientAge": "UNKNOWN", "StudyDate": ""}, None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*nvalid value:UserWarning")
+def test_ages_and_dates_that_cannot_be_are_said(given, note):
+    assert facts(**given)["note"] == note
