@@ -118,7 +118,7 @@ def _counts(heading: str, rules: Rules) -> bool | None:
 
 @dataclass(frozen=True)
 class _Cue:
-    kind: str  # of the groups of `Rules.cues`
+    kinds: frozenset[str]  # see `Rules.cue_kinds`
     start: int
     end: int
 
@@ -131,9 +131,9 @@ class _Sentence:
     @cached_property
     def cues(self) -> list[_Cue]:
         """Its cues in order; most sentences name no finding, and are not searched for any."""
-        matches = self.rules.cues.finditer(self.text)
-        cues = [_Cue(str(match.lastgroup).rpartition("_")[0], match.start(), match.end()) for match in matches]
-        return [cue for cue in cues if cue.kind != "none"]
+        kinds, matches = self.rules.cue_kinds, self.rules.cues.finditer(self.text)
+        cues = [_Cue(kinds[(match.lastindex or 1) - 1], match.start(), match.end()) for match in matches]
+        return [cue for cue in cues if "none" not in cue.kinds]
 
 
 def _mentions(sentence: _Sentence, finding: FindingPatterns) -> Iterator[Says]:
@@ -153,16 +153,18 @@ def _spans(sentence: _Sentence, pattern: re.Pattern[str] | None) -> list[tuple[i
 def _says(sentence: _Sentence, start: int, end: int) -> Says:
     """What the nearest cue that reaches a mention makes of it."""
     nearest: tuple[int, Says] | None = None
-    stops = [cue for cue in sentence.cues if cue.kind == "stop"]
+    stops = [cue for cue in sentence.cues if "stop" in cue.kinds]
     for cue in sentence.cues:
-        is_before = cue.kind.endswith("_before") and cue.end <= start
-        is_after = cue.kind.endswith("_after") and cue.start >= end
-        is_inside = start <= cue.start and cue.end <= end and cue.kind != "stop"  # `heart is not enlarged`
-        if not (is_before or is_after or is_inside):
-            continue
-        low, high = (cue.end, start) if is_before else (end, cue.start)
+        if cue.end <= start:
+            side, low, high = "before", cue.end, start
+        elif cue.start >= end:
+            side, low, high = "after", end, cue.start
+        else:  # `heart is not enlarged`
+            side, low, high = "", start, start
         distance = len(sentence.text[low:high].split())
         cut = any(low <= stop.start and stop.end <= high for stop in stops)
-        if not cut and distance <= sentence.rules.scope_words and (nearest is None or distance < nearest[0]):
-            nearest = distance, ABSENT if cue.kind.startswith("negated") else UNCERTAIN
+        for sign, says in (("negated", ABSENT), ("uncertain", UNCERTAIN)):
+            reaches = any(kind.startswith(sign) and kind.endswith(side) for kind in cue.kinds) and not cut
+            if reaches and distance <= sentence.rules.scope_words and (nearest is None or distance < nearest[0]):
+                nearest = distance, says
     return PRESENT if nearest is None else nearest[1]

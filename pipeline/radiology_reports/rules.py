@@ -79,8 +79,9 @@ class Rules:
 
     Attributes:
         name: `en`, `de`, or the file's name.
-        cues: All cues in one expression for lower-case text, longer ones first; the groups `negated_before`, `negated_after`,
-            `uncertain_before`, `uncertain_after`, `none` and `stop` tell which.
+        cues: All cues in one expression for lower-case text, longer ones first, each a group.
+        cue_kinds: Of each group: `negated_before`, `negated_after`, `uncertain_before`, `uncertain_after`, `stop`
+            where what a cue says ends, `none` of what only looks like a cue.
         scope_words: Words between a cue and a finding, at most.
         read: Headings of the sections that count, compact.
         skip: Headings of those that never do.
@@ -90,6 +91,7 @@ class Rules:
 
     name: str
     cues: re.Pattern[str]
+    cue_kinds: tuple[frozenset[str], ...]
     scope_words: int
     read: frozenset[str]
     skip: frozenset[str]
@@ -139,15 +141,15 @@ def compiled(rules: RulesFile, name: str) -> Rules:
         "stop": rules.scope_ends,
     }
     # Longer cues first: `cannot exclude` is one cue, and not `no` and a word.
-    ranked = sorted(((phrase, group) for group, own in groups.items() for phrase in own), key=lambda c: -len(c[0]))
-    numbers = {group: 0 for group in groups}
-    parts = []
-    for phrase, group in ranked:
-        parts.append(f"(?P<{group}_{numbers[group]}>{_words(phrase)})")
-        numbers[group] += 1
+    kinds: dict[str, set[str]] = {}
+    for kind, phrases in groups.items():
+        for phrase in phrases:
+            kinds.setdefault(" ".join(lower(phrase).split()), set()).add(kind)
+    ranked = sorted(kinds, key=lambda phrase: (-len(phrase), phrase))
     return Rules(
         name=name,
-        cues=_between_words(parts) if parts else re.compile(r"(?!)"),
+        cues=_between_words(f"({_words(phrase)})" for phrase in ranked) if ranked else re.compile(r"(?!)"),
+        cue_kinds=tuple(frozenset(kinds[phrase]) for phrase in ranked),
         scope_words=rules.scope_words,
         read=frozenset(map(compact, rules.sections.read)),
         skip=frozenset(map(compact, rules.sections.skip)),
