@@ -50,6 +50,19 @@ class FeaturesOfRun:
 
 
 @dataclass(frozen=True)
+class SoftLabels:
+    """What radiology reports that experts have checked propose for the training pool.
+
+    Attributes:
+        target_TC: Class probabilities at the pool's prevalence; rows of 0 where nothing is proposed.
+        weight_T: Weight of each, next to an expert's of 1; 0 where nothing is proposed.
+    """
+
+    target_TC: np.ndarray
+    weight_T: np.ndarray
+
+
+@dataclass(frozen=True)
 class Material:
     """What a round learns from: three orders of scans, and the arrays that lie along them.
 
@@ -68,6 +81,7 @@ class Material:
         graph_TT: Neighbour graph of the training pool, see `neighbor_graph`.
         rejected_R: Scans of the pool that experts hold to be no good: they get no label and teach nothing.
         group_T: Patient group of every scan of the training pool.
+        reports: Labels by report; None: there are none, or none is used. They teach the student alone.
     """
 
     folder: Path
@@ -82,6 +96,7 @@ class Material:
     graph_TT: Any
     rejected_R: ScanRows
     group_T: np.ndarray
+    reports: SoftLabels | None = None
 
     def __post_init__(self) -> None:
         lengths = {

@@ -138,7 +138,8 @@ def _columns(opened: Table, own_names: Mapping[str, str], config: PoolConfig, no
     unread = [
         name
         for name in unread
-        if name not in {*config.columns.values(), *(config.findings or ()), *config.where, *_report_columns(opened, config)}
+        if name
+        not in {*config.columns.values(), *(config.findings or ()), *config.where, *_report_columns(opened, config)}
     ]
     looks = {known: near for known in own_names if known not in places and (near := table_columns.near(known, unread))}
     if config.findings_are == "independent":

@@ -393,7 +393,9 @@ def _from_manifest(uri: str, config: PoolConfig, name: str | None = None, beside
     scans = _scans(listed.table, base, notes)
     stem = Path(file).name.partition(".")[0]
     shown = name or (Path(root).name if stem == "manifest" else stem)
-    return Pool(shown, base, scans, notes, others=listed.others, is_table=True, said=listed.said, reports=listed.reports)
+    return Pool(
+        shown, base, scans, notes, others=listed.others, is_table=True, said=listed.said, reports=listed.reports
+    )
 
 
 def _root_of(folder: str, asked: str | None) -> str:

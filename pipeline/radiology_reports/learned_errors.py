@@ -9,7 +9,7 @@ What is refused stays refused out loud: too many errors already, or too few chec
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.contracts.config import ReportsConfig
@@ -57,9 +57,10 @@ class LearnedError:
 
     def to_json(self) -> dict[str, Any]:
         """A row of the run's metrics: counts alone."""
-        row = asdict(self) | {"used": self.is_used}
-        source, _, says = row.pop("kind")
-        return {"source": source, "says": says, **row}
+        row = asdict(self) | {"used": self.is_used, "why": in_words(self)}
+        kind = row.pop("kind")
+        del row["verdict"]
+        return {"source": kind[0], "says": kind[2], **row}
 
 
 def learn(
@@ -85,7 +86,7 @@ def learn(
         is_error = [answers[i] != classes[kind.class_index] for i in drawn if i in own]
         learned.append(_of_kind(kind, classes[kind.class_index], len(own), is_error, options))
     any_present = {one.kind.source for one in learned if one.is_used and one.kind.says == PRESENT}
-    return [one if _may_stand(one, any_present) else _refused(one) for one in learned]
+    return [one if _may_stand(one, any_present) else replace(one, verdict=FINDING_REFUSED) for one in learned]
 
 
 def _of_kind(
@@ -105,10 +106,6 @@ def _of_kind(
 def _may_stand(learned: LearnedError, any_present: set[str]) -> bool:
     """A source whose word is not taken for the findings is not taken for their absence either."""
     return not learned.is_used or learned.kind.says == PRESENT or learned.kind.source in any_present
-
-
-def _refused(learned: LearnedError) -> LearnedError:
-    return LearnedError(**{**vars(learned), "verdict": FINDING_REFUSED})
 
 
 def in_words(learned: LearnedError) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.contracts.config import Config
 from pipeline.contracts.tables import Contract
@@ -118,12 +119,13 @@ def write(folder: Path, labels: ReportLabels, ids: Mapping[str, str]) -> None:
     place.chmod(0o700)
 
 
-def kept(folder: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """Source to image_id to finding to what is said, of a run or of one finding of it; empty without reports."""
+def kept(folder: Path, findings: Sequence[str]) -> dict[str, dict[str, dict[str, str]]]:
+    """Source to image_id to finding to what is said of these, in a run or its part; empty without reports."""
     place = run_files.path(folder, run_files.REPORT_LABELS)
     if not place.exists():
         return {}
     table = REPORT_LABELS.read(place.parent)
+    table = table.filter(pc.is_in(table["finding"], value_set=pa.array(list(findings), pa.string())))
     columns = (table[name].to_pylist() for name in ("source", "image_id", "finding", "says"))
     out: dict[str, dict[str, dict[str, str]]] = {}
     for source, image_id, finding, says in zip(*columns, strict=True):

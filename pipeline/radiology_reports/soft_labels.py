@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ class FromReports:
     """
 
     learned: tuple[LearnedError, ...] = ()
-    used: Mapping[str, tuple[int, float]] = ()  # type: ignore[assignment]
+    used: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     to_check: frozenset[str] = frozenset()
 
     def targets(self, image_ids: Sequence[str], num_classes: int, weight: float) -> tuple[np.ndarray, np.ndarray]:
@@ -62,10 +62,9 @@ def from_reports(
         checks: Scans drawn by chance, in the order they were drawn.
         answers: The experts' class by scan; None: they could not tell.
     """
-    of_source = report_labels.kept(folder)
-    if not of_source:
-        return FromReports(used={})
-    of_kind = proposals(of_source, classes, config.pool.finding)
+    finding = config.pool.finding
+    of_source = report_labels.kept(folder, classes if finding is None else (finding,))
+    of_kind = proposals(of_source, classes, finding)
     learned = learned_errors.learn(of_kind, checks, answers, classes, config.reports)
     good = sorted((one for one in learned if one.is_used), key=lambda one: (-one.bound, one.kind))
     precision = {one.kind: one.precision or 0.0 for one in good}

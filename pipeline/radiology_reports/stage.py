@@ -5,8 +5,8 @@ import logging
 from typing import Any
 
 from pipeline.contracts.config import Config
-from pipeline.contracts.healthy_class import healthy_among
 from pipeline.contracts.finding_line import are_independent
+from pipeline.contracts.healthy_class import healthy_among
 from pipeline.contracts.tables import MANIFEST, write_text
 from pipeline.labels.classes import findings_of
 from pipeline.pool.sources import open_pool
@@ -33,7 +33,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if not has_reports(ctx.config):
         for name in (run_files.REPORT_LABELS, run_files.REPORTS_READ):
             (ctx.folder / name).unlink(missing_ok=True)
-        return {}
+        return {"num_reports": 0}
     manifest = MANIFEST.read(ctx.folder)
     ids = dict(zip(manifest["path"].to_pylist(), manifest["image_id"].to_pylist(), strict=True))
     paths_of: dict[str, list[str]] = {}
@@ -82,4 +82,6 @@ def _say(labels: ReportLabels) -> None:
         if count:
             log.warning("%d reports: %s", count, reason)
     if labels.unknown:
-        log.warning("the rules know no %s; add it to a rules file of your own (reports.rules)", ", ".join(labels.unknown))
+        log.warning(
+            "the rules know no %s; add it to a rules file of your own (reports.rules)", ", ".join(labels.unknown)
+        )

@@ -32,11 +32,14 @@ SECOND = "a further report of a scan; both are read"
 REPEATED = "the same text again for a scan"
 # Columns of a table of reports, as `columns.compact` has them: the scan or study, the text, or its sections.
 _KEYS = (
-    "imagepath pathtoimage path file filename imageid image dicomid scan studyid study accessionnumber accession id "
-    "name bildpfad datei studie"
-).split()
-_TEXTS = "report reporttext reports text radiologyreport fulltext befundtext bericht".split()
-_SECTIONS = "findings impression conclusion sectionfindings sectionimpression befund beurteilung".split()
+    *("imagepath", "pathtoimage", "path", "file", "filename", "imageid", "image", "dicomid", "bildpfad", "datei"),
+    *("studyid", "study", "accessionnumber", "accession", "studie", "id", "name"),
+)
+_TEXTS = ("report", "reporttext", "reports", "text", "radiologyreport", "fulltext", "befundtext", "bericht")
+_SECTIONS = (
+    *("findings", "impression", "conclusion", "sectionfindings", "sectionimpression"),
+    *("befund", "beurteilung"),
+)
 
 
 @dataclass
@@ -237,7 +240,9 @@ def _rows(place: str) -> Iterator[tuple[str | None, str | None]]:
             f"the reports cannot be read: {error.strerror or error}", value=place, where=WHERE, fix="check your access"
         ) from error
     try:
-        opened = open_table(name, data, lambda cells: any(table_columns.compact(c) in wanted for c in cells), Notes(name))
+        opened = open_table(
+            name, data, lambda cells: any(table_columns.compact(c) in wanted for c in cells), Notes(name)
+        )
         key, parts = _columns_of(opened.header, name)
         loaded = opened.load([key, *parts.values()])
     except InputError as error:
