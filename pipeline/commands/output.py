@@ -282,10 +282,8 @@ def log(result: dict[str, Any]) -> None:
 
 def reports(result: dict[str, Any]) -> None:
     """What a pool's radiology reports say: counts alone."""
-    say(
-        f"{result['num_reports']} reports; {result['num_scans_with_report']} of {result['num_scans']} scans have one or "
-        "a label read from one"
-    )
+    num_told = f"{result['num_scans_with_report']} of {result['num_scans']}"
+    say(f"{result['num_reports']} reports; {num_told} scans have a report, or a label that was read from one")
     for reason, number in result["reasons"].items():
         if number:
             say(f"  {number} {reason}")

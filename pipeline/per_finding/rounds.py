@@ -165,7 +165,7 @@ class Findings:
         proposals = {finding: asked.proposals(round_index) for finding, asked in self.questions.items()}
         proposed = {finding: set(of_finding.finding) for finding, of_finding in proposals.items()}
         settled = set.intersection(
-            *((of_finding.settled or set()) | self._known(finding) for finding, of_finding in proposals.items())
+            *({*(of_finding.settled or ())} | self._known(finding) for finding, of_finding in proposals.items())
         )
         turns = chain.from_iterable(zip_longest(*(of_finding.checks for of_finding in proposals.values())))
         checks = tuple(dict.fromkeys(image_id for image_id in turns if image_id is not None))

@@ -70,7 +70,7 @@ class Texts:
         elif all(text in before for before in known):
             self.reasons[REPEATED] += 1
         else:
-            self.reasons[SECOND] += any(before for before in known)
+            self.reasons[SECOND] += any(before and text not in before for before in known)
             for before in known:
                 if text not in before:
                     before.append(text)

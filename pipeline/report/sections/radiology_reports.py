@@ -10,20 +10,18 @@ def rows(run: RunData) -> list[Row]:
     Returns:
         {"source","class_name","says","scans","checked","errors","precision","bound","is_used","why"}, text.
     """
-    shown = []
-    for row in (run.last or {}).get("reports", []):
-        shown.append(
-            {
-                "source": row["source"],
-                "class_name": row["class_name"],
-                "says": row["says"],
-                "scans": count(row["num_scans"]),
-                "checked": count(row["num_checked"]),
-                "errors": count(row["num_errors"]) if row["num_checked"] else MISSING,
-                "precision": percent(row["precision"]),
-                "bound": percent(row["bound"]) if row["num_checked"] else MISSING,
-                "is_used": row["used"],
-                "why": row["why"],
-            }
-        )
-    return shown
+    return [
+        {
+            "source": row["source"],
+            "class_name": row["class_name"],
+            "says": row["says"],
+            "scans": count(row["num_scans"]),
+            "checked": count(row["num_checked"]),
+            "errors": count(row["num_errors"]) if row["num_checked"] else MISSING,
+            "precision": percent(row["precision"]),
+            "bound": percent(row["bound"]) if row["num_checked"] else MISSING,
+            "is_used": row["used"],
+            "why": row["why"],
+        }
+        for row in (run.last or {}).get("reports", [])
+    ]
