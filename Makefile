@@ -11,6 +11,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-lo
 # Node checks the scripts of the pages and runs nothing of ours: who has none goes without, a build server may not.
 NODE := $(shell node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null && command -v npm)
 
+# Containers often set this: each of dozens of processes would then compile all that it imports once more.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install run test check check-js docs bench test-all label-studio clean
 
 install: $(STAMP)

@@ -4,16 +4,11 @@ Takes the options of `cxr-ssl audit`. The folders must lie on storage that all n
 directory of a job is thrown away with it.
 """
 
-import sys
+from functools import partial
 
 from pipeline import cli
 
-
-def main() -> None:
-    """Run `cxr-ssl audit` with this process's arguments."""
-    sys.argv[1:1] = ["audit"]
-    cli.main()
-
+main = partial(cli.main, "audit")
 
 if __name__ == "__main__":
     main()

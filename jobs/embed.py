@@ -4,16 +4,11 @@ Takes the options of `cxr-ssl embed`. DIR and the embedding store must lie on st
 working directory of a job is thrown away with it.
 """
 
-import sys
+from functools import partial
 
 from pipeline import cli
 
-
-def main() -> None:
-    """Run `cxr-ssl embed` with this process's arguments."""
-    sys.argv[1:1] = ["embed"]
-    cli.main()
-
+main = partial(cli.main, "embed")
 
 if __name__ == "__main__":
     main()

@@ -4,16 +4,11 @@ Takes the options of `cxr-ssl evaluate`. The folders must lie on storage that al
 directory of a job is thrown away with it.
 """
 
-import sys
+from functools import partial
 
 from pipeline import cli
 
-
-def main() -> None:
-    """Run `cxr-ssl evaluate` with this process's arguments."""
-    sys.argv[1:1] = ["evaluate"]
-    cli.main()
-
+main = partial(cli.main, "evaluate")
 
 if __name__ == "__main__":
     main()

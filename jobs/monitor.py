@@ -4,16 +4,11 @@ Takes the options of `cxr-ssl monitor`. RUN, the pool and DIR must lie on storag
 working directory of a job is thrown away with it.
 """
 
-import sys
+from functools import partial
 
 from pipeline import cli
 
-
-def main() -> None:
-    """Run `cxr-ssl monitor` with this process's arguments."""
-    sys.argv[1:1] = ["monitor"]
-    cli.main()
-
+main = partial(cli.main, "monitor")
 
 if __name__ == "__main__":
     main()

@@ -4,16 +4,11 @@ Takes the options of `cxr-ssl predict`. RUN, the pool and FILE must lie on stora
 working directory of a job is thrown away with it.
 """
 
-import sys
+from functools import partial
 
 from pipeline import cli
 
-
-def main() -> None:
-    """Run `cxr-ssl predict` with this process's arguments."""
-    sys.argv[1:1] = ["predict"]
-    cli.main()
-
+main = partial(cli.main, "predict")
 
 if __name__ == "__main__":
     main()

@@ -4,16 +4,11 @@ Takes the options of `cxr-ssl pretrain`. DIR and the cache folder (CXR_SSL_CACHE
 share, because the working directory of a job is thrown away with it.
 """
 
-import sys
+from functools import partial
 
 from pipeline import cli
 
-
-def main() -> None:
-    """Run `cxr-ssl pretrain` with this process's arguments."""
-    sys.argv[1:1] = ["pretrain"]
-    cli.main()
-
+main = partial(cli.main, "pretrain")
 
 if __name__ == "__main__":
     main()

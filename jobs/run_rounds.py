@@ -4,16 +4,11 @@ Takes the options of `cxr-ssl run`. DIR and the embedding store must lie on stor
 working directory of a job is thrown away with it.
 """
 
-import sys
+from functools import partial
 
 from pipeline import cli
 
-
-def main() -> None:
-    """Run `cxr-ssl run` with this process's arguments."""
-    sys.argv[1:1] = ["run"]
-    cli.main()
-
+main = partial(cli.main, "run")
 
 if __name__ == "__main__":
     main()

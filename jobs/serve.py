@@ -3,16 +3,11 @@
 Takes the options of `cxr-ssl serve`. The token is read from CXR_SSL_TOKEN or a file, never from the command line.
 """
 
-import sys
+from functools import partial
 
 from pipeline import cli
 
-
-def main() -> None:
-    """Run `cxr-ssl serve` with this process's arguments."""
-    sys.argv[1:1] = ["serve"]
-    cli.main()
-
+main = partial(cli.main, "serve")
 
 if __name__ == "__main__":
     main()

@@ -708,8 +708,13 @@ def doctor(
         raise typer.Exit(1)
 
 
-def main() -> None:
-    """Run the command; an error is one message and an exit code, never a traceback."""
+def main(*words: str) -> None:
+    """Run the command; an error is one message and an exit code, never a traceback.
+
+    Args:
+        words: What stands before the arguments of this process, as a job puts its command there.
+    """
+    sys.argv[1:1] = words
     from pipeline.runtime.progress import configure_logging
 
     configure_logging(quiet="--quiet" in sys.argv or "-q" in sys.argv, verbose=False)

@@ -72,8 +72,11 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """One cache for all tests and nobody else's: a backbone is exported once, a scan embedded once."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # each process has a folder of its own in the one of all
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CXR_SSL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CXR_SSL_CACHE", str(folder / "cache"))
         yield
 
 
@@ -85,13 +88,22 @@ def unsynced():
         yield
 
 
-@pytest.fixture
-def sketched(monkeypatch):
-    """Of charts only the words are written."""
-    from pipeline.pages import svg_chart
-    from tests.support.tiny import Sketch
+@pytest.fixture(scope="session", autouse=True)
+def sketched():
+    """Of charts only the words are written, unless a test takes `drawn`."""
+    from tests.support import sketched_chart
 
-    monkeypatch.setattr(svg_chart, "Figure", Sketch)
+    with sketched_chart.sketched():
+        yield
+
+
+@pytest.fixture
+def drawn():
+    """Charts as people see them."""
+    from tests.support import sketched_chart
+
+    with sketched_chart.drawn():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,7 @@ def test_tables_of_a_run_come_with_paths(folder):
     assert run.config["pool"]["uri"] == "/data/pool" and "state='done'" in repr(run)
 
 
-def test_the_report_is_written_again(folder, sketched):
+def test_the_report_is_written_again(folder):
     page = api.Run(folder).report()
     assert page == folder / "report" / "index.html" and "</html>" in page.read_text("utf-8")
 
@@ -114,7 +114,7 @@ def test_what_is_not_there_is_an_exception_or_none(folder, tmp_path):
         api.Classifier.load(folder)
 
 
-def test_runs_are_compared(folder, tmp_path, sketched):
+def test_runs_are_compared(folder, tmp_path):
     other = api.Run(shutil.copytree(folder, tmp_path / "other"))
     found = api.compare(folder, other, out=tmp_path / "page.html")
     assert found.runs["run"].tolist() == ["run", "other"] and found.runs["scores.auroc"].nunique() == 1

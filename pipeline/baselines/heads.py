@@ -6,7 +6,8 @@ from scipy.special import softmax
 
 from pipeline.audit import probes
 from pipeline.contracts.config import TrainConfig
-from pipeline.learn.head import Problem, train_loop
+from pipeline.learn.heads.head import Problem
+from pipeline.learn.heads.training import train_loop
 from pipeline.measures.calibrate import class_weights
 from pipeline.vectors import principal_components
 

@@ -10,7 +10,7 @@ import numpy as np
 from embeddings.activations import Early
 from pipeline.contracts.config import NetworkConfig
 from pipeline.contracts.errors import InputError
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.lesson import Lesson, StoppingSet
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Design

@@ -20,7 +20,7 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, write_bytes, write_text
 from pipeline.learn.classifier import Classifier, preprocessing
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Design
 from pipeline.pool import whites

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.learn import rollback
-from pipeline.learn.head import Head, weighted_sum
 from pipeline.learn.head_fits import FittedHead
+from pipeline.learn.heads.head import Head, weighted_sum
 from pipeline.learn.lesson import scan_weights
 from pipeline.learn.material import Material
 from pipeline.learn.network.design import Trained

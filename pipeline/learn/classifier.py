@@ -14,7 +14,7 @@ from pipeline import __version__
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_bytes, write_text
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Trained
 from pipeline.measures.calibrate import at_prevalence

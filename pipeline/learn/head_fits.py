@@ -10,7 +10,8 @@ import numpy as np
 
 from pipeline.contracts.config import Config, TrainConfig
 from pipeline.learn.acceptance import Acceptance, screening_of
-from pipeline.learn.head import Head, Problem, train_loop
+from pipeline.learn.heads.head import Head, Problem
+from pipeline.learn.heads.training import train_loop
 from pipeline.learn.lesson import Lesson, expert_lesson, pool_lesson, stopping_mask, with_reports
 from pipeline.learn.material import Features, FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows

@@ -16,7 +16,8 @@ import numpy as np
 from pipeline.contracts.config import TrainConfig
 from pipeline.contracts.errors import CxrSslError, EngineError, InputError
 from pipeline.contracts.tables import write_text
-from pipeline.learn.head import Head, Problem, Worker, train_loop
+from pipeline.learn.heads.head import Head, Problem, Worker
+from pipeline.learn.heads.training import train_loop
 from pipeline.learn.network import fits
 from pipeline.learn.network.fits import Job, fingerprint
 from pipeline.runtime.threads import set_threads

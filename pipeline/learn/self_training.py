@@ -22,8 +22,8 @@ from pipeline.learn import operating_point
 from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.candidate import Candidate, average
 from pipeline.learn.classifier import Classifier
-from pipeline.learn.head import Head
 from pipeline.learn.head_fits import HeadFit, fit_all, spread_labels, student_fit, teacher_fit
+from pipeline.learn.heads.head import Head
 from pipeline.learn.lesson import learn_masks
 from pipeline.learn.material import Material
 from pipeline.learn.network import shared

@@ -13,7 +13,7 @@ from pipeline.contracts.tables import PREDICTIONS, PSEUDO, write_bytes, write_te
 from pipeline.labels import label_table
 from pipeline.labels.classes import positive_among
 from pipeline.learn.classifier import Classifier, preprocessing
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.network.design import Trained
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.learn.self_training import Learned

@@ -20,8 +20,9 @@ from embeddings.decode import DecodeError
 from pipeline import cli
 from pipeline.annotate.page import markup, server
 from pipeline.annotate.page.backend import Task
-from pipeline.annotate.page.guard import public_origin
 from pipeline.contracts.errors import InputError
+from pipeline.pages.served import guard, json_routes
+from pipeline.pages.served.guard import public_origin
 from tests.support.browser import ROOT, TOKEN, Served, listening
 from tests.support.fake_page_session import FINDINGS, FakeDesk, draw, image_id
 from tests.support.waiting_run import waiting_run
@@ -136,7 +137,7 @@ def test_our_own_names_are_ours(client, host):
 
 
 def test_other_machines_come_by_address_but_not_by_a_rebound_name(desk):
-    hosts = (*server.OWN_NAMES, "workstation", server.ANY_ADDRESS)
+    hosts = (*server.OWN_NAMES, "workstation", guard.ANY_ADDRESS)
     client = testclient.TestClient(server.app(desk, TOKEN, hosts), base_url=BASE, cookies={COOKIE: TOKEN})
     seen = {
         host: client.get("/", headers={"Host": host}).status_code
@@ -527,7 +528,7 @@ def test_a_full_disk_is_told_without_its_path_and_the_same_answer_is_taken_later
     desk.full = True
     refused = client.post("/api/answer", json=second)
     assert refused.status_code == 507
-    assert refused.json() == {"error": "The answer could not be saved on the server: No space left on device."}
+    assert refused.json() == {"error": "It could not be saved on the server: No space left on device."}
     desk.full = False
     assert client.post("/api/answer", json=second).is_success
     assert len(FakeDesk(desk.folder, 6).answers) == 2
@@ -545,9 +546,9 @@ def test_a_mistake_of_ours_shows_no_inside(client, desk):
 
 def test_a_body_over_the_limit_is_refused_and_one_below_is_read(client):
     long = {"num": 5, "held": [image_id(i) for i in range(3000)]}
-    assert len(json.dumps(long)) < server.MAX_BODY_BYTES
+    assert len(json.dumps(long)) < json_routes.MAX_BODY_BYTES
     assert client.post("/api/next", json=ANNA | long).is_success
-    padded = json.dumps(ANNA | long).ljust(server.MAX_BODY_BYTES + 1)
+    padded = json.dumps(ANNA | long).ljust(json_routes.MAX_BODY_BYTES + 1)
     refused = client.post("/api/next", content=padded, headers={"Content-Type": "application/json"})
     assert refused.status_code == 413 and "65536 bytes" in refused.json()["error"]
 

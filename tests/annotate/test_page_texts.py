@@ -9,8 +9,10 @@ from pipeline.annotate.page import markup, modules
 from pipeline.annotate.page.backend import PageOptions
 from pipeline.contracts.answers import REMARKS
 from pipeline.contracts.finding_line import NONE
+from pipeline.pages.served import doors
 
 LANGUAGES = ("en", "de")
+TEMPLATES = (*modules.STATIC.glob("*.j2"), *doors.TEMPLATES.glob("*.j2"))
 BLANK = re.compile(r"\{(\w+)\}")
 # String literals that people read have a blank between two words; these have one too and are no words.
 NO_WORDS = {
@@ -46,7 +48,7 @@ def keys_used():
         text = script.read_text("utf-8")
         used |= {literal for literal in literals(text) if re.fullmatch(r"[a-z_.]+", literal)}
         used |= set(re.findall(r'\bt\("([a-z_]+)"', text))  # also within a longer literal
-    for template in modules.STATIC.glob("*.j2"):
+    for template in TEMPLATES:
         used |= set(re.findall(r"\bt(?:\.|\[\")(\w+)", template.read_text("utf-8")))
     return used
 
@@ -86,9 +88,11 @@ def test_no_script_says_anything_by_itself(script):
     assert [text for text in worded if text not in NO_WORDS and not text.startswith(("./", "reply."))] == []
 
 
-@pytest.mark.parametrize("template", ["page.html.j2", "locked.html.j2", "onward.html.j2"])
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
 def test_no_template_says_anything_by_itself(template):
-    text = re.sub(r"\{\{.*?\}\}|\{%.*?%\}|<!doctype html>|<kbd.*?</kbd>", "", modules.asset(template), flags=re.DOTALL)
+    text = re.sub(
+        r"\{\{.*?\}\}|\{%.*?%\}|<!doctype html>|<kbd.*?</kbd>", "", template.read_text("utf-8"), flags=re.DOTALL
+    )
     shown = re.findall(r">([^<>]+)<", text) + re.findall(r'(?:aria-label|title|placeholder|alt)="([^"]*)"', text)
     assert [words.strip() for words in shown if re.search(r"[^\W\d_]", words)] == []
 
@@ -98,4 +102,4 @@ def test_the_page_and_who_has_no_link_are_spoken_to_in_the_language_asked_for():
     assert '<html lang="de">' in html and "Wer befundet?" in html and "Thorax &lt;2026&gt;" in html
     assert "Who is reading?" not in html
     assert "built-in" not in html and not set(markup.texts("de")) & set(dir(dict))  # a template would take its method
-    assert "Diese Seite braucht ihren Link" in markup.locked_html("de") and 'lang="de"' in markup.onward_html("de")
+    assert "Diese Seite braucht ihren Link" in markup.doors("de").locked and 'lang="de"' in markup.doors("de").onward

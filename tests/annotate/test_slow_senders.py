@@ -7,7 +7,7 @@ import urllib.parse
 import httpx2 as httpx
 import pytest
 
-from pipeline.annotate.page import slow_senders
+from pipeline.pages.served import slow_senders
 from tests.support.browser import TOKEN, listening
 from tests.support.fake_page_session import FakeDesk
 

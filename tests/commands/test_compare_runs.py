@@ -39,7 +39,7 @@ def own(runs, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder(tmp_path, monkeypatch, sketched):
+def in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
@@ -48,7 +48,7 @@ def reads(run):
 
 
 def test_runs_on_one_holdout_are_paired_with_the_first(own):
-    answer = call("compare", own / "short", own / "long", "--json")
+    answer = call("compare", own / "short", own / "long", "--json", drawn=True)
     assert answer.code == 0, answer.err
     (pair,) = answer.json["pairs"]
     assert (pair["a"], pair["b"], answer.json["reference"]) == ("short", "long", "short")

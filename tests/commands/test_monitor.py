@@ -52,7 +52,7 @@ def test_batch_after_batch_in_one_folder(home, tmp_path):
     assert steady.json["reference"]["side"] == "holdout" and steady.json["reference"]["num_scans"] >= 50
     assert steady.json["batch"]["num_compared"] == steady.json["batch"]["num_patients"] == 40
     noisy = write_pool(tmp_path / "noisy", 2000, 40, noise=12.0)
-    moved = call("monitor", run, noisy, "--out", out, *QUICK)
+    moved = call("monitor", run, noisy, "--out", out, *QUICK, drawn=True)
     assert moved.code in (5, 6) and "most probable cause: noise" in moved.out, moved.out
     content = json.loads((out / "monitor.json").read_text("utf-8"))
     assert content["exit_code"] == moved.code and content["streams"]["pictures"]["moved"]

@@ -1,15 +1,12 @@
 import io
-import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from embeddings.decode import DecodeError, load_square, open_grey, read_bytes, resize
 from embeddings.decoding import raster
-from tests.support.cpu_time import cpu_seconds
 from tests.support.decoded import decode
 
 LIMIT = 10_000_000
@@ -109,18 +106,13 @@ def test_too_many_pixels_are_refused_before_decoding():
         decode(broken, max_pixels=2399)
 
 
-def test_decompression_bomb_is_refused_without_a_warning():
-    bomb = file_bytes(Image.new("1", (30_000, 30_000)), "PNG")
+def test_decompression_bomb_is_refused_without_a_warning(monkeypatch):
+    bomb = file_bytes(Image.new("1", (12_000, 12_000)), "PNG")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("its pixels were read"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-
-        def refuse():
-            with pytest.raises(DecodeError, match="900,000,000 pixels"):
-                decode(bomb, max_pixels=100_000_000)
-
-        ours = cpu_seconds(refuse)
-    small = file_bytes(picture(), "PNG")
-    assert ours < 100 * cpu_seconds(lambda: decode(small, max_pixels=LIMIT))  # 1 measured; the bomb has 375,000 times
+        with pytest.raises(DecodeError, match="144,000,000 pixels"):
+            decode(bomb, max_pixels=100_000_000)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
@@ -207,14 +199,3 @@ def test_read_bytes_says_why_not(tmp_path):
         read_bytes(str(tmp_path / "none.png"))
     with pytest.raises(DecodeError, match="folder"):
         read_bytes(str(tmp_path))
-
-
-@pytest.mark.real
-def test_real_scans_decode_quickly():
-    root = os.environ["CXR_SSL_DATA"]
-    every = [path.read_bytes() for path in sorted(Path(root, "kermany", "images").iterdir())[:100]]
-    plain = cpu_seconds(lambda: [Image.open(io.BytesIO(data)).load() for data in every])
-    shapes = []
-    ours = cpu_seconds(lambda: shapes.extend(load_square(data, 224, LIMIT).shape for data in every))
-    assert set(shapes) == {(1, 224, 224)}
-    assert ours < 8 * plain  # 2 measured

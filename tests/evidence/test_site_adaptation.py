@@ -12,7 +12,7 @@ from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.evidence import site_adaptation
 from pipeline.learn import operating_point
 from pipeline.learn.classifier import Classifier
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from tests.support.tiny import FAST, call, make_pool, picture
 
 SHORT = ("--rounds", "1", "--budget", "12", "--oracle", "--set", "calibrate.num_folds=2", *FAST)

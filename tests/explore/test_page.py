@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from starlette import testclient
 
-from pipeline.annotate.page.server import OWN_NAMES
 from pipeline.explore.page import server
 from pipeline.explore.viewer import Viewer
+from pipeline.pages.served.listening import OWN_NAMES
 from pipeline.runtime import run_files
 from pipeline.selection.marks import Marks
 from tests.support.browser import TOKEN

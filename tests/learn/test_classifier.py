@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from scipy.special import softmax
 
 from pipeline.learn.classifier import Classifier
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Design, Trained
 from tests.support import tiny_backbone

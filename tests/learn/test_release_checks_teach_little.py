@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from pipeline.contracts.config import Config, PseudoConfig
 from pipeline.learn.acceptance import Acceptance
 from pipeline.learn.candidate import Candidate
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.lesson import expert_lesson
 from pipeline.learn.material import FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows

@@ -7,8 +7,8 @@ from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import self_training
 from pipeline.learn.acceptance import Acceptance
 from pipeline.learn.candidate import Candidate, average
-from pipeline.learn.head import Head
 from pipeline.learn.head_fits import FittedHead
+from pipeline.learn.heads.head import Head
 from pipeline.learn.lesson import scan_weights
 from pipeline.learn.network.fits import NetworkFit
 from pipeline.learn.network.training_loop import Curves

@@ -146,7 +146,7 @@ def built(tmp_path_factory):
 
 
 @pytest.fixture
-def copy(built, tmp_path, sketched):
+def copy(built, tmp_path):
     shutil.copytree(built, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "report")
     return tmp_path / "run"

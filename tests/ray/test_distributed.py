@@ -6,7 +6,8 @@ import pytest
 from pipeline.contracts.config import TrainConfig
 from pipeline.contracts.errors import InputError
 from pipeline.learn import ray_train
-from pipeline.learn.head import Problem, train_loop
+from pipeline.learn.heads.head import Problem
+from pipeline.learn.heads.training import train_loop
 from pipeline.learn.lesson import Lesson, StoppingSet
 from pipeline.learn.network import fits
 from pipeline.learn.network.design import side_by_side

@@ -8,7 +8,7 @@ from pipeline.measures import sequential_plan
 from pipeline.report import build
 from pipeline.report.gather import gather
 from pipeline.report.planning import certificates, when_to_stop
-from tests.support import report_text
+from tests.support import report_text, sketched_chart
 from tests.support.forecast_records import write_forecasts
 from tests.support.report_runs import fake_run
 from tests.support.report_text import words_of
@@ -18,7 +18,8 @@ from tests.support.report_text import words_of
 def folder(tmp_path_factory):
     run = fake_run(tmp_path_factory.mktemp("planning") / "run", num_scans=160)
     write_forecasts(run, by=("stable",))
-    build(run)
+    with sketched_chart.drawn():
+        build(run)
     return run
 
 

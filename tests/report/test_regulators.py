@@ -65,7 +65,7 @@ def test_croissant_is_read_by_its_own_library(folder):
     assert {records.name for records in dataset.metadata.record_sets} == {"manifest", "labels"}
 
 
-def test_the_report_writes_them(folder, sketched):
+def test_the_report_writes_them(folder):
     build(folder)
     texts = {name: (folder / "report" / name).read_text("utf-8") for name in ("data_governance.md", "change_plan.md")}
     assert all(papers.LEFT in text for text in texts.values())

@@ -38,7 +38,7 @@ def three(tmp_path_factory):
 
 
 @pytest.fixture
-def copy(two, tmp_path, sketched):
+def copy(two, tmp_path):
     """The run of two classes, for a test to spoil."""
     shutil.copytree(two, tmp_path / "run")
     return tmp_path / "run"

@@ -64,9 +64,10 @@ def served(page, http=None):
     """A page of ours on a free port, in a thread; gives its address."""
     import uvicorn
 
-    from pipeline.annotate.page import server, slow_senders
+    from pipeline.pages.served import listening as server
+    from pipeline.pages.served import slow_senders
 
-    sock = server._listen("127.0.0.1", 0)
+    sock = server.listening_socket("127.0.0.1", 0)
     config = uvicorn.Config(
         page,
         http=http or slow_senders.protocol(),

@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import html
 import io
 import json
 import logging
@@ -14,13 +13,11 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline import cli
 from pipeline.audit import probes
-from pipeline.pages import svg_chart
-from tests.support import tiny_backbone
+from tests.support import sketched_chart, tiny_backbone
 
 WEIGHTS = tiny_backbone.path_in(Path(tempfile.mkdtemp(prefix="cxr-ssl-tests-")))  # written when first called for
 atexit.register(shutil.rmtree, WEIGHTS.parent, ignore_errors=True)
@@ -72,69 +69,6 @@ class Answer:
         return json.loads(self.out)
 
 
-class Sketch:
-    """A chart of which only the words are written: to draw it takes nearly half of a small run."""
-
-    def __init__(self, **_):
-        self._axes = SketchedAxes()
-
-    def add_subplot(self):
-        return self._axes
-
-    def savefig(self, sink, **_):
-        words = "".join(f"<text>{html.escape(word)}</text>" for word in self._axes.words)
-        sink.write(f'<svg viewBox="0 0 1 1">{words}</svg>')
-
-
-class Anything:
-    """Takes whatever is asked of it."""
-
-    def __getattr__(self, _):
-        return self
-
-    def __getitem__(self, _):
-        return self
-
-    def __call__(self, *_, **__):
-        return self
-
-
-class SketchedAxes:
-    """Refuses values that matplotlib refuses to draw, and keeps the words."""
-
-    xaxis = yaxis = spines = Anything()
-
-    def __init__(self):
-        self.words, self._series = [], []
-
-    def __getattr__(self, name):
-        return Anything() if name.startswith("set_") or name in ("grid", "minorticks_off") else self._draw
-
-    def _draw(self, *values, label=None, **_):
-        np.broadcast_arrays(*(np.asarray(value, float) for value in values))
-        if label and not label.startswith("_"):
-            self._series.append(label)
-
-    def set(self, *, xlabel="", ylabel="", **_):
-        self.words += [word for word in (xlabel, ylabel) if word]
-
-    def text(self, x, y, word, **_):
-        self._draw(x, y)
-        self.words.append(word)
-
-    def annotate(self, word, xy, *_, **__):
-        self.text(*xy, word)
-
-    def legend(self, **_):
-        self.words += self._series
-
-    def get_ylim(self):
-        return 0.0, 1.0
-
-    def get_yticklabels(self):
-        return []
-
-
 def call(*argv, drawn=False):
     """Run `cxr-ssl argv` in this process; argv and logging are put back. Charts are sketched, or `drawn`."""
     if f"backbone.weights={WEIGHTS}" in argv:
@@ -146,7 +80,7 @@ def call(*argv, drawn=False):
     with (
         mock.patch.object(sys, "argv", ["cxr-ssl", *map(str, argv)]),
         mock.patch.object(probes, "NUM_TREES", 15),
-        mock.patch.object(svg_chart, "Figure", Figure if drawn else Sketch),
+        sketched_chart.drawn() if drawn else sketched_chart.sketched(),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

@@ -1,7 +1,5 @@
 """The page as text: in pieces for the server, or whole for a file."""
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,6 +12,8 @@ from pipeline.annotate.page.backend import PageOptions
 from pipeline.annotate.page.modules import STATIC, asset, bundled, needed
 from pipeline.contracts.answers import REMARKS
 from pipeline.contracts.finding_line import NONE, are_independent
+from pipeline.pages.served import doors as served_doors
+from pipeline.pages.served.doors import Doors, content_hash
 
 ONLINE, OFFLINE = "start_online.js", "start_offline.js"
 LETTERS = dict(zip(REMARKS, "cbn", strict=True))  # the key of each remark
@@ -71,24 +71,9 @@ def _whole_page() -> dict[str, str]:
     return {"style": style, "script": script, "policy": policy}
 
 
-def locked_html(language: str = "en") -> str:
+def doors(language: str = "en") -> Doors:
     """What somebody without a valid link sees."""
-    return _environment().get_template("locked.html.j2").render(style=asset("locked.css"), t=texts(language))
-
-
-def locked_style_hash() -> str:
-    """The CSP source that admits the style of `locked_html`."""
-    return content_hash(asset("locked.css"))
-
-
-def onward_html(language: str = "en") -> str:
-    """A page that goes on to the labelling page by itself."""
-    return _environment().get_template("onward.html.j2").render(t=texts(language))
-
-
-def content_hash(text: str) -> str:
-    """The CSP source that admits an inline script or style of this text."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+    return served_doors.doors(texts(language))
 
 
 @cache

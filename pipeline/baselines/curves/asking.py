@@ -17,7 +17,8 @@ from pipeline import __version__
 from pipeline.baselines.curves import bench_pool
 from pipeline.baselines.curves.bench_pool import BenchPool
 from pipeline.contracts.config import Config
-from pipeline.learn.head import Head, Problem, train_loop
+from pipeline.learn.heads.head import Head, Problem
+from pipeline.learn.heads.training import train_loop
 from pipeline.measures import calibrate, folds
 from pipeline.runtime import run_dir
 from pipeline.selection import strategies

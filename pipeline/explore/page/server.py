@@ -1,4 +1,4 @@
-"""The page over HTTP: the server, the guard and the refusals are those of the labelling page."""
+"""The page of the pool over HTTP."""
 
 import logging
 import re
@@ -18,10 +18,12 @@ from starlette.types import ASGIApp
 
 from embeddings.decoding.unusable import DecodeError
 from pipeline.annotate.page import modules
-from pipeline.annotate.page.guard import Guard, public_origin
-from pipeline.annotate.page.server import LOOPBACK, OWN_NAMES, error_replies, json_route, run_page
 from pipeline.explore.page.api import About, Api, Export, Gallery, Mark, Points, Scan, View
 from pipeline.explore.viewer import Viewer
+from pipeline.pages.served.doors import doors
+from pipeline.pages.served.guard import Guard, public_origin
+from pipeline.pages.served.json_routes import error_replies, json_route
+from pipeline.pages.served.listening import LOOPBACK, OWN_NAMES, run_page
 from pipeline.runtime import run_files
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,17 @@ REPORT_POLICY = (  # a report carries its own scripts and asks nobody for anythi
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+
+LOCKED = {
+    "language": "en",
+    "page_name": "Page of the pool",
+    "locked_title": "This page needs its link",
+    "locked_text": "Open the link that cxr-ssl explore printed when it was started; it ends in /?token=… and is new at "
+    "every start.",
+    "locked_kept": "Tags, saved views and wishes are kept with the run.",
+    "locked_ask": "No link? Ask whoever started the page.",
+    "onward": "Go to the page of the pool",
+}
 
 
 def app(viewer: Viewer, token: str, hosts: Collection[str] = OWN_NAMES, *, origin: str | None = None) -> ASGIApp:
@@ -76,7 +89,8 @@ def app(viewer: Viewer, token: str, hosts: Collection[str] = OWN_NAMES, *, origi
         json_route("/api/view", View, api.view),
         json_route("/api/export", Export, api.export),
     ]
-    return Guard(Starlette(routes=routes, exception_handlers=error_replies()), token, hosts, origin)
+    inner = Starlette(routes=routes, exception_handlers=error_replies())
+    return Guard(inner, token, hosts, doors(LOCKED), origin=origin)
 
 
 def serve(
@@ -88,7 +102,7 @@ def serve(
     url: str | None = None,
     ready: Callable[[str], None] = lambda link: None,
 ) -> None:
-    """Serve the page until Ctrl-C or SIGTERM; see `pipeline.annotate.page.server.serve`.
+    """Serve the page until Ctrl-C or SIGTERM; see `pipeline.pages.served.listening.run_page`.
 
     Raises:
         InputError: when the address, the port or `url` cannot be used.

@@ -22,7 +22,7 @@ from embeddings.decoding.picture_keys import by_picture
 from pipeline.contracts.config import Config, NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network import predict_scans
 from pipeline.learn.network.design import Design, Trained

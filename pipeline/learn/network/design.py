@@ -10,7 +10,7 @@ import numpy as np
 
 from embeddings import network_stages, onnx_file
 from embeddings.backbones import Backbone
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 
 if TYPE_CHECKING:
     from torch import nn

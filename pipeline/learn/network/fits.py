@@ -19,7 +19,7 @@ from embeddings.scan_cache import Rows
 from pipeline.contracts.config import NetworkConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import write_bytes, write_text
-from pipeline.learn.head import Head, Worker
+from pipeline.learn.heads.head import Head, Worker
 from pipeline.learn.lesson import Lesson
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network import low_rank

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.contracts.config import Config
 from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.candidate import Candidate, auroc_drop
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.lesson import Lesson, learn_masks, pool_lesson, stopping_mask, with_reports
 from pipeline.learn.material import Material
 from pipeline.learn.network import design

@@ -16,7 +16,7 @@ from embeddings import augment
 from embeddings.scan_cache import Rows
 from embeddings.torch_training import autocast, decayed, grad_scaler, pick_device, warm_cosine
 from pipeline.contracts.config import NetworkConfig
-from pipeline.learn.head import Worker
+from pipeline.learn.heads.head import Worker
 from pipeline.learn.lesson import Lesson
 from pipeline.learn.network import losses
 from pipeline.learn.network.design import Arrays, put, take

@@ -15,6 +15,8 @@ import numpy as np
 from scipy.special import softmax
 
 from pipeline.contracts.config import TrainConfig
+from pipeline.learn.heads import linear
+from pipeline.learn.heads.head import Problem
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import calibrate, folds
 from pipeline.runtime.engine import Engine
@@ -156,7 +158,7 @@ def _probabilities(x_EP: np.ndarray, labels: Labels, rows: np.ndarray, scored_E:
 
 
 def fit_head(x_LP: np.ndarray, class_L: np.ndarray, num_classes: int, l2: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (C, P) and biases (C,) of the linear head on expert labels, as `learn.head` fits it; faster on few rows.
+    """Weights (C, P) and biases (C,) of the linear head on expert labels, as the rounds fit it.
 
     A class without a label is never called.
 
@@ -166,15 +168,9 @@ def fit_head(x_LP: np.ndarray, class_L: np.ndarray, num_classes: int, l2: float)
         num_classes: C.
         l2: Penalty of the weights.
     """
-    from sklearn.linear_model import LogisticRegression
-
     weight_L = calibrate.class_weights(class_L, num_classes)[class_L]
-    present = np.unique(class_L)
-    strength = (2.0 if len(present) == 2 else 1.0) / l2  # two classes share one row, which is penalised once, not twice
-    model = LogisticRegression(C=strength, tol=1e-4, max_iter=1000).fit(x_LP, class_L, weight_L)
-    own_CP, own_C = model.coef_, model.intercept_
-    if len(present) == 2:
-        own_CP, own_C = np.concatenate([-own_CP, own_CP]) / 2.0, np.concatenate([-own_C, own_C]) / 2.0
+    present, column_L = np.unique(class_L, return_inverse=True)
+    head = linear.fit(Problem(x_LP, np.eye(len(present))[column_L], weight_L, l2))
     weight_CP, bias_C = np.zeros((num_classes, x_LP.shape[1])), np.full(num_classes, NEVER)
-    weight_CP[present], bias_C[present] = own_CP, own_C
+    weight_CP[present], bias_C[present] = head.arrays["weight0"], head.arrays["bias0"]
     return weight_CP, bias_C

@@ -24,7 +24,7 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, SPLIT_TABLE
 from pipeline.learn import rollback
 from pipeline.learn.classifier import Classifier
-from pipeline.learn.head import Head, Worker
+from pipeline.learn.heads.head import Head, Worker
 from pipeline.learn.lesson import Lesson, StoppingSet, pool_lesson
 from pipeline.learn.material import FeaturesOfRun, Material
 from pipeline.learn.network import adapter, fits, student

@@ -6,7 +6,7 @@ from scipy.special import softmax
 from torch import nn
 
 from embeddings import backbones, network_stages
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Design, Trained
 from tests.support import tiny_backbone

@@ -12,7 +12,7 @@ from torch import nn
 
 from embeddings import backbones
 from pipeline.contracts.config import BackboneConfig
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network import fits, low_rank
 from pipeline.learn.network.design import Design, Trained

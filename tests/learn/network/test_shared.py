@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import self_training
-from pipeline.learn.head import Head
+from pipeline.learn.heads.head import Head
 from pipeline.learn.network import shared
 from pipeline.learn.network.design import Design, Trained
 from pipeline.learn.network.fits import NetworkFit

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.learn.head import Worker
+from pipeline.learn.heads.head import Worker
 from pipeline.learn.lesson import Lesson, StoppingSet
 from tests.learn.network.test_training_loop import STILL, close, config, learn_network, recorded, rows_of, same
 

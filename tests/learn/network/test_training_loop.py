@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from embeddings.scan_cache import ScanCache
 from pipeline.contracts.config import NetworkConfig
-from pipeline.learn.head import Worker
+from pipeline.learn.heads.head import Worker
 from pipeline.learn.lesson import Lesson, StoppingSet
 from pipeline.learn.network import losses
 from pipeline.learn.network import training_loop as module

@@ -7,7 +7,8 @@ import pytest
 from scipy.special import softmax
 
 from pipeline.contracts.config import TrainConfig
-from pipeline.learn.head import Problem, train_loop
+from pipeline.learn.heads.head import Problem
+from pipeline.learn.heads.training import train_loop
 from pipeline.learn.stopping import subset_fits
 from pipeline.learn.stopping.subset_fits import SHARES, Labels
 from pipeline.measures import calibrate

@@ -6,7 +6,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from pipeline.contracts.config import TrainConfig
-from pipeline.learn.head import Head, Problem, Worker, train_loop
+from pipeline.learn.heads.head import Head, Problem, Worker
+from pipeline.learn.heads.training import train_loop
 
 
 def softmax(logit_NC):
@@ -83,7 +84,7 @@ def test_logits_go_block_by_block(monkeypatch):
     head = train_loop(problem_of()[0], MLP, 0)
     x_NP = np.random.default_rng(2).normal(size=(50, 6))
     whole = head.logits(x_NP)
-    monkeypatch.setattr("pipeline.learn.head.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("pipeline.learn.heads.head.ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(head.logits(x_NP), whole, rtol=1e-6)
     assert head.logits(np.empty((0, 6))).shape == (0, 3)
 
@@ -139,7 +140,7 @@ class TestEarlyStopping:
 def test_a_loss_that_is_not_a_number_is_an_error(config):
     problem, _ = problem_of()
     problem.x_NP[3, 2] = np.nan
-    with pytest.raises(FloatingPointError, match="the training loss is nan in epoch 0"):
+    with pytest.raises(FloatingPointError, match=r"the training loss is nan in (epoch|iteration) 0"):
         train_loop(problem, config, 0)
 
 
@@ -163,14 +164,11 @@ def saved_after(problem, config, num_epochs):
     return torch.load(io.BytesIO(saved["bytes"]), weights_only=True)
 
 
-@pytest.mark.parametrize("num_epochs", [1, 2])
-def test_a_linear_head_resumes(num_epochs):
-    problem, _ = problem_of(dim=40, l2=0.01)
-    straight = train_loop(problem, LINEAR, 0)
-    assert len(straight.loss) > 2
-    resumed = train_loop(problem, LINEAR, 0, Worker(state=saved_after(problem, LINEAR, num_epochs)))
-    np.testing.assert_allclose(resumed.loss, straight.loss, rtol=1e-6)
-    np.testing.assert_array_equal(resumed.arrays["weight0"], straight.arrays["weight0"])
+def test_many_rows_are_a_few_at_a_time(monkeypatch):
+    problem, _ = problem_of()
+    whole = train_loop(problem, LINEAR, 0)
+    monkeypatch.setattr("pipeline.learn.heads.linear.ROWS_AT_ONCE", 7)
+    np.testing.assert_allclose(train_loop(problem, LINEAR, 0).arrays["weight0"], whole.arrays["weight0"], atol=1e-5)
 
 
 @pytest.mark.parametrize("num_epochs", [1, 5, 8])

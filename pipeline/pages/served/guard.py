@@ -1,4 +1,4 @@
-"""Who may speak to the labelling page: those with the token of this start, under our own name, from our own page."""
+"""Who may speak to a page of ours: those with the token of this start, under our own name, from our own page."""
 
 import hmac
 import ipaddress
@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.annotate.page import markup
 from pipeline.contracts.errors import InputError
+from pipeline.pages.served.doors import Doors
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -36,10 +36,10 @@ class Guard:
         token: The secret of the printed link; it becomes a cookie, so that it leaves the address bar. None: only
             readers who have a link of their own come in.
         hosts: Names under which we may be reached, without port; `ANY_ADDRESS` admits all IP addresses.
+        doors: What somebody without the link sees.
         origin: Our address behind a TLS proxy, from `public_origin`; browsers then keep the cookie to TLS.
         readers: Token of each reader's own link to the reader's name: who came by it answers under that name alone.
         reader_header: Header in which the proxy before the page says who is signed in; a request without it is refused.
-        language: Of the page that somebody without a link sees.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class Guard:
         app: ASGIApp,
         token: str | None,
         hosts: Collection[str],
-        origin: str | None = None,
+        doors: Doors,
         *,
+        origin: str | None = None,
         readers: Mapping[str, str] | None = None,
         reader_header: str | None = None,
-        language: str = "en",
     ) -> None:
-        self.app, self.token, self.origin, self.language = app, token, origin, language
+        self.app, self.token, self.doors, self.origin = app, token, doors, origin
         self.readers, self.reader_header = dict(readers or {}), reader_header
         self.public_name = _bare_name(origin.removeprefix("https://")) if origin else None
         self.hosts = {host.lower() for host in hosts} - {ANY_ADDRESS}
@@ -85,7 +85,7 @@ class Guard:
         origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
         local = None if _bare_name(host) == self.public_name else f"http://{host}"  # a proxy may hand on either name
         if origin not in (None, local, self.origin) or site not in (None, "same-origin", "none"):
-            return _refusal(request, 403, "Answers are taken from the labelling page alone, not from another site.")
+            return _refusal(request, 403, "Requests are taken from this page alone, not from another site.")
         return None
 
     def _refuse_stranger(self, request: Request) -> Response | None:
@@ -95,7 +95,7 @@ class Guard:
         if given is not None and self._is_token(given) and request.url.path == "/":
             # A link in a web mail is a foreign start: a redirect would come without our Strict cookie, a page does not.
             foreign = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-            welcome = HTMLResponse(markup.onward_html(self.language)) if foreign else RedirectResponse("/", 303)
+            welcome = HTMLResponse(self.doors.onward) if foreign else RedirectResponse("/", 303)
             secure = self.origin is not None
             welcome.set_cookie(cookie, given, httponly=True, samesite="strict", path="/", secure=secure)
             return welcome
@@ -106,8 +106,8 @@ class Guard:
             return None
         if request.url.path.startswith("/api/"):
             return _refusal(request, 401, "This page's link is no longer valid. Open the link that was printed last.")
-        headers = {"Content-Security-Policy": f"default-src 'none'; style-src {markup.locked_style_hash()}"}
-        return HTMLResponse(markup.locked_html(self.language), 401, headers=headers)
+        headers = {"Content-Security-Policy": f"default-src 'none'; style-src {self.doors.locked_style}"}
+        return HTMLResponse(self.doors.locked, 401, headers=headers)
 
     def _refuse_unnamed(self, request: Request) -> Response | None:
         """Behind a proxy that signs people in: who is not named by it, or is named in another link."""
