@@ -60,8 +60,8 @@ all reports had been looked at). Precision is of reports that say *present*, rec
 intervals are exact, 95 %. Predictive values are shares of reports that coders agree with. The bound is what
 `cxr-ssl` holds valid at every look; median over {seeds} draws of the checks, and behind it the share of draws in which
 *present* is used at `reports.min_precision` {promise:.0%}. Few reports name a rare finding, so {uniform} uniform labels
-hardly ever check it: that is what the slice drawn from what reports say is for (`reports.check_share`); a finding with fewer reports than
-checks is checked in full. On all reports with headings: {everything}. The rules of the
+hardly ever check it: that is what the slice drawn from what reports say is for (`reports.check_share`); a finding with
+fewer reports than checks is checked in full. On all reports with headings: {everything}. The rules of the
 forty lines are not ours; their figures are as reported."""
 COVER_HEADER = (
     "planted precision",
