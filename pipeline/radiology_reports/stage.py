@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 from pipeline.contracts.config import Config
+from pipeline.contracts.errors import InputError
 from pipeline.contracts.finding_line import are_independent
 from pipeline.contracts.healthy_class import healthy_among
 from pipeline.contracts.tables import MANIFEST, write_text
@@ -40,11 +41,18 @@ def run(ctx: StageContext) -> dict[str, Any]:
     for path, study in zip(manifest["path"].to_pylist(), manifest["study_id"].to_pylist(), strict=True):
         if study is not None:
             paths_of.setdefault(study, []).append(path)
+    asked = asked_findings(ctx)
+    strange = sorted(set(ctx.config.pool.report_labels) - set(asked))
+    if strange:
+        raise InputError(
+            "are no findings of the run",
+            value=strange,
+            where="pool.report_labels",
+            fix=f"name columns for {', '.join(asked)}",
+        )
     salt = salt_of(ctx.folder, ctx.config.splits.salt)
     pool = open_pool(ctx.config.pool, cache_folder())
-    labels = report_labels.read(
-        pool, ctx.config, asked_findings(ctx), lambda study: paths_of.get(pseudonym(study, salt), ())
-    )
+    labels = report_labels.read(pool, ctx.config, asked, lambda study: paths_of.get(pseudonym(study, salt), ()))
     _say(labels)
     report_labels.write(ctx.folder, labels, ids)
     write_text(ctx.folder / run_files.REPORTS_READ, json.dumps(summary(labels), indent=2) + "\n")
