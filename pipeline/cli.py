@@ -454,10 +454,10 @@ def labels_reports(
     as_json: JsonOption = False,
 ) -> None:
     """Count what a pool's radiology reports say of each finding; opens no scan and needs no run."""
-    from pipeline.commands import reports as commands_reports
+    from pipeline.radiology_reports import preview
 
     options = {"pool.uri": pool, "pool.reports": reports, "reports.rules": rules}
-    _answer(commands_reports.read_pool(config, _overrides(options, set_)), as_json, output.reports)
+    _answer(preview.read_pool(config, _overrides(options, set_)), as_json, output.reports)
 
 
 @labels_app.command("log")

@@ -35,7 +35,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         for name in (run_files.REPORT_LABELS, run_files.REPORTS_READ):
             (ctx.folder / name).unlink(missing_ok=True)
         return {"num_reports": 0}
-    manifest = MANIFEST.read(ctx.folder)
+    manifest = run_files.read(ctx.folder, MANIFEST)
     ids = dict(zip(manifest["path"].to_pylist(), manifest["image_id"].to_pylist(), strict=True))
     paths_of: dict[str, list[str]] = {}
     for path, study in zip(manifest["path"].to_pylist(), manifest["study_id"].to_pylist(), strict=True):
