@@ -31,11 +31,11 @@ def shares_right(run, finding):
 @pytest.mark.parametrize(
     ("healthy", "finding", "options"),
     [
-        ("none", "effusion", []),
+        pytest.param("none", "effusion", [], marks=pytest.mark.slow),
         ("non-covid", "covid", []),
-        ("No findings", "Atelectasis", []),
+        pytest.param("No findings", "Atelectasis", [], marks=pytest.mark.slow),
         ("normal", "pneumonia", ["--set", "pool.findings=[pneumonia, normal]"]),
-        ("viral", "bacterial", ["--set", "pool.positive=bacterial"]),
+        pytest.param("viral", "bacterial", ["--set", "pool.positive=bacterial"], marks=pytest.mark.slow),
     ],
 )
 def test_every_number_is_of_the_finding(tmp_path, healthy, finding, options):

@@ -13,6 +13,7 @@ from pipeline.monitor.scans import Batch
 from pipeline.monitor.streams import METADATA, PICTURES, PREDICTIONS
 from pipeline.pages.template_env import environment
 from pipeline.pages.thumbnails import thumbnails
+from pipeline.pages.wording import named
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_DRAWN = 6  # numbers whose histograms are shown
@@ -32,7 +33,7 @@ def html(content: dict[str, Any], lines: list[dict[str, Any]], reference: Sample
         batch: The same, and the pictures of the scans farthest away.
     """
     charts = [
-        {"title": name, "svg": Markup(page_figures.distribution(f"d{place}", name, *values))}
+        {"title": named(name), "svg": Markup(page_figures.distribution(f"d{place}", named(name), *values))}
         for place, (name, values) in enumerate(_drawn(content, reference, batch.sample))
     ]
     shares = {name: page_figures.shares(methods) for name, methods in content["prevalence"].items()}

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from pipeline.pages.svg_chart import ACCENT, MUTED, REFERENCE, WIDE, color, dot, render
+from pipeline.pages.wording import named
 
 _ROW_INCHES = 0.22
 SMALLEST_P = 1e-4
@@ -16,7 +17,7 @@ _VERDICTS = ("unknown", "steady", "watch", "retrain")
 def streams(content: dict[str, Any], level: float) -> str:
     """Corrected p-value of every variable, one row each; left of the dashes has moved."""
     rows = [
-        (f"{stream}: {variable['variable']}", variable["p_holm"])
+        (f"{stream}: {named(variable['variable'])}", variable["p_holm"])
         for stream, of in content["streams"].items()
         for variable in of["variables"]
     ]

@@ -68,7 +68,11 @@ def render(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has its own fonts
         figure = Figure(figsize=size, layout="constrained")
-        draw(figure.add_subplot())
+        axes = figure.add_subplot()
+        draw(axes)
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":  # whose own labels are formulas, which nothing here reads
+                axis.set_major_formatter("{x:g}")
         sink = io.StringIO()
         figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _for_page(name, sink.getvalue())

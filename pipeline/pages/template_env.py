@@ -42,6 +42,7 @@ def environment(*folders: Path) -> Environment:
         "plural",
         "words",
         "place",
+        "named",
     ):
         env.filters[name] = getattr(wording, name)
     env.filters["ticked"] = ticked

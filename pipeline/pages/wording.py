@@ -5,6 +5,15 @@ import re
 from collections.abc import Iterable
 
 MISSING = "–"
+NAMES = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "ece": "calibration error",
+    "brier": "Brier score",
+    "age_years": "age in years",
+    "width_px": "width in pixels",
+    "height_px": "height in pixels",
+}
 
 
 def known(value: object) -> bool:
@@ -18,8 +27,8 @@ def count(value: float | None) -> str:
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """0.9412 -> `0.941`."""
-    return f"{value:.{digits}f}" if value is not None and known(value) else MISSING
+    """0.9412 -> `0.941`, with a minus sign, not a hyphen, before what is below zero."""
+    return f"{value:.{digits}f}".replace("-", "−") if value is not None and known(value) else MISSING
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -108,6 +117,11 @@ def words(items: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     rows = list(items)
     return rows[0] if len(rows) == 1 else f"{', '.join(rows[:-1])} and {rows[-1]}" if rows else ""
+
+
+def named(key: str) -> str:
+    """What people call a metric or a column: `AUROC`, `balanced accuracy`, `age in years`."""
+    return NAMES.get(key, key.replace("_", " "))
 
 
 def place(uri: object) -> str:

@@ -118,6 +118,7 @@ class RunData:
     flow: Row = field(default_factory=dict)
     queues: dict[int, list[Scan]] = field(default_factory=dict)
     points: list[Scan] = field(default_factory=list)
+    medoids: list[Scan] = field(default_factory=list)
     mistakes: list[Scan] = field(default_factory=list)
     holdout: Holdout | None = None
 
@@ -198,6 +199,7 @@ def gather(folder: Path) -> RunData:
         points=describe.scans(
             _map_ids(tables["clusters"], [*mistakes, *(s.image_id for q in queued.values() for s in q)])
         ),
+        medoids=describe.scans(_medoid_ids(tables["clusters"])),
         mistakes=sorted(describe.scans(mistakes), key=lambda s: (-(s.probability or 0.0), s.image_id)),
         holdout=holdout,
     )
@@ -339,6 +341,16 @@ class _Describe:
         table = self.tables[name]
         rows = table.filter(pc.is_in(table["image_id"], wanted)).select(["image_id", *columns])
         return {row.pop("image_id"): row for row in rows.to_pylist()}
+
+
+def _medoid_ids(clusters: pa.Table) -> list[str]:
+    """The scan that is most like the centre of its cluster, cluster after cluster; the first id among equals."""
+    order = [("cluster", "ascending"), ("similarity", "descending"), ("image_id", "ascending")]
+    rows = clusters.sort_by(order)
+    cluster_N = rows["cluster"].to_numpy()
+    first_K = np.unique(cluster_N, return_index=True)[1]
+    ids: list[str] = rows["image_id"].take(first_K).to_pylist()
+    return ids
 
 
 def _map_ids(clusters: pa.Table, always: list[str]) -> list[str]:

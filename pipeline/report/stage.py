@@ -13,7 +13,7 @@ from pipeline.pages.thumbnails import MAX_PIXELS, thumbnails
 from pipeline.report import checklist_page, evaluation_figures, figures, holdout_reads, scan_map, site_point, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.flow_diagram import diagram
-from pipeline.report.gather import RunData, gather
+from pipeline.report.gather import RunData, Scan, gather
 from pipeline.report.methods import methods
 from pipeline.report.model_card import model_card
 from pipeline.report.page_env import environment
@@ -71,7 +71,8 @@ def html(data: RunData, progress: Progress | None = None) -> str:
     """The page as text."""
     mistakes = data.mistakes[:MAX_MISTAKES]
     queued = [scan for scans in data.queues.values() for scan in scans]
-    shown = [scan for scan in (*mistakes, *queued) if scan.uri][:MAX_THUMBNAILS]
+    faces = _faces(data)
+    shown = [scan for scan in (*mistakes, *faces, *queued) if scan.uri][:MAX_THUMBNAILS]
     pictures = thumbnails(
         {scan.image_id: scan.uri for scan in shown if scan.uri},
         side_px=SIDE_PX,
@@ -102,6 +103,7 @@ def html(data: RunData, progress: Progress | None = None) -> str:
             map=scan_map.draw(data),
             mistakes=mistakes,
             pictures=pictures,
+            faces={str(s.cluster): pictures[s.image_id] for s in faces if s.image_id in pictures},
             num_unread=len({scan.image_id for scan in shown}) - len(pictures),
             num_left_out=len({scan.image_id for scan in queued} - {scan.image_id for scan in shown}),
             diagram=diagram(data),
@@ -113,6 +115,12 @@ def html(data: RunData, progress: Progress | None = None) -> str:
             timings=_timings(data),
         )
     )
+
+
+def _faces(data: RunData) -> list[Scan]:
+    """The most typical scan of each cluster that the evaluation looks at by itself."""
+    sliced = {row.get("slice") for row in (data.evaluation or {}).get("slices") or () if row.get("by") == "cluster"}
+    return [scan for scan in data.medoids if str(scan.cluster) in sliced]
 
 
 def _figures(data: RunData) -> dict[str, Markup | None]:

@@ -8,6 +8,7 @@ import pytest
 from pipeline.annotate.page import markup, modules
 from pipeline.annotate.page.backend import Task
 from pipeline.annotate.page.offline import offline_html
+from pipeline.pages.served import shared_files
 from tests.support.browser import TOKEN, listening, press, sit_down, wait_ready
 from tests.support.fake_page_session import FINDINGS, FakeDesk, draw, image_id
 
@@ -62,7 +63,8 @@ def offline(num=2):
 
 
 def test_every_script_is_needed_by_a_page_and_no_other_is_served():
-    assert {path.name for path in modules.STATIC.glob("*.js")} == {n for e in ENTRIES for n in modules.needed(e)}
+    there = {path.name for folder in (modules.STATIC, shared_files.STATIC) for path in folder.glob("*.js")}
+    assert there == {n for e in ENTRIES for n in modules.needed(e)}
     served = {name for name, kind in markup.TYPES.items() if kind == "text/javascript"}
     assert served == set(modules.needed(markup.ONLINE))
     assert "offline.js" not in served and "online.js" not in modules.needed(markup.OFFLINE)

@@ -9,7 +9,7 @@ from pipeline.annotate.page import markup, modules
 from pipeline.annotate.page.backend import PageOptions
 from pipeline.contracts.answers import REMARKS
 from pipeline.contracts.finding_line import NONE
-from pipeline.pages.served import doors
+from pipeline.pages.served import doors, shared_files
 
 LANGUAGES = ("en", "de")
 TEMPLATES = (*modules.STATIC.glob("*.j2"), *doors.TEMPLATES.glob("*.j2"))
@@ -29,7 +29,7 @@ NO_WORDS = {
 
 
 def scripts():
-    return sorted(modules.STATIC.glob("*.js"))
+    return sorted([*modules.STATIC.glob("*.js"), *shared_files.STATIC.glob("*.js")])
 
 
 def literals(script):

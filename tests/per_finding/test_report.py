@@ -228,8 +228,9 @@ def test_a_finding_with_too_few_holdout_scans_is_marked_in_words(copy, overview_
     assert named == (f"massof holdout scans only {marked}: too few to judge by" if marked else "mass")
 
 
-def test_the_dots_and_the_curve_are_drawn_with_words(built):
-    raw = page_of(built)
+def test_the_dots_and_the_curve_are_drawn_with_words(copy, drawn):
+    report.build(copy)
+    raw = page_of(copy)
     assert raw.count('class="chart"') == 2
     assert len(re.findall(r'role="img" aria-label="[^"]{20,}"', raw)) == 2
     dots = raw.split('class="chart"')[1]

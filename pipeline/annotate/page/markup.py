@@ -14,10 +14,11 @@ from pipeline.contracts.answers import REMARKS
 from pipeline.contracts.finding_line import NONE, are_independent
 from pipeline.pages.served import doors as served_doors
 from pipeline.pages.served.doors import Doors, content_hash
+from pipeline.pages.served.shared_files import STYLE
 
 ONLINE, OFFLINE = "start_online.js", "start_offline.js"
 LETTERS = dict(zip(REMARKS, "cbn", strict=True))  # the key of each remark
-TYPES = {"page.css": "text/css", **dict.fromkeys(needed(ONLINE), "text/javascript")}
+TYPES = {STYLE: "text/css", "page.css": "text/css", **dict.fromkeys(needed(ONLINE), "text/javascript")}
 
 
 def offer(findings: Sequence[str]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def page_html(config: dict[str, Any], page: PageOptions, *, whole: bool = False)
 
 def _whole_page() -> dict[str, str]:
     """What the page in a file carries, and the policy that admits this alone."""
-    style, script = asset("page.css"), bundled(OFFLINE)
+    style, script = asset(STYLE) + asset("page.css"), bundled(OFFLINE)
     policy = (
         "default-src 'none'; img-src 'self' file: data:; base-uri 'none'; form-action 'none'; "
         f"style-src {content_hash(style)}; script-src {content_hash(script)}"

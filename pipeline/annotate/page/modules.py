@@ -11,6 +11,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from pipeline.pages.served.shared_files import path_of
+
 STATIC = Path(__file__).parent / "static"
 IMPORT = re.compile(r'^import \{([^{}]*)\} from "\./([a-z_]+)\.js";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async function|function|class|const) (\w+))", re.MULTILINE)
@@ -20,7 +22,7 @@ OTHER = re.compile(r"^\s*(?:import|export)\b|\bimport\s*[(.]|</script|<!--", re.
 @cache
 def asset(name: str) -> str:
     """A script or style of the page."""
-    return (STATIC / name).read_text("utf-8")
+    return path_of(name, STATIC).read_text("utf-8")
 
 
 @cache

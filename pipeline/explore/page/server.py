@@ -17,19 +17,19 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from embeddings.decoding.unusable import DecodeError
-from pipeline.annotate.page import modules
 from pipeline.explore.page.api import About, Api, Export, Gallery, Mark, Points, Scan, View
 from pipeline.explore.viewer import Viewer
 from pipeline.pages.served.doors import doors
 from pipeline.pages.served.guard import Guard, public_origin
 from pipeline.pages.served.json_routes import error_replies, json_route
 from pipeline.pages.served.listening import LOOPBACK, OWN_NAMES, run_page
+from pipeline.pages.served.shared_files import STYLE, path_of
 from pipeline.runtime import run_files
 
 logger = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-SHARED = ("dom.js",)  # scripts of the labelling page that this one uses too
+SHARED = ("dom.js", "post.js", STYLE)
 TYPES = {".js": "text/javascript", ".css": "text/css"}
 REPORTS = {name.rpartition("/")[2]: name for name in (run_files.REPORT, run_files.AUDIT_PAGE, run_files.CHECKLISTS)}
 REPORT_POLICY = (  # a report carries its own scripts and asks nobody for anything
@@ -147,7 +147,7 @@ def _report_of(folder: Path) -> Callable[[Request], object]:
 @cache
 def _assets() -> dict[str, str]:
     own = {path.name: path.read_text("utf-8") for path in STATIC.iterdir() if path.suffix in TYPES}
-    return {name: modules.asset(name) for name in SHARED} | own
+    return {name: path_of(name, STATIC).read_text("utf-8") for name in SHARED} | own
 
 
 @cache

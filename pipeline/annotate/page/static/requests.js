@@ -1,5 +1,6 @@
 // Requests to the server behind the page.
 
+import { post as send } from "./post.js";
 import { t } from "./texts.js";
 
 /** @import { Replies } from "./types" */
@@ -34,13 +35,7 @@ export async function post(path, body) {
   let response;
   let reply;
   try {
-    response = await fetch(`/api/${path}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-      signal: AbortSignal.timeout(PATIENCE_MS),
-      cache: "no-store",
-    });
+    response = await send(path, body, PATIENCE_MS);
     reply = await response.json();
   } catch {
     throw new Problem(response?.ok === false ? response.status : 0, t("unreachable"));

@@ -1,5 +1,7 @@
 // Requests to the server behind the page.
 
+import { post } from "./post.js";
+
 /** @import { Points, Replies } from "./types" */
 
 const PATIENCE_MS = 60000;
@@ -14,13 +16,7 @@ async function send(path, body) {
   /** @type {Response} */
   let response;
   try {
-    response = await fetch(`/api/${path}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-      signal: AbortSignal.timeout(PATIENCE_MS),
-      cache: "no-store",
-    });
+    response = await post(path, body, PATIENCE_MS);
   } catch {
     throw new Error("The server cannot be reached. Is cxr-ssl explore still running?");
   }
