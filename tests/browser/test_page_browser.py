@@ -91,7 +91,7 @@ def test_a_queue_through_a_reload_an_undo_and_a_killed_server(page, folder):
         page.goto(served.link)
         label(NUM - 19)
         page.wait_for_selector("body[data-state=done]")
-        assert page.inner_text("#message-title") == "All done"
+        page.wait_for_selector("#message-title:has-text('All done')")  # not before the last answer is saved
         saved(page, NUM)
         desk = FakeDesk(folder, NUM)
     assert len(given) == NUM == len(desk.answers)

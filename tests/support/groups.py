@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tests.support import axe
+
 
 def chromium_program() -> str | None:
     """The Chromium on the PATH."""
@@ -33,6 +35,7 @@ class Group:
 
 
 GROUPS = {
+    "accessibility": Group("no axe-core: npm ci", lambda: axe.SCRIPT.exists()),
     "browser": Group("no Chromium: apt-get install chromium", lambda: chromium_program() is not None),
     "labelstudio": Group("no Label Studio: make label-studio", _label_studio),
     "objectstore": Group("no fsspec: make install", lambda: importlib.util.find_spec("fsspec") is not None),
