@@ -501,6 +501,24 @@ def labels_import(
     _answer(result, as_json, output.imported)
 
 
+@labels_app.command("reports")
+def labels_reports(
+    pool: Annotated[str, typer.Argument(help="Folder, manifest or another pool, as for `audit`.")],
+    config: ConfigOption = None,
+    reports: Annotated[
+        str | None, typer.Option("--reports", help="Column of the pool's table, or folder or table of reports.")
+    ] = None,
+    rules: Annotated[str | None, typer.Option("--rules", help="en, de, or a rules file.")] = None,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Count what a pool's radiology reports say of each finding; opens no scan and needs no run."""
+    from pipeline.radiology_reports import preview
+
+    options = {"pool.uri": pool, "pool.reports": reports, "reports.rules": rules}
+    _answer(preview.read_pool(config, _overrides(options, set_)), as_json, output.reports)
+
+
 @labels_app.command("log")
 def labels_log(folder: LabelledRun, as_json: JsonOption = False) -> None:
     """Show every import and every sitting at the page, and whether it stands."""

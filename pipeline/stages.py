@@ -117,6 +117,16 @@ STAGES: tuple[Stage, ...] = (
         of_several="pipeline.per_finding.audit",
     ),
     Stage(
+        "reports",
+        "pipeline.radiology_reports.stage",
+        ("pool", "reports"),
+        (),
+        "radiology reports to labels of a tier of their own; nothing without pool.reports",
+        ("pool", "manifest"),
+        may_leave=(run_files.REPORT_LABELS, run_files.REPORTS_READ),
+        always=True,
+    ),
+    Stage(
         "rounds",
         "pipeline.rounds.loop",
         (),

@@ -20,6 +20,7 @@ ROOMS = (
     "pool",
     "vectors",
     "labels",
+    "radiology_reports",
     "selection",
     "annotate",
     "learn",

@@ -285,6 +285,30 @@ def log(result: dict[str, Any]) -> None:
         say("no labels have come in yet")
 
 
+def reports(result: dict[str, Any]) -> None:
+    """What a pool's radiology reports say: counts alone."""
+    num_told = f"{result['num_scans_with_report']} of {result['num_scans']}"
+    say(f"{result['num_reports']} reports; {num_told} scans have a report, or a label that was read from one")
+    for reason, number in result["reasons"].items():
+        if number:
+            say(f"  {number} {reason}")
+    for source, findings in result["says"].items():
+        width = max([len(source), *map(len, findings)])
+        say(f"{source:<{width}}  present  uncertain  absent  not mentioned")
+        for finding, n in findings.items():
+            cells = f"{n['present']:>7}  {n['uncertain']:>9}  {n['absent']:>6}  {n['not mentioned']:>13}"
+            say(f"{finding:<{width}}  {cells}")
+    if result["unknown_findings"]:
+        say(f"the rules know no {', '.join(result['unknown_findings'])}; add it to a rules file of your own")
+    say("nothing of this is used before experts have checked it blind; see docs/how-to/reports.md")
+
+
+def _reports_standing(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        errors = f"{row['num_errors']} errors in {row['num_checked']} blind checks"
+        say(f"reports say {row['class_name']} ({row['says']}, {row['source']}): {errors}; {row['why']}")
+
+
 def status(result: dict[str, Any]) -> None:
     """How far a run came."""
     say(f"state: {result['state']}" + (f", stage {result['stage']}" if result.get("stage") else ""))
@@ -308,6 +332,7 @@ def status(result: dict[str, Any]) -> None:
     labels_by_class(result["labels_by_class"])
     growth(result["growth"])
     when_to_stop(result["stop"])
+    _reports_standing(result["reports"])
     release_standing(result["release"])
     if result.get("waiting"):
         say(result["waiting"])

@@ -1,5 +1,6 @@
 """Where a run stands: how far it came, what was asked and answered, by whom, and what it waits for."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ def status(folder: Path) -> dict[str, Any]:
     """How far a run came.
 
     Returns:
-        {"state","stage","round","message","updated","progress","rounds","rounds_finished","num_expert","num_disagreements",
-        "waiting","labels","labels_by_class","release","stop","growth"}; `progress` is what a running run said last, see
-        `progress_file`, None otherwise; `labels` tells of people's answers, see `of_labels`;
-        `labels_by_class` of the classes, see `by_class`, of independent findings one a finding; `release` of what may
-        be released, see `release.standing`; `stop` of what further labels would buy, see `when_to_stop`;
-        `growth` of pools that joined, see `growing.standing`.
+        {"state","stage","round","message","updated","progress","rounds","rounds_finished","num_expert",
+        "num_disagreements","waiting","labels","labels_by_class","release","stop","growth","reports"}; `progress` is
+        what a running run said last, see `progress_file`, None otherwise; `labels` tells of people's answers, see
+        `of_labels`; `labels_by_class` of the classes, see `by_class`, of independent findings one a finding; `release`
+        of what may be released, see `release.standing`; `stop` of what further labels would buy, see `when_to_stop`;
+        `growth` of pools that joined, see `growing.standing`; `reports` of what radiology reports are good for, by
+        blind checks.
     """
     config = config_of(folder)
     state = run_dir.read_status(folder)
@@ -54,7 +56,19 @@ def status(folder: Path) -> dict[str, Any]:
         "release": release.standing(folder, config),
         "stop": when_to_stop(folder, parts),
         "growth": growing.standing(folder, table),
+        "reports": of_reports(folder, parts),
     }
+
+
+def of_reports(folder: Path, parts: dict[str, Path]) -> list[dict[str, Any]]:
+    """What the last finished round learned of radiology reports, of independent findings of each; empty without any."""
+    rows = []
+    for own in parts.values() or (folder,):
+        last = run_files.last_round(own)
+        if last is not None:
+            row = json.loads((run_files.round_folder(own, last) / run_files.ROW).read_text("utf-8"))
+            rows += row.get("reports", [])
+    return rows
 
 
 def when_to_stop(folder: Path, parts: dict[str, Path]) -> dict[str, Any] | None:

@@ -93,6 +93,17 @@ class PoolConfig(Section):
         description="Of two classes the finding, which sensitivity, specificity and AUPRC are of. null: the "
         "one that is not called healthy (normal, no finding, none, negative, control, no X, non-X).",
     )
+    reports: str | None = Field(
+        None,
+        description="Radiology reports of the scans: a column of the pool's table with their text, a folder of .txt "
+        "files, or a table (CSV, TSV, XLSX, Parquet) with a column of scan or study ids and one of text. They are read "
+        "by `reports.rules`; the text stays in the pool. null: none.",
+    )
+    report_labels: dict[Name, str] = Field(
+        default_factory=dict,
+        description="Finding to the column of the pool's table that another model filled from the reports (1 present, "
+        "0 absent, -1 uncertain, blank not mentioned): a second source, or one without the text.",
+    )
     max_pixels: int = Field(
         100_000_000, ge=1, description="A scan with more pixels is quarantined before it is decoded."
     )
@@ -663,6 +674,37 @@ class ReleaseConfig(Section):
     )
 
 
+class ReportsConfig(Section):
+    """What radiology reports say of the scans: never a certificate, never a reading, never in the sealed holdout."""
+
+    rules: str = Field(
+        "en",
+        description="How reports are read: en, de, or a rules file of your own, see docs/how-to/reports.md.",
+    )
+    min_precision: float = Field(
+        0.8,
+        gt=0.5,
+        lt=0.999,
+        description="Lower bound of its precision, by blind checks of experts, from which on what reports say of a "
+        "finding is used; until then it trains nothing. .80 needs 17 checks without an error at .95 confidence.",
+    )
+    confidence: float = Field(0.95, ge=0.5, lt=1.0, description="Of that bound, at all looks together.")
+    check_share: Share = Field(
+        0.2,
+        description="Largest share of a queue drawn by chance, blind, from scans whose reports say what is not yet "
+        "known to be right or wrong often enough. 0: the uniform slice alone checks them.",
+    )
+    weight: float = Field(
+        1.0,
+        ge=0.0,
+        le=1.0,
+        description="Weight in training of a label by report that is used, next to an expert's of 1; 0: none trains.",
+    )
+    rank: bool = Field(
+        True, description="Seek representatives first where no report that is used has told the class already."
+    )
+
+
 class CalibrateConfig(Section):
     """Out-of-fold calibration."""
 
@@ -919,6 +961,7 @@ class Config(Section):
     calibrate: CalibrateConfig = CalibrateConfig()
     pseudo: PseudoConfig = PseudoConfig()
     release: ReleaseConfig = ReleaseConfig()
+    reports: ReportsConfig = ReportsConfig()
     audit: AuditConfig = AuditConfig()
     predict: PredictConfig = PredictConfig()
     monitor: MonitorConfig = MonitorConfig()

@@ -218,7 +218,20 @@ QUEUE = Contract(
     ),
     key=("image_id",),
     values=(
-        ("kind", ("representative", "uniform", "holdout", "recheck", "release-check", "dispute", "doubt", "wished")),
+        (
+            "kind",
+            (
+                "representative",
+                "uniform",
+                "holdout",
+                "recheck",
+                "release-check",
+                "dispute",
+                "doubt",
+                "wished",
+                "report-check",
+            ),
+        ),
     ),
 )
 
@@ -349,7 +362,8 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 
 BLIND_CHECKS = ("uniform", "recheck")  # drawn uniformly from what was proposed
 RELEASE_CHECK = "release-check"  # next in the order drawn by chance over a frozen release
-NEVER_DOUBTED = (*BLIND_CHECKS, RELEASE_CHECK)  # what measures is never settled with the model's help
+REPORT_CHECK = "report-check"  # drawn by chance from what radiology reports say and nobody has checked enough
+NEVER_DOUBTED = (*BLIND_CHECKS, RELEASE_CHECK, REPORT_CHECK)  # what measures is never settled with the model's help
 
 DISPUTE, DOUBT = "dispute", "doubt"
 WISHED = "wished"  # somebody asked for the scan while looking at the pool: no sample of anything

@@ -12,7 +12,7 @@ from pipeline.contracts.config import Config, TrainConfig
 from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.heads.head import Head, Problem
 from pipeline.learn.heads.training import train_loop
-from pipeline.learn.lesson import Lesson, expert_lesson, pool_lesson, stopping_mask
+from pipeline.learn.lesson import Lesson, expert_lesson, pool_lesson, stopping_mask, with_reports
 from pipeline.learn.material import Features, FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import calibrate
@@ -89,6 +89,7 @@ def student_fit(
     admitted_T = acceptance.decide(prob_TC, screening).admitted_N
     soft_TC = spread_TC.copy()
     soft_TC[admitted_T] = acceptance.at_learning_prior(prob_TC)[admitted_T]
+    soft_TC = with_reports(soft_TC, material, learn_E, acceptance.at_learning_prior)
     lesson = pool_lesson(
         material,
         learn_E,

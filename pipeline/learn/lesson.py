@@ -124,13 +124,14 @@ def pool_lesson(
 ) -> Lesson[ScanRows]:
     """Soft targets of the pool, hard ones of the fold's experts, nothing of the other folds' scans.
 
-    An expert's scan of another fold teaches neither by its label nor by a guess at it.
+    An expert's scan of another fold teaches neither by its label nor by a guess at it. A report that is used comes
+    before a pseudo-label, and an expert's label before both.
 
     Args:
         material: What the round learns from.
         learn_E: Expert labels the fold may see.
         stop_E: Those of them to stop by, which then teach nothing; None: no early stopping.
-        soft_TC: Targets of the scans without such a label, at the learning prior.
+        soft_TC: Targets of the scans without such a label, at the learning prior, see `with_reports`.
         admitted_T: Which scans have an admitted pseudo-label.
         open_weight: Weight of a scan with neither, 0 to 1; at 0 it is left out.
         max_scans: A larger pool is sampled; its experts' scans stay.
@@ -143,6 +144,9 @@ def pool_lesson(
     target_TC = soft_TC.copy()
     target_TC[row_E[learn_E]] = np.eye(num_classes)[material.class_E[learn_E]]
     weight_T = np.where(expert_T | admitted_T, 1.0, open_weight)
+    reported_T = report_weights(material, learn_E)
+    told_T = (reported_T > 0.0) & ~expert_T
+    weight_T[told_T] = reported_T[told_T]
     weight_T[material.rejected_T] = 0.0
     weight_T[row_E[~learn_E]] = 0.0
     if stop_E is not None:
@@ -152,9 +156,38 @@ def pool_lesson(
         material.pool_T.keep(kept_T),
         target_TC[kept_T],
         weight_T[kept_T],
-        ~(expert_T | admitted_T)[kept_T],
+        ~(expert_T | admitted_T | told_T)[kept_T],
         _stopping_set(material, learn_E, stop_E, num_classes),
     )
+
+
+def report_weights(material: Material, learn_E: np.ndarray) -> np.ndarray:
+    """Weight (T,) of what reports propose: none of the patients whose expert labels a fold may not see."""
+    if material.reports is None:
+        return np.zeros(len(material.pool_T))
+    held_out = {group for group, seen in zip(material.group_E, learn_E, strict=True) if not seen}
+    weight_T = material.reports.weight_T.copy()
+    weight_T[[group in held_out for group in material.group_T]] = 0.0
+    return weight_T
+
+
+def with_reports(
+    soft_TC: np.ndarray, material: Material, learn_E: np.ndarray, at_learning_prior: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Soft targets (T, C) of the pool, where a report that a fold may see is used: by that.
+
+    Args:
+        soft_TC: At the learning prior.
+        material: What the round learns from.
+        learn_E: Expert labels the fold may see: a mask.
+        at_learning_prior: Takes probabilities from the pool's prevalence there.
+    """
+    told_T = report_weights(material, learn_E) > 0.0
+    if material.reports is None or not told_T.any():
+        return soft_TC
+    out_TC = soft_TC.copy()
+    out_TC[told_T] = at_learning_prior(material.reports.target_TC[told_T])
+    return out_TC
 
 
 def sampled(teaches_T: np.ndarray, expert_T: np.ndarray, max_scans: int, seed: int) -> np.ndarray:

@@ -50,6 +50,19 @@ class FeaturesOfRun:
 
 
 @dataclass(frozen=True)
+class SoftLabels:
+    """What radiology reports that experts have checked propose for the training pool.
+
+    Attributes:
+        target_TC: Class probabilities at the pool's prevalence; rows of 0 where nothing is proposed.
+        weight_T: Weight of each, next to an expert's of 1; 0 where nothing is proposed.
+    """
+
+    target_TC: np.ndarray
+    weight_T: np.ndarray
+
+
+@dataclass(frozen=True)
 class Material:
     """What a round learns from: three orders of scans, and the arrays that lie along them.
 
@@ -70,6 +83,7 @@ class Material:
         group_T: Patient group of every scan of the training pool.
         weight_E: What each label of the uniform slice counts for the pool's class shares; None: one each. Of a run
             that has grown the slice is a sample of each part, in other shares than the parts have of the pool.
+        reports: Labels by report; None: there are none, or none is used. They teach the student alone.
     """
 
     folder: Path
@@ -85,6 +99,7 @@ class Material:
     rejected_R: ScanRows
     group_T: np.ndarray
     weight_E: np.ndarray | None = None
+    reports: SoftLabels | None = None
 
     def __post_init__(self) -> None:
         lengths = {

@@ -1,8 +1,9 @@
 """One round of learning: teacher, thresholds, student, each also out of fold.
 
 The teacher learns from expert labels alone, so that its out-of-fold scores say honestly how far it can be trusted.
-The student learns from the expert labels, from the pseudo-labels the gate admits (as the teacher's soft labels), and
-for the scans left open from labels spread over the neighbour graph. Both are fitted once for each patient-grouped
+The student learns from the expert labels, from the pseudo-labels the gate admits (as the teacher's soft labels), from
+radiology reports that experts have found right often enough, and for the scans left open from labels spread over the
+neighbour graph. Both are fitted once for each patient-grouped
 fold and once on everything; a fold's heads see the other folds' expert labels only, pseudo-labels included. The few
 numbers that turn scores into decisions (temperature, prevalence, thresholds) are fitted on all of them. Where the
 network is adapted (`network.student`), it learns from that student in the same folds and takes its place unless worse.
@@ -208,7 +209,8 @@ class Taught:
 
     def frozen_heads(self) -> FrozenHeads:
         """Teacher and student of the round; the student is the teacher itself where there is nothing else to learn."""
-        options = student_options(self.heads.config, any_admitted=bool(self.decisions.admitted_N.any()))
+        any_reports = self.heads.material.reports is not None
+        options = student_options(self.heads.config, bool(self.decisions.admitted_N.any()), any_reports)
         student = self.average(self.student(*options[0])) if options else self.teacher
         return FrozenHeads(self.heads.material, self.heads.fold_E, self.teacher, student, self.acceptance)
 
@@ -291,11 +293,12 @@ class _Heads:
         return Candidate.of_heads(name, fitted, self.material, self.fold_E)
 
 
-def student_options(config: Config, any_admitted: bool) -> list[tuple[str, float]]:
+def student_options(config: Config, any_admitted: bool, any_reports: bool = False) -> list[tuple[str, float]]:
     """Name of each student worth a try and weight of the labels it takes from the graph; what learns most first."""
+    experts = "expert+reports" if any_reports else "expert"
     options: list[tuple[str, float]] = []
     if config.pseudo.gate == "estimated" and config.pseudo.propagate > 0.0:
-        options.append(("expert+pseudo+neighbours", config.pseudo.propagate))
+        options.append((f"{experts}+pseudo+neighbours", config.pseudo.propagate))
     if any_admitted:
-        options.append(("expert+pseudo", 0.0))
-    return options
+        options.append((f"{experts}+pseudo", 0.0))
+    return options or ([(experts, 0.0)] if any_reports else [])

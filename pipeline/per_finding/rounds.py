@@ -164,10 +164,13 @@ class Findings:
         self._project()
         proposals = {finding: asked.proposals(round_index) for finding, asked in self.questions.items()}
         proposed = {finding: set(of_finding.finding) for finding, of_finding in proposals.items()}
-        settled = set.intersection(*(ids | self._known(finding) for finding, ids in proposed.items()))
+        settled = set.intersection(
+            *({*(of_finding.settled or ())} | self._known(finding) for finding, of_finding in proposals.items())
+        )
         turns = chain.from_iterable(zip_longest(*(of_finding.checks for of_finding in proposals.values())))
         checks = tuple(dict.fromkeys(image_id for image_id in turns if image_id is not None))
-        return Proposals(dict.fromkeys(sorted(set().union(*proposed.values()))), frozenset(settled), checks)
+        reported = frozenset().union(*(of_finding.reported for of_finding in proposals.values()))
+        return Proposals(dict.fromkeys(sorted(set().union(*proposed.values()))), frozenset(settled), checks, reported)
 
     def second_looks(self, round_index: int, num: int) -> list[tuple[str, str]]:
         """Scans that some finding wants looked at again; the findings take turns.

@@ -1,7 +1,7 @@
 """The table of a pool: its columns found and mapped, every row with a path of its own, labels in one spelling."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NoReturn
 
@@ -34,11 +34,14 @@ class Listed:
         table: Known columns that it has, as text (N rows); `label` is a class, or a line of independent findings.
         others: Column of the table that `pool.where` asks for -> its N values.
         said: Who said what of which scan, `OneRowAScan.said`.
+        reports: `image_path`, and the columns that `pool.reports` and `pool.report_labels` name: a row a row of the
+            table, of which one scan may have several. None: they name none.
     """
 
     table: pa.Table
     others: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     said: pa.Table | None = None
+    reports: pa.Table | None = None
 
 
 def read_table(uri: str, config: PoolConfig, notes: Notes) -> Listed:
@@ -57,8 +60,9 @@ def read_table(uri: str, config: PoolConfig, notes: Notes) -> Listed:
     several = config.findings_are == "independent"
     own = finding_columns.columns(uri, opened.header, names, config, read, notes) if several else {}
     healthy = finding_columns.healthy_column(opened.header, [*names.values(), *own.values()]) if own else None
-    with_dates = dates.columns([name for name in opened.header if name not in names.values()])
-    read_also = [*own.values(), *others.values(), *([healthy] if healthy else []), *with_dates]
+    of_reports = _report_columns(opened, config)
+    with_dates = dates.columns([name for name in opened.header if name not in (*names.values(), *of_reports)])
+    read_also = [*own.values(), *others.values(), *([healthy] if healthy else []), *of_reports, *with_dates]
     order = {name: i for i, name in enumerate(dict.fromkeys(read_also))}
     loaded = opened.load([*places.values(), *(opened.header.index(name) for name in order)])
     cells = [vocabulary.text(column) for column in loaded.columns]
@@ -66,10 +70,14 @@ def read_table(uri: str, config: PoolConfig, notes: Notes) -> Listed:
     for name in with_dates:
         dates.say_impossible(name, cell_of[name], notes)
     table = _paths_checked(pa.table(dict(zip(places, cells[: len(places)], strict=True))), opened, loaded)
+    reports = None
+    if of_reports:
+        reports = pa.table({"image_path": table["image_path"], **{name: cell_of[name] for name in of_reports}})
     table = _without_placeholders(table, notes)
     extra = {name: cell_of[column] for name, column in others.items()}
     if not several:
-        return _a_row_a_scan(_with_classes(table, names, opened, config, notes), extra, config, opened, loaded)
+        table = _with_classes(table, names, opened, config, notes)
+        return replace(_a_row_a_scan(table, extra, config, opened, loaded), reports=reports)
     lines = finding_columns.labels(
         table["label"] if "label" in names else None,
         {finding: cell_of[name] for finding, name in own.items()},
@@ -79,7 +87,8 @@ def read_table(uri: str, config: PoolConfig, notes: Notes) -> Listed:
         healthy=(healthy, cell_of[healthy]) if healthy else None,
     )
     plain = table.drop_columns(["label"]) if "label" in names else table
-    return _a_row_a_scan(plain if lines is None else plain.append_column("label", lines), extra, config, opened, loaded)
+    labelled = plain if lines is None else plain.append_column("label", lines)
+    return replace(_a_row_a_scan(labelled, extra, config, opened, loaded), reports=reports)
 
 
 def _a_row_a_scan(
@@ -130,7 +139,10 @@ def _columns(opened: Table, own_names: Mapping[str, str], config: PoolConfig, no
     read = set(places.values())
     unread = [name for i, name in enumerate(header) if i not in read and name]
     unread = [
-        name for name in unread if name not in {*config.columns.values(), *(config.findings or ()), *config.where}
+        name
+        for name in unread
+        if name
+        not in {*config.columns.values(), *(config.findings or ()), *config.where, *_report_columns(opened, config)}
     ]
     looks = {known: near for known in own_names if known not in places and (near := table_columns.near(known, unread))}
     if config.findings_are == "independent":
@@ -181,6 +193,13 @@ def _asked_by_where(opened: Table, config: PoolConfig) -> dict[str, str]:
         if place is not None and not known:
             others[name] = opened.header[place]
     return others
+
+
+def _report_columns(opened: Table, config: PoolConfig) -> list[str]:
+    """Columns of the table that hold reports, or what a model read in them; a path is none."""
+    wanted = [*([config.reports] if config.reports else []), *config.report_labels.values()]
+    places = [table_columns.find(opened.header, name, opened.name) for name in wanted]
+    return list(dict.fromkeys(opened.header[place] for place in places if place is not None))
 
 
 def _paths_checked(table: pa.Table, opened: Table, loaded: Loaded) -> pa.Table:

@@ -88,6 +88,7 @@ class Pool:
         refusal: What to raise before anything is read, where not one of the files is there.
         said: Who said what of which scan, `opening.OpenedSet.said`; None where the pool does not tell.
         left_out: Rows of a set that are no scans here: reason and count.
+        reports: What the table's columns of reports hold, `manifest_reader.Listed.reports`; it may name other scans.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Pool:
     refusal: InputError | None = None
     said: pa.Table | None = None
     left_out: Sequence[tuple[str, int]] = ()
+    reports: pa.Table | None = None
 
     @property
     def has_split(self) -> bool:
@@ -172,13 +174,18 @@ def _with_files(pool: Pool) -> Pool:
     """A table's pool with its files where they are."""
     found = files_of_table.locate(pool.root, pool.scans["path"].to_pylist(), pool.notes)
     paths = pa.chunked_array([pa.array(found.paths, pa.string())])
-    said = pool.said
-    if said is not None:
-        place = pc.index_in(said["image_path"], value_set=pool.scans["path"].combine_chunks())
-        said = said.set_column(0, "image_path", paths.take(place)).filter(pc.is_valid(place))
+    said, reports = (_moved(table, pool.scans["path"], paths) for table in (pool.said, pool.reports))
     scans = pool.scans.set_column(0, SCANS.field("path"), paths)
     scans = scans.set_column(1, SCANS.field("uri"), _uris(paths, found.root))
-    return replace(pool, root=found.root, scans=scans, refusal=found.refusal, said=said)
+    return replace(pool, root=found.root, scans=scans, refusal=found.refusal, said=said, reports=reports)
+
+
+def _moved(table: pa.Table | None, before: pa.ChunkedArray, paths: pa.ChunkedArray) -> pa.Table | None:
+    """A table that names scans by `image_path`, with the paths that they have now; other scans are left out."""
+    if table is None:
+        return None
+    place = pc.index_in(table["image_path"], value_set=before.combine_chunks())
+    return table.set_column(0, "image_path", paths.take(place)).filter(pc.is_valid(place))
 
 
 def _of_several(config: PoolConfig, findings: Sequence[str]) -> PoolConfig:
@@ -386,7 +393,9 @@ def _from_manifest(uri: str, config: PoolConfig, name: str | None = None, beside
     scans = _scans(listed.table, base, notes)
     stem = Path(file).name.partition(".")[0]
     shown = name or (Path(root).name if stem == "manifest" else stem)
-    return Pool(shown, base, scans, notes, others=listed.others, is_table=True, said=listed.said)
+    return Pool(
+        shown, base, scans, notes, others=listed.others, is_table=True, said=listed.said, reports=listed.reports
+    )
 
 
 def _root_of(folder: str, asked: str | None) -> str:

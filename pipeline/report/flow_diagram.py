@@ -153,6 +153,7 @@ def _training(run: RunData) -> list[Box]:
             ("wished", "wished for by people"),
             ("release-check", "to check the release"),
             ("recheck", "to check pseudo-labels"),
+            ("report-check", "to check what reports say"),
             ("dispute", "in dispute"),
             ("doubt", "in doubt"),
             ("holdout", "of the holdout"),

@@ -20,7 +20,7 @@ from pipeline.report.model_card import model_card
 from pipeline.report.page_env import environment
 from pipeline.report.planning import certificates, when_to_stop
 from pipeline.report.regulators import croissant, papers
-from pipeline.report.sections import act_or_defer, class_labels, growth, pseudo_checks
+from pipeline.report.sections import act_or_defer, class_labels, growth, pseudo_checks, radiology_reports
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
@@ -100,6 +100,7 @@ def html(data: RunData, progress: Progress | None = None) -> str:
             class_labels=class_labels.by_round(data),
             pseudo_checks=pseudo_checks.rows(data),
             knows_truth=pseudo_checks.knows_truth(data),
+            report_rows=radiology_reports.rows(data),
             figures=_figures(data),
             confusion=_confusion(data),
             map=scan_map.draw(data),

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 
 from pipeline.audit import stage
-from pipeline.contracts.tables import POOL_LABELS, PREDICTIONS, PSEUDO, QUEUE, RELEASE_CHECK
+from pipeline.contracts.tables import PREDICTIONS, PSEUDO, QUEUE, RELEASE_CHECK
 from pipeline.labels import class_counts, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import pseudo_labels, release, rollback, self_training
@@ -23,7 +22,8 @@ from pipeline.learn.material import Material
 from pipeline.learn.network.adapter import Adapter
 from pipeline.learn.self_training import Learned
 from pipeline.measures.certify import Certificate
-from pipeline.rounds import holdout_score, pseudo_checks
+from pipeline.radiology_reports.soft_labels import FromReports
+from pipeline.rounds import holdout_score, pseudo_checks, report_tier
 from pipeline.rounds.round_outputs import (
     OF_THE_MODEL,
     flip_rates,
@@ -62,7 +62,7 @@ def learn_round(
         clock: Seconds of each step are added here.
         learned: What came of `begun`, audited, where others learned with it; None: it learns here, alone.
     """
-    material, certificates, admitted_C, reason = begun(ctx, data, round_index, expert)
+    material, certificates, admitted_C, reason, reports = begun(ctx, data, round_index, expert)
     row: dict[str, Any] = {
         "num_expert": len(material.expert_E),
         "expert_by_class": class_counts.count_by_class(material.class_E, data.findings),
@@ -70,6 +70,7 @@ def learn_round(
         "certificates": {name: asdict(certificate) for name, certificate in certificates.items()},
         **({"certificates_from_round": record.first_certifying_round(ctx.folder)} if record.parts(ctx.folder) else {}),
         **_of_the_release(ctx, expert),
+        **_of_the_reports(material, reports),
     }
     if reason:
         log.warning("round %d: no classifier yet, %s", round_index, reason)
@@ -94,24 +95,38 @@ class Begun(NamedTuple):
         certificates: Of each class, and pooled.
         admitted_C: Whether the gate lets each class into training.
         reason: Why the labels give no classifier; None when they do.
+        reports: What radiology reports tell, as far as experts have checked them.
     """
 
     material: Material
     certificates: dict[str, Certificate]
     admitted_C: list[bool]
     reason: str | None
+    reports: FromReports
 
 
 def begun(ctx: StageContext, data: Dataset, round_index: int, expert: ExpertLabels) -> Begun:
     """What the answers so far give a round to learn from; writes nothing."""
     pseudo = ctx.config.pseudo
     asked = _asked_by_kind(ctx, round_index)
-    material = data.material(expert, _uniform(ctx, asked["uniform"]), asked[RELEASE_CHECK])
+    reports = report_tier.of_round(ctx, data.findings, round_index, expert.answers)
+    soft = report_tier.soft(reports, data, ctx.config.reports.weight)
+    uniform = asked["uniform"] - report_tier.known_before(ctx)  # of the others they are a sample of the open pool
+    material = data.material(expert, uniform, asked[RELEASE_CHECK], soft)
     certificates = pseudo_labels.certificates(
         ctx.folder, expert.answers, data.findings, pseudo, round_index, ctx.config.rounds.num
     )
     admitted_C = pseudo_labels.open_classes(pseudo.gate, data.findings, certificates)
-    return Begun(material, certificates, admitted_C, cannot_learn(material.class_E, material.group_E))
+    return Begun(material, certificates, admitted_C, cannot_learn(material.class_E, material.group_E), reports)
+
+
+def _of_the_reports(material: Material, reports: FromReports) -> dict[str, Any]:
+    """The fields of a round's row that speak of radiology reports; none where the pool has none."""
+    if not reports.learned:
+        return {}
+    open_T = material.open_T
+    num = 0 if material.reports is None else int((material.reports.weight_T[open_T] > 0.0).sum())
+    return {"num_report": num, "reports": [one.to_json() for one in reports.learned]}
 
 
 def _of_the_release(ctx: StageContext, expert: ExpertLabels) -> dict[str, Any]:
@@ -252,14 +267,6 @@ def timed(clock: dict[str, float], name: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     clock[name] = clock.get(name, 0.0) + time.perf_counter() - start
-
-
-def _uniform(ctx: StageContext, drawn: set[str]) -> set[str]:
-    """Those of the uniformly drawn scans that are a sample of the open pool."""
-    if ctx.config.pool.finding is None or ctx.config.oracle:
-        return drawn
-    pool = POOL_LABELS.read(ctx.folder)  # drawn for another finding: this one was known, and is no sample of the open
-    return drawn - set(pool.filter(pc.is_valid(pool["label"]))["image_id"].to_pylist())
 
 
 def _asked_by_kind(ctx: StageContext, round_index: int) -> dict[str, set[str]]:

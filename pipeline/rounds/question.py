@@ -19,7 +19,8 @@ from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import release
 from pipeline.learn.self_training import Learned
 from pipeline.learn.stopping import record
-from pipeline.rounds import forecast_round, round_outputs
+from pipeline.radiology_reports import soft_labels
+from pipeline.rounds import forecast_round, report_tier, round_outputs
 from pipeline.rounds.learn_round import Begun, adapts, begun, learn_round, timed
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
@@ -114,15 +115,18 @@ class Question:
         return not release.checks_to_come(self.ctx, round_index, answers)
 
     def proposals(self, round_index: int) -> Proposals:
-        """Accepted pseudo-labels of a round; none before it has learned."""
+        """Accepted pseudo-labels of a round, none before it has learned; and what reports tell."""
         folder = self.ctx.round_folder(round_index)
+        answers = verdicts.expert_classes(label_table.read(self.ctx.folder), self.data.findings)
+        reports = report_tier.of_round(self.ctx, self.data.findings, round_index, answers)
+        told = frozenset(reports.used) if self.ctx.config.reports.rank else frozenset()
         if not (folder / PSEUDO.file).exists():
-            return Proposals({})
+            return Proposals({}, told, reported=reports.to_check)
         table = PSEUDO.read(folder)
         accepted = table.filter(pc.equal(table["decision"], "accept"))
         proposed = dict(zip(accepted["image_id"].to_pylist(), accepted["finding"].to_pylist(), strict=True))
-        answers = verdicts.expert_classes(label_table.read(self.ctx.folder), self.data.findings)
-        return Proposals(proposed, checks=release.next_checks(self.ctx.folder, answers, round_index + 1))
+        checks = release.next_checks(self.ctx.folder, answers, round_index + 1)
+        return Proposals(proposed, told | frozenset(proposed), checks, reports.to_check)
 
     def second_looks(self, round_index: int, num: int) -> list[tuple[str, str]]:
         """Answered scans that deserve another look, each with its kind; see `training_labels.second_looks`."""
@@ -146,6 +150,7 @@ class Question:
         config = self.ctx.config
         before = run_dir.stage_records(self.ctx.folder)
         earlier = self.ctx.round_folder(round_index - 1) / run_files.ROW
+        reports = soft_labels.fingerprint(self.ctx.folder, config)
         return run_dir.fingerprint(
             {
                 "config": {
@@ -161,6 +166,7 @@ class Question:
                 "inputs": before.get("clusters", {}).get("fingerprint"),
                 "before": json.loads(earlier.read_text("utf-8")).get("fingerprint") if earlier.exists() else None,
                 **({} if together is None else {"together": together}),
+                **({} if reports is None else {"reports": reports}),
             }
         )
 

@@ -14,7 +14,7 @@ from pipeline.contracts.tables import POOL_LABELS, SPLIT_TABLE
 from pipeline.labels import verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.labels.training_labels import ExpertLabels
-from pipeline.learn.material import FeaturesOfRun, Material
+from pipeline.learn.material import FeaturesOfRun, Material, SoftLabels
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -93,13 +93,20 @@ class Dataset:
             if label is not None and self.split.get(image_id) == "train"
         ]
 
-    def material(self, expert: ExpertLabels, uniform: Collection[str], checks: Collection[str] = ()) -> Material:
+    def material(
+        self,
+        expert: ExpertLabels,
+        uniform: Collection[str],
+        checks: Collection[str] = (),
+        reports: SoftLabels | None = None,
+    ) -> Material:
         """What a round learns from: answers about scans of the training pool that have a vector.
 
         Args:
             expert: What experts have said so far.
             uniform: image_ids drawn uniformly.
             checks: image_ids that were asked about as checks of a release.
+            reports: What radiology reports propose along the training pool.
         """
         ids, class_E = verdicts.class_array(expert.training, self.findings)
         answered = ScanRows.of(ids)
@@ -124,6 +131,7 @@ class Dataset:
             rejected_R=rejected.keep(rejected.among(self.pool_T)),
             group_T=self.group_T,
             weight_E=self._weights(expert_E, uniform_E),
+            reports=reports,
         )
 
     def _weights(self, expert_E: ScanRows, uniform_E: np.ndarray) -> np.ndarray | None:

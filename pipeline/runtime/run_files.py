@@ -26,6 +26,8 @@ SALT = f"{PRIVATE}/salt"
 SPLIT_KEYS = f"{PRIVATE}/split_keys.parquet"  # what the draw of the holdout hashes
 SCANS_READ = f"{PRIVATE}/manifest_files.parquet"  # what was read of each file, so that it is read once
 SCANS_READ_SO_FAR = f"{PRIVATE}/manifest_files"  # a folder, while that goes on: the same, a part now and then
+REPORT_LABELS = f"{PRIVATE}/report_labels.parquet"  # what radiology reports say of each scan, and in which sentence
+REPORTS_READ = "reports.json"  # how many reports were read, and how many say what
 PATIENT_FORMS = "patient_forms.parquet"  # which pseudonyms are one id in several spellings
 GROWTH, GROWN_SCANS = "growth.json", "grown.parquet"  # pools that joined the run, and which scan came with which
 GROWN = "grown"  # a folder a pool that joined: its own tables, and what the model before says of the grown pool
@@ -73,7 +75,7 @@ SHARED = frozenset(
     {
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
         *(GROWTH, GROWN_SCANS, GROWN),
-        *(PRIVATE, PATIENT_FORMS, POOL_NOTES, PRETRAINED, PRETRAINING, BACKBONE),
+        *(PRIVATE, PATIENT_FORMS, POOL_NOTES, REPORTS_READ, PRETRAINED, PRETRAINING, BACKBONE),
         *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
         *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, EXPLORE, HEAT_MAPS, OVERRIDES, PIXELS, AUDIT_PICTURES),
         *(STAGES, STATUS, ANSWERS, MARKS),

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.config import Config
 from pipeline.contracts.finding_line import leaves_open
-from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, RELEASE_CHECK, SPLIT_TABLE, WISHED
+from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, RELEASE_CHECK, REPORT_CHECK, SPLIT_TABLE, WISHED
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.growth import record
@@ -39,13 +39,15 @@ class Proposals:
 
     Attributes:
         finding: image_id to the class proposed, for every accepted scan; None where each finding has its own.
-        settled: Scans of which nothing is left open; None: every accepted scan.
+        settled: Scans of which nothing is left open, by a pseudo-label or a report; None: every accepted scan.
         checks: Scans of a frozen release that are to be checked next, in their order; see `learn.release`.
+        reported: Scans whose radiology reports say what experts have not checked enough.
     """
 
     finding: Mapping[str, str | None]
     settled: frozenset[str] | None = None
     checks: tuple[str, ...] = ()
+    reported: frozenset[str] = frozenset()
 
 
 def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
@@ -175,12 +177,19 @@ def _blind(
     uniform = _uniformly(pool, num_uniform, rng)
     taken = set(uniform)
     checks = [i for i in proposals.checks if i not in taken][:num_checks]
-    proposed_N = np.isin(pool.ids_N, np.array(list(proposals.finding) or [""]))
-    fresh_N = proposed_N & ~np.isin(pool.ids_N, np.array([*uniform, *checks] or [""]))
-    proposed = replace(pool, candidate_N=pool.candidate_N & fresh_N)
-    rechecks = _uniformly(proposed, min(num_recheck, budget - num_uniform - len(checks)), rng)
-    blind = ((uniform, "uniform"), (checks, RELEASE_CHECK), (rechecks, "recheck"))
+    drawn = [*uniform, *checks]
+    num_reported = min(round(config.reports.check_share * budget), budget - num_uniform - len(checks))
+    reported = _uniformly(_among(pool, proposals.reported, drawn), num_reported, rng)
+    drawn += reported
+    rechecks = _uniformly(_among(pool, proposals.finding, drawn), min(num_recheck, budget - len(drawn)), rng)
+    blind = ((uniform, "uniform"), (checks, RELEASE_CHECK), (reported, REPORT_CHECK), (rechecks, "recheck"))
     return [(Pick(image_id), kind) for ids, kind in blind for image_id in ids]
+
+
+def _among(pool: SelectionPool, ids: Collection[str], taken: Sequence[str]) -> SelectionPool:
+    """The pool with those of its candidates that are among some scans and not taken yet."""
+    own_N, taken_N = (np.isin(pool.ids_N, np.array(list(some) or [""])) for some in (ids, taken))
+    return replace(pool, candidate_N=pool.candidate_N & own_N & ~taken_N)
 
 
 def _uniformly(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[str]:

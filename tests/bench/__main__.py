@@ -35,6 +35,7 @@ from tests.bench import (
     pool_map,
     predict,
     pretrain,
+    reports,
     resume,
     rounds,
     second_opinion,
@@ -94,6 +95,7 @@ BENCHES = {
     "second_opinion": second_opinion.main,
     "serve": serve.main,
     "sets": sets.main,
+    "reports": reports.main,
 }
 
 

@@ -11,7 +11,7 @@ from pipeline.contracts.config import Config
 from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.candidate import Candidate, auroc_drop
 from pipeline.learn.heads.head import Head
-from pipeline.learn.lesson import Lesson, learn_masks, pool_lesson, stopping_mask
+from pipeline.learn.lesson import Lesson, learn_masks, pool_lesson, stopping_mask, with_reports
 from pipeline.learn.material import Material
 from pipeline.learn.network import design
 from pipeline.learn.network.adapter import Adapter
@@ -189,6 +189,7 @@ def fold_lesson(
         seed: Of that sample.
     """
     prob_TC = calibrate.apply_temperature(heads.pool_logits(number), 1.0)
+    prob_TC = with_reports(prob_TC, heads.material, learn_E, heads.acceptance.at_learning_prior)
     admitted_T = heads.admitted(number, config, learn_E)
     return network_lesson(heads.material, config, learn_E, stop_E, prob_TC, admitted_T, seed, max_scans)
 

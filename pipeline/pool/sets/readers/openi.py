@@ -58,7 +58,7 @@ def read(folder: SetFolder) -> SetScans:
             pictures = [picture.attrib["id"] for picture in report.iter("parentImage")]
         except (ElementTree.ParseError, KeyError) as error:
             raise InputError(f"the report cannot be read: {error!r}", where=where, fix="download it again") from error
-        row = _row([heading.text or "" for heading in report.findall(".//MeSH/major")])
+        row = row_of([heading.text or "" for heading in report.findall(".//MeSH/major")])
         ids += pictures
         patients += [patient or where] * len(pictures)
         rows += [row] * len(pictures)
@@ -103,7 +103,7 @@ def _number(path: str) -> tuple[int, str]:
     return int(digits or 0), path
 
 
-def _row(headings: list[str]) -> np.ndarray:
+def row_of(headings: list[str]) -> np.ndarray:
     """What a report's headings say of each finding (C)."""
     plain = [" ".join(heading.split()).lower() for heading in headings]
     telling = [heading for heading in plain if not heading.startswith(_SILENT)]

@@ -1,0 +1,155 @@
+"""What reports say of the scans of a pool, finding by finding: labels and spans, never the text.
+
+`private/report_labels.parquet` of a run holds them. They are a tier of their own: no row of theirs is ever written to
+the label table, so that nothing which counts experts' labels or pseudo-labels can count them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.contracts.config import Config
+from pipeline.contracts.tables import Contract
+from pipeline.pool.sources import Pool
+from pipeline.radiology_reports import model_columns, texts
+from pipeline.radiology_reports.labeler import SAYS, Statement, joined, read_report
+from pipeline.radiology_reports.rules import Rules, load
+from pipeline.runtime import run_files
+
+COLUMNS = "columns"  # the source that another model filled
+REPORT_LABELS = Contract(
+    "report_labels",
+    pa.schema(
+        [
+            pa.field("image_id", pa.string(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),  # rules NAME, or columns
+            pa.field("finding", pa.string(), nullable=False),
+            pa.field("says", pa.string(), nullable=False),
+            pa.field("start", pa.int32()),  # of the sentence, in characters of the report; null where there is none
+            pa.field("end", pa.int32()),
+        ]
+    ),
+    key=("image_id", "source", "finding"),
+    values=(("says", SAYS),),
+)
+
+
+@dataclass
+class ReportLabels:
+    """What each source says.
+
+    Attributes:
+        of_source: Source to path of a scan to finding to what is said.
+        num_reports: Reports that were looked at.
+        num_scans: Scans of the pool.
+        reasons: What was left out or is worth a word, with counts.
+        unknown: Findings asked for that the rules do not know.
+    """
+
+    of_source: dict[str, dict[str, dict[str, Statement]]] = field(default_factory=dict)
+    num_reports: int = 0
+    num_scans: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    unknown: tuple[str, ...] = ()
+
+    def counts(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Source to finding to how many scans have each of `SAYS`."""
+        counted: dict[str, dict[str, dict[str, int]]] = {}
+        for source, of_scan in self.of_source.items():
+            own = counted.setdefault(source, {})
+            for statements in of_scan.values():
+                for finding, statement in statements.items():
+                    own.setdefault(finding, dict.fromkeys(SAYS, 0))[statement.says] += 1
+        return counted
+
+
+def read(
+    pool: Pool,
+    config: Config,
+    findings: Sequence[str] | None = None,
+    studies: Callable[[str], Iterable[str]] = lambda study: (),
+) -> ReportLabels:
+    """Read the reports of a pool.
+
+    Args:
+        pool: As it was listed.
+        config: Options.
+        findings: The pool's names of findings; those the rules do not know are told. None: all that the rules know.
+        studies: Paths of the scans of a study, by its id.
+
+    Raises:
+        InputError: the reports, the columns or the rules cannot be read.
+    """
+    labels = ReportLabels(num_scans=len(pool.scans))
+    of_pool = texts.read(pool, config.pool, studies)
+    if of_pool is not None:
+        rules = load(config.reports.rules)
+        names = _names(rules, findings)
+        labels.unknown = tuple(name for name in findings or () if name not in names)
+        labels.num_reports, labels.reasons = of_pool.num_reports, of_pool.reasons
+        labels.of_source[f"rules {rules.name}"] = _by_rules(of_pool.of_scan, rules, names)
+    if config.pool.report_labels:
+        labels.of_source[COLUMNS] = model_columns.read(pool, config.pool.report_labels, labels.reasons)
+    return labels
+
+
+def write(folder: Path, labels: ReportLabels, ids: Mapping[str, str]) -> None:
+    """Keep the labels with a run, by image_id.
+
+    Args:
+        folder: The run.
+        labels: By path.
+        ids: Path of a scan to its image_id.
+    """
+    rows = [
+        (ids[path], source, finding, statement.says, statement.start, statement.end)
+        for source, of_scan in labels.of_source.items()
+        for path, statements in of_scan.items()
+        if path in ids
+        for finding, statement in statements.items()
+    ]
+    columns = zip(*rows, strict=True) if rows else [()] * len(REPORT_LABELS.schema)
+    arrays = [pa.array(list(c), f.type) for c, f in zip(columns, REPORT_LABELS.schema, strict=True)]
+    place = folder / run_files.PRIVATE
+    REPORT_LABELS.write(place, pa.table(arrays, schema=REPORT_LABELS.schema))
+    place.chmod(0o700)
+
+
+def kept(folder: Path, findings: Sequence[str]) -> dict[str, dict[str, dict[str, str]]]:
+    """Source to image_id to finding to what is said of these, in a run or its part; empty without reports."""
+    place = run_files.path(folder, run_files.REPORT_LABELS)
+    if not place.exists():
+        return {}
+    table = REPORT_LABELS.read(place.parent)
+    table = table.filter(pc.is_in(table["finding"], value_set=pa.array(list(findings), pa.string())))
+    columns = (table[name].to_pylist() for name in ("source", "image_id", "finding", "says"))
+    out: dict[str, dict[str, dict[str, str]]] = {}
+    for source, image_id, finding, says in zip(*columns, strict=True):
+        out.setdefault(source, {}).setdefault(image_id, {})[finding] = says
+    return out
+
+
+def _names(rules: Rules, findings: Sequence[str] | None) -> dict[str, str]:
+    """The pool's name of a finding to that of the rules."""
+    if findings is None:
+        return {own.name: own.name for own in rules.findings}
+    return {name: own.name for name in findings if (own := rules.for_class(name)) is not None}
+
+
+def _by_rules(
+    of_scan: Mapping[str, Sequence[str]], rules: Rules, names: Mapping[str, str]
+) -> dict[str, dict[str, Statement]]:
+    read_before: dict[str, dict[str, Statement]] = {}  # of several scans of one study there is one report
+    out = {}
+    for path, own in of_scan.items():
+        if not own:
+            continue
+        for text in own:
+            if text not in read_before:
+                read_before[text] = read_report(text, rules)
+        out[path] = {name: joined([read_before[text][rule] for text in own]) for name, rule in names.items()}
+    return out
