@@ -124,3 +124,16 @@ def test_scans_are_read_once_and_a_damaged_file_is_made_again(films, tmp_path, m
 def test_a_strip_is_long_and_thin_before_it_is_anything_else(films, tmp_path):
     strip = np.random.default_rng(0).integers(0, 256, (1, 6000), dtype=np.uint8)
     assert told(films, [saved(tmp_path, "strip", strip)]) == (["long and thin"], 0)
+
+
+def test_where_the_pool_has_no_side_in_common_nobody_is_mirrored():
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    lungs = 0.6 - 0.4 * np.exp(-(((abs(x) - 0.4) / 0.25) ** 2) - (y / 0.6) ** 2)  # the same on both sides
+    rng = np.random.default_rng(0)
+    grids = []
+    for _ in range(60):
+        spots = rng.uniform(-0.8, 0.8, (20, 2))
+        own = sum(0.15 * np.exp(-(((x - at) ** 2 + (y - height) ** 2) / 0.01)) for at, height in spots)
+        grids.append(picture_facts.grid((lungs + own).astype(np.float32)))
+    assert not not_chest._mirrored(np.stack(grids)).any()
+    assert ((np.stack(grids) @ np.stack(grids).T) > 0.3).mean() > 0.5  # they are of one kind all the same
