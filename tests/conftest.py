@@ -3,10 +3,11 @@
 import gc
 import os
 
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # processes that share the cores; said before numpy or torch start their threads
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes that share the cores; before numpy or torch start their threads
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Ray's workers are as urgent as the tests that wait for them: by default whatever else runs comes first.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import hypothesis
 import pytest

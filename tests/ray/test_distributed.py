@@ -160,6 +160,7 @@ def test_a_loss_that_is_not_finite_is_the_users_error_also_on_workers(ray_sessio
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_killed_task_goes_on_from_the_last_epoch(ray_session, tmp_path):
     undisturbed = job_in(tmp_path)
     killed = replace(undisturbed, folder=tmp_path / "killed")
