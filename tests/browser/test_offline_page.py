@@ -272,6 +272,7 @@ def test_windows_that_cannot_lock_save_each_others_answers(page, tmp_path):
         assert {row["annotator"] for row in rows} == {"Anna Meyer"}
 
 
+@pytest.mark.slow
 def test_five_thousand_scans_open(page, tmp_path):
     page.goto(write_bundle(tmp_path, 5000))
     assert wait_ready(page) == image_id(0)

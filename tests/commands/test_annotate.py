@@ -99,6 +99,7 @@ def test_a_queue_through_a_reload_an_undo_and_kill_9(browser, tmp_path, annotate
     assert len(waiting.queue_ids(run.folder, 2)) == 20 and not set(waiting.queue_ids(run.folder, 2)) & set(asked)
 
 
+@pytest.mark.slow
 def test_five_annotators_at_once(tmp_path, annotate):
     """40 answers each; every request is sent twice, as after a lost reply."""
     run = waiting.waiting_run(tmp_path / "run", num_scans=240, queue__budget=200, queue__holdout_budget=0)

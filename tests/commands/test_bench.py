@@ -56,6 +56,7 @@ def done(tmp_path_factory, pools):
     return out, first, again, (before, after)
 
 
+@pytest.mark.slow
 def test_one_json_object_with_every_row(done):
     _, answer, _, _ = done
     assert answer.code == 0, answer.err
@@ -75,6 +76,7 @@ def test_one_json_object_with_every_row(done):
     }
 
 
+@pytest.mark.slow
 def test_the_file_alone_tells_covid_as_well_as_any_network(done):
     rows = {row["key"]: row for row in done[1].json["rows"]}
     assert rows["six-numbers"]["sensitivity_covid"]["value"] == 1.0  # the phantoms of one origin are larger
@@ -82,6 +84,7 @@ def test_the_file_alone_tells_covid_as_well_as_any_network(done):
     assert rows["six-numbers"]["accuracy"]["value"] < 0.95  # of normal and viral the file says nothing
 
 
+@pytest.mark.slow
 def test_the_verdict_stands_beside_the_figures(done):
     out, answer, _, _ = done
     audit = answer.json["audit"]
@@ -96,6 +99,7 @@ def test_the_verdict_stands_beside_the_figures(done):
     assert json.loads((out / "reference.json").read_text("utf-8")) == answer.json
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_the_sentence_first_and_quoted_figures_as_quoted(done):
     _, _, again, _ = done
     assert again.code == 0, again.err
@@ -108,6 +112,7 @@ def test_the_terminal_shows_the_sentence_first_and_quoted_figures_as_quoted(done
     assert material.VGG16_FILE in words  # which file to put where
 
 
+@pytest.mark.slow
 def test_what_was_trained_before_is_not_trained_again(done):
     before, after = done[3]
     assert len(before) == 6
@@ -169,6 +174,7 @@ def test_a_foreign_folder_is_left_alone(pools, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.slow
 def test_too_few_scans_are_told_before_anything_is_trained(pools, done):
     fits = sorted((done[0] / "fits").iterdir())
     answer = call("bench", "reference", "--covid", pools[0], "--kermany", pools[1], "--out", done[0], *SMALL)
@@ -189,6 +195,7 @@ def test_vgg16_is_taken_from_where_torch_keeps_it_or_from_the_file_given(tmp_pat
     assert material.find_vgg16(given) == given
 
 
+@pytest.mark.slow
 def test_the_last_feature_map_is_averaged(done, tmp_path, monkeypatch):
     """A small network whose last map has as many channels stands in for VGG16."""
     import torch

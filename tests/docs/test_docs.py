@@ -328,6 +328,7 @@ def assert_every_file_is_documented(run):
 # --- the site
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
     pytest.importorskip("mkdocs")
     pytest.importorskip("material")
