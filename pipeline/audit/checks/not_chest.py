@@ -27,8 +27,8 @@ MAX_ELONGATION = 3.0
 TURN_GAIN = 0.1  # of the correlation with the mean of the others: how much better another way up must be
 MIN_LIKE_OTHERS = 0.15  # correlation with the mean of the others, whichever way up
 MIRRORED = -0.35  # correlation of a left-right difference with that of the others: the heart is on the other side
-# Median of that correlation below which a pool has no side in common and nothing is called mirrored. Upright real scans:
-# .42 for children of one hospital, where planted mirrors were seen, .17 for films of many, where none was.
+# Median of that correlation below which a pool has no side in common and nothing is called mirrored. Of upright real
+# scans it is .42 for children of one hospital, where planted mirrors were seen; .17 for films of many, where none was.
 MIN_COMMON_SIDE = 0.25
 MIN_SCANS = 20  # for a mean of the others
 
