@@ -16,13 +16,11 @@ from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.labels import verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.pages.wording import plural
-from pipeline.pool.growth import joining
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.growth import record
 
 log = logging.getLogger(__name__)
-OPTION = joining.OPTION
 
 
 def check(folder: Path, config: Config, pools: Sequence[str], *, resume: bool) -> None:
@@ -39,11 +37,11 @@ def check(folder: Path, config: Config, pools: Sequence[str], *, resume: bool) -
             "there is no run to grow", where=folder, fix="name its folder with --out, or begin a run without --grow"
         )
     if not resume:
-        raise InputError("goes on with a run that is there", where=OPTION, fix="add --resume")
+        raise InputError("goes on with a run that is there", where=record.OPTION, fix="add --resume")
     if config.pool.findings_are == "independent":
         raise InputError(
             "a run of independent findings cannot grow yet",
-            where=OPTION,
+            where=record.OPTION,
             fix="start a new run on a table that lists the scans of both pools; the answers given so far come along "
             "by `cxr-ssl labels import`, or as columns of that table",
         )
@@ -92,6 +90,8 @@ def _address(pool: str) -> str:
 
 def _join(ctx: StageContext, pool: str) -> None:
     """Let one pool join, if it brings a scan that the run did not have."""
+    from pipeline.pool.growth import joining  # reads pools; `status` looks at this module and answers at once
+
     open_part = next((part for part in record.asked(ctx.folder) if part.pool == pool and not part.joined), None)
     again = next((part for part in record.parts(ctx.folder) if part.pool == pool and _is_new(ctx.folder, part)), None)
     if again is not None:

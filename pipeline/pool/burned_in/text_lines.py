@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
-from scipy.sparse import csgraph
 
 Bytes = NDArray[np.uint8]
 Boxes = NDArray[np.int64]
@@ -69,6 +67,9 @@ def _around(grey_HW: Bytes, extreme: np.ufunc) -> Bytes:
 
 def _is_written(ink_HW: NDArray[np.bool_]) -> bool:
     """Whether some of the ink is a line of text."""
+    from scipy import ndimage
+    from scipy.sparse import csgraph
+
     run_HW, num_runs = ndimage.label(ink_HW, structure=_EIGHT_NEIGHBOURS)
     found = _letters(run_HW, num_runs)
     if not 0 < len(found) <= _MAX_RUNS:
@@ -85,6 +86,8 @@ def _is_written(ink_HW: NDArray[np.bool_]) -> bool:
 
 def _letters(run_HW: NDArray[Any], num_runs: int) -> Boxes:
     """Runs of ink of a letter's size: number and box of each, (L, 5)."""
+    from scipy import ndimage
+
     area_R = np.bincount(run_HW.ravel(), minlength=num_runs + 1)
     low, high = _HEIGHTS_PX
     kept = []

@@ -21,7 +21,6 @@ from pipeline.runtime.growth import record
 from pipeline.runtime.growth.record import Part
 
 log = logging.getLogger(__name__)
-OPTION = "--grow"
 
 
 def read(ctx: StageContext, part: Part, findings: tuple[str, ...]) -> Part:
@@ -127,7 +126,7 @@ def _refuse_other_classes(label: pa.ChunkedArray, pool: str, findings: tuple[str
         raise InputError(
             f"{pool} names classes that the run does not have ({', '.join(stray[:5])}); it has {', '.join(findings)}",
             value=stray[0],
-            where=OPTION,
+            where=record.OPTION,
             fix="name its labels as the run does, or leave them blank; for other classes start a new run",
         )
 

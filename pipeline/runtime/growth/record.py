@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.contracts.tables import write_parquet, write_text
 from pipeline.runtime import run_files
 
+OPTION = "--grow"
 OWN = 0  # the part that the run began with
 
 
