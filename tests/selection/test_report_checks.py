@@ -11,7 +11,7 @@ from tests.support.selection_pools import cloud, pool_of
 def drawn(reported, share=0.2, budget=20):
     config = Config.model_validate({"reports": {"check_share": share}, "queue": {"uniform_share": 0.25}})
     rows = _blind(
-        pool_of(cloud(100)), config, Proposals({}, reported=frozenset(reported)), budget, "typiclust", rng(), 0
+        pool_of(cloud(100)), config, Proposals({}, reported=frozenset(reported)), budget, "typiclust", rng(), 0, 0
     )
     return {
         kind: {pick.image_id for pick, own in rows if own == kind} for kind in ("uniform", "report-check", "recheck")
