@@ -4,6 +4,7 @@ The page, the exported files, `status` and the loop itself all read this one lis
 what a round waits for.
 """
 
+import csv
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -218,13 +219,23 @@ def rereads(folder: Path, answers: Iterable[Answer], annotator: str, round_index
 def how_to_answer(folder: Path, round_index: int) -> str:
     """The commands that answer a queue, one a line."""
     queue = run_files.round_folder(folder, round_index) / run_files.QUEUE_TABLE
+    num_missing = _num_on_the_page_alone(queue)
+    shows = f"{run_files.QUEUE_PAGE} shows {'the rest' if num_missing else 'them all'}"
+    alone = f"; {num_missing} with burnt-in text in the browser alone" if num_missing else ""
     return (
         f"label in the browser: cxr-ssl annotate {folder}\n"
-        f"or as files: cxr-ssl queue export {folder} (or fill the label column of {queue}; "
-        f"{run_files.QUEUE_PAGE} shows them all)\n"
+        f"or as files: cxr-ssl queue export {folder} (or fill the label column of {queue}; {shows}{alone})\n"
         f"  then: cxr-ssl labels import {folder} {queue} --annotator NAME\n"
         f"and go on: cxr-ssl run --out {folder} --resume"
     )
+
+
+def _num_on_the_page_alone(queue: Path) -> int:
+    """Scans of a queue that its table leaves out, because they may not be handed on."""
+    if not queue.exists():
+        return 0
+    with queue.open(encoding="utf-8", newline="") as stream:
+        return len(QUEUE.read(queue.parent)) - sum(1 for _ in csv.DictReader(stream))
 
 
 def _asks(round_folder: Path, readers: int | None) -> tuple[Ask, ...]:
