@@ -36,24 +36,39 @@ def old_links(image_id: pa.ChunkedArray, before: pa.Table) -> list[tuple[np.ndar
     return links
 
 
-def copies(table: pa.Table, before: pa.Table) -> pa.Table:
-    """The rows of the `DUPLICATES` contract, those of old scans as they were.
+def named_as(table: pa.Table, before: pa.Table) -> pa.Table:
+    """The rows of the `DUPLICATES` contract, with the names that their groups had before.
 
-    A group that holds old scans keeps its old name; where a new scan joins two old groups, the smaller name is that of
-    both.
+    Where old groups have become one, the smaller name is that of both. Where an old group has fallen apart, as other
+    options may make it, the part with the scan of that name keeps it, and the others are named as new ones are.
 
     Args:
-        table: As it comes out of all links, old and new.
+        table: With groups named by their smallest scans.
+        before: As it was.
+    """
+    group_of = dict(zip(table["image_id"].to_pylist(), _texts(table["group_id"]), strict=True))
+    owner_of: dict[str, str] = {}  # of each old name, the group that holds its scan; else the first with an old member
+    for image_id, name in zip(before["image_id"].to_pylist(), before["group_id"].to_pylist(), strict=True):
+        if image_id in group_of:
+            owner_of.setdefault(name, group_of.get(name, group_of[image_id]))
+    name_of: dict[str, str] = {}
+    for name, group in owner_of.items():
+        name_of[group] = min(name, name_of.get(group, name))
+    names = pa.array([name_of.get(group, group) for group in _texts(table["group_id"])], pa.string())
+    return table.set_column(table.column_names.index("group_id"), DUPLICATES.schema.field("group_id"), names)
+
+
+def copies(table: pa.Table, before: pa.Table) -> pa.Table:
+    """The rows of the `DUPLICATES` contract, those of old scans as they were; groups as the table names them.
+
+    Args:
+        table: As it comes out of all links, old and new, see `named_as`.
         before: As it was before scans joined.
     """
     old_N = rows_in(table["image_id"], before)
     is_old_N = old_N >= 0
     known = before.take(pa.array(old_N[is_old_N]))
-    group_N = _texts(table["group_id"])
-    name_of: dict[str, str] = {}
-    for group, name in zip(group_N[is_old_N], _texts(known["group_id"]), strict=True):
-        name_of[group] = min(name, name_of.get(group, name))
-    columns = {"image_id": table["image_id"], "group_id": [name_of.get(group, group) for group in group_N]}
+    columns = {"image_id": table["image_id"], "group_id": table["group_id"]}
     for name in DUPLICATES.schema.names[2:]:
         values = table[name].to_pylist()
         for row, value in zip(np.flatnonzero(is_old_N), known[name].to_pylist(), strict=True):

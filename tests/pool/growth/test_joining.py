@@ -14,6 +14,7 @@ from pipeline.commands.growth import growing
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, QUEUE, SPLIT_TABLE
+from pipeline.pool import duplicates
 from pipeline.pool.growth import keeping
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
@@ -205,9 +206,29 @@ def test_groups_keep_their_names_and_old_rows_their_words():
     _, table, _, _ = tables(["00", "01", "00", "00"], [None] * 4, parts=[0] * 4)
     before = table.slice(1, 2).set_column(1, "group_id", pa.array(["x", "y"]))
     before = before.set_column(3, "kind", pa.array(["near", "unique"]))
-    kept = keeping.copies(table, before)
+    kept = keeping.copies(keeping.named_as(table, before), before)
     assert kept["group_id"].to_pylist() == ["y", "x", "y", "y"]
     assert kept["kind"].to_pylist() == ["unique", "near", "unique", "unique"]
+
+
+def test_a_group_that_falls_apart_leaves_its_name_to_the_scan_of_that_name():
+    _, table, _, _ = tables(["00", "01", "02"], [None] * 3, parts=[0] * 3)
+    before = table.set_column(1, "group_id", pa.array(["01", "01", "02"]))
+    assert keeping.named_as(table, before)["group_id"].to_pylist() == ["00", "01", "02"]
+
+
+def test_copies_that_are_looked_for_again_leave_the_groups_their_names(run, tmp_path):
+    joined = tmp_path / "sisters"
+    joined.mkdir()
+    rows = []
+    for number in range(20):  # of every old patient one more
+        picture_run.scan(600 + number, sick=number % 2).save(joined / f"{number}.png")
+        rows.append(f"{number}.png,p{number // 2}\n")
+    (joined / "manifest.csv").write_text("image_path,patient_id\n" + "".join(rows))
+    names = DUPLICATES.read(run.folder)["group_id"].to_pylist()
+    grow(run, joined)
+    duplicates.run(run)  # as after a kill between the table and the record that the stage has run
+    assert DUPLICATES.read(run.folder)["group_id"].to_pylist()[:20] == names
 
 
 def test_the_record_is_readable_json(run, tmp_path):
