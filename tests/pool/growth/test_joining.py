@@ -202,6 +202,33 @@ def test_an_old_training_scan_that_proves_to_be_of_a_sealed_patient_is_left_out(
     assert "1 scans are not trained on any more: leaks" in caplog.text
 
 
+def test_an_old_scan_that_is_quarantined_now_is_left_out_and_its_patient_stays_on_its_side():
+    status = ["quarantined", "quarantined", "ok", "ok"]
+    manifest, *given = tables(["a", "b", "a", "b"], ["train", "holdout", None, None], parts=[0, 0, 1, 1], status=status)
+    why = pa.array(["it cannot be decoded"] * 2 + [None] * 2, pa.string())
+    manifest = manifest.set_column(manifest.column_names.index("reason"), "reason", why)
+    rows = keeping.sides(manifest, *given, None, "leaks").to_pylist()
+    assert [row["split"] for row in rows] == ["excluded", "excluded", "train", "excluded"]
+    assert [row["reason"] for row in rows[:3]] == ["quarantined: it cannot be decoded"] * 2 + [None]
+
+
+def test_an_old_scan_that_was_repaired_is_drawn_or_joins_its_patient(caplog):
+    manifest, duplicates, before, part_N = tables(
+        ["a", "a", "b", "c"], ["train", "excluded", "excluded", "holdout"], parts=[0, 0, 0, 0]
+    )
+    why = pa.array([None, "quarantined: it cannot be decoded", "quarantined: it is blank", None], pa.string())
+    before = before.set_column(before.column_names.index("reason"), "reason", why)
+
+    def draw(rows):
+        assert rows.tolist() == [2]
+        return pa.table({"split": ["train"], "reason": pa.nulls(1, pa.string())})
+
+    table = keeping.sides(manifest, duplicates, before, part_N, draw, "leaks")
+    assert table["split"].to_pylist() == ["train", "train", "train", "holdout"]
+    assert table["reason"].null_count == 4
+    assert "no patient for a holdout" not in caplog.text
+
+
 def test_groups_keep_their_names_and_old_rows_their_words():
     _, table, _, _ = tables(["00", "01", "00", "00"], [None] * 4, parts=[0] * 4)
     before = table.slice(1, 2).set_column(1, "group_id", pa.array(["x", "y"]))
