@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -96,6 +97,17 @@ def test_nothing_new_leaves_the_run_as_it_is(run, tmp_path, caplog):
     assert "of 4 scans the run has 4 already" in caplog.text
     assert not (run.folder / run_files.GROWTH).exists()
     assert MANIFEST.read(run.folder).equals(before)
+
+
+def test_what_an_earlier_pool_of_the_same_command_brought_is_not_new(run, tmp_path, caplog):
+    pool = picture_run.make_pool(tmp_path / "other", num=8, first=20)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in pool.parent.glob("*.png"):
+        shutil.copy(path, copy / f"copy-{path.name}")
+    growing.grow(run, [str(pool), str(copy)], rounds_are_given=False)
+    assert [(part.part, part.num_new) for part in record.parts(run.folder)] == [(1, 8)]
+    assert "of 8 scans the run has 8 already" in caplog.text
 
 
 def test_a_pool_that_is_not_there_is_forgotten(run, tmp_path):
