@@ -91,8 +91,8 @@ def sides(
     A new scan of a patient, or of a picture, of the training pool joins it; one of the holdout's is left out, so that
     the old holdout stays as it was and no patient is in two of them. Where a new scan shows that an old training scan
     and a sealed one are of one patient, the training scan is left out from now on. An old scan that cannot be used any
-    more is left out, and in this draw its patient still counts for the side it was on; one that was left out because it could not be
-    used, and now can, is taken as a new one of its part.
+    more is left out, and in this draw its patient still counts for the side it was on; one that was left out because
+    it could not be used, and now can, is taken as a new one of its part.
 
     Args:
         manifest: One row a scan.
