@@ -49,7 +49,7 @@ def named_as(table: pa.Table, before: pa.Table) -> pa.Table:
     """
     group_of = dict(zip(table["image_id"].to_pylist(), _texts(table["group_id"]), strict=True))
     owner_of: dict[str, str] = {}  # of each old name, the group that holds its scan; else the first with an old member
-    for image_id, name in zip(before["image_id"].to_pylist(), before["group_id"].to_pylist(), strict=True):
+    for image_id, name in zip(_texts(before["image_id"]), _texts(before["group_id"]), strict=True):
         if image_id in group_of:
             owner_of.setdefault(name, group_of.get(name, group_of[image_id]))
     name_of: dict[str, str] = {}
