@@ -51,7 +51,7 @@ def named_as(table: pa.Table, before: pa.Table) -> pa.Table:
     owner_of: dict[str, str] = {}  # of each old name, the group that holds its scan; else the first with an old member
     for image_id, name in zip(_texts(before["image_id"]), _texts(before["group_id"]), strict=True):
         if image_id in group_of:
-            owner_of.setdefault(name, group_of.get(name, group_of[image_id]))
+            owner_of.setdefault(name, group_of[name if name in group_of else image_id])
     name_of: dict[str, str] = {}
     for name, group in owner_of.items():
         name_of[group] = min(name, name_of.get(group, name))
