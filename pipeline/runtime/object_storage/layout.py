@@ -2,7 +2,7 @@
 
     published/0000000042.json   a snapshot: every file of the run with its size and hash; the highest number counts
     files/HASH/NAME             what a file held; never written over
-    logs/NAME/0000000007        a piece of a file that only grows: answers, notes, marks, reads of the holdout
+    logs/NAME/0000000007.json   a piece of a file that only grows: answers, notes, marks, reads of the holdout
     lock/0000000003.json        who works on the run; the highest number counts
 
 Numbers are taken by creating an object where there is none, so two writers never take the same one. A writer that was
@@ -10,6 +10,7 @@ held up and comes back late finds its number taken: it cannot replace what anoth
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,13 @@ from pipeline.runtime import run_files
 
 PUBLISHED, FILES, LOGS, LOCKS = "published", "files", "logs", "lock"
 OWN = (PUBLISHED, FILES, LOGS, LOCKS)
+# Whatever is named otherwise was written by somebody else, and is neither read nor removed.
+_NUMBERED = re.compile(r"(.+/)?(?P<number>[0-9]{10})\.json")
+_CONTENT = re.compile(rf"{FILES}/[0-9a-f]{{16}}/.+")
+_OWN = re.compile(
+    rf"{PUBLISHED}/[0-9]{{10}}\.json|{FILES}/[0-9a-f]{{16}}/.+|{LOGS}/.+/[0-9]{{10}}\.json"
+    rf"|{LOCKS}/([0-9]{{10}}\.json|asked-[0-9a-f]{{32}})"
+)
 # Files of a run, or of one finding of it, that several processes add to, also without the run's lock.
 GROWING = frozenset({run_files.ANSWERS, run_files.NOTES, run_files.MARKS, run_files.HOLDOUT_READS})
 # Seen by others while a run works, in its lock; they differ on every machine and mean nothing later.
@@ -90,8 +98,18 @@ def numbered(below: str, number: int) -> str:
 
 def number_of(name: str) -> int:
     """Number of a numbered object; 0 of any other."""
-    text = name.rpartition("/")[2].removesuffix(".json")
-    return int(text) if text.isdigit() else 0
+    fits = _NUMBERED.fullmatch(name)
+    return int(fits["number"]) if fits else 0
+
+
+def is_own(name: str) -> bool:
+    """Whether an object is named as those of a run are."""
+    return _OWN.fullmatch(name) is not None
+
+
+def is_content(name: str) -> bool:
+    """Whether an object is named as what a file of a run held."""
+    return _CONTENT.fullmatch(name) is not None
 
 
 def object_of(name: str, facts: FileFacts) -> str:

@@ -163,10 +163,11 @@ class WorkingCopy:
         """Remove what no snapshot names any more and nobody can be fetching."""
         with self._mutex:
             newest = layout.numbered(layout.PUBLISHED, self._snapshot.number)
-            old = [name for name in self.store.names(layout.PUBLISHED)[:-KEPT_SNAPSHOTS] if name != newest]
-            self.store.remove(old)
+            snapshots = [name for name in self.store.names(layout.PUBLISHED) if layout.is_own(name)]
+            self.store.remove([name for name in snapshots[:-KEPT_SNAPSHOTS] if name != newest])
             named = {layout.object_of(name, facts) for name, facts in self._snapshot.files.items()}
-            unnamed = {name: time for name, time in self.store.written(layout.FILES).items() if name not in named}
+            written = {n: time for n, time in self.store.written(layout.FILES).items() if layout.is_content(n)}
+            unnamed = {name: time for name, time in written.items() if name not in named}
             if unnamed:
                 now = self.store.modified(newest)
                 self.store.remove([n for n, time in unnamed.items() if (now - time).total_seconds() > KEPT_SECONDS])
@@ -272,10 +273,17 @@ class WorkingCopy:
     def _refuse_foreign(self) -> None:
         """Refuse a place that holds something else, before anything is written there.
 
+        What stopped before its first snapshot left a lock, answers and contents of files, named as such.
+
         Raises:
             RunDirError: it does.
         """
-        others = [name for name in self.store.top() if name not in layout.OWN]
+        top = self.store.top()
+        others = [name for name in top if name not in layout.OWN]
+        if not others:
+            others = [name for below in top for name in self.store.names(below) if not layout.is_own(name)]
+        if not others and layout.FILES in top and layout.LOCKS not in top:
+            others = [f"{layout.FILES}/"]  # who writes contents holds the lock, which is never removed
         if others:
             raise RunDirError(
                 f"holds something that is not a run ({', '.join(others[:3])}{', …' if len(others) > 3 else ''})",

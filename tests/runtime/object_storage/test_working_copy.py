@@ -186,6 +186,29 @@ def test_a_place_that_holds_something_else_is_refused_and_left_alone(on, url):
     assert stored(url) == ["thesis.txt"]
 
 
+@pytest.mark.parametrize(
+    "name", ["files/scan1.dcm", "logs/app.log", "published/2024.json", "lock/door.txt", f"files/{'a' * 16}/scan1.dcm"]
+)
+def test_folders_named_like_a_runs_are_refused_and_left_alone_too(on, url, name):
+    object_store.ObjectStore(url).write(name, b"mine")
+    with pytest.raises(RunDirError, match="holds something that is not a run"):
+        on("here")
+    assert stored(url) == [name]
+
+
+def test_what_others_put_beside_the_files_of_a_run_is_never_removed(on, url, monkeypatch):
+    monkeypatch.setattr("pipeline.runtime.object_storage.working_copy.KEPT_SECONDS", -1.0)
+    monkeypatch.setattr("pipeline.runtime.object_storage.working_copy.KEPT_SNAPSHOTS", 1)
+    here = on("here")
+    publish(here, **{run_files.RESOLVED: "a: 1"})
+    theirs = ["files/scan1.dcm", "logs/app.log", "published/0.txt", "published/2024.json"]
+    for name in theirs:
+        object_store.ObjectStore(url).write(name, b"theirs")
+    publish(here, **{run_files.RESOLVED: "a: 2"})
+    assert set(theirs) <= set(stored(url))
+    assert files_in(on("there")) == {run_files.RESOLVED: "a: 2"}
+
+
 def test_who_was_overtaken_publishes_nothing_and_keeps_its_work(on, url):
     here = on("here")
     publish(here, **{run_files.RESOLVED: "a: 1"})
