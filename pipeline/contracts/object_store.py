@@ -56,6 +56,18 @@ def scheme_of(url: str) -> str:
     return url.partition("://")[0].lower()
 
 
+def safe_name(name: str, where: object) -> str:
+    """A name of an object or a file, checked: below a folder of this machine it is a file in it, and nowhere else.
+
+    Raises:
+        StorageError: it begins with /, or has a part that is empty, `.` or `..`, a backslash or a zero byte.
+    """
+    if {"", ".", ".."}.intersection(name.split("/")) or "\\" in name or "\0" in name:
+        fix = "name no . or .. and no empty part, and remove what was written under such a name"
+        raise StorageError("a name that would lead out of its folder is refused", value=name, where=where, fix=fix)
+    return name
+
+
 class ObjectStore:
     """The objects below a URL, each by its name, with /.
 
@@ -117,10 +129,15 @@ class ObjectStore:
             unfinished.unlink(missing_ok=True)
 
     def names(self, below: str = "") -> list[str]:
-        """Names of all objects that begin with `below`, a folder; in order."""
+        """Names of all objects that begin with `below`, a folder; in order. Markers of empty folders are left out.
+
+        Raises:
+            StorageError: one of them is no path below a folder.
+        """
         start = len(self._root) + 1
         found = self._asked(lambda: self._files.find(self._path(below) if below else self._root), below)
-        return sorted(path[start:] for path in found if len(path) > start)
+        names = sorted(path[start:] for path in found if len(path) > start and not path.endswith("/"))
+        return [safe_name(name, self.url) for name in names]
 
     def top(self) -> list[str]:
         """Names of the objects and folders that lie directly here; in order, and without looking into them."""

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.contracts.object_store import ObjectStore
+from pipeline.contracts.errors import StorageError
+from pipeline.contracts.object_store import ObjectStore, safe_name
 from pipeline.runtime import run_files
 
 PUBLISHED, FILES, LOGS, LOCKS = "published", "files", "logs", "lock"
@@ -79,11 +80,18 @@ def read_snapshot(store: ObjectStore, number: int) -> Snapshot:
 
     Raises:
         FileNotFoundError: there is none of this number.
+        StorageError: it is no snapshot, or names a file outside the run's folder.
     """
     if number == 0:
         return Snapshot(0, {})
-    content = json.loads(store.read(numbered(PUBLISHED, number)))
-    return Snapshot(number, {name: FileFacts(*facts) for name, facts in content["files"].items()})
+    place = numbered(PUBLISHED, number)
+    try:
+        listed = json.loads(store.read(place))["files"]
+        files = {name: FileFacts(*facts) for name, facts in listed.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        fix = "bring the object back from a backup, or remove it: the one before it counts then"
+        raise StorageError("is not a snapshot of a run", where=f"{store.url}/{place}", fix=fix) from error
+    return Snapshot(number, {safe_name(name, f"{store.url}/{place}"): facts for name, facts in files.items()})
 
 
 def latest(store: ObjectStore, below: str) -> int:

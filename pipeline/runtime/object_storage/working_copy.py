@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.errors import RunBusy, RunDirError, StorageError
-from pipeline.contracts.object_store import ObjectStore
+from pipeline.contracts.errors import InputError, RunBusy, RunDirError, StorageError
+from pipeline.contracts.object_store import ObjectStore, safe_name
 from pipeline.contracts.shared_folder import at_once
 from pipeline.contracts.tables import write_text
 from pipeline.runtime.object_storage import layout
@@ -70,8 +70,16 @@ class WorkingCopy:
 
     @classmethod
     def of_url(cls, url: str) -> "WorkingCopy":
-        """The copy of a run; its folder is made where there is none."""
+        """The copy of a run; its folder is made where there is none.
+
+        Raises:
+            InputError: the URL has a part that is empty, `.` or `..`, so the copy's folder could not be named by it.
+        """
         url = url.rstrip("/")
+        try:
+            safe_name(url.partition("://")[2], url)
+        except StorageError as error:
+            raise InputError("is no address of a run", value=url, fix=error.fix) from error
         home = cache_folder().absolute() / COPIES / hashlib.sha256(url.encode()).hexdigest()[:16]
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)

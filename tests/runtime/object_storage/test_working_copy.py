@@ -1,14 +1,17 @@
 """A run at a URL is seen whole or not at all, on every machine; nothing that was written is lost."""
 
+import hashlib
 import json
 import logging
 import shutil
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFile
 
 from pipeline.contracts import config_file, object_store
-from pipeline.contracts.errors import RunBusy, RunDirError, StorageError
+from pipeline.contracts.errors import InputError, RunBusy, RunDirError, StorageError
+from pipeline.contracts.shared_folder import SharedFolder
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.object_storage import layout, session
 from pipeline.runtime.object_storage.working_copy import WorkingCopy
@@ -207,6 +210,38 @@ def test_what_others_put_beside_the_files_of_a_run_is_never_removed(on, url, mon
     publish(here, **{run_files.RESOLVED: "a: 2"})
     assert set(theirs) <= set(stored(url))
     assert files_in(on("there")) == {run_files.RESOLVED: "a: 2"}
+
+
+@pytest.mark.parametrize("name", ["../../escaped.txt", "/{folder}/escaped.txt", "a/./b", "a//b", "a\\b"])
+def test_a_snapshot_that_names_a_file_outside_is_refused_and_nothing_is_written(on, url, tmp_path, monkeypatch, name):
+    store, name = object_store.ObjectStore(url), name.format(folder=tmp_path)
+    facts = layout.FileFacts(5, hashlib.sha256(b"pwned").hexdigest())
+    store.write(layout.numbered(layout.PUBLISHED, 1), layout.Snapshot(1, {name: facts}).to_json("x"))
+    store.write("files/x", b"pwned")
+    monkeypatch.setattr(layout, "object_of", lambda *_: "files/x")
+    with pytest.raises(StorageError, match="lead out of its folder is refused"):
+        on("here")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"pwned"]
+
+
+def test_a_store_with_a_name_that_leads_outside_is_refused(on, url, tmp_path):
+    on("here")
+    shared = SharedFolder(url)
+    path = f"{fsspec.core.url_to_fs(url)[1]}/part/../../../../escaped"
+    memory = fsspec.filesystem("memory")
+    memory.store[path] = MemoryFile(memory, path, b"theirs")
+    try:
+        with pytest.raises(StorageError, match="lead out of its folder is refused"):
+            shared.receive("part", lambda _: True)
+    finally:
+        del memory.store[path]
+
+
+@pytest.mark.parametrize("end", ["..", ".", "a/../b", "a//b", "a/.."])
+def test_a_url_that_names_no_folder_is_refused(on, url, end):
+    on("here")
+    with pytest.raises(InputError, match="is no address of a run"):
+        session.folder_of(f"{url}/{end}")
 
 
 def test_who_was_overtaken_publishes_nothing_and_keeps_its_work(on, url):
