@@ -13,7 +13,7 @@ from pipeline.contracts import config_file, object_store
 from pipeline.contracts.errors import InputError, RunBusy, RunDirError, StorageError
 from pipeline.contracts.shared_folder import SharedFolder
 from pipeline.runtime import run_dir, run_files
-from pipeline.runtime.object_storage import layout, session
+from pipeline.runtime.object_storage import layout, session, working_copy
 from pipeline.runtime.object_storage.working_copy import WorkingCopy
 from pipeline.runtime.workplace import places_of
 
@@ -99,6 +99,31 @@ def test_a_reader_sees_the_old_whole_until_the_new_one_is_there(on, monkeypatch)
     assert set(files_in(on("here")).values()) == {"new"}, "what was not published is still there"
     publish(here)
     assert set(files_in(on("there")).values()) == {"new"}
+
+
+def test_a_file_that_is_written_to_or_goes_while_it_is_published_leaves_a_whole_snapshot(on, monkeypatch):
+    here, original = on("here"), object_store.ObjectStore.send
+    copied = working_copy._copied
+
+    def meanwhile(store, path, name):
+        with (here / "log").open("a") as stream:
+            stream.write("more\n")
+        original(store, path, name)
+
+    def gone(path, copy):
+        if path.name == "passing":
+            path.unlink()
+        return copied(path, copy)
+
+    monkeypatch.setattr(object_store.ObjectStore, "send", meanwhile)
+    monkeypatch.setattr(working_copy, "_copied", gone)
+    with run_dir.locked(here):
+        write(here, log="line\n", passing="for a moment")
+        session.publish(here)
+        assert files_in(on("there")) == {"log": "line\n"}
+        monkeypatch.undo()
+    assert files_in(on("a third")) == {"log": "line\nmore\n"}
+    assert not (here.parent / working_copy.SENDING).exists()
 
 
 def test_only_what_changed_travels_and_a_copy_that_fits_is_not_asked_for_files(on, monkeypatch):
