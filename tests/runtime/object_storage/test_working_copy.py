@@ -316,6 +316,34 @@ def test_a_stage_that_goes_on_for_long_is_published_now_and_then(on, monkeypatch
     assert told == [("embed", 1, 2), ("embed", 2, 2)]
 
 
+def test_a_stage_outlives_storage_that_fails_says_so_once_and_publishes_later(on, url, monkeypatch, caplog):
+    here, told = on("here"), []
+    monkeypatch.setattr(session, "PUBLISH_EVERY_SECONDS", -1.0)
+    with run_dir.locked(here):
+        tell = session.publishing(here, lambda *what: told.append(what))
+        write(here, **{run_files.RESOLVED: "a: 1"})
+
+        def fails(*_):
+            raise StorageError("the storage fails")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(object_store.ObjectStore, "send", fails)
+            tell("embed", 1, 9)
+            tell("embed", 2, 9)
+            broken.setattr(session, "AGAIN_SECONDS", -1.0)
+            tell("embed", 3, 9)
+            assert caplog.text.count("the storage fails") == 1
+        monkeypatch.setattr(session, "AGAIN_SECONDS", -1.0)
+        tell("embed", 4, 9)
+        assert files_in(on("there")) == {run_files.RESOLVED: "a: 1"}
+        theirs = layout.numbered(layout.LOCKS, 99)
+        object_store.ObjectStore(url).write(theirs, b'{"token": "theirs"}')
+        with pytest.raises(RunBusy):
+            tell("embed", 5, 9)
+        object_store.ObjectStore(url).remove([theirs])
+    assert [done for _, done, _ in told] == [1, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize(
     ("options", "shared"),
     [
