@@ -21,6 +21,7 @@ from pipeline.contracts.storage import patiently
 T = TypeVar("T")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://.+", re.DOTALL)
 _LOCAL = ("file", "local")
+_LOCAL_URL = re.compile(rf"({'|'.join(_LOCAL)})://(localhost(?=/))?", re.IGNORECASE)
 # Storage that creates an object only where there is none, as one step, by fsspec's `mode="create"`.
 CAN_CREATE_ONCE = ("s3", "s3a", "gs", "gcs", "memory")
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
@@ -49,6 +50,15 @@ def is_url(text: str) -> bool:
     """Whether a text names a place on another machine, such as `s3://bucket/run`; a `file://` address is a path."""
     found = _URL.fullmatch(text)
     return found is not None and found[1].lower() not in _LOCAL
+
+
+def local_path(place: Path | str) -> Path:
+    """The path of a place on this machine, which may be written as `file:///folder` or `file://localhost/folder`.
+
+    Nothing in it is decoded: `%20` is the name of a file, as everywhere else here.
+    """
+    address = _LOCAL_URL.match(str(place))
+    return Path(str(place)[address.end() :] if address else place)
 
 
 def scheme_of(url: str) -> str:

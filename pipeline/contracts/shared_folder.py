@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.object_store import ObjectStore, is_url
+from pipeline.contracts.object_store import ObjectStore, is_url, local_path
 
 T = TypeVar("T")
 COPIES = "stores"  # folder of the cache
@@ -27,7 +27,7 @@ class SharedFolder:
     """
 
     def __init__(self, place: Path | str) -> None:
-        self._path = None if is_url(str(place)) else Path(place)
+        self._path = None if is_url(str(place)) else local_path(place)
         self.url = str(place).rstrip("/") if self._path is None else None
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.contracts.errors import CxrSslError, RunBusy
-from pipeline.contracts.object_store import ObjectStore, is_url
+from pipeline.contracts.object_store import ObjectStore, is_url, local_path
 from pipeline.runtime import run_files
 from pipeline.runtime.object_storage import addresses, layout, lease, shared_logs
 from pipeline.runtime.object_storage.lease import Lease
@@ -78,7 +78,7 @@ def folder_of(place: str | Path, wanted: Wanted = everything) -> Path:
         InputError: the URL cannot be read, or something else lies there.
     """
     if isinstance(place, Path) or not is_url(place):
-        return Path(str(place).removeprefix("file://"))
+        return local_path(place)
     copy = WorkingCopy.of_url(place)
     _wanted[copy.folder] = wanted
     addresses.remember(copy.folder, copy.url)

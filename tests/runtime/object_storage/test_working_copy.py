@@ -262,6 +262,14 @@ def test_a_store_with_a_name_that_leads_outside_is_refused(on, url, tmp_path):
         del memory.store[path]
 
 
+@pytest.mark.parametrize("begin", ["", "file://", "FILE://", "file://localhost", "File://LocalHost", "local://"])
+def test_an_address_of_this_machine_is_the_same_path_everywhere(tmp_path, begin):
+    place = tmp_path / "localhost" / "a%20b"
+    assert session.folder_of(f"{begin}{place}") == place == SharedFolder(f"{begin}{place}").here
+    named = places_of(config_file.load(None, {**AT_URLS, "embed.store": f"{begin}{place}"}), tmp_path / "run")
+    assert place in named.folders
+
+
 @pytest.mark.parametrize("end", ["..", ".", "a/../b", "a//b", "a/.."])
 def test_a_url_that_names_no_folder_is_refused(on, url, end):
     on("here")
