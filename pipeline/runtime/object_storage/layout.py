@@ -125,6 +125,11 @@ def object_of(name: str, facts: FileFacts) -> str:
     return f"{FILES}/{facts.sha256[:16]}/{name}"
 
 
+def contents_of(snapshot: Snapshot) -> set[str]:
+    """Names of the objects that a snapshot's files are made of."""
+    return {object_of(name, facts) for name, facts in snapshot.files.items()}
+
+
 def is_published(name: str) -> bool:
     """Whether a file of a run's folder goes to its snapshots."""
     folders, own = name.split("/")[:-1], name.rpartition("/")[2]

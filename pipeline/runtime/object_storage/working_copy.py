@@ -33,7 +33,7 @@ BLOCK_BYTES = 1 << 20
 COPIES = "runs"  # folder of the cache
 TRIES = 3  # snapshots that may be replaced while one is fetched
 KEPT_SNAPSHOTS = 10
-# What no snapshot names any more is removed once nobody can be fetching it, by the storage's clock.
+# Age of content, by the storage's clock, from which it is removed where no kept snapshot names it.
 KEPT_SECONDS = 3600.0
 Wanted = Callable[[str], bool]
 
@@ -176,17 +176,28 @@ class WorkingCopy:
             self._save()
 
     def clean(self) -> None:
-        """Remove what no snapshot names any more and nobody can be fetching."""
+        """Remove old snapshots, and contents that no kept one names and that nobody can be sending.
+
+        Where a kept snapshot cannot be read, nobody knows what it names, and no content is removed.
+        """
         with self._mutex:
             newest = layout.numbered(layout.PUBLISHED, self._snapshot.number)
             snapshots = [name for name in self.store.names(layout.PUBLISHED) if layout.is_own(name)]
-            self.store.remove([name for name in snapshots[:-KEPT_SNAPSHOTS] if name != newest])
-            named = {layout.object_of(name, facts) for name, facts in self._snapshot.files.items()}
+            kept = {*snapshots[-KEPT_SNAPSHOTS:], newest}
+            self.store.remove([name for name in snapshots if name not in kept])
             written = {n: time for n, time in self.store.written(layout.FILES).items() if layout.is_content(n)}
-            unnamed = {name: time for name, time in written.items() if name not in named}
-            if unnamed:
-                now = self.store.modified(newest)
-                self.store.remove([n for n, time in unnamed.items() if (now - time).total_seconds() > KEPT_SECONDS])
+            unnamed = written.keys() - layout.contents_of(self._snapshot)
+            if not unnamed:
+                return
+            now = self.store.modified(newest)
+            old = {name for name in unnamed if (now - written[name]).total_seconds() > KEPT_SECONDS}
+            try:
+                for name in kept - {newest} if old else ():
+                    old -= layout.contents_of(layout.read_snapshot(self.store, layout.number_of(name)))
+            except (StorageError, FileNotFoundError) as error:
+                log.warning("contents that no snapshot may name any more are kept: %s", error)
+                return
+            self.store.remove(sorted(old))
 
     def _send(self, touched: Mapping[str, os.stat_result]) -> dict[str, LocalFile]:
         """Send off what was written here; what is there already is not sent, and what is gone meanwhile is left out.

@@ -290,16 +290,35 @@ def test_who_was_overtaken_publishes_nothing_and_keeps_its_work(on, url):
     assert files_in(here)[run_files.RESOLVED] == "a: 3"
 
 
-def test_what_nobody_names_any_more_is_removed_after_a_while(on, url, monkeypatch):
+def test_what_no_kept_snapshot_names_is_removed_and_what_one_names_stays(on, url, monkeypatch):
+    monkeypatch.setattr(working_copy, "KEPT_SNAPSHOTS", 2)
+    monkeypatch.setattr(working_copy, "KEPT_SECONDS", -1.0)
+    here, store = on("here"), object_store.ObjectStore(url)
+    for value in ("a: 1", "a: 2", "a: 3"):
+        publish(here, **{run_files.RESOLVED: value})
+    kept = [layout.read_snapshot(store, number) for number in (2, 3)]
+    assert {name for name in stored(url) if name.startswith(layout.PUBLISHED)} == {
+        layout.numbered(layout.PUBLISHED, number) for number in (2, 3)
+    }
+    contents = {name for name in stored(url) if name.startswith(layout.FILES)}
+    assert contents == layout.contents_of(kept[0]) | layout.contents_of(kept[1]) and len(contents) == 2
+    shutil.rmtree(here.parent)
+    assert files_in(on("here")) == {run_files.RESOLVED: "a: 3"}
+
+
+def test_content_that_is_young_or_may_be_named_is_not_removed(on, url, monkeypatch, caplog):
+    monkeypatch.setattr(working_copy, "KEPT_SNAPSHOTS", 1)
     here = on("here")
     publish(here, **{run_files.RESOLVED: "a: 1"})
     publish(here, **{run_files.RESOLVED: "a: 2"})
-    assert sum(name.startswith(layout.FILES) for name in stored(url)) == 2, "somebody may be fetching it"
-    monkeypatch.setattr("pipeline.runtime.object_storage.working_copy.KEPT_SECONDS", -1.0)
+    assert sum(name.startswith(layout.FILES) for name in stored(url)) == 2, "somebody may be sending it"
+    monkeypatch.setattr(working_copy, "KEPT_SNAPSHOTS", 3)
     publish(here, **{run_files.RESOLVED: "a: 3"})
-    assert sum(name.startswith(layout.FILES) for name in stored(url)) == 1
-    shutil.rmtree(here.parent)
-    assert files_in(on("here")) == {run_files.RESOLVED: "a: 3"}
+    monkeypatch.setattr(working_copy, "KEPT_SECONDS", -1.0)
+    object_store.ObjectStore(url).write(layout.numbered(layout.PUBLISHED, 2), b"damaged")
+    publish(here, **{run_files.RESOLVED: "a: 4"})
+    assert sum(name.startswith(layout.FILES) for name in stored(url)) == 4
+    assert "is not a snapshot of a run" in caplog.text
 
 
 def test_a_url_stands_for_the_folder_in_what_people_read(on, url):
