@@ -49,7 +49,8 @@ class PairShard:
 def run(ctx: StageContext) -> dict[str, int]:
     """Write `duplicates` from `manifest`."""
     manifest = run_files.read(ctx.folder, MANIFEST)
-    before = _before_it_grew(ctx, manifest)
+    table_before = _before_it_grew(ctx)
+    before = table_before if _lacks_scans(table_before, manifest) else None
     is_new_N = np.ones(len(manifest), np.bool_)
     old: list[tuple[Ints, Ints]] = []
     if before is not None:
@@ -68,6 +69,8 @@ def run(ctx: StageContext) -> dict[str, int]:
     group_N = components(len(manifest), [*links, *old[1:], patient_links(manifest)])
     found = Changes.joined([_unchanged(*same_bytes), _described(ctx, manifest, near), changed])
     table = _table(manifest, picture_N, group_N, search.told(found, picture_N))
+    if table_before is not None:
+        table = keeping.named_as(table, table_before)
     if before is not None:
         table = keeping.copies(table, before)
     DUPLICATES.write(ctx.folder, table)
@@ -83,15 +86,19 @@ def run(ctx: StageContext) -> dict[str, int]:
     }
 
 
-def _before_it_grew(ctx: StageContext, manifest: pa.Table) -> pa.Table | None:
-    """What was found before scans joined the run; None where none have, or where all pairs are to be looked at again.
-
-    That is so where options have changed since: the table then knows every scan.
-    """
+def _before_it_grew(ctx: StageContext) -> pa.Table | None:
+    """What the stage found when it ran last, of a run that has grown: the names of its groups stay. None: no such."""
     if not record.parts(ctx.folder) or not run_files.path(ctx.folder, DUPLICATES.file).exists():
         return None
-    before = run_files.read(ctx.folder, DUPLICATES)
-    return before if (keeping.rows_in(manifest["image_id"], before) < 0).any() else None
+    return run_files.read(ctx.folder, DUPLICATES)
+
+
+def _lacks_scans(before: pa.Table | None, manifest: pa.Table) -> bool:
+    """Whether scans have joined since; where none have, options have changed, and all pairs are looked at again.
+
+    So they are where the stage was killed between its table and the record that it has run.
+    """
+    return before is not None and bool((keeping.rows_in(manifest["image_id"], before) < 0).any())
 
 
 def _by_content(manifest: pa.Table, rows: Ints) -> Ints:

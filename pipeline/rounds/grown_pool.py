@@ -20,6 +20,7 @@ from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.growth import record
 from pipeline.selection import grown_parts
+from pipeline.selection.pictures import pictures_of
 from pipeline.vectors.matrix import Vectors
 
 log = logging.getLogger(__name__)
@@ -71,18 +72,20 @@ def owed(ctx: StageContext, answered: set[str], queue: pa.Table) -> list[dict[st
     Returns:
         [{"part","num_scans","num_labels","share_of_pool","share_of_labels","num_missing","num_least_alike",
         "num_in_queue"}]: scans of the training pool and answers among them, before this queue; labels that the part
-        lacks of its share once it is answered; of its scans in the queue those taken first, and all.
+        lacks of its share once it is answered, a picture counted once, and no more than may be asked; of its scans in
+        the queue those taken first, and all.
     """
     if not record.parts(ctx.folder):
         return []
     splits = run_files.read(ctx.folder, SPLIT_TABLE)
-    ids = splits.filter(pc.equal(splits["split"], "train"))["image_id"]
+    has_vector = Vectors.open(ctx.folder).has(splits["image_id"])
+    ids = splits.filter(pc.and_(pc.equal(splits["split"], "train"), has_vector))["image_id"]
     part_T = record.part_of(ctx.folder, ids)
     labelled_T = np.asarray(pc.is_in(ids, value_set=pa.array(sorted(answered), pa.string())))
     asked_T = np.asarray(pc.is_in(ids, value_set=queue["image_id"].combine_chunks()))
     chosen = queue.filter(pc.equal(queue["kind"], "representative"))["image_id"].combine_chunks()
     chosen_T = np.asarray(pc.is_in(ids, value_set=chosen))
-    missing_S = grown_parts.missing(part_T, labelled_T, ctx.config.queue.budget)
+    missing_S = grown_parts.missing(part_T, pictures_of(ctx, ids, answered), ctx.config.queue.budget)
     rows = []
     for part, num_missing in enumerate(missing_S.tolist()):
         own_T = part_T == part

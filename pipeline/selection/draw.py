@@ -17,12 +17,13 @@ import pyarrow.compute as pc
 
 from pipeline.contracts.config import Config
 from pipeline.contracts.finding_line import leaves_open
-from pipeline.contracts.tables import DUPLICATES, POOL_LABELS, QUEUE, RELEASE_CHECK, REPORT_CHECK, SPLIT_TABLE, WISHED
+from pipeline.contracts.tables import POOL_LABELS, QUEUE, RELEASE_CHECK, REPORT_CHECK, SPLIT_TABLE, WISHED
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.growth import record
 from pipeline.selection import grown_parts, strategies
 from pipeline.selection.knowledge import knowledge_of
+from pipeline.selection.pictures import pictures_of
 from pipeline.selection.pool import Pick, SelectionPool, quarantined
 from pipeline.vectors import principal_components
 from pipeline.vectors.matrix import Vectors, unit_rows
@@ -58,28 +59,14 @@ def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
     """
     vectors = Vectors.open(ctx.folder)
     splits = run_files.read(ctx.folder, SPLIT_TABLE)
-    duplicates = run_files.read(ctx.folder, DUPLICATES)
     train = splits.filter(pc.and_(pc.equal(splits["split"], "train"), vectors.has(splits["image_id"])))
     ids = train["image_id"]
-    position = pc.index_in(ids, value_set=duplicates["image_id"].combine_chunks())
-    canonical = duplicates["canonical_id"].take(position)
-    done = pa.array(sorted(labelled), pa.string())
-    in_done = pc.is_in(duplicates["image_id"], value_set=done)
-    done_pictures = pc.unique(duplicates["canonical_id"].filter(in_done))
-    first_of_picture = np.zeros(len(ids), bool)
-    first_of_picture[np.unique(canonical.to_numpy(zero_copy_only=False).astype(str), return_index=True)[1]] = True
-    fresh = pc.invert(pc.is_in(canonical, value_set=done_pictures)).to_numpy(zero_copy_only=False)
-    candidate_N = first_of_picture & fresh
-    if ctx.config.oracle:
-        truth = POOL_LABELS.read(ctx.folder)
-        answerable = truth.filter(pc.is_valid(truth["label"]))["image_id"].combine_chunks()
-        candidate_N &= pc.is_in(ids, value_set=answerable).to_numpy(zero_copy_only=False)
     group_N = pc.dictionary_encode(train["group_id"]).combine_chunks().indices.to_numpy().astype(np.int64)
     pool = SelectionPool(
         ids_N=ids.to_numpy(zero_copy_only=False).astype(str),
         unit_ND=unit_rows(principal_components.load_similarity(ctx.folder), rows_M=vectors.positions(ids)),
-        labelled_N=pc.is_in(ids, value_set=done).to_numpy(zero_copy_only=False),
-        candidate_N=candidate_N,
+        labelled_N=pc.is_in(ids, value_set=pa.array(sorted(labelled), pa.string())).to_numpy(zero_copy_only=False),
+        candidate_N=pictures_of(ctx, ids, labelled).askable_N,
         group_N=group_N,
         config=ctx.config.strategy,
     )
@@ -120,13 +107,13 @@ def draw(
     rng = ctx.rng(f"queue-{strategy}", round_index)
     budget = min(ctx.config.queue.budget - len(second_looks), int(pool.candidate_N.sum()))
     wished = _askable(pool, ctx.config, wished, budget)
-    part_N = record.part_of(ctx.folder, pa.array(pool.ids_N, pa.string()))
-    missing_S = grown_parts.missing(part_N, pool.labelled_N, ctx.config.queue.budget)
-    num_owed = 0 if strategy == "random" else int(missing_S.sum())
+    sources = _sources(pool, proposals, rejected)
+    part_N, missing_S = owed = _owed(ctx, pool, labelled)
+    open_S = np.bincount(part_N[sources[0].candidate_N], minlength=len(missing_S))
+    num_owed = 0 if strategy == "random" else int(np.minimum(missing_S, open_S).sum())
     rows = _blind(pool, ctx.config, proposals, budget, strategy, rng, len(wished), num_owed)
     rows += _wished(wished, budget, [pick for pick, _ in rows])
-    owed = (part_N, missing_S)
-    rows += _representatives(pool, proposals, rejected, strategy, budget, [pick for pick, _ in rows], rng, owed)
+    rows += _representatives(sources, strategy, budget, [pick for pick, _ in rows], rng, owed)
     rows += [(Pick(image_id), "holdout") for image_id in holdout]
     rows += [(Pick(image_id), kind) for image_id, kind in second_looks]
     rows = [rows[i] for i in rng.permutation(len(rows))]
@@ -163,8 +150,8 @@ def _blind(
     """What stays blind: the next checks of a release, uniform in the pool, uniform among what was proposed.
 
     The uniform slice is drawn without a look at the checks, so that it stays a sample of the pool; a scan in both is a
-    check as well, whatever it is called. Checks of a release wait while a part of a grown pool lacks labels: their
-    order is fixed, so nothing is lost but time.
+    check as well, whatever it is called. Checks of a release wait while a part of a grown pool lacks labels and has
+    open scans to ask about: their order is fixed, so nothing is lost but time.
     """
     num_checks = min(round(config.release.check_share * budget), len(proposals.checks))
     if num_owed:
@@ -212,10 +199,26 @@ def _wished(askable: Sequence[str], budget: int, taken: Sequence[Pick]) -> list[
     return [(Pick(image_id), WISHED) for image_id in wishes]
 
 
+def _sources(pool: SelectionPool, proposals: Proposals, rejected: Collection[str]) -> tuple[SelectionPool, ...]:
+    """Where representatives are sought, in this order: among what is open, not beside rejected scans, anywhere."""
+    settled = proposals.finding if proposals.settled is None else proposals.settled
+    settled_N = np.isin(pool.ids_N, np.array(list(settled) or [""]))
+    good = replace(pool, candidate_N=pool.candidate_N & ~_nearest_is(pool, rejected))
+    return replace(good, candidate_N=good.candidate_N & ~settled_N), good, pool
+
+
+def _owed(ctx: StageContext, pool: SelectionPool, labelled: set[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Part of each scan (N,), and labels that each part lacks of its share (S,)."""
+    ids_N = pa.array(pool.ids_N, pa.string())
+    part_N = record.part_of(ctx.folder, ids_N)
+    if not part_N.any():
+        return part_N, np.zeros(1, np.int64)
+    pictures = replace(pictures_of(ctx, ids_N, labelled), askable_N=pool.candidate_N)
+    return part_N, grown_parts.missing(part_N, pictures, ctx.config.queue.budget)
+
+
 def _representatives(
-    pool: SelectionPool,
-    proposals: Proposals,
-    rejected: Collection[str],
+    sources: Sequence[SelectionPool],
     strategy: str,
     budget: int,
     taken: list[Pick],
@@ -226,19 +229,16 @@ def _representatives(
 
     Of a run that has grown, what a part lacks of its share of labels is taken before all else, see `grown_parts`.
     """
-    settled = proposals.finding if proposals.settled is None else proposals.settled
-    settled_N = np.isin(pool.ids_N, np.array(list(settled) or [""]))
-    good = replace(pool, candidate_N=pool.candidate_N & ~_nearest_is(pool, rejected))
-    open_pool = replace(good, candidate_N=good.candidate_N & ~settled_N)
+    open_pool = sources[0]
     chosen: list[Pick] = []
-    taken_N = np.isin(pool.ids_N, np.array([pick.image_id for pick in taken] or [""]))
+    taken_N = np.isin(open_pool.ids_N, np.array([pick.image_id for pick in taken] or [""]))
     part_N, missing_S = owed
     for part in np.flatnonzero(missing_S)[::-1].tolist():
         num = min(int(missing_S[part]) - int((taken_N & (part_N == part)).sum()), budget - len(taken) - len(chosen))
         if num > 0:
             source = grown_parts.least_alike(open_pool, part_N, part, num)
             chosen += _at_most_one_patient(source, strategies.get(strategy), num, taken + chosen, rng)
-    for source in (open_pool, good, pool):  # when all that is open was asked: go on among the settled
+    for source in sources:  # when all that is open was asked: go on among the settled
         left = budget - len(taken) - len(chosen)
         chosen += _at_most_one_patient(source, strategies.get(strategy), left, taken + chosen, rng)
     return [(pick, "representative") for pick in chosen]

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipeline.selection.pictures import Pictures
 from pipeline.selection.pool import SelectionPool
 
 LEAST_ALIKE = 0.5  # share of a part's open scans that its first picks come from
@@ -16,19 +17,25 @@ MAX_REFERENCE = 10_000  # scans of the parts before that are compared with
 CHUNK = 4096
 
 
-def missing(part_N: np.ndarray, labelled_N: np.ndarray, budget: int) -> np.ndarray:
+def missing(part_N: np.ndarray, pictures: Pictures, budget: int) -> np.ndarray:
     """Labels that each part lacks of its share, once a queue is answered (S,), int64; of the run's own pool 0.
+
+    Pictures count, each to the part that brought it first: a copy is never asked about. A part lacks no more than may
+    be asked, since nothing waits for what cannot come.
 
     Args:
         part_N: Part of each scan.
-        labelled_N: Whether an expert has answered it.
+        pictures: What the scans show, and what of it may be asked.
         budget: Labels of the queue.
     """
-    num_parts = int(part_N.max()) + 1
-    size_S, labels_S = np.bincount(part_N, minlength=num_parts), np.bincount(part_N[labelled_N], minlength=num_parts)
+    first_N = pictures.first_N
+    size_S, labels_S, askable_S = (
+        np.bincount(part_N[rows_N], minlength=int(part_N.max()) + 1)
+        for rows_N in (first_N, first_N & pictures.answered_N, pictures.askable_N)
+    )
     total = labels_S.sum() + budget
-    wanted_S = [min(math.ceil(total * size / size_S.sum()), size) for size in size_S.tolist()]
-    missing_S: np.ndarray = np.maximum(np.array(wanted_S, np.int64) - labels_S, 0)
+    wanted_S = [math.ceil(total * size / size_S.sum()) for size in size_S.tolist()]
+    missing_S: np.ndarray = np.clip(np.array(wanted_S, np.int64) - labels_S, 0, askable_S)
     missing_S[0] = 0
     return missing_S
 

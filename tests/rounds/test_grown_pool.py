@@ -185,8 +185,8 @@ def test_checks_of_a_release_wait_while_the_new_scans_lack_labels(tmp_path):
     open_ids = [i for i, part in zip(train.to_pylist(), part_T, strict=True) if part == 0 and i not in answered]
     checks = Proposals(dict.fromkeys(open_ids, "normal"), checks=tuple(open_ids))
 
-    def kinds(labelled):
-        queue = draw.draw(ctx, 3, labelled, checks, strategy=ctx.config.strategy.name)
+    def kinds(labelled, proposals=checks):
+        queue = draw.draw(ctx, 3, labelled, proposals, strategy=ctx.config.strategy.name)
         part_Q = record.part_of(one.folder, queue["image_id"])
         return queue["kind"].to_pylist().count("release-check"), int((part_Q == 1).sum())
 
@@ -194,3 +194,5 @@ def test_checks_of_a_release_wait_while_the_new_scans_lack_labels(tmp_path):
     assert (num_checks, num_new >= 10) == (0, True)  # 20 are missing: more than the queue has room for
     of_new = [i for i, part in zip(train.to_pylist(), part_T, strict=True) if part == 1]
     assert kinds(answered | set(of_new[:40]))[0] > 0
+    settled = Proposals(dict.fromkeys(train.to_pylist(), "normal"), checks=tuple(open_ids))
+    assert kinds(answered, settled)[0] > 0  # nothing of the new pool is open: there is nothing to wait for

@@ -22,6 +22,7 @@ from pipeline.runtime.growth import record
 from pipeline.runtime.growth.record import Part
 
 log = logging.getLogger(__name__)
+_COMPARED = ("image_id", "sha256", "patient_id")
 
 
 def read(ctx: StageContext, part: Part, findings: tuple[str, ...]) -> Part:
@@ -48,7 +49,7 @@ def read(ctx: StageContext, part: Part, findings: tuple[str, ...]) -> Part:
         splits.refuse_unknown_names(labels["pool_split"])
     scans = run_files.read(folder, MANIFEST)
     _say_if_deeper(ctx.folder, scans, part.pool)
-    part = counted(run_files.read(ctx.folder, MANIFEST), scans, part)
+    part = counted(_scans_so_far(ctx.folder), scans, part)
     if part.num_new and part.num_patients_shared:
         log.warning(
             "%d of the %d patients of %s are the run's already by their ids, and keep their side; where two hospitals "
@@ -64,7 +65,7 @@ def counted(own: pa.Table, scans: pa.Table, part: Part) -> Part:
     """A part with how many of its scans the run had already.
 
     Args:
-        own: The run's manifest.
+        own: The run's scans, with those of the parts before.
         scans: The part's.
         part: The part.
     """
@@ -83,6 +84,15 @@ def counted(own: pa.Table, scans: pa.Table, part: Part) -> Part:
         num_patients=len(patients),
         num_patients_shared=int(pc.sum(shared).as_py() or 0),
     )
+
+
+def _scans_so_far(folder: Path) -> pa.Table:
+    """The run's scans and those of all parts that have joined, of which its manifest may not know yet.
+
+    Columns image_id, sha256 and patient_id; a scan may come twice.
+    """
+    places = [folder, *(record.part_folder(folder, part.part) for part in record.parts(folder))]
+    return pa.concat_tables([run_files.read(place, MANIFEST).select(_COMPARED) for place in places])
 
 
 def _config_there(ctx: StageContext, pool: str) -> Config:

@@ -15,6 +15,7 @@ from pipeline.contracts.tables import DUPLICATES, SPLIT_TABLE
 log = logging.getLogger(__name__)
 JOINS_SEALED = "its patient or picture is in the holdout of before it joined"
 _NONE = "excluded"
+_QUARANTINED = "quarantined"  # how the reason of a scan begins that the split leaves out because it is unusable
 
 
 def rows_in(image_id: pa.ChunkedArray, before: pa.Table) -> np.ndarray:
@@ -36,24 +37,39 @@ def old_links(image_id: pa.ChunkedArray, before: pa.Table) -> list[tuple[np.ndar
     return links
 
 
-def copies(table: pa.Table, before: pa.Table) -> pa.Table:
-    """The rows of the `DUPLICATES` contract, those of old scans as they were.
+def named_as(table: pa.Table, before: pa.Table) -> pa.Table:
+    """The rows of the `DUPLICATES` contract, with the names that their groups had before.
 
-    A group that holds old scans keeps its old name; where a new scan joins two old groups, the smaller name is that of
-    both.
+    Where old groups have become one, the smaller name is that of both. Where an old group has fallen apart, as other
+    options may make it, the part with the scan of that name keeps it, and the others are named as new ones are.
 
     Args:
-        table: As it comes out of all links, old and new.
+        table: With groups named by their smallest scans.
+        before: As it was.
+    """
+    group_of = dict(zip(table["image_id"].to_pylist(), _texts(table["group_id"]), strict=True))
+    owner_of: dict[str, str] = {}  # of each old name, the group that holds its scan; else the first with an old member
+    for image_id, name in zip(_texts(before["image_id"]), _texts(before["group_id"]), strict=True):
+        if image_id in group_of:
+            owner_of.setdefault(name, group_of.get(name, group_of[image_id]))
+    name_of: dict[str, str] = {}
+    for name, group in owner_of.items():
+        name_of[group] = min(name, name_of.get(group, name))
+    names = pa.array([name_of.get(group, group) for group in _texts(table["group_id"])], pa.string())
+    return table.set_column(table.column_names.index("group_id"), DUPLICATES.schema.field("group_id"), names)
+
+
+def copies(table: pa.Table, before: pa.Table) -> pa.Table:
+    """The rows of the `DUPLICATES` contract, those of old scans as they were; groups as the table names them.
+
+    Args:
+        table: As it comes out of all links, old and new, see `named_as`.
         before: As it was before scans joined.
     """
     old_N = rows_in(table["image_id"], before)
     is_old_N = old_N >= 0
     known = before.take(pa.array(old_N[is_old_N]))
-    group_N = _texts(table["group_id"])
-    name_of: dict[str, str] = {}
-    for group, name in zip(group_N[is_old_N], _texts(known["group_id"]), strict=True):
-        name_of[group] = min(name, name_of.get(group, name))
-    columns = {"image_id": table["image_id"], "group_id": [name_of.get(group, group) for group in group_N]}
+    columns = {"image_id": table["image_id"], "group_id": table["group_id"]}
     for name in DUPLICATES.schema.names[2:]:
         values = table[name].to_pylist()
         for row, value in zip(np.flatnonzero(is_old_N), known[name].to_pylist(), strict=True):
@@ -74,7 +90,9 @@ def sides(
 
     A new scan of a patient, or of a picture, of the training pool joins it; one of the holdout's is left out, so that
     the old holdout stays as it was and no patient is in two of them. Where a new scan shows that an old training scan
-    and a sealed one are of one patient, the training scan is left out from now on.
+    and a sealed one are of one patient, the training scan is left out from now on. An old scan that cannot be used any
+    more is left out, and in this draw its patient still counts for the side it was on; one that was left out because
+    it could not be used, and now can, is taken as a new one of its part.
 
     Args:
         manifest: One row a scan.
@@ -84,18 +102,15 @@ def sides(
         draw: From rows of the manifest, all of new groups, to rows of the `SPLIT_TABLE` contract.
         leak: Reason of a training scan that is left out.
     """
-    old_N = rows_in(manifest["image_id"], before)
-    known_N = old_N >= 0
-    side_N, reason_N = np.full(len(manifest), _NONE, object), np.full(len(manifest), None, object)
-    of_before = before.take(pa.array(old_N[known_N]))
-    side_N[known_N], reason_N[known_N] = _texts(of_before["split"]), _texts(of_before["reason"])
+    usable_N = np.asarray(pc.equal(manifest["status"], "ok"))
+    known_N, side_N, reason_N = _of_before(manifest["image_id"], before, usable_N)
+    broken_N = known_N & ~usable_N
     group_N = np.unique(_texts(duplicates["group_id"]).astype(str), return_inverse=True)[1]
     sealed_N = np.isin(group_N, group_N[side_N == "holdout"])
     leaks_N = sealed_N & (side_N == "train")
     side_N[leaks_N], reason_N[leaks_N] = _NONE, leak
     if leaks_N.any():
         log.warning("%d scans are not trained on any more: %s, as scans that joined show", leaks_N.sum(), leak)
-    usable_N = np.asarray(pc.equal(manifest["status"], "ok"))
     for part in np.unique(part_N[~known_N]):
         new_N = ~known_N & (part_N == part)
         trained_N = np.isin(group_N, group_N[side_N == "train"])
@@ -108,10 +123,27 @@ def sides(
             drawn = draw(rows)
             side_N[rows], reason_N[rows] = _texts(drawn["split"]), _texts(drawn["reason"])
         known_N = known_N | new_N
-        if not (new_N & (side_N == "holdout")).any():
+        if not ((part_N == part) & (side_N == "holdout")).any():
             log.warning("part %d has no patient for a holdout of its own", part)
+    side_N[broken_N] = _NONE
+    reason_N[broken_N] = [f"{_QUARANTINED}: {why}" for why in _texts(manifest["reason"])[broken_N]]
     columns = {"image_id": manifest["image_id"], "group_id": duplicates["group_id"]}
     return pa.table(columns | {"split": side_N.tolist(), "reason": reason_N.tolist()}, schema=SPLIT_TABLE.schema)
+
+
+def _of_before(
+    image_id: pa.ChunkedArray, before: pa.Table, usable_N: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which scans have a side already (N,), that side and its reason; of the others "excluded" and None."""
+    old_N = rows_in(image_id, before)
+    known_N = old_N >= 0
+    side_N, reason_N = np.full(len(old_N), _NONE, object), np.full(len(old_N), None, object)
+    rows = before.take(pa.array(old_N[known_N]))
+    side_N[known_N], reason_N[known_N] = _texts(rows["split"]), _texts(rows["reason"])
+    was_broken_N = np.array([str(reason).startswith(_QUARANTINED) for reason in reason_N], bool)
+    repaired_N = known_N & usable_N & was_broken_N
+    reason_N[repaired_N] = None
+    return known_N & ~repaired_N, side_N, reason_N
 
 
 def _texts(column: pa.ChunkedArray) -> np.ndarray:

@@ -15,6 +15,7 @@ from pipeline.commands.growth import growing
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, QUEUE, SPLIT_TABLE
+from pipeline.pool import duplicates
 from pipeline.pool.growth import joining, keeping
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
@@ -96,6 +97,17 @@ def test_nothing_new_leaves_the_run_as_it_is(run, tmp_path, caplog):
     assert "of 4 scans the run has 4 already" in caplog.text
     assert not (run.folder / run_files.GROWTH).exists()
     assert MANIFEST.read(run.folder).equals(before)
+
+
+def test_what_an_earlier_pool_of_the_same_command_brought_is_not_new(run, tmp_path, caplog):
+    pool = picture_run.make_pool(tmp_path / "other", num=8, first=20)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for path in pool.parent.glob("*.png"):
+        shutil.copy(path, copy / f"copy-{path.name}")
+    growing.grow(run, [str(pool), str(copy)], rounds_are_given=False)
+    assert [(part.part, part.num_new) for part in record.parts(run.folder)] == [(1, 8)]
+    assert "of 8 scans the run has 8 already" in caplog.text
 
 
 def test_a_pool_that_is_not_there_is_forgotten(run, tmp_path):
@@ -202,13 +214,60 @@ def test_an_old_training_scan_that_proves_to_be_of_a_sealed_patient_is_left_out(
     assert "1 scans are not trained on any more: leaks" in caplog.text
 
 
+def test_an_old_scan_that_is_quarantined_now_is_left_out_and_its_patient_stays_on_its_side():
+    status = ["quarantined", "quarantined", "ok", "ok"]
+    manifest, *given = tables(["a", "b", "a", "b"], ["train", "holdout", None, None], parts=[0, 0, 1, 1], status=status)
+    why = pa.array(["it cannot be decoded"] * 2 + [None] * 2, pa.string())
+    manifest = manifest.set_column(manifest.column_names.index("reason"), "reason", why)
+    rows = keeping.sides(manifest, *given, None, "leaks").to_pylist()
+    assert [row["split"] for row in rows] == ["excluded", "excluded", "train", "excluded"]
+    assert [row["reason"] for row in rows[:3]] == ["quarantined: it cannot be decoded"] * 2 + [None]
+
+
+def test_an_old_scan_that_was_repaired_is_drawn_or_joins_its_patient(caplog):
+    manifest, duplicates, before, part_N = tables(
+        ["a", "a", "b", "c"], ["train", "excluded", "excluded", "holdout"], parts=[0, 0, 0, 0]
+    )
+    why = pa.array([None, "quarantined: it cannot be decoded", "quarantined: it is blank", None], pa.string())
+    before = before.set_column(before.column_names.index("reason"), "reason", why)
+
+    def draw(rows):
+        assert rows.tolist() == [2]
+        return pa.table({"split": ["train"], "reason": pa.nulls(1, pa.string())})
+
+    table = keeping.sides(manifest, duplicates, before, part_N, draw, "leaks")
+    assert table["split"].to_pylist() == ["train", "train", "train", "holdout"]
+    assert table["reason"].null_count == 4
+    assert "no patient for a holdout" not in caplog.text
+
+
 def test_groups_keep_their_names_and_old_rows_their_words():
     _, table, _, _ = tables(["00", "01", "00", "00"], [None] * 4, parts=[0] * 4)
     before = table.slice(1, 2).set_column(1, "group_id", pa.array(["x", "y"]))
     before = before.set_column(3, "kind", pa.array(["near", "unique"]))
-    kept = keeping.copies(table, before)
+    kept = keeping.copies(keeping.named_as(table, before), before)
     assert kept["group_id"].to_pylist() == ["y", "x", "y", "y"]
     assert kept["kind"].to_pylist() == ["unique", "near", "unique", "unique"]
+
+
+def test_a_group_that_falls_apart_leaves_its_name_to_the_scan_of_that_name():
+    _, table, _, _ = tables(["00", "01", "02"], [None] * 3, parts=[0] * 3)
+    before = table.set_column(1, "group_id", pa.array(["01", "01", "02"]))
+    assert keeping.named_as(table, before)["group_id"].to_pylist() == ["00", "01", "02"]
+
+
+def test_copies_that_are_looked_for_again_leave_the_groups_their_names(run, tmp_path):
+    joined = tmp_path / "sisters"
+    joined.mkdir()
+    rows = []
+    for number in range(20):  # of every old patient one more
+        picture_run.scan(600 + number, sick=number % 2).save(joined / f"{number}.png")
+        rows.append(f"{number}.png,p{number // 2}\n")
+    (joined / "manifest.csv").write_text("image_path,patient_id\n" + "".join(rows))
+    names = DUPLICATES.read(run.folder)["group_id"].to_pylist()
+    grow(run, joined)
+    duplicates.run(run)  # as after a kill between the table and the record that the stage has run
+    assert DUPLICATES.read(run.folder)["group_id"].to_pylist()[:20] == names
 
 
 def test_the_record_is_readable_json(run, tmp_path):
