@@ -11,7 +11,7 @@ from pipeline.commands import request as commands_request
 from pipeline.commands.request import Request
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
-from pipeline.contracts.object_store import is_url
+from pipeline.contracts.object_store import is_url, local_path
 from pipeline.labels import classes
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
@@ -35,8 +35,8 @@ def audit_pool(request: Request) -> dict[str, Any]:
     uri = str(request.overrides.get("pool.uri", ""))
     if is_url(uri) and session.holds_run(uri):
         uri = str(session.folder_of(uri))
-    is_run = bool(uri) and run_dir.is_run(Path(uri))
-    out, config = _of_a_run(request, Path(uri).absolute()) if is_run else _of_a_pool(request, uri)
+    is_run = bool(uri) and run_dir.is_run(local_path(uri))
+    out, config = _of_a_run(request, local_path(uri).absolute()) if is_run else _of_a_pool(request, uri)
     with workplace(config, out) as place, run_dir.locked(out, readable_by=config.privacy.readable_by):
         if not is_run:
             run_dir.write_config(out, config)
@@ -95,7 +95,7 @@ def _of_a_pool(request: Request, uri: str) -> tuple[Path, Config]:
 
 
 def _same_pool(uri: str, other: str) -> bool:
-    return uri == other or Path(uri).resolve() == Path(other).resolve()
+    return uri == other or local_path(uri).resolve() == local_path(other).resolve()
 
 
 def _read(ctx: StageContext) -> None:

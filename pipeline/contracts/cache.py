@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from pipeline.contracts.errors import InputError
-from pipeline.contracts.object_store import is_url
+from pipeline.contracts.object_store import is_url, local_path
 
 CACHE = "CXR_SSL_CACHE"
 
@@ -20,6 +20,6 @@ def cache_folder() -> Path:
         fix = "name a folder of this machine; embeddings may lie at a URL: embed.store, and a run: --out"
         raise InputError("is a URL, and programs map its files into memory", value=chosen, where=CACHE, fix=fix)
     if chosen:
-        return Path(chosen)
+        return local_path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "cxr-ssl"

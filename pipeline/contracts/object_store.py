@@ -21,6 +21,7 @@ from pipeline.contracts.storage import patiently
 T = TypeVar("T")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://.+", re.DOTALL)
 _LOCAL = ("file", "local")
+_LOCAL_URL = re.compile(rf"({'|'.join(_LOCAL)})://(localhost(?=/))?", re.IGNORECASE)
 # Storage that creates an object only where there is none, as one step, by fsspec's `mode="create"`.
 CAN_CREATE_ONCE = ("s3", "s3a", "gs", "gcs", "memory")
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
@@ -51,9 +52,30 @@ def is_url(text: str) -> bool:
     return found is not None and found[1].lower() not in _LOCAL
 
 
+def local_path(place: Path | str) -> Path:
+    """The path of a place on this machine, which may be written as `file:///folder` or `file://localhost/folder`.
+
+    Nothing in it is decoded: `%20` is the name of a file, as everywhere else here.
+    """
+    address = _LOCAL_URL.match(str(place))
+    return Path(str(place)[address.end() :] if address else place)
+
+
 def scheme_of(url: str) -> str:
     """`s3` of `s3://bucket/run`."""
     return url.partition("://")[0].lower()
+
+
+def safe_name(name: str, where: object) -> str:
+    """A name of an object or a file, checked: below a folder of this machine it is a file in it, and nowhere else.
+
+    Raises:
+        StorageError: it begins with /, or has a part that is empty, `.` or `..`, a backslash or a zero byte.
+    """
+    if {"", ".", ".."}.intersection(name.split("/")) or "\\" in name or "\0" in name:
+        fix = "name no . or .. and no empty part, and remove what was written under such a name"
+        raise StorageError("a name that would lead out of its folder is refused", value=name, where=where, fix=fix)
+    return name
 
 
 class ObjectStore:
@@ -117,10 +139,15 @@ class ObjectStore:
             unfinished.unlink(missing_ok=True)
 
     def names(self, below: str = "") -> list[str]:
-        """Names of all objects that begin with `below`, a folder; in order."""
+        """Names of all objects that begin with `below`, a folder; in order. Markers of empty folders are left out.
+
+        Raises:
+            StorageError: one of them is no path below a folder.
+        """
         start = len(self._root) + 1
         found = self._asked(lambda: self._files.find(self._path(below) if below else self._root), below)
-        return sorted(path[start:] for path in found if len(path) > start)
+        names = sorted(path[start:] for path in found if len(path) > start and not path.endswith("/"))
+        return [safe_name(name, self.url) for name in names]
 
     def top(self) -> list[str]:
         """Names of the objects and folders that lie directly here; in order, and without looking into them."""

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.object_store import ObjectStore, is_url
+from pipeline.contracts.object_store import ObjectStore, is_url, local_path
 
+T = TypeVar("T")
 COPIES = "stores"  # folder of the cache
 AT_ONCE = 8  # files that travel at the same time
 
@@ -25,7 +27,7 @@ class SharedFolder:
     """
 
     def __init__(self, place: Path | str) -> None:
-        self._path = None if is_url(str(place)) else Path(place)
+        self._path = None if is_url(str(place)) else local_path(place)
         self.url = str(place).rstrip("/") if self._path is None else None
 
     @property
@@ -58,12 +60,11 @@ class SharedFolder:
             at_once(partial(store.send, path, path.relative_to(self.here).as_posix()) for path in paths)
 
 
-def at_once(steps: Iterable[Callable[[], None]]) -> None:
-    """Do several steps that wait for the network side by side.
+def at_once(steps: Iterable[Callable[[], T]]) -> list[T]:
+    """Do several steps that wait for the network side by side; what each returned, in their order.
 
     Raises:
         Exception: what the first of them raised.
     """
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        for done in [threads.submit(step) for step in steps]:
-            done.result()
+        return [done.result() for done in [threads.submit(step) for step in steps]]

@@ -37,6 +37,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.config import Config
+from pipeline.contracts.object_store import local_path
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, PSEUDO, RELEASE, write_text
 from pipeline.labels import label_table, verdicts
 from pipeline.measures import sequential_plan
@@ -284,7 +285,7 @@ def scans_changed(folder: Path, release: Release) -> list[str]:
     changed = []
     for image_id, sha256 in frozen:
         now, uri = known.get(image_id, (None, ""))
-        file = Path(uri.removeprefix("file://")) if uri else None
+        file = local_path(uri) if uri else None
         if image_id not in known or now != sha256 or (file is not None and not _is_as_read(file, sha256)):
             changed.append(image_id)
     return changed

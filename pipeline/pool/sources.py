@@ -19,6 +19,7 @@ from embeddings.decode import IMAGE_ENDINGS
 from embeddings.decoding.files import members
 from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.object_store import local_path
 from pipeline.pool import folders, vocabulary
 from pipeline.pool.dicom import dicomdir
 from pipeline.pool.listing import chosen, class_names, files_of_table, patient_ids
@@ -226,7 +227,7 @@ def _write_phantoms(spec: "PhantomSpec", cache: Path) -> Path:
 
 
 def _from_local(uri: str, kind: str, config: PoolConfig) -> Pool:
-    path = Path(uri.removeprefix("file://")).expanduser()
+    path = local_path(uri).expanduser()
     if path.is_dir():
         own = next((path / name for name in _OWN_MANIFESTS if (path / name).is_file()), None)
         if own is not None:
@@ -358,7 +359,7 @@ def _set_folder(name: str, place: str, *, follow_outside: bool) -> SetFolder:
     Raises:
         InputError: no folder is named, or it cannot be listed.
     """
-    path = Path(place.removeprefix("file://")).expanduser()
+    path = local_path(place).expanduser()
     try:
         if place and path.is_dir():
             return SetFolder(str(path.absolute()), tuple(folders.local_files(path, follow_outside=follow_outside)))

@@ -13,6 +13,7 @@ from pipeline.contracts import config_file
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import ConfigError, InputError
+from pipeline.contracts.object_store import local_path
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.pool import whites
 from pipeline.pool.sources import SCANS, Pool, open_pool
@@ -63,7 +64,7 @@ def open_scans(config: Config) -> Pool:
     Raises:
         InputError: it cannot be read, or holds nothing.
     """
-    path = Path(config.pool.uri.removeprefix("file://")).expanduser()
+    path = local_path(config.pool.uri).expanduser()
     if _is_scan(path):
         return _of_file(path.absolute())
     attempts = [config.pool.model_copy(update=update) for update in _attempts(config)]

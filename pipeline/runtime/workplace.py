@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
-from pipeline.contracts.object_store import is_url
+from pipeline.contracts.object_store import is_url, local_path
 from pipeline.runtime import run_dir
 from pipeline.runtime.engine import Choice, Engine, make_engine, say_choice
 from pipeline.runtime.object_storage.working_copy import WorkingCopy
@@ -75,8 +75,8 @@ def places_of(config: Config, folder: Path) -> Places:
     is_at_url = WorkingCopy.of(folder) is not None
     trains = config.pretrain.epochs > 0 or config.train.adapt != "head"
     folders = [folder] if trains or not is_at_url else []
-    folders += [Path(store)] if store and not is_url(store) else []
+    folders += [local_path(store)] if store and not is_url(store) else []
     if trains or store is None or not is_at_url or uri.partition(":")[0] in GENERATED:
         folders.append(cache_folder())
-    pool = None if is_url(uri) else Path(uri)
+    pool = None if is_url(uri) else local_path(uri)
     return Places(tuple(folders), pool.absolute() if pool is not None and pool.exists() else None)

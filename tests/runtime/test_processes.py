@@ -17,6 +17,14 @@ from pipeline.runtime.progress import Progress
 FIX = "go on"
 
 
+@pytest.fixture(autouse=True)
+def not_ignored():
+    """As in a terminal; whoever starts the tests behind `&` has told them to ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_an_exception_with_the_exit_code_of_shells(number):
     before = signal.getsignal(number)
@@ -52,6 +60,7 @@ def test_the_last_word_is_written_whole_and_then_a_second_signal_ends_all():
     code = (
         "import os, signal, sys\n"
         "from pipeline.runtime.processes import stop_signals\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with stop_signals.handled():\n"
         "    try: os.kill(os.getpid(), signal.SIGTERM)\n"
         "    except KeyboardInterrupt:\n"
@@ -79,6 +88,13 @@ def test_a_ray_that_dies_ends_what_waits_for_it(handled):
     with pytest.raises(EngineError, match=message), stop_signals.handled(), stop_signals.as_it_was():
         ray_watch.RayWatch(dead, every_seconds=0.001)
         assert told.wait(20)
+        threading.Event().wait(20)
+
+
+def test_a_ray_that_dies_ends_also_what_a_script_started_behind_an_ampersand():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for it
+    with pytest.raises(EngineError, match="Ray has died"), stop_signals.handled(), stop_signals.as_it_was():
+        ray_watch.RayWatch(lambda: "its process raylet is gone", every_seconds=0.001)
         threading.Event().wait(20)
 
 

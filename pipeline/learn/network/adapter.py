@@ -22,7 +22,7 @@ from embeddings.decoding.picture_keys import by_picture
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config, NetworkConfig
 from pipeline.contracts.errors import InputError
-from pipeline.contracts.object_store import is_url
+from pipeline.contracts.object_store import is_url, local_path
 from pipeline.contracts.tables import MANIFEST
 from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
@@ -131,7 +131,7 @@ class Adapter:
 def caches(config: Config) -> Path:
     """Folder of the pixels and activations, shared by all runs."""
     store = config.embed.store
-    return (Path(store) if store and not is_url(store) else cache_folder()) / "scans"
+    return (local_path(store) if store and not is_url(store) else cache_folder()) / "scans"
 
 
 def fill(ctx: StageContext, early: Early, root: Path, scans: Sequence[tuple[str, str]]) -> None:

@@ -2,7 +2,7 @@
 
     published/0000000042.json   a snapshot: every file of the run with its size and hash; the highest number counts
     files/HASH/NAME             what a file held; never written over
-    logs/NAME/0000000007        a piece of a file that only grows: answers, notes, marks, reads of the holdout
+    logs/NAME/0000000007.json   a piece of a file that only grows: answers, notes, marks, reads of the holdout
     lock/0000000003.json        who works on the run; the highest number counts
 
 Numbers are taken by creating an object where there is none, so two writers never take the same one. A writer that was
@@ -10,15 +10,24 @@ held up and comes back late finds its number taken: it cannot replace what anoth
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.contracts.object_store import ObjectStore
+from pipeline.contracts.errors import StorageError
+from pipeline.contracts.object_store import ObjectStore, safe_name
 from pipeline.runtime import run_files
 
 PUBLISHED, FILES, LOGS, LOCKS = "published", "files", "logs", "lock"
 OWN = (PUBLISHED, FILES, LOGS, LOCKS)
+# Whatever is named otherwise was written by somebody else, and is neither read nor removed.
+_NUMBERED = re.compile(r"(.+/)?(?P<number>[0-9]{10})\.json")
+_CONTENT = re.compile(rf"{FILES}/[0-9a-f]{{16}}/.+")
+_OWN = re.compile(
+    rf"{PUBLISHED}/[0-9]{{10}}\.json|{FILES}/[0-9a-f]{{16}}/.+|{LOGS}/.+/[0-9]{{10}}\.json"
+    rf"|{LOCKS}/([0-9]{{10}}\.json|asked-[0-9a-f]{{32}})"
+)
 # Files of a run, or of one finding of it, that several processes add to, also without the run's lock.
 GROWING = frozenset({run_files.ANSWERS, run_files.NOTES, run_files.MARKS, run_files.HOLDOUT_READS})
 # Seen by others while a run works, in its lock; they differ on every machine and mean nothing later.
@@ -71,11 +80,18 @@ def read_snapshot(store: ObjectStore, number: int) -> Snapshot:
 
     Raises:
         FileNotFoundError: there is none of this number.
+        StorageError: it is no snapshot, or names a file outside the run's folder.
     """
     if number == 0:
         return Snapshot(0, {})
-    content = json.loads(store.read(numbered(PUBLISHED, number)))
-    return Snapshot(number, {name: FileFacts(*facts) for name, facts in content["files"].items()})
+    place = numbered(PUBLISHED, number)
+    try:
+        listed = json.loads(store.read(place))["files"]
+        files = {name: FileFacts(*facts) for name, facts in listed.items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        fix = "bring the object back from a backup, or remove it: the one before it counts then"
+        raise StorageError("is not a snapshot of a run", where=f"{store.url}/{place}", fix=fix) from error
+    return Snapshot(number, {safe_name(name, f"{store.url}/{place}"): facts for name, facts in files.items()})
 
 
 def latest(store: ObjectStore, below: str) -> int:
@@ -90,13 +106,28 @@ def numbered(below: str, number: int) -> str:
 
 def number_of(name: str) -> int:
     """Number of a numbered object; 0 of any other."""
-    text = name.rpartition("/")[2].removesuffix(".json")
-    return int(text) if text.isdigit() else 0
+    fits = _NUMBERED.fullmatch(name)
+    return int(fits["number"]) if fits else 0
+
+
+def is_own(name: str) -> bool:
+    """Whether an object is named as those of a run are."""
+    return _OWN.fullmatch(name) is not None
+
+
+def is_content(name: str) -> bool:
+    """Whether an object is named as what a file of a run held."""
+    return _CONTENT.fullmatch(name) is not None
 
 
 def object_of(name: str, facts: FileFacts) -> str:
     """Where a file's content lies: its name is the last part, so that browsers know what it is."""
     return f"{FILES}/{facts.sha256[:16]}/{name}"
+
+
+def contents_of(snapshot: Snapshot) -> set[str]:
+    """Names of the objects that a snapshot's files are made of."""
+    return {object_of(name, facts) for name, facts in snapshot.files.items()}
 
 
 def is_published(name: str) -> bool:

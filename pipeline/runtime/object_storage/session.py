@@ -11,8 +11,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.contracts.errors import CxrSslError
-from pipeline.contracts.object_store import ObjectStore, is_url
+from pipeline.contracts.errors import CxrSslError, RunBusy
+from pipeline.contracts.object_store import ObjectStore, is_url, local_path
 from pipeline.runtime import run_files
 from pipeline.runtime.object_storage import addresses, layout, lease, shared_logs
 from pipeline.runtime.object_storage.lease import Lease
@@ -21,6 +21,7 @@ from pipeline.runtime.processes import alive, stop_signals
 
 log = logging.getLogger(__name__)
 PUBLISH_EVERY_SECONDS = 600.0  # inside a stage of hours
+AGAIN_SECONDS = 60.0  # after storage failed there
 MOMENT_SECONDS = 10.0  # who brings a few answers into the label table, there and back, has the lock no longer
 
 
@@ -31,11 +32,35 @@ class _Session:
     copy: WorkingCopy
     lease: Lease
     published: float = field(default_factory=time.monotonic)
+    failed: float | None = None
+
+    def is_due(self) -> bool:
+        """Whether a stage that goes on for long is to be published."""
+        now = time.monotonic()
+        if self.failed is not None:
+            return now - self.failed > AGAIN_SECONDS
+        return now - self.published > PUBLISH_EVERY_SECONDS
+
+    def publish_or_later(self) -> None:
+        """Publish; where the storage fails, say so once, and leave it to a later call: the stage goes on.
+
+        Raises:
+            RunBusy: the lock was lost.
+        """
+        try:
+            self.publish()
+        except RunBusy:
+            raise
+        except (CxrSslError, OSError) as error:
+            if self.failed is None:
+                words = "%s; what is done meanwhile stays here, and is tried again every %.0f s"
+                log.warning(words, error, AGAIN_SECONDS)
+            self.failed = time.monotonic()
 
     def publish(self) -> None:
         self.lease.check()
         self.copy.publish()
-        self.published = time.monotonic()
+        self.published, self.failed = time.monotonic(), None
 
 
 _sessions: dict[Path, _Session] = {}
@@ -53,7 +78,7 @@ def folder_of(place: str | Path, wanted: Wanted = everything) -> Path:
         InputError: the URL cannot be read, or something else lies there.
     """
     if isinstance(place, Path) or not is_url(place):
-        return Path(str(place).removeprefix("file://"))
+        return local_path(place)
     copy = WorkingCopy.of_url(place)
     _wanted[copy.folder] = wanted
     addresses.remember(copy.folder, copy.url)
@@ -138,8 +163,8 @@ def publishing(folder: Path, progress: Callable[[str, int, int], None]) -> Calla
 
     def tell(what: str, done: int, total: int) -> None:
         progress(what, done, total)
-        if time.monotonic() - session.published > PUBLISH_EVERY_SECONDS:
-            session.publish()
+        if session.is_due():
+            session.publish_or_later()
 
     return tell
 

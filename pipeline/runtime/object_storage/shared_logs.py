@@ -58,7 +58,7 @@ def catch_up(path: Path, *, at_once: bool = False) -> None:
 def fetch_all(copy: WorkingCopy) -> None:
     """Bring every growing file of a run to what the storage holds."""
     start = len(layout.LOGS) + 1
-    names = {name[start:].rpartition("/")[0] for name in copy.store.names(layout.LOGS)}
+    names = {name[start:].rpartition("/")[0] for name in copy.store.names(layout.LOGS) if layout.is_own(name)}
     with _noted(copy) as note:
         for name in sorted(names):
             _catch_up(copy, copy.folder / name, note)
@@ -106,7 +106,7 @@ def append(path: Path, data: bytes) -> None:
 def forget(copy: WorkingCopy) -> None:
     """Take all growing files of a run away, there and here: it starts again."""
     with _noted(copy) as note:
-        copy.store.remove(copy.store.names(layout.LOGS))
+        copy.store.remove([name for name in copy.store.names(layout.LOGS) if layout.is_own(name)])
         for name in note:
             (copy.folder / name).unlink(missing_ok=True)
         note.clear()

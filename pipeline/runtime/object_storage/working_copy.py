@@ -8,6 +8,9 @@ import datetime as dt
 import hashlib
 import json
 import logging
+import os
+import shutil
+import stat
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -16,8 +19,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.errors import RunBusy, RunDirError, StorageError
-from pipeline.contracts.object_store import ObjectStore
+from pipeline.contracts.errors import InputError, RunBusy, RunDirError, StorageError
+from pipeline.contracts.object_store import ObjectStore, safe_name
 from pipeline.contracts.shared_folder import at_once
 from pipeline.contracts.tables import write_text
 from pipeline.runtime.object_storage import layout
@@ -25,10 +28,12 @@ from pipeline.runtime.object_storage.layout import FileFacts, Snapshot
 
 log = logging.getLogger(__name__)
 NOTE = "remote.json"
+SENDING = ".sending"  # beside the folder: copies of files on their way
+BLOCK_BYTES = 1 << 20
 COPIES = "runs"  # folder of the cache
 TRIES = 3  # snapshots that may be replaced while one is fetched
 KEPT_SNAPSHOTS = 10
-# What no snapshot names any more is removed once nobody can be fetching it, by the storage's clock.
+# Age of content, by the storage's clock, from which it is removed where no kept snapshot names it.
 KEPT_SECONDS = 3600.0
 Wanted = Callable[[str], bool]
 
@@ -70,8 +75,16 @@ class WorkingCopy:
 
     @classmethod
     def of_url(cls, url: str) -> "WorkingCopy":
-        """The copy of a run; its folder is made where there is none."""
+        """The copy of a run; its folder is made where there is none.
+
+        Raises:
+            InputError: the URL has a part that is empty, `.` or `..`, so the copy's folder could not be named by it.
+        """
         url = url.rstrip("/")
+        try:
+            safe_name(url.partition("://")[2], url)
+        except StorageError as error:
+            raise InputError("is no address of a run", value=url, fix=error.fix) from error
         home = cache_folder().absolute() / COPIES / hashlib.sha256(url.encode()).hexdigest()[:16]
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
@@ -134,17 +147,20 @@ class WorkingCopy:
             RunBusy: another process has published since this copy was fetched.
         """
         with self._mutex:
-            changed, gone = self._changes()
-            if not changed and not gone:
+            touched, gone = self._touched()
+            if not touched and not gone:
                 return False
+            if layout.latest(self.store, layout.PUBLISHED) != self._snapshot.number:
+                raise self._overtaken()
+            sent = self._send(touched)
             files = {name: facts for name, facts in self._snapshot.files.items() if name not in gone}
-            todo = {name: facts for name, (_, facts) in changed.items() if files.get(name) != facts}
-            if todo or gone:
-                self._put(Snapshot(self._snapshot.number + 1, files | todo), todo)
-            self._local = {name: one for name, one in self._local.items() if name not in gone}
-            self._local |= {name: one for name, (one, _) in changed.items()}
+            now = {name: FileFacts(local.num_bytes, local.sha256) for name, local in sent.items()}
+            is_changed = bool(gone) or any(files.get(name) != facts for name, facts in now.items())
+            if is_changed:
+                self._put(Snapshot(self._snapshot.number + 1, files | now))
+            self._local = {name: one for name, one in self._local.items() if name not in gone} | sent
             self._save()
-            return bool(todo or gone)
+            return is_changed
 
     def show(self, name: str, content: str | None) -> None:
         """Have a file here say something for the moment that is not the run's; None takes it away."""
@@ -155,31 +171,68 @@ class WorkingCopy:
                 self._local.pop(name, None)
             else:
                 write_text(path, content)
-                stat = path.stat()
-                self._local[name] = LocalFile(stat.st_size, stat.st_mtime_ns, _sha256(path))
+                facts = path.stat()
+                self._local[name] = LocalFile(facts.st_size, facts.st_mtime_ns, _sha256(path))
             self._save()
 
     def clean(self) -> None:
-        """Remove what no snapshot names any more and nobody can be fetching."""
+        """Remove old snapshots, and contents that no kept one names and that nobody can be sending.
+
+        Where a kept snapshot cannot be read, nobody knows what it names, and no content is removed.
+        """
         with self._mutex:
             newest = layout.numbered(layout.PUBLISHED, self._snapshot.number)
-            old = [name for name in self.store.names(layout.PUBLISHED)[:-KEPT_SNAPSHOTS] if name != newest]
-            self.store.remove(old)
-            named = {layout.object_of(name, facts) for name, facts in self._snapshot.files.items()}
-            unnamed = {name: time for name, time in self.store.written(layout.FILES).items() if name not in named}
-            if unnamed:
-                now = self.store.modified(newest)
-                self.store.remove([n for n, time in unnamed.items() if (now - time).total_seconds() > KEPT_SECONDS])
+            snapshots = [name for name in self.store.names(layout.PUBLISHED) if layout.is_own(name)]
+            kept = {*snapshots[-KEPT_SNAPSHOTS:], newest}
+            self.store.remove([name for name in snapshots if name not in kept])
+            written = {n: time for n, time in self.store.written(layout.FILES).items() if layout.is_content(n)}
+            unnamed = written.keys() - layout.contents_of(self._snapshot)
+            if not unnamed:
+                return
+            now = self.store.modified(newest)
+            old = {name for name in unnamed if (now - written[name]).total_seconds() > KEPT_SECONDS}
+            try:
+                for name in kept - {newest} if old else ():
+                    old -= layout.contents_of(layout.read_snapshot(self.store, layout.number_of(name)))
+            except (StorageError, FileNotFoundError) as error:
+                log.warning("contents that no snapshot may name any more are kept: %s", error)
+                return
+            self.store.remove(sorted(old))
 
-    def _put(self, snapshot: Snapshot, todo: Mapping[str, FileFacts]) -> None:
-        """Publish a snapshot, after what it names and is not there yet.
+    def _send(self, touched: Mapping[str, os.stat_result]) -> dict[str, LocalFile]:
+        """Send off what was written here; what is there already is not sent, and what is gone meanwhile is left out.
+
+        Returns:
+            What was sent of each file. One that was written to meanwhile is touched still, and follows the next time.
+        """
+        private = self.folder.parent / SENDING
+        shutil.rmtree(private, ignore_errors=True)  # of a process that died
+        private.mkdir()
+        try:
+            names = list(touched)
+            facts = at_once(partial(self._send_one, name, private / uuid.uuid4().hex) for name in names)
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
+        return {
+            n: LocalFile(f.num_bytes, touched[n].st_mtime_ns, f.sha256) for n, f in zip(names, facts, strict=True) if f
+        }
+
+    def _send_one(self, name: str, copy: Path) -> FileFacts | None:
+        """Send a copy of a file, which nobody writes to; None: the file is gone."""
+        facts = _copied(self.folder / name, copy)
+        try:
+            if facts is not None and self._snapshot.files.get(name) != facts:
+                self.store.send(copy, layout.object_of(name, facts))
+        finally:
+            copy.unlink(missing_ok=True)
+        return facts
+
+    def _put(self, snapshot: Snapshot) -> None:
+        """Publish a snapshot, after everything that it names.
 
         Raises:
             RunBusy: another process has published.
         """
-        if layout.latest(self.store, layout.PUBLISHED) != self._snapshot.number:
-            raise self._overtaken()
-        at_once(partial(self.store.send, self.folder / n, layout.object_of(n, facts)) for n, facts in todo.items())
         name = layout.numbered(layout.PUBLISHED, snapshot.number)
         if not self.store.create(name, snapshot.to_json(uuid.uuid4().hex)):
             raise self._overtaken()
@@ -195,8 +248,8 @@ class WorkingCopy:
                 (self.folder / name).unlink(missing_ok=True)
                 del self._local[name]
         for name, facts in lacking.items():
-            stat = (self.folder / name).stat()
-            self._local[name] = LocalFile(stat.st_size, stat.st_mtime_ns, facts.sha256)
+            arrived = (self.folder / name).stat()
+            self._local[name] = LocalFile(arrived.st_size, arrived.st_mtime_ns, facts.sha256)
         self._snapshot = snapshot
         self._save()
 
@@ -227,25 +280,29 @@ class WorkingCopy:
         finally:
             arrived.unlink(missing_ok=True)
 
-    def _changes(self) -> tuple[dict[str, tuple[LocalFile, FileFacts]], set[str]]:
-        """Files that are new or other ones than there, with what they are now; and names of those taken away."""
-        changed: dict[str, tuple[LocalFile, FileFacts]] = {}
-        present: set[str] = set()
-        for name, path in self._files():
-            present.add(name)
-            stat = path.stat()
+    def _touched(self) -> tuple[dict[str, os.stat_result], set[str]]:
+        """Files that are new or were written to since they were the same there; and names of those taken away."""
+        present = dict(self._files())
+        touched = {}
+        for name, facts in present.items():
             known = self._local.get(name)
-            if known is None or (known.num_bytes, known.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
-                sha256 = _sha256(path)
-                changed[name] = LocalFile(stat.st_size, stat.st_mtime_ns, sha256), FileFacts(stat.st_size, sha256)
-        return changed, self._local.keys() - present
+            if known is None or (known.num_bytes, known.mtime_ns) != (facts.st_size, facts.st_mtime_ns):
+                touched[name] = facts
+        return touched, self._local.keys() - present.keys()
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
-        """Every file that is published, by its name inside the run."""
-        for path in sorted(self.folder.rglob("*")):
-            name = path.relative_to(self.folder).as_posix()
-            if layout.is_published(name) and path.is_file():
-                yield name, path
+    def _files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Every file that is published, by its name inside the run; one that goes while they are listed is none."""
+        for place, _, own in os.walk(self.folder):
+            for path in (Path(place) / file for file in own):
+                name = path.relative_to(self.folder).as_posix()
+                if not layout.is_published(name):
+                    continue
+                try:
+                    facts = path.stat()
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISREG(facts.st_mode):
+                    yield name, facts
 
     def _set_aside_changed(self, snapshot: Snapshot) -> None:
         """Move what was changed here and never published out of the way; nothing is deleted that a person may want.
@@ -254,8 +311,9 @@ class WorkingCopy:
         """
         place = self.folder.with_name(f"{self.folder.name}.before-{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}")
         moved = []
-        for name, (local, facts) in self._changes()[0].items():
-            if snapshot.files.get(name) == facts:
+        for name, facts in sorted(self._touched()[0].items()):
+            local = LocalFile(facts.st_size, facts.st_mtime_ns, _sha256(self.folder / name))
+            if snapshot.files.get(name) == FileFacts(local.num_bytes, local.sha256):
                 self._local[name] = local
                 continue
             self._local.pop(name, None)
@@ -272,10 +330,17 @@ class WorkingCopy:
     def _refuse_foreign(self) -> None:
         """Refuse a place that holds something else, before anything is written there.
 
+        What stopped before its first snapshot left a lock, answers and contents of files, named as such.
+
         Raises:
             RunDirError: it does.
         """
-        others = [name for name in self.store.top() if name not in layout.OWN]
+        top = self.store.top()
+        others = [name for name in top if name not in layout.OWN]
+        if not others:
+            others = [name for below in top for name in self.store.names(below) if not layout.is_own(name)]
+        if not others and layout.FILES in top and layout.LOCKS not in top:
+            others = [f"{layout.FILES}/"]  # who writes contents holds the lock, which is never removed
         if others:
             raise RunDirError(
                 f"holds something that is not a run ({', '.join(others[:3])}{', …' if len(others) > 3 else ''})",
@@ -303,6 +368,20 @@ class WorkingCopy:
         content = {"url": self.url, "folder": self.folder.name, "number": self._snapshot.number}
         content |= {"published": dict(self._snapshot.files), "local": self._local}
         write_text(self.folder.parent / NOTE, json.dumps(content))
+
+
+def _copied(path: Path, copy: Path) -> FileFacts | None:
+    """Copy a file; facts of what the copy holds, whoever writes to the file meanwhile. None: there is no such file."""
+    try:
+        source = path.open("rb")
+    except FileNotFoundError:
+        return None
+    digest, num_bytes = hashlib.sha256(), 0
+    with source, copy.open("xb") as target:
+        while block := source.read(BLOCK_BYTES):
+            digest.update(block)
+            num_bytes += target.write(block)
+    return FileFacts(num_bytes, digest.hexdigest())
 
 
 def _sha256(path: Path) -> str:

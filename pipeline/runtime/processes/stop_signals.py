@@ -35,6 +35,7 @@ class _Pending:
 
     error: BaseException | None = None
     is_installed = False
+    numbers: tuple[int, ...] = ()  # signals that end it: those that the process was not told to ignore
     is_said = False  # the state is on disk: a further signal may end the process at once
 
 
@@ -51,13 +52,13 @@ def handled() -> Iterator[None]:
     before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
     for number in before:
         signal.signal(number, _end)
-    _Pending.is_installed = True
+    _Pending.is_installed, _Pending.numbers = True, tuple(before)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _Pending.error, _Pending.is_installed, _Pending.is_said = None, False, False
+        _Pending.error, _Pending.is_installed, _Pending.is_said, _Pending.numbers = None, False, False, ()
 
 
 @contextlib.contextmanager
@@ -77,15 +78,16 @@ def check() -> None:
 
 
 def interrupt(error: CxrSslError) -> bool:
-    """End the main thread by an error, from another thread; False where signals are not `handled`.
+    """End the main thread by an error, from another thread; False where no signal is `handled`.
 
     It sees a StopSignal, which `as_it_was` makes the error: Ray drops any other exception that comes by a signal.
     """
-    if not _Pending.is_installed:
+    if not _Pending.numbers:
         return False
     if _Pending.error is None:
         _Pending.error = error
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it from a system call, too
+        # It wakes the thread from a system call, too. What a script starts behind `&` was told to ignore SIGINT.
+        signal.pthread_kill(threading.main_thread().ident or 0, _Pending.numbers[0])
     return True
 
 
