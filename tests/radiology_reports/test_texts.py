@@ -113,6 +113,13 @@ def test_a_table_that_cannot_be_used_is_refused_without_a_word_of_its_reports(tm
     assert "Secret" not in str(refused.value) and "and more" not in str(refused.value)
 
 
+def test_a_line_above_the_header_is_counted_and_not_quoted(tmp_path, caplog):
+    (tmp_path / "reports.csv").write_text("Secret words\nstudy_id,report\ns7,No effusion.\n", "utf-8")
+    with caplog.at_level("INFO"):
+        assert read(tmp_path, "reports.csv").num_reports == 1
+    assert "1 line above the header" in caplog.text and "Secret" not in caplog.text
+
+
 def test_what_is_neither_column_nor_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="neither a column"):
         read(tmp_path, "befund")
