@@ -13,6 +13,7 @@ from pipeline.radiology_reports.labeler import (
     read_report,
 )
 from pipeline.radiology_reports.rules import load
+from tests.support.call_count import num_calls
 
 EN, DE = load("en"), load("de")
 
@@ -80,3 +81,16 @@ def test_two_reports_that_contradict_each_other_leave_it_open():
 @pytest.mark.parametrize("text", [None, "", "  \n", "12.3 / --"])
 def test_a_report_without_a_word_says_nothing(text):
     assert is_blank(text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["no effusion, mass ", "A", "dr. ", "heart ", " ", "!", "\n", ": no, ", "FINDINGS:", "<b>", "effusion,no,", "*: "],
+)
+def test_work_grows_no_faster_than_a_report(piece):
+    def calls(length):
+        text = f"No {piece * (length // len(piece))} effusion."
+        return num_calls(lambda: read_report(text, EN))
+
+    assert calls(6_000) < 2.5 * calls(3_000) + 1_000
+    assert calls(6_000) < 6_000 * 60
