@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.baselines.curves import asking, bench_pool, holdout_scores, pseudo_curve
 from pipeline.baselines.curves.bench_pool import BenchPool
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config, ReportsConfig
 from pipeline.contracts.healthy_class import healthy_among
 from pipeline.learn import self_training
@@ -27,7 +28,6 @@ from pipeline.radiology_reports import labeler, learned_errors, rules
 from pipeline.radiology_reports.labeler import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
 from pipeline.radiology_reports.proposals import Kind, one_class_a_scan, proposals
 from pipeline.radiology_reports.soft_labels import FromReports
-from pipeline.runtime.context import cache_folder
 from pipeline.runtime.engine import SerialEngine
 from tests.bench import forecast, tables
 from tests.support import public_sets

@@ -1,6 +1,7 @@
 """Which report belongs to which scan; each that cannot be used is counted, and its text is never quoted."""
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.contracts.config import PoolConfig
@@ -118,6 +119,14 @@ def test_a_line_above_the_header_is_counted_and_not_quoted(tmp_path, caplog):
     with caplog.at_level("INFO"):
         assert read(tmp_path, "reports.csv").num_reports == 1
     assert "1 line above the header" in caplog.text and "Secret" not in caplog.text
+
+
+@pytest.mark.parametrize("cell", ["Größe, Secret".encode("latin-1"), {"text": "Secret"}])
+def test_a_column_of_parquet_that_is_no_text_is_refused_without_a_word_of_it(tmp_path, cell):
+    pq.write_table(pa.table({"image_path": ["s7"], "report": [cell]}), tmp_path / "reports.parquet")
+    with pytest.raises(InputError, match=r"holds no (UTF-8 )?text") as refused:
+        read(tmp_path, "reports.parquet")
+    assert "Secret" not in str(refused.value)
 
 
 def test_what_is_neither_column_nor_file_is_refused(tmp_path):

@@ -145,6 +145,17 @@ def test_parquet_lists_are_lists_of_names():
     assert opened(stream.getvalue()).load([1]).columns[0].to_pylist() == ['["x", "y z"]', None, None]
 
 
+def test_bytes_in_parquet_are_text_or_refused():
+    def cells(*values):
+        stream = io.BytesIO()
+        pq.write_table(pa.table({"scan id": list(values)}), stream)
+        return opened(stream.getvalue()).load([0]).columns[0].to_pylist()
+
+    assert cells(b"a", "ä".encode()) == ["a", "ä"]
+    with pytest.raises(InputError, match=r"holds no UTF-8 text.*scan id"):
+        cells(b"a", "ä".encode("latin-1"))
+
+
 def test_short_rows_are_filled_and_counted_long_ones_refused():
     table = opened(b"scan id,b,c\na\nb,1\nc,1,2,,\nd,1,2\n")
     assert [c.to_pylist() for c in table.load([0, 2]).columns] == [["a", "b", "c", "d"], ["", "", "2", "2"]]
