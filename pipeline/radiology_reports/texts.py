@@ -66,6 +66,9 @@ class Texts:
         if text is None or is_blank(text):
             self.reasons[EMPTY] += 1
             return
+        if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+            self.reasons[TOO_LONG] += 1
+            return
         known = [self.of_scan.setdefault(path, []) for path in paths]
         if not known:
             self.reasons[NO_SCAN] += 1

@@ -14,6 +14,8 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SEP_LINE = re.compile(rb"\s*\"?sep=(.)\"?[ ,;\t]*(\r\n|\n|\r)", re.IGNORECASE)
 _LOOKED_AT = 30  # records in which the header is looked for
 _HEAD_BYTES = 2**18
+_MAX_CELL = 2**21  # characters; a radiology report is a cell, and one that is too long is told by its length
+csv.field_size_limit(_MAX_CELL)
 
 
 def open_delimited(name: str, data: bytes, is_header: IsHeader, notes: Notes) -> Table:
@@ -104,7 +106,11 @@ def _filled(
 
 
 def _refused(name: str, begins: int, ends: int, error: csv.Error) -> InputError:
-    unclosed = "unexpected end" in str(error) or "field limit" in str(error)
-    what = f"a quotation mark is never closed, {error}" if unclosed else f"{error}; inside a cell it is doubled"
+    if "field limit" in str(error):
+        what = f"a quotation mark is never closed, or a cell is longer than {_MAX_CELL:,} characters"
+    elif "unexpected end" in str(error):
+        what = f"a quotation mark is never closed, {error}"
+    else:
+        what = f"{error}; inside a cell it is doubled"
     lines = f"; the row goes on to line {ends}" if ends > begins else ""
     return InputError(f"is no CSV table ({what}{lines})", where=f"{name}:{begins}", fix="save it as CSV, UTF-8")

@@ -114,6 +114,13 @@ def test_a_table_that_cannot_be_used_is_refused_without_a_word_of_its_reports(tm
     assert "Secret" not in str(refused.value) and "and more" not in str(refused.value)
 
 
+def test_a_report_in_a_cell_may_be_long_and_one_over_the_limit_is_counted(tmp_path):
+    long, longer = "No effusion. " * 20_000, "x" * (texts.MAX_BYTES + 1)
+    (tmp_path / "reports.csv").write_text(f'study_id,report\ns7,"{long}"\nfilm,"{longer}"\n', "utf-8")
+    got = read(tmp_path, "reports.csv")
+    assert got.of_scan == {"p12/s7/film.dcm": [long]} and +got.reasons == {TOO_LONG: 1}
+
+
 def test_a_line_above_the_header_is_counted_and_not_quoted(tmp_path, caplog):
     (tmp_path / "reports.csv").write_text("Secret words\nstudy_id,report\ns7,No effusion.\n", "utf-8")
     with caplog.at_level("INFO"):
