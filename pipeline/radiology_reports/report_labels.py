@@ -17,8 +17,8 @@ from pipeline.contracts.tables import Contract
 from pipeline.pool.sources import Pool
 from pipeline.radiology_reports import model_columns, texts
 from pipeline.radiology_reports.labeler import SAYS, Statement, joined, read_report
-from pipeline.radiology_reports.sections import sentences
 from pipeline.radiology_reports.rules import Rules, load
+from pipeline.radiology_reports.sections import sentences
 from pipeline.runtime import run_files
 
 COLUMNS = "columns"  # the source that another model filled

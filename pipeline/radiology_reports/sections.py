@@ -63,7 +63,7 @@ def _in_plain_lines(text: str) -> str:
 def _ends_at_line(text: str, start: int, line_end: int, next_line: int, end: int, rules: Rules) -> bool:
     """Whether a sentence ends with a line: the next is blank, an item of a list, or begins anew with a capital.
 
-    A line that was broken to fit its width goes on in the next; so does one that ends in a comma or such a word as `of`.
+    A line that was broken to fit its width goes on in the next; so does one that ends in a comma or such as `of`.
     """
     if next_line >= end or text[next_line] == "\n" or _LIST_ITEM.match(text, next_line):
         return True

@@ -169,7 +169,8 @@ def _grouped(counts: Counter[str]) -> list[tuple[str, int]]:
     for reason, count in ranked[:_MAX_NAMED]:
         if reason in rest:
             rest[reason] += count
-    return [pair for pair in ranked[:_MAX_NAMED] if pair[0] not in rest] + sorted(rest.items(), key=lambda pair: (-pair[1], pair[0]))
+    own = [pair for pair in ranked[:_MAX_NAMED] if pair[0] not in rest]
+    return own + sorted(rest.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def _warn_of_absent(name: str, condition: Condition, values: Sequence[str | None], notes: Notes) -> None:
