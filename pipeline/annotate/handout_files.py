@@ -126,10 +126,12 @@ def hand_out(
             open_work, names, before, lambda name: worklist.rereads(folder, answers, name, round_index), reread_share
         )
         names = tuple(_busy(lists, names, open_work))
-        lists = {name: assigned for name, assigned in lists.items() if assigned}
-        write_text(round_folder / run_files.ASSIGNMENTS, json.dumps(lists, indent=1, ensure_ascii=False))
     uris, _ = uris_and_priors(folder, {image_id for name in names for image_id in lists[name]})
     kept = burned_in.kept_back(folder, pool, uris)
+    handed = {name: [image_id for image_id in asked if image_id not in kept] for name, asked in lists.items()}
+    if wish.names:  # what no file holds is nobody's: somebody may still read it on the page
+        content = {name: asked for name, asked in handed.items() if asked}
+        write_text(round_folder / run_files.ASSIGNMENTS, json.dumps(content, indent=1, ensure_ascii=False))
     shown = predictions(folder, open_work, code, findings) if wish.preannotate else {}
     if shown:
         write_text(round_folder / run_files.PREANNOTATED, json.dumps(sorted(shown)))
@@ -139,7 +141,7 @@ def hand_out(
         origin = Origin(name, round_index, code)
         handout = Handout(own, rows_of(own, lists[name]), origin, findings, wish.images_url, shown, page)
         files[name] = [str(path) for path in write_files(handout, wish.formats, uris, pool.max_pixels, kept)]
-    return {"round": round_index, "run": code, "files": files, "num_scans": {name: len(lists[name]) for name in names}}
+    return {"round": round_index, "run": code, "files": files, "num_scans": {name: len(handed[name]) for name in names}}
 
 
 def rows_of(folder: Path, image_ids: Sequence[str]) -> tuple[Row, ...]:

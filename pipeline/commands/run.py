@@ -98,7 +98,7 @@ def _listed(config: Config, pools: tuple[str, ...]) -> list[dict[str, Any]]:
     """What would join, as far as it can be told without opening a scan."""
     from pipeline.pool.growth import joining
 
-    return [{"pool": pool, "num_scans": joining.num_listed(config, pool)} for pool in pools]
+    return [{"pool": pool, "num_scans": len(joining.paths_listed(config, pool))} for pool in pools]
 
 
 def rebuild_report(folder: Path) -> dict[str, Any]:

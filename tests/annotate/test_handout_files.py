@@ -360,8 +360,11 @@ class TestTextBurntIn:
         kept, *others = waiting.queue_ids(folder)
         say_written_on(folder, [kept])
         shutil.rmtree(folder / "rounds" / "01" / "images")
-        files = export(folder, "Ann")["files"]["Ann"]
+        handed = export(folder, "Ann")
+        files = handed["files"]["Ann"]
         place = folder / "rounds" / "01"
+        assert handed["num_scans"] == {"Ann": len(others)}  # nobody has the other one, who might still read it
+        assert kept not in (place / "assignments.json").read_text()
         assert {path.stem for path in (place / "images").iterdir()} == set(others)
         assert not [path for path in files if kept in content_of(path)]
         assert all(others[0] in content_of(path) for path in files if not path.endswith(".xml"))

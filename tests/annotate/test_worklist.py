@@ -242,3 +242,12 @@ def test_it_says_what_it_waits_for(tmp_path):
     found = open_worklist(tmp_path, 1, read).summary()
     assert found == "round 1 waits for 4 of 8 labels; 4 scans need another reader than ann"
     assert open_worklist(tmp_path, 1, [*read, *(said(f"s{i:02d}", "bob") for i in range(4))]).summary() == ""
+
+
+def test_who_answers_by_file_hears_of_the_scans_that_no_file_holds(tmp_path):
+    draw(tmp_path, 1, ["uniform"] * 3)
+    table = tmp_path / "rounds" / "01" / "queue.csv"
+    write_text(table, "image_id,label\ns00,\ns01,\n")
+    assert "shows the rest; 1 with burnt-in text in the browser alone" in worklist.how_to_answer(tmp_path, 1)
+    write_text(table, "image_id,label\ns00,\ns01,\ns02,\n")
+    assert "shows them all)" in worklist.how_to_answer(tmp_path, 1)

@@ -94,14 +94,14 @@ def _join(ctx: StageContext, pool: str) -> None:
 
     open_part = next((part for part in record.asked(ctx.folder) if part.pool == pool and not part.joined), None)
     again = next((part for part in record.parts(ctx.folder) if part.pool == pool and _is_new(ctx.folder, part)), None)
-    if again is not None:
+    if again is not None and not _has_gained(ctx, again):
         log.info("%s has joined as part %d, and no round has learned from it yet: going on", pool, again.part)
         return
     part = open_part or record.begin(ctx.folder, pool)
     place = record.part_folder(ctx.folder, part.part)
     try:
         part = joining.read(ctx, part, findings_of(ctx))
-    except InputError:
+    except Exception:  # whatever it was: a part that cannot be read must not keep the run from going on without it
         _forget(ctx.folder, part, place)
         raise
     if not part.num_new:
@@ -130,6 +130,14 @@ def _join(ctx: StageContext, pool: str) -> None:
 def _is_new(folder: Path, part: record.Part) -> bool:
     """Whether no round has been finished since a part joined: naming it again goes on with it."""
     return (run_files.last_round(folder) or 0) < part.first_queue
+
+
+def _has_gained(ctx: StageContext, part: record.Part) -> bool:
+    """Whether a pool lists scans that were not there when the part was read."""
+    from pipeline.pool.growth import joining
+
+    then = set(run_files.read(record.part_folder(ctx.folder, part.part), MANIFEST)["path"].to_pylist())
+    return not then.issuperset(joining.paths_listed(ctx.config, part.pool))
 
 
 def _forget(folder: Path, part: record.Part, place: Path) -> None:

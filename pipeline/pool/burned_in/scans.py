@@ -13,6 +13,7 @@ from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.tables import MANIFEST
 from pipeline.pool.burned_in.note import reason_in
 from pipeline.pool.burned_in.text_lines import has_text
+from pipeline.pool.dicom import tags
 from pipeline.runtime import run_files
 
 FIX = "label them on the page (cxr-ssl annotate), or set pool.allow_burned_in_text where their text names nobody"
@@ -36,15 +37,20 @@ def kept_back(folder: Path, pool: PoolConfig, among: Collection[str] | None = No
 
 
 def is_seen_in(uri: str, max_pixels: int) -> bool:
-    """Whether a line of text is seen in a scan that no manifest speaks of; False of one that cannot be read.
+    """Whether text is in a scan that no manifest speaks of, as its tags tell or as is seen; False of an unreadable one.
 
     Args:
         uri: Where it is read from.
         max_pixels: A larger scan is not decoded.
     """
-    from embeddings.decode import open_scan
+    from embeddings.decode import open_grey
+    from embeddings.decoding import dicom_file
+    from embeddings.decoding.files import read_bytes, white_of
 
     try:
-        return has_text(open_scan(uri, max_pixels=max_pixels).eight_bit())
+        data = read_bytes(uri)
+        if dicom_file.is_dicom(data) and tags.is_written_on(dicom_file.parse(data, with_pixels=False)):
+            return True
+        return has_text(open_grey(data, max_pixels=max_pixels, white=white_of(uri)).eight_bit())
     except (DecodeError, OSError):
         return False

@@ -44,8 +44,12 @@ def facts(dataset: "Dataset", salt: str) -> dict[str, Any]:
 
 def _notes(dataset: "Dataset") -> list[str]:
     """What a reader should know of the tags; no value of theirs."""
-    is_written = text(dataset, "BurnedInAnnotation").upper() == "YES"
-    return [*([BURNED_IN] if is_written else []), *_impossible(dataset)]
+    return [*([BURNED_IN] if is_written_on(dataset) else []), *_impossible(dataset)]
+
+
+def is_written_on(dataset: "Dataset") -> bool:
+    """Whether the tags say that text is burnt into the picture: BurnedInAnnotation (0028,0301)."""
+    return text(dataset, "BurnedInAnnotation").upper() == "YES"
 
 
 def _impossible(dataset: "Dataset") -> list[str]:

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.config import Config
+from pipeline.contracts.config import Config, PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS
 from pipeline.pool import manifest, splits, whites
+from pipeline.pool.listing.chosen import NO_COLUMN
 from pipeline.pool.sources import open_pool
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
@@ -90,34 +91,54 @@ def _config_there(ctx: StageContext, pool: str) -> Config:
     return _fitting(ctx.config, pool, {"white": white})
 
 
-def num_listed(config: Config, pool: str) -> int:
-    """Scans that a pool lists, before any is opened."""
-    return len(open_pool(_fitting(config, pool, {}).pool, cache_folder()).scans)
+def paths_listed(config: Config, pool: str) -> list[str]:
+    """Paths of the scans that a pool lists, before any is opened."""
+    paths: list[str] = open_pool(_fitting(config, pool, {}).pool, cache_folder()).scans["path"].to_pylist()
+    return paths
 
 
 def _fitting(config: Config, pool: str, more: Mapping[str, Any]) -> Config:
-    """A configuration with another pool: its options where they fit there.
+    """A configuration with another pool: its options, but for those that speak of a column which is not there.
+
+    What is not applied is said. A condition that no scan meets, or a pattern of patients that matches none, is not such
+    an option: all scans would join against the study's rule, or patients would stand on both sides.
 
     Raises:
-        InputError: the pool cannot be read with them, nor without its column names, patients and conditions.
+        InputError: the pool cannot be read with the options that are left.
     """
-    own = config.pool
-    plain: dict[str, Any] = {"uri": pool, "root": None, **more}
-    unmapped: dict[str, Any] = {"columns": {}, "patient_regex": None}
-    attempts: tuple[Mapping[str, Any], ...] = ({}, unmapped, {**unmapped, "where": {}})
-    first: InputError | None = None
-    for attempt in attempts:
-        there = own.model_copy(update={**plain, **attempt})
+    there = config.pool.model_copy(update={"uri": pool, "root": None, **more})
+    while True:
         try:
-            open_pool(there, cache_folder())
+            opened = open_pool(there, cache_folder())
         except InputError as error:
-            first = first or error
+            option, without = _without_lacking(error, there)
+            if option is None:
+                raise
+            log.warning("%s of the run is not applied to %s: %s", option, pool, error.what)
+            there = without
             continue
-        if "where" in attempt and own.where:
-            log.warning("pool.where cannot be asked of %s, so all of its scans are taken", pool)
-        return config.model_copy(update={"pool": there})
-    assert first is not None
-    raise first
+        if config.pool.patient_regex and not there.patient_regex and opened.scans["patient_id"].null_count:
+            raise InputError(
+                f"matches no path of {pool}, and not every scan there has a patient in a column",
+                value=config.pool.patient_regex,
+                where="pool.patient_regex",
+                fix="rename its files as the run's are, or give them in a table with a column for the patient",
+            )
+        break
+    return config.model_copy(update={"pool": there})
+
+
+def _without_lacking(error: InputError, asked: PoolConfig) -> tuple[str | None, PoolConfig]:
+    """The option that speaks of what a pool does not have, if the error is of that kind, and the options without it."""
+    where = str(error.where or "")
+    if where.startswith("pool.where") and error.what == NO_COLUMN and error.value in asked.where:
+        left = {name: written for name, written in asked.where.items() if name != error.value}
+        return f"pool.where.{error.value}", asked.model_copy(update={"where": left})
+    if asked.patient_regex and where == "pool.patient_regex":
+        return "pool.patient_regex", asked.model_copy(update={"patient_regex": None})
+    if asked.columns and "pool.columns" in f"{error.what} {error.fix}":
+        return "pool.columns", asked.model_copy(update={"columns": {}})
+    return None, asked
 
 
 def _refuse_other_classes(label: pa.ChunkedArray, pool: str, findings: tuple[str, ...]) -> None:

@@ -19,6 +19,7 @@ from pipeline.tables.notes import Notes, counted
 
 OF_TAGS = ("view", "age", "sex", "laterality", "manufacturer")  # what a file itself may say
 _WHERE = "pool.where"
+NO_COLUMN = "there is no such column"
 _MAX_NAMED = 8  # values that are reasons of their own; the rest is one
 _MAX_SHOWN = 40  # characters of a value that is told; longer ones are free text, such as a report
 
@@ -107,7 +108,7 @@ def refuse_unknown(name: str, header: Sequence[str], where: str) -> InputError:
     near = difflib.get_close_matches(name.casefold(), {n.casefold(): n for n in header}, n=1, cutoff=0.6)
     meant = next((n for n in header if near and n.casefold() == near[0]), None)
     return InputError(
-        "there is no such column",
+        NO_COLUMN,
         value=name,
         where=f"{_WHERE} ({where})",
         fix=(f"did you mean {meant!r}? " if meant else "") + f"There are {', '.join(n for n in header if n)}",

@@ -1,7 +1,9 @@
+import numpy as np
 from PIL import Image
 
 from pipeline.contracts.config import PoolConfig
 from pipeline.pool.burned_in.scans import is_seen_in, kept_back
+from tests.support import dicom_files
 from tests.support.audit_pools import context, many
 from tests.support.written_on import say_written_on, written_on
 
@@ -24,3 +26,11 @@ def test_a_scan_that_no_manifest_knows_is_looked_at(tmp_path):
     seen = [is_seen_in(str(tmp_path / f"{name}.png"), 10**6) for name in ("plain", "written", "broken")]
     assert seen == [False, True, False]
     assert not is_seen_in(str(tmp_path / "written.png"), 100)
+
+
+def test_the_tags_of_a_scan_that_no_manifest_knows_are_believed(tmp_path):
+    values = np.full((240, 240), 60, np.uint16)
+    for answer in ("YES", "NO"):
+        content = dicom_files.file_bytes(values, BurnedInAnnotation=answer)
+        (tmp_path / f"{answer}.dcm").write_bytes(content)
+    assert [is_seen_in(str(tmp_path / f"{answer}.dcm"), 10**6) for answer in ("YES", "NO")] == [True, False]

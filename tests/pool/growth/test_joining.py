@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from pipeline.commands.growth import growing
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, QUEUE, SPLIT_TABLE
-from pipeline.pool.growth import keeping
+from pipeline.pool.growth import joining, keeping
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
@@ -215,3 +216,49 @@ def test_the_record_is_readable_json(run, tmp_path):
     told = json.loads((run.folder / run_files.GROWTH).read_text())["parts"][0]
     assert told["pool"] == str(tmp_path / "other" / "manifest.csv")
     assert pc.sum(pc.equal(MANIFEST.read(run.folder)["status"], "ok")).as_py() == 28
+
+
+def test_conditions_and_patients_of_the_run_hold_for_what_joins(tmp_path, caplog):
+    own = picture_run.make_pool(tmp_path / "pool", num=8)
+    config = listed_run(tmp_path / "run", own).config
+    config = config.model_copy(update={"pool": config.pool.model_copy(update={"where": {"label": "sick"}})})
+    nobody = picture_run.make_pool(tmp_path / "nobody", num=4, first=20)
+    nobody.write_text(nobody.read_text().replace("sick", "normal"))
+    with pytest.raises(InputError, match="leaves none of 4 scans"):
+        joining.paths_listed(config, str(nobody))
+    asked = config.pool.model_copy(update={"where": {"hospital": "a", "label": "normal"}})
+    config = config.model_copy(update={"pool": asked})
+    assert (
+        len(joining.paths_listed(config, str(nobody))) == 4
+    )  # nobody knows of hospitals there; the label still counts
+    assert "pool.where.hospital of the run is not applied" in caplog.text
+
+
+def test_a_pattern_of_patients_that_matches_nothing_lets_nobody_join(tmp_path):
+    config = listed_run(tmp_path / "run", picture_run.make_pool(tmp_path / "pool", num=8)).config
+    config = config.model_copy(update={"pool": config.pool.model_copy(update={"patient_regex": r"(pat\d+)_"})})
+    folder = tmp_path / "plain"
+    shutil.copytree(picture_run.make_pool(tmp_path / "other", num=4, first=20).parent, folder)
+    (folder / "manifest.csv").unlink()
+    with pytest.raises(InputError, match="matches no path of"):
+        joining.paths_listed(config, str(folder))
+
+
+def test_a_pool_that_cannot_be_reached_does_not_keep_the_run_from_going_on(run, monkeypatch):
+    def unreachable(*_):
+        raise PermissionError("no credentials")
+
+    monkeypatch.setattr(joining, "read", unreachable)
+    with pytest.raises(PermissionError):
+        growing.grow(run, ["s3://nobody/scans"], rounds_are_given=False)
+    assert record.asked(run.folder) == []
+
+
+def test_files_that_came_since_join_before_a_round_has_finished(run, tmp_path):
+    other = picture_run.make_pool(tmp_path / "other", num=4, first=20)
+    grow(run, other)
+    grow(run, other)
+    assert [part.num_new for part in record.parts(run.folder)] == [4]
+    shutil.rmtree(other.parent)
+    grow(run, picture_run.make_pool(tmp_path / "other", num=8, first=20))
+    assert [part.num_new for part in record.parts(run.folder)] == [4, 4]
