@@ -182,14 +182,17 @@ def _asked_by_where(opened: Table, config: PoolConfig) -> dict[str, str]:
     """Names in `pool.where` that are no known columns -> the column of the table.
 
     Raises:
-        InputError: there is no such column.
+        InputError: there is no such column, or it is that of the reports.
     """
     others = {}
+    reports = table_columns.find(opened.header, config.reports, opened.name) if config.reports else None
     for name in config.where:
         place = table_columns.find(opened.header, name, opened.name)
         known = name in KNOWN_COLUMNS or name in chosen.OF_TAGS
         if place is None and not known:
             raise chosen.refuse_unknown(name, [*opened.header, *KNOWN_COLUMNS], opened.name)
+        if place is not None and place == reports:
+            raise chosen.refuse_reports(name, opened.name)
         if place is not None and not known:
             others[name] = opened.header[place]
     return others

@@ -12,13 +12,14 @@ never kept: what is returned are labels, and the place of the sentence each rest
 
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 from pipeline.radiology_reports.rules import FindingPatterns, Rules, lower
-from pipeline.tables.columns import compact
+from pipeline.radiology_reports.sections import sentences
 
 Says = Literal["present", "absent", "uncertain", "not mentioned"]
 PRESENT: Says = "present"
@@ -26,9 +27,11 @@ ABSENT: Says = "absent"
 UNCERTAIN: Says = "uncertain"
 NOT_MENTIONED: Says = "not mentioned"
 SAYS: tuple[Says, ...] = (PRESENT, UNCERTAIN, ABSENT, NOT_MENTIONED)  # the stronger first
-_HEADING = re.compile(r"^[^\S\n]*([^\W\d][\w /&()-]{1,48}?)[^\S\n]*:", re.MULTILINE)
-_END = re.compile(r"[.!?;]+(?=\s|$)|\n[^\S\n]*(?=\n|[-*•]|\d+[.)])")
-_LAST_WORD = re.compile(r"\S+$")
+_SIGNS: tuple[tuple[str, Says], ...] = (("negated", ABSENT), ("uncertain", UNCERTAIN))
+_WORD = re.compile(r"\S+")
+_PAUSE = re.compile(r"[,:(]")
+_ANSWER = frozenset({"negated_after"})
+_STOP = frozenset({"stop"})
 _FEWEST_LETTERS = 3
 
 
@@ -74,48 +77,6 @@ def joined(statements: list[Statement]) -> Statement:
     return strongest
 
 
-def sentences(text: str, rules: Rules) -> Iterator[tuple[int, int]]:
-    """Start and end of each sentence in the sections that count."""
-    for start, end in _sections(text, rules):
-        at = start
-        for stop in _END.finditer(text, start, end):
-            word = _LAST_WORD.search(text[at : stop.end()])
-            if word is not None and word[0].lower() in rules.abbreviations:
-                continue
-            yield from _trimmed(text, at, stop.end())
-            at = stop.end()
-        yield from _trimmed(text, at, end)
-
-
-def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    own = text[start:end]
-    if own.strip():
-        yield start + len(own) - len(own.lstrip()), end - (len(own) - len(own.rstrip()))
-
-
-def _sections(text: str, rules: Rules) -> Iterator[tuple[int, int]]:
-    """The parts of a text that count, without their headings.
-
-    A heading that the rules do not know, such as `Lungs:`, goes on with the section it stands in.
-    """
-    headings = list(_HEADING.finditer(text))
-    reads = [_counts(compact(heading[1]), rules) for heading in headings]
-    counts, start = not any(reads), 0
-    for heading, own in zip(headings, reads, strict=True):
-        if own is None:
-            continue
-        if counts:
-            yield start, heading.start()
-        counts, start = own, heading.end()
-    if counts:
-        yield start, len(text)
-
-
-def _counts(heading: str, rules: Rules) -> bool | None:
-    """Whether a section is read; None: the rules do not know it."""
-    return True if heading in rules.read else False if heading in rules.skip else None
-
-
 @dataclass(frozen=True)
 class _Cue:
     kinds: frozenset[str]  # see `Rules.cue_kinds`
@@ -125,7 +86,9 @@ class _Cue:
 
 @dataclass(frozen=True)
 class _Sentence:
-    text: str  # in lower case
+    """A sentence in lower case; what is looked up once for all its mentions, so that work grows with its length."""
+
+    text: str
     rules: Rules
 
     @cached_property
@@ -133,16 +96,59 @@ class _Sentence:
         """Its cues in order; most sentences name no finding, and are not searched for any."""
         kinds, matches = self.rules.cue_kinds, self.rules.cues.finditer(self.text)
         cues = [_Cue(kinds[(match.lastindex or 1) - 1], match.start(), match.end()) for match in matches]
-        return [cue for cue in cues if "none" not in cue.kinds]
+        return [cue for cue in self._with_answers(cues) if "none" not in cue.kinds]
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """Where each cue starts."""
+        return [cue.start for cue in self.cues]
+
+    @cached_property
+    def word_starts(self) -> list[int]:
+        """Where each word starts."""
+        return [word.start() for word in _WORD.finditer(self.text)]
+
+    @cached_property
+    def word_ends(self) -> list[int]:
+        """Where each word ends."""
+        return [word.end() for word in _WORD.finditer(self.text)]
+
+    def num_words(self, start: int, end: int) -> int:
+        """Words in a part of it, those cut by its borders included."""
+        if start >= end:
+            return 0
+        return max(0, bisect_left(self.word_starts, end) - bisect_right(self.word_ends, start))
+
+    def of_kind(self, kind: str) -> tuple[list[_Cue], list[int]]:
+        """Its cues of a kind in order, and where each starts."""
+        if kind not in self._of_kind:
+            own = [cue for cue in self.cues if kind in cue.kinds]
+            self._of_kind[kind] = own, [cue.start for cue in own]
+        return self._of_kind[kind]
+
+    @cached_property
+    def _of_kind(self) -> dict[str, tuple[list[_Cue], list[int]]]:
+        return {}
+
+    def _with_answers(self, cues: list[_Cue]) -> list[_Cue]:
+        """The cues with those of `Pneumothorax: no`, which reach back to the colon before them."""
+        answers = [] if self.rules.answers is None else list(self.rules.answers.finditer(self.text))
+        if not answers:
+            return cues
+        spans = [answer.span() for answer in answers]
+        kept = [cue for cue in cues if not _overlaps(spans, cue.start, cue.end)]
+        kept += [_Cue(_ANSWER, start, end) for start, end in spans]
+        colons = [colon.start() for colon in re.finditer(":", self.text)]
+        kept += [_Cue(_STOP, at, at + 1) for at in colons if not _overlaps(spans, at, at + 1)]
+        return sorted(kept, key=lambda cue: cue.start)
 
 
 def _mentions(sentence: _Sentence, finding: FindingPatterns) -> Iterator[Says]:
     """What each mention of a finding in a sentence says."""
-    denied = _spans(sentence, finding.absent)
+    denied, ignored = _spans(sentence, finding.absent), _spans(sentence, finding.ignore)
     yield from (ABSENT for _ in denied)
-    others = [*_spans(sentence, finding.ignore), *denied]
     for match in finding.present.finditer(sentence.text):
-        if not any(start < match.end() and match.start() < end for start, end in others):
+        if not _overlaps(denied, *match.span()) and not _overlaps(ignored, *match.span()):
             yield _says(sentence, match.start(), match.end())
 
 
@@ -150,21 +156,42 @@ def _spans(sentence: _Sentence, pattern: re.Pattern[str] | None) -> list[tuple[i
     return [] if pattern is None else [match.span() for match in pattern.finditer(sentence.text)]
 
 
+def _overlaps(spans: list[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether one of some spans, which are in order and apart, overlaps a place."""
+    before = bisect_left(spans, (end,))
+    return before > 0 and spans[before - 1][1] > start
+
+
 def _says(sentence: _Sentence, start: int, end: int) -> Says:
-    """What the nearest cue that reaches a mention makes of it."""
-    nearest: tuple[int, Says] | None = None
-    stops = [cue for cue in sentence.cues if "stop" in cue.kinds]
-    for cue in sentence.cues:
-        if cue.end <= start:
-            side, low, high = "before", cue.end, start
-        elif cue.start >= end:
-            side, low, high = "after", end, cue.start
-        else:  # `heart is not enlarged`
-            side, low, high = "", start, start
-        distance = len(sentence.text[low:high].split())
-        cut = any(low <= stop.start and stop.end <= high for stop in stops)
-        for sign, says in (("negated", ABSENT), ("uncertain", UNCERTAIN)):
-            reaches = any(kind.startswith(sign) and kind.endswith(side) for kind in cue.kinds) and not cut
-            if reaches and distance <= sentence.rules.scope_words and (nearest is None or distance < nearest[0]):
-                nearest = distance, says
-    return PRESENT if nearest is None else nearest[1]
+    """What the nearest cue that reaches a mention makes of it; of each kind only the nearest can."""
+    reaching: list[tuple[int, int, Says]] = []  # words between, place, what it says
+    first = bisect_left(sentence.starts, start)
+    if first and sentence.cues[first - 1].end > start:
+        first -= 1
+    for cue in sentence.cues[first : bisect_left(sentence.starts, end)]:  # inside: `heart is not enlarged`
+        reaching += [(0, cue.start, says) for sign, says in _SIGNS if any(kind.startswith(sign) for kind in cue.kinds)]
+    for sign, says in _SIGNS:
+        for side in ("before", "next", "after"):
+            cues, starts = sentence.of_kind(f"{sign}_{side}")
+            place = bisect_left(starts, end) if side == "after" else bisect_right(starts, start) - 1
+            if side != "after" and place >= 0 and cues[place].end > start:
+                place -= 1
+            if not 0 <= place < len(cues):
+                continue
+            cue = cues[place]
+            low, high = (end, cue.start) if side == "after" else (cue.end, start)
+            distance = sentence.num_words(low, high)
+            if side == "next":
+                reaches = distance <= 1 and _PAUSE.search(sentence.text, low, high) is None
+            else:
+                reaches = distance <= sentence.rules.scope_words
+            if reaches and not _is_cut(sentence, low, high):
+                reaching.append((distance, cue.start, says))
+    return min(reaching, key=lambda cue: cue[:2])[2] if reaching else PRESENT
+
+
+def _is_cut(sentence: _Sentence, low: int, high: int) -> bool:
+    """Whether a word at which a cue's reach ends stands between it and a mention."""
+    stops, starts = sentence.of_kind("stop")
+    place = bisect_left(starts, low)
+    return place < len(stops) and stops[place].end <= high

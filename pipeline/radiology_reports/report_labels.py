@@ -18,9 +18,11 @@ from pipeline.pool.sources import Pool
 from pipeline.radiology_reports import model_columns, texts
 from pipeline.radiology_reports.labeler import SAYS, Statement, joined, read_report
 from pipeline.radiology_reports.rules import Rules, load
+from pipeline.radiology_reports.sections import sentences
 from pipeline.runtime import run_files
 
 COLUMNS = "columns"  # the source that another model filled
+NOTHING_READ = "without a section that is read"
 REPORT_LABELS = Contract(
     "report_labels",
     pa.schema(
@@ -91,7 +93,7 @@ def read(
         names = _names(rules, findings)
         labels.unknown = tuple(name for name in findings or () if name not in names)
         labels.num_reports, labels.reasons = of_pool.num_reports, of_pool.reasons
-        labels.of_source[f"rules {rules.name}"] = _by_rules(of_pool.of_scan, rules, names)
+        labels.of_source[f"rules {rules.name}"] = _by_rules(of_pool.of_scan, rules, names, labels.reasons)
     if config.pool.report_labels:
         labels.of_source[COLUMNS] = model_columns.read(pool, config.pool.report_labels, labels.reasons)
     return labels
@@ -141,15 +143,18 @@ def _names(rules: Rules, findings: Sequence[str] | None) -> dict[str, str]:
 
 
 def _by_rules(
-    of_scan: Mapping[str, Sequence[str]], rules: Rules, names: Mapping[str, str]
+    of_scan: Mapping[str, Sequence[str]], rules: Rules, names: Mapping[str, str], reasons: Counter[str]
 ) -> dict[str, dict[str, Statement]]:
+    """What the reports of each scan say; one of which nothing is read mentions nothing, and says nothing by that."""
     read_before: dict[str, dict[str, Statement]] = {}  # of several scans of one study there is one report
     out = {}
     for path, own in of_scan.items():
-        if not own:
-            continue
         for text in own:
             if text not in read_before:
-                read_before[text] = read_report(text, rules)
-        out[path] = {name: joined([read_before[text][rule] for text in own]) for name, rule in names.items()}
+                is_read = next(sentences(text, rules), None) is not None
+                read_before[text] = read_report(text, rules) if is_read else {}
+                reasons[NOTHING_READ] += not is_read
+        said = [read_before[text] for text in own if read_before[text]]
+        if said:
+            out[path] = {name: joined([of_text[rule] for of_text in said]) for name, rule in names.items()}
     return out

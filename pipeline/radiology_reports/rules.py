@@ -1,7 +1,7 @@
 """The rules file: which words in a report name a finding, which deny it, which leave it open, which sections count.
 
 It is YAML that a radiologist can read and change. Words are written as they stand in a report; case does not matter,
-`*` at the end of a word stands for any ending, and `...` for up to four words between two others.
+`*` at the end of a word stands for any ending, alone for any word, and `...` for up to four words between two others.
 """
 
 import re
@@ -36,7 +36,9 @@ class CueRules(Section):
     """Words that change what a finding's words say, in the same sentence."""
 
     before: Phrases = ()
+    before_next: Phrases = Field((), description="Words that reach one word further at most, and over no comma.")
     after: Phrases = ()
+    answers: Phrases = Field((), description="Words that deny where they alone follow a colon: `Effusion: none`.")
 
 
 class FindingRules(Section):
@@ -54,6 +56,7 @@ class RulesFile(Section):
     language: Phrase
     sections: SectionRules = SectionRules()
     abbreviations: Phrases = Field((), description="Words with a full stop that ends no sentence.")
+    joining_words: Phrases = Field((), description="Words behind which a sentence goes on in the next line.")
     negation: CueRules
     uncertainty: CueRules
     no_cues: Phrases = Field((), description="Words that look like a cue and are none, such as `no change`.")
@@ -80,22 +83,26 @@ class Rules:
     Attributes:
         name: `en`, `de`, or the file's name.
         cues: All cues in one expression for lower-case text, longer ones first, each a group.
-        cue_kinds: Of each group: `negated_before`, `negated_after`, `uncertain_before`, `uncertain_after`, `stop`
+        cue_kinds: Of each group: `negated_before`, `negated_next`, `negated_after`, the same of `uncertain`, `stop`
             where what a cue says ends, `none` of what only looks like a cue.
+        answers: Words that deny alone behind a colon; None: there are none.
         scope_words: Words between a cue and a finding, at most.
         read: Headings of the sections that count, compact.
         skip: Headings of those that never do.
         abbreviations: Lower case, with their full stop.
+        joining_words: Lower case; a sentence goes on in the next line behind them.
         findings: In the order of the file.
     """
 
     name: str
     cues: re.Pattern[str]
     cue_kinds: tuple[frozenset[str], ...]
+    answers: re.Pattern[str] | None
     scope_words: int
     read: frozenset[str]
     skip: frozenset[str]
     abbreviations: frozenset[str]
+    joining_words: frozenset[str]
     findings: tuple[FindingPatterns, ...]
 
     def for_class(self, class_name: str) -> FindingPatterns | None:
@@ -135,8 +142,10 @@ def compiled(rules: RulesFile, name: str) -> Rules:
     groups = {
         "none": rules.no_cues,
         "negated_before": rules.negation.before,
+        "negated_next": rules.negation.before_next,
         "negated_after": rules.negation.after,
         "uncertain_before": rules.uncertainty.before,
+        "uncertain_next": rules.uncertainty.before_next,
         "uncertain_after": rules.uncertainty.after,
         "stop": rules.scope_ends,
     }
@@ -150,10 +159,12 @@ def compiled(rules: RulesFile, name: str) -> Rules:
         name=name,
         cues=_between_words(f"({_words(phrase)})" for phrase in ranked) if ranked else re.compile(r"(?!)"),
         cue_kinds=tuple(frozenset(kinds[phrase]) for phrase in ranked),
+        answers=_answers(rules.negation.answers),
         scope_words=rules.scope_words,
         read=frozenset(map(compact, rules.sections.read)),
         skip=frozenset(map(compact, rules.sections.skip)),
         abbreviations=frozenset(word.lower() for word in rules.abbreviations),
+        joining_words=frozenset(map(lower, rules.joining_words)),
         findings=tuple(
             FindingPatterns(finding, own.also, _any(own.present), _optional(own.absent), _optional(own.ignore))
             for finding, own in rules.findings.items()
@@ -201,6 +212,12 @@ def _optional(phrases: Iterable[str]) -> re.Pattern[str] | None:
     return _any(own) if own else None
 
 
+def _answers(phrases: Phrases) -> re.Pattern[str] | None:
+    """Some words behind a colon, with nothing behind them in their part of the sentence."""
+    words = "|".join(_words(phrase) for phrase in sorted(phrases, key=len, reverse=True))
+    return re.compile(rf":\s*(?:{words})(?=\s*(?:[.,;!)\n]|$))") if phrases else None
+
+
 def _between_words(alternatives: Iterable[str]) -> re.Pattern[str]:
     """One expression for lower-case text; the border of the word stands first, so that most places fail at once."""
     return re.compile(rf"\b(?:{'|'.join(alternatives)})(?!\w)")
@@ -210,6 +227,7 @@ def _words(phrase: str) -> str:
     """`heart ... enlarg*` as a regular expression."""
     halves = []
     for half in lower(phrase).split("..."):
-        words = [re.escape(word).replace(r"\*", r"\w*") for word in half.split()]
+        # A star alone is a whole word: of a part that may be empty, many blanks would be tried in every division.
+        words = [r"\w+" if word == "*" else re.escape(word).replace(r"\*", r"\w*") for word in half.split()]
         halves.append(r"[\s-]+".join(words))
     return _GAP.join(half for half in halves if half)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
 from embeddings.decoding.files import read_uri
 from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
@@ -63,6 +65,9 @@ class Texts:
         self.num_reports += 1
         if text is None or is_blank(text):
             self.reasons[EMPTY] += 1
+            return
+        if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+            self.reasons[TOO_LONG] += 1
             return
         known = [self.of_scan.setdefault(path, []) for path in paths]
         if not known:
@@ -250,7 +255,12 @@ def _rows(place: str) -> Iterator[tuple[str | None, str | None]]:
             raise
         # Without the value: it may be a piece of a report.
         raise InputError(error.what, where=error.where, fix=error.fix) from None
-    cells = [column.cast("string").to_pylist() for column in loaded.columns]
+    try:
+        cells = [column.cast("string").to_pylist() for column in loaded.columns]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"a column of {name} holds no text", where=WHERE, fix="write ids and reports as UTF-8 text"
+        ) from error
     for own, *texts in zip(*cells, strict=True):
         known = [(heading, text) for heading, text in zip(parts, texts, strict=True) if text and text.strip()]
         whole = "\n".join(f"{heading}: {text}" if heading else text for heading, text in known)

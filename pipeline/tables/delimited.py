@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from pipeline.contracts.errors import InputError
 from pipeline.tables.notes import Notes, counted
@@ -14,6 +14,8 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _SEP_LINE = re.compile(rb"\s*\"?sep=(.)\"?[ ,;\t]*(\r\n|\n|\r)", re.IGNORECASE)
 _LOOKED_AT = 30  # records in which the header is looked for
 _HEAD_BYTES = 2**18
+_MAX_CELL = 2**21  # characters; a radiology report is a cell, and one that is too long is told by its length
+csv.field_size_limit(_MAX_CELL)
 
 
 def open_delimited(name: str, data: bytes, is_header: IsHeader, notes: Notes) -> Table:
@@ -35,7 +37,8 @@ def open_delimited(name: str, data: bytes, is_header: IsHeader, notes: Notes) ->
         raise InputError("is empty", where=name, fix="its first line names the columns")
     place = next((i for i, (_, cells) in enumerate(head) if is_header(cells)), 0)
     if place:
-        notes.warn(f"{counted(place, 'line')} above the header are no part of the table: {_shown(head[0][1])!r}")
+        # Their words are not told: they may be a report's, or a patient's name.
+        notes.warn(f"{counted(place, 'line')} above the header {'is' if place == 1 else 'are'} no part of the table")
     if b"\n" not in data and b"\r" in data:
         notes.mention("its lines end in CR alone")
     line_skipped = data[:start].count(b"\n") or int(start > 0)
@@ -103,11 +106,11 @@ def _filled(
 
 
 def _refused(name: str, begins: int, ends: int, error: csv.Error) -> InputError:
-    unclosed = "unexpected end" in str(error) or "field limit" in str(error)
-    what = f"a quotation mark is never closed, {error}" if unclosed else f"{error}; inside a cell it is doubled"
+    if "field limit" in str(error):
+        what = f"a quotation mark is never closed, or a cell is longer than {_MAX_CELL:,} characters"
+    elif "unexpected end" in str(error):
+        what = f"a quotation mark is never closed, {error}"
+    else:
+        what = f"{error}; inside a cell it is doubled"
     lines = f"; the row goes on to line {ends}" if ends > begins else ""
     return InputError(f"is no CSV table ({what}{lines})", where=f"{name}:{begins}", fix="save it as CSV, UTF-8")
-
-
-def _shown(cells: Sequence[str]) -> str:
-    return " ".join(cell for cell in cells if cell)[:60]

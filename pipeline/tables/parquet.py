@@ -34,7 +34,7 @@ def open_parquet(name: str, data: bytes, notes: Notes) -> Table:
             table = file.read(columns=list(dict.fromkeys(names[i] for i in columns)))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             raise refused(error) from error
-        return [_without_lists(table.column(names[i])) for i in columns]
+        return [_without_lists(_as_text(table.column(names[i]), names[i], name)) for i in columns]
 
     def records() -> Iterator[Record]:
         columns = [column.cast(pa.string()).to_pylist() for column in typed(range(len(names)))]
@@ -42,6 +42,22 @@ def open_parquet(name: str, data: bytes, notes: Notes) -> Table:
             yield number, ["" if cell is None else cell for cell in row]
 
     return Table(name, "row", tuple(" ".join(n.split()) for n in names), records, notes, typed)
+
+
+def _as_text(column: pa.ChunkedArray, column_name: str, name: str) -> pa.ChunkedArray:
+    """A column of bytes as text; others as they are.
+
+    Raises:
+        InputError: the bytes are no UTF-8.
+    """
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        return column
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            "a column holds no UTF-8 text", value=column_name, where=name, fix="write it as UTF-8 text"
+        ) from error
 
 
 def _without_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:

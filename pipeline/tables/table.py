@@ -86,7 +86,7 @@ class Table:
 
         for place, row in self.records():
             if len(row) > width and any(cell.strip() for cell in row[width:]):
-                self._refuse_long(place, row)
+                self._refuse_long(place, len(row))
             if len(row) < width:
                 short.append(place)
             places.append(place)
@@ -103,10 +103,10 @@ class Table:
         kinds = [pa.chunked_array(chunk, pa.string()) for chunk in chunks]
         return Loaded(kinds, pa.chunked_array(place_chunks, pa.int64()))
 
-    def _refuse_long(self, place: int, row: Sequence[str]) -> None:
+    def _refuse_long(self, place: int, num_cells: int) -> None:
+        # What the cells hold is not told: an unquoted comma puts the end of a report into them.
         raise InputError(
-            f"has {len(row)} cells, the header has {len(self.header)} columns",
-            value=" ".join(cell.strip() for cell in row[len(self.header) :])[:80],
+            f"has {num_cells} cells, the header has {len(self.header)} columns",
             where=self.where(place),
             fix="put quotation marks around a text that holds the separator",
         )

@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.baselines.curves import asking, bench_pool, holdout_scores, pseudo_curve
 from pipeline.baselines.curves.bench_pool import BenchPool
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config, ReportsConfig
 from pipeline.contracts.healthy_class import healthy_among
 from pipeline.learn import self_training
@@ -27,7 +28,6 @@ from pipeline.radiology_reports import labeler, learned_errors, rules
 from pipeline.radiology_reports.labeler import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
 from pipeline.radiology_reports.proposals import Kind, one_class_a_scan, proposals
 from pipeline.radiology_reports.soft_labels import FromReports
-from pipeline.runtime.context import cache_folder
 from pipeline.runtime.engine import SerialEngine
 from tests.bench import forecast, tables
 from tests.support import public_sets
@@ -56,7 +56,8 @@ OPENI_HEADER = (
 OPENI_NOTES = """\
 {num:,} reports with headings, of the 3,955; a report counts for what its coders' headings (MeSH) name. The English
 rules were written with an eye on mistakes in every third report, which are left out here (for effusion 25 mistakes of
-all reports had been looked at). Precision is of reports that say *present*, recall counts *uncertain* as missed;
+all reports had been looked at). Cues and headings were amended later for sentences that a reviewer made up, without a
+look at these reports. Precision is of reports that say *present*, recall counts *uncertain* as missed;
 intervals are exact, 95 %. Predictive values are shares of reports that coders agree with. The bound is what
 `cxr-ssl` holds valid at every look; median over {seeds} draws of the checks, and behind it the share of draws in which
 *present* is used at `reports.min_precision` {promise:.0%}. Few reports name a rare finding, so {uniform} uniform labels

@@ -13,6 +13,7 @@ from pipeline.radiology_reports.labeler import (
     read_report,
 )
 from pipeline.radiology_reports.rules import load
+from tests.support.call_count import num_calls
 
 EN, DE = load("en"), load("de")
 
@@ -80,3 +81,107 @@ def test_two_reports_that_contradict_each_other_leave_it_open():
 @pytest.mark.parametrize("text", [None, "", "  \n", "12.3 / --"])
 def test_a_report_without_a_word_says_nothing(text):
     assert is_blank(text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["no effusion, mass ", "A", "dr. ", "heart ", " ", "!", "\n", ": no, ", "FINDINGS:", "<b>", "effusion,no,", "*: "],
+)
+def test_work_grows_no_faster_than_a_report(piece):
+    def calls(length):
+        text = f"No {piece * (length // len(piece))} effusion."
+        return num_calls(lambda: read_report(text, EN))
+
+    assert calls(6_000) < 2.5 * calls(3_000) + 1_000
+    assert calls(6_000) < 6_000 * 60
+
+
+ENGLISH_EFFUSION, ENGLISH_AIR, GERMAN_EFFUSION = "pleural effusion", "pneumothorax", "pleuraerguss"
+
+
+@pytest.mark.parametrize(
+    ("rules", "text", "expected"),
+    [
+        (EN, "Cannot rule out pneumonia.", {"pneumonia": UNCERTAIN}),
+        (EN, "Effusion cannot be entirely excluded.", {ENGLISH_EFFUSION: UNCERTAIN}),
+        (EN, "Pneumothorax: None.", {ENGLISH_AIR: ABSENT}),
+        (EN, "Pneumothorax: no", {ENGLISH_AIR: ABSENT}),
+        (EN, "Pleural effusion: none\nPneumothorax: no", {ENGLISH_EFFUSION: ABSENT, ENGLISH_AIR: ABSENT}),
+        (EN, "Pneumothorax: No.\nPleural effusion: Large", {ENGLISH_AIR: ABSENT, ENGLISH_EFFUSION: PRESENT}),
+        (EN, "Pleural effusion: large, pneumothorax: no", {ENGLISH_EFFUSION: PRESENT, ENGLISH_AIR: ABSENT}),
+        (EN, "Pneumothorax: no, pleural effusion: large", {ENGLISH_EFFUSION: PRESENT, ENGLISH_AIR: ABSENT}),
+        (EN, "Pleura: No effusion.", {ENGLISH_EFFUSION: ABSENT}),
+        (EN, "Effusion: no change.", {ENGLISH_EFFUSION: PRESENT}),
+        (EN, "The previously seen pneumothorax is no longer visualized.", {ENGLISH_AIR: ABSENT}),
+        (EN, "The right effusion has not resolved.", {ENGLISH_EFFUSION: PRESENT}),
+        (EN, "No relevant change in the large left pleural effusion.", {ENGLISH_EFFUSION: PRESENT}),
+        (EN, "No appreciable change in moderate cardiomegaly.", {"cardiomegaly": PRESENT}),
+        (EN, "No interval increase in the right pleural effusion.", {ENGLISH_EFFUSION: PRESENT}),
+        (EN, "Not significantly changed right effusion.", {ENGLISH_EFFUSION: PRESENT}),
+        (
+            EN,
+            "FINDINGS:\nNo pneumothorax\nModerate effusion\nCardiomegaly",
+            {ENGLISH_AIR: ABSENT, ENGLISH_EFFUSION: PRESENT, "cardiomegaly": PRESENT},
+        ),
+        (EN, "The lungs show no consolidation, no pneumothorax and no\nEffusion.", {ENGLISH_EFFUSION: ABSENT}),
+        (EN, "Patient is not rotated, small left effusion.", {ENGLISH_EFFUSION: PRESENT}),
+        (EN, "No focal consolidation, large effusion or pneumothorax.", {ENGLISH_EFFUSION: ABSENT}),
+        (DE, "Ein Pneumothorax liegt nicht vor.", {"pneumothorax": ABSENT}),
+        (DE, "Ein Pleuraerguss findet sich nicht.", {GERMAN_EFFUSION: ABSENT}),
+        (DE, "Infiltrate lassen sich nicht abgrenzen.", {"infiltrat": ABSENT}),
+        (DE, "Ein Infiltrat lässt sich nicht sicher ausschließen.", {"infiltrat": UNCERTAIN}),
+        (DE, "Pleuraergüsse: keine.", {GERMAN_EFFUSION: ABSENT}),
+        (
+            DE,
+            "Stauung, Infiltrate, Ergüsse: nein",
+            {"stauung": ABSENT, "infiltrat": ABSENT, GERMAN_EFFUSION: ABSENT},
+        ),
+        (DE, "Zustand nach Bypass-OP, Pleuraerguss links.", {GERMAN_EFFUSION: PRESENT}),
+        (DE, "Z.n. Sternotomie mit Kardiomegalie.", {"kardiomegalie": PRESENT}),
+        (DE, "Zustand nach Pneumonie.", {"pneumonie": ABSENT}),
+        (DE, "Keine wesentliche Befundaenderung des Ergusses.", {GERMAN_EFFUSION: PRESENT}),
+        (DE, "Keine wesentliche Befundänderung des Pleuraergusses links.", {GERMAN_EFFUSION: PRESENT}),
+        (DE, "Keine Rückbildung des Ergusses.", {GERMAN_EFFUSION: PRESENT}),
+        (
+            DE,
+            "Kein Nachweis eines\nPleuraergusses\nKardiomegalie",
+            {GERMAN_EFFUSION: ABSENT, "kardiomegalie": PRESENT},
+        ),
+    ],
+)
+def test_cues_that_are_easily_read_the_wrong_way_round(rules, text, expected):
+    said = read_report(text, rules)
+    assert {finding: said[finding].says for finding in expected} == expected
+
+
+HEADED = {ENGLISH_EFFUSION: PRESENT, ENGLISH_AIR: NOT_MENTIONED}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INDICATION: Pneumothorax? COMPARISON: None. FINDINGS: Large effusion.",
+        "Indication: pneumothorax. Findings: Large effusion.",
+        "INDICATION: pneumothorax FINDINGS: Large effusion",
+        "EXAM: CHEST PA\nINDICATION: pneumothorax\n\nCHEST PA:\nLarge effusion",
+        "FINDINGS:\rLarge effusion.\rINDICATION: pneumothorax\r",
+        "INDICATION\r\nrule in pneumothorax\r\n\r\nFINDINGS\r\nLarge effusion.",
+        "**FINDINGS:** Large effusion\n**INDICATION:** pneumothorax",
+        "**INDICATION**: pneumothorax\n**FINDINGS**: Large effusion",
+        "1. INDICATION: pneumothorax\n2. FINDINGS: effusion",
+        "<html><b>INDICATION:</b> pneumothorax<br><b>FINDINGS:</b> Large effusion<br>No consolidation</html>",
+        "INDICATION\nHistory of pneumothorax\nFINDINGS\nLarge effusion\n",
+        "Large effusion.\nINDICATION: pneumothorax",
+    ],
+)
+def test_headings_are_known_in_every_form_that_systems_export(text):
+    said = read_report(text, EN)
+    assert {finding: said[finding].says for finding in HEADED} == HEADED
+    place = said[ENGLISH_EFFUSION]
+    assert "effusion" in text[place.start : place.end].lower()
+
+
+def test_german_headings_on_one_line_and_words_that_only_look_like_headings():
+    assert read_report("Klinik: Dyspnoe. Befund: Pleuraerguss rechts.", DE)[GERMAN_EFFUSION].says == PRESENT
+    assert read_report("Im Vergleich: neuer Pleuraerguss.", DE)[GERMAN_EFFUSION].says == PRESENT
+    assert read_report("LIMITED EXAM: large effusion", EN)[ENGLISH_EFFUSION].says == PRESENT

@@ -1,6 +1,7 @@
 """Which report belongs to which scan; each that cannot be used is counted, and its text is never quoted."""
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.contracts.config import PoolConfig
@@ -111,6 +112,28 @@ def test_a_table_that_cannot_be_used_is_refused_without_a_word_of_its_reports(tm
     with pytest.raises(InputError, match=told) as refused:
         read(tmp_path, "reports.csv")
     assert "Secret" not in str(refused.value) and "and more" not in str(refused.value)
+
+
+def test_a_report_in_a_cell_may_be_long_and_one_over_the_limit_is_counted(tmp_path):
+    long, longer = "No effusion. " * 20_000, "x" * (texts.MAX_BYTES + 1)
+    (tmp_path / "reports.csv").write_text(f'study_id,report\ns7,"{long}"\nfilm,"{longer}"\n', "utf-8")
+    got = read(tmp_path, "reports.csv")
+    assert got.of_scan == {"p12/s7/film.dcm": [long]} and +got.reasons == {TOO_LONG: 1}
+
+
+def test_a_line_above_the_header_is_counted_and_not_quoted(tmp_path, caplog):
+    (tmp_path / "reports.csv").write_text("Secret words\nstudy_id,report\ns7,No effusion.\n", "utf-8")
+    with caplog.at_level("INFO"):
+        assert read(tmp_path, "reports.csv").num_reports == 1
+    assert "1 line above the header" in caplog.text and "Secret" not in caplog.text
+
+
+@pytest.mark.parametrize("cell", ["Größe, Secret".encode("latin-1"), {"text": "Secret"}])
+def test_a_column_of_parquet_that_is_no_text_is_refused_without_a_word_of_it(tmp_path, cell):
+    pq.write_table(pa.table({"image_path": ["s7"], "report": [cell]}), tmp_path / "reports.parquet")
+    with pytest.raises(InputError, match=r"holds no (UTF-8 )?text") as refused:
+        read(tmp_path, "reports.parquet")
+    assert "Secret" not in str(refused.value)
 
 
 def test_what_is_neither_column_nor_file_is_refused(tmp_path):

@@ -21,6 +21,7 @@ OF_TAGS = ("view", "age", "sex", "laterality", "manufacturer")  # what a file it
 _WHERE = "pool.where"
 NO_COLUMN = "there is no such column"
 _MAX_NAMED = 8  # values that are reasons of their own; the rest is one
+_MAX_SHOWN = 40  # characters of a value that is told; longer ones are free text, such as a report
 
 
 def conditions(where: Mapping[str, Written]) -> dict[str, Condition]:
@@ -114,6 +115,16 @@ def refuse_unknown(name: str, header: Sequence[str], where: str) -> InputError:
     )
 
 
+def refuse_reports(name: str, where: str) -> InputError:
+    """The error of a condition on the column of reports: what it leaves out would be told with their text."""
+    return InputError(
+        "is the column of the reports, of which no text is told",
+        value=name,
+        where=f"{_WHERE} ({where})",
+        fix="ask for what another column says",
+    )
+
+
 def _in_words_of_manifest(name: str, condition: Condition) -> Condition:
     """A condition on view or sex with the manifest's own words.
 
@@ -147,7 +158,7 @@ def _reason(name: str, condition: Condition, value: str | None) -> str:
     if condition.compares:
         is_number = number_of(value) is not None
         return f"{name} is not {condition.written}" if is_number else f"{name} is no number"
-    return f"{name} is {value}"
+    return f"{name} is {value if len(value) <= _MAX_SHOWN else 'another'}"
 
 
 def _grouped(counts: Counter[str]) -> list[tuple[str, int]]:
@@ -156,16 +167,21 @@ def _grouped(counts: Counter[str]) -> list[tuple[str, int]]:
     rest: Counter[str] = Counter()
     for reason, count in ranked[_MAX_NAMED:]:
         rest[f"{reason.partition(' is ')[0]} is another"] += count
-    return ranked[:_MAX_NAMED] + sorted(rest.items(), key=lambda pair: (-pair[1], pair[0]))
+    for reason, count in ranked[:_MAX_NAMED]:
+        if reason in rest:
+            rest[reason] += count
+    own = [pair for pair in ranked[:_MAX_NAMED] if pair[0] not in rest]
+    return own + sorted(rest.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def _warn_of_absent(name: str, condition: Condition, values: Sequence[str | None], notes: Notes) -> None:
     """Say which values that are asked for no scan has: misspelt ones would leave scans out without a word."""
     there = sorted({value for value in values if value is not None})
+    short = [value for value in there if len(value) <= _MAX_SHOWN]
     for operand in condition.operands:
         if not any(parse(operand).holds(value) for value in there):
-            near = difflib.get_close_matches(operand, there, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(there[:8])}" if there else ""
+            near = difflib.get_close_matches(operand, short, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(short[:8])}" if short else ""
             notes.warn(f"{_WHERE}: no scan has {name} {operand!r}{hint}")
 
 

@@ -145,3 +145,17 @@ def test_the_run_keeps_and_draws_what_was_left_out(tmp_path):
     boxes = {box.what: box for box in diagram(data).boxes}
     assert (boxes["scans listed"].value, boxes["not chosen"].value, boxes["files found"].value) == (6, 2, 4)
     assert "view is LL 1" in boxes["not chosen"].notes
+
+
+def test_a_condition_on_the_reports_is_refused_and_free_text_is_never_told(tmp_path):
+    report = "Secret words of a report that is a good deal longer than forty characters."
+    (tmp_path / "t.csv").write_text(f"image_path,Report,remark\na.png,{report},{report}\nb.png,Clear.,x\n")
+
+    def pool(where):
+        return open_pool(PoolConfig(uri=str(tmp_path / "t.csv"), reports="report", where=where), tmp_path / "cache")
+
+    with pytest.raises(InputError, match="the column of the reports") as refused:
+        pool({"REPORT": "Clear."})
+    assert "Secret" not in str(refused.value)
+    told = pool({"remark": ("x", "y")})
+    assert told.not_chosen == [("remark is another", 1)] and "Secret" not in "".join(told.notes.lines)
