@@ -135,3 +135,9 @@ def test_our_packages_are_ours_alone(package, tmp_path):
 def test_what_starts_ray_lies_in_one_folder(request):
     """Where several processes share the tests, one of them starts Ray (`support/shares.py`)."""
     assert shares.astray(request.session.items) == []
+
+
+def test_every_bench_can_be_started():
+    from tests.bench.__main__ import BENCHES
+
+    assert len(BENCHES) > 40 and all(map(callable, BENCHES.values()))

@@ -15,11 +15,12 @@ import numpy as np
 
 from pipeline.audit import overrides as overrides_of_audit
 from pipeline.commands import request, run
+from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.evidence import growth_effect
 from pipeline.evidence import stage as evidence_stage
 from pipeline.runtime import run_dir
-from pipeline.runtime.context import StageContext, cache_folder
+from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from tests.bench import pools, rounds, tables
 
