@@ -108,9 +108,8 @@ def draw(
     budget = min(ctx.config.queue.budget - len(second_looks), int(pool.candidate_N.sum()))
     wished = _askable(pool, ctx.config, wished, budget)
     sources = _sources(pool, proposals, rejected)
-    part_N, missing_S = owed = _owed(ctx, pool, labelled)
-    open_S = np.bincount(part_N[sources[0].candidate_N], minlength=len(missing_S))
-    num_owed = 0 if strategy == "random" else int(np.minimum(missing_S, open_S).sum())
+    owed = _owed(ctx, pool, labelled)
+    num_owed = 0 if strategy == "random" else _num_payable(owed, sources[0].candidate_N)
     rows = _blind(pool, ctx.config, proposals, budget, strategy, rng, len(wished), num_owed)
     rows += _wished(wished, budget, [pick for pick, _ in rows])
     rows += _representatives(sources, strategy, budget, [pick for pick, _ in rows], rng, owed)
@@ -135,6 +134,12 @@ def draw(
         },
         schema=QUEUE.schema,
     )
+
+
+def _num_payable(owed: tuple[np.ndarray, np.ndarray], candidate_N: np.ndarray) -> int:
+    """Labels that the parts of a grown pool lack of their share, as far as their open scans can give them."""
+    part_N, missing_S = owed
+    return int(np.minimum(missing_S, np.bincount(part_N[candidate_N], minlength=len(missing_S))).sum())
 
 
 def _blind(

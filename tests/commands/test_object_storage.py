@@ -35,16 +35,7 @@ def short_waits(monkeypatch):
 
 @pytest.fixture
 def node(tmp_path, monkeypatch):
-    """Go to a node: it has a cache of its own, and nothing else of the others'."""
-
-    def go(name):
-        monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path / name))
-        return tmp_path / name
-
-    (tmp_path / "cwd").mkdir()
-    monkeypatch.chdir(tmp_path / "cwd")
-    go("first")
-    return go
+    return s3_server.nodes(tmp_path, monkeypatch)
 
 
 def waiting_at(url, folder):

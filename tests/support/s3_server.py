@@ -97,3 +97,16 @@ def running():
         finally:
             server.stop()
             forget_connections()
+
+
+def nodes(tmp_path, monkeypatch):
+    """A function that goes to a node: it has a cache of its own, and nothing else of the others'."""
+
+    def go(name):
+        monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path / name))
+        return tmp_path / name
+
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    go("first")
+    return go

@@ -6,8 +6,6 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from pipeline.annotate.page.backend import PageOptions
 from pipeline.annotate.page.modules import STATIC, asset, bundled, needed
 from pipeline.contracts.answers import REMARKS
@@ -15,6 +13,7 @@ from pipeline.contracts.finding_line import NONE, are_independent
 from pipeline.pages.served import doors as served_doors
 from pipeline.pages.served.doors import Doors, content_hash
 from pipeline.pages.served.shared_files import STYLE
+from pipeline.pages.template_env import environment
 
 ONLINE, OFFLINE = "start_online.js", "start_offline.js"
 LETTERS = dict(zip(REMARKS, "cbn", strict=True))  # the key of each remark
@@ -42,7 +41,7 @@ def page_html(config: dict[str, Any], page: PageOptions, *, whole: bool = False)
         whole: Carry scripts and style in the page, which then needs no server.
     """
     return (
-        _environment()
+        environment(STATIC)
         .get_template("page.html.j2")
         .render(
             title=config["title"],
@@ -75,14 +74,3 @@ def _whole_page() -> dict[str, str]:
 def doors(language: str = "en") -> Doors:
     """What somebody without a valid link sees."""
     return served_doors.doors(texts(language))
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(STATIC),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

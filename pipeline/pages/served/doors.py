@@ -4,10 +4,9 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pipeline.pages.template_env import environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -34,21 +33,10 @@ def doors(words: Mapping[str, str]) -> Doors:
         words: `language`, `page_name`, `locked_title`, `locked_text`, `locked_kept`, `locked_ask` and `onward`.
     """
     style = (TEMPLATES / "locked.css").read_text("utf-8")
-    locked = _environment().get_template("locked.html.j2").render(style=style, t=words)
-    return Doors(locked, content_hash(style), _environment().get_template("onward.html.j2").render(t=words))
+    locked = environment(TEMPLATES).get_template("locked.html.j2").render(style=style, t=words)
+    return Doors(locked, content_hash(style), environment(TEMPLATES).get_template("onward.html.j2").render(t=words))
 
 
 def content_hash(text: str) -> str:
     """The CSP source that admits an inline script or style of this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
