@@ -159,14 +159,18 @@ def run(ctx: StageContext) -> dict[str, Any]:
         record.write_scans(ctx.folder, manifest["image_id"], part_N)
     _write(ctx.folder, tables)
     _write_notes(ctx.folder, pool)
+    return _counts(pool, tables, int((part_N > 0).sum()), decided)
+
+
+def _counts(pool: Pool, tables: Tables, num_joined: int, decided: dict[str, int]) -> dict[str, Any]:
+    """What the stage tells of itself; what did not happen is not named."""
     num_not_chosen = sum(count for _, count in pool.not_chosen)
     num_readings = len(tables.readings) - tables.readings["reader"].null_count
-    num_joined = int((part_N > 0).sum())
     return {
-        "num_scans": len(manifest),
-        "num_quarantined": int(pc.sum(pc.equal(manifest["status"], "quarantined")).as_py() or 0),
-        "num_patients": len(pc.unique(manifest["patient_id"].drop_null())),
-        "num_labelled": len(manifest) - tables.labels["label"].null_count,
+        "num_scans": len(tables.manifest),
+        "num_quarantined": int(pc.sum(pc.equal(tables.manifest["status"], "quarantined")).as_py() or 0),
+        "num_patients": len(pc.unique(tables.manifest["patient_id"].drop_null())),
+        "num_labelled": len(tables.manifest) - tables.labels["label"].null_count,
         **({"num_joined": num_joined} if num_joined else {}),
         **({"num_not_chosen": num_not_chosen} if num_not_chosen else {}),
         **({"whites": decided} if decided else {}),

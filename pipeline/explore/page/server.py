@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -24,6 +23,7 @@ from pipeline.pages.served.guard import Guard, public_origin
 from pipeline.pages.served.json_routes import error_replies, json_route
 from pipeline.pages.served.listening import LOOPBACK, OWN_NAMES, run_page
 from pipeline.pages.served.shared_files import STYLE, path_of
+from pipeline.pages.template_env import environment
 from pipeline.runtime import run_files
 
 logger = logging.getLogger(__name__)
@@ -152,6 +152,5 @@ def _assets() -> dict[str, str]:
 
 @cache
 def _html() -> str:
-    env = Environment(loader=FileSystemLoader(STATIC), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     scripts = sorted(name for name in _assets() if name.endswith(".js"))
-    return env.get_template("explore.html.j2").render(scripts=scripts)
+    return environment(STATIC).get_template("explore.html.j2").render(scripts=scripts)
