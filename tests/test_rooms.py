@@ -6,20 +6,24 @@ import pytest
 
 from tests import import_graph
 
-GRAPH = import_graph.imports()
+
+@pytest.fixture(scope="module")
+def graph():
+    """Of every module; not made by each process that collects the tests."""
+    return import_graph.imports()
 
 
-def test_every_module_stands_in_a_room_of_the_list():
-    assert {room for module in GRAPH if (room := import_graph.room_of(module))} == set(import_graph.ROOMS)
+def test_every_module_stands_in_a_room_of_the_list(graph):
+    assert {room for module in graph if (room := import_graph.room_of(module))} == set(import_graph.ROOMS)
 
 
-def test_no_room_imports_one_below_it():
-    assert import_graph.against_the_order(GRAPH) == []
+def test_no_room_imports_one_below_it(graph):
+    assert import_graph.against_the_order(graph) == []
 
 
-def test_there_are_no_circles_and_at_most_nine_floors():
-    assert import_graph.circles(GRAPH) == []
-    assert max(import_graph.floors(import_graph.room_graph(GRAPH)).values()) <= 9
+def test_there_are_no_circles_and_at_most_nine_floors(graph):
+    assert import_graph.circles(graph) == []
+    assert max(import_graph.floors(import_graph.room_graph(graph)).values()) <= 9
 
 
 @pytest.mark.parametrize("folder", sorted(import_graph.modules_a_folder()))
