@@ -6,6 +6,8 @@ import pytest
 
 from tests import import_graph
 
+MODULES_A_FOLDER = import_graph.modules_a_folder()
+
 
 @pytest.fixture(scope="module")
 def graph():
@@ -26,12 +28,12 @@ def test_there_are_no_circles_and_at_most_nine_floors(graph):
     assert max(import_graph.floors(import_graph.room_graph(graph)).values()) <= 9
 
 
-@pytest.mark.parametrize("folder", sorted(import_graph.modules_a_folder()))
+@pytest.mark.parametrize("folder", sorted(MODULES_A_FOLDER))
 def test_a_room_is_small_enough_to_walk(folder):
-    assert import_graph.modules_a_folder()[folder] <= 15
+    assert MODULES_A_FOLDER[folder] <= 15
 
 
-@pytest.mark.parametrize("folder", sorted(import_graph.modules_a_folder()))
+@pytest.mark.parametrize("folder", sorted(MODULES_A_FOLDER))
 def test_every_room_says_what_comes_in_and_what_goes_out(folder):
     text = ast.get_docstring(ast.parse((import_graph.ROOT / folder / "__init__.py").read_text("utf-8"))) or ""
     assert folder == "pipeline" or ("In: " in text and "Out: " in text)
