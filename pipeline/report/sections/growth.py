@@ -57,8 +57,8 @@ def _text(effect: Row) -> str:
     return (
         f"The model of round {count(effect['before_round'])}, the last before {_named(effect['parts'])} joined, and "
         f"that of round {count(effect['round'])}, on the same sealed scans, from which neither has learned. "
-        "Intervals are of the difference, by resampling patients; one that holds 0 may be chance. Before, on the new holdout, is "
-        "how the model would have done there without a label of it."
+        "Intervals are of the difference, by resampling patients; one that holds 0 may be chance. Before, on the new "
+        "holdout, is how the model would have done there without a label of it."
     )
 
 
