@@ -108,10 +108,10 @@ def test_a_node_that_dies_costs_no_more_than_the_work_in_flight(tmp_path):
     nodes.start()
     nodes.join(240)
     assert nodes.exitcode == 0
-    told = json.loads((tmp_path / "results.json").read_text())
-    assert told["results"] == {str(i): 10 * i for i in range(6)}
+    outcome = json.loads((tmp_path / "results.json").read_text())
+    assert outcome["results"] == {str(i): 10 * i for i in range(6)}
     lines = [line.split() for line in (tmp_path / "attempts").read_text().splitlines()]
-    on_the_dead = [number for number, node in lines if node == told["doomed"]]
-    finished = [number for number, node in lines if node != told["doomed"]]
+    on_the_dead = [number for number, node in lines if node == outcome["doomed"]]
+    finished = [number for number, node in lines if node != outcome["doomed"]]
     assert len(on_the_dead) == 1  # one CPU, so one task was in flight there
     assert sorted(finished) == [str(i) for i in range(6)]  # nothing that was finished was done again
