@@ -34,6 +34,16 @@ def template(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def later(template, tmp_path_factory):
+    """The run in round 2; Ann answered the first one."""
+    folder = waiting.copy_of(template, tmp_path_factory.mktemp("later") / "run")
+    say(folder, [Answer(i, template.truth[i], "Ann", 1) for i in waiting.queue_ids(folder)], FINDINGS)
+    run = waiting.moved(template, folder)
+    waiting.waits(run)
+    return run
+
+
+@pytest.fixture(scope="module")
 def double(tmp_path_factory):
     return waiting.waiting_run(tmp_path_factory.mktemp("double") / "run", queue__readers_per_scan=2)
 
@@ -406,15 +416,6 @@ class TestOtherProcesses:
 
 
 class TestRereads:
-    @pytest.fixture(scope="class")
-    def later(self, template, tmp_path_factory):
-        """The run in round 2; Ann answered the first one."""
-        folder = waiting.copy_of(template, tmp_path_factory.mktemp("later") / "run")
-        say(folder, [Answer(i, template.truth[i], "Ann", 1) for i in waiting.queue_ids(folder)], FINDINGS)
-        run = waiting.moved(template, folder)
-        waiting.waits(run)
-        return run
-
     @pytest.fixture
     def second(self, later, sit):
         """A desk of that round."""
