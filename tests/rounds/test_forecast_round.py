@@ -12,7 +12,7 @@ from pipeline.rounds.question import Question
 from pipeline.rounds.run_scans import Dataset
 from tests.support.synthetic_run import options, synthetic_run
 
-SMALL = {"queue__budget": 20, "rounds__num": 3, "stop__num_repeats": 2, "stop__min_labels": 30}
+SMALL = {"queue__budget": 20, "rounds__num": 3, "stop__advise": True, "stop__num_repeats": 2, "stop__min_labels": 30}
 
 
 @pytest.fixture(scope="module")
