@@ -1,4 +1,4 @@
-"""While a class has few labels the default looks far out; otherwise it is Uncertainty Herding."""
+"""While a rare class has few labels the default looks far out; otherwise it is Uncertainty Herding."""
 
 import numpy as np
 import pytest
@@ -37,19 +37,33 @@ def num_rare(picks):
     return sum(row >= NUM - RARE for row in picks)
 
 
-def test_a_class_that_few_labels_have_is_found_far_out():
+def test_a_rare_class_is_found_far_out():
     assert num_rare(asked(of(20))) >= 3 > num_rare(asked(of(20), name="uncertainty_herding"))
     assert asked(of(20)) == asked(of(20), name="core_set")
 
 
-@pytest.mark.parametrize("labels", [{}, of(15, 5), of(100)], ids=["no label", "enough of each", "no hope any more"])
+@pytest.mark.parametrize(
+    "labels",
+    [{}, of(15, 5), of(100), of(16, 4), of(8, 1)],
+    ids=["no label", "enough of each", "no hope any more", "few, not rare", "one of nine"],
+)
 def test_otherwise_it_is_uncertainty_herding(labels):
     assert asked(labels) == asked(labels, name="uncertainty_herding")
 
 
-@pytest.mark.parametrize("labels", [of(99), of(30, 4)], ids=["the last hope", "one too few"])
+@pytest.mark.parametrize(
+    "labels", [of(99), of(30, 4), of(18, 2)], ids=["the last hope", "one too few", "just rare enough"]
+)
 def test_the_edges_of_the_rule(labels):
     assert asked(labels) == asked(labels, name="core_set") != asked(labels, name="uncertainty_herding")
+
+
+@pytest.mark.parametrize("num_classes, is_sought", [(2, True), (8, False)])
+def test_where_classes_are_many_half_an_even_share_is_not_rare(num_classes, is_sought):
+    class_N = np.full(NUM, -1)
+    class_N[:20] = np.repeat(range(num_classes), [20 - 2 * (num_classes - 1), *[2] * (num_classes - 1)])
+    pool = pool_of(crowd(), labelled=range(20), class_N=class_N, prob_NC=probabilities(NUM, num_classes))
+    assert rare_class_herding.lacks_a_class(pool) == is_sought
 
 
 def test_independent_findings_are_not_sought():
