@@ -58,11 +58,12 @@ def test_the_edges_of_the_rule(labels):
     assert asked(labels) == asked(labels, name="core_set") != asked(labels, name="uncertainty_herding")
 
 
-@pytest.mark.parametrize("num_classes, is_sought", [(2, True), (8, False)])
-def test_where_classes_are_many_half_an_even_share_is_not_rare(num_classes, is_sought):
+@pytest.mark.parametrize("labels, is_sought", [(of(22, 2), True), (of(*[3] * 8), False)], ids=["rare", "even"])
+def test_a_class_of_its_even_share_is_not_rare(labels, is_sought):
     class_N = np.full(NUM, -1)
-    class_N[:20] = np.repeat(range(num_classes), [20 - 2 * (num_classes - 1), *[2] * (num_classes - 1)])
-    pool = pool_of(crowd(), labelled=range(20), class_N=class_N, prob_NC=probabilities(NUM, num_classes))
+    class_N[list(labels)] = list(labels.values())
+    prob_NC = probabilities(NUM, max(labels.values()) + 1)
+    pool = pool_of(crowd(), labelled=labels, class_N=class_N, prob_NC=prob_NC)
     assert rare_class_herding.lacks_a_class(pool) == is_sought
 
 

@@ -15,7 +15,7 @@ from pipeline.selection.strategies import core_set, uncertainty_herding
 FEW = 5
 """A class of fewer expert labels is sought; with as many it has its say in roll-backs and operating points."""
 RARE_SHARE = 0.15
-"""Nor is a class of this share of the labels or more, nor one of half its even share where classes are many."""
+"""A class of this share of the labels is not rare, nor one of its even share where classes are many."""
 MOST_LABELS_A_CLASS = 50
 """With more labels than this for each class nothing is sought any more: a class may be named that no scan shows."""
 
@@ -40,5 +40,5 @@ def lacks_a_class(pool: SelectionPool) -> bool:
     if not 0 < num_labels < MOST_LABELS_A_CLASS * pool.num_classes:
         return False
     share_C = (labels_C + 1) / (num_labels + pool.num_classes)
-    is_rare_C = share_C < min(RARE_SHARE, 0.5 / pool.num_classes)
+    is_rare_C = share_C < min(RARE_SHARE, 1.0 / pool.num_classes)
     return bool((is_rare_C & (labels_C < FEW)).any())
