@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.bench import (
     adapt,
     adjudication,
+    answers,
     audit,
     burned_in,
     certificates,
@@ -71,6 +72,7 @@ BENCHES = {
     "copies_scale": copies.scale,
     "engine": engine.main,
     "adjudication": adjudication.main,
+    "answers": answers.main,
     "audit": audit.main,
     "burned_in": burned_in.main,
     "consensus": consensus.main,
