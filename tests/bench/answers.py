@@ -188,10 +188,11 @@ def main(_: Path, args: Namespace) -> None:
         f"link of her own. p50, p95: the request that was acknowledged, with the answer synced to disk, at the client; "
         f"p95 over the seeds: {tables.mean_ci(shares, 1)} ms. An answer that a kill caught waits for the new start of "
         "the page, which lies with whoever starts it: *longest wait*. A request that a kill cut off, and a tenth of "
-        "all others, were sent again under the same key. *Lost*, *doubled*: in the journal or the label "
-        "table. *Changed hands*: not under the name, for the scan or with the reply that was sent; of "
-        f"{tried} answers tried in another reader's name {refused} were refused. *Scans read twice*: given to a second reader as well. Closed "
-        "connections of the half-sent requests were opened again at once. The last row: no kill, no half-sent request.",
+        "all others, were sent again under the same key. *Lost*, *doubled*: in the journal or the label table. "
+        "*Changed hands*: not under the name, for the scan or with the reply that was sent; of "
+        f"{tried} answers tried in another reader's name {refused} were refused. *Scans read twice*: given to a second "
+        "reader as well. Closed connections of the half-sent requests were opened again at once. The last row: no "
+        "kill, no half-sent request.",
     )
 
 

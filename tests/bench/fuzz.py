@@ -160,11 +160,7 @@ def _texts_as_made() -> list[tuple[str, bytes, Callable[[Path], Any]]]:
         ("answers.csv", _csv(answers), harvest),
         ("answers.xlsx", _workbook(answers), harvest),
         ("label-studio.json", json.dumps([_label_studio_task(scan) for scan in scans]).encode(), harvest),
-        (
-            "fiftyone.json",
-            json.dumps({"classes": ["normal", "sick"], "labels": dict.fromkeys(scans, 1)}).encode(),
-            harvest,
-        ),
+        ("fiftyone.json", fiftyone.encode(), harvest),
     ]
 
 
