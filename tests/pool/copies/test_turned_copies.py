@@ -140,6 +140,25 @@ def test_few_pairs_beside_the_sure_ones_are_looked_at():
     assert len(point_pairs.worth_a_look(one, num + 1, 1.0)) == num  # each is the best of its right picture
 
 
+@pytest.mark.parametrize(("num_same", "is_alike"), [(0, True), (4, True), (16, False), (20, False)])
+def test_a_pool_is_too_alike_by_its_other_pictures_and_not_by_its_copies(num_same, is_alike):
+    num = 20
+    ones = np.ones(num, np.float32)
+    seen = block_likeness.Likeness(0.8 * ones, ones, ones, np.zeros((num, 3, 3), np.float32), np.zeros(num, np.int64))
+    assert search.fit_each_other(seen, np.arange(num) < num_same) is is_alike
+
+
+def test_copies_made_with_a_window_that_clips_most_are_found(tmp_path, scans):
+    rows = []
+    for i, image in enumerate(scans):
+        grey = np.asarray(image).astype(float)
+        low, high = np.quantile(grey, (0.05, 0.4))
+        clipped = Image.fromarray((255 * np.clip((grey - low) / (high - low), 0, 1)).astype(np.uint8))
+        rows += [(f"{i}.png", image, ""), (f"dark{i}.png", clipped, "")]
+    _, table = run(tmp_path, rows)
+    assert [table[f"dark{i}.png"]["canonical"] for i in range(8)] == [f"{i}.png" for i in range(8)]
+
+
 def test_large_pools_compare_fewer_points():
     assert point_pairs.num_points(1000) > point_pairs.num_points(100_000) > point_pairs.num_points(1_000_000)
 
