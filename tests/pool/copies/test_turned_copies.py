@@ -112,12 +112,16 @@ def test_a_flat_picture_has_no_points():
     assert len(point_pairs.sharing_points(points_NK)) == 0
 
 
-def test_pairs_do_not_depend_on_threads(scans, strangers):
+def test_pairs_depend_neither_on_threads_nor_on_parts(scans, strangers, monkeypatch):
     turned = [augmentations.turned(image, 3, RNG(i)) for i, image in enumerate(scans)]
     points_NK = np.concatenate([strangers, points.picture_points(thumbnails(turned))])
     one, two = (point_pairs.sharing_points(points_NK, num_threads=num) for num in (1, 2))
+    monkeypatch.setattr(point_pairs, "_PICTURES_A_PART", 3)
+    monkeypatch.setattr(point_pairs, "_BYTES_IN_MEMORY", 1)  # in files at once
+    in_parts = point_pairs.sharing_points(points_NK, num_threads=2)
     for name in ("left_P", "right_P", "score_P", "warp_P33"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+        np.testing.assert_array_equal(getattr(one, name), getattr(in_parts, name))
     sure = one.keep(one.score_P >= point_pairs.SURE_SCORE)
     assert list(zip(sure.left_P.tolist(), sure.right_P.tolist(), strict=True)) == [(i, i + 8) for i in range(8)]
 
