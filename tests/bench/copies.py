@@ -24,9 +24,11 @@ from PIL import Image
 
 from embeddings.decode import open_grey, read_bytes
 from pipeline.contracts import config as configs
+from pipeline.contracts import config_file
 from pipeline.measures import bootstrap
 from pipeline.pool import hash_pairs, picture_hash, pixel_pairs
 from pipeline.pool.copies import block_likeness, point_pairs, points, search
+from pipeline.pool.sources import open_pool
 from tests.bench import pools, tables
 from tests.bench.augmentations import ALL, Picture
 from tests.bench.duplicates import MAX_PIXELS, read_pool
@@ -91,9 +93,9 @@ def main(data: Path, given: Namespace) -> None:
 def scale(data: Path, given: Namespace) -> None:
     """Measure and write `results/copies-scale.md`."""
     with tempfile.TemporaryDirectory() as folder:
-        table = read_pool(pools.uri(data, "kermany"), Path(folder) / "run")
-        chosen = np.sort(np.random.default_rng(0).choice(len(table), NUM_IN_POOL, replace=False))
-        rows = scaling_rows(_open(table.take(pa.array(chosen))), Path(folder))
+        listed = open_pool(config_file.load(None, {"pool.uri": pools.uri(data, "kermany")}).pool, Path(folder)).scans
+        chosen = np.sort(np.random.default_rng(0).choice(len(listed), NUM_IN_POOL, replace=False))
+        rows = scaling_rows(_open(listed.take(pa.array(chosen))), Path(folder))
     tables.write(
         "copies-scale",
         "Copies as people make them: time and memory to a million scans",

@@ -98,17 +98,17 @@ def test_a_scan_as_dicom_and_as_png_is_one_group_on_one_side_of_the_split(tmp_pa
     for i in range(4):
         values = chest(i, SIDE)
         pool[f"{i}.dcm"] = file_bytes(values, BitsStored=12, PatientID=f"P{i}", WindowCenter=2048, WindowWidth=3000)
-        pool[f"export/{i}.png"] = windowed_png(values, *window)
+        pool[f"{i}.png"] = windowed_png(values, *window)
     rows, _, ctx = read(tmp_path, pool)
     duplicates.run(ctx)
     table = DUPLICATES.read(ctx.folder)
     group = dict(zip(table["image_id"].to_pylist(), table["group_id"].to_pylist(), strict=True))
     group_of = {path: group[row["image_id"]] for path, row in rows.items()}
-    assert [group_of[f"{i}.dcm"] for i in range(4)] == [group_of[f"export/{i}.png"] for i in range(4)]
+    assert [group_of[f"{i}.dcm"] for i in range(4)] == [group_of[f"{i}.png"] for i in range(4)]
     assert len(set(group.values())) == 4
     split = splits.by_hash(MANIFEST.read(ctx.folder), table, SplitsConfig(holdout_fraction=0.5))
     side = dict(zip(split["image_id"].to_pylist(), split["split"].to_pylist(), strict=True))
-    assert all(side[rows[f"{i}.dcm"]["image_id"]] == side[rows[f"export/{i}.png"]["image_id"]] for i in range(4))
+    assert all(side[rows[f"{i}.dcm"]["image_id"]] == side[rows[f"{i}.png"]["image_id"]] for i in range(4))
 
 
 def test_the_pool_decides_once_what_white_is(tmp_path, caplog):
