@@ -49,6 +49,7 @@ from tests.bench import (
     storage,
     strategies,
     ways,
+    windows,
 )
 
 BENCHES = {
@@ -56,6 +57,7 @@ BENCHES = {
     "selection": selection.main,
     "strategies": strategies.main,
     "ways": ways.main,
+    "windows": windows.main,
     "selection_oracles": selection_oracles.main,
     "selection_speed": selection_speed.main,
     "resume": resume.main,
