@@ -43,9 +43,9 @@ def main(data: Path, args: Namespace) -> None:
         rows,
         f"Pools of {NUM_TWICE + NUM_ONCE} scans of Kermany as DICOM files of 12 bits, with a window of centre "
         f"{OWN_WINDOW[0]} and width {OWN_WINDOW[1]}, {NUM_TWICE} of them as a PNG of 8 bits as well; "
-        f"{args.seeds} pools a row, default options. *Clipped*: pixels of the PNG that are black or white. *Found*: both are one picture in "
-        "`duplicates.parquet`, and therefore on one side of every split; Wilson's interval. *Others joined*: scans of "
-        "two different originals that were taken for one picture.",
+        f"{args.seeds} pools a row, default options. *Clipped*: pixels of the PNG that are black or white. *Found*: "
+        "both are one picture in `duplicates.parquet`, and therefore on one side of every split; Wilson's interval. "
+        "*Others joined*: scans of two different originals that were taken for one picture.",
     )
 
 
