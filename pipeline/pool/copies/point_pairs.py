@@ -226,7 +226,8 @@ def _supported(rows: _Rows, left_M: Ints, right_M: Ints) -> PointPairs:
     bits_M = np.bitwise_count(rows.code_R[left_M[order]] ^ rows.code_R[right_M[order]]).astype(np.int64)
     best_first = np.lexsort((right_M[order], left_M[order], bits_M, group_M[order]))
     order, bits_M = order[best_first], bits_M[best_first]
-    left_M, right_M, group_M, way_M = (part[order] for part in (left_M, right_M, group_M, way_M))
+    left_M, right_M, group_M = (part[order] for part in (left_M, right_M, group_M))
+    way_M = way_M[order]
     first_M = np.ones(len(group_M), np.bool_)
     first_M[1:] = group_M[1:] != group_M[:-1]
     start, of_group_M = np.flatnonzero(first_M), np.cumsum(first_M) - 1
