@@ -92,7 +92,7 @@ def windowed_png(values, centre, width):
 
 
 # Window centre and width of the PNGs, of values up to 4095; the DICOM files' own is 2048, 3000.
-@pytest.mark.parametrize("window", [(2048, 4096), (2048, 3000), (2048, 2000), (1500, 2400), (2600, 2400)])
+@pytest.mark.parametrize("window", [(2048, 4096), (2048, 3000), (2048, 2000), (1500, 2400)])
 def test_a_scan_as_dicom_and_as_png_is_one_group_on_one_side_of_the_split(tmp_path, window):
     pool = {}
     for i in range(4):
