@@ -12,6 +12,7 @@ import pytest
 from pipeline.annotate import label_sync, worklist
 from pipeline.annotate import page_session as module
 from pipeline.annotate.import_files import Who
+from pipeline.annotate.page import reservations
 from pipeline.annotate.page_session import Desk
 from pipeline.commands import labels
 from pipeline.contracts.answers import BAD_QUALITY, CANNOT_TELL, POOL, Answer
@@ -56,8 +57,8 @@ def two(tmp_path_factory):
 @pytest.fixture
 def clock(monkeypatch):
     found = SimpleNamespace(now=1000.0)
-    found.monotonic = lambda: found.now
-    monkeypatch.setattr(module, "time", found)
+    found.time = lambda: found.now
+    monkeypatch.setattr(reservations, "time", found)
     return found
 
 
@@ -291,16 +292,28 @@ class TestTogether:
 
     def test_a_reservation_lapses_unless_renewed(self, desk, clock):
         ann = ids(desk.next("Ann", 3, []))
-        clock.now += module.RESERVED_SECONDS - 1
+        clock.now += reservations.RESERVED_SECONDS - 1
         assert not set(ann) & set(ids(desk.next("Bob", 99, [])))
         desk.next("Ann", 1, ann)  # her page asks for more, with these on her screen
-        clock.now += module.RESERVED_SECONDS - 1
+        clock.now += reservations.RESERVED_SECONDS - 1
         assert not set(ann) & set(ids(desk.next("Bob", 99, [])))
         clock.now += 2
         assert set(ann) <= set(ids(desk.next("Bob", 99, [])))
         give(desk, "Ann", ann[0])  # late, and kept all the same
         give(desk, "Bob", ann[0])
         assert len(standing(desk)) == 2
+
+    def test_a_page_started_again_knows_whose_screen_a_scan_is_on(self, template, desk, sit, clock):
+        ann = ids(desk.next("Ann", 5, []))
+        again = sit(template, desk.folder)
+        assert not set(ann) & set(ids(again.next("Bob", 99, [])))
+        clock.now += reservations.RESERVED_SECONDS + 1
+        assert set(ann) <= set(ids(again.next("Bob", 99, [])))
+
+    @pytest.mark.parametrize("damaged", [b"", b"[1]", b'{"a": 1}', b'{"a": {"Ann": "x"}}', b"[" * 9999, b"\xff"])
+    def test_a_damaged_list_of_screens_is_none(self, template, desk, sit, damaged):
+        (desk.folder / run_files.ON_SCREEN).write_bytes(damaged)
+        assert len(sit(template, desk.folder).next("Bob", 99, [])) == len(waiting.queue_ids(desk.folder))
 
     def test_two_readers_of_every_scan(self, double, sit):
         desk = sit(double)
@@ -316,7 +329,7 @@ class TestTogether:
         desk = sit(double)
         assert len(desk.next("Ann", 14, [])) == len(desk.next("Bob", 14, [])) == 14
         assert desk.next("Cleo", 14, []) == []
-        clock.now += module.RESERVED_SECONDS + 1
+        clock.now += reservations.RESERVED_SECONDS + 1
         assert len(desk.next("Cleo", 14, [])) == 14
 
     def test_the_last_reading_is_offered_to_one_at_a_time(self, double, sit):

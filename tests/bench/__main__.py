@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.bench import (
     adapt,
     adjudication,
+    answers,
     audit,
     burned_in,
     certificates,
@@ -48,6 +49,7 @@ from tests.bench import (
     storage,
     strategies,
     ways,
+    windows,
 )
 
 BENCHES = {
@@ -55,6 +57,7 @@ BENCHES = {
     "selection": selection.main,
     "strategies": strategies.main,
     "ways": ways.main,
+    "windows": windows.main,
     "selection_oracles": selection_oracles.main,
     "selection_speed": selection_speed.main,
     "resume": resume.main,
@@ -71,6 +74,7 @@ BENCHES = {
     "copies_scale": copies.scale,
     "engine": engine.main,
     "adjudication": adjudication.main,
+    "answers": answers.main,
     "audit": audit.main,
     "burned_in": burned_in.main,
     "consensus": consensus.main,
