@@ -2,7 +2,11 @@
 
 In the manner of NegEx (Chapman et al., J Biomed Inform 2001) with the uncertainty of CheXpert's labeler (Irvin et al.,
 AAAI 2019): in each sentence of the sections that count, a finding's words are denied or left open by the nearest cue
-that reaches them. A maintained library would do no better here: negspaCy and medspaCy bring spaCy and a language model,
+that reaches them. A cue's reach ends at NegEx's words of termination (`but`, `which`), and where a new statement begins:
+NegBio (Peng et al., AMIA 2018) and CheXpert's labeler take that from the sentence's grammar (a finding in conjunction
+with a denied one is denied), which no small library parses offline; here a word that grades or places a finding behind a
+comma begins one (`no effusion, mild edema`), and `or` behind it goes on with the list (`no effusion, large mass or
+edema`). A maintained library would do no better here: negspaCy and medspaCy bring spaCy and a language model,
 hundreds of megabytes, for the same algorithm in English alone; pyConTextNLP was last published in 2018; the labelers
 of CheXpert and MIMIC are on no index. A rules file of one's own language is what hospitals can keep up.
 
@@ -32,7 +36,10 @@ _WORD = re.compile(r"\S+")
 _PAUSE = re.compile(r"[,:(]")
 _ANSWER = frozenset({"negated_after"})
 _STOP = frozenset({"stop"})
+_STATEMENT = frozenset({"stop", "statement"})
+_START = frozenset({"start", "unless_list"})
 _FEWEST_LETTERS = 3
+_LONGEST_JOIN = 30  # characters: a comma, or a word such as `with`, and blanks
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class _Sentence:
         """Its cues in order; most sentences name no finding, and are not searched for any."""
         kinds, matches = self.rules.cue_kinds, self.rules.cues.finditer(self.text)
         cues = [_Cue(kinds[(match.lastindex or 1) - 1], match.start(), match.end()) for match in matches]
-        return [cue for cue in self._with_answers(cues) if "none" not in cue.kinds]
+        return self._with_statements([cue for cue in self._with_answers(cues) if "none" not in cue.kinds])
 
     @cached_property
     def starts(self) -> list[int]:
@@ -142,6 +149,42 @@ class _Sentence:
         kept += [_Cue(_STOP, at, at + 1) for at in colons if not _overlaps(spans, at, at + 1)]
         return sorted(kept, key=lambda cue: cue.start)
 
+    @cached_property
+    def mention_starts(self) -> list[int]:
+        """Where the words of each finding start, whichever it is."""
+        return sorted(match.start() for match in self._mentions_of_all)
+
+    @cached_property
+    def _mention_ends(self) -> set[int]:
+        return {match.end() for match in self._mentions_of_all}
+
+    @cached_property
+    def _mentions_of_all(self) -> list[re.Match[str]]:
+        return [match for finding in self.rules.findings for match in finding.present.finditer(self.text)]
+
+    def _with_statements(self, cues: list[_Cue]) -> list[_Cue]:
+        """The cues with a stop of no length where a new statement begins."""
+        kept: list[_Cue] = []
+        is_list = False  # whether a list goes on behind this place, before the next cue that says something
+        for cue in reversed(cues):
+            if not cue.kinds.isdisjoint(_START) and self._can_begin(cue.start):
+                if "start" in cue.kinds or not is_list:
+                    kept.append(_Cue(_STATEMENT, cue.start, cue.start))
+            if "list" in cue.kinds:
+                is_list = True
+            elif cue.kinds.isdisjoint(_START):
+                is_list = False
+            if not cue.kinds <= _START:
+                kept.append(cue)
+        return kept[::-1]
+
+    def _can_begin(self, place: int) -> bool:
+        low = max(0, place - _LONGEST_JOIN)
+        before = self.text[low:place]
+        if self.rules.joins.search(before if low == 0 else " " + before) is not None:
+            return True
+        return low + len(before.rstrip()) in self._mention_ends
+
 
 def _mentions(sentence: _Sentence, finding: FindingPatterns) -> Iterator[Says]:
     """What each mention of a finding in a sentence says."""
@@ -185,7 +228,8 @@ def _says(sentence: _Sentence, start: int, end: int) -> Says:
                 reaches = distance <= 1 and _PAUSE.search(sentence.text, low, high) is None
             else:
                 reaches = distance <= sentence.rules.scope_words
-            if reaches and not _is_cut(sentence, low, high):
+            own_subject = side == "after" and _has_own_subject(sentence, start, low, high)
+            if reaches and not own_subject and not _is_cut(sentence, low, high):
                 reaching.append((distance, cue.start, says))
     return min(reaching, key=lambda cue: cue[:2])[2] if reaching else PRESENT
 
@@ -195,3 +239,24 @@ def _is_cut(sentence: _Sentence, low: int, high: int) -> bool:
     stops, starts = sentence.of_kind("stop")
     place = bisect_left(starts, low)
     return place < len(stops) and stops[place].end <= high
+
+
+def _has_own_subject(sentence: _Sentence, start: int, low: int, high: int) -> bool:
+    """Whether a cue behind a mention speaks of another: `mild edema, effusion not seen`.
+
+    Args:
+        sentence: With both.
+        start: Where the mention starts.
+        low: Where it ends.
+        high: Where the cue starts.
+    """
+    _, starts = sentence.of_kind("statement")
+    place = bisect_right(starts, start) - 1
+    if place < 0 or _PAUSE.search(sentence.text, starts[place], start):
+        return False  # it begins no statement, but stands in the list that the cue speaks of
+    pause = _PAUSE.search(sentence.text, low, high)
+    if pause is None:
+        return False
+    others = sentence.mention_starts
+    other = bisect_left(others, pause.end())
+    return other < len(others) and others[other] < high

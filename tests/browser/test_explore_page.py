@@ -6,6 +6,7 @@ from pipeline.explore.page import server
 from pipeline.explore.viewer import Viewer
 from pipeline.selection.marks import Marks
 from tests.support.browser import TOKEN, fresh_page, served
+from tests.support.explore_page import chosen, lasso
 from tests.support.explored_run import explored_run
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -20,29 +21,6 @@ def run(tmp_path_factory):
 def link(run):
     with served(server.app(Viewer(run.folder, run.ctx.config), TOKEN)) as base:
         yield f"{base}/?token={TOKEN}"
-
-
-def chosen(page, num=None):
-    """Wait until the map shows what the list counts (`num`); how many that is."""
-    page.wait_for_function(
-        """num => { const { drawn, chosen } = document.body.dataset;
-                    return drawn === chosen && (num === null ? chosen !== undefined : chosen === num); }""",
-        arg=None if num is None else str(num),
-    )
-    return int(page.get_attribute("body", "data-chosen"))
-
-
-def lasso(page, left, top, right, bottom):
-    """Draw a lasso around a part of the map, in shares of it."""
-    box = page.locator("#canvas").bounding_box()
-    corners = [(right, top), (right, bottom), (left, bottom), (left, top), (right, top)]
-    places = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in corners]
-    page.click("#lasso-on")
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=8)
-    page.mouse.up()
 
 
 def test_from_the_mistakes_to_the_next_queue(browser, link, run):
