@@ -53,23 +53,21 @@ HEADER = (
 
 def main(_data: Path, _given: Namespace) -> None:
     """Measure and write `results/explore-scale.md`."""
-    rows = []
+    rows: list[list[str]] = []
     for num in NUM_SCANS:
         with tempfile.TemporaryDirectory() as temporary:
             folder = write_run(Path(temporary) / "run", num)
-            for page in ("the map is drawn", "the map is kept"):
-                rows.append(_measured(folder, num, page))
+            rows += [_measured(folder, num, page) for page in ("the map is drawn", "the map is kept")]
     notes = (
         "Memory is the most the server ever held (VmHWM), shared pages of files included; on another day of the same "
         "machine seconds differ, which has other work (load "
         f"{os.getloadavg()[1]:.0f}). Median of {NUM_REQUESTS} requests over loopback. Beyond 100,000 scans a sample of "
-        f"100,000 is sent. First paint: from opening the link until the points stand on the canvas; hover: "
-        f"{NUM_HOVERS} places, until the ring is painted, and until the scan's words and picture are; the pointer rests "
-        "40 ms before they are asked for. The slower processor is Chromium's own throttling."
+        "100,000 is sent. First paint: from opening the link until the points stand on the canvas; hover: "
+        f"{NUM_HOVERS} places, until the ring is painted, and until words and picture are; the pointer rests 40 ms "
+        "before they are asked for. The slower processor is Chromium's own throttling."
     )
-    tables.write(
-        "explore-scale", "The page of a large pool", "python -m tests.bench explore_scale", HEADER, rows, notes
-    )
+    command = "python -m tests.bench explore_scale"
+    tables.write("explore-scale", "The page of a large pool", command, HEADER, rows, notes)
 
 
 def write_run(folder: Path, num: int) -> Path:
@@ -183,10 +181,12 @@ HOVER = """async ([num, wait]) => {
   const box = canvas.getBoundingClientRect(), ringed = [], told = [];
   const frame = () => new Promise(requestAnimationFrame);
   for (let i = 0; i < num; i++) {
-    const [x, y] = [box.left + box.width * (0.3 + 0.4 * ((i * 37 % num) / num)), box.top + box.height * (0.3 + 0.4 * (i / num))];
-    const before = ring.getAttribute('cx') + ring.getAttribute('cy'), start = performance.now();
+    const across = 0.3 + 0.4 * ((i * 37 % num) / num), down = 0.3 + 0.4 * (i / num);
+    const [x, y] = [box.left + box.width * across, box.top + box.height * down];
+    const place = () => ring.getAttribute('cx') + ring.getAttribute('cy');
+    const before = place(), start = performance.now();
     canvas.dispatchEvent(new PointerEvent('pointermove', { clientX: x, clientY: y, pointerId: 1, bubbles: true }));
-    if (ring.getAttribute('visibility') !== 'visible' || ring.getAttribute('cx') + ring.getAttribute('cy') === before) continue;
+    if (ring.getAttribute('visibility') !== 'visible' || place() === before) continue;
     await frame();
     ringed.push(performance.now() - start);
     const hover = document.getElementById('hover'), picture = document.getElementById('hover-picture');

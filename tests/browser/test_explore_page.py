@@ -82,7 +82,7 @@ def test_a_lasso_of_open_scans_waits_for_the_next_queue(browser, link, run):
     assert set(wishes) <= set(run.ids("train"))
 
 
-def test_a_phone(browser, link):
+def test_a_phone(browser, link, run):
     with fresh_page(browser, silent=True, **PHONE) as page:
         page.goto(link)
         chosen(page, 120)
@@ -96,3 +96,8 @@ def test_a_phone(browser, link):
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         page.tap("#tabs [data-tab=scans]")
         assert all("sealed" in text for text in page.locator(".card p").all_inner_texts())
+        page.fill("#who", "Dr. Meyer")
+        page.fill("#tag", "on the way home")
+        page.tap("#do-tag")
+        page.wait_for_selector("#done:has-text('given to 40 scans')")
+    assert len(Marks.open(run.folder).tags["on the way home"]) == 40

@@ -188,6 +188,7 @@ def test_cues_that_are_easily_read_the_wrong_way_round(rules, text, expected):
         (EN, "No effusion, mild bibasilar atelectasis or scarring.", {"atelectasis": PRESENT}),
         (EN, "The heart is not enlarged, mild edema.", {"cardiomegaly": ABSENT, "edema": PRESENT}),
         (EN, "Possible pneumonia, mild edema.", {"pneumonia": UNCERTAIN, "edema": PRESENT}),
+        (EN, "Opacities compatible with mild edema.", {"edema": UNCERTAIN}),
         (EN, "Mild edema, effusion not seen.", {"edema": PRESENT, ENGLISH_EFFUSION: ABSENT}),
         (EN, "Small effusion, pneumothorax has resolved.", {ENGLISH_EFFUSION: PRESENT, ENGLISH_AIR: ABSENT}),
         (
@@ -218,6 +219,7 @@ def test_a_cue_ends_where_a_new_statement_begins(rules, text, expected):
         (EN, "No consolidation, left effusion, or pneumothorax.", ["consolidation", ENGLISH_EFFUSION, ENGLISH_AIR]),
         (EN, "No effusion or mild edema.", [ENGLISH_EFFUSION, "edema"]),
         (EN, "No mild edema.", ["edema"]),
+        (EN, "No consolidation, large effusion/pneumothorax.", ["consolidation", ENGLISH_EFFUSION, ENGLISH_AIR]),
         (EN, "No evidence of mild or moderate edema.", ["edema"]),
         (EN, "No effusion, heart failure or edema.", [ENGLISH_EFFUSION, "edema"]),
         (EN, "Effusion, pneumothorax and edema are not seen.", [ENGLISH_EFFUSION, ENGLISH_AIR, "edema"]),
