@@ -149,7 +149,10 @@ class Viewer:
             askable, left_out = self._askable(ids) if give else (ids, {})
             if not askable:
                 why = "; ".join(f"{num} {reason}" for reason, num in left_out.items())
-                raise InputError(f"none of these scans can be asked for: {why}", fix="choose scans without a label, such as those beside them on the map")
+                raise InputError(
+                    f"none of these scans can be asked for: {why}",
+                    fix="choose scans without a label, such as those beside them on the map",
+                )
             self._marks.wish(name, askable, give=give)
             self._table = self._table.with_marks(self._marks)
         return Wished(len(askable), left_out)
