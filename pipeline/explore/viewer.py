@@ -97,8 +97,9 @@ class Viewer:
     def gallery(self, choice: Choice, order: Order, offset: int, num: int, show: Sequence[str] = ()) -> dict[str, Any]:
         """A page of the chosen scans in an order, each with what the columns `show` say of it."""
         table = self.table()
-        rows = scan_filter.sort(table, scan_filter.rows_of(table, choice), order)
-        cards = _cards(table, rows[offset : offset + num], show)
+        rows = scan_filter.rows_of(table, choice)
+        first = scan_filter.sort(table, rows, order, offset + num)
+        cards = _cards(table, first[offset : offset + num], show)
         return {"num": len(rows), "num_sealed": int(table.sealed_N[rows].sum()), "scans": cards}
 
     def scan(self, image_id: str) -> dict[str, Any] | None:

@@ -261,8 +261,8 @@ def against_random(run: RunData) -> str:
     if not same and any(row.get("holdout") for row in run.reference):
         last = max(row["round"] for row in run.reference if row.get("holdout"))
         return (
-            f"Scans drawn at random were tried up to round {last}, and not on the budget of now: what choosing the scans "
-            "has gained by now is not known."
+            f"Scans drawn at random were tried up to round {last}, and not on the budget of now: what choosing the "
+            "scans has gained by now is not known."
         )
     if not same:
         return "No random draw on the same budget was run, so what choosing the scans gained is not known."

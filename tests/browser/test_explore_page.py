@@ -31,6 +31,8 @@ def test_from_the_mistakes_to_the_next_queue(browser, link, run):
         page.wait_for_function("() => document.body.dataset.chosen !== '120'")
         num_mistakes = chosen(page)
         assert 0 < num_mistakes < 30
+        page.wait_for_function("num => document.querySelectorAll('.card').length === num", arg=num_mistakes)
+        assert all("said without the label" in text for text in page.locator(".card").all_inner_texts())
         lasso(page, 0.02, 0.02, 0.98, 0.98)
         page.wait_for_selector("#chips >> text=inside the lasso")
         assert chosen(page) <= num_mistakes
