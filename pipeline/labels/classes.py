@@ -109,10 +109,10 @@ def check_listed(config: PoolConfig, labels: Sequence[str | None]) -> None:
         InputError: there are fewer than two classes.
     """
     if config.findings is None and config.finding is None and config.findings_are != "independent":
-        _refuse_too_few(sorted(set(labels) - {None}))
+        _refuse_too_few(sorted({label for label in labels if label is not None}))
 
 
-def _refuse_too_few(pool_classes: Sequence[str | None]) -> None:
+def _refuse_too_few(pool_classes: Sequence[str]) -> None:
     if len(pool_classes) < 2:
         raise InputError(
             "one class only, there is nothing to tell apart"
