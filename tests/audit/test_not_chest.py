@@ -74,6 +74,15 @@ def test_turned_films_are_called_turned(degrees, films, tmp_path):
     assert reasons.count(f"turned by {degrees} degrees") >= 4 and num_accused == 0
 
 
+def test_negatives_are_called_inverted(films, tmp_path):
+    uris = []
+    for i, uri in enumerate(films[:5]):
+        with Image.open(uri) as image:
+            uris.append(saved(tmp_path, f"n{i}", 255 - np.asarray(image.convert("L"))))
+    reasons, num_accused = told(films, uris)
+    assert reasons == ["inverted against the others"] * 5 and num_accused == 0
+
+
 def test_a_lateral_view_is_not_held_against_a_frontal_chest(films, tmp_path):
     with Image.open(films[0]) as image:
         uri = saved(tmp_path, "lateral", np.asarray(image.convert("L").rotate(90)))

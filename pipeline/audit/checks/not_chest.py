@@ -26,6 +26,7 @@ MIN_ENTROPY_BITS = 4.0  # of the grey levels; drawings have few
 MAX_ELONGATION = 3.0
 TURN_GAIN = 0.1  # of the correlation with the mean of the others: how much better another way up must be
 MIN_LIKE_OTHERS = 0.15  # correlation with the mean of the others, whichever way up
+INVERTED = -0.3  # correlation with the mean of the others below which black is white and white black
 MIRRORED = -0.35  # correlation of a left-right difference with that of the others: the heart is on the other side
 # Median of that correlation below which a pool has no side in common and nothing is called mirrored. Of upright real
 # scans it is .42 for children of one hospital, where planted mirrors were seen; .17 for films of many, where none was.
@@ -95,16 +96,19 @@ def reasons(fact_RF: Floats, grid_RX: Floats, is_lateral_R: NDArray[np.bool_]) -
 
 
 def _positions(grid_RX: Floats) -> Names:
-    """Of pictures that may be radiographs: turned, mirrored, unlike all others; None where neither."""
+    """Of pictures that may be radiographs: turned, mirrored, inverted, unlike all others; None where neither."""
     reason_R: Names = np.full(len(grid_RX), None, dtype=object)
     like_R4 = _like_the_others(grid_RX)
     turn_R = like_R4.argmax(axis=1)
     turned_R = like_R4.max(axis=1) - like_R4[:, 0] > TURN_GAIN
+    # A negative of a chest may look a little like a chest upside down: the stronger likeness counts.
+    inverted_R = (like_R4[:, 0] < INVERTED) & (-like_R4[:, 0] > like_R4.max(axis=1))
     unlike_R = like_R4.max(axis=1) < MIN_LIKE_OTHERS
     reason_R[_mirrored(grid_RX)] = "mirrored against the others"
     for turns in (1, 2, 3):
         reason_R[turned_R & (turn_R == turns)] = f"turned by {90 * turns} degrees"
     reason_R[unlike_R] = "unlike all the others"
+    reason_R[inverted_R] = "inverted against the others"
     return reason_R
 
 
