@@ -123,13 +123,16 @@ FAULTS = {
     "copies through 64 px": _copies("resized through pixels", 64, _RIGHT_SPLIT),
     "copies changed in three ways": _copies("three of these together, strength", 1, _RIGHT_SPLIT),
     "10 % of the scans again, recompressed": Fault(
-        pictures.copied(pictures.augmented("JPEG of quality", 30), share=0.1, other=""), "near-duplicates", "repeat"
+        pictures.copied(pictures.augmented("JPEG of quality", 30), share=0.1, other=""),
+        "near-duplicates",
+        "repeat",
+        "kermany",
     ),
     "copies with another label": Fault(
         pictures.copied(None, share=0.04, other="label"), "label-conflict", "different labels", "kermany"
     ),
     "a letter on 70 % of a class": Fault(
-        pictures.of_class(pictures.marker, 0.7), "lungs-masked-predicts-label", "bright at the top left"
+        pictures.of_class(pictures.marker, 0.7), "lungs-masked-predicts-label", "bright at the top right"
     ),
     "electrodes on 70 % of a class": Fault(
         pictures.of_class(pictures.electrodes, 0.7), "lungs-masked-predicts-label", "bright at the"

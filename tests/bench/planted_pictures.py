@@ -153,11 +153,10 @@ def of_class(change: Change, share: float = 1.0) -> Plant:
 
     def plant(rows: list[Row], rng: np.random.Generator, folder: Path) -> list[Row]:
         for i, row in enumerate(rows):
-            if ill(row):
-                path = folder / f"{i}.png"
-                image = opened(row)
-                (change(image, rng) if rng.random() < share else image).save(path)
-                row["image_path"] = str(path)
+            image = opened(row)
+            path = folder / f"{i}.png"
+            (change(image, rng) if ill(row) and rng.random() < share else image).save(path)
+            row["image_path"] = str(path)
         return rows
 
     return plant
@@ -205,9 +204,9 @@ def png8(image: Image.Image) -> tuple[str, bytes]:
 
 
 def marker(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A letter of lead at the upper left, never quite at one place."""
+    """A letter of lead at the upper right, never quite at one place."""
     side = min(image.size)
-    x, y = (int(side * (0.03 + 0.04 * rng.random())) for _ in range(2))
+    x, y = image.width - int(side * (0.12 + 0.04 * rng.random())), int(side * (0.03 + 0.04 * rng.random()))
     image = image.copy()
     ImageDraw.Draw(image).text((x, y), "L", fill=250, font_size=0.13 * side, stroke_width=max(1, side // 90))
     return image
