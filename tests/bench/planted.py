@@ -43,28 +43,28 @@ BASES = ("phantoms", "kermany", "nih")
 STORE = tables.RESULTS / "planted.json"
 
 
-def main(data: Path, given: Namespace) -> None:
+def main(data: Path, options: Namespace) -> None:
     """Write `results/planted.md`, anew after every seed."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CXR_SSL_CACHE"] = str(Path(folder) / "cache")
-        for seed in range(given.seeds):
-            for base in (given.pool,) if given.pool else BASES:
+        for seed in range(options.seeds):
+            for base in (options.pool,) if options.pool else BASES:
                 _run_on(base, seed, Path(folder) / f"{base}-{seed}")
                 shutil.rmtree(Path(folder) / "cache", ignore_errors=True)
-            _write(_results(), given.seeds)
+            _write(_results(), options.seeds)
 
 
 def _results() -> dict[str, dict[str, Any]]:
-    """What was found so far: fault, seed, what was told."""
-    found: dict[str, dict[str, Any]] = defaultdict(dict)
-    return found | (json.loads(STORE.read_text("utf-8")) if STORE.exists() else {})
+    """Results so far, by fault and seed."""
+    results_of: dict[str, dict[str, Any]] = defaultdict(dict)
+    return results_of | (json.loads(STORE.read_text("utf-8")) if STORE.exists() else {})
 
 
 def _keep(name: str, seed: int, result: dict[str, Any]) -> None:
     """Add a result to those that are there by now: several processes may run, each on a pool of its own."""
-    found = _results()
-    found[name] = dict(sorted((found[name] | {str(seed): result}).items()))
-    STORE.with_suffix(".tmp").write_text(json.dumps(found, indent=1, ensure_ascii=False, sort_keys=True), "utf-8")
+    results_of = _results()
+    results_of[name] = dict(sorted((results_of[name] | {str(seed): result}).items()))
+    STORE.with_suffix(".tmp").write_text(json.dumps(results_of, indent=1, ensure_ascii=False, sort_keys=True), "utf-8")
     STORE.with_suffix(".tmp").rename(STORE)
 
 
@@ -73,8 +73,8 @@ def _run_on(base: str, seed: int, folder: Path) -> None:
     planned = {f"none: {base}": None} | {name: fault for name, fault in FAULTS.items() if fault.base == base}
     planned |= {f"oracle: {base}": None}
     planned |= {f"harmless: {name}": None for name in HARMLESS} if base == "phantoms" else {}
-    found = _results()
-    todo = [name for name in planned if str(seed) not in found[name]]
+    results_of = _results()
+    todo = [name for name in planned if str(seed) not in results_of[name]]
     if not todo:
         return
     folder.mkdir()
@@ -90,17 +90,17 @@ def _run_on(base: str, seed: int, folder: Path) -> None:
         rows = [dict(row) for row in clean]
         rows = plant(rows, np.random.default_rng(seed), made) if plant else rows
         audit = audit_rows(rows, folder, keep=plant is None, settings=fault.settings if fault else {})
-        _keep(name, seed, told(audit, fault.checks if fault else ()))
+        _keep(name, seed, summary(audit, fault.checks if fault else ()))
         shutil.rmtree(made)
     shutil.rmtree(folder)
 
 
-def told(audit: Row, checks: tuple[str, ...]) -> dict[str, Any]:
+def summary(audit: Row, checks: tuple[str, ...]) -> dict[str, Any]:
     """The verdict, what is said by the checks that must fire, and which others are not ok."""
     fired = [check for check in audit["checks"] if check["severity"] != "ok"]
-    said = [_in_full(check) for check in fired if check["id"] in checks]
+    messages = [_in_full(check) for check in fired if check["id"] in checks]
     others = {check["id"]: check["message"][:200] for check in fired if check["id"] not in checks}
-    return {"verdict": audit["verdict"], "said": said, "others": others}
+    return {"verdict": audit["verdict"], "messages": messages, "others": others}
 
 
 def _in_full(check: Row) -> str:
@@ -110,12 +110,12 @@ def _in_full(check: Row) -> str:
 
 def is_caught(fault: Fault, result: dict[str, Any]) -> bool:
     """Whether a check that must fire fired, and the verdict is as it must be."""
-    return bool(result["said"]) and fault.verdict in (None, result["verdict"])
+    return bool(result["messages"]) and fault.verdict in (None, result["verdict"])
 
 
 def is_right(fault: Fault, result: dict[str, Any]) -> bool:
     """Whether it was caught for the right reason."""
-    return is_caught(fault, result) and any(re.search(fault.reason, text, re.IGNORECASE) for text in result["said"])
+    return is_caught(fault, result) and any(re.search(fault.reason, text, re.IGNORECASE) for text in result["messages"])
 
 
 def accused(name: str, result: dict[str, Any]) -> set[str]:
@@ -126,17 +126,20 @@ def accused(name: str, result: dict[str, Any]) -> set[str]:
     return fired if name == "none: phantoms" else fired & set(OURS)
 
 
-def _write(found: dict[str, dict[str, Any]], seeds: int) -> None:
+def _write(results_of: dict[str, dict[str, Any]], seeds: int) -> None:
     rows: list[tuple[str, ...]] = []
     total = np.zeros(3, np.int64)
     for name, fault in FAULTS.items():
-        results = list(found[name].values())
-        counts = [sum(is_caught(fault, one) for one in results), sum(is_right(fault, one) for one in results)]
+        results = list(results_of[name].values())
+        counts = [
+            sum(is_caught(fault, result) for result in results),
+            sum(is_right(fault, result) for result in results),
+        ]
         total += (*counts, len(results))
         rows.append((name, " or ".join(fault.checks), *(f"{num} of {len(results)}" for num in counts)))
     num_pools, num_accused = 0, 0
-    for name in (name for name in found if name.startswith(("none: ", "harmless: "))):
-        fired = [accused(name, one) for one in found[name].values()]
+    for name in (name for name in results_of if name.startswith(("none: ", "harmless: "))):
+        fired = [accused(name, result) for result in results_of[name].values()]
         counted = ", ".join(f"{check} {num}" for check, num in Counter(c for some in fired for c in some).items())
         num_pools, num_accused = num_pools + len(fired), num_accused + sum(map(bool, fired))
         rows.append((name, counted or "none fired", f"{sum(map(bool, fired))} of {len(fired)} accused", "–"))
@@ -151,15 +154,15 @@ def _write(found: dict[str, dict[str, Any]], seeds: int) -> None:
         f"{SIDE_PX} px: {_share(caught, num)} caught, {_share(right, num)} for the right reason; "
         f"{_share(num_accused, num_pools)} of the clean or harmless pools accused. Of a clean phantom pool every check "
         f"counts; of real scans, which have faults of their own, {', '.join(OURS)}. Intervals: Wilson, 95 %. "
-        f"{_oracles(found)}",
+        f"{_oracles(results_of)}",
     )
 
 
-def _oracles(found: dict[str, dict[str, Any]]) -> str:
+def _oracles(results_of: dict[str, dict[str, Any]]) -> str:
     """What part of the planted wrong labels the vectors can show at all."""
     parts = []
     for base in BASES:
-        results = list(found[f"oracle: {base}"].values())
+        results = list(results_of[f"oracle: {base}"].values())
         parts += [f"{base}: {' and '.join(_mean_part(results, share) for share in results[0])}"] if results else []
     return (
         "Wrong labels that can be found at all, among as many scans as have one, by a probe of the right labels: "
@@ -168,7 +171,7 @@ def _oracles(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _mean_part(results: list[dict[str, float]], share: str) -> str:
-    return f"{tables.mean_ci([one[share] for one in results], 2)} of {share} wrong"
+    return f"{tables.mean_ci([result[share] for result in results], 2)} of {share} wrong"
 
 
 def _share(part: int, total: int) -> str:

@@ -34,7 +34,7 @@ def oracle(folder: Path, rng: np.random.Generator) -> dict[str, float]:
     prob_KC = probes.out_of_fold(subject.components(rows), true_K, group_K, "linear", rng)
     log_KC = np.log(np.maximum(prob_KC, 1e-9))
     everyone = np.arange(len(rows))
-    found = {}
+    part_of = {}
     for share in SHARES:
         is_wrong_K = rng.random(len(rows)) < share
         other_K = (true_K + rng.integers(1, len(names), len(rows))) % len(names)
@@ -43,5 +43,5 @@ def oracle(folder: Path, rng: np.random.Generator) -> dict[str, float]:
         others_KC[everyone, given_K] = -np.inf
         doubt_K = others_KC.max(axis=1) - log_KC[everyone, given_K]
         most = np.argsort(-doubt_K, kind="stable")[: int(is_wrong_K.sum())]
-        found[f"{share:.0%}"] = float(is_wrong_K[most].mean())
-    return found
+        part_of[f"{share:.0%}"] = float(is_wrong_K[most].mean())
+    return part_of

@@ -31,7 +31,9 @@ def check(subject: Subject) -> Check:
         return Check(check_id, "ok", message, why, fix, checked=False)
     others = [side for side in ("test", "val") if count_SC[names.index(side)].any()]
     compared = [_compared(subject, train_C, count_SC[names.index(side)], side) for side in others]
-    worst = max(compared, key=lambda one: (one.differs, one.cramers_v if one.differs else 0.0))  # of equals the test
+    worst = max(
+        compared, key=lambda pair: (pair.differs, pair.cramers_v if pair.differs else 0.0)
+    )  # of equals the test
     present = [s for s in range(len(names)) if count_SC[s].any()]
     return Check(
         check_id,
@@ -39,7 +41,7 @@ def check(subject: Subject) -> Check:
         worst.words,
         why,
         fix,
-        count=sum(one.differs for one in compared),
+        count=sum(pair.differs for pair in compared),
         value=worst.cramers_v,
         threshold=subject.config.audit.warn_association,
         table=Table(
