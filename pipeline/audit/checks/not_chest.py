@@ -33,7 +33,9 @@ TURN_PART, TURNED_LIKENESS_PART = 0.5, 0.5
 # Correlation with the mean of the others, of all of it or of the middle: a white frame makes no other body part.
 MIN_LIKE_OTHERS = 0.3
 MIDDLE_FROM = 4  # cells left out on each side
-INVERTED_PART = 0.65  # of the usual correlation with the others, at the other side of 0: white is black
+# Of the usual correlation with the others, whole and middle, at the other side of 0: white is black. A limb on a white
+# ground reaches the first alone.
+INVERTED_PART, INVERTED_MIDDLE_PART = 0.65, 0.5
 MIN_MIRRORED_PEOPLE = 2  # an opaque right lung can look like a heart on the right, and does in 2 of 1,500 scans
 MIRRORED = -0.4  # correlation of a left-right difference with that of the others: the heart is on the other side
 # Median of that correlation below which a pool has no side in common and nothing is called mirrored. Of upright real
@@ -114,8 +116,10 @@ def _positions(grid_RX: Floats) -> Names:
     lost_4 = np.median(like_R4[:, :1] - like_R4[:, [0, 3, 2, 1]], axis=0)  # by a turn that each of the ways undoes
     turned_R = best_R - like_R4[:, 0] > np.maximum(TURN_GAIN, TURN_PART * lost_4[turn_R])
     turned_R &= best_R > TURNED_LIKENESS_PART * usual
+    middle_R = _like_the_others(_middle(grid_RX))[:, 0]
     inverted_R = (like_R4[:, 0] < -INVERTED_PART * usual) & (-like_R4[:, 0] > best_R)
-    unlike_R = np.maximum(like_R4[:, 0], _like_the_others(_middle(grid_RX))[:, 0]) < MIN_LIKE_OTHERS
+    inverted_R &= middle_R < -INVERTED_MIDDLE_PART * float(np.median(middle_R))
+    unlike_R = np.maximum(like_R4[:, 0], middle_R) < MIN_LIKE_OTHERS
     reason_R[_mirrored(grid_RX)] = MIRROR
     reason_R[unlike_R] = "unlike all the others"
     for turns in (1, 2, 3):
