@@ -31,7 +31,7 @@ TURN_GAIN = 0.1  # of the correlation with the mean of the others: how much bett
 # reached. An arm at one side makes a chest fit a little better lying; a hip fits some way up better than others.
 TURN_PART, TURNED_LIKENESS_PART = 0.5, 0.5
 # Correlation with the mean of the others, of all of it or of the middle: a white frame makes no other body part.
-MIN_LIKE_OTHERS = 0.3
+MIN_LIKE_OTHERS = 0.25
 MIDDLE_FROM = 4  # cells left out on each side
 # Of the usual correlation with the others, whole and middle, at the other side of 0: white is black. A limb on a white
 # ground reaches the first alone.
