@@ -112,7 +112,8 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=20_000, help="fuzz: mutated files")
     parser.add_argument(
         "--pool",
-        help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; adapt: the labels",
+        help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; planted: phantoms, "
+        "kermany or nih; adapt: the labels",
     )
     parser.add_argument(
         "--seeds",

@@ -21,11 +21,11 @@ MIN_LETTERS = 5  # of a line; a side and a projection (`L`, `AP`) are shorter
 _MIN_CONTRAST = 31  # of 255, of ink against what is around it
 _WINDOW = 7  # px: strokes are narrower
 _HEIGHTS_PX = (4, 26)  # of a letter, in one of the sizes the picture is looked at
-_MAX_SIDE_PX, _SMALL_SIDE_PX, _LEAST_SIDE_PX = 1536, 640, 128  # shrunk above, looked at doubled below, not below
+_MAX_SIDE_PX, _SMALL_SIDE_PX, _LEAST_SIDE_PX = 1536, 640, 100  # shrunk above, looked at doubled below, not below
 _MAX_RUNS = 3000  # more connected spots of ink are noise
 _EIGHT_NEIGHBOURS = np.ones((3, 3), np.int8)
 # Of a line, as shares of the usual height of its letters.
-_MAX_GAP, _MAX_OVERLAP, _MAX_OFFSET, _MAX_LINE_HEIGHT, _LETTER_WIDTH = 0.9, 0.3, 0.3, 1.7, 0.7
+_MAX_GAP, _MAX_OVERLAP, _MAX_OFFSET, _MAX_LINE_HEIGHT, _LETTER_WIDTH = 1.5, 0.3, 0.3, 1.7, 0.7
 _MAX_HEIGHT_RATIO = 1.7  # of neighbours: a capital beside a small letter
 _MAX_RUN_WIDTH = 10.0  # heights
 _INK_SHARE = (0.1, 0.7)  # of the box around a line
