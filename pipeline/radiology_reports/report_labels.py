@@ -50,7 +50,7 @@ class ReportLabels:
         num_scans: Scans of the pool.
         reasons: What was left out or is worth a word, with counts.
         unknown: Findings asked for that the rules do not know.
-        where: What the reports were read from; None: there are none.
+        where: The folder or table that the reports were read from; None: a column of the pool's own, or there are none.
     """
 
     of_source: dict[str, dict[str, dict[str, Statement]]] = field(default_factory=dict)
@@ -116,7 +116,9 @@ def read(
         rules = load(config.reports.rules)
         names = _names(rules, findings)
         labels.unknown = tuple(name for name in findings or () if name not in names)
-        labels.num_reports, labels.reasons, labels.where = of_pool.num_reports, of_pool.reasons, of_pool.where
+        labels.num_reports, labels.reasons = of_pool.num_reports, of_pool.reasons
+        is_column = config.pool.reports is not None and texts.column_of(pool, config.pool.reports) is not None
+        labels.where = None if is_column else of_pool.where
         labels.of_source[f"rules {rules.name}"] = _by_rules(of_pool.of_scan, rules, names, labels.reasons)
     if config.pool.report_labels:
         labels.of_source[COLUMNS] = model_columns.read(pool, config.pool.report_labels, labels.reasons)
