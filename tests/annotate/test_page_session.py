@@ -35,6 +35,16 @@ def template(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def later(template, tmp_path_factory):
+    """The run in round 2; Ann answered the first one."""
+    folder = waiting.copy_of(template, tmp_path_factory.mktemp("later") / "run")
+    say(folder, [Answer(i, template.truth[i], "Ann", 1) for i in waiting.queue_ids(folder)], FINDINGS)
+    run = waiting.moved(template, folder)
+    waiting.waits(run)
+    return run
+
+
+@pytest.fixture(scope="module")
 def double(tmp_path_factory):
     return waiting.waiting_run(tmp_path_factory.mktemp("double") / "run", queue__readers_per_scan=2)
 
@@ -420,12 +430,9 @@ class TestOtherProcesses:
 
 class TestRereads:
     @pytest.fixture
-    def second(self, template, desk):
-        """Round 2 of a desk whose first round Ann answered."""
-        first = waiting.queue_ids(desk.folder)
-        say(desk.folder, [Answer(i, template.truth[i], "Ann", 1) for i in first], FINDINGS)
-        waiting.waits(waiting.moved(template, desk.folder))
-        return desk
+    def second(self, later, sit):
+        """A desk of that round."""
+        return sit(later)
 
     def test_her_own_come_again_among_the_new_and_nobody_elses(self, second):
         first, new = set(waiting.queue_ids(second.folder)), set(waiting.queue_ids(second.folder, 2))

@@ -19,6 +19,7 @@ from tests.bench import (
     defer,
     duplicates,
     engine,
+    explore_scale,
     findings,
     folds,
     forecast,
@@ -73,6 +74,7 @@ BENCHES = {
     "copies": copies.main,
     "copies_scale": copies.scale,
     "engine": engine.main,
+    "explore_scale": explore_scale.main,
     "adjudication": adjudication.main,
     "answers": answers.main,
     "audit": audit.main,
@@ -110,7 +112,8 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=20_000, help="fuzz: mutated files")
     parser.add_argument(
         "--pool",
-        help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; adapt: the labels",
+        help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; planted: phantoms, "
+        "kermany or nih; adapt: the labels",
     )
     parser.add_argument(
         "--seeds",
