@@ -107,10 +107,11 @@ def _rounds_alone(data: Path, pool: str, seed: int, place: Path) -> list[dict[st
     folder = cache_folder() / "bench" / "rounds"
     read = folder / ("official" if pool == KERMANY else "own")
     overrides = _overrides(data, pool, seed, folder)
-    first = config_file.load(None, _options(0) | overrides)
-    read.mkdir(parents=True, exist_ok=True)
-    run_dir.write_config(read, first)
-    stages.run_stages(StageContext(first, read, SerialEngine()), stages.READ)
+    if not (read / run_files.FEATURES).exists():
+        first = config_file.load(None, _options(0) | overrides)
+        read.mkdir(parents=True, exist_ok=True)
+        run_dir.write_config(read, first)
+        stages.run_stages(StageContext(first, read, SerialEngine()), stages.READ)
     shutil.copytree(read, place)
     ctx = StageContext(config_file.load(None, _options(seed) | overrides), place, SerialEngine())
     for name in ("splits", "embed", "clusters") if pool == OWN else ():  # each seed holds other patients out
