@@ -56,12 +56,16 @@ def _has_lines(grey_HW: Bytes) -> bool:
 def _around(grey_HW: Bytes, extreme: np.ufunc) -> Bytes:
     """The smallest or largest value of the square of `_WINDOW` pixels around each one, along each axis in turn."""
     half = _WINDOW // 2
-    for axis in (0, 1):
-        width = [(half, half) if i == axis else (0, 0) for i in (0, 1)]
-        wide = np.moveaxis(np.pad(grey_HW, width, mode="edge"), axis, 0)
-        two = extreme(wide[:-1], wide[1:])
+    for is_turned in (False, True):
+        out_HW = np.empty_like(grey_HW)
+        lines, out = (grey_HW.T, out_HW.T) if is_turned else (grey_HW, out_HW)
+        two = extreme(lines[:-1], lines[1:])
         four = extreme(two[:-2], two[2:])
-        grey_HW = np.moveaxis(extreme(four[:-3], four[3:]), 0, axis)
+        extreme(four[:-3], four[3:], out=out[half:-half])
+        # At the rim there is less around a pixel: the first four lines for the outermost, then one more for each.
+        out[:half] = extreme.accumulate(lines[: 2 * half])[half:]
+        out[: -half - 1 : -1] = extreme.accumulate(lines[: -2 * half - 1 : -1])[half:]
+        grey_HW = out_HW
     return grey_HW
 
 
@@ -90,9 +94,9 @@ def _letters(run_HW: NDArray[Any], num_runs: int) -> Boxes:
 
     area_R = np.bincount(run_HW.ravel(), minlength=num_runs + 1)
     low, high = _HEIGHTS_PX
-    kept = []
-    for number, place in enumerate(ndimage.find_objects(run_HW), start=1):
-        rows, columns = place
+    kept, places = [], ndimage.find_objects(run_HW)
+    for number in (np.flatnonzero(area_R[1:] >= low) + 1).tolist():  # not the thousands of specks of a grainy film
+        rows, columns = places[number - 1]
         height, width = rows.stop - rows.start, columns.stop - columns.start
         is_ink = area_R[number] >= max(low, _INK_SHARE[0] * height * width)
         if low <= height <= high and width <= _MAX_RUN_WIDTH * height and is_ink:
