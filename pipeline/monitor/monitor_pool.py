@@ -153,8 +153,8 @@ def described(
 
 
 def to_learn_them(verdict: str, how: Recipe, address: str) -> str | None:
-    """The command by which the run learns a batch called retrain; None of another verdict, or of several findings."""
-    if verdict != judgement.RETRAIN or any(question.finding is not None for question in how.questions):
+    """The command by which the run learns a batch called retrain; None of another verdict."""
+    if verdict != judgement.RETRAIN:
         return None
     command = ["cxr-ssl", "run", "--grow", address, "--out", str(how.run), "--resume"]
     return shlex.join(command)
