@@ -27,7 +27,7 @@ def has_reports(config: Config) -> bool:
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Read the reports; a run without any keeps nothing of them.
+    """Read the reports; a run without any keeps nothing of them, and has nothing to count.
 
     Raises:
         InputError: they, or the rules, cannot be read; or no finding of the run is known to the rules.
@@ -35,7 +35,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if not has_reports(ctx.config):
         for name in (run_files.REPORT_LABELS, run_files.REPORTS_READ):
             (ctx.folder / name).unlink(missing_ok=True)
-        return {"num_reports": 0}
+        return {}
     manifest = run_files.read(ctx.folder, MANIFEST)
     ids = dict(zip(manifest["path"].to_pylist(), manifest["image_id"].to_pylist(), strict=True))
     paths_of: dict[str, list[str]] = {}

@@ -100,7 +100,7 @@ def test_resuming_changes_nothing(grown):
 
 
 @pytest.mark.parametrize(
-    ("header", "message"), [("efusion,mass", "did you mean pool.columns={effusion: efusion}"), ("effusion,x", "'mass'")]
+    ("header", "message"), [("efusion,mass", "Did you mean pool.columns={effusion: efusion}"), ("effusion,x", "'mass'")]
 )
 def test_a_pool_that_lacks_a_finding_is_refused_and_forgotten(grown, tmp_path, header, message):
     before = MANIFEST.read(grown.out)

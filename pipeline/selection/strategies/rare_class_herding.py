@@ -8,9 +8,11 @@ in `docs/how-to/choosing.md`.
 
 import numpy as np
 
+from pipeline.selection import uncertainty
 from pipeline.selection.pool import Pick, SelectionPool
 from pipeline.selection.strategies import core_set, uncertainty_herding
 
+NAME = "rare_class_herding"
 FEW = 5
 """A class of fewer expert labels is sought; with as many it has its say in roll-backs and operating points."""
 MOST_LABELS_A_CLASS = 50
@@ -20,8 +22,9 @@ MOST_LABELS_A_CLASS = 50
 def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick]:
     """Up to `num` scans, with the score of the strategy that chose them."""
     if lacks_a_class(pool):
+        uncertainty.say_fallback(NAME, f"a class has fewer than {FEW} labels", "core_set")
         return core_set.select(pool, num, rng)
-    return uncertainty_herding.select(pool, num, rng)
+    return uncertainty_herding.select(pool, num, rng, NAME)
 
 
 def lacks_a_class(pool: SelectionPool) -> bool:
