@@ -6,8 +6,10 @@ once, and what is drawn is what `monitor` compares: rows of its own tables.
 """
 
 import csv
+import json
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from pipeline.audit import overrides as overrides_of_audit
 from pipeline.commands import request, run
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import MonitorConfig
-from pipeline.contracts.tables import POOL_LABELS
+from pipeline.contracts.tables import POOL_LABELS, write_text
 from pipeline.monitor import judgement, observation, sample, scans
 from pipeline.monitor.judgement import Judgement, Model
 from pipeline.monitor.label_shift import Judged
@@ -28,7 +30,7 @@ from pipeline.monitor.sample import Sample
 from pipeline.monitor.streams import OutsideRule
 from pipeline.predict import columns, other_scans, predictor, recipe, scan_shard
 from pipeline.predict.predictor import Predictor
-from pipeline.runtime import run_files
+from pipeline.runtime import run_dir, run_files
 from tests.bench import outside, pools, rounds, tables
 
 BATCH, REFERENCE, SHARE = 200, 500, 0.3  # scans, and pneumonia among them
@@ -65,15 +67,25 @@ def main(data: Path, given: Namespace) -> None:
     how = recipe.of_run(folder, config)
     model = predictor.load(how)
     drawn = _Draws(data, folder, how, model)
-    results: dict[str, list[dict[str, Any]]] = {}
+    results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in (PLAIN, *SHIFTS)}
     for seed in range(given.seeds):
-        rng = np.random.default_rng(seed)
-        for _ in range(UNSHIFTED):
-            results.setdefault(PLAIN, []).append(drawn.judged(PLAIN, rng))
-        for kind in SHIFTS:
-            for _ in range(SHIFTED):
-                results.setdefault(kind, []).append(drawn.judged(kind, rng))
+        for kind, batches in results.items():
+            batches += _kept_or_drawn(drawn, kind, seed)
         _write(results, seed + 1)
+
+
+def _kept_or_drawn(drawn: "_Draws", kind: str, seed: int) -> list[dict[str, Any]]:
+    """The batches of one kind and seed; those of a try that was cut off are kept, as long as no code has changed."""
+    code = sorted([*Path(judgement.__file__).parent.glob("*.py"), Path(__file__)])
+    key = run_dir.fingerprint({"code": [run_dir.file_hash(path) for path in code], "kind": kind, "seed": seed})
+    path = drawn.home / "batches" / f"{key}.json"
+    if not path.exists():
+        rng = np.random.default_rng([seed, (PLAIN, *SHIFTS).index(kind)])
+        batches = [drawn.judged(kind, rng) for _ in range(UNSHIFTED if kind == PLAIN else SHIFTED)]
+        path.parent.mkdir(exist_ok=True)
+        write_text(path, json.dumps(batches))
+    content: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))
+    return content
 
 
 def kermany_run(data: Path) -> Path:
@@ -276,8 +288,8 @@ def _row(result: Judgement, batch: Sample, truth_N: np.ndarray | None) -> dict[s
         "verdict": result.verdict,
         "cause": None if result.cause is None else result.cause.name,
         "streams": sorted({reading.stream for reading in result.comparison.moved}),
-        "accuracy": result.accuracy["answer"],
-        "shares": {method: of[POSITIVE] for method, of in result.shares["answer"].items()},
+        "accuracy": asdict(result.accuracy["answer"]),
+        "shares": {method: asdict(of[POSITIVE]) for method, of in result.shares["answer"].items()},
     }
     if truth_N is not None:
         said_N = np.array(batch.table["answer"].to_pylist()) == POSITIVE
@@ -357,9 +369,9 @@ def _of_estimates(batches: list[dict[str, Any]], what: str) -> str:
     for row in batches:
         estimate = row["accuracy"] if what == "accuracy" else row["shares"][what]
         truth = row.get("true_accuracy" if what == "accuracy" else "true_share")
-        if estimate.value is not None and truth is not None:
-            errors.append(abs(estimate.value - truth))
-            held += estimate.low <= truth <= estimate.high
+        if estimate["value"] is not None and truth is not None:
+            errors.append(abs(estimate["value"] - truth))
+            held += estimate["low"] <= truth <= estimate["high"]
     refused = len(batches) - len(errors)
     if not errors:
         return "–"
