@@ -21,11 +21,13 @@ class Cause:
         name: A fixed word, such as `brightness`, `prevalence` or `source`.
         words: A sentence for people.
         fix: What to do first.
+        is_learnable: Whether a model should learn such scans, once they are labelled.
     """
 
     name: str
     words: str
     fix: str
+    is_learnable: bool = True
 
 
 def of(moved: Sequence[Reading], moved_beyond_mix: Sequence[Reading] | None) -> Cause | None:
@@ -59,6 +61,7 @@ def _of_another_kind(moved: Sequence[Reading]) -> Cause | None:
         "that lie on their side, or no scans at all.",
         "look at the scans that are farthest away; if they are no scans of the kind that the model is made for, leave "
         "them out, and do not retrain",
+        is_learnable=False,
     )
 
 
@@ -86,6 +89,7 @@ def _of_pictures(moved: Sequence[Reading]) -> Cause | None:
             "inverted",
             "Most scans are the negative of the reference's: their thumbnails are the opposite of the usual one.",
             "look at how they were exported (MONOCHROME1) and mend it there; do not retrain",
+            is_learnable=False,
         )
     if likeness is not None and float(likeness.effect or 0.0) < UNLIKE:
         return Cause(
