@@ -335,22 +335,37 @@ def test_others_may_ask_only_with_a_long_token(run, tmp_path, monkeypatch):
 def test_replicas_serve_what_the_environment_says_and_a_run_without_a_classifier_is_refused_before_they_start(
     run, tmp_path, monkeypatch
 ):
-    asked = {}
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: asked.update(options, app=app))
+    started = []
+
+    class Supervisor:
+        def __init__(self, config, target, sockets):
+            self.config, self.port = config, sockets[0].getsockname()[1]
+
+        def run(self):
+            started.append(self)
+
+    monkeypatch.setattr("uvicorn.supervisors.Multiprocess", Supervisor)
     monkeypatch.setenv(service.TOKEN, TOKEN)
     monkeypatch.setenv(replicas.SETTINGS, "")  # so that it is as it was afterwards
-    answer = call("serve", run, "--replicas", 2, "--port", 8601, "--max-bytes", 200_000)
-    assert answer.code == 0 and (asked["workers"], asked["port"], asked["factory"]) == (2, 8601, True)
-    assert asked["app"] == "pipeline.predict.deployed.replicas:app"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for num in (1, 2):
+            answer = call("serve", run, "--replicas", num, "--port", port)
+            assert answer.code == 2 and "the port is taken" in answer.message and not started
+    answer = call("serve", run, "--replicas", 2, "--port", port, "--max-bytes", 200_000)
+    (supervisor,) = started
+    assert answer.code == 0 and (supervisor.config.workers, supervisor.port) == (2, port)
+    assert supervisor.config.app == "pipeline.predict.deployed.replicas:app" and supervisor.config.factory
     with testclient.TestClient(replicas.app()) as client:
         client.headers["Authorization"] = f"Bearer {TOKEN}"
         assert client.post("/predict", content=scan(3)).status_code == 200
         assert client.post("/predict", content=b"x" * 200_001).status_code == 413
-    asked.clear()
     copy = shutil.copytree(run, tmp_path / "copy")
     shutil.rmtree(copy / "rounds" / "01" / "model")
     answer = call("serve", copy, "--replicas", 2)
-    assert answer.code == 2 and "no round of this run has learned a classifier yet" in answer.message and not asked
+    assert (
+        answer.code == 2 and "no round of this run has learned a classifier yet" in answer.message and len(started) == 1
+    )
 
 
 @pytest.mark.slow

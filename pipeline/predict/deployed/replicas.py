@@ -29,9 +29,12 @@ def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int,
         num: Replicas.
 
     Raises:
-        InputError: the run has no classifier.
+        InputError: the run has no classifier, or the address or the port cannot be used.
     """
     import uvicorn
+    from uvicorn.supervisors import Multiprocess
+
+    from pipeline.pages.served.listening import listening_socket
 
     recipe.of_run(
         folder, other_scans.config_for(folder, str(folder), {})
@@ -39,17 +42,17 @@ def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int,
     os.environ[SETTINGS] = json.dumps({"folder": str(folder.absolute()), "max_bytes": max_bytes})
     if token is not None:
         os.environ[service.TOKEN] = token
-    log.info("serving %s on http://%s:%d with %d processes", folder, host, port, num)
-    uvicorn.run(
+    config = uvicorn.Config(
         f"{__name__}:app",
         factory=True,
         workers=num,
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         timeout_worker_healthcheck=HEALTH_SECONDS,
     )
+    with listening_socket(host, port) as sock:
+        log.info("serving %s on http://%s:%d with %d processes", folder, host, port, num)
+        Multiprocess(config, target=uvicorn.Server(config).run, sockets=[sock]).run()
 
 
 def app() -> "Starlette":

@@ -194,13 +194,17 @@ def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int)
         max_bytes: Of a scan.
 
     Raises:
-        InputError: the run has no classifier.
+        InputError: the run has no classifier, or the address or the port cannot be used.
     """
-    service = app(folder, token, max_bytes)
     import uvicorn
 
-    log.info("serving %s on http://%s:%d", folder, host, port)
-    uvicorn.run(service, host=host, port=port, log_level="warning", access_log=False)
+    from pipeline.pages.served.listening import listening_socket
+
+    service = app(folder, token, max_bytes)
+
+    with listening_socket(host, port) as sock:
+        log.info("serving %s on http://%s:%d", folder, host, port)
+        uvicorn.Server(uvicorn.Config(service, log_level="warning", access_log=False)).run(sockets=[sock])
 
 
 def token_of(file: Path | None, host: str) -> str | None:
