@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SETTINGS = "CXR_SSL_REPLICA"  # how a replica, a process of its own, hears what it serves
-HEALTH_SECONDS = 60  # a replica that has not answered its supervisor for so long is started again
 
 
 def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int, num: int) -> None:
@@ -32,7 +31,6 @@ def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int,
         InputError: the run has no classifier, or the address or the port cannot be used.
     """
     import uvicorn
-    from uvicorn.supervisors import Multiprocess
 
     from pipeline.pages.served.listening import listening_socket
 
@@ -42,17 +40,10 @@ def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int,
     os.environ[SETTINGS] = json.dumps({"folder": str(folder.absolute()), "max_bytes": max_bytes})
     if token is not None:
         os.environ[service.TOKEN] = token
-    config = uvicorn.Config(
-        f"{__name__}:app",
-        factory=True,
-        workers=num,
-        log_level="warning",
-        access_log=False,
-        timeout_worker_healthcheck=HEALTH_SECONDS,
-    )
-    with listening_socket(host, port) as sock:
-        log.info("serving %s on http://%s:%d with %d processes", folder, host, port, num)
-        Multiprocess(config, target=uvicorn.Server(config).run, sockets=[sock]).run()
+    listening_socket(host, port).close()  # a taken port is said here; the supervisor, which takes it, would just end
+    log.info("serving %s on http://%s:%d with %d processes", folder, host, port, num)
+    factory = f"{__name__}:app"
+    uvicorn.run(factory, factory=True, workers=num, host=host, port=port, log_level="warning", access_log=False)
 
 
 def app() -> "Starlette":
