@@ -34,9 +34,8 @@ def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int,
 
     from pipeline.pages.served.listening import listening_socket
 
-    recipe.of_run(
-        folder, other_scans.config_for(folder, str(folder), {})
-    )  # a replica that cannot begin, begins for ever
+    # Without a classifier every replica would end at once, and be started again for ever.
+    recipe.of_run(folder, other_scans.config_for(folder, str(folder), {}))
     os.environ[SETTINGS] = json.dumps({"folder": str(folder.absolute()), "max_bytes": max_bytes})
     if token is not None:
         os.environ[service.TOKEN] = token
