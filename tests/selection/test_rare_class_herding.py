@@ -62,7 +62,7 @@ def test_the_edges_of_the_rule(labels):
     ("labels", "more", "said"),
     [
         ({}, {"prob_NC": None}, "there is no classifier yet; this queue is chosen as by max_herding"),
-        (of(20), {}, "a class has fewer than 5 labels; this queue is chosen as by core_set"),
+        (of(20), {}, "a class is rare and has fewer than 5 labels; this queue is chosen as by core_set"),
     ],
 )
 def test_the_log_names_what_was_asked_for_what_was_used_and_why(caplog, labels, more, said):

@@ -25,7 +25,7 @@ MOST_LABELS_A_CLASS = 50
 def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick]:
     """Up to `num` scans, with the score of the strategy that chose them."""
     if lacks_a_class(pool):
-        uncertainty.say_fallback(NAME, f"a class has fewer than {FEW} labels", "core_set")
+        uncertainty.say_fallback(NAME, f"a class is rare and has fewer than {FEW} labels", "core_set")
         return core_set.select(pool, num, rng)
     return uncertainty_herding.select(pool, num, rng, NAME)
 
