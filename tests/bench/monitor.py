@@ -199,7 +199,10 @@ class _Draws:
             rng = np.random.default_rng(0)
             capture = data / "dicom" / "wg04" / "SC1_UNC"
             squares = outside.cut_out(capture, self.how.size_px, rng, BATCH)
-            rows = [{"path": f"{i}.png", "sha256": str(i), "status": columns.OK} for i in range(BATCH)]
+            names = [f"ct-{i:03d}" for i in range(BATCH)]
+            rows: list[dict[str, Any]] = [
+                {"path": name, "image_id": name, "sha256": name, "status": columns.OK} for name in names
+            ]
             for start in range(0, BATCH, 32):
                 observation.observe(rows[start : start + 32], squares[start : start + 32], self.loaded)
             pq.write_table(pa.Table.from_pylist(rows, schema=self.clean.table.schema), path)
