@@ -135,7 +135,7 @@ def _of_people(moved: Sequence[Reading]) -> Cause | None:
 
 def _of_the_rest(moved: Sequence[Reading]) -> Cause:
     streams = {r.stream for r in moved}
-    if streams & {EMBEDDINGS, OUTSIDE, SLICES}:
+    if streams & {EMBEDDINGS, OUTSIDE, SLICES, PICTURES}:
         return Cause(
             SCAN_KINDS,
             "The scans show something else than the reference, though their pictures are nearly as bright, sharp and "

@@ -111,7 +111,7 @@ def test_bad_requests_are_refused_and_nothing_is_written(home, tmp_path):
     for wrong, message in (
         ((run, tmp_path / "empty", "--out", tmp_path / "a"), "no images in this folder"),
         ((run, tmp_path / "text", "--out", tmp_path / "a"), "0 are files of the run itself, 1 are unusable"),
-        ((run, tmp_path / "ct", "--out", tmp_path / "a"), "1 are unusable (modality CT, no radiograph)"),
+        ((run, tmp_path / "ct", "--out", tmp_path / "a"), "1 are unusable (set aside: modality CT, no radiograph)"),
         ((run, home / "alike", "--out", run), "holds something else"),
         ((run, home / "alike", "--out", tmp_path / "other"), "holds the batches of another run"),
         ((run, home / "alike", "--out", tmp_path / "torn"), "history.jsonl:1: is no line of a history"),

@@ -27,6 +27,8 @@ def brightness(effect):
     [
         ([COMPONENT, OUT, brightness(0.3)], "other scans", True),  # a new finding makes a film a little brighter
         ([brightness(0.3)], "brightness", True),
+        ([likeness(0.7, -0.3)], "other scans", True),  # thumbnails alone, and only a little
+        ([brightness(0.3), moved(PREDICTIONS, "answers")], "other scans", True),
         ([COMPONENT, OUT, brightness(-1.2)], "brightness", True),
         ([COMPONENT, moved(PREDICTIONS, "answers")], "other scans", True),
         ([ELSEWHERE, COMPONENT, OUT, brightness(-2.0), likeness(0.05, -6.0)], "other scans", False),  # CT slices
