@@ -15,6 +15,7 @@ from tests.bench import (
     consensus,
     copies,
     coverage,
+    decoding,
     defer,
     duplicates,
     engine,
@@ -52,6 +53,7 @@ from tests.bench import (
 
 BENCHES = {
     "speed": speed.main,
+    "decoding": decoding.main,
     "selection": selection.main,
     "strategies": strategies.main,
     "ways": ways.main,
