@@ -153,8 +153,8 @@ def _described(ctx: StageContext, manifest: pa.Table, near: tuple[Ints, Ints]) -
     parts = [Changes.none()]
     for start in range(0, len(near[0]), _SHARD_SIZE):
         left, right = (side[start : start + _SHARD_SIZE] for side in near)
-        files = (scan_files(manifest.take(pa.array(side))) for side in (left, right))
-        seen, negative_P = search.compared(*files, ctx.config.pool.max_pixels)
+        left_files, right_files = (scan_files(manifest.take(pa.array(side))) for side in (left, right))
+        seen, negative_P = search.compared(left_files, right_files, ctx.config.pool.max_pixels)
         parts.append(Changes(left, right, seen.warp_P33.astype(np.float64), negative_P, seen.num_unlike_P))
     return Changes.joined(parts)
 
