@@ -311,7 +311,7 @@ def _lite0_of_package(path: Path) -> Any | None:
     own, state = full.state_dict(), weight_files.read(path)
     if len(state) != len(own) or set(state) == set(own):
         return None
-    if any(one.shape != other.shape for one, other in zip(state.values(), own.values(), strict=True)):
+    if any(tensor.shape != other.shape for tensor, other in zip(state.values(), own.values(), strict=True)):
         return None
     full.load_state_dict(dict(zip(own, state.values(), strict=True)))
     full.reset_classifier(0)

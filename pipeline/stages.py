@@ -244,12 +244,12 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
 
 def _lineage_of(ctx: StageContext, stage: Stage) -> lineage.Job:
     """Which files a stage reads and writes; what a stage before may leave counts where it is there."""
-    before = [one for one in STAGES if one.name in stage.after]
-    may_read = (ctx.folder / name for one in before for name in one.may_leave)
+    before = [earlier for earlier in STAGES if earlier.name in stage.after]
+    may_read = (ctx.folder / name for earlier in before for name in earlier.may_leave)
     inputs: list[Path | str] = []
     if "pool" in stage.after:
         inputs = [ctx.config.pool.uri, *(part.pool for part in record.parts(ctx.folder))]
-    inputs += [ctx.folder / name for one in before for name in one.outputs]
+    inputs += [ctx.folder / name for earlier in before for name in earlier.outputs]
     return lineage.Job(
         ctx.folder,
         stage.name,

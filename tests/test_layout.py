@@ -48,7 +48,7 @@ def below(names, package):
 
 def test_there_is_something_to_check():
     assert len(MODULES) > 40
-    assert below(imported(ROOT / "pipeline" / "cli.py"), "pipeline.commands.run") == {"pipeline.commands.run"}
+    assert below(imported(ROOT / "pipeline" / "cli" / "runs.py"), "pipeline.commands.run") == {"pipeline.commands.run"}
 
 
 CONTRACTS_OF_EMBEDDINGS = ("config", "tables", "errors", "damaged_files", "storage", "shared_folder")

@@ -128,16 +128,16 @@ def _mistakes(state: State, own: State) -> str:
     reshaped = [key for key in own if key in state and own[key].shape != state[key].shape]
     extra = [key for key in state if key not in own and not _HEADS.search(key)]
     num = len([key for key in own if not _COMPUTED.search(key)])
-    said = []
+    mistakes = []
     if missing:
-        said.append(f"{len(missing)} of its {num} tensors are missing, first {', '.join(missing[:3])}")
+        mistakes.append(f"{len(missing)} of its {num} tensors are missing, first {', '.join(missing[:3])}")
     if reshaped:
         key = reshaped[0]
         shapes = f"{key} {tuple(state[key].shape)}, the network has {tuple(own[key].shape)}"
-        said.append(f"{len(reshaped)} have another shape, first {shapes}")
+        mistakes.append(f"{len(reshaped)} have another shape, first {shapes}")
     if extra:
-        said.append(f"{len(extra)} are left over, first {', '.join(extra[:3])}")
-    return "; ".join(said)
+        mistakes.append(f"{len(extra)} are left over, first {', '.join(extra[:3])}")
+    return "; ".join(mistakes)
 
 
 def _foreign(source: Source, tensors: State, mistakes: str) -> InputError:

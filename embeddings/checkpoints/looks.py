@@ -43,10 +43,10 @@ def look(tensors: State) -> Look:
 
     state = parts.canonical(tensors)
     for guess in (_transformer, _swin, _densenet, _resnet):
-        found = guess(state)
-        if found is not None:
-            known = [name for name in found.names if name.startswith("torchvision:") or timm.is_model(name[5:])]
-            return Look(found.words, tuple(known))
+        guessed = guess(state)
+        if guessed is not None:
+            known = [name for name in guessed.names if name.startswith("torchvision:") or timm.is_model(name[5:])]
+            return Look(guessed.words, tuple(known))
     return Look()
 
 
@@ -119,4 +119,4 @@ def _resnet(state: State) -> Look | None:
 
 
 def _count(state: State, pattern: str) -> int:
-    return len({found[1] for key in state if (found := re.match(pattern, key))})
+    return len({match[1] for key in state if (match := re.match(pattern, key))})

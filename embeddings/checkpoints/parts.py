@@ -78,14 +78,14 @@ _ROOTS = re.compile(
 
 def prefixes(tensors: State) -> list[str]:
     """What may stand before the network's own names: words, never numbers."""
-    found = {""}
+    starts = {""}
     for key in tensors:
         words = key.split(".")[:-1][:MAX_DEPTH]
         for depth, word in enumerate(words, 1):
             if word.isdigit():
                 break
-            found.add(".".join(words[:depth]) + ".")
-    return sorted(found)
+            starts.add(".".join(words[:depth]) + ".")
+    return sorted(starts)
 
 
 def _readings(tensors: State, prefix: str, body: "nn.Module") -> list[Part]:

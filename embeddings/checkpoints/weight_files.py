@@ -61,13 +61,13 @@ def parts(path: Path) -> list[Path]:
         names = sorted({str(name) for name in json.loads(path.read_text("utf-8"))["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _unreadable(path, f"the index of its parts: {type(error).__name__}", "download it again") from error
-    found = [path.parent / Path(name).name for name in names]  # never outside the folder
-    absent = [part.name for part in found if not part.is_file()]
+    part_files = [path.parent / Path(name).name for name in names]  # never outside the folder
+    absent = [part.name for part in part_files if not part.is_file()]
     if absent:
         raise _unreadable(
-            path, f"{len(absent)} of its {len(found)} parts are missing, first {absent[0]}", "download it"
+            path, f"{len(absent)} of its {len(part_files)} parts are missing, first {absent[0]}", "download it"
         )
-    return [path, *found]
+    return [path, *part_files]
 
 
 def file_hash(path: Path) -> str:

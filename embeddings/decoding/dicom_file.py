@@ -80,8 +80,8 @@ def complete(dataset: "Dataset") -> tuple[str, ...]:
         dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if is_implicit else plain
     samples = dataset.get("SamplesPerPixel") or (3 if str(dataset.get("PhotometricInterpretation")) == "RGB" else 1)
     bits = dataset.get("BitsAllocated") or _bits_by_length(dataset, samples)
-    said = dataset.get("BitsStored")
-    stored = int(said if said and said <= bits else bits)
+    declared = dataset.get("BitsStored")
+    stored = int(declared if declared and declared <= bits else bits)
     usual = {
         "SamplesPerPixel": samples,
         "BitsAllocated": bits,

@@ -83,14 +83,14 @@ def shrink(grey: Grey, num_bytes: int, sides_px: Collection[int]) -> ShrunkScan:
 def to_bytes(scan: ShrunkScan) -> bytes:
     """A file's content; the same scan gives the same bytes."""
     sides = sorted(scan.squares)
-    told = {
+    facts = {
         "sides_px": sides,
         "is_8_bit": all(scan.squares[side].dtype == np.uint8 for side in sides),
         "num_by_grey": scan.num_by_grey_256.tolist(),
         "dark_lines_px": scan.dark_lines_px,
         **{name: getattr(scan, name) for name in ("width_px", "height_px", "bit_depth", "format", "num_bytes")},
     }
-    text = json.dumps(told).encode()
+    text = json.dumps(facts).encode()
     body = text + b"".join(scan.squares[side].tobytes() for side in sides)
     return _MAGIC + _HEAD.pack(zlib.crc32(body), len(text)) + body
 
@@ -107,11 +107,11 @@ def from_bytes(data: bytes) -> ShrunkScan:
     checksum, num_text = _HEAD.unpack_from(data, len(_MAGIC))
     if zlib.crc32(memoryview(data)[start:]) != checksum:
         raise ValueError("its checksum is another one")
-    told = json.loads(data[start : start + num_text])
-    at, kind = start + num_text, np.dtype(np.uint8 if told.pop("is_8_bit") else np.float32)
+    facts = json.loads(data[start : start + num_text])
+    at, kind = start + num_text, np.dtype(np.uint8 if facts.pop("is_8_bit") else np.float32)
     squares = {}
-    for side in told.pop("sides_px"):
+    for side in facts.pop("sides_px"):
         squares[side] = np.frombuffer(data, kind, side * side, at).reshape(side, side)
         at += side * side * kind.itemsize
-    num_by_grey_256 = np.array(told.pop("num_by_grey"), np.int64)
-    return ShrunkScan(squares, num_by_grey_256, tuple(told.pop("dark_lines_px")), **told)
+    num_by_grey_256 = np.array(facts.pop("num_by_grey"), np.int64)
+    return ShrunkScan(squares, num_by_grey_256, tuple(facts.pop("dark_lines_px")), **facts)

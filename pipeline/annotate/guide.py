@@ -27,8 +27,8 @@ def page_options(config: Config, findings: Sequence[str]) -> PageOptions:
         InputError: when something is defined that is no answer.
     """
     offered = [*findings, *((NONE,) if are_independent(findings) else ()), *REMARKS]
-    given = config.annotate.definitions
-    if strange := sorted(set(given) - set(offered)):
+    definitions = config.annotate.definitions
+    if strange := sorted(set(definitions) - set(offered)):
         raise InputError(
             "is no answer, so it cannot be defined",
             value=strange[0],
@@ -39,7 +39,7 @@ def page_options(config: Config, findings: Sequence[str]) -> PageOptions:
         language=config.annotate.language,
         project=config.annotate.project,
         min_seconds=config.queue.min_seconds,
-        definitions=tuple(Definition(reply, given[reply].text) for reply in offered if reply in given),
+        definitions=tuple(Definition(reply, definitions[reply].text) for reply in offered if reply in definitions),
     )
 
 
@@ -59,12 +59,12 @@ class Guide:
     def __init__(self, folder: Path, config: Config, findings: Sequence[str], asked: Collection[str]) -> None:
         self.folder, self.max_pixels = folder, config.pool.max_pixels
         options = page_options(config, findings)
-        given = config.annotate.definitions
-        named = {name for definition in given.values() for name in definition.examples}
+        definitions = config.annotate.definitions
+        named = {name for definition in definitions.values() for name in definition.examples}
         own, _ = uris_and_priors(folder, named)
         self._uris = [
-            [own.get(name, name) for name in given[one.reply].examples if not _is_asked(name, asked, one.reply)]
-            for one in options.definitions
+            [own.get(name, name) for name in definitions[reply].examples if not _is_asked(name, asked, reply)]
+            for reply in (definition.reply for definition in options.definitions)
         ]
         counted = zip(options.definitions, self._uris, strict=True)
         self.options = replace(options, definitions=tuple(replace(d, num_examples=len(uris)) for d, uris in counted))

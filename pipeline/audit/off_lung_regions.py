@@ -53,10 +53,10 @@ def standing_out(subject: Subject, finding: str, rows: NDArray[np.int64]) -> Reg
     chosen = np.concatenate([_some(rows[side_R], rng) for side_R in (is_own_R, ~is_own_R)])
     _, grid_RX = picture_facts.measure(subject.ctx, subject.scans.take(pa.array(chosen)))
     seen_R = np.isfinite(grid_RX).all(axis=1)
-    found = strongest(grid_RX[seen_R], (subject.label_N[chosen] == finding)[seen_R])
-    if found is None:
+    region = strongest(grid_RX[seen_R], (subject.label_N[chosen] == finding)[seen_R])
+    if region is None:
         return None
-    words, share, order = found
+    words, share, order = region
     return Region(words, share, chosen[seen_R][order])
 
 

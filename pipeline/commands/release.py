@@ -148,7 +148,7 @@ def standing(folder: Path, config: Config) -> dict[str, Any]:
     due = releases.freezing_round(config)
     share, confidence = config.release.run_share, config.pseudo.confidence
     plan = list(releases.plan_of(config))
-    told = {
+    facts = {
         "state": "none" if state is None else state["state"],
         "release": state,
         "freeze_after": due,
@@ -160,9 +160,9 @@ def standing(folder: Path, config: Config) -> dict[str, Any]:
         "why": None if state else why_none(config, due),
     }
     if not parts:
-        return told
+        return facts
     of_parts = {finding: standing(part, config_of(part)) for finding, part in parts.items()}
-    return told | {"findings": of_parts, "together": finding_releases.together(folder)}
+    return facts | {"findings": of_parts, "together": finding_releases.together(folder)}
 
 
 def why_none(config: Config, due: int | None) -> str:

@@ -48,8 +48,8 @@ def execute(request: Request) -> dict[str, Any]:
         place.record()
         overrides.add(out, list(request.accept))
         with trackers.following(out, config), Progress(quiet=request.quiet, folder=out) as progress, _state(out):
-            told = session.publishing(out, progress)
-            ctx = StageContext(config, out, place.engine, told, failed=progress.failed)
+            publish_progress = session.publishing(out, progress)
+            ctx = StageContext(config, out, place.engine, publish_progress, failed=progress.failed)
             try:
                 ctx = _grown(ctx, request)
                 records = stages.run_stages(ctx, request.stages)

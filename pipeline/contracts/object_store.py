@@ -48,8 +48,8 @@ _EXISTS_CODES = ("PreconditionFailed", "412")
 
 def is_url(text: str) -> bool:
     """Whether a text names a place on another machine, such as `s3://bucket/run`; a `file://` address is a path."""
-    found = _URL.fullmatch(text)
-    return found is not None and found[1].lower() not in _LOCAL
+    match = _URL.fullmatch(text)
+    return match is not None and match[1].lower() not in _LOCAL
 
 
 def local_path(place: Path | str) -> Path:
@@ -145,28 +145,30 @@ class ObjectStore:
             StorageError: one of them is no path below a folder.
         """
         start = len(self._root) + 1
-        found = self._asked(lambda: self._files.find(self._path(below) if below else self._root), below)
-        names = sorted(path[start:] for path in found if len(path) > start and not path.endswith("/"))
+        paths = self._asked(lambda: self._files.find(self._path(below) if below else self._root), below)
+        names = sorted(path[start:] for path in paths if len(path) > start and not path.endswith("/"))
         return [safe_name(name, self.url) for name in names]
 
     def top(self) -> list[str]:
         """Names of the objects and folders that lie directly here; in order, and without looking into them."""
         start = len(self._root) + 1
         try:
-            found = self._asked(lambda: self._files.ls(self._root, detail=False), "")
+            paths = self._asked(lambda: self._files.ls(self._root, detail=False), "")
         except FileNotFoundError:
             return []
-        return sorted(path[start:].rstrip("/") for path in found if len(path) > start)
+        return sorted(path[start:].rstrip("/") for path in paths if len(path) > start)
 
     def written(self, below: str) -> dict[str, dt.datetime]:
         """When each object in a folder was written, by the clock of the storage, as far as one look at all tells."""
         start = len(self._root) + 1
-        found = self._asked(lambda: self._files.find(self._path(below), detail=True), below)
-        told = {path[start:]: next((info[key] for key in _TIMES if key in info), None) for path, info in found.items()}
-        times = {
-            n: dt.datetime.fromtimestamp(time, dt.UTC) if isinstance(time, float) else time for n, time in told.items()
-        }
-        return {name: time for name, time in times.items() if isinstance(time, dt.datetime)}
+        info_by_path = self._asked(lambda: self._files.find(self._path(below), detail=True), below)
+        times: dict[str, dt.datetime] = {}
+        for path, info in info_by_path.items():
+            time = next((info[key] for key in _TIMES if key in info), None)
+            time = dt.datetime.fromtimestamp(time, dt.UTC) if isinstance(time, float) else time
+            if isinstance(time, dt.datetime):
+                times[path[start:]] = time
+        return times
 
     def modified(self, name: str) -> dt.datetime:
         """When an object was written, by the clock of the storage.

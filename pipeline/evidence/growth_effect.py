@@ -38,12 +38,12 @@ def compared(ctx: StageContext, scored: Scored) -> dict[str, Any] | None:
         return None
     part = parts[-1]
     place, last = record.part_folder(ctx.folder, part.part), run_files.last_round(ctx.folder) or 0
-    numbers = [one.part for one in parts]
-    told: dict[str, Any] = {"parts": numbers, "before_round": part.after_round or None, "round": last}
+    numbers = [part_read.part for part_read in parts]
+    facts: dict[str, Any] = {"parts": numbers, "before_round": part.after_round or None, "round": last}
     if not (place / PREDICTIONS.file).exists():
-        return told | {"why_not": "no round before had a classifier", "sets": []}
+        return facts | {"why_not": "no round before had a classifier", "sets": []}
     if last <= part.after_round:
-        return told | {"why_not": "no round has been finished since", "sets": []}
+        return facts | {"why_not": "no round has been finished since", "sets": []}
     prob_SC, predicted_S = probabilities(PREDICTIONS.read(place), scored.ids_S, scored.findings)
     part_S = record.part_of(ctx.folder, pa.array(scored.ids_S, pa.string()))
     masks = {OLD: part_S < numbers[0], NEW: part_S >= numbers[0], TOGETHER: part_S >= 0}
@@ -55,7 +55,7 @@ def compared(ctx: StageContext, scored: Scored) -> dict[str, Any] | None:
         }
         for which, mask_S in masks.items()
     ]
-    return told | {"why_not": None, "sets": sets}
+    return facts | {"why_not": None, "sets": sets}
 
 
 def _comparison(

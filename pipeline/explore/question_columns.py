@@ -30,12 +30,12 @@ def of_question(folder: Path, ids_N: pa.Array, classes: Sequence[str], of_what: 
         of_what: What names the question among others, such as `effusion`; empty where it is the only one.
     """
     table = label_table.read(folder)
-    found: dict[str, Column] = {}
+    columns: dict[str, Column] = {}
     if len(table) and classes:
-        found |= _answers(table, folder, ids_N, classes)
+        columns |= _answers(table, folder, ids_N, classes)
     if (folder / PREDICTIONS.file).exists():
-        found |= _predicted(folder, ids_N, classes)
-    return {_key(name, of_what): _titled(column, of_what) for name, column in found.items()}
+        columns |= _predicted(folder, ids_N, classes)
+    return {_key(name, of_what): _titled(column, of_what) for name, column in columns.items()}
 
 
 def open_queue(folder: Path) -> list[str]:

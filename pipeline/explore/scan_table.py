@@ -89,7 +89,7 @@ def of_run(folder: Path, config: Config) -> ScanTable:
     ids_N = Vectors.open(folder).ids.combine_chunks()
     columns = pool_columns.of_pool(folder, ids_N)
     columns["outlier"] = number("outlier score", "scan", pool_map.outlier_N, map_file.MEANING[pool_map.outlier_by])
-    columns |= _said(folder, config, ids_N)
+    columns |= _answers_to_questions(folder, config, ids_N)
     columns |= pool_columns.of_audit(folder, ids_N)
     sealed_N = _sealed(columns, len(ids_N))
     hidden_N = sealed_N | is_among(ids_N, question_columns.open_queue(folder))
@@ -113,16 +113,16 @@ def stamp(folder: Path) -> tuple[object, ...]:
     return (*((fact.st_mtime_ns, fact.st_size) if fact else None for fact in facts), tuple(drawn))
 
 
-def _said(folder: Path, config: Config, ids_N: pa.Array) -> dict[str, Column]:
+def _answers_to_questions(folder: Path, config: Config, ids_N: pa.Array) -> dict[str, Column]:
     """What experts and the model say, of one question or of each finding."""
     parts = parts_in(folder) if config.pool.asks_several else {}
-    found: dict[str, Column] = {}
+    columns: dict[str, Column] = {}
     if parts:
         for finding, part in parts.items():
-            found |= question_columns.of_question(part, ids_N, _classes(part), finding)
+            columns |= question_columns.of_question(part, ids_N, _classes(part), finding)
     elif not config.pool.asks_several:
-        found |= question_columns.of_question(folder, ids_N, _classes(folder))
-    return found | question_columns.asked(folder, ids_N)
+        columns |= question_columns.of_question(folder, ids_N, _classes(folder))
+    return columns | question_columns.asked(folder, ids_N)
 
 
 def _classes(folder: Path) -> tuple[str, ...]:

@@ -72,10 +72,10 @@ def average(name: str, first: Candidate, second: Candidate, material: Material) 
     scales = [0.5 / candidate.calibration(material)[0] for candidate in (first, second)]
     fitted = [
         FittedHead(
-            weighted_sum([one.head, other.head], scales),
-            (scales[0] * one.logit_NC + scales[1] * other.logit_NC).astype(np.float32),
+            weighted_sum([head_a.head, other.head], scales),
+            (scales[0] * head_a.logit_NC + scales[1] * other.logit_NC).astype(np.float32),
         )
-        for one, other in zip(first.heads, second.heads, strict=True)
+        for head_a, other in zip(first.heads, second.heads, strict=True)
     ]
     oof_EC = (scales[0] * first.oof_logit_EC + scales[1] * second.oof_logit_EC).astype(np.float32)
     *of_folds, (head, logit_NC) = fitted

@@ -284,17 +284,19 @@ def _blind_spots(
     reference: Sample, batch: Sample, side: str, comparison: Comparison, config: MonitorConfig
 ) -> list[str]:
     """What a reader must not take from it."""
-    told = []
+    blind_spots = []
     num, others = batch.num_groups, reference.num_groups
     # Kolmogorov's law at the corrected level: a smaller distance of two distribution functions goes unseen.
     level = config.false_alarm_rate / max(len(comparison.readings), 1)
     smallest = float(np.sqrt(-np.log(level / 2) / 2) * np.sqrt((num + others) / (num * others)))
     if num < FEWEST:
-        told.append(
+        blind_spots.append(
             f"a batch of {num} patients is too small: whether a number moved is seen only where its distribution "
             f"function is off by {min(smallest, 1.0):.2f} of 1 or more; class shares and accuracy are not estimated"
         )
     if side != "holdout":
-        told.append("predictions are not compared, because the run has no holdout large enough to compare with")
-    told.append("whether a given finding looks otherwise than before, without a label: only frequencies are estimated")
-    return told
+        blind_spots.append("predictions are not compared, because the run has no holdout large enough to compare with")
+    blind_spots.append(
+        "whether a given finding looks otherwise than before, without a label: only frequencies are estimated"
+    )
+    return blind_spots

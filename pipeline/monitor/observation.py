@@ -63,5 +63,5 @@ def observe(rows: list[dict[str, Any]], squares: list[np.ndarray], model: predic
 
 def _of_the_file(read: Read) -> dict[str, Any]:
     """What the file says of its picture and its patient."""
-    told = {name: read.facts.get(name) for name in (*CATEGORIES, *NUMBERS) if read.facts.get(name) is not None}
-    return told | {PATIENT: read.facts.get("patient_id")}
+    facts = {name: read.facts.get(name) for name in (*CATEGORIES, *NUMBERS) if read.facts.get(name) is not None}
+    return facts | {PATIENT: read.facts.get("patient_id")}

@@ -75,7 +75,7 @@ def reference_of(how: Recipe, config: Config, report: Report) -> Reference:
         table = observed(how, chosen["path"].to_pylist(), chosen["uri"].to_pylist(), config, report, "reference")
         place = [chosen.schema.get_field_index(name) for name in ("source", "population", "sex", "view", "age_years")]
         for column in (chosen.field(index) for index in place):
-            table = with_told(table, column.name, chosen[column.name])
+            table = with_values_of_pool(table, column.name, chosen[column.name])
         table = table.drop_columns([observation.PATIENT])
         table = table.append_column("group_id", chosen["group_id"])
         with private_files.readable_by(how.run):
@@ -90,7 +90,7 @@ def batch_of(how: Recipe, pool: Pool, config: Config, report: Report, max_scans:
     table = observed(how, scans["path"].to_pylist(), scans["uri"].to_pylist(), config, report, "monitor")
     sides = other_scans.ScansOfRun(how.run).sides(table["sha256"])
     for name in ("source", "population", "sex", "view", "age_years"):
-        table = with_told(table, name, scans[name])
+        table = with_values_of_pool(table, name, scans[name])
     patients = pc.coalesce(scans["patient_id"], table[observation.PATIENT])
     is_new_N = np.asarray(pc.is_null(sides))
     first_N = _is_first(table["sha256"].to_pylist())
@@ -154,14 +154,14 @@ def slice_centres(folder: Path, num_features: int) -> np.ndarray:
     return np.asarray(sums / np.maximum(np.bincount(cluster_N, minlength=num_clusters), 1)[:, None])
 
 
-def with_told(table: pa.Table, name: str, by_pool: pa.ChunkedArray) -> pa.Table:
+def with_values_of_pool(table: pa.Table, name: str, by_pool: pa.ChunkedArray) -> pa.Table:
     """A column filled with what the pool says, and where it says nothing with what the file does."""
     place = table.schema.get_field_index(name)
     field = table.schema.field(place)
-    told = by_pool.cast(field.type)
+    column = by_pool.cast(field.type)
     if name == "view":
-        told = pc.if_else(pc.equal(told, "unknown"), None, told)
-    return table.set_column(place, field, pc.coalesce(told, table[name]))
+        column = pc.if_else(pc.equal(column, "unknown"), None, column)
+    return table.set_column(place, field, pc.coalesce(column, table[name]))
 
 
 def _chosen(how: Recipe, manifest: pa.Table, splits: pa.Table, max_scans: int) -> tuple[str, pa.Table]:

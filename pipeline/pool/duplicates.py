@@ -68,8 +68,8 @@ def run(ctx: StageContext) -> dict[str, int]:
     links = [same_bytes, near, (changed.left_P, changed.right_P), *old[:1]]
     picture_N = components(len(manifest), links)
     group_N = components(len(manifest), [*links, *old[1:], patient_links(manifest)])
-    found = Changes.joined([_unchanged(*same_bytes), _described(ctx, manifest, near), changed])
-    table = _table(manifest, picture_N, group_N, search.told(found, picture_N))
+    changes = Changes.joined([_unchanged(*same_bytes), _described(ctx, manifest, near), changed])
+    table = _table(manifest, picture_N, group_N, search.change_words(changes, picture_N))
     if table_before is not None:
         table = keeping.named_as(table, table_before)
     if before is not None:
@@ -124,7 +124,7 @@ def changed_links(
     config, is_new_F = ctx.config, is_new_N[firsts]
     if not config.duplicates.changed or not len(firsts):
         return Changes.none(), 0
-    found, num_looks = search.find(
+    changes, num_looks = search.find(
         scan_files(manifest.take(pa.array(firsts))),
         picture_N[firsts],
         ctx.engine,
@@ -134,7 +134,7 @@ def changed_links(
         progress=ctx.progress,
         may_pair=None if is_new_F.all() else lambda left_P, right_P: is_new_F[left_P] | is_new_F[right_P],
     )
-    return replace(found, left_P=firsts[found.left_P], right_P=firsts[found.right_P]), num_looks
+    return replace(changes, left_P=firsts[changes.left_P], right_P=firsts[changes.right_P]), num_looks
 
 
 def _num_threads(ctx: StageContext) -> int:
@@ -218,7 +218,7 @@ def _changed_between(
     if not config.changed or not len(own) or not len(left):
         return np.zeros(0, np.int64)
     num, scans = len(own), scan_files(own) + scan_files(other.take(pa.array(left)))
-    found, _ = search.find(
+    changes, _ = search.find(
         scans,
         np.arange(len(scans)),
         engine,
@@ -226,7 +226,7 @@ def _changed_between(
         max_pixels,
         may_pair=lambda left_P, right_P: (left_P < num) & (right_P >= num),
     )
-    return left[found.right_P - num]
+    return left[changes.right_P - num]
 
 
 def near_pairs_between(

@@ -154,7 +154,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         manifest,
         pa.table(columns, schema=POOL_LABELS.schema),
         _split_keys(ctx, scans["patient_id"], table),
-        _said(pool, table["image_id"]),
+        _statements(pool, table["image_id"]),
         patient_forms.forms_of(scans["patient_id"], pseudonyms, scans["path"], partial(hidden, salt=salt)),
     )
     tables, part_N = joined.with_parts(ctx.folder, own)
@@ -186,11 +186,13 @@ def _counts(pool: Pool, tables: Tables, num_joined: int, decided: dict[str, int]
 
 def _with_unchosen(reason: pa.ChunkedArray, tags: dict[str, pa.ChunkedArray], config: Config) -> pa.ChunkedArray:
     """Why scans are set aside, also those that `pool.where` leaves out by what only their files say."""
-    asked = {name: one for name, one in chosen.conditions(config.pool.where).items() if name in tags}
+    asked = {name: condition for name, condition in chosen.conditions(config.pool.where).items() if name in tags}
     if not asked:
         return reason
     why = chosen.reasons(asked, {name: chosen.text_of(tags[name]).to_pylist() for name in asked})
-    unchosen = pa.array([None if one is None else f"{rules.PREFIX}{one} (pool.where)" for one in why], pa.string())
+    unchosen = pa.array(
+        [None if words is None else f"{rules.PREFIX}{words} (pool.where)" for words in why], pa.string()
+    )
     return pc.coalesce(reason, pa.chunked_array([unchosen]))
 
 
@@ -203,12 +205,12 @@ def _write_notes(folder: Path, pool: Pool) -> None:
     write_text(folder / run_files.POOL_NOTES, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _said(pool: Pool, image_id: pa.ChunkedArray) -> pa.Table:
+def _statements(pool: Pool, image_id: pa.ChunkedArray) -> pa.Table:
     """Who said what of which scan, where the pool tells."""
-    if pool.said is None:
+    if pool.statements is None:
         return POOL_READINGS.empty()
-    place = pc.index_in(pool.said["image_path"], value_set=pool.scans["path"].combine_chunks())
-    own = {name: pool.said[name] for name in POOL_READINGS.schema.names[1:]}
+    place = pc.index_in(pool.statements["image_path"], value_set=pool.scans["path"].combine_chunks())
+    own = {name: pool.statements[name] for name in POOL_READINGS.schema.names[1:]}
     return pa.table({"image_id": image_id.take(place), **own}).filter(pc.is_valid(place)).cast(POOL_READINGS.schema)
 
 

@@ -33,14 +33,14 @@ class Listed:
     Attributes:
         table: Known columns that it has, as text (N rows); `label` is a class, or a line of independent findings.
         others: Column of the table that `pool.where` asks for -> its N values.
-        said: Who said what of which scan, `OneRowAScan.said`.
+        statements: Who said what of which scan, `OneRowAScan.statements`.
         reports: `image_path`, and the columns that `pool.reports` and `pool.report_labels` name: a row a row of the
             table, of which one scan may have several. None: they name none.
     """
 
     table: pa.Table
     others: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
-    said: pa.Table | None = None
+    statements: pa.Table | None = None
     reports: pa.Table | None = None
 
 
@@ -104,7 +104,7 @@ def _a_row_a_scan(
         patient_ids.warn_of_large(
             ids, opened.notes, lambda rows: opened.places(place_N.take(pa.array(rows)).to_pylist())
         )
-    return Listed(joined.table, {name: column.take(first) for name, column in others.items()}, joined.said)
+    return Listed(joined.table, {name: column.take(first) for name, column in others.items()}, joined.statements)
 
 
 def _read(uri: str) -> bytes:

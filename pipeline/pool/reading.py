@@ -69,10 +69,10 @@ class ReadingOptions:
     @property
     def key(self) -> str:
         """Changes with whatever changes the facts of a file; the salt is not found in it."""
-        told = f"{_VERSION}\0{self.white}\0{self.salt}\0{self.draw}\0{sorted(self.set_aside)}"
-        told += f"\0{sorted(self.whites)}" if self.whites else ""
-        told += f"\0{sorted(self.allow_outside)}" if self.allow_outside else ""
-        return hashlib.sha256(told.encode()).hexdigest()[:_NUM_HEX]
+        settings = f"{_VERSION}\0{self.white}\0{self.salt}\0{self.draw}\0{sorted(self.set_aside)}"
+        settings += f"\0{sorted(self.whites)}" if self.whites else ""
+        settings += f"\0{sorted(self.allow_outside)}" if self.allow_outside else ""
+        return hashlib.sha256(settings.encode()).hexdigest()[:_NUM_HEX]
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Pool:
         others: Further columns that `pool.where` asks for, a value a scan.
         is_table: Whether a table names the files, which may lie elsewhere.
         refusal: What to raise before anything is read, where not one of the files is there.
-        said: Who said what of which scan, `opening.OpenedSet.said`; None where the pool does not tell.
+        statements: Who said what of which scan, `opening.OpenedSet.statements`; None where the pool does not tell.
         left_out: Rows of a set that are no scans here: reason and count.
         reports: What the table's columns of reports hold, `manifest_reader.Listed.reports`; it may name other scans.
     """
@@ -100,7 +100,7 @@ class Pool:
     others: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
     is_table: bool = False
     refusal: InputError | None = None
-    said: pa.Table | None = None
+    statements: pa.Table | None = None
     left_out: Sequence[tuple[str, int]] = ()
     reports: pa.Table | None = None
 
@@ -173,12 +173,14 @@ def _chosen(pool: Pool, config: PoolConfig) -> Pool:
 
 def _with_files(pool: Pool) -> Pool:
     """A table's pool with its files where they are."""
-    found = files_of_table.locate(pool.root, pool.scans["path"].to_pylist(), pool.notes)
-    paths = pa.chunked_array([pa.array(found.paths, pa.string())])
-    said, reports = (_moved(table, pool.scans["path"], paths) for table in (pool.said, pool.reports))
+    located = files_of_table.locate(pool.root, pool.scans["path"].to_pylist(), pool.notes)
+    paths = pa.chunked_array([pa.array(located.paths, pa.string())])
+    statements, reports = (_moved(table, pool.scans["path"], paths) for table in (pool.statements, pool.reports))
     scans = pool.scans.set_column(0, SCANS.field("path"), paths)
-    scans = scans.set_column(1, SCANS.field("uri"), _uris(paths, found.root))
-    return replace(pool, root=found.root, scans=scans, refusal=found.refusal, said=said, reports=reports)
+    scans = scans.set_column(1, SCANS.field("uri"), _uris(paths, located.root))
+    return replace(
+        pool, root=located.root, scans=scans, refusal=located.refusal, statements=statements, reports=reports
+    )
 
 
 def _moved(table: pa.Table | None, before: pa.ChunkedArray, paths: pa.ChunkedArray) -> pa.Table | None:
@@ -348,9 +350,16 @@ def _from_set(uri: str, reader: Reader, config: PoolConfig) -> Pool:
     if config.columns:
         notes.warn(f"pool.columns is skipped: the columns of {name}: are known")
     folder = _set_folder(name, place.strip(), follow_outside=LINKS in config.allow_outside)
-    found = opening.opened(reader, folder, config, notes)
-    scans = _scans(found.scans, folder.root, notes)
-    return Pool(found.title, folder.root, scans, notes, said=found.said, left_out=tuple(found.left_out.items()))
+    opened_set = opening.opened(reader, folder, config, notes)
+    scans = _scans(opened_set.scans, folder.root, notes)
+    return Pool(
+        opened_set.title,
+        folder.root,
+        scans,
+        notes,
+        statements=opened_set.statements,
+        left_out=tuple(opened_set.left_out.items()),
+    )
 
 
 def _set_folder(name: str, place: str, *, follow_outside: bool) -> SetFolder:
@@ -395,7 +404,14 @@ def _from_manifest(uri: str, config: PoolConfig, name: str | None = None, beside
     stem = Path(file).name.partition(".")[0]
     shown = name or (Path(root).name if stem == "manifest" else stem)
     return Pool(
-        shown, base, scans, notes, others=listed.others, is_table=True, said=listed.said, reports=listed.reports
+        shown,
+        base,
+        scans,
+        notes,
+        others=listed.others,
+        is_table=True,
+        statements=listed.statements,
+        reports=listed.reports,
     )
 
 

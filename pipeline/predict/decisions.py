@@ -51,16 +51,16 @@ def decided(table: pa.Table, rules: Rules, findings: Sequence[str]) -> pa.Table:
     for finding, (no_at, yes_at) in rules.items():
         prob_N = np.asarray(pc.fill_null(table[f"prob_{finding}"], float("nan")), dtype=np.float64)
         said_N = np.where(is_outside_N, ASK, decisions(prob_N, no_at, yes_at))
-        said = pc.if_else(is_usable, pa.array(said_N.tolist(), pa.string()), pa.scalar(None, pa.string()))
-        table = table.append_column(columns.decision_of(finding), said)
+        decision_N = pc.if_else(is_usable, pa.array(said_N.tolist(), pa.string()), pa.scalar(None, pa.string()))
+        table = table.append_column(columns.decision_of(finding), decision_N)
     return table.select(columns.schema(findings, list(rules)).names)
 
 
 def of_row(row: Mapping[str, Any], rules: Rules) -> dict[str, str]:
     """The decisions of one usable scan, by column."""
-    said: dict[str, str] = {}
+    of_scan: dict[str, str] = {}
     for finding, (no_at, yes_at) in rules.items():
         prob = row.get(f"prob_{finding}")
         answer_N = decisions(np.array([np.nan if prob is None else prob]), no_at, yes_at)
-        said[columns.decision_of(finding)] = ASK if row.get("outside") else str(answer_N[0])
-    return said
+        of_scan[columns.decision_of(finding)] = ASK if row.get("outside") else str(answer_N[0])
+    return of_scan

@@ -134,12 +134,14 @@ class NewFolder:
             shutil.rmtree(self.partial, ignore_errors=True)
 
 
-def write_checks(folder: Path, found: dict[str, Check]) -> None:
+def write_checks(folder: Path, check_by_finding: dict[str, Check]) -> None:
     """Write what the checks came to beside the maps, with the caution they all carry."""
     content = {
         "caution": pictures.CAUTION,
         "not_for_diagnostic_use": True,
         "method": "occlusion",
-        "findings": {finding: asdict(check) | {"shown": check.reason is None} for finding, check in found.items()},
+        "findings": {
+            finding: asdict(check) | {"shown": check.reason is None} for finding, check in check_by_finding.items()
+        },
     }
     write_text(folder / "checks.json", json.dumps(content, ensure_ascii=False, indent=1))

@@ -85,8 +85,8 @@ def learn(
         own = set(scans)
         is_error = [answers[i] != classes[kind.class_index] for i in drawn if i in own]
         learned.append(_of_kind(kind, classes[kind.class_index], len(own), is_error, options))
-    any_present = {one.kind.source for one in learned if one.is_used and one.kind.says == PRESENT}
-    return [one if _may_stand(one, any_present) else replace(one, verdict=FINDING_REFUSED) for one in learned]
+    any_present = {error.kind.source for error in learned if error.is_used and error.kind.says == PRESENT}
+    return [error if _may_stand(error, any_present) else replace(error, verdict=FINDING_REFUSED) for error in learned]
 
 
 def _of_kind(

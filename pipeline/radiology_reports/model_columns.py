@@ -32,7 +32,7 @@ def read(pool: Pool, columns: Mapping[str, str], reasons: Counter[str]) -> dict[
     Raises:
         InputError: the table has no such column.
     """
-    told: dict[str, dict[str, Statement]] = {}
+    statements: dict[str, dict[str, Statement]] = {}
     paths = [] if pool.reports is None else pool.reports["image_path"].to_pylist()
     for finding, name in columns.items():
         column = column_of(pool, name)
@@ -48,6 +48,6 @@ def read(pool: Pool, columns: Mapping[str, str], reasons: Counter[str]) -> dict[
             if says is None:
                 reasons[NOT_UNDERSTOOD] += 1
                 continue
-            before = told.setdefault(path, {}).get(finding)
-            told[path][finding] = joined([before, Statement(says)] if before else [Statement(says)])
-    return told
+            before = statements.setdefault(path, {}).get(finding)
+            statements[path][finding] = joined([before, Statement(says)] if before else [Statement(says)])
+    return statements

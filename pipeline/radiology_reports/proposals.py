@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pipeline.contracts.healthy_class import healthy_among
 from pipeline.radiology_reports.labeler import ABSENT, NOT_MENTIONED, PRESENT, UNCERTAIN
 
-Said = Mapping[str, str]  # finding to one of `labeler.SAYS`
+Statements = Mapping[str, str]  # finding to one of `labeler.SAYS`
 
 
 class Kind(NamedTuple):
@@ -29,7 +29,7 @@ class Kind(NamedTuple):
 
 
 def proposals(
-    of_source: Mapping[str, Mapping[str, Said]], classes: Sequence[str], finding: str | None
+    of_source: Mapping[str, Mapping[str, Statements]], classes: Sequence[str], finding: str | None
 ) -> dict[Kind, list[str]]:
     """The scans of each kind of proposal, in the order of the sources.
 
@@ -41,11 +41,11 @@ def proposals(
     of_kind: dict[Kind, list[str]] = {}
     healthy = [] if finding is not None else healthy_among(classes)
     for source, of_scan in of_source.items():
-        for image_id, said in of_scan.items():
+        for image_id, statements in of_scan.items():
             if finding is not None:
-                proposed = _of_finding(said.get(finding))
+                proposed = _of_finding(statements.get(finding))
             else:
-                proposed = _of_classes(said, classes, classes.index(healthy[0]) if healthy else None)
+                proposed = _of_classes(statements, classes, classes.index(healthy[0]) if healthy else None)
             if proposed is not None:
                 of_kind.setdefault(Kind(source, *proposed), []).append(image_id)
     return of_kind
@@ -55,8 +55,8 @@ def _of_finding(says: str | None) -> tuple[int, str] | None:
     return None if says is None or says == UNCERTAIN else (int(says == PRESENT), says)
 
 
-def _of_classes(said: Said, classes: Sequence[str], healthy: int | None) -> tuple[int, str] | None:
-    own = {c: said[name] for c, name in enumerate(classes) if name in said}
+def _of_classes(statements: Statements, classes: Sequence[str], healthy: int | None) -> tuple[int, str] | None:
+    own = {c: statements[name] for c, name in enumerate(classes) if name in statements}
     present = [c for c, says in own.items() if says == PRESENT]
     if UNCERTAIN in own.values() or len(present) > 1:
         return None

@@ -154,7 +154,7 @@ def _by_rules(
                 is_read = next(sentences(text, rules), None) is not None
                 read_before[text] = read_report(text, rules) if is_read else {}
                 reasons[NOTHING_READ] += not is_read
-        said = [read_before[text] for text in own if read_before[text]]
-        if said:
-            out[path] = {name: joined([of_text[rule] for of_text in said]) for name, rule in names.items()}
+        statements = [read_before[text] for text in own if read_before[text]]
+        if statements:
+            out[path] = {name: joined([of_text[rule] for of_text in statements]) for name, rule in names.items()}
     return out

@@ -113,18 +113,18 @@ def _end_of_paragraph(text: str, start: int, end: int) -> int:
 
 def _headings(text: str, rules: Rules) -> list[_Heading]:
     """Headings that the rules know, in order: before a colon, or alone in a line."""
-    found = {}
+    heading_at = {}
     for colon in re.finditer(":", text):
         heading = _before_colon(text, colon.start(), rules)
         if heading is not None:
-            found[heading.start] = heading
+            heading_at[heading.start] = heading
     for line in _LINE.finditer(text):
         own = line[0].strip(" \t*_#")
         if 0 < len(own) <= _LONGEST_HEADING and own[0].isupper() and own[-1].isalpha():
             is_read = _is_read(own, rules)
             if is_read is not None:
-                found[line.start()] = _Heading(line.start(), line.end(), is_read)
-    return [found[start] for start in sorted(found)]
+                heading_at[line.start()] = _Heading(line.start(), line.end(), is_read)
+    return [heading_at[start] for start in sorted(heading_at)]
 
 
 def _before_colon(text: str, colon: int, rules: Rules) -> _Heading | None:

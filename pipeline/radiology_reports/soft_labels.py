@@ -66,11 +66,11 @@ def from_reports(
     of_source = report_labels.kept(folder, classes if finding is None else (finding,))
     of_kind = proposals(of_source, classes, finding)
     learned = learned_errors.learn(of_kind, checks, answers, classes, config.reports)
-    good = sorted((one for one in learned if one.is_used), key=lambda one: (-one.bound, one.kind))
-    precision = {one.kind: one.precision or 0.0 for one in good}
-    chosen = one_class_a_scan(of_kind, [one.kind for one in good])
+    good = sorted((error for error in learned if error.is_used), key=lambda error: (-error.bound, error.kind))
+    precision = {error.kind: error.precision or 0.0 for error in good}
+    chosen = one_class_a_scan(of_kind, [error.kind for error in good])
     used = {image_id: (kind.class_index, precision[kind]) for image_id, kind in chosen.items()}
-    open_kinds: Collection[Kind] = {one.kind for one in learned if one.verdict == TOO_FEW}
+    open_kinds: Collection[Kind] = {error.kind for error in learned if error.verdict == TOO_FEW}
     to_check = frozenset(image_id for kind in open_kinds for image_id in of_kind[kind])
     return FromReports(tuple(learned), used, to_check)
 

@@ -52,15 +52,15 @@ def flow(tables: dict[str, pa.Table], queues: dict[int, pa.Table]) -> Row:
     }
 
 
-def provenance(said: pa.Table) -> list[Row]:
+def provenance(statements: pa.Table) -> list[Row]:
     """Who labelled the pool before this run, the commonest first; empty where the pool does not tell.
 
     Returns:
         [{"provenance", "num_labels", "num_scans", "num_readers"}], `num_readers` 0 where nobody has a name.
     """
-    if not len(said):
+    if not len(statements):
         return []
-    counted = said.group_by("provenance").aggregate(
+    counted = statements.group_by("provenance").aggregate(
         [("label", "count"), ("image_id", "count_distinct"), ("reader", "count_distinct")]
     )
     rows = [

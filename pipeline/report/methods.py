@@ -256,12 +256,12 @@ def _calibration(run: RunData) -> str:
 
 
 def _site(run: RunData) -> str:
-    found = (run.evaluation or {}).get("site") or {}
-    if not found:
+    adapted = (run.evaluation or {}).get("site") or {}
+    if not adapted:
         return ""
     return (
         "A second operating point, adapted to the site, was cut halfway between even odds and Otsu’s threshold of the "
-        f"scores of {plural(found.get('num_scans'), 'unlabelled scan')} of the place of use; none of them, nor their "
+        f"scores of {plural(adapted.get('num_scans'), 'unlabelled scan')} of the place of use; none of them, nor their "
         "patients, is in the holdout or among the labelled scans."
     )
 

@@ -30,20 +30,20 @@ class Site:
 
 def adapted(run: RunData) -> Site | None:
     """What `evaluation.json` says under `site`; None where no site was given."""
-    found: Row = (run.evaluation or {}).get("site") or {}
-    if not found or run.scores is None:
+    facts: Row = (run.evaluation or {}).get("site") or {}
+    if not facts or run.scores is None:
         return None
-    weights: dict[str, float] = found["operating_weights"]
+    weights: dict[str, float] = facts["operating_weights"]
     finding = run.positive or list(weights)[-1]
     cut = weights[finding] / sum(weights.values())  # the call is the larger of probability over weight
-    shares = words(f"{percent(share, 0)} {name}" for name, share in found["mean_probability"].items())
-    scores = HoldoutMetrics.from_json(found["holdout"])
+    shares = words(f"{percent(share, 0)} {name}" for name, share in facts["mean_probability"].items())
+    scores = HoldoutMetrics.from_json(facts["holdout"])
     text = (
-        f"Adapted to the site: from {plural(found['num_scans'], 'unlabelled scan')} of the place where the model will "
+        f"Adapted to the site: from {plural(facts['num_scans'], 'unlabelled scan')} of the place where the model will "
         f"be used, {finding} is called there from a probability of {decimal(cut, 2)} on, halfway to the valley of "
         f"their scores. By the model’s own probabilities they are {shares}; no label was read. Of the "
         f"{count(scores.num_scans)} sealed scans of this run, which are not of that site, "
-        f"{count(found['num_changed'])} are called otherwise. Test it on labelled scans of the site before use."
+        f"{count(facts['num_changed'])} are called otherwise. Test it on labelled scans of the site before use."
     )
     return Site(text, (_row("the run’s own", run.scores), _row("adapted to the site", scores)))
 

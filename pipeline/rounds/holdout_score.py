@@ -54,7 +54,7 @@ def by_part(
     scores = _Scores(ctx, round_index, prob_NC, predicted_N, findings)
     part_N = record.part_of(ctx.folder, pa.array(scores.truth.ids, pa.string()))
     rows = []
-    for part in (record.OWN, *(one.part for one in record.parts(ctx.folder))):
+    for part in (record.OWN, *(part_read.part for part_read in record.parts(ctx.folder))):
         of_part_N = part_N == part
         rows.append({"part": part, "holdout": scores.of(of_part_N).to_json() if of_part_N.any() else None})
     return {"holdout_parts": rows}

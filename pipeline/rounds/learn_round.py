@@ -126,7 +126,7 @@ def _of_the_reports(material: Material, reports: FromReports) -> dict[str, Any]:
         return {}
     open_T = material.open_T
     num = 0 if material.reports is None else int((material.reports.weight_T[open_T] > 0.0).sum())
-    return {"num_report": num, "reports": [one.to_json() for one in reports.learned]}
+    return {"num_report": num, "reports": [error.to_json() for error in reports.learned]}
 
 
 def _of_the_release(ctx: StageContext, expert: ExpertLabels) -> dict[str, Any]:

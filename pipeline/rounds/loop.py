@@ -138,8 +138,8 @@ class _Loop:
             queue, answered = self._draw(round_index)
             if len(queue) or round_index == 1:
                 owed = grown_pool.owed(self.ctx, answered, queue)
-                told = self._selection() | ({"grown": owed} if owed else {})
-                write_text(folder / run_files.QUEUE_OPTIONS, json.dumps(told))
+                options = self._selection() | ({"grown": owed} if owed else {})
+                write_text(folder / run_files.QUEUE_OPTIONS, json.dumps(options))
                 self.learning.keep(round_index, queue)
         if len(queue) and not (folder / run_files.QUEUE_PAGE).exists():
             self._write_files(round_index, queue)
@@ -199,8 +199,8 @@ class _Loop:
 
     def _say_if_drawn_otherwise(self, folder: Path) -> None:
         path = folder / run_files.QUEUE_OPTIONS
-        told = json.loads(path.read_text("utf-8")) if path.exists() else self._selection()
-        if {name: told.get(name) for name in self._selection()} != self._selection():
+        drawn_with = json.loads(path.read_text("utf-8")) if path.exists() else self._selection()
+        if {name: drawn_with.get(name) for name in self._selection()} != self._selection():
             log.warning("%s was drawn with other options (%s) and stays as it is", folder.name, path.name)
 
     def _collect(self, round_index: int, queue: pa.Table) -> None:

@@ -119,14 +119,14 @@ class Question:
         folder = self.ctx.round_folder(round_index)
         answers = verdicts.expert_classes(label_table.read(self.ctx.folder), self.data.findings)
         reports = report_tier.of_round(self.ctx, self.data.findings, round_index, answers)
-        told = frozenset(reports.used) if self.ctx.config.reports.rank else frozenset()
+        reported = frozenset(reports.used) if self.ctx.config.reports.rank else frozenset()
         if not (folder / PSEUDO.file).exists():
-            return Proposals({}, told, reported=reports.to_check)
+            return Proposals({}, reported, reported=reports.to_check)
         table = PSEUDO.read(folder)
         accepted = table.filter(pc.equal(table["decision"], "accept"))
         proposed = dict(zip(accepted["image_id"].to_pylist(), accepted["finding"].to_pylist(), strict=True))
         checks = release.next_checks(self.ctx.folder, answers, round_index + 1)
-        return Proposals(proposed, told | frozenset(proposed), checks, reports.to_check)
+        return Proposals(proposed, reported | frozenset(proposed), checks, reports.to_check)
 
     def second_looks(self, round_index: int, num: int) -> list[tuple[str, str]]:
         """Answered scans that deserve another look, each with its kind; see `training_labels.second_looks`."""

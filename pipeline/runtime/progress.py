@@ -119,7 +119,7 @@ class Progress:
             self._file.tell(what, done, total, num_failed, pace)
         if self._quiet:
             return
-        shown = _told(pace, total, num_failed)
+        shown = _pace_words(pace, total, num_failed)
         if self._bars is not None:
             if what not in self._tasks:
                 self._tasks[what] = self._bars.add_task(what, total=total, pace="")
@@ -135,7 +135,7 @@ def _file_in(folder: Path) -> "ProgressFile":
     return progress_file.ProgressFile(folder)
 
 
-def _told(pace: Pace, total: int, num_failed: int) -> str:
+def _pace_words(pace: Pace, total: int, num_failed: int) -> str:
     """`63.1/s, 70 to 90 s left, 2 failed`, as far as it can be said."""
     rate = pace.per_second()
     parts = ("" if rate is None else f"{rate:.1f}/s", words(pace.remaining(total)))

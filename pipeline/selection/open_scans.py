@@ -49,8 +49,8 @@ class OpenScans:
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Place among the candidates of each position of the pool; -1 where it is none."""
         by_row = np.argsort(self.rows_M, kind="stable")
-        found = np.searchsorted(self.rows_M, rows, sorter=by_row)
-        place = by_row[np.minimum(found, len(by_row) - 1)]
+        at_N = np.searchsorted(self.rows_M, rows, sorter=by_row)
+        place = by_row[np.minimum(at_N, len(by_row) - 1)]
         return np.where(self.rows_M[place] == rows, place, -1)
 
     def best(self, score_M: np.ndarray) -> int:

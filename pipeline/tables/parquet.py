@@ -67,7 +67,7 @@ def _without_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column
 
     def text(row: list[object] | None) -> str | None:
-        return json.dumps([str(one) for one in row if one is not None], ensure_ascii=False) if row else None
+        return json.dumps([str(item) for item in row if item is not None], ensure_ascii=False) if row else None
 
     texts = [text(row) for row in column.to_pylist()]
     return pa.chunked_array([pa.array(texts, pa.string())])

@@ -92,12 +92,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _kept(ctx: StageContext) -> dict[str, Any] | None:
     """What the stage left before other pools joined the run: its backbone stays; None where there is none to keep."""
-    told = run_files.path(ctx.folder, run_files.PRETRAINING)
+    counts_file = run_files.path(ctx.folder, run_files.PRETRAINING)
     card = run_files.path(ctx.folder, run_files.PRETRAINED) / backbones.CARD
-    if not (record.parts(ctx.folder) and told.exists() and card.exists()):
+    if not (record.parts(ctx.folder) and counts_file.exists() and card.exists()):
         return None
     log.info("the backbone stays as it was pretrained before the run grew")
-    counts: dict[str, Any] = json.loads(told.read_text("utf-8"))
+    counts: dict[str, Any] = json.loads(counts_file.read_text("utf-8"))
     return {name: value for name, value in counts.items() if name not in ("history", "card")}
 
 

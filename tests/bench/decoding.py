@@ -81,7 +81,7 @@ def _rows(kind: str, passes: list[dict[bool, dict[str, Cost]]]) -> list[list[Any
     for name in (*STAGES, "all"):
         parts = STAGES if name == "all" else (name,)
         decoded, seconds = (
-            {way: [sum(getattr(one[way][part], of) for part in parts) for one in passes] for way in (False, True)}
+            {way: [sum(getattr(costs[way][part], of) for part in parts) for costs in passes] for way in (False, True)}
             for of in ("num_decoded", "cpu_seconds")
         )
         ratios = [after / before for after, before in zip(seconds[True], seconds[False], strict=True)]
@@ -124,8 +124,8 @@ def _left(run: Path) -> tuple[bytes, ...]:
 def _read(run: Path, pool: Path, shrunk_gb: float) -> dict[str, Cost]:
     """Run the stages that read scans; what each cost."""
     run.mkdir()
-    given = {"pool.uri": str(pool), "engine.backend": "serial", "engine.shrunk_gb": shrunk_gb, "splits.salt": "bench"}
-    config = config_file.load(None, given)
+    options = {"pool.uri": str(pool), "engine.backend": "serial", "engine.shrunk_gb": shrunk_gb, "splits.salt": "bench"}
+    config = config_file.load(None, options)
     ctx = StageContext(config, run, SerialEngine())
     costs = {name: Cost() for name in STAGES}
     for name in ("manifest", "duplicates", "splits", "embed", "clusters"):

@@ -54,7 +54,7 @@ def main(_: Path, given: Namespace) -> None:
         "head",
         "The head is killed, and the job submitted again",
         f"python -m tests.bench head --seeds {given.seeds}",
-        ("stage", "stage when it was killed", "parts in the store then", "exit code of `submit`", "told after s"),
+        ("stage", "stage when it was killed", "parts in the store then", "exit code of `submit`", "known after s"),
         rows,
         f"One job, two rounds, {POOL}, on a head of two CPUs on the loopback. The head, its worker, the job's own "
         "process and all else of it are ended by SIGKILL, a new head is started and the same line submitted again. "
@@ -150,11 +150,11 @@ def _code(folder: Path) -> Path:
 
 def _free_ports(num: int) -> list[int]:
     sockets = [socket.socket() for _ in range(num)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
+    for free in sockets:
+        free.bind(("127.0.0.1", 0))
+    ports = [int(free.getsockname()[1]) for free in sockets]
+    for free in sockets:
+        free.close()
     return ports
 
 
@@ -169,5 +169,5 @@ def _status(folder: Path) -> dict[str, str]:
 def _embeddings_apart(folder: Path) -> float:
     import numpy as np
 
-    one, other = (np.load(folder / name / "embeddings.npy").astype(np.float32) for name in ("here", "job"))
-    return float(np.abs(one - other).max())
+    here_ND, job_ND = (np.load(folder / name / "embeddings.npy").astype(np.float32) for name in ("here", "job"))
+    return float(np.abs(here_ND - job_ND).max())

@@ -94,7 +94,7 @@ def _names(target: Any, classes: list[Any]) -> str:
     if isinstance(target, dict):
         target = target.get("label", target.get("labels", target.get("classifications")))
     if isinstance(target, list):
-        return "|".join(name for one in target if (name := _names(one, classes)))
+        return "|".join(name for answer in target if (name := _names(answer, classes)))
     if isinstance(target, int) and not isinstance(target, bool):
         return str(classes[target]) if 0 <= target < len(classes) else f"class number {target}"
     return "" if target is None else str(target)
@@ -102,4 +102,4 @@ def _names(target: Any, classes: list[Any]) -> str:
 
 def _has_confidence(target: Any) -> bool:
     targets = target if isinstance(target, list) else [target]
-    return any(isinstance(one, dict) and one.get("confidence") is not None for one in targets)
+    return any(isinstance(answer, dict) and answer.get("confidence") is not None for answer in targets)

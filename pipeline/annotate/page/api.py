@@ -102,8 +102,8 @@ class Api:
         """What to read next, and what is asked of it: both change when a new queue is drawn."""
         name = _name(asked)
         tasks = self.desk.next(name, asked.num, asked.held)
-        told = {"tasks": [asdict(task) for task in tasks], **self._deep(task.image_id for task in tasks)}
-        return told | self.question() | self._progress(name)
+        answer = {"tasks": [asdict(task) for task in tasks], **self._deep(task.image_id for task in tasks)}
+        return answer | self.question() | self._progress(name)
 
     def answer(self, asked: AskedAnswer) -> dict[str, Any]:
         """Keep an answer; it is on disk when this returns."""
@@ -115,8 +115,8 @@ class Api:
         """Take back an answer."""
         name = _name(asked)
         task = self.desk.undo(name, asked.key, asked.of)
-        told = {"task": asdict(task) if task else None, **self._deep([task.image_id] if task else [])}
-        return told | self._progress(name)
+        answer = {"task": asdict(task) if task else None, **self._deep([task.image_id] if task else [])}
+        return answer | self._progress(name)
 
     def mine(self, asked: Asked) -> dict[str, Any]:
         """Her answers so far."""

@@ -53,6 +53,6 @@ def offline_html(
             "run": run,
             "columns": COLUMNS,
         },
-        replace(page, definitions=tuple(replace(one, num_examples=0) for one in page.definitions)),
+        replace(page, definitions=tuple(replace(definition, num_examples=0) for definition in page.definitions)),
         whole=True,
     )

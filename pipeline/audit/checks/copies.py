@@ -73,8 +73,8 @@ def _kinds_of_change(subject: Subject, rows: Iterable[int]) -> str:
     counts: Counter[str] = Counter()
     for row in rows:
         counts.update({_kind_of_change(word) for word in (subject.change_N[row] or "").split(", ") if word})
-    told = ", ".join(f"{num} {kind}" for kind, num in counts.most_common())
-    return f" Of them {told}." if told else ""
+    kinds = ", ".join(f"{num} {kind}" for kind, num in counts.most_common())
+    return f" Of them {kinds}." if kinds else ""
 
 
 def _kind_of_change(word: str) -> str:

@@ -99,12 +99,12 @@ def simulate(histories: Sequence[WayHistory]) -> list[Curve]:
     history = histories[0]
     pool = history.open_pool()
     scans = _Scans.of(pool, history)
-    points: dict[str, list[Learned]] = {one.way: [] for one in histories}
+    points: dict[str, list[Learned]] = {history.way: [] for history in histories}
     for asked in asking.ask(history, pool):
         ways = _Ways(asked, scans, history.rng(f"learn/{len(asked.rows_L)}"))
         for way, learned in points.items():
             learned.append(ways.learned(way))
-    return [_curve(one, points[one.way]) for one in histories]
+    return [_curve(history, points[history.way]) for history in histories]
 
 
 def _curve(history: WayHistory, points: Sequence[Learned]) -> Curve:

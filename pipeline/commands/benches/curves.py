@@ -121,10 +121,10 @@ def measure(request: CurvesRequest, bench: Bench[H]) -> dict[str, Any]:
             "date": dt.datetime.now(dt.UTC).date().isoformat(),
             "out": str(out),
         }
-        said = bench.report(result)
+        sentences = bench.report(result)
         write_text(out / f"{bench.name}.json", json.dumps(result, indent=1))
-        write_text(out / f"{bench.name}.md", report.markdown(said, result))
-        write_text(out / f"{bench.name}.html", report.page(said, result))
+        write_text(out / f"{bench.name}.md", report.markdown(sentences, result))
+        write_text(out / f"{bench.name}.html", report.page(sentences, result))
     return result
 
 
@@ -181,9 +181,9 @@ def _without_pool(config: Config) -> Config:
 
 def _named(text: str) -> tuple[str, str]:
     """Name and URI of `NAME=POOL`, or of a pool named after its folder or file."""
-    given = re.fullmatch(r"([A-Za-z0-9_-]+)=(.+)", text)
-    if given:
-        return given[1], given[2]
+    match = re.fullmatch(r"([A-Za-z0-9_-]+)=(.+)", text)
+    if match:
+        return match[1], match[2]
     path = Path(text)
     own = path.parent.name if path.stem == "manifest" else path.stem or text
     return re.sub(r"[^A-Za-z0-9_-]+", "-", own).strip("-") or "pool", text

@@ -75,15 +75,15 @@ def _history(folder: Path) -> list[RunRecord]:
     if not folder.is_dir():
         raise InputError("no such folder", value=str(folder), where="RUN", fix="name runs, or a folder that holds runs")
     inside = [folder / name for name in run_dir.names_inside(folder)]
-    found = [path for path in inside if run_dir.is_run(path)]
-    if not found:
+    runs = [path for path in inside if run_dir.is_run(path)]
+    if not runs:
         raise InputError(
             "is no run, and no run lies directly in it",
             value=str(folder),
             where="RUN",
             fix="name the folders that --out named, or the folder above them",
         )
-    return sorted(read_all(found), key=lambda record: (record.updated, record.name))
+    return sorted(read_all(runs), key=lambda record: (record.updated, record.name))
 
 
 def _place(out: Path | None) -> Path:

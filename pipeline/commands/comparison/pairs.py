@@ -37,12 +37,12 @@ def against(reference: RunRecord, others: Sequence[RunRecord]) -> tuple[list[Row
             names: Row = {"a": reference.name, "b": other.name, "finding": finding}
             if reason is None:
                 try:
-                    found = compare.paired(StageContext(run_dir.config_of(own), own, SerialEngine()), theirs)
+                    comparison = compare.paired(StageContext(run_dir.config_of(own), own, SerialEngine()), theirs)
                 except CxrSslError as error:
                     reason = error.what
                 else:
-                    pairs.append(found | names)
-                    reads |= {folder: max(reads.get(folder, 0), found["num_scans"]) for folder in (own, theirs)}
+                    pairs.append(comparison | names)
+                    reads |= {folder: max(reads.get(folder, 0), comparison["num_scans"]) for folder in (own, theirs)}
             if reason is not None:
                 apart.append(names | {"reason": reason})
     for folder, num_scans in reads.items():
@@ -51,19 +51,19 @@ def against(reference: RunRecord, others: Sequence[RunRecord]) -> tuple[list[Row
     return pairs, apart
 
 
-def _questions(one: RunRecord, other: RunRecord) -> Iterator[tuple[str | None, Path, Path, str | None]]:
+def _questions(first: RunRecord, other: RunRecord) -> Iterator[tuple[str | None, Path, Path, str | None]]:
     """What two runs are asked: the finding, its folder in each run, and why it cannot be compared."""
-    own, theirs = parts_in(one.folder), parts_in(other.folder)
+    own, theirs = parts_in(first.folder), parts_in(other.folder)
     if other.reason is not None:
-        yield None, one.folder, other.folder, other.reason
+        yield None, first.folder, other.folder, other.reason
     elif bool(own) != bool(theirs):
-        yield None, one.folder, other.folder, "one tells classes apart, the other asks for independent findings"
+        yield None, first.folder, other.folder, "one tells classes apart, the other asks for independent findings"
     elif not own:
-        yield None, one.folder, other.folder, None
+        yield None, first.folder, other.folder, None
     for finding in dict.fromkeys((*own, *theirs)) if own and theirs and other.reason is None else ():
         if finding not in own or finding not in theirs:
-            owner = one if finding in own else other
-            yield finding, one.folder, other.folder, f"only {owner.name} asks for it"
+            owner = first if finding in own else other
+            yield finding, first.folder, other.folder, f"only {owner.name} asks for it"
         else:
             both = own[finding], theirs[finding]
             scored = all((folder / PREDICTIONS.file).exists() for folder in both)

@@ -167,13 +167,13 @@ def standing(folder: Path, table: pa.Table) -> dict[str, Any] | None:
     place = folder / run_files.EVALUATION
     evaluation = json.loads(place.read_text("utf-8")) if place.exists() else {}
     sets = (evaluation.get("growth") or {}).get("sets") or []
-    return {"parts": rows, "compared": [_auroc(one) for one in sets if one["comparison"]]}
+    return {"parts": rows, "compared": [_auroc(row) for row in sets if row["comparison"]]}
 
 
-def _auroc(one: dict[str, Any]) -> dict[str, Any]:
-    row = next(row for row in one["comparison"]["metrics"] if row["metric"] == "auroc")
+def _auroc(on_set: dict[str, Any]) -> dict[str, Any]:
+    row = next(row for row in on_set["comparison"]["metrics"] if row["metric"] == "auroc")
     return {
-        "which": one["which"],
+        "which": on_set["which"],
         "before": row["first"],
         "now": row["second"],
         "difference": row["difference"],

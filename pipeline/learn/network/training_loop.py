@@ -160,7 +160,7 @@ class _Run:
         for part in np.array_split(own, self.config.accumulate):
             if len(part):
                 loss = loss + self._backward(batch_B[part], other_B[part], mix, seed_B[part], len(batch_B))
-        for parameter in filter(lambda one: one.requires_grad, self.net.parameters()):
+        for parameter in filter(lambda tensor: tensor.requires_grad, self.net.parameters()):
             parameter.grad = self.worker.sum_(self._grad(parameter))
         self.scaler.step(self.optimizer)
         self.scaler.update()

@@ -98,7 +98,7 @@ def _balanced(draws: Sequence[Draw], s: int, class_E: np.ndarray, weight_BE: np.
     """Mean over the judged classes of the share of each that is called right, (B,)."""
     right_E = _right(draws, s, class_E)
     judged = judged_classes(class_E, draws[0].prob_SEC.shape[2])
-    found = [
+    score_by_class = [
         ratio(weight_BE[:, class_E == c] @ right_E[class_E == c], weight_BE[:, class_E == c].sum(1)) for c in judged
     ]
-    return np.asarray(np.mean(found, axis=0))
+    return np.asarray(np.mean(score_by_class, axis=0))

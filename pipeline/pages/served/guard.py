@@ -91,13 +91,13 @@ class Guard:
     def _refuse_stranger(self, request: Request) -> Response | None:
         """No valid token: 401; the token of the link: a cookie and the bare address."""
         cookie = f"cxr-ssl-{request.url.port or 80}"  # cookies know no port, and two pages may run on one machine
-        given = request.query_params.get("token")
-        if given is not None and self._is_token(given) and request.url.path == "/":
+        token = request.query_params.get("token")
+        if token is not None and self._is_token(token) and request.url.path == "/":
             # A link in a web mail is a foreign start: a redirect would come without our Strict cookie, a page does not.
             foreign = request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
             welcome = HTMLResponse(self.doors.onward) if foreign else RedirectResponse("/", 303)
             secure = self.origin is not None
-            welcome.set_cookie(cookie, given, httponly=True, samesite="strict", path="/", secure=secure)
+            welcome.set_cookie(cookie, token, httponly=True, samesite="strict", path="/", secure=secure)
             return welcome
         kept = request.cookies.get(cookie)
         if self._is_token(kept):

@@ -12,5 +12,5 @@ def noted(note: str | None) -> str:
 
 def reason_in(note: str | None) -> str | None:
     """What the note of a scan says of burnt-in text; None where it says nothing."""
-    said = [part for part in (note or "").split("; ") if part in (TOLD, SEEN)]
-    return said[0] if said else None  # what the file itself says comes first
+    reasons = [part for part in (note or "").split("; ") if part in (TOLD, SEEN)]
+    return reasons[0] if reasons else None  # what the file itself says comes first

@@ -71,10 +71,10 @@ def _is_written(ink_HW: NDArray[np.bool_]) -> bool:
     from scipy.sparse import csgraph
 
     run_HW, num_runs = ndimage.label(ink_HW, structure=_EIGHT_NEIGHBOURS)
-    found = _letters(run_HW, num_runs)
-    if not 0 < len(found) <= _MAX_RUNS:
+    letters = _letters(run_HW, num_runs)
+    if not 0 < len(letters) <= _MAX_RUNS:
         return False
-    run_L, box_L4 = found[:, 0], found[:, 1:]
+    run_L, box_L4 = letters[:, 0], letters[:, 1:]
     num_lines, line_L = csgraph.connected_components(_neighbours(box_L4), directed=False)
     width_L = box_L4[:, 3] - box_L4[:, 2]
     span_K = ndimage.sum_labels(width_L, line_L, np.arange(num_lines))

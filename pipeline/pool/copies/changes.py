@@ -32,12 +32,12 @@ def words(change: Map, *, inverted: bool = False, num_unlike_blocks: int = 0) ->
     way = int(np.argmax([(MATRICES[i] * change[:2, :2]).sum() for i in range(NUM_WAYS)]))
     small = change.copy()
     small[:2, :2] = change[:2, :2] @ MATRICES[way].T
-    found = [*_laid(way), *_turned(small), *_framed(small)]
+    changes = [*_laid(way), *_turned(small), *_framed(small)]
     if inverted:
-        found.append(INVERTED)
+        changes.append(INVERTED)
     if num_unlike_blocks >= _MIN_UNLIKE_BLOCKS:
-        found.append(COVERED)
-    return ", ".join(found) or GREYS
+        changes.append(COVERED)
+    return ", ".join(changes) or GREYS
 
 
 def _laid(way: int) -> list[str]:

@@ -41,11 +41,11 @@ def picture_points(images_NSS: Bytes, num_points: int = NUM_POINTS) -> Points:
     points_NK: Points = np.zeros((len(images_NSS), num_points), POINT)
     for start in range(0, len(images_NSS), _PICTURES_A_BLOCK):
         block = slice(start, start + _PICTURES_A_BLOCK)
-        points_NK[block] = _found(images_NSS[block])[:, :num_points]
+        points_NK[block] = _strongest_of(images_NSS[block])[:, :num_points]
     return points_NK
 
 
-def _found(images_NSS: Bytes) -> Points:
+def _strongest_of(images_NSS: Bytes) -> Points:
     blurred_NLSS = np.stack([blur_SS @ _unit(images_NSS) @ blur_SS.T for blur_SS in _blurs()], axis=1)
     scale_NK, y_NK, x_NK, difference_NK = _extrema(np.diff(blurred_NLSS, axis=1))
     term_NKUU = _patch_terms(np.asarray(blurred_NLSS, np.float32), scale_NK, y_NK, x_NK)

@@ -232,25 +232,25 @@ def _changes(pairs: PointPairs, seen: Likeness, same_P: Bools) -> Changes:
     )
 
 
-def told(found: Changes, canonical_N: Ints) -> list[str | None]:
+def change_words(pairs: Changes, canonical_N: Ints) -> list[str | None]:
     """How each scan differs from the first scan of its picture, in words, through the fewest pairs; None of itself.
 
     Args:
-        found: Pairs that are one picture, exact copies among them.
+        pairs: Pairs that are one picture, exact copies among them.
         canonical_N: The first row of each row's picture.
     """
     beside: dict[int, list[tuple[int, int]]] = defaultdict(list)  # row to its neighbours, each with the pair
-    for pair, (left, right) in enumerate(zip(found.left_P.tolist(), found.right_P.tolist(), strict=True)):
+    for pair, (left, right) in enumerate(zip(pairs.left_P.tolist(), pairs.right_P.tolist(), strict=True)):
         beside[left].append((right, pair))
         beside[right].append((left, pair))
     texts: list[str | None] = [None] * len(canonical_N)
-    known: dict[int, _Change] = {int(first): (np.eye(3), False, 0) for first in np.unique(canonical_N[found.left_P])}
+    known: dict[int, _Change] = {int(first): (np.eye(3), False, 0) for first in np.unique(canonical_N[pairs.left_P])}
     waiting = deque(known)
     while waiting:
         row = waiting.popleft()
         for other, pair in beside[row]:
             if other not in known:
-                matrix, negative, num_unlike = known[other] = _onward(found, pair, row, known[row])
+                matrix, negative, num_unlike = known[other] = _onward(pairs, pair, row, known[row])
                 texts[other] = changes.words(matrix, inverted=negative, num_unlike_blocks=num_unlike)
                 waiting.append(other)
     return texts
@@ -259,10 +259,10 @@ def told(found: Changes, canonical_N: Ints) -> list[str | None]:
 _Change = tuple[NDArray[np.float64], bool, int]  # map from the first scan, whether negative, blocks that differ
 
 
-def _onward(found: Changes, pair: int, start: int, known: _Change) -> _Change:
+def _onward(pairs: Changes, pair: int, start: int, known: _Change) -> _Change:
     """How the other scan of a pair differs from the first one, from how `start` does."""
-    step_33 = found.map_P33[pair]
-    if found.left_P[pair] != start:
+    step_33 = pairs.map_P33[pair]
+    if pairs.left_P[pair] != start:
         step_33 = np.linalg.inv(step_33)
     matrix, negative, num_unlike = known
-    return step_33 @ matrix, negative != bool(found.negative_P[pair]), max(num_unlike, int(found.num_unlike_P[pair]))
+    return step_33 @ matrix, negative != bool(pairs.negative_P[pair]), max(num_unlike, int(pairs.num_unlike_P[pair]))

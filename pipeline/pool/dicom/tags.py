@@ -94,8 +94,8 @@ def view(dataset: "Dataset") -> str:
     known = words.view(text(dataset, "ViewPosition"))
     if known != "unknown":
         return known
-    said = " ".join([_code_meaning(dataset), text(dataset, "SeriesDescription"), text(dataset, "ProtocolName")])
-    return _view_in_words(said)
+    description = " ".join([_code_meaning(dataset), text(dataset, "SeriesDescription"), text(dataset, "ProtocolName")])
+    return _view_in_words(description)
 
 
 def _code_meaning(dataset: "Dataset") -> str:
@@ -103,9 +103,9 @@ def _code_meaning(dataset: "Dataset") -> str:
     return text(items[0], "CodeMeaning") if items else ""
 
 
-def _view_in_words(said: str) -> str:
+def _view_in_words(description: str) -> str:
     """`CHEST LAT`, `Thorax p.a.`, `view: PA`: only whole words count, and only where they agree."""
-    plain = "".join(c if c.isalnum() or c == "-" else " " for c in said.upper().replace(".", "")).split()
+    plain = "".join(c if c.isalnum() or c == "-" else " " for c in description.upper().replace(".", "")).split()
     views = {
         "PA": {"PA", "POSTERO-ANTERIOR", "POSTEROANTERIOR"},
         "AP": {"AP", "ANTERO-POSTERIOR", "ANTEROPOSTERIOR"},

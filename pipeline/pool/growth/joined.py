@@ -43,13 +43,13 @@ def with_parts(folder: Path, own: Tables) -> tuple[Tables, np.ndarray]:
     kept, part_N = [own], np.zeros(len(own.manifest), np.int64)
     seen = own.manifest["image_id"].combine_chunks()
     for part in record.parts(folder):
-        one = _of_part(record.part_folder(folder, part.part), seen)
-        kept.append(one)
-        seen = pa.concat_arrays([seen, one.manifest["image_id"].combine_chunks()])
-        part_N = np.concatenate([part_N, np.full(len(one.manifest), part.part)])
+        listed = _of_part(record.part_folder(folder, part.part), seen)
+        kept.append(listed)
+        seen = pa.concat_arrays([seen, listed.manifest["image_id"].combine_chunks()])
+        part_N = np.concatenate([part_N, np.full(len(listed.manifest), part.part)])
     if len(kept) == 1:
         return own, part_N
-    joined = {name: pa.concat_tables([getattr(one, name) for one in kept]) for name in _TABLES}
+    joined = {name: pa.concat_tables([getattr(listed, name) for listed in kept]) for name in _TABLES}
     forms = joined["patient_forms"]
     first = np.unique(forms["patient_id"].to_numpy(zero_copy_only=False).astype(str), return_index=True)[1]
     return Tables(**joined | {"patient_forms": forms.take(pa.array(np.sort(first)))}), part_N

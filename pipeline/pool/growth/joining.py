@@ -165,8 +165,8 @@ def _refuse_other_classes(label: pa.ChunkedArray, pool: str, findings: tuple[str
 def _say_if_deeper(folder: Path, scans: pa.Table, pool: str) -> None:
     """Warn where scans hold values above every white that the run has decided on."""
     known = pc.unique(run_files.read(folder, MANIFEST)["white"]).drop_null().to_pylist()
-    found = pc.value_counts(scans["white"].drop_null()).to_pylist()
-    deeper = {row["values"]: row["counts"] for row in found if row["values"] not in known}
+    count_by_white = pc.value_counts(scans["white"].drop_null()).to_pylist()
+    deeper = {row["values"]: row["counts"] for row in count_by_white if row["values"] not in known}
     if known and deeper:
         log.warning(
             "%d scans of %s hold values above the run's white (%s): their own is kept, %s; the others are read with "

@@ -117,7 +117,7 @@ def _in_folder(root: str, paths: Sequence[str], notes: Notes) -> Located:
             notes.warn(f"its paths are read below {above}, not below {root} (pool.root says it otherwise)")
             return _in_folder(above, paths, notes)
     folder = _Folder(root, lambda path: _exists(f"{root}/{path}"), lambda: _walk(root))
-    return _found(folder, own, missing, notes)
+    return _found_elsewhere(folder, own, missing, notes)
 
 
 def _in_archive(root: str, paths: Sequence[str], notes: Notes) -> Located:
@@ -129,10 +129,10 @@ def _in_archive(root: str, paths: Sequence[str], notes: Notes) -> Located:
     there = {name[len(inner) + 1 :] if inner else name for name in below}
     missing = [i for i, path in enumerate(paths) if path not in there and not _is_remote(path)]
     folder = _Folder(root, there.__contains__, lambda: sorted(there))
-    return _found(folder, list(paths), missing, notes) if missing else Located(root, list(paths))
+    return _found_elsewhere(folder, list(paths), missing, notes) if missing else Located(root, list(paths))
 
 
-def _found(folder: _Folder, paths: list[str], missing: list[int], notes: Notes) -> Located:
+def _found_elsewhere(folder: _Folder, paths: list[str], missing: list[int], notes: Notes) -> Located:
     """Fill in those that are found in another place of the folder; a file is given to one row alone."""
     taken = Counter(paths)
     prefix = _needless_prefix(folder, [paths[i] for i in missing])

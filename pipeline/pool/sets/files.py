@@ -30,13 +30,13 @@ def paths_of(folder: SetFolder, file_N: pa.ChunkedArray, num_parts: int) -> pa.C
     plain = pc.replace_substring_regex(pc.replace_substring(file_N, "\\", "/"), r"^(\./|/)+", "")
     stem_N = pc.replace_substring_regex(plain, _ENDING, "")
     most = pc.max(pc.count_substring(stem_N, "/")).as_py() or 0
-    found = pa.chunked_array([pa.nulls(len(file_N), pa.string())])
+    path_N = pa.chunked_array([pa.nulls(len(file_N), pa.string())])
     for num in range(max(most + 1, num_parts), num_parts - 1, -1):
-        if not found.null_count:
+        if not path_N.null_count:
             break
         place = pc.index_in(_last_parts(stem_N, num), value_set=_last_parts(stem_I, num))
-        found = pc.coalesce(found, path_I.take(place))
-    return found
+        path_N = pc.coalesce(path_N, path_I.take(place))
+    return path_N
 
 
 def images_of(folder: SetFolder) -> list[str]:

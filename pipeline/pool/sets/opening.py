@@ -34,14 +34,14 @@ class OpenedSet:
     Attributes:
         title: The set's name.
         scans: `image_path`, `label` and whichever other known columns the set has, a row a scan, all text.
-        said: What is said of them, a row a reading, or a label: `image_path`, `reader` (null: one label a scan, whose
-            author has no name), `label`, `provenance`.
+        statements: What is said of them, a row a reading, or a label: `image_path`, `reader` (null: one label a scan,
+            whose author has no name), `label`, `provenance`.
         left_out: Rows that are no scans here, by reason.
     """
 
     title: str
     scans: pa.Table
-    said: pa.Table
+    statements: pa.Table
     left_out: dict[str, int]
 
 
@@ -65,9 +65,9 @@ def opened(reader: Reader, folder: SetFolder, config: PoolConfig, notes: Notes) 
     about = {name: column.take(pa.array(rows)) for name, column in whole.about.items()}
     about["official_split"] = _split(about.get("official_split"), len(rows), notes)
     scans = pa.table({"image_path": path_S, "label": label_S, **about})
-    said = _said(whole, config, picked, names, rows, path_S, label_S)
-    _report(whole, scans, said, left_out, notes)
-    return OpenedSet(whole.title, scans, said, left_out)
+    statements = _statements(whole, config, picked, names, rows, path_S, label_S)
+    _report(whole, scans, statements, left_out, notes)
+    return OpenedSet(whole.title, scans, statements, left_out)
 
 
 def _first_rows(path_N: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -164,7 +164,7 @@ def _lines(present_SC: NDArray[np.int8], names: Sequence[str], finding: str | No
     return pa.array(meant, pa.string()).take(encoded.indices)
 
 
-def _said(
+def _statements(
     whole: SetScans,
     config: PoolConfig,
     picked: Sequence[int],
@@ -182,12 +182,12 @@ def _said(
     place_N[rows] = np.arange(len(rows))
     there = np.flatnonzero(place_N[whole.readings.scan_R] >= 0)
     scan = pa.array(place_N[whole.readings.scan_R[there]])
-    one = config.finding if config.findings_are == "independent" else whole.findings[0]
+    finding = config.finding if config.findings_are == "independent" else whole.findings[0]
     several = config.findings_are == "independent" and config.finding is None
-    label = _lines(whole.readings.present_RC[there][:, picked], names, None if several else one)
+    label = _lines(whole.readings.present_RC[there][:, picked], names, None if several else finding)
     reader = whole.readings.reader_R.take(pa.array(there))
-    said = {"image_path": path_S.take(scan), "reader": reader, "label": label, "provenance": provenance_S.take(scan)}
-    return pa.table(said)
+    columns = {"image_path": path_S.take(scan), "reader": reader, "label": label, "provenance": provenance_S.take(scan)}
+    return pa.table(columns)
 
 
 def _split(split_S: pa.ChunkedArray | None, num: int, notes: Notes) -> pa.ChunkedArray:
@@ -206,7 +206,7 @@ def _split(split_S: pa.ChunkedArray | None, num: int, notes: Notes) -> pa.Chunke
     return none
 
 
-def _report(whole: SetScans, scans: pa.Table, said: pa.Table, left_out: dict[str, int], notes: Notes) -> None:
+def _report(whole: SetScans, scans: pa.Table, statements: pa.Table, left_out: dict[str, int], notes: Notes) -> None:
     """Say what was read and what was not."""
     num_known = len(scans) - scans["label"].null_count
     patients = scans["patient_id"] if "patient_id" in scans.column_names else None
@@ -214,8 +214,8 @@ def _report(whole: SetScans, scans: pa.Table, said: pa.Table, left_out: dict[str
     whose = f"{num_patients:,} patients" if num_patients else "unknown patients"
     notes.mention(f"{whole.title}: {len(scans):,} scans of {whose}, {num_known:,} of them labelled")
     if whole.readings is not None:
-        num_readers = len(pc.unique(said["reader"]))
-        notes.mention(f"{len(said):,} readings by {num_readers} readers; the label of a scan is what most say")
+        num_readers = len(pc.unique(statements["reader"]))
+        notes.mention(f"{len(statements):,} readings by {num_readers} readers; the label of a scan is what most say")
     if whole.num_uncertain:
         notes.mention(f"{whole.num_uncertain:,} values are uncertain (-1) and count as unknown")
     if left_out:

@@ -61,14 +61,14 @@ class SetFolder:
         Raises:
             InputError: there is none, so this is no folder of that set.
         """
-        found = self.find(*patterns)
-        if found is None:
+        file = self.find(*patterns)
+        if file is None:
             raise InputError(
                 f"no table of {title} is in this folder: no file is called {' or '.join(patterns)}",
                 where=self.root,
                 fix="point pool.uri at the folder that holds the set's own table, with the scans in it or below it",
             )
-        return found
+        return file
 
     def read(self, path: str) -> bytes:
         """The bytes of a file.

@@ -34,11 +34,11 @@ class OneRowAScan:
 
     Attributes:
         table: Its columns as before, without `reader`.
-        said: `image_path`, `reader`, `label`, `provenance` (null), a row a reading; None without a column of readers.
+        statements: `image_path`, `reader`, `label`, `provenance` (null), a row a reading; None without readers.
     """
 
     table: pa.Table
-    said: pa.Table | None
+    statements: pa.Table | None
 
 
 def one_row_a_scan(table: pa.Table, config: PoolConfig, refuse: Refuse, notes: Notes) -> OneRowAScan:
@@ -59,22 +59,22 @@ def one_row_a_scan(table: pa.Table, config: PoolConfig, refuse: Refuse, notes: N
     columns = {name: _first_known(plain[name], scan_T, len(paths)) for name in plain.column_names}
     for name in set(_SAME) & columns.keys():
         _refuse_contradictions(plain[name], columns[name], scan_T, name, refuse)
-    said = None
+    readings: Readings | None = None
     if "label" in columns:
         joined = _independent if config.findings_are == "independent" else _exclusive
-        columns["label"], said = joined(plain["label"], scan_T, reader_T, len(paths), config, refuse)
+        columns["label"], readings = joined(plain["label"], scan_T, reader_T, len(paths), config, refuse)
     _say(len(table), len(paths), has_readers, config, notes)
     out = pa.table({name: columns[name] for name in plain.column_names})
-    if said is None or not has_readers:
+    if readings is None or not has_readers:
         return OneRowAScan(out, None)
-    scan_R, reader_R, label_R = said
+    scan_R, reader_R, label_R = readings
     image_path = pa.array(paths, pa.string()).take(pa.array(scan_R))
-    readings = {"image_path": image_path, "reader": reader_R, "label": label_R}
-    readings["provenance"] = pa.nulls(len(scan_R), pa.string())
-    return OneRowAScan(out, pa.table(readings).filter(pc.is_valid(reader_R)))
+    provenance_R = pa.nulls(len(scan_R), pa.string())
+    statements = {"image_path": image_path, "reader": reader_R, "label": label_R, "provenance": provenance_R}
+    return OneRowAScan(out, pa.table(statements).filter(pc.is_valid(reader_R)))
 
 
-Said = tuple[NDArray[np.int64], pa.Array, pa.Array]
+Readings = tuple[NDArray[np.int64], pa.Array, pa.Array]
 
 
 def _independent(
@@ -84,7 +84,7 @@ def _independent(
     num_scans: int,
     config: PoolConfig,
     refuse: Refuse,
-) -> tuple[pa.Array, Said]:
+) -> tuple[pa.Array, Readings]:
     """The label of each scan, and every reading, of findings of which a scan may show several."""
     texts, code_T = coded(label)
     known = [text for text in texts if text is not None]
@@ -123,7 +123,7 @@ def _exclusive(
     num_scans: int,
     config: PoolConfig,
     refuse: Refuse,
-) -> tuple[pa.Array, Said]:
+) -> tuple[pa.Array, Readings]:
     """The class of each scan, and every reading."""
     classes, class_T = coded(label)
     readers, reader_code_T = coded(reader_T)
@@ -171,13 +171,13 @@ def _refuse_contradictions(
 
 
 def _say(num_rows: int, num_scans: int, has_readers: bool, config: PoolConfig, notes: Notes) -> None:
-    said = f"{num_rows:,} rows are of {num_scans:,} scans"
+    count = f"{num_rows:,} rows are of {num_scans:,} scans"
     if has_readers:
         notes.mention(f"{num_rows:,} rows are readings of {num_scans:,} scans; the label of a scan is what most say")
     elif config.findings_are == "independent":
         notes.warn(
-            f"{said}: what one row of a scan calls present is present; if they are several people's, name the column "
+            f"{count}: what one row of a scan calls present is present; if they are several people's, name the column "
             "that says whose in pool.columns.reader"
         )
     else:
-        notes.warn(f"{said}, and agree: each scan counts once")
+        notes.warn(f"{count}, and agree: each scan counts once")

@@ -114,16 +114,18 @@ def _group(source: "Dataset", row: dict[str, Any], finding: str, key: tuple[obje
         for name, value in values
         if value is not None
     ]
-    said = {"Use": "Not for diagnostic use", "Answer of the model": row.get("answer")}
-    said["Decision"] = row.get(columns.decision_of(finding))
+    evaluations = {"Use": "Not for diagnostic use", "Answer of the model": row.get("answer")}
+    evaluations["Decision"] = row.get(columns.decision_of(finding))
     if row.get("outside") is not None:
-        said["Outside what the model knows"] = "yes" if row["outside"] else "no"
+        evaluations["Outside what the model knows"] = "yes" if row["outside"] else "no"
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=uid("finding", finding, *key), identifier=finding),
         finding_type=_code(finding),
         measurements=measurements,
         qualitative_evaluations=[
-            sr.QualitativeEvaluation(name=_code(name), value=_code(value)) for name, value in said.items() if value
+            sr.QualitativeEvaluation(name=_code(name), value=_code(value))
+            for name, value in evaluations.items()
+            if value
         ],
         source_images=[sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID)],
     )

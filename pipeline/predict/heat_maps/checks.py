@@ -125,10 +125,10 @@ def judge(
 def rank_correlation(one_SS: Heat, other_SS: Heat) -> float:
     """Absolute rank correlation of two maps, 0..1; 0 where one of them is flat."""
     step = max(1, len(one_SS) // _POINTS)
-    one, other = (heat_SS[step // 2 :: step, step // 2 :: step].ravel() for heat_SS in (one_SS, other_SS))
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
+    first_S, other = (heat_SS[step // 2 :: step, step // 2 :: step].ravel() for heat_SS in (one_SS, other_SS))
+    if np.ptp(first_S) == 0 or np.ptp(other) == 0:
         return 0.0
-    return abs(float(stats.spearmanr(one, other).statistic))
+    return abs(float(stats.spearmanr(first_S, other).statistic))
 
 
 def _raised(model: Evidence, squares: Sequence[Floats], planted: Sequence[Planted]) -> dict[str, list[int]]:
@@ -157,12 +157,12 @@ def similarities(
     """
     rows = sorted({row for rows in rows_of.values() for row in rows})
     of_other = {row: occlusion.drops(planted[row].square_SS, other) for row in rows}
-    found: dict[str, float] = {}
+    similarity: dict[str, float] = {}
     for finding, own in rows_of.items():
         if len(own) >= 2:
             pairs = zip(*(_maps(of_model, finding, own, planted) for of_model in (drops, of_other)), strict=True)
-            found[finding] = float(np.mean([rank_correlation(one_SS, other_SS) for one_SS, other_SS in pairs]))
-    return found
+            similarity[finding] = float(np.mean([rank_correlation(one_SS, other_SS) for one_SS, other_SS in pairs]))
+    return similarity
 
 
 def _maps(drops: Mapping[int, Drops], finding: str, rows: list[int], planted: Sequence[Planted]) -> list[Heat]:

@@ -65,15 +65,15 @@ def checked(model: Predictor) -> Checked:
     log.info("the heat maps of this model are checked, once: it takes some minutes")
     rng, squares = np.random.default_rng(0), _training_scans(recipe)
     references = occlusion.references(squares[:NUM_REFERENCE], model.evidence)
-    found = Checked(checks.measure(model.evidence, references, shuffled.models(model, rng), squares, rng), references)
+    result = Checked(checks.measure(model.evidence, references, shuffled.models(model, rng), squares, rng), references)
     content = {
         "fingerprint": fingerprint,
-        "checks": {finding: asdict(check) for finding, check in found.checks.items()},
+        "checks": {finding: asdict(check) for finding, check in result.checks.items()},
         "references": {finding: known.mean_K.tolist() for finding, known in references.items()},
     }
     with private_files.readable_by(recipe.run), contextlib.suppress(OSError):  # a run that may only be read
         write_text(path, json.dumps(content, indent=1))
-    return found
+    return result
 
 
 def _training_scans(recipe: Recipe) -> list[Floats]:
@@ -108,8 +108,8 @@ def _read(path: Path, fingerprint: str) -> Checked | None:
         content = json.loads(path.read_text("utf-8"))
         if content["fingerprint"] != fingerprint:
             return None
-        found = {finding: Check(**check) for finding, check in content["checks"].items()}
+        checks_read = {finding: Check(**check) for finding, check in content["checks"].items()}
         references = {finding: Reference(np.array(mean_K)) for finding, mean_K in content["references"].items()}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Checked(found, references)
+    return Checked(checks_read, references)

@@ -53,11 +53,11 @@ def overlay(square_SS: Floats, heat_SS: Heat, width_px: int, height_px: int) -> 
 def title(finding: str, probability: float | None, heat_SS: Heat, is_outside: bool) -> str:
     """What the map is of, in one line."""
     top = float(heat_SS.max())
-    said = "no probability" if probability is None else f"probability {probability:.2f}"
+    probability_words = "no probability" if probability is None else f"probability {probability:.2f}"
     place = f"covering the hottest place costs {top:.1f} logits more than in scans of the run"
     place = place if top >= MIN_HEAT else "no place stands out"
     strange = "; OUTSIDE what the model knows" if is_outside else ""
-    return f"{finding}: {said}; {place}{strange}"
+    return f"{finding}: {probability_words}; {place}{strange}"
 
 
 def with_words(picture_HW3: NDArray[np.uint8], heading: str) -> NDArray[np.uint8]:

@@ -28,12 +28,12 @@ def models(model: Predictor, rng: np.random.Generator) -> dict[str, Evidence]:
         model: A run's.
         rng: Shuffles.
     """
-    found: dict[str, Evidence] = {}
+    shuffled: dict[str, Evidence] = {}
     if model.has_heads:
-        found[HEAD] = Shuffled(model, rng, with_body=False)
+        shuffled[HEAD] = Shuffled(model, rng, with_body=False)
     if not model.has_heads or model.recipe.embedder is not None:
-        found[ALL] = Shuffled(model, rng, with_body=True)
-    return found
+        shuffled[ALL] = Shuffled(model, rng, with_body=True)
+    return shuffled
 
 
 class Shuffled:

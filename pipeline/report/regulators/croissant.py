@@ -112,25 +112,29 @@ def _kind(type_: pa.DataType) -> str:
 def _responsible(run: RunData) -> dict[str, str]:
     """The fields of the responsible AI extension, from the facts that checklists are filled with."""
     fields = {
-        "dataCollection": _said(facts_data.data_sources(run), "institutions, dates and the purpose of the collection"),
-        "dataCollectionMissingData": _said(facts_data.missing(run)),
-        "dataPreprocessingProtocol": _said(facts_data.preparation(run)),
-        "dataAnnotationProtocol": _said(facts_data.reference_standard(run), "by what rule a finding counts as present"),
-        "dataAnnotationAnalysis": _said(facts_data.reader_agreement(run), "agreement of the readers"),
+        "dataCollection": _fact_words(
+            facts_data.data_sources(run), "institutions, dates and the purpose of the collection"
+        ),
+        "dataCollectionMissingData": _fact_words(facts_data.missing(run)),
+        "dataPreprocessingProtocol": _fact_words(facts_data.preparation(run)),
+        "dataAnnotationProtocol": _fact_words(
+            facts_data.reference_standard(run), "by what rule a finding counts as present"
+        ),
+        "dataAnnotationAnalysis": _fact_words(facts_data.reader_agreement(run), "agreement of the readers"),
         "annotationsPerItem": _annotations(run),
-        "annotatorDemographics": _said(facts_data.annotators(run), "training and experience of the readers"),
+        "annotatorDemographics": _fact_words(facts_data.annotators(run), "training and experience of the readers"),
         "machineAnnotationTools": _machine(run),
-        "dataBiases": _said(facts_results.fairness(run), "biases that metadata do not show"),
+        "dataBiases": _fact_words(facts_results.fairness(run), "biases that metadata do not show"),
         "dataLimitations": " ".join(cautions(run)),
         "dataUseCases": f"Research on label-efficient chest X-ray classification, not diagnosis. {LEFT}: other.",
         "dataSocialImpact": f"{LEFT}.",
-        "personalSensitiveInformation": _said(facts_data.deidentification(run), "legal basis and consent"),
+        "personalSensitiveInformation": _fact_words(facts_data.deidentification(run), "legal basis and consent"),
         "dataReleaseMaintenancePlan": f"{LEFT}.",
     }
     return {f"rai:{name}": value for name, value in fields.items()}
 
 
-def _said(fact: Fact | None, left: str = "") -> str:
+def _fact_words(fact: Fact | None, left: str = "") -> str:
     """What the run shows, and what is left to the author."""
     parts = [] if fact is None else [fact.text]
     if left or fact is None:

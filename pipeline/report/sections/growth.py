@@ -33,32 +33,32 @@ def growth(run: RunData) -> Growth | None:
     """What the page says of growing; None of a run that never grew."""
     if not run.growth:
         return None
-    told: Row = (run.evaluation or {}).get("growth") or {}
-    rows = [_row(one) for one in told.get("sets") or [] if one["comparison"]]
-    return Growth(_text(told), run.growth, rows, _chart(rows))
+    effect: Row = (run.evaluation or {}).get("growth") or {}
+    rows = [_row(on_set) for on_set in effect.get("sets") or [] if on_set["comparison"]]
+    return Growth(_text(effect), run.growth, rows, _chart(rows))
 
 
-def _row(one: Row) -> Row:
-    comparison = one["comparison"]
+def _row(on_set: Row) -> Row:
+    comparison = on_set["comparison"]
     metrics = [metric for metric in comparison["metrics"] if metric["metric"] in SHOWN]
     return {
-        "name": NAMES[one["which"]],
+        "name": NAMES[on_set["which"]],
         "num_scans": comparison["num_scans"],
         "num_groups": comparison["num_groups"],
         "metrics": metrics,
     }
 
 
-def _text(told: Row) -> str:
-    if not told:
+def _text(effect: Row) -> str:
+    if not effect:
         return "No label of a holdout is known yet, so nothing can be compared."
-    if told["why_not"]:
-        return f"There is no comparison yet: {told['why_not']}."
+    if effect["why_not"]:
+        return f"There is no comparison yet: {effect['why_not']}."
     return (
-        f"The model of round {count(told['before_round'])}, the last before {_named(told['parts'])} joined, and that "
-        f"of round {count(told['round'])}, on the same sealed scans, from which neither has learned. Intervals are of "
-        "the difference, by resampling patients; one that holds 0 may be chance. Before, on the new holdout, is "
-        "how the model would have done there without a label of it."
+        f"The model of round {count(effect['before_round'])}, the last before {_named(effect['parts'])} joined, and "
+        f"that of round {count(effect['round'])}, on the same sealed scans, from which neither has learned. "
+        "Intervals are of the difference, by resampling patients; one that holds 0 may be chance. Before, on the new "
+        "holdout, is how the model would have done there without a label of it."
     )
 
 

@@ -91,12 +91,12 @@ def begin(folder: Path, pool: str) -> Part:
 
 def join(folder: Path, part: Part) -> None:
     """Make a part that was read one of the run's."""
-    _write(folder, [*(one for one in asked(folder) if one.part != part.part), replace(part, joined=True)])
+    _write(folder, [*(other for other in asked(folder) if other.part != part.part), replace(part, joined=True)])
 
 
 def forget(folder: Path, part: Part) -> None:
     """Take back what `begin` noted."""
-    _write(folder, [one for one in asked(folder) if one.part != part.part])
+    _write(folder, [other for other in asked(folder) if other.part != part.part])
 
 
 def _write(folder: Path, rows: list[Part]) -> None:

@@ -158,7 +158,7 @@ class WorkingCopy:
             is_changed = bool(gone) or any(files.get(name) != facts for name, facts in now.items())
             if is_changed:
                 self._put(Snapshot(self._snapshot.number + 1, files | now))
-            self._local = {name: one for name, one in self._local.items() if name not in gone} | sent
+            self._local = {name: local_file for name, local_file in self._local.items() if name not in gone} | sent
             self._save()
             return is_changed
 
@@ -362,7 +362,7 @@ class WorkingCopy:
         content: dict[str, Any] = json.loads(note.read_text("utf-8"))
         published = {name: FileFacts(*facts) for name, facts in content["published"].items()}
         self._snapshot = Snapshot(content["number"], published)
-        self._local = {name: LocalFile(*one) for name, one in content["local"].items()}
+        self._local = {name: LocalFile(*fields) for name, fields in content["local"].items()}
 
     def _save(self) -> None:
         content = {"url": self.url, "folder": self.folder.name, "number": self._snapshot.number}

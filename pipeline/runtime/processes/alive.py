@@ -39,8 +39,8 @@ def lives(process: dict[str, Any]) -> bool | None:
 def _started(pid: int) -> str | None:
     """When a process started, as a text that no other process of this id has; None where there is none."""
     if not _BOOT.exists():  # macOS
-        told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-        return told.stdout.strip() or None
+        answer = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        return answer.stdout.strip() or None
     try:
         after_name = Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:

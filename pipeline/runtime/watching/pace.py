@@ -66,6 +66,7 @@ def words(remaining: Remaining | None) -> str:
     """`3 to 5 min left`; empty where nothing can be said."""
     if remaining is None:
         return ""
-    size, unit = next((one for one in ((3600.0, "h"), (60.0, "min")) if remaining.high >= 2 * one[0]), (1.0, "s"))
+    longer_units = ((3600.0, "h"), (60.0, "min"))
+    size, unit = next(((size, unit) for size, unit in longer_units if remaining.high >= 2 * size), (1.0, "s"))
     low, high = int(remaining.low / size), -int(-remaining.high // size)
     return f"{high} {unit} left" if low == high else f"{low} to {high} {unit} left"

@@ -53,9 +53,9 @@ def following(folder: Path, config: Config) -> Iterator[None]:
             _try("TensorBoard", _tell_tensorboard, folder)
 
 
-def _try(name: str, tell: Any, *given: Any) -> None:
+def _try(name: str, tell: Any, *facts: Any) -> None:
     try:
-        tell(*given)
+        tell(*facts)
     except Exception as error:  # noqa: BLE001 - whatever a tracker or its server does, the run is what counts
         log.warning("%s was not told of this run: %s", name, str(error).partition("\n")[0])
 

@@ -48,8 +48,8 @@ def read_pool(tmp_path, **options):
         (tmp_path / "pool").mkdir(exist_ok=True)
         (tmp_path / "pool" / name).write_bytes(data)
     (tmp_path / "run").mkdir(exist_ok=True)
-    given = {"pool.uri": str(tmp_path / "pool"), "preprocess.size_px": SIZE_PX, "engine.backend": "serial"}
-    ctx = StageContext(config_file.load(None, given | options), tmp_path / "run", SerialEngine())
+    plain = {"pool.uri": str(tmp_path / "pool"), "preprocess.size_px": SIZE_PX, "engine.backend": "serial"}
+    ctx = StageContext(config_file.load(None, plain | options), tmp_path / "run", SerialEngine())
     # The guarded process has an environment of its own, so what it is asked is answered here.
     manifest.run(ctx)
     return {row["path"]: row for row in MANIFEST.read(ctx.folder).to_pylist()}

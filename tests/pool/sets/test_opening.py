@@ -208,7 +208,7 @@ def test_the_manifest_stage_keeps_who_said_what(tmp_path):
 
 
 def test_who_has_no_name_is_kept_by_what_was_read(tmp_path):
-    said = opened("nih", nih(tmp_path / "nih", "a.png"), tmp_path).said
+    said = opened("nih", nih(tmp_path / "nih", "a.png"), tmp_path).statements
     assert said.drop_columns(["label"]).to_pylist() == [
         {"image_path": "a.png", "reader": None, "provenance": "NLP, on the report"}
     ]

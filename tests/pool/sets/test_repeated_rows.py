@@ -21,14 +21,14 @@ def labels(pool):
 
 
 def said(pool):
-    rows = pool.said.to_pylist()
+    rows = pool.statements.to_pylist()
     return {(row["image_path"], row["reader"]): row["label"] for row in rows}
 
 
 def test_rows_that_agree_are_one_scan(tmp_path, caplog):
     text = "image_path,label,patient_id,age\na.png,ill,1,\na.png,ill,1,44\nb.png,well,2,50\nb.png,,2,50\n"
     pool = opened(tmp_path, text)
-    assert labels(pool) == {"a.png": "ill", "b.png": "well"} and pool.said is None
+    assert labels(pool) == {"a.png": "ill", "b.png": "well"} and pool.statements is None
     assert pool.scans["age_years"].to_pylist() == [44, 50], "the first that is known"
     assert "4 rows are of 2 scans, and agree" in caplog.text
 

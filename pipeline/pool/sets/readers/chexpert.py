@@ -37,7 +37,7 @@ def read(folder: SetFolder) -> SetScans:
         extra = {"split": constant(part, num), "who": constant(_PARTS[part][1], num)}
         for name, chunks in texts.items():
             chunks.append(cells.get(name, extra.get(name, constant(None, num))))
-    text = {name: pa.chunked_array([c for one in chunks for c in one.chunks]) for name, chunks in texts.items()}
+    text = {name: pa.chunked_array([c for column in chunks for c in column.chunks]) for name, chunks in texts.items()}
     about = {
         "patient_id": pc.extract_regex(text["Path"], r"(?P<patient>patient\d+)").combine_chunks().field("patient"),
         "age": pc.if_else(pc.equal(text["Age"], "0"), None, text["Age"]),  # 0 stands where the age is not known

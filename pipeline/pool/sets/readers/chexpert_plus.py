@@ -25,7 +25,7 @@ def read(folder: SetFolder) -> SetScans:
     path = folder.need(TITLE, "df_chexpert_plus*.csv*")
     cells = columns(folder, path, ("path_to_image",), ("frontal_lateral", "ap_pa", *_PERSON))
     file_N = cells["path_to_image"]
-    labels = next((found for name in _LABELS if (found := folder.find(name))), None)
+    labels = next((file for name in _LABELS if (file := folder.find(name))), None)
     if labels is None:
         present_NC, num_uncertain = np.full((len(file_N), len(labeler_columns.FINDINGS)), UNKNOWN, np.int8), 0
     else:

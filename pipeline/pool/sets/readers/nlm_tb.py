@@ -38,14 +38,14 @@ def _read(folder: SetFolder, title: str, prefix: str) -> SetScans:
             fix="point pool.uri at the folder that the set was unpacked to",
         )
     texts = {path.rpartition("/")[2].lower(): path for path in folder.find_all(f"{prefix}_*.txt")}
-    said = [
+    text_N = [
         folder.read(texts[own]).decode("utf-8", errors="replace")
         if (own := f"{match[0].rpartition('.')[0]}.txt".lower()) in texts
         else ""
         for match in matches.values()
     ]
-    ages = [f"{match[1]}{match[2]}" if (match := _AGE.search(text)) else None for text in said]
-    sexes = [match[1] if (match := _SEX.search(text)) else None for text in said]
+    ages = [f"{match[1]}{match[2]}" if (match := _AGE.search(text)) else None for text in text_N]
+    sexes = [match[1] if (match := _SEX.search(text)) else None for text in text_N]
     num = len(matches)
     return SetScans(
         title=title,
