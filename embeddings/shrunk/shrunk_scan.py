@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from embeddings.decoding.grey import FloatArray, Grey, squashed, unit_of
 
@@ -57,15 +58,16 @@ class ShrunkScan:
         return unit_of(self.squares[size_px])
 
 
-def shrink(grey: Grey, num_bytes: int, sides_px: Collection[int]) -> ShrunkScan:
+def shrink(grey: Grey, num_bytes: int, sides_px: Collection[int], eight_bit: Image.Image | None = None) -> ShrunkScan:
     """All that is kept of a picture.
 
     Args:
         grey: The picture.
         num_bytes: Of its file.
         sides_px: Of the squares.
+        eight_bit: The picture in 8 bits, where it has been made already.
     """
-    picture = grey.eight_bit()
+    picture = grey.eight_bit() if eight_bit is None else eight_bit
     picture_HW = np.asarray(picture)
     lit_H, lit_W = picture_HW.max(axis=1) > _BLACK, picture_HW.max(axis=0) > _BLACK
     return ShrunkScan(

@@ -156,7 +156,7 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
             facts["note"] = noted(facts.get("note"))
         small = _shrunk(picture, IMAGE_SIDE, Image.Resampling.LANCZOS)
         medium = _shrunk(picture, picture_hash.SIDE_PX, Image.Resampling.BILINEAR)
-        pixels = small.tobytes() + medium.tobytes() + _to_keep(grey, len(data), options.keep_sides_px)
+        pixels = small.tobytes() + medium.tobytes() + _to_keep(grey, picture, len(data), options.keep_sides_px)
         return facts | _of_picture(grey, white, facts.get("note")), pixels
     except DecodeError as error:
         facts["reason"] = str(error).removesuffix(".")
@@ -178,11 +178,11 @@ def _opened(data: bytes, options: ReadingOptions) -> tuple[Grey, int | None]:
     return open_grey(data, max_pixels=options.max_pixels, white=white), white
 
 
-def _to_keep(grey: Grey, num_bytes: int, sides_px: Sequence[int]) -> bytes:
+def _to_keep(grey: Grey, eight_bit: Image.Image, num_bytes: int, sides_px: Sequence[int]) -> bytes:
     """What is kept of a picture; nothing of one that is decoded again as quickly."""
     if not sides_px or grey.image.width * grey.image.height < shrunk_files.MIN_PIXELS:
         return b""
-    return shrunk_scan.to_bytes(shrunk_scan.shrink(grey, num_bytes, sides_px))
+    return shrunk_scan.to_bytes(shrunk_scan.shrink(grey, num_bytes, sides_px, eight_bit))
 
 
 def _of_picture(grey: Grey, white: int | None, note: str | None) -> dict[str, Any]:
