@@ -119,11 +119,15 @@ def find(
     if may_pair is not None:
         wanted_P &= may_pair(pairs.left_P, pairs.right_P)
     pairs = worth_a_look(pairs.keep(wanted_P), len(scans), config.looks_a_scan)
-    weak = pairs.keep(np.argsort(pairs.score_P, kind="stable")[:_NUM_WEAK])
-    if fit_each_other(look(scans, weak.keep(weak.score_P < SURE_SCORE), engine, max_pixels)):
+    weakest = np.argsort(pairs.score_P, kind="stable")[:_NUM_WEAK]
+    weak = weakest[pairs.score_P[weakest] < SURE_SCORE]
+    seen_weak = look(scans, pairs.keep(weak), engine, max_pixels)
+    if fit_each_other(seen_weak):
         _log.warning("the pictures of this pool are so alike that turned copies cannot be told from other pictures")
-        return Changes.none(), len(weak)
-    seen = look(scans, pairs, engine, max_pixels, progress)
+        return Changes.none(), len(weakest)
+    others = np.setdiff1d(np.arange(len(pairs)), weak)
+    seen_others = look(scans, pairs.keep(others), engine, max_pixels, progress)
+    seen = Likeness.joined((seen_weak, seen_others), np.concatenate([weak, others]))
     same_P = is_same(seen, config)
     return _changes(pairs, seen, same_P), len(pairs)
 
