@@ -36,7 +36,7 @@ from pipeline.runtime.engine import SerialEngine
 from tests.bench import tables
 from tests.support.dicom_files import file_bytes
 
-NUM_SCANS = 60
+NUM_SCANS = 30
 PASSES = 2
 HEIGHT_PX = 2400
 STAGES = ("manifest", "duplicates", "embed", "audit")

@@ -33,7 +33,7 @@ _NUM_PLACES, _SPACING = 15, 0.8  # of a patch's axis; in scales
 _NUM_COSINES = 11
 _MIN_STRENGTH = 1e-4  # of white: less is rounding
 _RIM = 2.0  # scales: nearer to the edge there is no point
-_PICTURES_A_BLOCK = 32
+_PICTURES_A_BLOCK = 4  # so that its blurs fit the cache of a processor: 1.7 times as quick as 32
 
 
 def picture_points(images_NSS: Bytes, num_points: int = NUM_POINTS) -> Points:
