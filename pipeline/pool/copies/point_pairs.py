@@ -128,15 +128,15 @@ class _Rows:
         rng = np.random.default_rng(_SEED)
         masks = [_mask(rng.choice(NUM_BITS, drawn_bits, replace=False)) for _ in range(num_tables)]
         shuffles = [np.uint64(value) for value in rng.integers(0, 2**row_bits, num_tables, np.uint64)]
-        found_M = np.zeros(0, np.uint64)
+        match_M = np.zeros(0, np.uint64)
         with ThreadPoolExecutor(num_threads) as threads:
             for start in range(0, num_tables, _TABLES_AT_ONCE):
                 some = range(start, start + _TABLES_AT_ONCE)
                 parts = threads.map(lambda t: self._table(masks[t], shuffles[t], row_bits, max_bits), some)
-                found_M = np.unique(np.concatenate([found_M, *parts]))
+                match_M = _each_once(np.concatenate([match_M, *parts]))
         low = np.uint64((1 << row_bits) - 1)
-        left_M = (found_M >> np.uint64(row_bits)).astype(np.int64)
-        right_M = (found_M & low).astype(np.int64)
+        left_M = (match_M >> np.uint64(row_bits)).astype(np.int64)
+        right_M = (match_M & low).astype(np.int64)
         bits_M = np.bitwise_count(self.code_R[left_M] ^ self.code_R[right_M]).astype(np.int64)
         return left_M, right_M, bits_M
 
@@ -182,6 +182,14 @@ class _Rows:
         ):
             near_M &= np.abs(value_R[left_M].astype(np.int16) - value_R[right_M]) <= apart
         return left_M[near_M], right_M[near_M]
+
+
+def _each_once(value_M: Words) -> Words:
+    """The values in order, each once; sorted in place, for `np.unique` hashes, which takes several times as long."""
+    value_M.sort()
+    first_M = np.ones(len(value_M), np.bool_)
+    first_M[1:] = value_M[1:] != value_M[:-1]
+    return value_M[first_M]
 
 
 def _mask(bits: Ints) -> np.uint64:
