@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import secrets
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 POOL = "phantom:num_patients=60,size_px=64,severity=1.5"
 STAGES = ("manifest", "embed", "audit", "rounds")  # the head is killed once in each
 PATIENCE_SECONDS = 300.0
+TOKEN = secrets.token_hex(32)  # the head wants it, as any cluster should
 
 
 def main(_: Path, given: Namespace) -> None:
@@ -86,9 +88,11 @@ class Head:
     def _wait(self) -> None:
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
-            with suppress(OSError), urllib.request.urlopen(f"{self.dashboard}/api/jobs/") as answer:
-                if answer.status == 200:
-                    return
+            question = urllib.request.Request(
+                f"{self.dashboard}/api/jobs/", headers={"Authorization": f"Bearer {TOKEN}"}
+            )
+            with suppress(OSError), urllib.request.urlopen(question):
+                return
             time.sleep(0.5)
         raise RuntimeError("the head did not start")
 
@@ -138,7 +142,8 @@ def _run(out: Path, backend: str = "serial") -> list[str]:
 
 
 def _environment(cache: Path) -> dict[str, str]:
-    return os.environ | {"CXR_SSL_CACHE": str(cache), "RAY_USAGE_STATS_ENABLED": "0"}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    return os.environ | token | {"CXR_SSL_CACHE": str(cache), "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def _code(folder: Path) -> Path:
