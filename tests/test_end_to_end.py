@@ -261,7 +261,7 @@ def test_status_and_report(finished):
     assert "rounds finished: 2 of 2" in call("status", out).out
     page = out / "report" / "index.html"
     page.unlink()
-    assert call("report", out, "--json", drawn=True).json == {"report": str(page)}
+    assert call("report", out, "--json").json == {"report": str(page)}
     assert "</html>" in page.read_text("utf-8")
 
 

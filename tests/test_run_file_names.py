@@ -2,6 +2,8 @@
 
 import ast
 
+import pytest
+
 from embeddings import backbones
 from embeddings.pretrain import loop
 from pipeline.contracts.tables import CONTRACTS
@@ -23,11 +25,10 @@ OTHERS = {
 }
 
 
-def spelled(path):
+def spelled(nodes):
     """Names of a run's files, and parts of a round's path, that a module spells: (line, text)."""
-    tree = ast.parse(path.read_text("utf-8"))
-    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
             if node.value.rpartition("/")[2] in FILES or f"{run_files.ROUNDS}/" in node.value:
                 yield node.lineno, node.value
@@ -38,38 +39,42 @@ def spelled(path):
             yield node.lineno, ":02d"
 
 
-def read_past_run_files(path):
+def read_past_run_files(nodes):
     """Lines that read a table which all findings share where it may not lie."""
     shared = {table.name.upper() for table in CONTRACTS if table.file in run_files.SHARED} | {"SPLIT_TABLE"}
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and node.attr == "read" and ast.unparse(node.value) in shared:
             yield node.lineno, ast.unparse(node.value)
 
 
-MODULES = {str(path.relative_to(ROOT)): path for path in sorted((ROOT / "pipeline").rglob("*.py"))}
+@pytest.fixture(scope="module")
+def by_module():
+    """What each module spells, and what it reads past `run_files`; each is parsed once."""
+    checked = {}
+    for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        checked[str(path.relative_to(ROOT))] = list(spelled(nodes)), list(read_past_run_files(nodes))
+    return checked
 
 
-def test_nobody_else_spells_a_runs_files():
-    found = [
+def test_nobody_else_spells_a_runs_files(by_module):
+    misspelled = [
         f"{module}:{line} {text}"
-        for module, path in MODULES.items()
+        for module, (spellings, _) in by_module.items()
         if module not in KNOWN
-        for line, text in spelled(path)
+        for line, text in spellings
         if (module, text) not in OTHERS
     ]
-    assert found == []
+    assert misspelled == []
 
 
-def test_tables_that_findings_share_are_read_where_they_lie():
-    found = [
-        f"{module}:{line} {table}" for module, path in MODULES.items() for line, table in read_past_run_files(path)
-    ]
-    assert found == []
+def test_tables_that_findings_share_are_read_where_they_lie(by_module):
+    assert [f"{module}:{line} {table}" for module, (_, reads) in by_module.items() for line, table in reads] == []
 
 
-def test_every_exception_is_needed():
+def test_every_exception_is_needed(by_module):
     for module, text in OTHERS:
-        assert text in {spelling for _, spelling in spelled(ROOT / module)}
+        assert text in {spelling for _, spelling in by_module[module][0]}
 
 
 def test_the_backbones_room_which_knows_no_run_names_the_same_folder():

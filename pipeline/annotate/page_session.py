@@ -5,7 +5,6 @@ reserved for a while, so that annotators who work at once do not read the same s
 """
 
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from pipeline.annotate.guide import Guide
 from pipeline.annotate.label_sync import Settler
 from pipeline.annotate.page.backend import Progress, Task
 from pipeline.annotate.page.markup import texts
+from pipeline.annotate.page.reservations import Reservations
 from pipeline.annotate.pictures import deep_scans, spacing_of, uris_and_priors, write_picture
 from pipeline.annotate.scan_notes import Note, ScanNotes
 from pipeline.annotate.worklist import Ask
@@ -26,7 +26,6 @@ from pipeline.labels import label_table
 from pipeline.labels.journal import Batch, Journal, now
 from pipeline.runtime import run_files
 
-RESERVED_SECONDS = 120.0  # renewed whenever her page asks for more
 RECENT = 50  # answers her pace is measured on
 REASONS = {
     "representative": "stands for cluster {cluster}, which no label speaks for yet",
@@ -95,7 +94,7 @@ class Desk:
         self.adjudicators = {name.casefold() for name in adjudicators}
         self._lock = threading.RLock()
         self._journal = Journal.open(folder)
-        self._reserved: dict[str, dict[str, float]] = {}  # scan to who has it on her screen, and since when
+        self._on_screen = Reservations(folder / run_files.ON_SCREEN)
         self._batches: dict[str, Batch] = {}
         self._notes = ScanNotes(folder)
         self._open_round(self._latest())
@@ -122,16 +121,15 @@ class Desk:
         """Up to `num` scans to read, reserved for her; `held` are on her screen, or answered and not yet sent."""
         with self._lock:
             self._catch_up()
-            sitting, moment = self._sitting(annotator), time.monotonic()
-            self._reserve(held, annotator, moment)
+            sitting = self._sitting(annotator)
             chosen: list[str] = []
             num_due = self._num_due(annotator)
-            for ask in self._available(sitting, annotator, held, moment):
+            for ask in self._available(sitting, annotator, held):
                 again = sitting.due_reread([*held, *chosen], num_due)
                 chosen += [image_id for image_id in (again, ask.image_id) if image_id is not None]
                 if len(chosen) >= num:
                     break
-            self._reserve(chosen[:num], annotator, moment)
+            self._on_screen.hold([*held, *chosen[:num]], annotator)
             ahead = len(sitting.done) + len(set(held) - set(sitting.done))
             return [self._task(image_id, ahead + i, annotator) for i, image_id in enumerate(chosen[:num], start=1)]
 
@@ -185,7 +183,7 @@ class Desk:
                 self._open_round(self._list.round_index)
                 self._settler.wake()
             before = self._journal.entries[known].answer
-            self._reserve([before.image_id], annotator, time.monotonic())
+            self._on_screen.hold([before.image_id], annotator)
             return replace(
                 self._task(before.image_id, len(self._sitting(annotator).done) + 1, annotator), reply=before.reply
             )
@@ -352,21 +350,16 @@ class Desk:
         """Whether a scan lacks what she can give: a reading, or a decision."""
         return (self._list.awaits if self._adjudicates(annotator) else self._list.lacks)(ask, annotator)
 
-    def _available(self, sitting: Sitting, annotator: str, held: Sequence[str], moment: float) -> list[Ask]:
+    def _available(self, sitting: Sitting, annotator: str, held: Sequence[str]) -> list[Ask]:
         """What she can read now: not on her screen, and not on so many others' that nothing is left of it."""
         available = []
         for ask in sitting.asks:
             if ask.image_id not in held and self._is_open(ask, annotator):
                 done = {annotator, *self._list.readers.get(ask.image_id, ())}
-                screens = self._reserved.get(ask.image_id, {})
-                elsewhere = [who for who, at in screens.items() if who not in done and moment - at < RESERVED_SECONDS]
+                elsewhere = [who for who in self._on_screen.holders(ask.image_id) if who not in done]
                 if self._list.missing(ask) > len(elsewhere):
                     available.append(ask)
         return available
-
-    def _reserve(self, image_ids: Sequence[str], annotator: str, moment: float) -> None:
-        for image_id in image_ids:
-            self._reserved.setdefault(image_id, {})[annotator] = moment
 
     def _task(self, image_id: str, number: int, annotator: str) -> Task:
         ask = self._list.by_id.get(image_id)

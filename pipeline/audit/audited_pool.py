@@ -127,6 +127,11 @@ class Subject:
         return self._column("view")
 
     @cached_property
+    def format_N(self) -> Names:
+        """Format of each scan's file, such as DICOM or PNG."""
+        return self._column("format")
+
+    @cached_property
     def age_N(self) -> NDArray[np.float32]:
         """Age in years; NaN unknown."""
         return np.asarray(pc.fill_null(self.scans["age_years"], np.nan), dtype=np.float32)

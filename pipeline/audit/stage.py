@@ -201,7 +201,8 @@ def blocked_message(audit: dict[str, Any]) -> str:
     by_id = {check["id"]: check for check in audit["checks"]}
     lines = [f"the audit blocks ({', '.join(audit['blocking'])}): this would not be evidence"]
     lines += [f"  {name}: {by_id[name]['message']} {by_id[name]['fix']}" for name in audit["blocking"]]
-    lines.append('  to go on all the same, say why in writing: --accept CHECK --because "…" (printed in every report)')
+    accept = " ".join(f"--accept {name}" for name in audit["blocking"])
+    lines.append(f'  to go on all the same, say why in writing: {accept} --because "…" (printed in every report)')
     return "\n".join(lines)
 
 

@@ -374,8 +374,9 @@ def labels_by_class(result: dict[str, Any]) -> None:
         return
     if not result["now"]:
         return
-    say("labels by class: " + ", ".join(f"{finding} {num}" for finding, num in result["now"].items()))
-    for warning in result["warnings"]:
+    told = ", ".join(f"{finding} {num}" for finding, num in result["now"].items())
+    say(f"labels by class, of training scans: {told}")
+    for warning in result["warnings"] if any(result["now"].values()) else ():  # before the first label all are few
         say(f"  {warning}")
 
 

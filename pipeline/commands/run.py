@@ -16,7 +16,9 @@ from pipeline.commands.request import Request, prepared
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import AuditBlocked, CxrSslError, InputError, WaitingForLabels
+from pipeline.contracts.tables import POOL_LABELS
 from pipeline.evidence import site_adaptation
+from pipeline.labels import classes
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
@@ -51,6 +53,7 @@ def execute(request: Request) -> dict[str, Any]:
             publish_progress = session.publishing(out, progress)
             ctx = StageContext(config, out, place.engine, publish_progress, failed=progress.failed)
             try:
+                _check_classes(ctx, request)
                 ctx = _grown(ctx, request)
                 records = stages.run_stages(ctx, request.stages)
             except InputError:
@@ -66,6 +69,21 @@ def execute(request: Request) -> dict[str, Any]:
         "stages": {name: record["counts"] | {"seconds": record["seconds"]} for name, record in records.items()},
         "report": str(out / run_files.REPORT) if (out / run_files.REPORT).exists() else None,
     }
+
+
+def _check_classes(ctx: StageContext, request: Request) -> None:
+    """Refuse a pool that names no classes before its scans are read; once they are, a stage looks at them.
+
+    Raises:
+        InputError: nothing names them, or the pool cannot be opened.
+    """
+    from pipeline.pool.sources import open_pool
+
+    is_read = (ctx.folder / POOL_LABELS.file).exists()
+    if request.stages is None and ctx.config.pool.findings is None and not is_read:
+        pool = open_pool(ctx.config.pool, cache_folder())
+        if pool.refusal is None:
+            classes.check_listed(ctx.config.pool, pool.scans["label"].to_pylist())
 
 
 def _grown(ctx: StageContext, request: Request) -> StageContext:

@@ -861,6 +861,7 @@ class AuditConfig(Section):
     warn_unknown_share: Share = Field(0.2, description="Share of scans of unknown age, sex, view or source.")
     warn_min_class_share: Share = Field(0.02, description="Share of the rarest class.")
     warn_min_patients: int = Field(10, ge=1, description="Patients of the rarest class.")
+    warn_min_test_patients: int = Field(5, ge=1, description="Patients of a class in the test.")
     warn_association: Share = Field(0.3, description="Cramér's V of a class with a source or population.")
     block_association: Share = Field(0.8, description="The same; or a class that no other class shares a source with.")
     warn_age_gap_years: float = Field(

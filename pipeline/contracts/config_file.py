@@ -61,12 +61,18 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def dump(config: Config, *, only_given: bool = False) -> str:
     """The configuration as YAML, in schema order: the whole, or only what a file or an option gave."""
+    return _written(json.dumps(config.model_dump(mode="json", exclude_unset=only_given)))
+
+
+@lru_cache(maxsize=32)
+def _written(tree: str) -> str:
+    """A tree, given as JSON, as YAML: every finding of a run has the configuration of the others but for a line."""
     import io
 
     stream = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
-    yaml.dump(config.model_dump(mode="json", exclude_unset=only_given), stream)
+    yaml.dump(json.loads(tree), stream)
     return stream.getvalue()
 
 

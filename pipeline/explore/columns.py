@@ -43,10 +43,10 @@ class Column:
 
     def text(self, row: int) -> str | None:
         """Of one scan, as words; None where it is not known."""
-        if not self.known_N[row]:
-            return None
         value = self.value_N[row]
-        return f"{value:.4g}" if self.names is None else self.names[int(value)]
+        if self.names is None:
+            return f"{value:.4g}" if np.isfinite(value) else None
+        return self.names[int(value)] if value >= 0 else None
 
     def without(self, hidden_N: np.ndarray) -> "Column":
         """The same, not known of some scans."""

@@ -64,7 +64,7 @@ def _answers(table: pa.Table, folder: Path, ids_N: pa.Array, classes: Sequence[s
         says = {ids[row]: classes[int(prob_LC[row].argmax())] for row in judged}
         wrong = [image_id for image_id, named in says.items() if named != known[image_id]]
         meaning = "by a model that had not seen the label of the scan or of its patient"
-        columns["out_of_fold"] = category("said out of fold", "model", looked_up(ids_N, says), meaning)
+        columns["out_of_fold"] = category("said without the label", "model", looked_up(ids_N, says), meaning)
         judged_N = is_among(ids_N, list(says))
         columns["mistake"] = flag("mistake", "model", is_among(ids_N, wrong), meaning, known_N=judged_N)
     return columns

@@ -82,22 +82,36 @@ def rows_of(table: ScanTable, choice: Choice) -> np.ndarray:
     return rows
 
 
-def sort(table: ScanTable, rows: np.ndarray, order: Order) -> np.ndarray:
+def sort(table: ScanTable, rows: np.ndarray, order: Order, most: int | None = None) -> np.ndarray:
     """The rows in an order; what is not known comes last, ties by chance.
+
+    Args:
+        table: The pool.
+        rows: Of it.
+        order: By what.
+        most: So many of the first are wanted, and no more need be right; None: all of them.
 
     Raises:
         InputError: naming a column that the run does not have.
     """
     turn = table.turn_N[rows]
     if not order.by:
-        return np.asarray(rows[np.argsort(turn, kind="stable")])
+        return _sorted(rows, turn, turn, most)
     if order.by == SORT_COPIES:
-        return np.asarray(rows[np.lexsort((rows, table.picture_N[rows]))])
+        return _sorted(rows, table.picture_N[rows], rows, most)
     column = column_of(table, order.by)
     value = column.value_N[rows].astype(np.float64)
     known = column.known_N[rows]
     key = np.where(known, -value if order.descending else value, np.inf)
-    return np.asarray(rows[np.lexsort((turn, key))])
+    return _sorted(rows, key, turn, most)
+
+
+def _sorted(rows: np.ndarray, key: np.ndarray, tie: np.ndarray, most: int | None) -> np.ndarray:
+    """Rows by a key, then by another; of a million the first page is found without sorting the rest."""
+    if most is not None and most < len(rows):
+        wanted = np.flatnonzero(key <= np.partition(key, most)[most])
+        rows, key, tie = rows[wanted], key[wanted], tie[wanted]
+    return np.asarray(rows[np.lexsort((tie, key))])
 
 
 def inside(xy_N2: np.ndarray, corner_V2: np.ndarray) -> np.ndarray:

@@ -76,7 +76,10 @@ class ScanTable:
         if marks.wishes:
             meaning = "somebody wished to see it in the next queue, or in one before"
             columns[WISHED] = flag("wished for", "marks", is_among(self.ids_N, list(marks.wishes)), meaning)
-        return replace(self, columns=columns)
+        marked = replace(self, columns=columns)
+        for name in ("row_of", "turn_N"):  # the same scans in the same order: of a million they take half a second
+            marked.__dict__[name] = getattr(self, name)
+        return marked
 
 
 def of_run(folder: Path, config: Config) -> ScanTable:

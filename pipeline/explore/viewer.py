@@ -97,8 +97,9 @@ class Viewer:
     def gallery(self, choice: Choice, order: Order, offset: int, num: int, show: Sequence[str] = ()) -> dict[str, Any]:
         """A page of the chosen scans in an order, each with what the columns `show` say of it."""
         table = self.table()
-        rows = scan_filter.sort(table, scan_filter.rows_of(table, choice), order)
-        cards = _cards(table, rows[offset : offset + num], show)
+        rows = scan_filter.rows_of(table, choice)
+        first = scan_filter.sort(table, rows, order, offset + num)
+        cards = _cards(table, first[offset : offset + num], show)
         return {"num": len(rows), "num_sealed": int(table.sealed_N[rows].sum()), "scans": cards}
 
     def scan(self, image_id: str) -> dict[str, Any] | None:
@@ -149,7 +150,10 @@ class Viewer:
             askable, left_out = self._askable(ids) if give else (ids, {})
             if not askable:
                 why = "; ".join(f"{num} {reason}" for reason, num in left_out.items())
-                raise InputError(f"none of these scans can be asked for: {why}", fix="choose others")
+                raise InputError(
+                    f"none of these scans can be asked for: {why}",
+                    fix="choose scans without a label, such as those beside them on the map",
+                )
             self._marks.wish(name, askable, give=give)
             self._table = self._table.with_marks(self._marks)
         return Wished(len(askable), left_out)

@@ -94,6 +94,25 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
                 fix=f"{_meant(stray[0], configured)}add them there",
             )
         return _safe(configured)
+    _refuse_too_few(pool_classes)
+    return _safe(healthy_first(pool_classes, pool.positive))
+
+
+def check_listed(config: PoolConfig, labels: Sequence[str | None]) -> None:
+    """Refuse a pool whose classes nothing names, by what it lists, before a scan is opened: that may take hours.
+
+    Args:
+        config: Options.
+        labels: Of the scans listed; None: unknown.
+
+    Raises:
+        InputError: there are fewer than two classes.
+    """
+    if config.findings is None and config.finding is None and config.findings_are != "independent":
+        _refuse_too_few(sorted({label for label in labels if label is not None}))
+
+
+def _refuse_too_few(pool_classes: Sequence[str]) -> None:
     if len(pool_classes) < 2:
         raise InputError(
             "one class only, there is nothing to tell apart"
@@ -103,7 +122,6 @@ def findings_of(ctx: StageContext) -> tuple[str, ...]:
             where="pool.findings",
             fix="name the classes, e.g. --set 'pool.findings=[normal, pneumonia]'",
         )
-    return _safe(healthy_first(pool_classes, pool.positive))
 
 
 def _meant(label: str, findings: Sequence[str]) -> str:

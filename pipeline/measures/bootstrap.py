@@ -81,10 +81,8 @@ def share_interval(
     variance = _variance(value, value_B, num_groups)
     if variance is None or num_degrees < 1:
         return None
-    from scipy import stats  # takes a second to import, here and below
-
     size = value * (1 - value) / variance if variance > NO_VARIANCE else float(num_groups)
-    low, high = wilson(value, size, float(stats.t.ppf((1 + confidence) / 2, num_degrees)))
+    low, high = wilson(value, size, _student_quantile((1 + confidence) / 2, num_degrees))
     return [min(low, value), max(high, value)]
 
 
@@ -108,10 +106,9 @@ def ranking_interval(
     variance = _variance(value, value_B, num_groups)
     if variance is None:
         return None
-    from scipy import stats
     from scipy.special import expit, logit
 
-    quantile = float(stats.t.ppf((1 + confidence) / 2, 2 * (num_groups - 1)))
+    quantile = _student_quantile((1 + confidence) / 2, 2 * (num_groups - 1))
     if variance <= NO_VARIANCE:
         low, high = wilson(value, num_groups, quantile)
     else:
@@ -130,6 +127,13 @@ def wilson(share: float, size: float, quantile: float) -> tuple[float, float]:
     return max(float(centre - half), 0.0), min(float(centre + half), 1.0)
 
 
+def _student_quantile(probability: float, num_degrees: float) -> float:
+    """Quantile of Student's t; NaN without a degree of freedom. `scipy.stats` has it, too, and takes long to import."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(num_degrees, probability)) if num_degrees > 0 else float("nan")
+
+
 def percentile_interval(value_B: ArrayLike, num_groups: int, confidence: float = 0.95) -> list[float] | None:
     """Expanded percentile interval of any metric; None with under two groups or under half the replicates.
 
@@ -146,9 +150,10 @@ def percentile_interval(value_B: ArrayLike, num_groups: int, confidence: float =
     enough_B = _enough(value_B)
     if enough_B is None or num_groups < 2:
         return None
-    from scipy import stats
+    from scipy.special import ndtr
 
-    tail = stats.norm.cdf(stats.t.ppf((1 - confidence) / 2, num_groups - 1) * np.sqrt(num_groups / (num_groups - 1)))
+    quantile = _student_quantile((1 - confidence) / 2, num_groups - 1)
+    tail = ndtr(quantile * np.sqrt(num_groups / (num_groups - 1)))
     return [float(q) for q in np.quantile(enough_B, [tail, 1 - tail])]
 
 
@@ -163,13 +168,13 @@ def two_sided_p(difference_B: ArrayLike, num_groups: int) -> float | None:
     enough_B = _enough(difference_B)
     if enough_B is None or num_groups < 2:
         return None
-    from scipy import stats
+    from scipy.special import ndtri, stdtr
 
     # Differences of equal sums leave rounding where the replicate is 0.
     below, above = int((enough_B <= NO_VARIANCE).sum()), int((enough_B >= -NO_VARIANCE).sum())
     tail = min(0.5, (min(below, above) + 1) / (len(enough_B) + 1))
-    quantile = stats.norm.isf(tail) * np.sqrt((num_groups - 1) / num_groups)
-    return float(min(1.0, 2 * stats.t.sf(quantile, num_groups - 1)))
+    quantile = -ndtri(tail) * np.sqrt((num_groups - 1) / num_groups)
+    return float(min(1.0, 2 * stdtr(num_groups - 1, -quantile)))
 
 
 def num_in_group(group_of_N: Ints, member_N: ArrayLike) -> int:

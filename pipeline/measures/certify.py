@@ -21,6 +21,7 @@ by `sequential_plan`, on a frozen release and valid at every look.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,6 +80,12 @@ def lower_bound(num_correct: int, num_checked: int, confidence: float) -> float:
         raise ValueError(f"{num_correct} correct of {num_checked} checked is impossible")
     if num_correct == 0:
         return 0.0
+    return _lower_end(num_correct, num_checked, confidence)
+
+
+@lru_cache(maxsize=4096)
+def _lower_end(num_correct: int, num_checked: int, confidence: float) -> float:
+    """The bound of at least one correct scan; every round asks for those of nearly the same numbers."""
     from scipy.stats import beta  # takes a second to import; `status` reads what was certified before
 
     return float(beta.ppf(1.0 - confidence, num_correct, num_checked - num_correct + 1))

@@ -7,7 +7,7 @@ cropping. A group joins the copies of a picture and all scans of a patient, link
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,12 +18,12 @@ from pipeline.contracts.config import DuplicatesConfig, PoolConfig
 from pipeline.contracts.tables import DUPLICATES, MANIFEST
 from pipeline.pool import hash_pairs
 from pipeline.pool.copies import search
+from pipeline.pool.copies.confirmation import confirmed
 from pipeline.pool.copies.search import Changes
 from pipeline.pool.copies.thumbnails import ScanFile, scan_files
 from pipeline.pool.growth import keeping
 from pipeline.pool.hash_pairs import Pairs
 from pipeline.pool.picture_hash import NUM_BYTES
-from pipeline.pool.pixel_pairs import same_picture
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import Engine
@@ -32,19 +32,10 @@ from pipeline.runtime.growth import record
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Link = tuple[Ints, Ints]  # rows that show one picture or one patient, pair by pair
 
 _SHARD_SIZE = 1024
 _MAX_THREADS = 4  # of the search; each holds some 100 MB at a million scans
-
-
-@dataclass(frozen=True)
-class PairShard:
-    """Pairs of scans that one task looks at; it reads a scan of several pairs once."""
-
-    left: Sequence[ScanFile]
-    right: Sequence[ScanFile]
-    max_pixels: int
-    min_correlation: float
 
 
 def run(ctx: StageContext) -> dict[str, int]:
@@ -68,7 +59,8 @@ def run(ctx: StageContext) -> dict[str, int]:
     links = [same_bytes, near, (changed.left_P, changed.right_P), *old[:1]]
     picture_N = components(len(manifest), links)
     group_N = components(len(manifest), [*links, *old[1:], patient_links(manifest)])
-    changes = Changes.joined([_unchanged(*same_bytes), _described(ctx, manifest, near), changed])
+    asked = _near_steps(same_bytes, near, changed, picture_N)
+    changes = Changes.joined([_unchanged(*same_bytes), _described(ctx, manifest, asked), changed])
     table = _table(manifest, picture_N, group_N, search.change_words(changes, picture_N))
     if table_before is not None:
         table = keeping.named_as(table, table_before)
@@ -148,6 +140,19 @@ def _unchanged(right: Ints, left: Ints) -> Changes:
     return Changes(left, right, still_P33, np.zeros(num, np.bool_), np.zeros(num, np.int64))
 
 
+def _near_steps(same_bytes: Link, near: Link, changed: Changes, picture_N: Ints) -> Link:
+    """Of the pairs that the hash has found those that lead from the first scan of a picture to the others.
+
+    Ten copies of a picture make 45 pairs, and 9 of them say how the copies differ.
+    """
+    links = (same_bytes, near, (changed.left_P, changed.right_P))
+    left, right = (np.concatenate(sides) for sides in zip(*links, strict=True))
+    steps = search.steps_from_first(left, right, picture_N)
+    used = np.sort(np.array([pair for _, _, pair in steps], np.int64) - len(same_bytes[0]))
+    used = used[(used >= 0) & (used < len(near[0]))]
+    return near[0][used], near[1][used]
+
+
 def _described(ctx: StageContext, manifest: pa.Table, near: tuple[Ints, Ints]) -> Changes:
     """How the pairs that the hash has found differ."""
     parts = [Changes.none()]
@@ -184,8 +189,8 @@ def near_links(ctx: StageContext, manifest: pa.Table, firsts: Ints, is_new_N: Bo
         config.pool.max_pixels,
         ctx.progress,
     )
-    confirmed = pairs.keep(same_P)
-    return (firsts[confirmed.left_P], firsts[confirmed.right_P]), len(pairs)
+    same = pairs.keep(same_P)
+    return (firsts[same.left_P], firsts[same.right_P]), len(pairs)
 
 
 def near_links_between(
@@ -264,12 +269,6 @@ def hash_bytes(column: pa.ChunkedArray) -> Bytes:
     return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(-1, NUM_BYTES)
 
 
-def confirm_shard(shard: PairShard) -> NDArray[np.bool_]:
-    """Which pairs of a shard show the same picture."""
-    left_PSS, right_PSS = search.read_pairs(shard.left, shard.right, shard.max_pixels)
-    return same_picture(left_PSS, right_PSS, shard.min_correlation)
-
-
 def _confirmed(
     pairs: Pairs,
     scans: tuple[Sequence[ScanFile], Sequence[ScanFile]],
@@ -277,21 +276,17 @@ def _confirmed(
     config: DuplicatesConfig,
     max_pixels: int,
     progress: Callable[[str, int, int], None] | None = None,
-) -> NDArray[np.bool_]:
+) -> Bools:
     """Which pairs show the same picture; the pixels are read and compared by the shards."""
-    same_P = np.zeros(len(pairs), np.bool_)
     left, right = (
         [files[row] for row in side_P] for files, side_P in zip(scans, (pairs.left_P, pairs.right_P), strict=True)
     )
-    blocks = [slice(start, start + _SHARD_SIZE) for start in range(0, len(pairs), _SHARD_SIZE)]
-    shards = [PairShard(left[b], right[b], max_pixels, config.min_correlation) for b in blocks]
-    done = 0
-    for index, part_P in engine.map_shards(confirm_shard, shards):
-        same_P[blocks[index]] = part_P
-        done += len(part_P)
+
+    def tell(done: int, total: int) -> None:
         if progress is not None:
-            progress("duplicates", done, len(pairs))
-    return same_P
+            progress("duplicates", done, total)
+
+    return confirmed(left, right, engine, config, max_pixels, tell)
 
 
 def components(num: int, links: list[tuple[Ints, Ints]]) -> Ints:

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def _write(source: Path, info: dict[str, Any], folder: Path) -> None:
                     path = f"{split}/{i:06d}.png"
                     Image.fromarray(image).save(folder / path, compress_level=1)
                     table.writerow((path, *(label_C if several else (names[str(int(label_C[0]))],)), split))
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(
             f"not a MedMNIST file: {error}", where=source, fix="download it again from MedMNIST's page"
         ) from error

@@ -2,9 +2,10 @@
 
 In the manner of NegEx (Chapman et al., J Biomed Inform 2001) with the uncertainty of CheXpert's labeler (Irvin et al.,
 AAAI 2019): in each sentence of the sections that count, a finding's words are denied or left open by the nearest cue
-that reaches them. A maintained library would do no better here: negspaCy and medspaCy bring spaCy and a language model,
-hundreds of megabytes, for the same algorithm in English alone; pyConTextNLP was last published in 2018; the labelers
-of CheXpert and MIMIC are on no index. A rules file of one's own language is what hospitals can keep up.
+that reaches them; `sentence` tells how far that is. A maintained library would do no better here: negspaCy and
+medspaCy bring spaCy and a language model, hundreds of megabytes, for the same algorithm in English alone; pyConTextNLP
+was last published in 2018; the labelers of CheXpert and MIMIC are on no index. A rules file of one's own language is
+what hospitals can keep up.
 
 A report that says two things of a finding says the stronger: present before uncertain before absent. The text is
 never kept: what is returned are labels, and the place of the sentence each rests on.
@@ -15,11 +16,11 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 from pipeline.radiology_reports.rules import FindingPatterns, Rules, lower
 from pipeline.radiology_reports.sections import sentences
+from pipeline.radiology_reports.sentence import Sentence, overlaps
 
 Says = Literal["present", "absent", "uncertain", "not mentioned"]
 PRESENT: Says = "present"
@@ -28,10 +29,7 @@ UNCERTAIN: Says = "uncertain"
 NOT_MENTIONED: Says = "not mentioned"
 SAYS: tuple[Says, ...] = (PRESENT, UNCERTAIN, ABSENT, NOT_MENTIONED)  # the stronger first
 _SIGNS: tuple[tuple[str, Says], ...] = (("negated", ABSENT), ("uncertain", UNCERTAIN))
-_WORD = re.compile(r"\S+")
 _PAUSE = re.compile(r"[,:(]")
-_ANSWER = frozenset({"negated_after"})
-_STOP = frozenset({"stop"})
 _FEWEST_LETTERS = 3
 
 
@@ -55,7 +53,7 @@ def read_report(text: str, rules: Rules) -> dict[str, Statement]:
     text = unicodedata.normalize("NFC", text)
     best = {finding.name: Statement(NOT_MENTIONED) for finding in rules.findings}
     for start, end in sentences(text, rules):
-        sentence = _Sentence(lower(text[start:end]), rules)
+        sentence = Sentence(lower(text[start:end]), rules)
         for finding in rules.findings:
             for says in _mentions(sentence, finding):
                 if SAYS.index(says) < SAYS.index(best[finding.name].says):
@@ -77,92 +75,20 @@ def joined(statements: list[Statement]) -> Statement:
     return strongest
 
 
-@dataclass(frozen=True)
-class _Cue:
-    kinds: frozenset[str]  # see `Rules.cue_kinds`
-    start: int
-    end: int
-
-
-@dataclass(frozen=True)
-class _Sentence:
-    """A sentence in lower case; what is looked up once for all its mentions, so that work grows with its length."""
-
-    text: str
-    rules: Rules
-
-    @cached_property
-    def cues(self) -> list[_Cue]:
-        """Its cues in order; most sentences name no finding, and are not searched for any."""
-        kinds, matches = self.rules.cue_kinds, self.rules.cues.finditer(self.text)
-        cues = [_Cue(kinds[(match.lastindex or 1) - 1], match.start(), match.end()) for match in matches]
-        return [cue for cue in self._with_answers(cues) if "none" not in cue.kinds]
-
-    @cached_property
-    def starts(self) -> list[int]:
-        """Where each cue starts."""
-        return [cue.start for cue in self.cues]
-
-    @cached_property
-    def word_starts(self) -> list[int]:
-        """Where each word starts."""
-        return [word.start() for word in _WORD.finditer(self.text)]
-
-    @cached_property
-    def word_ends(self) -> list[int]:
-        """Where each word ends."""
-        return [word.end() for word in _WORD.finditer(self.text)]
-
-    def num_words(self, start: int, end: int) -> int:
-        """Words in a part of it, those cut by its borders included."""
-        if start >= end:
-            return 0
-        return max(0, bisect_left(self.word_starts, end) - bisect_right(self.word_ends, start))
-
-    def of_kind(self, kind: str) -> tuple[list[_Cue], list[int]]:
-        """Its cues of a kind in order, and where each starts."""
-        if kind not in self._of_kind:
-            own = [cue for cue in self.cues if kind in cue.kinds]
-            self._of_kind[kind] = own, [cue.start for cue in own]
-        return self._of_kind[kind]
-
-    @cached_property
-    def _of_kind(self) -> dict[str, tuple[list[_Cue], list[int]]]:
-        return {}
-
-    def _with_answers(self, cues: list[_Cue]) -> list[_Cue]:
-        """The cues with those of `Pneumothorax: no`, which reach back to the colon before them."""
-        answers = [] if self.rules.answers is None else list(self.rules.answers.finditer(self.text))
-        if not answers:
-            return cues
-        spans = [answer.span() for answer in answers]
-        kept = [cue for cue in cues if not _overlaps(spans, cue.start, cue.end)]
-        kept += [_Cue(_ANSWER, start, end) for start, end in spans]
-        colons = [colon.start() for colon in re.finditer(":", self.text)]
-        kept += [_Cue(_STOP, at, at + 1) for at in colons if not _overlaps(spans, at, at + 1)]
-        return sorted(kept, key=lambda cue: cue.start)
-
-
-def _mentions(sentence: _Sentence, finding: FindingPatterns) -> Iterator[Says]:
+def _mentions(sentence: Sentence, finding: FindingPatterns) -> Iterator[Says]:
     """What each mention of a finding in a sentence says."""
     denied, ignored = _spans(sentence, finding.absent), _spans(sentence, finding.ignore)
     yield from (ABSENT for _ in denied)
     for match in finding.present.finditer(sentence.text):
-        if not _overlaps(denied, *match.span()) and not _overlaps(ignored, *match.span()):
+        if not overlaps(denied, *match.span()) and not overlaps(ignored, *match.span()):
             yield _says(sentence, match.start(), match.end())
 
 
-def _spans(sentence: _Sentence, pattern: re.Pattern[str] | None) -> list[tuple[int, int]]:
+def _spans(sentence: Sentence, pattern: re.Pattern[str] | None) -> list[tuple[int, int]]:
     return [] if pattern is None else [match.span() for match in pattern.finditer(sentence.text)]
 
 
-def _overlaps(spans: list[tuple[int, int]], start: int, end: int) -> bool:
-    """Whether one of some spans, which are in order and apart, overlaps a place."""
-    before = bisect_left(spans, (end,))
-    return before > 0 and spans[before - 1][1] > start
-
-
-def _says(sentence: _Sentence, start: int, end: int) -> Says:
+def _says(sentence: Sentence, start: int, end: int) -> Says:
     """What the nearest cue that reaches a mention makes of it; of each kind only the nearest can."""
     reaching: list[tuple[int, int, Says]] = []  # words between, place, what it says
     first = bisect_left(sentence.starts, start)
@@ -185,13 +111,35 @@ def _says(sentence: _Sentence, start: int, end: int) -> Says:
                 reaches = distance <= 1 and _PAUSE.search(sentence.text, low, high) is None
             else:
                 reaches = distance <= sentence.rules.scope_words
-            if reaches and not _is_cut(sentence, low, high):
+            own_subject = side == "after" and _has_own_subject(sentence, start, low, high)
+            if reaches and not own_subject and not _is_cut(sentence, low, high):
                 reaching.append((distance, cue.start, says))
     return min(reaching, key=lambda cue: cue[:2])[2] if reaching else PRESENT
 
 
-def _is_cut(sentence: _Sentence, low: int, high: int) -> bool:
+def _is_cut(sentence: Sentence, low: int, high: int) -> bool:
     """Whether a word at which a cue's reach ends stands between it and a mention."""
     stops, starts = sentence.of_kind("stop")
     place = bisect_left(starts, low)
     return place < len(stops) and stops[place].end <= high
+
+
+def _has_own_subject(sentence: Sentence, start: int, low: int, high: int) -> bool:
+    """Whether a cue behind a mention speaks of another: `mild edema, effusion not seen`.
+
+    Args:
+        sentence: With both.
+        start: Where the mention starts.
+        low: Where it ends.
+        high: Where the cue starts.
+    """
+    _, starts = sentence.of_kind("statement")
+    place = bisect_right(starts, start) - 1
+    if place < 0 or _PAUSE.search(sentence.text, starts[place], start):
+        return False  # it begins no statement, but stands in the list that the cue speaks of
+    pause = _PAUSE.search(sentence.text, low, high)
+    if pause is None:
+        return False
+    others = sentence.mention_starts
+    other = bisect_left(others, pause.end())
+    return other < len(others) and others[other] < high

@@ -6,7 +6,7 @@ the label table, so that nothing which counts experts' labels or pseudo-labels c
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,11 +45,12 @@ class ReportLabels:
     """What each source says.
 
     Attributes:
-        of_source: Source to path of a scan to finding to what is said.
+        of_source: Source to path of a scan, or its image_id, to finding to what is said.
         num_reports: Reports that were looked at.
         num_scans: Scans of the pool.
         reasons: What was left out or is worth a word, with counts.
         unknown: Findings asked for that the rules do not know.
+        where: What the reports were read from; None: there are none.
     """
 
     of_source: dict[str, dict[str, dict[str, Statement]]] = field(default_factory=dict)
@@ -57,6 +58,29 @@ class ReportLabels:
     num_scans: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     unknown: tuple[str, ...] = ()
+    where: str | None = None
+
+    def named(self, ids: Mapping[str, str]) -> "ReportLabels":
+        """The same by image_id: of scans whose path is among `ids`."""
+        of_source = {
+            source: {ids[path]: said for path, said in of_scan.items() if path in ids}
+            for source, of_scan in self.of_source.items()
+        }
+        return replace(self, of_source=of_source)
+
+    def take(self, other: "ReportLabels") -> None:
+        """Take in those of a further pool, by image_id; a scan that is known already keeps what it has."""
+        for source, of_scan in other.of_source.items():
+            own = self.of_source.setdefault(source, {})
+            own.update({image_id: said for image_id, said in of_scan.items() if image_id not in own})
+        self.num_scans += other.num_scans
+        if other.where is not None and other.where == self.where:
+            # One folder or table for both pools: what neither has a scan for is what counts.
+            both = self.reasons[texts.NO_SCAN] + other.reasons[texts.NO_SCAN] - other.num_reports
+            self.reasons[texts.NO_SCAN] = max(both, 0)
+        else:
+            self.num_reports += other.num_reports
+            self.reasons += other.reasons
 
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Source to finding to how many scans have each of `SAYS`."""
@@ -92,26 +116,24 @@ def read(
         rules = load(config.reports.rules)
         names = _names(rules, findings)
         labels.unknown = tuple(name for name in findings or () if name not in names)
-        labels.num_reports, labels.reasons = of_pool.num_reports, of_pool.reasons
+        labels.num_reports, labels.reasons, labels.where = of_pool.num_reports, of_pool.reasons, of_pool.where
         labels.of_source[f"rules {rules.name}"] = _by_rules(of_pool.of_scan, rules, names, labels.reasons)
     if config.pool.report_labels:
         labels.of_source[COLUMNS] = model_columns.read(pool, config.pool.report_labels, labels.reasons)
     return labels
 
 
-def write(folder: Path, labels: ReportLabels, ids: Mapping[str, str]) -> None:
+def write(folder: Path, labels: ReportLabels) -> None:
     """Keep the labels with a run, by image_id.
 
     Args:
         folder: The run.
-        labels: By path.
-        ids: Path of a scan to its image_id.
+        labels: By image_id.
     """
     rows = [
-        (ids[path], source, finding, statement.says, statement.start, statement.end)
+        (image_id, source, finding, statement.says, statement.start, statement.end)
         for source, of_scan in labels.of_source.items()
-        for path, statements in of_scan.items()
-        if path in ids
+        for image_id, statements in of_scan.items()
         for finding, statement in statements.items()
     ]
     columns = zip(*rows, strict=True) if rows else [()] * len(REPORT_LABELS.schema)

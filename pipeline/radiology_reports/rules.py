@@ -41,6 +41,23 @@ class CueRules(Section):
     answers: Phrases = Field((), description="Words that deny where they alone follow a colon: `Effusion: none`.")
 
 
+class StatementRules(Section):
+    """Words with which a new statement begins inside a sentence: what a cue before them says ends there.
+
+    They count at the start of a sentence, behind a comma or the like, behind one of `joins`, and right behind the words
+    of a finding; so `no mild edema` stays denied, and `no effusion, mild edema` does not.
+    """
+
+    joins: Phrases = Field(
+        (), description="Words other than a comma behind which a statement can begin, such as `with`."
+    )
+    starts: Phrases = Field((), description="Words that begin one, such as `mild`.")
+    starts_outside_lists: Phrases = Field(
+        (), description="Words that begin one unless a word of `list_words` follows, such as `large`."
+    )
+    list_words: Phrases = Field((), description="Words that go on with a list of what a cue says, such as `or`.")
+
+
 class FindingRules(Section):
     """The words of one finding."""
 
@@ -61,6 +78,7 @@ class RulesFile(Section):
     uncertainty: CueRules
     no_cues: Phrases = Field((), description="Words that look like a cue and are none, such as `no change`.")
     scope_ends: Phrases = Field((), description="Words at which what a cue says ends.")
+    new_statements: StatementRules = StatementRules()
     scope_words: int = Field(15, ge=1, le=100, description="Words between a cue and a finding, at most.")
     findings: dict[Phrase, FindingRules] = Field(..., min_length=1)
 
@@ -84,7 +102,9 @@ class Rules:
         name: `en`, `de`, or the file's name.
         cues: All cues in one expression for lower-case text, longer ones first, each a group.
         cue_kinds: Of each group: `negated_before`, `negated_next`, `negated_after`, the same of `uncertain`, `stop`
-            where what a cue says ends, `none` of what only looks like a cue.
+            where what a cue says ends, `start` and `unless_list` of what begins a statement (see `StatementRules`),
+            `list` of what goes on with a list, `none` of what only looks like a cue.
+        joins: The end of a text behind which a statement can begin: nothing, a comma, or a word such as `with`.
         answers: Words that deny alone behind a colon; None: there are none.
         scope_words: Words between a cue and a finding, at most.
         read: Headings of the sections that count, compact.
@@ -97,6 +117,7 @@ class Rules:
     name: str
     cues: re.Pattern[str]
     cue_kinds: tuple[frozenset[str], ...]
+    joins: re.Pattern[str]
     answers: re.Pattern[str] | None
     scope_words: int
     read: frozenset[str]
@@ -148,6 +169,9 @@ def compiled(rules: RulesFile, name: str) -> Rules:
         "uncertain_next": rules.uncertainty.before_next,
         "uncertain_after": rules.uncertainty.after,
         "stop": rules.scope_ends,
+        "start": rules.new_statements.starts,
+        "unless_list": rules.new_statements.starts_outside_lists,
+        "list": rules.new_statements.list_words,
     }
     # Longer cues first: `cannot exclude` is one cue, and not `no` and a word.
     kinds: dict[str, set[str]] = {}
@@ -159,6 +183,7 @@ def compiled(rules: RulesFile, name: str) -> Rules:
         name=name,
         cues=_between_words(f"({_words(phrase)})" for phrase in ranked) if ranked else re.compile(r"(?!)"),
         cue_kinds=tuple(frozenset(kinds[phrase]) for phrase in ranked),
+        joins=_joins(rules.new_statements.joins),
         answers=_answers(rules.negation.answers),
         scope_words=rules.scope_words,
         read=frozenset(map(compact, rules.sections.read)),
@@ -216,6 +241,12 @@ def _answers(phrases: Phrases) -> re.Pattern[str] | None:
     """Some words behind a colon, with nothing behind them in their part of the sentence."""
     words = "|".join(_words(phrase) for phrase in sorted(phrases, key=len, reverse=True))
     return re.compile(rf":\s*(?:{words})(?=\s*(?:[.,;!)\n]|$))") if phrases else None
+
+
+def _joins(phrases: Phrases) -> re.Pattern[str]:
+    """The end of a text behind which a statement can begin."""
+    words = "".join(rf"|\b{_words(phrase)}" for phrase in phrases)
+    return re.compile(rf"(?:\A|[,;:()/–—]|\s-{words})\s*\Z")
 
 
 def _between_words(alternatives: Iterable[str]) -> re.Pattern[str]:

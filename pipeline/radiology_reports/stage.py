@@ -4,6 +4,8 @@ import json
 import logging
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
@@ -12,10 +14,11 @@ from pipeline.contracts.healthy_class import healthy_among
 from pipeline.contracts.tables import MANIFEST, write_text
 from pipeline.labels.classes import findings_of
 from pipeline.pool.sources import open_pool
-from pipeline.radiology_reports import report_labels
+from pipeline.radiology_reports import model_columns, report_labels, texts
 from pipeline.radiology_reports.report_labels import ReportLabels
-from pipeline.runtime import run_files
+from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record
 from pipeline.runtime.private_files import pseudonym, salt_of
 
 log = logging.getLogger(__name__)
@@ -36,12 +39,6 @@ def run(ctx: StageContext) -> dict[str, Any]:
         for name in (run_files.REPORT_LABELS, run_files.REPORTS_READ):
             (ctx.folder / name).unlink(missing_ok=True)
         return {"num_reports": 0}
-    manifest = run_files.read(ctx.folder, MANIFEST)
-    ids = dict(zip(manifest["path"].to_pylist(), manifest["image_id"].to_pylist(), strict=True))
-    paths_of: dict[str, list[str]] = {}
-    for path, study in zip(manifest["path"].to_pylist(), manifest["study_id"].to_pylist(), strict=True):
-        if study is not None:
-            paths_of.setdefault(study, []).append(path)
     asked = asked_findings(ctx)
     strange = sorted(set(ctx.config.pool.report_labels) - set(asked))
     if strange:
@@ -51,13 +48,43 @@ def run(ctx: StageContext) -> dict[str, Any]:
             where="pool.report_labels",
             fix=f"name columns for {', '.join(asked)}",
         )
-    salt = salt_of(ctx.folder, ctx.config.splits.salt)
-    pool = open_pool(ctx.config.pool, cache_folder())
-    labels = report_labels.read(pool, ctx.config, asked, lambda study: paths_of.get(pseudonym(study, salt), ()))
+    labels = _of_all_pools(ctx, asked)
     _say(labels)
-    report_labels.write(ctx.folder, labels, ids)
+    report_labels.write(ctx.folder, labels)
     write_text(ctx.folder / run_files.REPORTS_READ, json.dumps(summary(labels), indent=2) + "\n")
     return {"num_reports": labels.num_reports, "num_scans_with_report": num_scans_with(labels)}
+
+
+def _of_all_pools(ctx: StageContext, asked: tuple[str, ...]) -> ReportLabels:
+    """What the reports of the run's own pool say, and those of the pools that have joined it, by image_id."""
+    manifest = run_files.read(ctx.folder, MANIFEST)
+    is_own_N = record.part_of(ctx.folder, manifest["image_id"]) == record.OWN
+    labels = _of_pool(ctx, ctx.config, manifest.filter(pa.array(is_own_N)), asked)
+    options = {name: getattr(ctx.config.pool, name) for name in ("reports", "report_labels")}
+    for part in record.parts(ctx.folder):
+        place = record.part_folder(ctx.folder, part.part)
+        pool = run_dir.config_of(place).pool.model_copy(update=options)
+        there = ctx.config.model_copy(update={"pool": pool})
+        try:
+            labels.take(_of_pool(ctx, there, run_files.read(place, MANIFEST), asked))
+        except InputError as error:
+            if error.where not in (texts.WHERE, model_columns.WHERE):
+                raise
+            log.warning("no reports of part %d, %s, are read: %s %s", part.part, part.pool, error.where, error.what)
+    return labels
+
+
+def _of_pool(ctx: StageContext, config: Config, manifest: pa.Table, asked: tuple[str, ...]) -> ReportLabels:
+    """What the reports of one pool say, by the image_ids of its own manifest: two pools may name a file alike."""
+    paths = manifest["path"].to_pylist()
+    paths_of: dict[str, list[str]] = {}
+    for path, study in zip(paths, manifest["study_id"].to_pylist(), strict=True):
+        if study is not None:
+            paths_of.setdefault(study, []).append(path)
+    salt = salt_of(ctx.folder, ctx.config.splits.salt)
+    pool = open_pool(config.pool, cache_folder())
+    labels = report_labels.read(pool, config, asked, lambda study: paths_of.get(pseudonym(study, salt), ()))
+    return labels.named(dict(zip(paths, manifest["image_id"].to_pylist(), strict=True)))
 
 
 def asked_findings(ctx: StageContext) -> tuple[str, ...]:

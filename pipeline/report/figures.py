@@ -130,7 +130,7 @@ def _class_metrics(run: RunData, finding: str) -> ClassMetrics | None:
 
 
 def pseudo_counts(run: RunData) -> str | None:
-    """Pseudo-labels and expert labels of each round."""
+    """Labels of each round: of experts, of the model, and of reports where a run has any."""
     rows = measured(run.rounds, "num_pseudo")
     if not rows:
         return None
@@ -141,12 +141,17 @@ def pseudo_counts(run: RunData) -> str | None:
         expert = [row.get("num_expert") or 0 for row, _ in rows]
         axes.bar(x, expert, width=0.6, color=ACCENT, label="by experts")
         axes.bar(x, pseudo, bottom=expert, width=0.6, color=ACCENT, alpha=0.35, label="pseudo-labels")
-        for place, below, value in zip(x, expert, pseudo, strict=True):
-            axes.text(place, below + value / 2, f"{value:,}" if value else "", ha="center", va="center")
+        by_report = [row.get("num_report") or 0 for row, _ in rows]
+        below = [experts + value for experts, value in zip(expert, pseudo, strict=True)]
+        if any(by_report):
+            axes.bar(x, by_report, bottom=below, width=0.6, color=GOOD, alpha=0.35, label="by reports")
+        for heights, values in ((expert, pseudo), (below, by_report)):
+            for place, height, value in zip(x, heights, values, strict=True):
+                axes.text(place, height + value / 2, f"{value:,}" if value else "", ha="center", va="center")
         axes.set(xlabel="round", ylabel="labels to train on", xticks=x)
         axes.grid(visible=False, axis="x")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.legend(loc="upper left", ncols=2, bbox_to_anchor=(0, 1.14))
+        axes.legend(loc="upper left", ncols=3, bbox_to_anchor=(0, 1.14))
 
     return render("pseudo-counts", WIDE, draw)
 

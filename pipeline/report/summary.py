@@ -258,6 +258,12 @@ def against_random(run: RunData) -> str:
     same = [r for r in run.reference if r.get("round") == run.last.get("round") and r.get("holdout")]
     if (run.config.get("strategy") or {}).get("name") == "random":
         return "This run draws its scans at random itself, so there is nothing to compare."
+    if not same and any(row.get("holdout") for row in run.reference):
+        last = max(row["round"] for row in run.reference if row.get("holdout"))
+        return (
+            f"Scans drawn at random were tried up to round {last}, and not on the budget of now: what choosing the "
+            "scans has gained by now is not known."
+        )
     if not same:
         return "No random draw on the same budget was run, so what choosing the scans gained is not known."
     auroc, random_auroc = run.scores.auroc, same[-1]["holdout"].get("auroc")

@@ -46,6 +46,7 @@ MONITOR_REFERENCE = "monitor_reference.parquet"  # the run's own scans as `monit
 MARKS = "marks.jsonl"  # tags, saved views, wishes for the next queue
 NOTES, NOTES_TABLE, EXAMPLES = "notes.jsonl", "notes.csv", "examples"  # beside answers; pictures of the definitions
 ANSWERS, AGREEMENT, HOLDOUT_READS, IMPORTS = "answers.jsonl", "agreement.json", "holdout_access.jsonl", "imports"
+ON_SCREEN = "on_screen.json"  # which scans are on whose screen at the labelling page
 # Audit and results
 AUDIT, OVERRIDES, PIXELS = "audit.json", "overrides.json", "audit_pixels.parquet"
 AUDIT_PICTURES = "audit_pictures.parquet"  # what scans look like at a glance

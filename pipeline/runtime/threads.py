@@ -18,12 +18,14 @@ def set_threads(num_threads: int) -> None:
 
     onnxruntime has threads of its own, which a session is given: see `embeddings.onnx_file`.
     """
+    _limit_pools(num_threads)
+    _set_others(num_threads)
+
+
+def _set_others(num_threads: int) -> None:
+    """Set the environment and the libraries that threadpoolctl does not reach."""
     for name in VARIABLES:
         os.environ[name] = str(num_threads)
-    if "numpy" in sys.modules:
-        import threadpoolctl
-
-        threadpoolctl.threadpool_limits(num_threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(num_threads)
     if "faiss" in sys.modules:
@@ -37,8 +39,8 @@ def limited(num_threads: int) -> Iterator[None]:
     torch, faiss = (sys.modules.get(name) for name in ("torch", "faiss"))
     of_torch = torch.get_num_threads() if torch else 0
     of_faiss = faiss.omp_get_max_threads() if faiss else 0
-    pools = _pools()
-    set_threads(num_threads)
+    pools = _limit_pools(num_threads)
+    _set_others(num_threads)
     try:
         yield
     finally:
@@ -55,10 +57,10 @@ def limited(num_threads: int) -> Iterator[None]:
             faiss.omp_set_num_threads(of_faiss)
 
 
-def _pools() -> Any:
-    """The thread pools of the libraries as they are; None before any of them is imported."""
+def _limit_pools(num_threads: int) -> Any:
+    """Limit the thread pools of the libraries; what restores them, None before any of them is imported."""
     if "numpy" not in sys.modules:
         return None
     import threadpoolctl
 
-    return threadpoolctl.threadpool_limits(None)
+    return threadpoolctl.threadpool_limits(num_threads)  # looks through all that is loaded: milliseconds

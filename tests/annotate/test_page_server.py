@@ -590,17 +590,17 @@ def test_an_upload_of_two_gigabytes_is_refused_unread(desk):
 
 
 def test_five_annotators_at_once_lose_and_double_nothing(tmp_path):
-    num = 1000
+    num, each = 400, 80
     desk = FakeDesk(tmp_path, num, shared=True)
 
     def work(annotator, base):
         rng, mine = random.Random(annotator), []
         port = base.rpartition(":")[2]
         with httpx.Client(base_url=base, cookies={f"cxr-ssl-{port}": TOKEN}, timeout=30) as client:
-            while len(mine) < 200:
+            while len(mine) < each:
                 body = {"annotator": annotator, "num": 8, "held": []}
                 tasks = client.post("/api/next", json=body).json()["tasks"]
-                for task in tasks[: 200 - len(mine)]:
+                for task in tasks[: each - len(mine)]:
                     body = answer(0, rng.choice(FINDINGS), annotator=annotator, image_id=task["image_id"])
                     for _ in range(2 if rng.random() < 0.2 else 1):  # a fifth is sent twice, as after a lost reply
                         assert client.post("/api/answer", json=body).is_success

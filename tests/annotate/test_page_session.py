@@ -12,6 +12,7 @@ import pytest
 from pipeline.annotate import label_sync, worklist
 from pipeline.annotate import page_session as module
 from pipeline.annotate.import_files import Who
+from pipeline.annotate.page import reservations
 from pipeline.annotate.page_session import Desk
 from pipeline.commands import labels
 from pipeline.contracts.answers import BAD_QUALITY, CANNOT_TELL, POOL, Answer
@@ -34,6 +35,16 @@ def template(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def later(template, tmp_path_factory):
+    """The run in round 2; Ann answered the first one."""
+    folder = waiting.copy_of(template, tmp_path_factory.mktemp("later") / "run")
+    say(folder, [Answer(i, template.truth[i], "Ann", 1) for i in waiting.queue_ids(folder)], FINDINGS)
+    run = waiting.moved(template, folder)
+    waiting.waits(run)
+    return run
+
+
+@pytest.fixture(scope="module")
 def double(tmp_path_factory):
     return waiting.waiting_run(tmp_path_factory.mktemp("double") / "run", queue__readers_per_scan=2)
 
@@ -46,8 +57,8 @@ def two(tmp_path_factory):
 @pytest.fixture
 def clock(monkeypatch):
     found = SimpleNamespace(now=1000.0)
-    found.monotonic = lambda: found.now
-    monkeypatch.setattr(module, "time", found)
+    found.time = lambda: found.now
+    monkeypatch.setattr(reservations, "time", found)
     return found
 
 
@@ -281,16 +292,28 @@ class TestTogether:
 
     def test_a_reservation_lapses_unless_renewed(self, desk, clock):
         ann = ids(desk.next("Ann", 3, []))
-        clock.now += module.RESERVED_SECONDS - 1
+        clock.now += reservations.RESERVED_SECONDS - 1
         assert not set(ann) & set(ids(desk.next("Bob", 99, [])))
         desk.next("Ann", 1, ann)  # her page asks for more, with these on her screen
-        clock.now += module.RESERVED_SECONDS - 1
+        clock.now += reservations.RESERVED_SECONDS - 1
         assert not set(ann) & set(ids(desk.next("Bob", 99, [])))
         clock.now += 2
         assert set(ann) <= set(ids(desk.next("Bob", 99, [])))
         give(desk, "Ann", ann[0])  # late, and kept all the same
         give(desk, "Bob", ann[0])
         assert len(standing(desk)) == 2
+
+    def test_a_page_started_again_knows_whose_screen_a_scan_is_on(self, template, desk, sit, clock):
+        ann = ids(desk.next("Ann", 5, []))
+        again = sit(template, desk.folder)
+        assert not set(ann) & set(ids(again.next("Bob", 99, [])))
+        clock.now += reservations.RESERVED_SECONDS + 1
+        assert set(ann) <= set(ids(again.next("Bob", 99, [])))
+
+    @pytest.mark.parametrize("damaged", [b"", b"[1]", b'{"a": 1}', b'{"a": {"Ann": "x"}}', b"[" * 9999, b"\xff"])
+    def test_a_damaged_list_of_screens_is_none(self, template, desk, sit, damaged):
+        (desk.folder / run_files.ON_SCREEN).write_bytes(damaged)
+        assert len(sit(template, desk.folder).next("Bob", 99, [])) == len(waiting.queue_ids(desk.folder))
 
     def test_two_readers_of_every_scan(self, double, sit):
         desk = sit(double)
@@ -306,7 +329,7 @@ class TestTogether:
         desk = sit(double)
         assert len(desk.next("Ann", 14, [])) == len(desk.next("Bob", 14, [])) == 14
         assert desk.next("Cleo", 14, []) == []
-        clock.now += module.RESERVED_SECONDS + 1
+        clock.now += reservations.RESERVED_SECONDS + 1
         assert len(desk.next("Cleo", 14, [])) == 14
 
     def test_the_last_reading_is_offered_to_one_at_a_time(self, double, sit):
@@ -407,12 +430,9 @@ class TestOtherProcesses:
 
 class TestRereads:
     @pytest.fixture
-    def second(self, template, desk):
-        """Round 2 of a desk whose first round Ann answered."""
-        first = waiting.queue_ids(desk.folder)
-        say(desk.folder, [Answer(i, template.truth[i], "Ann", 1) for i in first], FINDINGS)
-        waiting.waits(waiting.moved(template, desk.folder))
-        return desk
+    def second(self, later, sit):
+        """A desk of that round."""
+        return sit(later)
 
     def test_her_own_come_again_among_the_new_and_nobody_elses(self, second):
         first, new = set(waiting.queue_ids(second.folder)), set(waiting.queue_ids(second.folder, 2))

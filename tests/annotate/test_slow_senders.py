@@ -1,6 +1,7 @@
 """Connections that send half a request: they are closed, and keep nobody from the page."""
 
 import contextlib
+import http.client
 import socket
 import urllib.parse
 
@@ -38,6 +39,13 @@ def enter(base):
     return httpx.get(f"{base}/?token={TOKEN}", timeout=PATIENT, follow_redirects=False)
 
 
+def asked(connection):
+    connection.request("GET", f"/?token={TOKEN}")
+    reply = connection.getresponse()
+    reply.read()
+    return reply.status
+
+
 @pytest.mark.parametrize("sent", [b"", HALF_HEADERS, HALF_BODY])
 def test_whoever_sends_no_whole_request_in_time_is_let_go(tmp_path, sent):
     with listening(FakeDesk(tmp_path, 1), http=slow_senders.protocol(request_seconds=0.2)) as base:
@@ -51,6 +59,20 @@ def test_hundreds_of_half_requests_lock_nobody_out(tmp_path):
         held = opened(base, 300, HALF_HEADERS)
         assert enter(base).status_code == 303
         assert all(is_closed(each) for each in held[:200]), "those that waited longest go first"
+        for each in held:
+            each.close()
+
+
+def test_who_has_had_a_reply_is_the_last_to_be_let_go(tmp_path):
+    limits = slow_senders.protocol(request_seconds=PATIENT, max_waiting=20)
+    with listening(FakeDesk(tmp_path, 1), http=limits) as base:
+        address = urllib.parse.urlsplit(base)
+        reader = http.client.HTTPConnection(address.hostname, address.port, timeout=PATIENT)
+        first = asked(reader)
+        held = opened(base, 100, HALF_HEADERS)
+        assert all(is_closed(each) for each in held[:70])
+        reader.auto_open = False  # on the same connection, or not at all
+        assert asked(reader) == first == 303
         for each in held:
             each.close()
 

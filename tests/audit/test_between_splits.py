@@ -37,6 +37,20 @@ def test_a_class_common_in_training_and_rare_in_the_test_is_a_warning(tmp_path):
     assert {row[0]: row[1:3] for row in check.table.rows} == {"normal": (16, 74), "sick": (84, 26)}
 
 
+def test_validation_is_held_against_training_too_and_the_worse_is_told(tmp_path):
+    rows = [
+        *many(90, label=sick_every(3), pool_split="train"),
+        *many(60, 300, label=sick_every(3), pool_split="test"),
+        *many(60, 400, label=lambda i: "normal" if i % 10 == 0 else "sick", pool_split="val"),
+    ]
+    check = check_of(tmp_path / "val", rows)
+    assert (check.severity, check.count) == ("warn", 1) and check.value > check.threshold
+    assert "sick is 33% of the people in training and 90% in validation" in check.message
+    assert {row[0]: row[1:4] for row in check.table.rows} == {"normal": (60, 6, 40), "sick": (30, 54, 20)}
+    few = [row for row in rows if row["pool_split"] != "val"] + many(3, 400, label="sick", pool_split="val")
+    assert check_of(tmp_path / "few", few).severity == "ok"
+
+
 def test_many_scans_of_few_people_are_few(tmp_path):
     """The whole difference is one patient's series."""
     rows = [

@@ -194,3 +194,37 @@ def test_dates_and_ages_of_tags_that_cannot_be_are_said(tmp_path):
     checks = {check.id: check for check in cases.check(subject(tmp_path, rows))}
     assert checks["missing-metadata"].severity == "warn"
     assert f"Of 3 scans {doubt}." in checks["missing-metadata"].message
+
+
+@pytest.mark.parametrize("num_scans", [31, 60])
+def test_dates_of_tags_that_were_all_moved_are_one_sentence(num_scans, tmp_path):
+    dates = [f"the {what} in its tags cannot be: in the future" for what in ("study date", "birth date")]
+    rows = many(60, note=lambda i: "; ".join([*dates, "another note"]) if i < num_scans else None)
+    checks = {check.id: check for check in cases.check(subject(tmp_path, rows))}
+    message = checks["missing-metadata"].message
+    assert checks["missing-metadata"].severity == "warn" and "cannot be" not in message
+    assert message.count(f"Of {num_scans} of 60 scans the birth date and the study date lie in the future") == 1
+    assert "moved to hide them" in message
+
+
+def test_dates_of_a_table_that_were_moved_are_told_with_what_they_cost(tmp_path):
+    from pipeline.pool.listing.dates import say_impossible
+    from pipeline.tables.notes import Notes
+
+    notes = Notes("manifest.csv")
+    say_impossible("StudyDate", pa.chunked_array([["2150-01-02"] * 60], pa.string()), notes)
+    one = subject(tmp_path, many(60))
+    (tmp_path / run_files.POOL_NOTES).write_text(json.dumps({"notes": notes.lines}))
+    (check,) = [check for check in cases.check(one) if check.id == "missing-metadata"]
+    assert check.severity == "warn" and "moved to hide them: ages" in check.message and "2150" not in check.message
+
+
+@pytest.mark.parametrize(("num", "limit", "severity"), [(4, 5, "warn"), (5, 5, "ok"), (5, 6, "warn")])
+def test_a_class_of_few_patients_in_the_test_is_a_warning(num, limit, severity, tmp_path):
+    """Enough in the pool, and several scans of one patient are one patient."""
+    rows = many(200, label=half, pool_split=lambda i: "test" if i % 2 < 1 and i < 60 else "train")
+    rows += many(num, 300, label="sick", pool_split="test")
+    rows += [scan(400 + i, label="sick", pool_split="test", patient_id="p300") for i in range(9)]
+    check = found(tmp_path, rows, **{"audit.warn_min_test_patients": limit})["too-few-cases"]
+    assert check.severity == severity
+    assert (f"Fewer than {limit} patients in the test: sick ({num})." in check.message) is (severity == "warn")

@@ -33,6 +33,14 @@ def test_copies_are_counted_and_named_by_kind(tmp_path, kind):
     assert (other.severity, other.count) == ("ok", 0)
 
 
+def test_scans_kept_as_dicom_and_as_png_are_told(tmp_path):
+    rows = [*many(30, format="DICOM"), copy(90, 0, kind="near", format="PNG"), copy(91, 1, kind="near", format="DICOM")]
+    check = found(tmp_path, rows)["near-duplicates"]
+    assert check.count == 2 and check.message.endswith(
+        "Pictures that are there in several formats: 1 as DICOM and as PNG."
+    )
+
+
 def test_a_pool_of_copies_alone_is_blocked(tmp_path):
     rows = [scan(0, label="normal"), *[copy(i, 0, label="normal", patient_id="p0") for i in range(1, 10)]]
     check = found(tmp_path, rows)["exact-duplicates"]

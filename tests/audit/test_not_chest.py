@@ -74,6 +74,51 @@ def test_turned_films_are_called_turned(degrees, films, tmp_path):
     assert reasons.count(f"turned by {degrees} degrees") >= 4 and num_accused == 0
 
 
+def test_negatives_are_called_inverted(films, tmp_path):
+    uris = []
+    for i, uri in enumerate(films[:5]):
+        with Image.open(uri) as image:
+            uris.append(saved(tmp_path, f"n{i}", 255 - np.asarray(image.convert("L"))))
+    reasons, num_accused = told(films, uris)
+    assert reasons == ["inverted against the others"] * 5 and num_accused == 0
+
+
+def test_a_chest_in_a_white_frame_or_beside_an_arm_lies_as_it_should(films, tmp_path):
+    uris = []
+    for i, uri in enumerate(films[:4]):
+        with Image.open(uri) as image:
+            framed = Image.new("L", (SIDE * 4 // 3, SIDE * 3 // 2), 255)
+            framed.paste(image.convert("L"), (SIDE // 6, SIDE // 4))
+            beside = image.convert("L").crop((-SIDE // 10, 0, SIDE * 9 // 10, SIDE))
+        uris += [saved(tmp_path, f"f{i}", np.asarray(framed)), saved(tmp_path, f"b{i}", np.asarray(beside))]
+    reasons, num_accused = told(films, uris)
+    assert reasons == [None] * 8 and num_accused == 0
+
+
+def test_another_part_of_the_body_is_unlike_all_the_others(films, tmp_path):
+    """A long bone across the picture."""
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    rng = np.random.default_rng(0)
+    uris = []
+    for i in range(3):
+        bone = np.exp(-(((x - y - 0.1 * i) / 0.25) ** 2)) + 0.6 * np.exp(-(((x - y) / 0.7) ** 2))
+        grey = 40 + 110 * bone + rng.normal(0, 4, bone.shape)
+        uris.append(saved(tmp_path, f"bone{i}", np.clip(grey, 0, 255).astype(np.uint8)))
+    reasons, num_accused = told(films, uris)
+    assert reasons == ["unlike all the others"] * 3 and num_accused == 0
+
+
+@pytest.mark.parametrize(("patients", "severity"), [(("p1", "p1"), "ok"), (("p1", "p2"), "warn")])
+def test_mirrored_scans_are_told_of_two_people_or_more(patients, severity, films, tmp_path, monkeypatch):
+    mirrored = np.full(len(films), None, dtype=object)
+    mirrored[[1, 2]] = not_chest.MIRROR
+    monkeypatch.setattr(not_chest, "reasons", lambda *_: mirrored.copy())
+    one = pool(tmp_path, films)
+    one = replace(one, group_N=np.array(["p0", *patients, *(f"q{i}" for i in range(len(films) - 3))], dtype=object))
+    check = not_chest.check(one)
+    assert check.severity == severity and ("2 mirrored against the others" in check.message) is (severity == "warn")
+
+
 def test_a_lateral_view_is_not_held_against_a_frontal_chest(films, tmp_path):
     with Image.open(films[0]) as image:
         uri = saved(tmp_path, "lateral", np.asarray(image.convert("L").rotate(90)))

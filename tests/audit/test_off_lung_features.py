@@ -58,9 +58,17 @@ def shared(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Where the network's ONNX file lies for all stores."""
+    return tmp_path_factory.mktemp("models")
+
+
 @pytest.fixture
-def audit(shared, tmp_path):
+def audit(shared, models, tmp_path):
     """Measures the files named in a folder that stays; returns the facts and the context."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / extract.MODELS).symlink_to(models)
 
     def run(*files, folder="run", where=shared, **overrides):
         (tmp_path / folder).mkdir(exist_ok=True)

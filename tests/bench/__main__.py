@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.bench import (
     adapt,
     adjudication,
+    answers,
     audit,
     burned_in,
     certificates,
@@ -19,6 +20,7 @@ from tests.bench import (
     defer,
     duplicates,
     engine,
+    explore_scale,
     findings,
     folds,
     forecast,
@@ -50,6 +52,7 @@ from tests.bench import (
     storage,
     strategies,
     ways,
+    windows,
 )
 
 BENCHES = {
@@ -58,6 +61,7 @@ BENCHES = {
     "selection": selection.main,
     "strategies": strategies.main,
     "ways": ways.main,
+    "windows": windows.main,
     "selection_oracles": selection_oracles.main,
     "selection_speed": selection_speed.main,
     "resume": resume.main,
@@ -74,7 +78,9 @@ BENCHES = {
     "copies": copies.main,
     "copies_scale": copies.scale,
     "engine": engine.main,
+    "explore_scale": explore_scale.main,
     "adjudication": adjudication.main,
+    "answers": answers.main,
     "audit": audit.main,
     "burned_in": burned_in.main,
     "consensus": consensus.main,
@@ -110,7 +116,8 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=20_000, help="fuzz: mutated files")
     parser.add_argument(
         "--pool",
-        help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; adapt: the labels",
+        help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; planted: phantoms, "
+        "kermany or nih; adapt: the labels",
     )
     parser.add_argument(
         "--seeds",

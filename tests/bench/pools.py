@@ -1,6 +1,7 @@
 """The pools that benches run on, by name."""
 
 import csv
+import os
 from pathlib import Path
 
 NIH = "nih-chestxray8"  # source of the part of covid3 in which no class has a source of its own
@@ -14,6 +15,13 @@ def uri(data: Path, name: str) -> str:
         "pneumoniamnist": "medmnist:pneumoniamnist",
         "phantom": "phantom:",
     }[name]
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """Rows of a pool that has a table, with absolute paths."""
+    manifest = Path(uri(Path(os.environ["CXR_SSL_DATA"]), name))
+    with manifest.open(encoding="utf-8") as stream:
+        return [row | {"image_path": str(manifest.parent / row["image_path"])} for row in csv.DictReader(stream)]
 
 
 def four(data: Path, folder: Path) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pipeline.explore.page import server
 from pipeline.explore.viewer import Viewer
 from pipeline.selection.marks import Marks
 from tests.support.browser import TOKEN, fresh_page, served
+from tests.support.explore_page import chosen, lasso
 from tests.support.explored_run import explored_run
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -22,29 +23,6 @@ def link(run):
         yield f"{base}/?token={TOKEN}"
 
 
-def chosen(page, num=None):
-    """Wait until the map shows what the list counts (`num`); how many that is."""
-    page.wait_for_function(
-        """num => { const { drawn, chosen } = document.body.dataset;
-                    return drawn === chosen && (num === null ? chosen !== undefined : chosen === num); }""",
-        arg=None if num is None else str(num),
-    )
-    return int(page.get_attribute("body", "data-chosen"))
-
-
-def lasso(page, left, top, right, bottom):
-    """Draw a lasso around a part of the map, in shares of it."""
-    box = page.locator("#canvas").bounding_box()
-    corners = [(right, top), (right, bottom), (left, bottom), (left, top), (right, top)]
-    places = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in corners]
-    page.click("#lasso-on")
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=8)
-    page.mouse.up()
-
-
 def test_from_the_mistakes_to_the_next_queue(browser, link, run):
     with fresh_page(browser) as page:
         page.goto(link)
@@ -53,6 +31,8 @@ def test_from_the_mistakes_to_the_next_queue(browser, link, run):
         page.wait_for_function("() => document.body.dataset.chosen !== '120'")
         num_mistakes = chosen(page)
         assert 0 < num_mistakes < 30
+        page.wait_for_function("num => document.querySelectorAll('.card').length === num", arg=num_mistakes)
+        assert all("said without the label" in text for text in page.locator(".card").all_inner_texts())
         lasso(page, 0.02, 0.02, 0.98, 0.98)
         page.wait_for_selector("#chips >> text=inside the lasso")
         assert chosen(page) <= num_mistakes
@@ -104,7 +84,7 @@ def test_a_lasso_of_open_scans_waits_for_the_next_queue(browser, link, run):
     assert set(wishes) <= set(run.ids("train"))
 
 
-def test_a_phone(browser, link):
+def test_a_phone(browser, link, run):
     with fresh_page(browser, silent=True, **PHONE) as page:
         page.goto(link)
         chosen(page, 120)
@@ -118,3 +98,8 @@ def test_a_phone(browser, link):
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         page.tap("#tabs [data-tab=scans]")
         assert all("sealed" in text for text in page.locator(".card p").all_inner_texts())
+        page.fill("#who", "Dr. Meyer")
+        page.fill("#tag", "on the way home")
+        page.tap("#do-tag")
+        page.wait_for_selector("#done:has-text('given to 40 scans')")
+    assert len(Marks.open(run.folder).tags["on the way home"]) == 40

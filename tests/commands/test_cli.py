@@ -185,6 +185,13 @@ def test_pools_nothing_can_be_learnt_from(tmp_path, row, words):
     )
 
 
+def test_classes_that_nothing_names_are_refused_before_a_scan_is_read(tmp_path):
+    pool = make_pool(tmp_path / "pool", row=lambda i: ("", f"p{i}"))
+    answer = call("run", "--pool", pool, "--out", tmp_path / "run", *SHORT)
+    assert_refused(answer, "no labels that name the classes", "pool.findings")
+    assert not (tmp_path / "run" / "manifest.parquet").exists() and "manifest:" not in answer.err
+
+
 def test_identical_scans_are_one_group(tmp_path, pool):
     for path in pool.glob("*.png"):
         path.write_bytes((pool / "s000.png").read_bytes())

@@ -63,6 +63,7 @@ def test_labels_are_counted_by_class_and_few_ones_are_warned_of(run):
     found = status.status(run.folder)["labels_by_class"]
     assert found["now"] == dict.fromkeys(FINDINGS, 0) and found["rounds"] == []
     assert [text.split(":")[0] for text in found["warnings"]] == [f"class {finding}" for finding in FINDINGS]
+    assert "fewer than" not in call("status", str(run.folder)).out
     train = [i for i in waiting.queue_ids(run.folder) if run.split[i] == "train"]
     answer(run, train, "Ann")
     answer(run, train, "Bob")
@@ -70,7 +71,9 @@ def test_labels_are_counted_by_class_and_few_ones_are_warned_of(run):
     now = status.status(run.folder)["labels_by_class"]["now"]
     assert now == {finding: true.count(finding) for finding in FINDINGS} and sum(now.values()) == len(train)
     shown = call("status", str(run.folder)).out
-    assert "labels by class: " + ", ".join(f"{finding} {num}" for finding, num in now.items()) in shown
+    assert (
+        "labels by class, of training scans: " + ", ".join(f"{finding} {num}" for finding, num in now.items()) in shown
+    )
 
 
 def test_a_reader_faster_than_a_person_is_named(run):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from embeddings import backbones, extract, stage_features
 from pipeline.contracts import config_file
+from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import MANIFEST
 from pipeline.runtime import run_files
@@ -74,8 +76,21 @@ def make_run(folder, shared, files, **overrides):
     return StageContext(config_file.load(None, given | overrides), folder, CountingEngine())
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, shared):
+    """The network's ONNX files for scans of 64 px, which every store would else write anew."""
+    folder = tmp_path_factory.mktemp("models")
+    weights = str(shared / "w.safetensors")
+    backbone = backbones.resolve(BackboneConfig(name=f"timm:{NAME}", weights=weights))
+    for features in ("pooled", "stages"):
+        extract.export_onnx(backbone, features, 64, folder)
+    return folder
+
+
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path, models):
+    """An empty one, but for those."""
+    shutil.copytree(models, tmp_path / "store" / extract.MODELS)
     return {"embed.store": str(tmp_path / "store")}
 
 

@@ -3,11 +3,11 @@
 import nbformat
 import pytest
 
-from pipeline.audit import probes
 from pipeline.contracts import config_file
 from tests.support import tiny, tiny_backbone
 from tests.support.notebooks import EXAMPLES, run_here
 
+SIZE_PX = 96  # of the phantoms; to draw them in full takes longer than all that is done with them
 NUM_PATIENTS = 40  # enough that every cell has something to show
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
@@ -24,15 +24,16 @@ def quick(monkeypatch):
     """What the tests' own runs leave out or make small; no notebook shows it."""
     load, small = config_file.load, dict(map(config_file.parse_override, tiny.FAST[1::2]))
     monkeypatch.setattr(config_file, "load", lambda path=None, overrides=None: load(path, small | (overrides or {})))
-    monkeypatch.setattr(probes, "NUM_TREES", 15)
     tiny_backbone.weights(tiny.WEIGHTS.parent)
+    with tiny.small():
+        yield
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run(path, quick, tmp_path, monkeypatch, recwarn):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    run_here(path, NUM_PATIENTS)
+    run_here(path, NUM_PATIENTS, SIZE_PX)
     assert list(map(str, recwarn)) == []
 
 

@@ -77,6 +77,14 @@ def test_an_order_is_stable_and_what_is_not_known_comes_last(table):
     assert np.diff(table.picture_N[copies]).min() >= 0
 
 
+@pytest.mark.parametrize("by", ["", "copies", "age", "source"])
+@pytest.mark.parametrize("most", [1, 17, NUM])
+def test_the_first_page_is_that_of_the_whole_order(table, by, most):
+    rows = np.arange(3, NUM)
+    first = scan_filter.sort(table, rows, Order(by=by), most)[:most]
+    assert first.tolist() == scan_filter.sort(table, rows, Order(by=by))[:most].tolist()
+
+
 def decoded(data):
     num, meant = np.frombuffer(data, "<u4", 2)
     rows = np.frombuffer(data, "<u4", num, 8)

@@ -127,10 +127,10 @@ def test_chances_from_where_the_checks_stand():
     ahead = chance_certified(0.9, 0.95, 0.97, 4, num_checked=40, num_errors=1)
     assert ahead[0] is None  # the step of no error lies behind
     wins = 0
-    for _ in range(4000):
+    for _ in range(1500):
         errors = [True] + [False] * 39 + (rng.random(94 - 40) < 0.03).tolist()
         wins += certified_precision(errors, 0.95, 0.9) >= 0.9
-    assert ahead[-1] == pytest.approx(wins / 4000, abs=0.03)
+    assert ahead[-1] == pytest.approx(wins / 1500, abs=0.03)
     assert chance_certified(0.9, 0.95, 1.0, 2, num_checked=10, num_errors=1) == (0.0, 1.0)
 
 

@@ -42,9 +42,9 @@ def make_pool(folder, columns=FINDINGS):
     return folder / "manifest.csv"
 
 
-def independent(folder, columns=FINDINGS, **options):
-    given = {"pool__findings_are": "independent", "pool__findings": list(columns), "queue__budget": 30}
-    return picture_run(folder, pool=make_pool(folder / "pool", columns), **given | options)
+def independent(folder, columns, findings):
+    given = {"pool__findings_are": "independent", "pool__findings": list(findings), "queue__budget": 30}
+    return picture_run(folder, pool=make_pool(folder / "pool", columns), **given)
 
 
 def stages_before(ctx):
@@ -55,15 +55,15 @@ def stages_before(ctx):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A run of two findings that is ready for its rounds; copied for each test."""
-    return independent(tmp_path_factory.mktemp("prepared"))
+    """A run of two findings that is ready for its rounds; copied for each test. Of a third the pool says nothing."""
+    return independent(tmp_path_factory.mktemp("prepared"), (*FINDINGS, "nodule"), FINDINGS)
 
 
 @pytest.fixture
 def copy_of(prepared, tmp_path):
-    def make(name="run", **changed):
-        shutil.copytree(prepared.folder, tmp_path / name)
-        return with_options(replace(prepared, folder=tmp_path / name), **changed)
+    def make(name="run", of=prepared, **changed):
+        shutil.copytree(of.folder, tmp_path / name)
+        return with_options(replace(of, folder=tmp_path / name), **changed)
 
     return make
 
@@ -87,6 +87,17 @@ def learned(prepared, tmp_path_factory):
         count_fits(patch, trained)
         rounds.run(ctx)
     return ctx, trained
+
+
+@pytest.fixture(scope="module")
+def effusion_alone(prepared, tmp_path_factory):
+    """The finished rounds of one finding of the two."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    shutil.copytree(prepared.folder, folder)
+    ctx = with_options(replace(prepared, folder=folder), pool__findings=["effusion"])
+    stages_before(ctx)
+    rounds.run(ctx)
+    return ctx
 
 
 def count_fits(monkeypatch, trained):
@@ -162,23 +173,18 @@ def test_apart_each_finding_has_networks_of_its_own(learned, copy_of, monkeypatc
         assert weights_of(ctx, finding) != weights_of(learned[0], finding)
 
 
-def test_one_finding_alone_learns_the_same_together_and_apart(tmp_path):
-    ways = {}
-    for way in ("together", "apart"):
-        ways[way] = independent(tmp_path / way, ("effusion",), train__findings=way)
-        rounds.run(ways[way])
-    rows = [row_of(ctx, "effusion") for ctx in ways.values()]
+def test_one_finding_alone_learns_the_same_together_and_apart(effusion_alone, copy_of):
+    apart = copy_of(pool__findings=["effusion"], train__findings="apart")
+    stages_before(apart)
+    rounds.run(apart)
+    rows = [row_of(ctx, "effusion") for ctx in (effusion_alone, apart)]
     assert [row.pop("network_findings") for row in rows] == [["effusion"], None]
     assert rows[0]["learner"] == rows[1]["learner"] and rows[0]["learner"].endswith("+network")
     assert rows[0]["temperature"] == pytest.approx(rows[1]["temperature"], rel=1e-3)
-    probs = []
-    for ctx in ways.values():  # ids depend on the folder
-        path = dict(zip(*(MANIFEST.read(ctx.folder)[name].to_pylist() for name in ("image_id", "path")), strict=True))
-        table = PREDICTIONS.read(part_of(ctx, "effusion"))
-        named = [Path(path[image_id]).name for image_id in table["image_id"].to_pylist()]
-        probs.append(dict(zip(named, table["prob_effusion"].to_pylist(), strict=True)))
-    assert len(probs[0]) == NUM
-    assert probs[0] == pytest.approx(probs[1], abs=1e-3)
+    tables = [PREDICTIONS.read(part_of(ctx, "effusion")) for ctx in (effusion_alone, apart)]
+    assert len(tables[0]) == NUM and tables[0]["image_id"].equals(tables[1]["image_id"])
+    probs = [table["prob_effusion"].to_numpy() for table in tables]
+    np.testing.assert_allclose(*probs, rtol=0, atol=1e-3)
 
 
 def test_rounds_without_a_network_are_as_they_were(learned, copy_of):
@@ -257,12 +263,10 @@ def test_a_finished_round_is_kept(learned, monkeypatch):
 # --- findings that come and go ----------------------------------------------------------------------------------------
 
 
-def test_a_finding_nobody_has_said_anything_of_does_no_harm(tmp_path, caplog):
+def test_a_finding_nobody_has_said_anything_of_does_no_harm(learned, copy_of, caplog):
     """Neither a crash, nor another network for the others."""
-    without = independent(tmp_path, (*FINDINGS, "nodule"), pool__findings=list(FINDINGS))
-    shutil.copytree(without.folder, tmp_path / "with")
-    rounds.run(without)
-    with_it = with_options(replace(without, folder=tmp_path / "with"), pool__findings=[*FINDINGS, "nodule"])
+    without, _ = learned
+    with_it = copy_of(pool__findings=[*FINDINGS, "nodule"])
     stages_before(with_it)
     rounds.run(with_it)
     assert "nodule has no part in the network, the 0 expert labels name fewer than two classes" in caplog.text
@@ -276,19 +280,17 @@ def test_a_finding_nobody_has_said_anything_of_does_no_harm(tmp_path, caplog):
 
 def test_of_findings_without_labels_alone_no_network_is_trained(tmp_path, monkeypatch):
     no_fits(monkeypatch)
-    ctx = independent(tmp_path, ("nodule", "hernia"), queue__budget=6)
+    names = ("nodule", "hernia")
+    ctx = independent(tmp_path, names, names)
     rounds.run(ctx)
-    assert [row_of(ctx, finding)["network_findings"] for finding in ("nodule", "hernia")] == [None, None]
+    assert [row_of(ctx, finding)["network_findings"] for finding in names] == [None, None]
 
 
-def test_a_finding_that_is_added_later_joins_the_network(copy_of, monkeypatch):
-    first = copy_of(pool__findings=["effusion"])
-    stages_before(first)
-    rounds.run(first)
-    assert row_of(first, "effusion")["network_findings"] == ["effusion"]
+def test_a_finding_that_is_added_later_joins_the_network(effusion_alone, copy_of, monkeypatch):
+    assert row_of(effusion_alone, "effusion")["network_findings"] == ["effusion"]
     trained = []
     count_fits(monkeypatch, trained)
-    more = with_options(first, pool__findings=list(FINDINGS))
+    more = copy_of(of=effusion_alone, pool__findings=list(FINDINGS))
     stages_before(more)
     rounds.run(more)
     assert trained == FOLDS_AND_ALL
@@ -297,11 +299,10 @@ def test_a_finding_that_is_added_later_joins_the_network(copy_of, monkeypatch):
         assert row_of(more, finding)["num_expert"] > 20 and row_of(more, finding)["network_gain"] is not None
 
 
-def test_a_finding_without_labels_that_is_added_later_leaves_the_network_as_it_was(tmp_path):
-    first = independent(tmp_path, (*FINDINGS, "nodule"), pool__findings=list(FINDINGS))
-    rounds.run(first)
+def test_a_finding_without_labels_that_is_added_later_leaves_the_network_as_it_was(learned, copy_of):
+    first, _ = learned
     before = [weights_of(first, finding) for finding in FINDINGS]
-    more = with_options(first, pool__findings=[*FINDINGS, "nodule"])
+    more = copy_of(of=first, pool__findings=[*FINDINGS, "nodule"])
     stages_before(more)
     rounds.run(more)
     assert [weights_of(more, finding) for finding in FINDINGS] == before

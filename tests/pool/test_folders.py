@@ -148,7 +148,7 @@ def test_an_archive_without_scans_or_a_broken_one(tmp_path):
 
 def test_an_archive_of_very_many_entries(tmp_path):
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as stream:
-        for i in range(100_000):
+        for i in range(66_000):  # more than 65,535 entries have a directory of another form
             stream.writestr(f"notes/{i}.txt", b"")
         stream.writestr("a.png", image())
     assert listed(tmp_path, tmp_path / "many.zip")["path"].to_pylist() == ["a.png"]

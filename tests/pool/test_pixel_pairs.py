@@ -8,41 +8,46 @@ import pytest
 from PIL import Image, ImageOps
 
 from embeddings.decode import open_grey
+from embeddings.decoding.grey import Grey
 from pipeline.contracts.config import DuplicatesConfig
 from pipeline.pool import hash_pairs, picture_hash, pixel_pairs
-from tests.bench.duplicates import EDITS, cropped, encoded
+from tests.bench.duplicates import EDITS, cropped
 from tests.pool.test_duplicates import scan
 
 RULE = DuplicatesConfig()
 
 
 def thumb(image, side):
-    grey = open_grey(image if isinstance(image, bytes) else encoded(image), max_pixels=10**8)
+    grey = open_grey(image, max_pixels=10**8) if isinstance(image, bytes) else Grey(image, 8, "PNG")
     return np.rint(grey.square(side) * 255).astype(np.uint8)
 
 
+def thumbs(images, side):
+    """Of each picture, which may stand there many times, made once."""
+    by_id = {id(image): image for image in images}
+    thumb_of = {number: thumb(image, side) for number, image in by_id.items()}
+    return np.stack([thumb_of[id(image)] for image in images])
+
+
 def bits(images, others):
-    first, second = (
-        picture_hash.picture_hashes(np.stack([thumb(image, picture_hash.SIDE_PX) for image in side]))
-        for side in (images, others)
-    )
+    first, second = (picture_hash.picture_hashes(thumbs(side, picture_hash.SIDE_PX)) for side in (images, others))
     return hash_pairs.distances(first, second)
 
 
 def correlations(images, others):
-    first, second = (np.stack([thumb(image, pixel_pairs.SIDE_PX) for image in side]) for side in (images, others))
+    first, second = (thumbs(side, pixel_pairs.SIDE_PX) for side in (images, others))
     return pixel_pairs.detail_correlation(first, second)
 
 
 def test_the_hash_of_a_negative_is_the_complement():
-    images = np.stack([thumb(scan(i), picture_hash.SIDE_PX) for i in range(5)])
+    images = thumbs([scan(i) for i in range(5)], picture_hash.SIDE_PX)
     hash_NB, inverse_NB = picture_hash.picture_hashes(images), picture_hash.picture_hashes(255 - images)
     assert (hash_NB ^ inverse_NB)[:, 1:32].min() == 255
     assert not (hash_NB[:, [0, 32]] & 0x80).any()
 
 
 def test_the_hash_depends_on_no_other_picture():
-    images = np.stack([thumb(scan(i), picture_hash.SIDE_PX) for i in range(5)])
+    images = thumbs([scan(i) for i in range(5)], picture_hash.SIDE_PX)
     alone = np.concatenate([picture_hash.picture_hashes(image[None]) for image in images])
     np.testing.assert_array_equal(picture_hash.picture_hashes(images), alone)
 
@@ -65,7 +70,7 @@ def test_detail_correlation_undoes_shift_and_zoom_either_way():
 def test_pairs_of_a_block_do_not_depend_on_each_other():
     images = [scan(i) for i in range(40)]
     others = [cropped(image, 0.02) if i % 3 else scan(100 + i) for i, image in enumerate(images)]
-    first, second = (np.stack([thumb(image, pixel_pairs.SIDE_PX) for image in side]) for side in (images, others))
+    first, second = (thumbs(side, pixel_pairs.SIDE_PX) for side in (images, others))
     same_P = pixel_pairs.same_picture(first, second, RULE.min_correlation)
     assert same_P.tolist() == [bool(i % 3) for i in range(40)]
     alone = [
@@ -77,8 +82,8 @@ def test_pairs_of_a_block_do_not_depend_on_each_other():
 @pytest.mark.parametrize("edit", EDITS)
 def test_every_edit_of_a_made_up_picture_is_found(edit):
     strengths, change = EDITS[edit]
-    images = [scan(seed, 224) for seed in range(4) for _ in strengths]
-    copies = [change(scan(seed, 224), strength) for seed in range(4) for strength in strengths]
+    images = [image for image in (scan(seed, 224) for seed in range(4)) for _ in strengths]
+    copies = [change(image, strength) for image, strength in zip(images, 4 * list(strengths), strict=True)]
     assert bits(images, copies).max() <= RULE.max_bits
     assert correlations(images, copies).min() >= RULE.min_correlation
 
@@ -99,7 +104,7 @@ def test_planted_copies_of_real_scans(name):
         for strength in strengths:
             images += originals
             copies += [change(image, strength) for image in originals]
-    first, second = (np.stack([thumb(image, pixel_pairs.SIDE_PX) for image in side]) for side in (images, copies))
+    first, second = (thumbs(side, pixel_pairs.SIDE_PX) for side in (images, copies))
     found = (bits(images, copies) <= RULE.max_bits) & pixel_pairs.same_picture(first, second, RULE.min_correlation)
     assert len(found) == 5 * 24
     assert found.mean() >= 0.99

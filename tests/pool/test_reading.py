@@ -10,10 +10,10 @@ from PIL import Image
 from embeddings.decode import load_square, open_scan
 from embeddings.decoding import files
 from pipeline.contracts import config_file
-from pipeline.contracts.config import PoolConfig
+from pipeline.contracts.config import PoolConfig, SplitsConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import DUPLICATES, MANIFEST
-from pipeline.pool import duplicates, manifest
+from pipeline.pool import duplicates, manifest, splits
 from pipeline.pool.reading import ReadingOptions, read_scan
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
@@ -84,6 +84,31 @@ def test_every_form_of_a_picture_is_one_group(tmp_path):
         if "s0" in name
     }
     assert max(means.values()) - min(means.values()) < 0.01
+
+
+def windowed_png(values, centre, width):
+    grey = np.clip((values - (centre - width / 2)) / width, 0, 1)
+    return eight_bit_png(np.rint(255 * grey))
+
+
+# Window centre and width of the PNGs, of values up to 4095; the DICOM files' own is 2048, 3000.
+@pytest.mark.parametrize("window", [(2048, 4096), (2048, 3000), (2048, 2000), (1500, 2400)])
+def test_a_scan_as_dicom_and_as_png_is_one_group_on_one_side_of_the_split(tmp_path, window):
+    pool = {}
+    for i in range(4):
+        values = chest(i, SIDE)
+        pool[f"{i}.dcm"] = file_bytes(values, BitsStored=12, PatientID=f"P{i}", WindowCenter=2048, WindowWidth=3000)
+        pool[f"{i}.png"] = windowed_png(values, *window)
+    rows, _, ctx = read(tmp_path, pool)
+    duplicates.run(ctx)
+    table = DUPLICATES.read(ctx.folder)
+    group = dict(zip(table["image_id"].to_pylist(), table["group_id"].to_pylist(), strict=True))
+    group_of = {path: group[row["image_id"]] for path, row in rows.items()}
+    assert [group_of[f"{i}.dcm"] for i in range(4)] == [group_of[f"{i}.png"] for i in range(4)]
+    assert len(set(group.values())) == 4
+    split = splits.by_hash(MANIFEST.read(ctx.folder), table, SplitsConfig(holdout_fraction=0.5))
+    side = dict(zip(split["image_id"].to_pylist(), split["split"].to_pylist(), strict=True))
+    assert all(side[rows[f"{i}.dcm"]["image_id"]] == side[rows[f"{i}.png"]["image_id"]] for i in range(4))
 
 
 def test_the_pool_decides_once_what_white_is(tmp_path, caplog):

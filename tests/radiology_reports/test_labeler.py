@@ -85,7 +85,22 @@ def test_a_report_without_a_word_says_nothing(text):
 
 @pytest.mark.parametrize(
     "piece",
-    ["no effusion, mass ", "A", "dr. ", "heart ", " ", "!", "\n", ": no, ", "FINDINGS:", "<b>", "effusion,no,", "*: "],
+    [
+        "no effusion, mass ",
+        "A",
+        "dr. ",
+        "heart ",
+        " ",
+        "!",
+        "\n",
+        ": no, ",
+        "FINDINGS:",
+        "<b>",
+        "effusion,no,",
+        "*: ",
+        "mild ",
+        ", mild edema or ",
+    ],
 )
 def test_work_grows_no_faster_than_a_report(piece):
     def calls(length):
@@ -152,6 +167,72 @@ ENGLISH_EFFUSION, ENGLISH_AIR, GERMAN_EFFUSION = "pleural effusion", "pneumothor
 def test_cues_that_are_easily_read_the_wrong_way_round(rules, text, expected):
     said = read_report(text, rules)
     assert {finding: said[finding].says for finding in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("rules", "text", "expected"),
+    [
+        (EN, "No effusion, mild edema.", {ENGLISH_EFFUSION: ABSENT, "edema": PRESENT}),
+        (EN, "No effusion mild edema", {ENGLISH_EFFUSION: ABSENT, "edema": PRESENT}),
+        (EN, "No effusion but moderate edema.", {ENGLISH_EFFUSION: ABSENT, "edema": PRESENT}),
+        (EN, "No effusion and mild cardiomegaly.", {ENGLISH_EFFUSION: ABSENT, "cardiomegaly": PRESENT}),
+        (EN, "No pneumothorax with small left effusion.", {ENGLISH_AIR: ABSENT, ENGLISH_EFFUSION: PRESENT}),
+        (EN, "No pneumothorax (small effusion).", {ENGLISH_AIR: ABSENT, ENGLISH_EFFUSION: PRESENT}),
+        (EN, "No consolidation - minimal atelectasis.", {"consolidation": ABSENT, "atelectasis": PRESENT}),
+        (EN, "No effusion, otherwise atelectasis at the base.", {ENGLISH_EFFUSION: ABSENT, "atelectasis": PRESENT}),
+        (EN, "Without effusion, severe emphysema.", {ENGLISH_EFFUSION: ABSENT, "emphysema": PRESENT}),
+        (EN, "No pneumothorax, large effusion on the left.", {ENGLISH_AIR: ABSENT, ENGLISH_EFFUSION: PRESENT}),
+        (EN, "No effusion, stable cardiomegaly, no edema.", {"cardiomegaly": PRESENT, "edema": ABSENT}),
+        (EN, "No effusion, the heart is enlarged.", {ENGLISH_EFFUSION: ABSENT, "cardiomegaly": PRESENT}),
+        (EN, "Clear of infiltrate, a healed rib fracture.", {"infiltrate": ABSENT, "fracture": PRESENT}),
+        (EN, "No effusion, mild bibasilar atelectasis or scarring.", {"atelectasis": PRESENT}),
+        (EN, "The heart is not enlarged, mild edema.", {"cardiomegaly": ABSENT, "edema": PRESENT}),
+        (EN, "Possible pneumonia, mild edema.", {"pneumonia": UNCERTAIN, "edema": PRESENT}),
+        (EN, "Opacities compatible with mild edema.", {"edema": UNCERTAIN}),
+        (EN, "Mild edema, effusion not seen.", {"edema": PRESENT, ENGLISH_EFFUSION: ABSENT}),
+        (EN, "Small effusion, pneumothorax has resolved.", {ENGLISH_EFFUSION: PRESENT, ENGLISH_AIR: ABSENT}),
+        (
+            EN,
+            "No pneumothorax, small effusion unchanged, no consolidation or edema.",
+            {ENGLISH_AIR: ABSENT, ENGLISH_EFFUSION: PRESENT, "consolidation": ABSENT, "edema": ABSENT},
+        ),
+        (DE, "Kein Erguss, leichte Stauung.", {GERMAN_EFFUSION: ABSENT, "stauung": PRESENT}),
+        (DE, "Kein Pneumothorax bei kleinem Erguss links.", {"pneumothorax": ABSENT, GERMAN_EFFUSION: PRESENT}),
+        (DE, "Kein Pneumothorax und geringer Erguss.", {"pneumothorax": ABSENT, GERMAN_EFFUSION: PRESENT}),
+        (DE, "Kein Infiltrat, mäßiggradige Kardiomegalie.", {"infiltrat": ABSENT, "kardiomegalie": PRESENT}),
+        (DE, "Kein Erguss, das Herz ist vergrößert.", {GERMAN_EFFUSION: ABSENT, "kardiomegalie": PRESENT}),
+        (DE, "Leichte Stauung, Erguss nicht nachweisbar.", {"stauung": PRESENT, GERMAN_EFFUSION: ABSENT}),
+        (DE, "Verdacht auf Pneumonie, leichte Stauung.", {"pneumonie": UNCERTAIN, "stauung": PRESENT}),
+    ],
+)
+def test_a_cue_ends_where_a_new_statement_begins(rules, text, expected):
+    said = read_report(text, rules)
+    assert {finding: said[finding].says for finding in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("rules", "text", "findings"),
+    [
+        (EN, "No effusion, pneumothorax or consolidation.", [ENGLISH_EFFUSION, ENGLISH_AIR, "consolidation"]),
+        (EN, "No effusion, pneumothorax, consolidation.", [ENGLISH_EFFUSION, ENGLISH_AIR, "consolidation"]),
+        (EN, "No pneumothorax, large effusion or mass.", [ENGLISH_AIR, ENGLISH_EFFUSION, "mass"]),
+        (EN, "No consolidation, left effusion, or pneumothorax.", ["consolidation", ENGLISH_EFFUSION, ENGLISH_AIR]),
+        (EN, "No effusion or mild edema.", [ENGLISH_EFFUSION, "edema"]),
+        (EN, "No mild edema.", ["edema"]),
+        (EN, "No consolidation, large effusion/pneumothorax.", ["consolidation", ENGLISH_EFFUSION, ENGLISH_AIR]),
+        (EN, "No evidence of mild or moderate edema.", ["edema"]),
+        (EN, "No effusion, heart failure or edema.", [ENGLISH_EFFUSION, "edema"]),
+        (EN, "Effusion, pneumothorax and edema are not seen.", [ENGLISH_EFFUSION, ENGLISH_AIR, "edema"]),
+        (EN, "Small left effusion, now resolved.", [ENGLISH_EFFUSION]),
+        (DE, "Kein Erguss, Pneumothorax oder Infiltrat.", [GERMAN_EFFUSION, "pneumothorax", "infiltrat"]),
+        (DE, "Kein Pneumothorax, großer Erguss oder Infiltrat.", ["pneumothorax", GERMAN_EFFUSION, "infiltrat"]),
+        (DE, "Kein Infiltrat, Raumforderung, Fraktur.", ["infiltrat", "raumforderung", "fraktur"]),
+        (DE, "Keine leichte Stauung.", ["stauung"]),
+    ],
+)
+def test_a_cue_holds_over_its_whole_list(rules, text, findings):
+    said = read_report(text, rules)
+    assert {finding: said[finding].says for finding in findings} == dict.fromkeys(findings, ABSENT)
 
 
 HEADED = {ENGLISH_EFFUSION: PRESENT, ENGLISH_AIR: NOT_MENTIONED}

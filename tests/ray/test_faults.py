@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import subprocess
-import sys
-from pathlib import Path
+import os
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +12,9 @@ from PIL import Image
 
 from embeddings.extract import DEADLY, Shard
 from embeddings.store import EmbeddingStore
-from tests.import_graph import ROOT
+from pipeline.contracts.config import EngineConfig
+from pipeline.runtime.ray_engine import RayEngine
+from tests.support.forked import SERVER
 
 
 def shard_of(folder, num):
@@ -58,61 +60,58 @@ def test_a_scan_that_kills_its_worker_twice_is_left_out_by_name(ray_session, tmp
     assert not list(shard.store.folder.glob("begun-*"))
 
 
-# Ray's Cluster starts a head and a node of its own, which this process' Ray knows nothing of.
-TWO_NODES = """
-import json, os, sys, threading, time
-from pathlib import Path
-from ray.cluster_utils import Cluster
-from pipeline.contracts.config import EngineConfig
-from pipeline.runtime.ray_engine import RayEngine
-import ray
+# A node that hangs has its ten seconds as ever; only the dead one, whose connection is refused, is given up sooner.
+SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 500}
 
-attempts = Path(sys.argv[1])
-small = dict(include_dashboard=False, object_store_memory=100 * 2**20)
-cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1, **small))
-node = cluster.add_node(num_cpus=1, object_store_memory=100 * 2**20)
-ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-doomed = node.node_id
 
-def work(number):
-    import time
+def two_nodes(folder):
+    """In a process of its own, as Ray's Cluster starts a head and a node that no other Ray may know of."""
     import ray
-    here = ray.get_runtime_context().get_node_id()
-    with attempts.open("a") as stream:
-        stream.write(f"{number} {here}\\n")
-    while here == doomed or doomed not in attempts.read_text():
-        time.sleep(0.1)  # there until its node dies; elsewhere until something has begun there
-    return 10 * number
+    from ray.cluster_utils import Cluster
 
-def kill():
-    while not attempts.exists() or doomed not in attempts.read_text():
-        time.sleep(0.05)
-    cluster.remove_node(node, allow_graceful=False)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    attempts, small = folder / "attempts", {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"include_dashboard": False, "_system_config": SOON, **small}
+    )
+    node = cluster.add_node(**small)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    doomed = node.node_id
 
-threading.Thread(target=kill, daemon=True).start()
-found = dict(RayEngine(EngineConfig(max_retries=2)).map_shards(work, list(range(6))))
-print(json.dumps({"found": found, "doomed": doomed}))
-ray.shutdown()
-cluster.shutdown()
-"""
+    def work(number):
+        import time
+
+        import ray
+
+        here = ray.get_runtime_context().get_node_id()
+        with attempts.open("a") as stream:
+            stream.write(f"{number} {here}\n")
+        while here == doomed or doomed not in attempts.read_text():
+            time.sleep(0.1)  # there until its node dies; elsewhere until something has begun there
+        return 10 * number
+
+    def kill():
+        while not attempts.exists() or doomed not in attempts.read_text():
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+
+    threading.Thread(target=kill, daemon=True).start()
+    results = dict(RayEngine(EngineConfig(max_retries=2)).map_shards(work, list(range(6))))
+    (folder / "results.json").write_text(json.dumps({"results": results, "doomed": doomed}))
+    ray.shutdown()
+    cluster.shutdown()
 
 
 @pytest.mark.cluster
 def test_a_node_that_dies_costs_no_more_than_the_work_in_flight(tmp_path):
-    attempts = tmp_path / "attempts"
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_NODES, str(attempts)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"found"')))
-    assert told["found"] == {str(i): 10 * i for i in range(6)}
-    lines = [line.split() for line in Path(attempts).read_text().splitlines()]
-    on_the_dead = [number for number, node in lines if node == told["doomed"]]
-    finished = [number for number, node in lines if node != told["doomed"]]
+    nodes = SERVER.Process(target=two_nodes, args=(tmp_path,))
+    nodes.start()
+    nodes.join(240)
+    assert nodes.exitcode == 0
+    outcome = json.loads((tmp_path / "results.json").read_text())
+    assert outcome["results"] == {str(i): 10 * i for i in range(6)}
+    lines = [line.split() for line in (tmp_path / "attempts").read_text().splitlines()]
+    on_the_dead = [number for number, node in lines if node == outcome["doomed"]]
+    finished = [number for number, node in lines if node != outcome["doomed"]]
     assert len(on_the_dead) == 1  # one CPU, so one task was in flight there
     assert sorted(finished) == [str(i) for i in range(6)]  # nothing that was finished was done again

@@ -10,9 +10,17 @@ from pipeline.learn.stopping import record
 from pipeline.rounds import forecast_round, loop
 from pipeline.rounds.question import Question
 from pipeline.rounds.run_scans import Dataset
+from tests.support import waiting_run as waiting
 from tests.support.synthetic_run import options, synthetic_run
 
-SMALL = {"queue__budget": 20, "rounds__num": 3, "stop__num_repeats": 2, "stop__min_labels": 30}
+SMALL = {
+    "queue__budget": 20,
+    "rounds__num": 3,
+    "release__freeze_round": 0,
+    "stop__advise": True,
+    "stop__num_repeats": 2,
+    "stop__min_labels": 30,
+}
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +28,12 @@ def finished(tmp_path_factory):
     run = synthetic_run(tmp_path_factory.mktemp("forecast") / "run", distance=1.5, **SMALL)
     loop.run(run.ctx)
     return run
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """The same to go on with."""
+    return waiting.moved(finished, waiting.copy_of(finished, tmp_path / "copied"))
 
 
 def records(run):
@@ -49,28 +63,28 @@ def test_the_holdout_is_not_read_for_it(finished, tmp_path):
     assert [row["stability"] for row in records(other)] == [row["stability"] for row in records(finished)]
 
 
-def test_resuming_computes_nothing_again_and_other_options_do(finished, monkeypatch):
-    before = records(finished)
+def test_resuming_computes_nothing_again_and_other_options_do(copied, monkeypatch):
+    before = records(copied)
     monkeypatch.setattr(forecast_round.subset_fits, "fit_all", lambda *_: pytest.fail("computed again"))
-    loop.run(finished.ctx)
-    loop.run(options(finished, stop__when="stable"))  # what ends the rounds changes no forecast
-    assert records(finished) == before
+    loop.run(copied.ctx)
+    loop.run(options(copied, stop__when="stable"))  # what ends the rounds changes no forecast
+    assert records(copied) == before
     monkeypatch.undo()
-    loop.run(options(finished, stop__confidence=0.5))
-    narrower = records(finished)[-1]["forecast"]["scores"]["auroc"]["gains"][-1]
+    loop.run(options(copied, stop__confidence=0.5))
+    narrower = records(copied)[-1]["forecast"]["scores"]["auroc"]["gains"][-1]
     wider = before[-1]["forecast"]["scores"]["auroc"]["gains"][-1]
     assert wider["low"] < narrower["low"] < narrower["high"] < wider["high"]
-    rows = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (copied.folder / "metrics.jsonl").read_text().splitlines()]
     assert all("forecast" in row["seconds"] for row in rows)
-    loop.run(options(finished, stop__advise=False))
-    assert records(finished) == []
+    loop.run(options(copied, stop__advise=False))
+    assert records(copied) == []
 
 
-def test_horizons_beyond_the_pool_are_left_out(finished):
-    loop.run(options(finished, stop__horizons=[50, 200]))
-    assert [gain["labels"] for gain in records(finished)[-1]["forecast"]["scores"]["auroc"]["gains"]] == [50]
-    loop.run(options(finished, stop__horizons=[200]))
-    assert records(finished)[-1]["forecast"]["why"].startswith("only 120 scans without a label are left")
+def test_horizons_beyond_the_pool_are_left_out(copied):
+    loop.run(options(copied, stop__horizons=[50, 200]))
+    assert [gain["labels"] for gain in records(copied)[-1]["forecast"]["scores"]["auroc"]["gains"]] == [50]
+    loop.run(options(copied, stop__horizons=[200]))
+    assert records(copied)[-1]["forecast"]["why"].startswith("only 120 scans without a label are left")
 
 
 # --- ending by it
@@ -83,19 +97,28 @@ def rounds_of(run):
 @pytest.mark.parametrize(
     ("when", "changed", "num_rounds"),
     [
-        ("never", {"stop__agreement": 0.01, "stop__min_gain": 0.9}, 4),
         ("stable", {"stop__agreement": 0.01, "stop__num_comparisons": 2}, 3),  # the third round has two comparisons
         ("forecast", {"stop__min_gain": 0.9}, 2),  # the second has labels enough
-        ("forecast", {"stop__min_gain": 0.0}, 4),
     ],
 )
 def test_the_rounds_end_where_they_are_told_to(tmp_path, when, changed, num_rounds):
-    own = {"rounds__num": 4, "stop__when": when, "release__freeze_round": 0}
-    run = synthetic_run(tmp_path / "run", distance=1.5, **SMALL | own | changed)
+    run = synthetic_run(tmp_path / "run", distance=1.5, **SMALL | {"rounds__num": 4, "stop__when": when} | changed)
     loop.run(run.ctx)
     assert rounds_of(run) == num_rounds
     loop.run(run.ctx)
     assert rounds_of(run) == num_rounds  # and stay ended
+
+
+@pytest.mark.parametrize(
+    ("when", "changed"),
+    [
+        ("never", {"stop__agreement": 0.01, "stop__num_comparisons": 2, "stop__min_gain": 0.9}),
+        ("forecast", {"stop__min_gain": 0.0}),
+    ],
+)
+def test_a_third_round_is_followed_by_a_fourth_where_nothing_ends_them(copied, when, changed):
+    loop.run(options(copied, rounds__num=4, stop__when=when, **changed))
+    assert rounds_of(copied) == 4
 
 
 def test_no_end_while_blind_checks_are_to_come(tmp_path):
@@ -109,11 +132,9 @@ def test_no_end_while_blind_checks_are_to_come(tmp_path):
     assert "forecast" in record.read(run.folder, 2)["advice"]["by"] and not asked.ends(2)
 
 
-def test_a_queue_that_people_may_have_seen_is_not_taken_back(tmp_path):
-    run = synthetic_run(tmp_path / "run", distance=1.5, **SMALL | {"release__freeze_round": 0})
-    loop.run(run.ctx)
-    loop.run(options(run, stop__when="forecast", stop__min_gain=0.9))
-    assert rounds_of(run) == 3
+def test_a_queue_that_people_may_have_seen_is_not_taken_back(copied):
+    loop.run(options(copied, stop__when="forecast", stop__min_gain=0.9))
+    assert rounds_of(copied) == 3
 
 
 def test_an_end_before_the_last_round_would_leave_the_network_out():

@@ -93,7 +93,7 @@ def test_the_uniform_slice_is_uniform(tmp_path):
     train = run.ids("train")
     labelled, settled = set(train[:10]), Proposals(dict.fromkeys(train[10:20], "normal"))
     counts = Counter()
-    for seed in range(300):
+    for seed in range(200):
         counts.update(
             of_kind(
                 draw(options(run, seed=seed, strategy__name="kmedoids"), labelled, settled, strategy="kmedoids"),

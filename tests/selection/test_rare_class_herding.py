@@ -1,4 +1,4 @@
-"""While a class has few labels the default looks far out; otherwise it is Uncertainty Herding."""
+"""While a rare class has few labels the default looks far out; otherwise it is Uncertainty Herding."""
 
 import numpy as np
 import pytest
@@ -37,19 +37,34 @@ def num_rare(picks):
     return sum(row >= NUM - RARE for row in picks)
 
 
-def test_a_class_that_few_labels_have_is_found_far_out():
+def test_a_rare_class_is_found_far_out():
     assert num_rare(asked(of(20))) >= 3 > num_rare(asked(of(20), name="uncertainty_herding"))
     assert asked(of(20)) == asked(of(20), name="core_set")
 
 
-@pytest.mark.parametrize("labels", [{}, of(15, 5), of(100)], ids=["no label", "enough of each", "no hope any more"])
+@pytest.mark.parametrize(
+    "labels",
+    [{}, of(15, 5), of(100), of(16, 4), of(8, 1)],
+    ids=["no label", "enough of each", "no hope any more", "few, not rare", "one of nine"],
+)
 def test_otherwise_it_is_uncertainty_herding(labels):
     assert asked(labels) == asked(labels, name="uncertainty_herding")
 
 
-@pytest.mark.parametrize("labels", [of(99), of(30, 4)], ids=["the last hope", "one too few"])
+@pytest.mark.parametrize(
+    "labels", [of(99), of(30, 4), of(18, 2)], ids=["the last hope", "one too few", "just rare enough"]
+)
 def test_the_edges_of_the_rule(labels):
     assert asked(labels) == asked(labels, name="core_set") != asked(labels, name="uncertainty_herding")
+
+
+@pytest.mark.parametrize("labels, is_sought", [(of(22, 2), True), (of(*[3] * 8), False)], ids=["rare", "even"])
+def test_a_class_of_its_even_share_is_not_rare(labels, is_sought):
+    class_N = np.full(NUM, -1)
+    class_N[list(labels)] = list(labels.values())
+    prob_NC = probabilities(NUM, max(labels.values()) + 1)
+    pool = pool_of(crowd(), labelled=labels, class_N=class_N, prob_NC=prob_NC)
+    assert rare_class_herding.lacks_a_class(pool) == is_sought
 
 
 def test_independent_findings_are_not_sought():

@@ -30,6 +30,7 @@ def scan(number, **known):
         "status": "ok",
         "reason": None,
         "note": None,
+        "format": "PNG",
     } | known
 
 
@@ -64,7 +65,6 @@ def context(folder, rows, *, emb_ND=None, **overrides):
                 "width_px": [64] * len(ids),
                 "height_px": [64] * len(ids),
                 "bit_depth": [8] * len(ids),
-                "format": ["PNG"] * len(ids),
                 **{
                     name: column[name]
                     for name in (
@@ -77,6 +77,7 @@ def context(folder, rows, *, emb_ND=None, **overrides):
                         "status",
                         "reason",
                         "note",
+                        "format",
                     )
                 },
             },

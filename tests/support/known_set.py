@@ -1,7 +1,9 @@
 """Tiny pools in the shape of the two that the reference bench takes, made of phantoms."""
 
 import csv
+import os
 import shutil
+from pathlib import Path
 
 from pipeline.pool.phantoms import PhantomSpec, write_pool
 
@@ -12,8 +14,8 @@ def two_pools(folder, num_patients=60, size_px=64):
     """Write them; returns the COVID manifest and Kermany's. The COVID scans are larger: the file gives them away."""
     sick, well = folder / "covid", folder / "kermany"
     spec = {"num_patients": num_patients, "size_px": size_px, "prevalences": PREVALENCES}
-    covid = [row for row in _phantoms(folder / "a", spec | {"size_px": size_px + 16}) if row["label"] == "pneumonia"]
-    others = [row for row in _phantoms(folder / "b", spec | {"seed": 1}) if row["label"] != "pneumonia"]
+    covid = [row for row in _phantoms("covid", spec | {"size_px": size_px + 16}) if row["label"] == "pneumonia"]
+    others = [row for row in _phantoms("kermany", spec | {"seed": 1}) if row["label"] != "pneumonia"]
     _copy(
         sick,
         [(f"c{i}{row['ending']}", row) for i, row in enumerate(covid)],
@@ -34,8 +36,10 @@ def two_pools(folder, num_patients=60, size_px=64):
     return sick / "manifest.csv", well / "manifest.csv"
 
 
-def _phantoms(folder, spec):
-    manifest = write_pool(PhantomSpec(**spec), folder)
+def _phantoms(name, spec):
+    """Drawn once for all tests."""
+    name = f"{name}-{spec['num_patients']}-{spec['size_px']}"
+    manifest = write_pool(PhantomSpec(**spec), Path(os.environ["CXR_SSL_CACHE"], "known-set", name))
     with manifest.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     for row in rows:

@@ -33,21 +33,23 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def run_here(path: Path, num_patients: int) -> None:
+def run_here(path: Path, num_patients: int, size_px: int) -> None:
     """Run a notebook's cells in this process and its working folder, where what they import is imported already.
 
     Args:
         path: The notebook.
         num_patients: Of the phantoms, in place of the notebook's own number.
+        size_px: Side of the phantoms.
 
     Raises:
         Exception: whatever a cell raised.
     """
     cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    small = f"num_patients={num_patients},size_px={size_px}"
     shell = InteractiveShell()
     try:
         for source in cells:
-            shell.run_cell(re.sub(r"num_patients=\d+", f"num_patients={num_patients}", source)).raise_error()
+            shell.run_cell(re.sub(r"num_patients=\d+", small, source)).raise_error()
     finally:
         shell.history_manager.end_session()
 

@@ -167,7 +167,7 @@ def _picture(folder, index, truth, rng, pictures):
         + 40 * truth * np.exp(-(((x - 0.4) / 0.2) ** 2 + ((y - 0.3) / 0.2) ** 2))
         + rng.normal(0, 9, x.shape)
     )
-    Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(path)
+    Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(path, compress_level=0)
     return str(path)
 
 

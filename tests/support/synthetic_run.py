@@ -142,7 +142,7 @@ def synthetic_run(
     np.save(folder / run_files.EMBEDDINGS, emb_ND[:num_scans].astype(np.float16))
     save_ids(folder, pa.array(ids[:num_scans]))
     write_text(folder / "backbone.json", json.dumps({"name": "gaussians", "dim": dim}))
-    fast = {"oracle": oracle, "evaluate.num_bootstrap": 20, "train.max_epochs": 20, "stop.num_repeats": 2}
+    fast = {"oracle": oracle, "evaluate.num_bootstrap": 20, "train.max_epochs": 20, "stop.advise": False}
     fast |= {"engine.backend": "serial"}
     given = {key.replace("__", "."): value for key, value in options.items()}
     config = config_file.load(None, {"pool.findings": list(FINDINGS[:num_classes]), **fast, **given})

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -13,15 +14,17 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import typer
 from PIL import Image
 
 from pipeline import cli
 from pipeline.audit import probes
+from pipeline.predict import calibration
 from tests.support import sketched_chart, tiny_backbone
 
 WEIGHTS = tiny_backbone.path_in(Path(tempfile.mkdtemp(prefix="cxr-ssl-tests-")))  # written when first called for
 atexit.register(shutil.rmtree, WEIGHTS.parent, ignore_errors=True)
-# Serial, small pictures, a small network, few bootstraps and, in `call`, few trees: a run of two rounds takes seconds.
+# Serial, small pictures, a small network, few bootstraps and what `small` holds: a run of two rounds takes seconds.
 FAST = [
     "--set",
     "engine.backend=serial",
@@ -69,6 +72,22 @@ class Answer:
         return json.loads(self.out)
 
 
+@functools.cache
+def _commands():
+    """The command line; to build it takes as long as many a command."""
+    return typer.main.get_command(cli.app)
+
+
+@contextlib.contextmanager
+def small():
+    """As long as this is open, probes of an audit have few trees and folds, a calibration few redraws."""
+    with (
+        mock.patch.multiple(probes, NUM_TREES=8, NUM_FOLDS=3),
+        mock.patch.object(calibration, "NUM_REDRAWS", 40),
+    ):
+        yield
+
+
 def call(*argv, drawn=False):
     """Run `cxr-ssl argv` in this process; argv and logging are put back. Charts are sketched, or `drawn`."""
     if f"backbone.weights={WEIGHTS}" in argv:
@@ -79,7 +98,8 @@ def call(*argv, drawn=False):
     code = 0
     with (
         mock.patch.object(sys, "argv", ["cxr-ssl", *map(str, argv)]),
-        mock.patch.object(probes, "NUM_TREES", 15),
+        mock.patch.object(cli, "app", _commands()),
+        small(),
         sketched_chart.drawn() if drawn else sketched_chart.sketched(),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

@@ -1,5 +1,7 @@
 """A backbone of 0.3 million random weights in a file of its own: real architecture, no download, milliseconds."""
 
+import functools
+
 from embeddings import backbones
 from pipeline.contracts.config import BackboneConfig
 
@@ -13,17 +15,23 @@ def path_in(folder, name=NAME, seed=0):
 
 def weights(folder, name=NAME, seed=0):
     """Options of the configuration for this backbone with weights drawn from `seed`."""
-    import torch
-    from safetensors.torch import save_file
-
     path = path_in(folder, name, seed)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        torch.manual_seed(seed)
-        grey = backbones.build(backbones.untrained(BackboneConfig(name=name)))
-        _warm_up(grey)
-        save_file({key: tensor.contiguous() for key, tensor in grey.body.state_dict().items()}, path)
+        path.write_bytes(_file(name, seed))
     return {"backbone.name": name, "backbone.weights": str(path)}
+
+
+@functools.cache
+def _file(name, seed):
+    """The bytes of the file; to warm the network up takes the better part of a second."""
+    import torch
+    from safetensors.torch import save
+
+    torch.manual_seed(seed)
+    grey = backbones.build(backbones.untrained(BackboneConfig(name=name)))
+    _warm_up(grey)
+    return save({key: tensor.contiguous() for key, tensor in grey.body.state_dict().items()})
 
 
 def _warm_up(grey):

@@ -27,6 +27,12 @@ def text(separator=",", end="\n", rows=ROWS):
     return "".join(separator.join(map(cell, row)) + end for row in rows)
 
 
+def of_zip_version(data, version):
+    """An archive whose first entry asks for a reader of another version."""
+    at = data.index(b"PK\x01\x02") + 6
+    return data[:at] + bytes([version]) + data[at + 1 :]
+
+
 def workbook(*sheets, hidden=()):
     book = openpyxl.Workbook()
     book.remove(book.active)
@@ -187,6 +193,7 @@ def test_short_rows_are_filled_and_counted_long_ones_refused():
         (b"PK\x03\x04 xl/workbook.bin", r"\.xlsb"),
         (b"PK\x03\x04 Index/Document.iwa", "a Numbers document"),
         (workbook(ROWS)[:-300], "no table but a ZIP archive|cannot be read"),
+        (of_zip_version(workbook(ROWS), 255), "no table but a ZIP archive|cannot be read"),
         (workbook(ROWS, ROWS), r"2 sheets of the workbook could be the table: 'Sheet 0', 'Sheet 1'.*[Kk]eep one"),
         (workbook([["a"], [1]], [["b"], [2]]), "2 sheets of the workbook could be the table"),
     ],

@@ -38,8 +38,9 @@ TINY = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """One that nobody has put scans into."""
     monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path / "cache"))
 
 
@@ -125,7 +126,7 @@ def test_without_a_split_of_the_pool_the_command_seals_what_a_run_would_seal(tmp
     assert 12 <= len(tasks[0].sha256) < 24
 
 
-def test_broken_scans_are_left_out(tmp_path, monkeypatch):
+def test_broken_scans_are_left_out(tmp_path, empty_cache, monkeypatch):
     pool = make_pool(tmp_path / "pool")
     (pool / "s003.png").write_bytes((pool / "s003.png").read_bytes()[:70])
     ctx = context(tmp_path, pool, ("manifest",))
@@ -169,7 +170,7 @@ def refused(tmp_path, pool, match, **given):
         ({"backbone.name": "resnet18"}, "unknown backbone"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_before_any_work(tmp_path, given, match):
+def test_what_cannot_be_trained_is_refused_before_any_work(tmp_path, empty_cache, given, match):
     if torch.cuda.is_available() and "engine.use_gpu" in given:
         pytest.skip("there is a GPU")
     refused(tmp_path, make_pool(tmp_path / "pool"), match, **given)
@@ -183,7 +184,7 @@ def test_a_few_small_scans_are_left_out(tmp_path, caplog):
     assert "1 scans are smaller than the views of 32 pixels" in caplog.text
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
+def test_weights_of_another_network_are_refused(tmp_path, empty_cache):
     save_file({"x": torch.zeros(2)}, tmp_path / "w.safetensors")
     given = {"pretrain.start": "pretrained", "backbone.weights": str(tmp_path / "w.safetensors")}
     refused(tmp_path, make_pool(tmp_path / "pool"), "belong to another network", **given)
@@ -293,7 +294,6 @@ def test_an_interrupted_command_goes_on_with_resume_and_only_with_it(tmp_path, m
     assert call(*arguments).code == 1
     assert (tmp_path / "cut" / "pretrain" / checkpoint.FILE).exists()
     monkeypatch.undo()
-    monkeypatch.setenv("CXR_SSL_CACHE", str(tmp_path / "cache"))
     answer = call(*arguments)
     assert answer.code == 2 and "--resume" in answer.message
     changed = call(*arguments, "--resume", "--set", "pretrain.lr=0.5")

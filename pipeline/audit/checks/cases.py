@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from pipeline.audit.audited_pool import Names, Subject, known
 from pipeline.audit.check import Check, Severity, Table, counted
 from pipeline.labels.classes import asked_for
+from pipeline.pool.dicom import words
 from pipeline.pool.dicom.rules import PREFIX as SET_ASIDE
 from pipeline.pool.dicom.words import CANNOT_BE
 from pipeline.pool.vocabulary import NOT_UNDERSTOOD
 from pipeline.runtime import run_files
 
+_NO_DAY_HOLDS = "ages and the order of a patient's films may hold, no day does"
 _MAX_SAID = 6  # of a list in a sentence; the table holds them all
 _BLOCK_PATIENTS = 2  # a class of one patient cannot be both learnt and tested
 
@@ -107,13 +109,29 @@ def _values_that_cannot_be(subject: Subject) -> list[str]:
     path = run_files.path(subject.folder, run_files.POOL_NOTES)
     notes: list[str] = json.loads(path.read_text("utf-8"))["notes"] if path.exists() else []
     of_table = [line for line in notes if NOT_UNDERSTOOD in line or CANNOT_BE in line]
-    return of_table + _of_tags([note for note in subject.scans["note"].to_pylist() if note is not None])
+    moved = [line for line in notes if words.MOVED in line]
+    of_table += [f"{'; '.join(moved)}: {_NO_DAY_HOLDS}"] if moved else []
+    return of_table + _of_tags(subject.scans["note"].to_pylist())
 
 
-def _of_tags(notes: list[str]) -> list[str]:
-    """Ages and dates of tags that cannot be, with the scans of each."""
-    counts = Counter(part for note in notes for part in note.split("; ") if CANNOT_BE in part)
-    return [f"Of {counted(num, 'scan')} {part}" for part, num in counts.most_common(_MAX_SAID)]
+def _of_tags(notes: list[str | None]) -> list[str]:
+    """Ages and dates of tags that cannot be, with the scans of each; dates that were moved, in one sentence.
+
+    Args:
+        notes: Of all scans.
+    """
+    counts = Counter(part for note in notes for part in (note or "").split("; ") if CANNOT_BE in part)
+    moved = {
+        part: num
+        for part, num in counts.items()
+        if part.endswith(words.IN_THE_FUTURE) and num > words.MOST * len(notes)
+    }
+    lines = [f"Of {counted(num, 'scan')} {part}" for part, num in (counts - Counter(moved)).most_common(_MAX_SAID)]
+    if moved:
+        which = " and ".join(part.split(" in its tags")[0] for part in sorted(moved))
+        most = max(moved.values())
+        lines.append(f"Of {most} of {len(notes)} scans {which} {words.MOVED}: {_NO_DAY_HOLDS}")
+    return lines
 
 
 def _spellings(values_N: Names) -> list[list[str]]:
@@ -168,18 +186,19 @@ def _too_few(subject: Subject) -> Check:
         rows.append((finding, int(of.sum()), patients, int(sealed.sum()), None if width is None else 100 * width))
         if patients < limit:
             few.append(finding)
+    thin = _hardly_tested(subject, few)
     least = min(patients for _, _, patients, _, _ in rows)
     missing, blocks = _missing_sides(subject, [row[0] for row in rows])
     num_testable = sum(patients >= _BLOCK_PATIENTS for _, _, patients, _, _ in rows)
     blocks |= num_testable < 2 and _mostly_labelled(subject, np.ones(len(subject), dtype=np.bool_))
-    severity: Severity = "block" if blocks else "warn" if few or missing else "ok"
+    severity: Severity = "block" if blocks else "warn" if few or missing or thin else "ok"
     return Check(
         "too-few-cases",
         severity,
-        " ".join([*missing, *_sentences(rows, few, limit), *_auroc_words(subject)]),
+        " ".join([*missing, *thin, *_sentences(rows, few, limit), *_auroc_words(subject)]),
         why,
         fix,
-        count=len(few) + len(missing),
+        count=len(few) + len(missing) + len(thin),
         value=float(least),
         threshold=float(limit),
         evidence=subject.evidence(*_examples(subject, few)),
@@ -210,8 +229,24 @@ def _missing_sides(subject: Subject, findings: list[str]) -> tuple[list[str], bo
     return messages, blocks or len(both) < 2
 
 
+def _hardly_tested(subject: Subject, few: list[str]) -> list[str]:
+    """Classes of patients enough of whom next to none are in the test, in one sentence; empty where there are none.
+
+    Args:
+        subject: The pool.
+        few: Classes that are too rare in the whole pool, which is said elsewhere.
+    """
+    limit = subject.config.audit.warn_min_test_patients
+    test_N = subject.side_N == "test"
+    if not _mostly_labelled(subject, test_N):
+        return []
+    patients_of = {f: len(set(subject.person_N[test_N & (subject.label_N == f)])) for f in subject.findings}
+    named = [f"{finding} ({num})" for finding, num in patients_of.items() if 0 < num < limit and finding not in few]
+    return [f"Fewer than {limit} patients in the test: {_listed(named, ', ')}."] if named else []
+
+
 def _mostly_labelled(subject: Subject, of_N: NDArray[np.bool_]) -> bool:
-    return bool(np.mean([label is not None for label in subject.label_N[of_N]]) >= 0.5)
+    return bool(of_N.any() and np.mean([label is not None for label in subject.label_N[of_N]]) >= 0.5)
 
 
 def _sentences(rows: list[tuple[str, int, int, int, float | None]], few: list[str], limit: int) -> list[str]:

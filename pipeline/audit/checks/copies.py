@@ -43,6 +43,8 @@ def _repeated(subject: Subject, groups: Groups, kind: str) -> Check:
     notes = [f"copy of {subject.canonical_N[row]}{_changed(subject, row)}" for row in rows[:100]]
     what = "byte for byte" if kind == "exact" else _looked_for(subject)
     kinds = _kinds_of_change(subject, rows)
+    if kind == "near":
+        kinds += _kept_in_several_formats(subject, groups)
     return Check(
         f"{kind}-duplicates",
         severity,
@@ -56,6 +58,15 @@ def _repeated(subject: Subject, groups: Groups, kind: str) -> Check:
         threshold=limit,
         evidence=subject.evidence(rows[:100], notes),
     )
+
+
+def _kept_in_several_formats(subject: Subject, groups: Groups) -> str:
+    """How many pictures are there as files of several formats, as where PNGs were made of DICOM files."""
+    counts = Counter(tuple(sorted(_distinct(subject.format_N[rows]))) for rows in groups)
+    told = ", ".join(
+        f"{num} as {' and as '.join(formats)}" for formats, num in counts.most_common() if len(formats) > 1
+    )
+    return f" Pictures that are there in several formats: {told}." if told else ""
 
 
 def _looked_for(subject: Subject) -> str:

@@ -6,6 +6,7 @@ their kind, not against an idea of a chest. A pool of nothing but hands is not s
 Legend: R scans looked at, F facts, X pixels of the grid.
 """
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -24,12 +25,23 @@ MIN_CONTRAST = 0.1  # 5 to 95 % of the grey levels, of 1
 MIN_NEIGHBOUR = 0.7  # correlation of neighbouring pixels of a thumbnail; noise has none
 MIN_ENTROPY_BITS = 4.0  # of the grey levels; drawings have few
 MAX_ELONGATION = 3.0
+MIRROR = "mirrored against the others"
 TURN_GAIN = 0.1  # of the correlation with the mean of the others: how much better another way up must be
-MIN_LIKE_OTHERS = 0.15  # correlation with the mean of the others, whichever way up
-MIRRORED = -0.35  # correlation of a left-right difference with that of the others: the heart is on the other side
+# And, as parts of what the usual scan of the pool has: the gain of what it loses when it is turned so, and the likeness
+# reached. An arm at one side makes a chest fit a little better lying; a hip fits some way up better than others.
+TURN_PART, TURNED_LIKENESS_PART = 0.5, 0.5
+# Correlation with the mean of the others, of all of it or of the middle: a white frame makes no other body part.
+MIN_LIKE_OTHERS = 0.25
+MIDDLE_FROM = 4  # cells left out on each side
+# Of the usual correlation with the others, whole and middle, at the other side of 0: white is black. A limb on a white
+# ground reaches the first alone.
+INVERTED_PART, INVERTED_MIDDLE_PART = 0.65, 0.5
+MIN_MIRRORED_PEOPLE = 2  # an opaque right lung can look like a heart on the right, and does in 2 of 1,500 scans
+MIRRORED = -0.4  # correlation of a left-right difference with that of the others: the heart is on the other side
 # Median of that correlation below which a pool has no side in common and nothing is called mirrored. Of upright real
-# scans it is .42 for children of one hospital, where planted mirrors were seen; .17 for films of many, where none was.
-MIN_COMMON_SIDE = 0.25
+# scans it is .42 for children of one hospital, where planted mirrors were seen, and .17 to .25 for films of adults, where
+# none was.
+MIN_COMMON_SIDE = 0.3
 MIN_SCANS = 20  # for a mean of the others
 
 
@@ -47,6 +59,8 @@ def check(subject: Subject) -> Check:
         return Check(check_id, "ok", "Not checked: no scan could be read again.", why, fix, checked=False)
     rows, fact_RF, grid_RX = rows[seen_R], fact_RF[seen_R], grid_RX[seen_R]
     reason_R = reasons(fact_RF, grid_RX, subject.view_N[rows] == "LL")
+    if len(set(subject.person_N[rows[reason_R == MIRROR]])) < MIN_MIRRORED_PEOPLE:
+        reason_R[reason_R == MIRROR] = None
     odd = np.flatnonzero([reason is not None for reason in reason_R])
     share, limit = len(odd) / len(rows), subject.config.audit.warn_not_chest_share
     counts = Counter(reason_R[odd])
@@ -95,24 +109,40 @@ def reasons(fact_RF: Floats, grid_RX: Floats, is_lateral_R: NDArray[np.bool_]) -
 
 
 def _positions(grid_RX: Floats) -> Names:
-    """Of pictures that may be radiographs: turned, mirrored, unlike all others; None where neither."""
+    """Of pictures that may be radiographs: turned, mirrored, inverted, unlike all others; None where neither."""
     reason_R: Names = np.full(len(grid_RX), None, dtype=object)
     like_R4 = _like_the_others(grid_RX)
     turn_R = like_R4.argmax(axis=1)
-    turned_R = like_R4.max(axis=1) - like_R4[:, 0] > TURN_GAIN
-    unlike_R = like_R4.max(axis=1) < MIN_LIKE_OTHERS
-    reason_R[_mirrored(grid_RX)] = "mirrored against the others"
+    best_R, usual = like_R4.max(axis=1), float(np.median(like_R4[:, 0]))
+    lost_4 = np.median(like_R4[:, :1] - like_R4[:, [0, 3, 2, 1]], axis=0)  # by a turn that each of the ways undoes
+    turned_R = best_R - like_R4[:, 0] > np.maximum(TURN_GAIN, TURN_PART * lost_4[turn_R])
+    turned_R &= best_R > TURNED_LIKENESS_PART * usual
+    middle_R = _like_the_others(_middle(grid_RX))[:, 0]
+    inverted_R = (like_R4[:, 0] < -INVERTED_PART * usual) & (-like_R4[:, 0] > best_R)
+    inverted_R &= middle_R < -INVERTED_MIDDLE_PART * float(np.median(middle_R))
+    unlike_R = np.maximum(like_R4[:, 0], middle_R) < MIN_LIKE_OTHERS
+    reason_R[_mirrored(grid_RX)] = MIRROR
+    reason_R[unlike_R] = "unlike all the others"
     for turns in (1, 2, 3):
         reason_R[turned_R & (turn_R == turns)] = f"turned by {90 * turns} degrees"
-    reason_R[unlike_R] = "unlike all the others"
+    reason_R[inverted_R] = "inverted against the others"
     return reason_R
+
+
+def _middle(grid_RX: Floats) -> Floats:
+    """Thumbnails without their margins, of mean 0 and norm 1."""
+    inside = slice(MIDDLE_FROM, -MIDDLE_FROM)
+    middle_RX = grid_RX.reshape(-1, GRID, GRID)[:, inside, inside].reshape(len(grid_RX), -1)
+    middle_RX = middle_RX - middle_RX.mean(axis=1, keepdims=True)
+    return np.asarray(middle_RX / np.maximum(np.linalg.norm(middle_RX, axis=1, keepdims=True), 1e-6), np.float32)
 
 
 def _like_the_others(grid_RX: Floats) -> Floats:
     """Correlation with the mean of the other scans, as it is and after quarter turns, (R, 4)."""
     others_RX = grid_RX.sum(axis=0) - grid_RX
     others_RX /= np.maximum(np.linalg.norm(others_RX, axis=1, keepdims=True), 1e-6)
-    turned = [np.rot90(grid_RX.reshape(-1, GRID, GRID), turns, axes=(1, 2)) for turns in range(4)]
+    side = math.isqrt(grid_RX.shape[1])
+    turned = [np.rot90(grid_RX.reshape(-1, side, side), turns, axes=(1, 2)) for turns in range(4)]
     return np.stack([(side.reshape(len(grid_RX), -1) * others_RX).sum(axis=1) for side in turned], axis=1)
 
 

@@ -1,16 +1,18 @@
 """Closes connections that keep the labelling page waiting, so that whoever opens hundreds locks nobody out.
 
 A request is whole within a moment: its headers are short, and an answer has less than 64 KiB. A connection that has not
-sent a whole request in time is closed; where too many wait at once, the one that has waited longest goes first.
+sent a whole request in time is closed; where too many wait at once, the one that has waited longest goes first;
+those that have had a reply, as a reader's page between two answers, go last.
 """
 
 import asyncio
+from collections.abc import Iterable
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REQUEST_SECONDS = 20.0
-MAX_WAITING = 200  # connections; a process may hold about a thousand files open
+MAX_WAITING = 400  # connections; a process may hold about a thousand files open
 
 
 def protocol(request_seconds: float = REQUEST_SECONDS, max_waiting: int = MAX_WAITING) -> type[H11Protocol]:
@@ -25,6 +27,8 @@ def protocol(request_seconds: float = REQUEST_SECONDS, max_waiting: int = MAX_WA
     class Impatient(H11Protocol):
         """HTTP/1.1 with a time limit for requests."""
 
+        was_served = False
+
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
             self._watch()
@@ -35,6 +39,7 @@ def protocol(request_seconds: float = REQUEST_SECONDS, max_waiting: int = MAX_WA
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
+            self.was_served = True
             self._watch()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -47,7 +52,7 @@ def protocol(request_seconds: float = REQUEST_SECONDS, max_waiting: int = MAX_WA
             elif self not in waiting:
                 waiting[self] = self.loop.call_later(request_seconds, self._close)
                 if len(waiting) > max_waiting:
-                    next(iter(waiting))._close()  # type: ignore[attr-defined]
+                    _first_to_go(waiting)._close()  # type: ignore[attr-defined]
 
         def _forget(self) -> None:
             timer = waiting.pop(self, None)
@@ -59,3 +64,10 @@ def protocol(request_seconds: float = REQUEST_SECONDS, max_waiting: int = MAX_WA
             self.transport.abort()
 
     return Impatient
+
+
+def _first_to_go(waiting: Iterable[H11Protocol]) -> H11Protocol:
+    """The longest waiting that never had a reply; where all had, the longest waiting."""
+    in_order = list(waiting)
+    strangers = (each for each in in_order if not each.was_served)  # type: ignore[attr-defined]
+    return next(strangers, in_order[0])

@@ -21,11 +21,11 @@ MIN_LETTERS = 5  # of a line; a side and a projection (`L`, `AP`) are shorter
 _MIN_CONTRAST = 31  # of 255, of ink against what is around it
 _WINDOW = 7  # px: strokes are narrower
 _HEIGHTS_PX = (4, 26)  # of a letter, in one of the sizes the picture is looked at
-_MAX_SIDE_PX, _SMALL_SIDE_PX, _LEAST_SIDE_PX = 1536, 640, 128  # shrunk above, looked at doubled below, not below
+_MAX_SIDE_PX, _SMALL_SIDE_PX, _LEAST_SIDE_PX = 1536, 640, 100  # shrunk above, looked at doubled below, not below
 _MAX_RUNS = 3000  # more connected spots of ink are noise
 _EIGHT_NEIGHBOURS = np.ones((3, 3), np.int8)
 # Of a line, as shares of the usual height of its letters.
-_MAX_GAP, _MAX_OVERLAP, _MAX_OFFSET, _MAX_LINE_HEIGHT, _LETTER_WIDTH = 0.9, 0.3, 0.3, 1.7, 0.7
+_MAX_GAP, _MAX_OVERLAP, _MAX_OFFSET, _MAX_LINE_HEIGHT, _LETTER_WIDTH = 1.5, 0.3, 0.3, 1.7, 0.7
 _MAX_HEIGHT_RATIO = 1.7  # of neighbours: a capital beside a small letter
 _MAX_RUN_WIDTH = 10.0  # heights
 _INK_SHARE = (0.1, 0.7)  # of the box around a line
@@ -56,12 +56,16 @@ def _has_lines(grey_HW: Bytes) -> bool:
 def _around(grey_HW: Bytes, extreme: np.ufunc) -> Bytes:
     """The smallest or largest value of the square of `_WINDOW` pixels around each one, along each axis in turn."""
     half = _WINDOW // 2
-    for axis in (0, 1):
-        width = [(half, half) if i == axis else (0, 0) for i in (0, 1)]
-        wide = np.moveaxis(np.pad(grey_HW, width, mode="edge"), axis, 0)
-        two = extreme(wide[:-1], wide[1:])
+    for is_turned in (False, True):
+        out_HW = np.empty_like(grey_HW)
+        lines, out = (grey_HW.T, out_HW.T) if is_turned else (grey_HW, out_HW)
+        two = extreme(lines[:-1], lines[1:])
         four = extreme(two[:-2], two[2:])
-        grey_HW = np.moveaxis(extreme(four[:-3], four[3:]), 0, axis)
+        extreme(four[:-3], four[3:], out=out[half:-half])
+        # At the rim there is less around a pixel: the first four lines for the outermost, then one more for each.
+        out[:half] = extreme.accumulate(lines[: 2 * half])[half:]
+        out[: -half - 1 : -1] = extreme.accumulate(lines[: -2 * half - 1 : -1])[half:]
+        grey_HW = out_HW
     return grey_HW
 
 
@@ -90,9 +94,9 @@ def _letters(run_HW: NDArray[Any], num_runs: int) -> Boxes:
 
     area_R = np.bincount(run_HW.ravel(), minlength=num_runs + 1)
     low, high = _HEIGHTS_PX
-    kept = []
-    for number, place in enumerate(ndimage.find_objects(run_HW), start=1):
-        rows, columns = place
+    kept, places = [], ndimage.find_objects(run_HW)
+    for number in (np.flatnonzero(area_R[1:] >= low) + 1).tolist():  # not the thousands of specks of a grainy film
+        rows, columns = places[number - 1]
         height, width = rows.stop - rows.start, columns.stop - columns.start
         is_ink = area_R[number] >= max(low, _INK_SHARE[0] * height * width)
         if low <= height <= high and width <= _MAX_RUN_WIDTH * height and is_ink:

@@ -9,7 +9,10 @@ and mirror and about the same zoom and shift; a pair with enough support is look
 Legend: N pictures, K points of a picture, R = N x K rows, M matches, P pairs, G groups of matches.
 """
 
+import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +31,7 @@ Words = NDArray[np.uint64]
 SURE_SCORE = 40  # strangers hardly ever reach it
 MIN_SCORE = 14  # two matches at least
 MAX_NEIGHBOURS = 8  # of one picture: a copy of a thousand copies is linked through the best
-_TABLES_AT_ONCE = 4
+_PICTURES_A_PART, _BYTES_IN_MEMORY = 50_000, 1 << 26  # of matches, a part
 _WINDOW = 8  # neighbours of the same drawn bits that one code meets
 _MAX_BITS = 12  # of a match, in a pool of up to some ten thousand pictures
 _MORE_THAN_ROWS_BITS = 1  # drawn bits: as many as number the rows, and this
@@ -68,6 +71,11 @@ class PointPairs:
         """Some of the pairs."""
         return PointPairs(*(getattr(self, name)[which_P] for name in self.__dataclass_fields__))
 
+    @classmethod
+    def joined(cls, parts: Sequence["PointPairs"]) -> "PointPairs":
+        """All pairs of the parts, one after the other."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
+
     def __len__(self) -> int:
         return len(self.left_P)
 
@@ -85,7 +93,7 @@ def sharing_points(points_NK: Points, *, num_threads: int = 1) -> PointPairs:
         num_threads: Tables that are searched at the same time; the pairs do not depend on it.
     """
     rows = _Rows.of(points_NK)
-    return _supported(rows, *rows.matches(num_threads))
+    return PointPairs.joined([_supported(rows, *matches) for matches in rows.matches(num_threads)])
 
 
 @dataclass(frozen=True)
@@ -118,8 +126,12 @@ class _Rows:
             points_NK.shape[1],
         )
 
-    def matches(self, num_threads: int) -> tuple[Ints, Ints, Ints]:
-        """Rows of matching points of two pictures, left < right, and the bits that differ; each match once."""
+    def matches(self, num_threads: int) -> Iterator[tuple[Ints, Ints]]:
+        """Rows of matching points of two pictures, left < right; each match once, part after part by the left picture.
+
+        A million pictures have more matches than memory should hold: until all tables are done each part waits in a
+        file.
+        """
         row_bits = max(1, int(len(self.code_R) - 1).bit_length())
         drawn_bits = min(NUM_BITS, row_bits + _MORE_THAN_ROWS_BITS)
         max_bits = max(2, min(_MAX_BITS, 32 - drawn_bits))
@@ -128,17 +140,24 @@ class _Rows:
         rng = np.random.default_rng(_SEED)
         masks = [_mask(rng.choice(NUM_BITS, drawn_bits, replace=False)) for _ in range(num_tables)]
         shuffles = [np.uint64(value) for value in rng.integers(0, 2**row_bits, num_tables, np.uint64)]
-        match_M = np.zeros(0, np.uint64)
-        with ThreadPoolExecutor(num_threads) as threads:
-            for start in range(0, num_tables, _TABLES_AT_ONCE):
-                some = range(start, start + _TABLES_AT_ONCE)
-                parts = threads.map(lambda t: self._table(masks[t], shuffles[t], row_bits, max_bits), some)
-                match_M = _each_once(np.concatenate([match_M, *parts]))
         low = np.uint64((1 << row_bits) - 1)
-        left_M = (match_M >> np.uint64(row_bits)).astype(np.int64)
-        right_M = (match_M & low).astype(np.int64)
-        bits_M = np.bitwise_count(self.code_R[left_M] ^ self.code_R[right_M]).astype(np.int64)
-        return left_M, right_M, bits_M
+        with ExitStack() as stack:
+            threads = stack.enter_context(ThreadPoolExecutor(num_threads))
+            files = [
+                stack.enter_context(tempfile.SpooledTemporaryFile(_BYTES_IN_MEMORY))
+                for _ in range(0, max(1, num_pictures), _PICTURES_A_PART)
+            ]
+            for start in range(0, num_tables, num_threads):  # so that few tables' matches are in memory
+                some = range(start, min(start + num_threads, num_tables))
+                for found_M in threads.map(lambda t: self._table(masks[t], shuffles[t], row_bits, max_bits), some):
+                    part_M = (found_M >> np.uint64(row_bits)) // np.uint64(_PICTURES_A_PART * self.num_each)
+                    for part, file in enumerate(files):
+                        file.write(found_M[part_M == part].tobytes())
+            for file in files:
+                file.seek(0)
+                found_M = _each_once(np.frombuffer(bytearray(file.read()), np.uint64))
+                file.close()
+                yield (found_M >> np.uint64(row_bits)).astype(np.int64), (found_M & low).astype(np.int64)
 
     def _table(self, mask: np.uint64, shuffle: np.uint64, row_bits: int, max_bits: int) -> Words:
         """Matches among neighbours that agree on the bits of a mask, as left row and right row in one number."""
@@ -203,16 +222,19 @@ def _mixed(value_R: Words) -> Words:
     return value_R ^ (value_R >> np.uint64(31))
 
 
-def _supported(rows: _Rows, left_M: Ints, right_M: Ints, bits_M: Ints) -> PointPairs:
+def _supported(rows: _Rows, left_M: Ints, right_M: Ints) -> PointPairs:
     """Pairs whose best match is supported by others."""
     num_each = rows.num_each
     num = max(1, len(rows.code_R) // num_each)
     way_M = BETWEEN[rows.laid_R[left_M] % NUM_WAYS, rows.laid_R[right_M] % NUM_WAYS]
     negative_M = (rows.laid_R[left_M] ^ rows.laid_R[right_M]) & NEGATIVE
     group_M = ((left_M // num_each) * num + right_M // num_each) * (2 * NUM_WAYS) + way_M + negative_M
-    order = np.lexsort((right_M, left_M, bits_M, group_M))
-    order = order[_several(group_M[order])]
-    left_M, right_M, bits_M, group_M = (part[order] for part in (left_M, right_M, bits_M, group_M))
+    order = np.argsort(group_M, kind="stable")
+    order = order[_several(group_M[order])]  # most strangers share one point
+    bits_M = np.bitwise_count(rows.code_R[left_M[order]] ^ rows.code_R[right_M[order]]).astype(np.int64)
+    best_first = np.lexsort((right_M[order], left_M[order], bits_M, group_M[order]))
+    order, bits_M = order[best_first], bits_M[best_first]
+    left_M, right_M, group_M = (part[order] for part in (left_M, right_M, group_M))
     way_M = way_M[order]
     first_M = np.ones(len(group_M), np.bool_)
     first_M[1:] = group_M[1:] != group_M[:-1]

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from pipeline.contracts.config import DuplicatesConfig
 from pipeline.pool.copies import changes
 from pipeline.pool.copies.block_likeness import Likeness, likeness
+from pipeline.pool.copies.confirmation import confirmed
 from pipeline.pool.copies.point_pairs import SURE_SCORE, PointPairs, num_points, sharing_points, worth_a_look
 from pipeline.pool.copies.points import POINT, Points, picture_points
 from pipeline.pool.copies.symmetry import MATRICES
-from pipeline.pool.copies.thumbnails import ScanFile, read_thumbnails
+from pipeline.pool.copies.thumbnails import ScanFile, read_pairs, read_thumbnails
 from pipeline.runtime.engine import Engine
 
 Bytes = NDArray[np.uint8]
@@ -119,16 +120,16 @@ def find(
     if may_pair is not None:
         wanted_P &= may_pair(pairs.left_P, pairs.right_P)
     pairs = worth_a_look(pairs.keep(wanted_P), len(scans), config.looks_a_scan)
-    weakest = np.argsort(pairs.score_P, kind="stable")[:_NUM_WEAK]
-    weak = weakest[pairs.score_P[weakest] < SURE_SCORE]
+    weak = np.argsort(pairs.score_P, kind="stable")[:_NUM_WEAK]
+    weak = weak[pairs.score_P[weak] < SURE_SCORE]
     seen_weak = look(scans, pairs.keep(weak), engine, max_pixels)
-    if fit_each_other(seen_weak):
+    if fit_each_other(seen_weak, _same(scans, pairs.keep(weak), seen_weak, engine, config, max_pixels)):
         _log.warning("the pictures of this pool are so alike that turned copies cannot be told from other pictures")
-        return Changes.none(), len(weakest)
+        return Changes.none(), len(weak)
     others = np.setdiff1d(np.arange(len(pairs)), weak)
     seen_others = look(scans, pairs.keep(others), engine, max_pixels, progress)
     seen = Likeness.joined((seen_weak, seen_others), np.concatenate([weak, others]))
-    same_P = is_same(seen, config)
+    same_P = _same(scans, pairs, seen, engine, config, max_pixels)
     return _changes(pairs, seen, same_P), len(pairs)
 
 
@@ -139,12 +140,39 @@ def is_same(seen: Likeness, config: DuplicatesConfig) -> Bools:
     return np.asarray((seen.correlation_P >= config.min_block_correlation) & near_P, np.bool_)
 
 
-def fit_each_other(weak: Likeness) -> bool:
-    """Whether the pairs of the least support are as alike as copies: pictures drawn by one template, as phantoms are.
+def _same(
+    scans: Sequence[ScanFile],
+    pairs: PointPairs,
+    seen: Likeness,
+    engine: Engine,
+    config: DuplicatesConfig,
+    max_pixels: int,
+) -> Bools:
+    """Which pairs are one picture, by their blocks or, of pairs that lie alike, by what neither of them clips.
 
-    In pools of real films such pairs share .3 to .4 of the detail, in the middle; in those of phantoms .7 and more.
+    A picture made with another window may leave too little of a block: then the pixels are asked as those of pairs
+    that the hash has found.
     """
-    return len(weak.correlation_P) >= _MIN_WEAK and bool(np.median(weak.correlation_P) >= _FITTING)
+    same_P = is_same(seen, config)
+    asked = np.flatnonzero(~same_P & (pairs.way_P == 0) & (seen.correlation_P >= config.min_block_correlation))
+    left, right = ([scans[i] for i in side_P[asked]] for side_P in (pairs.left_P, pairs.right_P))
+    same_P[asked] = confirmed(left, right, engine, config, max_pixels)
+    return same_P
+
+
+def fit_each_other(weak: Likeness, same_P: Bools) -> bool:
+    """Whether other pictures are as alike as copies: pictures drawn by one template, as phantoms are.
+
+    In pools of real films the pairs of the least support share .3 to .4 of the detail, in the middle; in those of
+    phantoms .6 and more. Where most of them are copies, as in a pool in which every scan lies several times, nothing
+    is known of other pictures.
+
+    Args:
+        weak: A close look at those pairs.
+        same_P: Which of them are one picture.
+    """
+    other_P = weak.correlation_P[~same_P]
+    return len(other_P) >= max(_MIN_WEAK, len(same_P) / 2) and bool(np.median(other_P) >= _FITTING)
 
 
 def points_of(scans: Sequence[ScanFile], engine: Engine, max_pixels: int, progress: Progress | None = None) -> Points:
@@ -204,14 +232,6 @@ def look_at_shard(shard: LookShard) -> Likeness:
     return likeness(left_PSS, right_PSS, shard.way_P, shard.negative_P, shard.warp_P33)
 
 
-def read_pairs(left: Sequence[ScanFile], right: Sequence[ScanFile], max_pixels: int) -> tuple[Bytes, Bytes]:
-    """Thumbnails of both sides of some pairs; each scan is read once."""
-    scans = sorted({*left, *right})
-    place = {scan: i for i, scan in enumerate(scans)}
-    thumb_NSS = read_thumbnails(scans, max_pixels)
-    return thumb_NSS[[place[scan] for scan in left]], thumb_NSS[[place[scan] for scan in right]]
-
-
 def compared(left: Sequence[ScanFile], right: Sequence[ScanFile], max_pixels: int) -> tuple[Likeness, Bools]:
     """How pairs that the hash has found differ, and which are negatives: laid alike, nearly in one place."""
     left_PSS, right_PSS = read_pairs(left, right, max_pixels)
@@ -236,27 +256,40 @@ def _changes(pairs: PointPairs, seen: Likeness, same_P: Bools) -> Changes:
     )
 
 
-def change_words(pairs: Changes, canonical_N: Ints) -> list[str | None]:
-    """How each scan differs from the first scan of its picture, in words, through the fewest pairs; None of itself.
+def steps_from_first(left_P: Ints, right_P: Ints, canonical_N: Ints) -> list[tuple[int, int, int]]:
+    """The way from the first scan of each picture to every other one, through the fewest pairs, nearest first.
 
     Args:
-        pairs: Pairs that are one picture, exact copies among them.
+        left_P: Row of a scan of each pair that is one picture, exact copies among them.
+        right_P: Row of the other one.
         canonical_N: The first row of each row's picture.
+
+    Returns:
+        Of each other scan its row, the row before it, and the pair of the two.
     """
     beside: dict[int, list[tuple[int, int]]] = defaultdict(list)  # row to its neighbours, each with the pair
-    for pair, (left, right) in enumerate(zip(pairs.left_P.tolist(), pairs.right_P.tolist(), strict=True)):
+    for pair, (left, right) in enumerate(zip(left_P.tolist(), right_P.tolist(), strict=True)):
         beside[left].append((right, pair))
         beside[right].append((left, pair))
-    texts: list[str | None] = [None] * len(canonical_N)
-    known: dict[int, _Change] = {int(first): (np.eye(3), False, 0) for first in np.unique(canonical_N[pairs.left_P])}
-    waiting = deque(known)
+    waiting = deque(np.unique(canonical_N[left_P]).tolist())
+    reached, steps = set(waiting), []
     while waiting:
         row = waiting.popleft()
         for other, pair in beside[row]:
-            if other not in known:
-                matrix, negative, num_unlike = known[other] = _onward(pairs, pair, row, known[row])
-                texts[other] = changes.words(matrix, inverted=negative, num_unlike_blocks=num_unlike)
+            if other not in reached:
+                reached.add(other)
+                steps.append((other, row, pair))
                 waiting.append(other)
+    return steps
+
+
+def change_words(pairs: Changes, canonical_N: Ints) -> list[str | None]:
+    """How each scan differs from the first scan of its picture, in words; None of itself. See `steps_from_first`."""
+    texts: list[str | None] = [None] * len(canonical_N)
+    known: dict[int, _Change] = {int(first): (np.eye(3), False, 0) for first in np.unique(canonical_N[pairs.left_P])}
+    for row, before, pair in steps_from_first(pairs.left_P, pairs.right_P, canonical_N):
+        matrix, negative, num_unlike = known[row] = _onward(pairs, pair, before, known[before])
+        texts[row] = changes.words(matrix, inverted=negative, num_unlike_blocks=num_unlike)
     return texts
 
 

@@ -6,6 +6,8 @@ import re
 MAX_AGE_YEARS = 120
 CANNOT_BE = "cannot be"  # of ages and dates, in the notes about a pool and about a scan
 IN_THE_FUTURE = "in the future"
+MOVED = "lie in the future, as where dates were moved to hide them"
+MOST = 0.5  # of all dates of a kind: more of them in the future were moved there by whoever removed the names
 _FIRST_X_RAY = dt.date(1895, 11, 8)
 _FIRST_BIRTH = dt.date(_FIRST_X_RAY.year - MAX_AGE_YEARS, 1, 1)
 _FORMS_OF_DATES = ("%Y%m%d", "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y")

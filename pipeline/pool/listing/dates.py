@@ -14,7 +14,6 @@ from pipeline.tables.notes import Notes, counted
 
 _NAMES = re.compile(r"((?<!candi)(?<!man)(?<!up)(?<!vali)date|datum|dob)$|^(date|datum|dob)")
 _OF_BIRTH = re.compile(r"birth|born|dob|geb")
-_MOST = 0.5  # of a column: more dates in the future were moved there by whoever removed the names
 
 
 def columns(header: Sequence[str]) -> list[str]:
@@ -38,9 +37,9 @@ def say_impossible(name: str, column: pa.ChunkedArray, notes: Notes) -> None:
         if doubt is not None:
             doubts[doubt] += row["counts"]
     num_known = len(column) - column.null_count
-    if doubts[words.IN_THE_FUTURE] > _MOST * num_known:
+    if doubts[words.IN_THE_FUTURE] > words.MOST * num_known:
         moved = counted(doubts.pop(words.IN_THE_FUTURE), "date")
-        notes.mention(f"{moved} of {name!r} lie in the future, as where dates were moved to hide them")
+        notes.mention(f"{moved} of {name!r} {words.MOVED}")
     if doubts:
         shown = ", ".join(f"{num:,} {doubt}" for doubt, num in doubts.most_common())
         notes.warn(f"{counted(doubts.total(), 'date')} of {name!r} {words.CANNOT_BE}: {shown}")

@@ -57,7 +57,6 @@ class Anatomy:
     breast_y: float
     gas: float
     texture_seed: int
-    vessels: Lines
 
     def dome(self, side: int) -> float:
         """Return the y of the top of the diaphragm on a side."""
@@ -74,17 +73,38 @@ def sample_anatomy(person: Person) -> Anatomy:
     Returns:
         Measures for a PA film at mean inspiration.
     """
+    return _draw(person)[0]
+
+
+@lru_cache(maxsize=512)
+def vessels(person: Person) -> Lines:
+    """Grow the vessel trees out of both hila; only who draws the picture needs them, and they take the longest.
+
+    Returns:
+        Segments x0, y0, x1, y1, width; the same person always has the same ones.
+    """
+    rng = _draw(person)[1]
+    lines: list[tuple[float, float, float, float, float]] = []
+    for side in SIDES:
+        for angle in (-1.15, -0.6, -0.1, 0.35, 0.75, 1.15):
+            start = (0.15 + 0.02 * rng.standard_normal(), 0.12 * angle * rng.random())
+            _grow_branch(rng, lines, side, start, angle + 0.15 * rng.standard_normal(), 0.028, 0)
+    return tuple(lines)
+
+
+def _draw(person: Person) -> tuple[Anatomy, np.random.Generator]:
+    """The measures, and the generator as it stands once they are drawn."""
     rng = np.random.default_rng([person.seed, 1])
     female = person.sex == "F"
     old = (person.age_years - 55) / 40
 
     def about(mean: float, spread: float) -> float:
-        return float(mean + spread * np.clip(rng.standard_normal(), -2, 2))
+        return mean + spread * min(max(rng.standard_normal(), -2.0), 2.0)
 
     size = about(0.96 if female else 1.0, 0.035)
     lung_width = 0.76 * size + about(0, 0.015)
     dome_right = about(0.36, 0.045)
-    return Anatomy(
+    anatomy = Anatomy(
         midline=about(0, 0.012),
         lung_width=lung_width,
         apex=about(-0.77, 0.03),
@@ -110,8 +130,8 @@ def sample_anatomy(person: Person) -> Anatomy:
         breast_y=about(0.30, 0.05),
         gas=max(0.0, about(0.12, 0.08)),
         texture_seed=int(rng.integers(2**31)),
-        vessels=_grow_vessels(rng),
     )
+    return anatomy, rng
 
 
 def breathe(anatomy: Anatomy, breath: float, view: str) -> Anatomy:
@@ -293,20 +313,6 @@ def _texture_HW(seed: int, x_HW: F32, y_HW: F32, num_cells: int = 48) -> F32:
     fine = map_coordinates(cells.astype(np.float32), place, order=1, mode="reflect")
     coarse = map_coordinates(cells.astype(np.float32), place * 0.3, order=1, mode="reflect")
     return _f32(0.7 * fine + 0.9 * coarse)
-
-
-def _grow_vessels(rng: np.random.Generator) -> Lines:
-    """Grow the vessel trees out of both hila.
-
-    Returns:
-        Segments x0, y0, x1, y1, width.
-    """
-    lines: list[tuple[float, float, float, float, float]] = []
-    for side in SIDES:
-        for angle in (-1.15, -0.6, -0.1, 0.35, 0.75, 1.15):
-            start = (0.15 + 0.02 * rng.standard_normal(), 0.12 * angle * rng.random())
-            _grow_branch(rng, lines, side, start, angle + 0.15 * rng.standard_normal(), 0.028, 0)
-    return tuple(lines)
 
 
 def _grow_branch(

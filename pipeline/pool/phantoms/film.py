@@ -1,6 +1,6 @@
 """From a planned scan to its pixels: projection, exposure, the source's look, edits.
 
-Array suffixes: H rows, W columns.
+Array suffixes: H rows, W columns, L lines.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ from pipeline.pool.phantoms.anatomy import (
     F32,
     SIDES,
     Anatomy,
+    Floats,
+    Lines,
     breathe,
     chest_HW,
     heart_HW,
     lung_HW,
     opacity_HW,
     sample_anatomy,
+    vessels,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ def render(scan: PhantomScan, spec: PhantomSpec) -> U8:
     look = next(look for look in spec.looks if look.name == scan.source)
     anatomy = breathe(sample_anatomy(scan.person), scan.pose.breath, scan.true_view)
     x_HW, y_HW = _patient_grid(scan.pose, size_px)
-    vessels_HW = _draw_vessels(anatomy, scan.pose, size_px)
+    vessels_HW = _draw_vessels(vessels(scan.person), anatomy, scan.pose, size_px)
     grey_HW, open_HW = chest_HW(anatomy, x_HW, y_HW, vessels_HW)
     for opacity in scan.opacities:
         shape_HW = opacity_HW(anatomy, opacity, x_HW, y_HW)
@@ -83,12 +86,11 @@ def lung_mask(scan: PhantomScan, spec: PhantomSpec) -> npt.NDArray[np.bool_]:
     return np.asarray(mask_HW > 127)
 
 
-def to_picture(pose: Pose, x: float, y: float) -> tuple[float, float]:
-    """Return the picture coordinates (-1..1) of a point in patient coordinates."""
+def to_picture(pose: Pose, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Return the picture coordinates (-1..1) of points in patient coordinates; both arrays have one shape."""
     turn = np.deg2rad(pose.rotation_deg)
-    right = pose.scale * (x * np.cos(turn) - y * np.sin(turn)) + pose.shift_x
-    down = pose.scale * (x * np.sin(turn) + y * np.cos(turn)) + pose.shift_y
-    return float(right), float(down)
+    cos, sin = np.cos(turn), np.sin(turn)
+    return pose.scale * (x * cos - y * sin) + pose.shift_x, pose.scale * (x * sin + y * cos) + pose.shift_y
 
 
 @lru_cache(maxsize=8)
@@ -109,21 +111,17 @@ def _patient_grid(pose: Pose, size_px: int) -> tuple[F32, F32]:
     return x_HW * cos + y_HW * sin, y_HW * cos - x_HW * sin
 
 
-def _draw_vessels(anatomy: Anatomy, pose: Pose, size_px: int) -> F32:
+def _draw_vessels(lines: Lines, anatomy: Anatomy, pose: Pose, size_px: int) -> F32:
     """Return the vessel tree, 0..1, drawn large and shrunk for smooth edges."""
     side_px = size_px * SUPERSAMPLING
     canvas = Image.new("L", (side_px, side_px))
     draw = ImageDraw.Draw(canvas)
     half = side_px / 2
     lift = 0.35 * (anatomy.heart_y - 0.2)  # hila ride with the heart
-    for x0, y0, x1, y1, width in anatomy.vessels:
-        ends = [
-            (right * half + half, down * half + half)
-            for right, down in (
-                to_picture(pose, x0 + anatomy.midline, y0 + lift),
-                to_picture(pose, x1 + anatomy.midline, y1 + lift),
-            )
-        ]
+    line_L5 = np.array(lines)
+    right_L2, down_L2 = to_picture(pose, line_L5[:, [0, 2]] + anatomy.midline, line_L5[:, [1, 3]] + lift)
+    ends_L22 = np.stack([right_L2 * half + half, down_L2 * half + half], axis=-1)
+    for ends, (*_, width) in zip(ends_L22.reshape(-1, 4).tolist(), lines, strict=True):
         grey = int(min(255, 120 + 5200 * width))
         draw.line(ends, fill=grey, width=max(1, round(width * pose.scale * half)))
     small = np.asarray(canvas.reduce(SUPERSAMPLING), dtype=np.float32) / 255

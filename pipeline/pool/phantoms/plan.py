@@ -165,7 +165,7 @@ def _evolve(spec: PhantomSpec, patient: Patient, visit: int, rng: np.random.Gene
 
 def _pose(rng: np.random.Generator) -> Pose:
     def about(mean: float, spread: float) -> float:
-        return float(mean + spread * np.clip(rng.standard_normal(), -2.2, 2.2))
+        return mean + spread * min(max(rng.standard_normal(), -2.2), 2.2)
 
     return Pose(
         rotation_deg=about(0, 2.2),
@@ -230,10 +230,10 @@ def located(opacity: Opacity, person: Person, pose: Pose, view: str, size_px: in
     else:
         inner, outer = opacity.x - opacity.radius_x, opacity.x + opacity.radius_x
         top, bottom = opacity.y - opacity.radius_y, opacity.y + opacity.radius_y
-    corners = [to_picture(pose, opacity.side * u + chest.midline, y) for u in (inner, outer) for y in (top, bottom)]
-    edges = (np.array(corners) + 1) * size_px / 2
-    left, upper = np.clip(edges.min(axis=0), 0, size_px)
-    right, lower = np.clip(edges.max(axis=0), 0, size_px)
+    u_K, y_K = np.array([inner, inner, outer, outer]), np.array([top, bottom, top, bottom])  # K corners
+    edges_2K = (np.array(to_picture(pose, opacity.side * u_K + chest.midline, y_K)) + 1) * size_px / 2
+    left, upper = np.clip(edges_2K.min(axis=1), 0, size_px)
+    right, lower = np.clip(edges_2K.max(axis=1), 0, size_px)
     return replace(opacity, box_px=(float(left), float(upper), float(right), float(lower)))
 
 

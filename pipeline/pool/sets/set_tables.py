@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -121,6 +122,6 @@ def _unpacked(data: bytes, where: str) -> bytes:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 tables = [entry for entry in archive.namelist() if entry.lower().endswith(".csv")]
                 return archive.read(tables[0]) if len(tables) == 1 else data
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"the table cannot be unpacked: {error}", where=where, fix="download it again") from error
     return data

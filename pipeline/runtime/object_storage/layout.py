@@ -31,7 +31,7 @@ _OWN = re.compile(
 # Files of a run, or of one finding of it, that several processes add to, also without the run's lock.
 GROWING = frozenset({run_files.ANSWERS, run_files.NOTES, run_files.MARKS, run_files.HOLDOUT_READS})
 # Seen by others while a run works, in its lock; they differ on every machine and mean nothing later.
-MOMENTARY = frozenset({run_files.STATUS, run_files.PROGRESS, run_files.CRASH_LOG})
+MOMENTARY = frozenset({run_files.STATUS, run_files.PROGRESS, run_files.CRASH_LOG, run_files.ON_SCREEN})
 # Commands that only read a run may write these into it: they come from its other files.
 REMADE = frozenset({run_files.EXPLORE, run_files.OUTSIDE, run_files.HEAT_MAPS, run_files.MONITOR_REFERENCE})
 _SHOWN = frozenset({run_files.PICTURES, "priors"})  # folders of pictures that pages made of the pool

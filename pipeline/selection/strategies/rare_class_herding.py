@@ -1,9 +1,10 @@
-"""Uncertainty Herding that first looks for rare classes: while a class has few labels, far from all labels.
+"""Uncertainty Herding that first looks for rare classes: while one has few labels, far from all labels.
 
 Herding goes where the scans are many, so it meets a class of two scans in a hundred late, later than random draws do.
 Such a class is more likely where no label is near: there core-set looks (Sener, Savarese, ICLR 2018, arXiv 1708.00489,
-algorithm 1). As soon as every class has `FEW` labels the queue is Uncertainty Herding's again. What was measured stands
-in `docs/how-to/choosing.md`.
+algorithm 1). A class with few labels is not rare by that: of 20 labels one of a quarter of the pool has four or five.
+So it is sought only while its share of the labels is small as well. As soon as no class is rare, or every rare one has
+`FEW` labels, the queue is Uncertainty Herding's again. What was measured stands in `docs/how-to/choosing.md`.
 """
 
 import numpy as np
@@ -13,6 +14,8 @@ from pipeline.selection.strategies import core_set, uncertainty_herding
 
 FEW = 5
 """A class of fewer expert labels is sought; with as many it has its say in roll-backs and operating points."""
+RARE_SHARE = 0.15
+"""A class of this share of the labels is not rare, nor one of its even share where classes are many."""
 MOST_LABELS_A_CLASS = 50
 """With more labels than this for each class nothing is sought any more: a class may be named that no scan shows."""
 
@@ -25,12 +28,17 @@ def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick
 
 
 def lacks_a_class(pool: SelectionPool) -> bool:
-    """Whether a class has fewer than `FEW` labels although there are labels, and there is still hope of finding it.
+    """Whether a class is rare and has fewer than `FEW` labels, although there are labels and hope of finding it.
 
-    Independent findings are never sought: of most scans it is not known which of them they show.
+    Its share is that of all labels, each class counted once more (Laplace's rule). Independent findings are never
+    sought: of most scans it is not known which of them they show.
     """
     if pool.class_N is None:
         return False
     labels_C = np.bincount(pool.class_N[pool.class_N >= 0], minlength=pool.num_classes)
     num_labels = int(labels_C.sum())
-    return 0 < num_labels < MOST_LABELS_A_CLASS * pool.num_classes and int(labels_C.min()) < FEW
+    if not 0 < num_labels < MOST_LABELS_A_CLASS * pool.num_classes:
+        return False
+    share_C = (labels_C + 1) / (num_labels + pool.num_classes)
+    is_rare_C = share_C < min(RARE_SHARE, 1.0 / pool.num_classes)
+    return bool((is_rare_C & (labels_C < FEW)).any())

@@ -113,12 +113,16 @@ def test_a_flat_picture_has_no_points():
     assert len(point_pairs.sharing_points(points_NK)) == 0
 
 
-def test_pairs_do_not_depend_on_threads(scans, strangers):
+def test_pairs_depend_neither_on_threads_nor_on_parts(scans, strangers, monkeypatch):
     turned = [augmentations.turned(image, 3, RNG(i)) for i, image in enumerate(scans)]
     points_NK = np.concatenate([strangers, points.picture_points(thumbnails(turned))])
     one, two = (point_pairs.sharing_points(points_NK, num_threads=num) for num in (1, 2))
+    monkeypatch.setattr(point_pairs, "_PICTURES_A_PART", 3)
+    monkeypatch.setattr(point_pairs, "_BYTES_IN_MEMORY", 1)  # in files at once
+    in_parts = point_pairs.sharing_points(points_NK, num_threads=2)
     for name in ("left_P", "right_P", "score_P", "warp_P33"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+        np.testing.assert_array_equal(getattr(one, name), getattr(in_parts, name))
     sure = one.keep(one.score_P >= point_pairs.SURE_SCORE)
     assert list(zip(sure.left_P.tolist(), sure.right_P.tolist(), strict=True)) == [(i, i + 8) for i in range(8)]
 
@@ -139,6 +143,31 @@ def test_few_pairs_beside_the_sure_ones_are_looked_at():
     assert len(point_pairs.worth_a_look(pairs, 2 * num, 0.1)) == 610
     one = point_pairs.PointPairs(ways.astype(np.int64), left + 1, score_P, ways, ways > 0, still_P33)
     assert len(point_pairs.worth_a_look(one, num + 1, 1.0)) == num  # each is the best of its right picture
+
+
+@pytest.mark.parametrize(("num_same", "is_alike"), [(0, True), (4, True), (16, False), (20, False)])
+def test_a_pool_is_too_alike_by_its_other_pictures_and_not_by_its_copies(num_same, is_alike):
+    num = 20
+    ones = np.ones(num, np.float32)
+    seen = block_likeness.Likeness(0.8 * ones, ones, ones, np.zeros((num, 3, 3), np.float32), np.zeros(num, np.int64))
+    assert search.fit_each_other(seen, np.arange(num) < num_same) is is_alike
+
+
+def test_a_pair_that_lies_alike_is_confirmed_by_what_neither_clips(tmp_path, scans):
+    grey = np.asarray(scans[0]).astype(float)
+    low, high = np.quantile(grey, (0.05, 0.6))
+    clipped = Image.fromarray((255 * np.clip((grey - low) / (high - low), 0, 1)).astype(np.uint8))
+    files = [ScanFile(str(tmp_path / f"{name}.png"), name) for name in ("original", "clipped", "stranger")]
+    for (uri, _), image in zip(files, (scans[0], clipped, scans[1]), strict=True):
+        image.save(uri)
+    ones, still_P33 = np.ones(3, np.float32), np.repeat(np.eye(3, dtype=np.float32)[None], 3, axis=0)
+    left, right, way = np.zeros(3, np.int64), np.array([1, 2, 1]), np.array([0, 0, 1], np.uint8)  # the last: mirrored
+    pairs = point_pairs.PointPairs(left, right, np.full(3, 20), way, way > 1, still_P33)
+    seen = block_likeness.Likeness(0.7 * ones, 2 * ones, ones, still_P33, np.zeros(3, np.int64))
+    config = DuplicatesConfig()
+    assert not search.is_same(seen, config).any()
+    same_P = search._same(files, pairs, seen, SerialEngine(), config, 10**6)
+    assert same_P.tolist() == [True, False, False]
 
 
 def test_large_pools_compare_fewer_points():

@@ -19,6 +19,7 @@ class Page {
   constructor(about) {
     this.about = about;
     this.view = emptyView();
+    this.hasLooked = false;
     this.detail = new Detail(failed);
     this.map = new PoolMap(
       (lasso) => this.look({ ...this.view, choice: { ...this.view.choice, lasso } }),
@@ -72,8 +73,10 @@ class Page {
     this.view = view;
     history.replaceState(null, "", `#${toHash(view)}`);
     this.showControls();
-    this.map.show(view, this.column(view.color));
-    this.gallery.show(view);
+    const drawn = this.map.show(view, this.column(view.color));
+    if (this.hasLooked) this.gallery.show(view);
+    else drawn.then(() => this.gallery.show(this.view)); // at first the points: sixty pictures would keep them waiting
+    this.hasLooked = true;
   }
 
   /** @param {About} about columns, tags or views are others now */

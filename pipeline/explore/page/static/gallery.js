@@ -1,12 +1,23 @@
 // The chosen scans as small pictures, in the order asked for, a page at a time.
 
-/** @import { Card, View } from "./types" */
+/** @import { Card, Choice, View } from "./types" */
 import { cardOf } from "./cards.js";
 import { byId, element } from "./dom.js";
 import { ask } from "./server_calls.js";
 
 const A_PAGE = 60;
 const ALWAYS_SHOWN = ["label", "predicted"];
+
+/**
+ * Columns that each scan's card tells. A mistake is one of the model that had not seen the label, not of the last one.
+ * @param {Choice} choice
+ * @param {string} by
+ */
+function shownOf(choice, by) {
+  const mistake = choice.where.find(({ column }) => /^mistake(:|$)/.test(column))?.column;
+  const of = mistake ? ["label", "out_of_fold"].map((key) => mistake.replace("mistake", key)) : ALWAYS_SHOWN;
+  return by && !of.includes(by) ? [...of, by] : of;
+}
 
 export class Gallery {
   /**
@@ -52,7 +63,7 @@ export class Gallery {
     if (!this.view) return;
     const number = ++this.asked;
     const { choice, order } = this.view;
-    const show = [...ALWAYS_SHOWN, ...(order.by && !ALWAYS_SHOWN.includes(order.by) ? [order.by] : [])];
+    const show = shownOf(choice, order.by);
     try {
       const reply = await ask("gallery", { choice, order, show, offset: this.numShown, num: A_PAGE });
       if (number !== this.asked) return;

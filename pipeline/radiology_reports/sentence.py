@@ -1,0 +1,137 @@
+"""A sentence of a report and its cues: what denies a finding or leaves it open, and where what it says ends.
+
+A cue's reach ends at NegEx's words of termination (Chapman et al., J Biomed Inform 2001; `but`, `which`), and where a
+new statement begins. NegBio (Peng et al., AMIA 2018) and CheXpert's labeler take that from the sentence's grammar: a
+finding in conjunction with a denied one is denied. No small library parses that offline; here a word that grades or
+places a finding behind a comma begins a statement (`no effusion, mild edema`), unless `or` goes on with the list (`no
+effusion, large mass or edema`).
+"""
+
+import re
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+
+from pipeline.radiology_reports.rules import Rules
+
+_WORD = re.compile(r"\S+")
+_ANSWER = frozenset({"negated_after"})
+_STOP = frozenset({"stop"})
+_STATEMENT = frozenset({"stop", "statement"})
+_START = frozenset({"start", "unless_list"})
+_SLASH = re.compile(r"[^\W\d]/[^\W\d]")  # `effusion/pneumothorax` goes on with a list as `or` does
+_LONGEST_JOIN = 30  # characters: a comma, or a word such as `with`, and blanks
+
+
+@dataclass(frozen=True)
+class Cue:
+    """Words in a sentence that change what a finding's words say; `kinds` are those of `Rules.cue_kinds`."""
+
+    kinds: frozenset[str]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence in lower case; what is looked up once for all its mentions, so that work grows with its length."""
+
+    text: str
+    rules: Rules
+
+    @cached_property
+    def cues(self) -> list[Cue]:
+        """Its cues in order; most sentences name no finding, and are not searched for any."""
+        kinds, matches = self.rules.cue_kinds, self.rules.cues.finditer(self.text)
+        cues = [Cue(kinds[(match.lastindex or 1) - 1], match.start(), match.end()) for match in matches]
+        return self._with_statements([cue for cue in self._with_answers(cues) if "none" not in cue.kinds])
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """Where each cue starts."""
+        return [cue.start for cue in self.cues]
+
+    @cached_property
+    def word_starts(self) -> list[int]:
+        """Where each word starts."""
+        return [word.start() for word in _WORD.finditer(self.text)]
+
+    @cached_property
+    def word_ends(self) -> list[int]:
+        """Where each word ends."""
+        return [word.end() for word in _WORD.finditer(self.text)]
+
+    def num_words(self, start: int, end: int) -> int:
+        """Words in a part of it, those cut by its borders included."""
+        if start >= end:
+            return 0
+        return max(0, bisect_left(self.word_starts, end) - bisect_right(self.word_ends, start))
+
+    def of_kind(self, kind: str) -> tuple[list[Cue], list[int]]:
+        """Its cues of a kind in order, and where each starts."""
+        if kind not in self._of_kind:
+            own = [cue for cue in self.cues if kind in cue.kinds]
+            self._of_kind[kind] = own, [cue.start for cue in own]
+        return self._of_kind[kind]
+
+    @cached_property
+    def _of_kind(self) -> dict[str, tuple[list[Cue], list[int]]]:
+        return {}
+
+    def _with_answers(self, cues: list[Cue]) -> list[Cue]:
+        """The cues with those of `Pneumothorax: no`, which reach back to the colon before them."""
+        answers = [] if self.rules.answers is None else list(self.rules.answers.finditer(self.text))
+        if not answers:
+            return cues
+        spans = [answer.span() for answer in answers]
+        kept = [cue for cue in cues if not overlaps(spans, cue.start, cue.end)]
+        kept += [Cue(_ANSWER, start, end) for start, end in spans]
+        colons = [colon.start() for colon in re.finditer(":", self.text)]
+        kept += [Cue(_STOP, at, at + 1) for at in colons if not overlaps(spans, at, at + 1)]
+        return sorted(kept, key=lambda cue: cue.start)
+
+    @cached_property
+    def mention_starts(self) -> list[int]:
+        """Where the words of each finding start, whichever it is."""
+        return sorted(match.start() for match in self._mentions_of_all)
+
+    @cached_property
+    def _mention_ends(self) -> set[int]:
+        return {match.end() for match in self._mentions_of_all}
+
+    @cached_property
+    def _mentions_of_all(self) -> list[re.Match[str]]:
+        return [match for finding in self.rules.findings for match in finding.present.finditer(self.text)]
+
+    def _with_statements(self, cues: list[Cue]) -> list[Cue]:
+        """The cues with a stop of no length where a new statement begins."""
+        kept: list[Cue] = []
+        is_list, following = False, len(self.text)  # whether a list goes on before the next cue that says something
+        cue_ends = {cue.end for cue in cues if not cue.kinds <= _START}
+        for cue in reversed(cues):
+            is_start = not cue.kinds.isdisjoint(_START)
+            is_list = _SLASH.search(self.text, cue.end, following) is not None or is_list
+            may_begin = "start" in cue.kinds or (is_start and not is_list)
+            if may_begin and self._can_begin(cue.start, cue_ends):
+                kept.append(Cue(_STATEMENT, cue.start, cue.start))
+            if not is_start:
+                is_list = "list" in cue.kinds
+            if not cue.kinds <= _START:
+                kept.append(cue)
+            following = cue.start
+        return kept[::-1]
+
+    def _can_begin(self, place: int, cue_ends: set[int]) -> bool:
+        """Whether a statement can begin at a place, as far as what stands before it tells."""
+        low = max(0, place - _LONGEST_JOIN)
+        before = self.text[low:place]
+        end = low + len(before.rstrip())
+        if end in cue_ends:
+            return False  # `compatible with mild edema`
+        return self.rules.joins.search(before if low == 0 else " " + before) is not None or end in self._mention_ends
+
+
+def overlaps(spans: list[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether one of some spans, which are in order and apart, overlaps a place."""
+    before = bisect_left(spans, (end,))
+    return before > 0 and spans[before - 1][1] > start
