@@ -4,7 +4,6 @@ Ray itself waits minutes for a cluster that is gone, and says nothing of ours me
 """
 
 import contextlib
-import functools
 import os
 import signal
 import socket
@@ -74,7 +73,7 @@ def connect(config: EngineConfig) -> RunningRay:
                 ray.init(address=address, **quiet)  # resources are the cluster's: never passed here
             head = HeadLooks(lambda: answering(address))
             return RunningRay(ray, is_ours=True, is_joined=True, watch=RayWatch(head, HEAD_EVERY_SECONDS))
-        with _own_signals(), on_loopback(), few_processes():
+        with _own_signals(), on_loopback():
             ray.init(
                 address=address,
                 num_cpus=config.num_cpus or os.cpu_count() or 1,
@@ -108,25 +107,6 @@ def on_loopback() -> Iterator[None]:
         os.environ.pop(variable)
         if before[0] is not None:
             os.environ[variable] = before[0]
-
-
-@contextlib.contextmanager
-def few_processes(*, with_dashboard: bool = False) -> Iterator[None]:
-    """A Ray that is started inside adds no machines, reads no logs and reports to nobody.
-
-    These are three processes, each of a second's imports; `ray.init` waits for the third one, which is the dashboard's
-    even where there is to be none.
-    """
-    from ray._private import node, parameter  # `ray start` has switches for two of them, `ray.init` has none
-
-    every, start = parameter.RayParams, node.Node.start_api_server
-    parameter.RayParams = functools.partial(every, no_monitor=True, include_log_monitor=False)
-    if not with_dashboard:
-        node.Node.start_api_server = lambda *_, **__: None
-    try:
-        yield
-    finally:
-        parameter.RayParams, node.Node.start_api_server = every, start
 
 
 @contextlib.contextmanager

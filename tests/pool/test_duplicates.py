@@ -244,7 +244,7 @@ def test_a_pool_without_scans_has_no_copies(tmp_path):
 
 
 def test_follow_up_scans_of_phantoms_are_no_copies(tmp_path):
-    spec = phantoms.PhantomSpec(num_patients=12, seed=1, scans_per_patient={4: 1.0}, near_duplicate_share=0.2)
+    spec = phantoms.PhantomSpec(num_patients=20, seed=1, scans_per_patient={4: 1.0}, near_duplicate_share=0.12)
     ctx = context(tmp_path / "run", phantoms.write_pool(spec, tmp_path / "pool"))
     manifest.run(ctx)
     counts = duplicates.run(ctx)

@@ -13,18 +13,15 @@ def running(num_cpus: int) -> Iterator[None]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
-    from pipeline.runtime import ray_cluster
-
-    with ray_cluster.few_processes(with_dashboard=True):
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=True,
-            dashboard_host="127.0.0.1",
-            object_store_memory=80 * 2**20,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        object_store_memory=80 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     try:
         yield
     finally:
