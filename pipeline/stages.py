@@ -233,12 +233,9 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
     }
     run_dir.record_stage(ctx.folder, fresh)
     session.publish(ctx.folder)
-    log.info(
-        "%s: %s (%.1f s)",
-        stage.name,
-        ", ".join(f"{k} {v}" for k, v in counts.items() if v is not None),
-        fresh["seconds"],
-    )
+    if counts:  # a stage that a run has no need of says nothing
+        counted = ", ".join(f"{k} {v}" for k, v in counts.items() if v is not None)
+        log.info("%s: %s (%.1f s)", stage.name, counted, fresh["seconds"])
     return fresh
 
 

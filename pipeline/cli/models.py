@@ -67,11 +67,14 @@ def serve(
         Path | None, typer.Option(help="File with what askers must know; else the variable CXR_SSL_TOKEN.")
     ] = None,
     max_bytes: Annotated[int, typer.Option(min=1, help="A longer scan is refused.")] = 2**26,
+    replicas: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes that answer; one that ends is started again meanwhile.")
+    ] = 1,
 ) -> None:
     """Answer scans over HTTP with what the run's latest model says of them, until ended. Not for diagnostic use."""
     from pipeline.commands import predict as commands_predict
 
-    commands_predict.serve(folder, host, port, token_file, max_bytes)
+    commands_predict.serve(folder, host, port, token_file, max_bytes, replicas)
 
 
 @commands.command()

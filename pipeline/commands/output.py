@@ -348,8 +348,10 @@ def growth(result: dict[str, Any] | None) -> None:
             f"{part['pool']}, {part['num_labels']} answered"
         )
     for row in result["compared"]:
+        of_finding = f" of {row['finding']}" if "finding" in row else ""
         say(
-            f"  AUROC, {row['which']} holdout: {_number(row['before'])} before, {_number(row['now'])} now; "
+            f"  AUROC{of_finding}, {row['which']} holdout: "
+            f"{_number(row['before'])} before, {_number(row['now'])} now; "
             f"difference {_number(row['difference'])}{_between(row['difference_ci95'])}"
         )
 

@@ -58,8 +58,8 @@ def _ended() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def serve(run: Path, host: str, port: int, token_file: Path | None, max_bytes: int) -> None:
-    """Serve until told to end; see `service.serve`.
+def serve(run: Path, host: str, port: int, token_file: Path | None, max_bytes: int, num_replicas: int) -> None:
+    """Serve until told to end; see `service.serve` and, of several processes, `replicas.serve`.
 
     Raises:
         InputError: see there; or the extra `serve` is not installed.
@@ -70,9 +70,13 @@ def serve(run: Path, host: str, port: int, token_file: Path | None, max_bytes: i
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise InputError(f"{error.name} is not installed", where="serve", fix="pip install 'cxr-ssl[serve]'") from error
-    from pipeline.predict.deployed import service
+    from pipeline.predict.deployed import replicas, service
 
-    service.serve(run, host, port, token_file, max_bytes)
+    token = service.token_of(token_file, host)
+    if num_replicas > 1:
+        replicas.serve(run, host, port, token, max_bytes, num_replicas)
+    else:
+        service.serve(run, host, port, token, max_bytes)
 
 
 def monitor(run: Path, pool: str, out: Path, overrides: dict[str, Any], quiet: bool) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def execute(request: Request) -> dict[str, Any]:
         InputError: see `site_adaptation.check`.
     """
     out, config = prepared(request)
-    growing.check(out, config, request.grow, resume=request.resume)
+    growing.check(out, request.grow, resume=request.resume)
     site_adaptation.check(config)
     trackers.check(config)
     with workplace(config, out) as place, run_dir.locked(out, readable_by=config.privacy.readable_by):
@@ -99,7 +99,7 @@ def dry_run(request: Request) -> dict[str, Any]:
     from pipeline.pool.sources import open_pool
 
     out, config = prepared(request)
-    growing.check(out, config, request.grow, resume=request.resume)
+    growing.check(out, request.grow, resume=request.resume)
     pool = open_pool(config.pool, cache_folder())
     num_labelled = len(pool.scans) - pool.scans["label"].null_count
     context = StageContext(config, out, SerialEngine())

@@ -7,8 +7,9 @@ from pipeline.monitor.streams import EMBEDDINGS, METADATA, OUTSIDE, PICTURES, PR
 
 ORIGIN = ("source", "manufacturer", "population", "format", "bit_depth", "width_px", "height_px")
 SCAN_KINDS = "other scans"  # embeddings moved, and nothing that has a simpler name
-UPRIGHT = 0.0  # likeness below which most of a batch is no longer what the reference is
-USUAL = 0.2  # likeness of the reference from which on there is such a thing as a usual picture
+USUAL = 0.2  # likeness from which on scans have a usual picture, and a batch has something in common with it
+NEGATIVE = -0.2  # likeness below which most of a batch is the negative of the usual picture
+NOTABLE = 0.5  # spreads of the reference that a picture fact moves by where it is the cause; a finding moves it less
 UNLIKE = -1.0  # spreads of the reference by which likeness fell: no change of grey values or grain does that
 
 
@@ -20,11 +21,13 @@ class Cause:
         name: A fixed word, such as `brightness`, `prevalence` or `source`.
         words: A sentence for people.
         fix: What to do first.
+        is_learnable: Whether a model should learn such scans, once they are labelled.
     """
 
     name: str
     words: str
     fix: str
+    is_learnable: bool = True
 
 
 def of(moved: Sequence[Reading], moved_beyond_mix: Sequence[Reading] | None) -> Cause | None:
@@ -44,7 +47,28 @@ def of(moved: Sequence[Reading], moved_beyond_mix: Sequence[Reading] | None) -> 
             "look whether the estimated class shares are what you expect here; give predictions the new prevalence",
         )
     left = list(moved_beyond_mix or moved)
-    return _of_origin(left) or _of_pictures(left) or _of_people(left) or _of_the_rest(left)
+    return _of_another_kind(left) or _of_origin(left) or _of_pictures(left) or _of_people(left) or _of_the_rest(left)
+
+
+def _of_another_kind(moved: Sequence[Reading]) -> Cause | None:
+    """Pictures that have nothing in common with the usual one."""
+    likeness = _likeness(moved)
+    if likeness is None or not NEGATIVE <= float(likeness.batch) < USUAL:
+        return None
+    return Cause(
+        SCAN_KINDS,
+        "Most pictures have nothing in common with the reference's usual one: another body part, slices of a CT, scans "
+        "that lie on their side, or no scans at all.",
+        "look at the scans that are farthest away; if they are no scans of the kind that the model is made for, leave "
+        "them out, and do not retrain",
+        is_learnable=False,
+    )
+
+
+def _likeness(moved: Sequence[Reading]) -> Reading | None:
+    """What moved of the thumbnails; None where it did not, or where the reference has no usual picture."""
+    of_thumbnails = (r for r in moved if r.stream == PICTURES and r.variable == "likeness")
+    return next((r for r in of_thumbnails if float(r.reference) > USUAL), None)
 
 
 def _of_origin(moved: Sequence[Reading]) -> Cause | None:
@@ -59,25 +83,27 @@ def _of_origin(moved: Sequence[Reading]) -> Cause | None:
 
 
 def _of_pictures(moved: Sequence[Reading]) -> Cause | None:
-    facts = {r.variable: r for r in moved if r.stream == PICTURES}
-    likeness = facts.get("likeness")
-    if likeness is not None and float(likeness.batch) < UPRIGHT and float(likeness.reference) > USUAL:
+    likeness = _likeness(moved)
+    if likeness is not None and float(likeness.batch) < NEGATIVE:
         return Cause(
             "inverted",
-            "Most scans are the negative of the reference's, or stand on another side: their thumbnails are unlike it.",
-            "look at how they were exported (MONOCHROME1, rotation) and mend it there; do not retrain",
+            "Most scans are the negative of the reference's: their thumbnails are the opposite of the usual one.",
+            "look at how they were exported (MONOCHROME1) and mend it there; do not retrain",
+            is_learnable=False,
         )
-    if likeness is not None and float(likeness.effect or 0.0) < UNLIKE and float(likeness.reference) > USUAL:
+    if likeness is not None and float(likeness.effect or 0.0) < UNLIKE:
         return Cause(
             "source",
             "The pictures show something else, or the same otherwise framed: thumbnails are unlike the reference's, as "
             "of another place, another kind of patient or another body part.",
             "look at the scans that are farthest away; label a random part of them and evaluate on it",
         )
-    effects = {name: float(r.effect or 0.0) for name, r in facts.items() if name != "likeness"}
-    if not effects:
+    facts = [r for r in moved if r.stream == PICTURES and r.variable != "likeness"]
+    effects = {r.variable: float(r.effect or 0.0) for r in facts}
+    top = max(effects, key=lambda name: abs(effects[name]), default=None)
+    is_alone = all(r.stream == PICTURES for r in moved)
+    if top is None or (abs(effects[top]) < NOTABLE and not is_alone):
         return None
-    top = max(effects, key=lambda name: abs(effects[name]))
     name = top if top in ("brightness", "contrast") else _of_grain(effects)
     direction = "up" if effects[top] > 0 else "down"
     others = ", ".join(sorted(set(effects) - {top}))
@@ -112,8 +138,8 @@ def _of_the_rest(moved: Sequence[Reading]) -> Cause:
     if streams & {EMBEDDINGS, OUTSIDE, SLICES}:
         return Cause(
             SCAN_KINDS,
-            "The scans show something else than the reference, though their pictures are as bright, sharp and noisy as "
-            "before: another body part, finding, position or kind of patient.",
+            "The scans show something else than the reference, though their pictures are nearly as bright, sharp and "
+            "noisy as before: a new finding, another position or another kind of patient.",
             "look at the scans that are farthest away, and have some of them labelled",
         )
     assert PREDICTIONS in streams

@@ -148,13 +148,13 @@ def described(
             for cluster, shares in judged.comparison.growth.items()
         ],
         "cannot_tell": judged.cannot_tell,
-        "next": to_learn_them(judged.verdict, how, address),
+        "next": to_learn_them(judged, how, address),
     }
 
 
-def to_learn_them(verdict: str, how: Recipe, address: str) -> str | None:
-    """The command by which the run learns a batch called retrain; None of another verdict, or of several findings."""
-    if verdict != judgement.RETRAIN or any(question.finding is not None for question in how.questions):
+def to_learn_them(judged: Judgement, how: Recipe, address: str) -> str | None:
+    """The command by which the run learns a batch called retrain; None of another verdict, or where it must not."""
+    if judged.verdict != judgement.RETRAIN or (judged.cause is not None and not judged.cause.is_learnable):
         return None
     command = ["cxr-ssl", "run", "--grow", address, "--out", str(how.run), "--resume"]
     return shlex.join(command)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,13 @@ from pipeline.per_finding import audit as audits
 from pipeline.per_finding import false_alarms, one_network, parts
 from pipeline.per_finding import releases as finding_releases
 from pipeline.per_finding.merge import merged_row
-from pipeline.rounds import loop, question, round_outputs
+from pipeline.rounds import grown_pool, loop, question, round_outputs
 from pipeline.rounds.learn_round import timed
 from pipeline.rounds.question import Question, log_round
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.growth import record as growth
 from pipeline.selection.draw import Proposals
 
 # N scans with a vector
@@ -89,8 +91,23 @@ class Findings:
                     len(missed),
                 )
 
+    def predict_grown_pool(self) -> None:
+        """Let each finding's last model before the run grew predict the grown pool, and put it side by side."""
+        for asked in self.questions.values():
+            asked.predict_grown_pool()
+        part = growth.last(self.ctx.folder)
+        if part is None or not (self.ctx.round_folder(part.after_round) / PREDICTIONS.file).exists():
+            return
+        place = growth.before_folder(self.ctx.folder, part.part)
+        if not grown_pool.has_predicted(place, self.data):
+            folders = {f: growth.before_folder(asked.ctx.folder, part.part) for f, asked in self.questions.items()}
+            PREDICTIONS.write(place, self._side_by_side(folders, part.after_round))
+
     def learn(self, round_index: int, clock: dict[str, float]) -> None:
         """Learn every finding from its part of the answers; leaves the round's row and predictions."""
+        if self._is_frozen(round_index):
+            log.info("round %d: finished before the run grew, kept", round_index)
+            return
         self._project()
         rows = {}
         path = self.ctx.round_folder(round_index) / run_files.ROW
@@ -116,13 +133,21 @@ class Findings:
         row["releases_together"] = finding_releases.together(self.ctx.folder)
         of_parts = {finding: asked.ctx for finding, asked in self.questions.items()}
         row["healthy_scans"] = false_alarms.of_healthy_scans(self.ctx, of_parts, round_index)
-        self._write_predictions(round_index)
+        folders = {finding: asked.ctx.round_folder(round_index) for finding, asked in self.questions.items()}
+        PREDICTIONS.write(self.ctx.round_folder(round_index), self._side_by_side(folders, round_index))
         if before is not None and json.loads(before)["fingerprint"] == row["fingerprint"]:
             write_text(path, before)
         else:
             seconds = {name: round(value, 3) for name, value in clock.items()} | row["seconds"]
             write_text(path, json.dumps(row | {"seconds": seconds}))
             log_round(round_index, ", mean of the findings", row)
+
+    def _is_frozen(self, round_index: int) -> bool:
+        """Whether a round was finished before the run grew, by all its findings; one added since has yet to learn."""
+        if round_index > growth.frozen_rounds(self.ctx.folder):
+            return False
+        every = [self.ctx, *(asked.ctx for asked in self.questions.values())]
+        return all((ctx.round_folder(round_index) / run_files.ROW).exists() for ctx in every)
 
     @contextmanager
     def _blamed(self, finding: str) -> Iterator[None]:
@@ -221,25 +246,29 @@ class Findings:
         read = set(pc.unique(known["image_id"]).to_pylist()) - set(verdicts.rejections(table, round_index))
         return sum(self.data.split.get(image_id) == "train" for image_id in read)
 
-    def _write_predictions(self, round_index: int) -> None:
-        """The round's predictions of all findings side by side; NaN of one that has no classifier yet."""
+    def _side_by_side(self, folders: Mapping[str, Path], round_index: int) -> pa.Table:
+        """Predictions of all findings as one table; NaN of one that has no classifier, or has not seen the scan.
+
+        Args:
+            folders: Of each finding, where its predictions lie.
+            round_index: Whose models they are of.
+        """
         ids = self.data.scans_N.image_id
         prob_N = {finding: np.full(len(ids), np.nan, np.float32) for finding in self.questions}
         state_N = {finding: np.full(len(ids), finding_line.UNKNOWN) for finding in self.questions}
-        for finding, asked in self.questions.items():
-            folder = asked.ctx.round_folder(round_index)
+        for finding, folder in folders.items():
             if not (folder / PREDICTIONS.file).exists():
                 continue
             table = PREDICTIONS.read(folder)
             table = table.take(pc.index_in(ids, value_set=table["image_id"].combine_chunks()))
             prob_N[finding] = table[f"prob_{finding}"].to_numpy()
-            state_N[finding] = pc.equal(table["predicted"], finding).to_numpy(zero_copy_only=False).astype(np.float64)
+            state_N[finding] = pc.equal(table["predicted"], finding).cast(pa.float64()).to_numpy()
         findings = tuple(self.questions)
         lines = [
             finding_line.write(dict(zip(findings, of_scan, strict=True)), findings)
             for of_scan in zip(*state_N.values(), strict=True)
         ]
-        round_outputs.write_predictions(self.ctx, self.data, round_index, lines, prob_N)
+        return round_outputs.predictions_table(self.data, round_index, lines, prob_N)
 
     def _pseudo_rows(self) -> pa.Table:
         """The pseudo-labels of the findings as rows of the run's label table: value 1 or 0 of that finding."""

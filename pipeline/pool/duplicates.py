@@ -32,7 +32,6 @@ from pipeline.runtime.growth import record
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Link = tuple[Ints, Ints]  # rows that show one picture or one patient, pair by pair
 
 _SHARD_SIZE = 1024
 _MAX_THREADS = 4  # of the search; each holds some 100 MB at a million scans
@@ -59,8 +58,7 @@ def run(ctx: StageContext) -> dict[str, int]:
     links = [same_bytes, near, (changed.left_P, changed.right_P), *old[:1]]
     picture_N = components(len(manifest), links)
     group_N = components(len(manifest), [*links, *old[1:], patient_links(manifest)])
-    asked = _near_steps(same_bytes, near, changed, picture_N)
-    changes = Changes.joined([_unchanged(*same_bytes), _described(ctx, manifest, asked), changed])
+    changes = Changes.joined([_unchanged(*same_bytes), _described(ctx, manifest, near), changed])
     table = _table(manifest, picture_N, group_N, search.change_words(changes, picture_N))
     if table_before is not None:
         table = keeping.named_as(table, table_before)
@@ -138,19 +136,6 @@ def _unchanged(right: Ints, left: Ints) -> Changes:
     num = len(left)
     still_P33 = np.repeat(np.eye(3)[None], num, axis=0)
     return Changes(left, right, still_P33, np.zeros(num, np.bool_), np.zeros(num, np.int64))
-
-
-def _near_steps(same_bytes: Link, near: Link, changed: Changes, picture_N: Ints) -> Link:
-    """Of the pairs that the hash has found those that lead from the first scan of a picture to the others.
-
-    Ten copies of a picture make 45 pairs, and 9 of them say how the copies differ.
-    """
-    links = (same_bytes, near, (changed.left_P, changed.right_P))
-    left, right = (np.concatenate(sides) for sides in zip(*links, strict=True))
-    steps = search.steps_from_first(left, right, picture_N)
-    used = np.sort(np.array([pair for _, _, pair in steps], np.int64) - len(same_bytes[0]))
-    used = used[(used >= 0) & (used < len(near[0]))]
-    return near[0][used], near[1][used]
 
 
 def _described(ctx: StageContext, manifest: pa.Table, near: tuple[Ints, Ints]) -> Changes:

@@ -50,7 +50,7 @@ def run(ctx: StageContext) -> dict[str, int]:
         table = _drawn(ctx, manifest, duplicates, np.arange(len(manifest)))
         begun = run_files.has_rounds(ctx.folder)  # before that nobody has been trained on, and any split may be drawn
         if begun and not own and ctx.config.splits.holdout_source is None and has_split:
-            table = keep_sealed(table, run_files.read(ctx.folder, SPLIT_TABLE))
+            table = keep_sealed(table, _before(ctx.folder))
     counts = _counted(table, own)
     assert_no_leak(table, manifest, duplicates)
     SPLIT_TABLE.write(ctx.folder, table)
@@ -73,12 +73,18 @@ def _drawn(ctx: StageContext, manifest: pa.Table, duplicates: pa.Table, rows: ND
 
 def _of_grown_pool(ctx: StageContext, manifest: pa.Table, duplicates: pa.Table) -> pa.Table:
     """Old scans keep their side; a holdout of each part is drawn among patients who are new, by the same rule."""
-    before, part_N = run_files.read(ctx.folder, SPLIT_TABLE), record.part_of(ctx.folder, manifest["image_id"])
+    before, part_N = _before(ctx.folder), record.part_of(ctx.folder, manifest["image_id"])
 
     def draw(rows: NDArray[np.int64]) -> pa.Table:
         return _drawn(ctx, manifest, duplicates, rows)
 
     return keeping.sides(manifest, duplicates, before, part_N, draw, _LEAK)
+
+
+def _before(folder: Path) -> pa.Table:
+    """The split as it was, with what is unusable now on the side that it was on."""
+    trained = frozenset(image_id for image_id, _, kind in run_files.asks_of(folder) if kind != "holdout")
+    return keeping.with_former_sides(run_files.read(folder, SPLIT_TABLE), trained)
 
 
 def by_pool(manifest: pa.Table, duplicates: pa.Table, pool_split: pa.ChunkedArray) -> pa.Table:
@@ -207,6 +213,10 @@ def keep_sealed(table: pa.Table, before: pa.Table) -> pa.Table:
     A new scan that joins two groups (a copy of one patient's picture under another's name) may change the key of
     the whole group. A group with a sealed scan stays in the holdout, less its old training scans, which are
     excluded; a group with old training scans alone stays in the training pool.
+
+    Args:
+        table: As it is drawn now.
+        before: As it was, see `keeping.with_former_sides`.
     """
 
     def was(side: str) -> pa.ChunkedArray:
@@ -226,7 +236,7 @@ def keep_sealed(table: pa.Table, before: pa.Table) -> pa.Table:
         "split": pc.if_else(usable, side, table["split"]),
         "reason": pc.if_else(pc.and_(usable, leaks), _LEAK, table["reason"]),
     }
-    return pa.table(columns, schema=SPLIT_TABLE.schema)
+    return keeping.with_sides_noted(pa.table(columns, schema=SPLIT_TABLE.schema), before)
 
 
 def assert_no_leak(table: pa.Table, manifest: pa.Table, duplicates: pa.Table) -> None:

@@ -18,7 +18,7 @@ from embeddings import onnx_file
 from pipeline.runtime import run_files
 
 log = logging.getLogger(__name__)
-_HEAD = ".head."  # in the name of an array of a network's head
+HEAD_ARRAY = ".head."  # in the name of an array of a network's head
 _WEIGHT, _BIAS = "0.weight", "0.bias"  # of a linear one, after that
 
 
@@ -71,10 +71,10 @@ def _body_of(weights: Path) -> str:
 
     arrays, digest = load_file(weights), hashlib.sha256()
     for name in sorted(arrays):
-        if _HEAD not in name:
+        if HEAD_ARRAY not in name:
             digest.update(name.encode())
             digest.update(arrays[name].tobytes())
-        elif not name.endswith((_HEAD + _WEIGHT, _HEAD + _BIAS)):
+        elif not name.endswith((HEAD_ARRAY + _WEIGHT, HEAD_ARRAY + _BIAS)):
             digest.update(str(weights).encode())
     return digest.hexdigest()
 
@@ -83,7 +83,9 @@ def _head_of(model: Path) -> _Head:
     from safetensors.numpy import load_file
 
     arrays = load_file(model.with_name(run_files.MODEL_WEIGHTS))
-    weight, bias = (next(arrays[name] for name in arrays if name.endswith(_HEAD + end)) for end in (_WEIGHT, _BIAS))
+    weight, bias = (
+        next(arrays[name] for name in arrays if name.endswith(HEAD_ARRAY + end)) for end in (_WEIGHT, _BIAS)
+    )
     return _Head(weight.astype(np.float64), bias.astype(np.float64))
 
 
@@ -94,7 +96,7 @@ def _up_to_head(model: Path, num_threads: int) -> Any | None:
 
     network = onnx.load(model)
     graph = network.graph
-    heads = [node for node in graph.node if any(name.endswith(_HEAD + _WEIGHT) for name in node.input)]
+    heads = [node for node in graph.node if any(name.endswith(HEAD_ARRAY + _WEIGHT) for name in node.input)]
     if len(heads) != 1:
         log.info("%s does not show its head: every finding's network is run by itself", model)
         return None

@@ -30,7 +30,7 @@ def has_reports(config: Config) -> bool:
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Read the reports; a run without any keeps nothing of them.
+    """Read the reports; a run without any keeps nothing of them, and has nothing to count.
 
     Raises:
         InputError: they, or the rules, cannot be read; or no finding of the run is known to the rules.
@@ -38,7 +38,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if not has_reports(ctx.config):
         for name in (run_files.REPORT_LABELS, run_files.REPORTS_READ):
             (ctx.folder / name).unlink(missing_ok=True)
-        return {"num_reports": 0}
+        return {}
     asked = asked_findings(ctx)
     strange = sorted(set(ctx.config.pool.report_labels) - set(asked))
     if strange:

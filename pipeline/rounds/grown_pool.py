@@ -34,9 +34,8 @@ def predict(ctx: StageContext, data: Dataset) -> None:
     part = record.last(ctx.folder)
     if part is None or not (ctx.round_folder(part.after_round) / PREDICTIONS.file).exists():
         return
-    place = record.part_folder(ctx.folder, part.part)
-    own = data.scans_N.image_id.to_pylist()
-    if (place / PREDICTIONS.file).exists() and PREDICTIONS.read(place)["image_id"].to_pylist() == own:
+    place = record.before_folder(ctx.folder, part.part)
+    if has_predicted(place, data):
         return
     model = Classifier.load(ctx.round_folder(part.after_round) / run_files.MODEL)
     prob_NC = model.probabilities(_logits(ctx, data, model))
@@ -44,6 +43,13 @@ def predict(ctx: StageContext, data: Dataset) -> None:
     columns = dict(zip(model.findings, prob_NC.T, strict=True))
     PREDICTIONS.write(place, predictions_table(data, part.after_round, named, columns))
     log.info("round %d's model was asked about the %d scans of the grown pool", part.after_round, len(prob_NC))
+
+
+def has_predicted(place: Path, data: Dataset) -> bool:
+    """Whether a folder holds predictions of the pool as it is now."""
+    if not (place / PREDICTIONS.file).exists():
+        return False
+    return bool(PREDICTIONS.read(place)["image_id"].to_pylist() == data.scans_N.image_id.to_pylist())
 
 
 def _logits(ctx: StageContext, data: Dataset, model: Classifier) -> np.ndarray:

@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 class Learning(Protocol):
     """What the rounds of a run learn, and what they tell the next queue."""
 
+    def predict_grown_pool(self) -> None:
+        """Let the last model before the run grew predict the grown pool; nothing of a run that never has."""
+
     def learn(self, round_index: int, clock: dict[str, float]) -> None:
         """Learn from the answers up to a round, unless that was done before; leaves the round's `metrics.json`."""
 
@@ -73,7 +76,7 @@ def run_rounds(ctx: StageContext, data: Dataset, learning: Learning) -> dict[str
         read = pool_readings.enter(ctx.folder, data.train_ids())
         answers = [answer for answer in data.pool_answers() if answer.image_id not in read]
         label_table.add_answers(ctx.folder, answers, data.findings)
-    grown_pool.predict(ctx, data)
+    learning.predict_grown_pool()
     try:
         _Loop(ctx, data, learning).run_rounds()
     except WaitingForLabels:

@@ -20,7 +20,7 @@ from pipeline.learn import release
 from pipeline.learn.self_training import Learned
 from pipeline.learn.stopping import record
 from pipeline.radiology_reports import soft_labels
-from pipeline.rounds import forecast_round, report_tier, round_outputs
+from pipeline.rounds import forecast_round, grown_pool, report_tier, round_outputs
 from pipeline.rounds.learn_round import Begun, adapts, begun, learn_round, timed
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
@@ -52,6 +52,10 @@ class Question:
     ) -> None:
         self.ctx, self.data, self.of_what = ctx, data, of_what
         self._read_labels = read_labels
+
+    def predict_grown_pool(self) -> None:
+        """Let the last model before the run grew predict the grown pool; see `grown_pool.predict`."""
+        grown_pool.predict(self.ctx, self.data)
 
     def learn(
         self, round_index: int, clock: dict[str, float], learned: Learned | None = None, together: str | None = None

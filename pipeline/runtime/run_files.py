@@ -75,7 +75,7 @@ RELEASES, RELEASE_CARD = "releases", "release.json"  # a folder a release; its c
 SHARED = frozenset(
     {
         *(table.file for table in (MANIFEST, POOL_READINGS, DUPLICATES, SPLIT_TABLE, CLUSTERS)),
-        *(GROWTH, GROWN_SCANS, GROWN),
+        *(GROWTH, GROWN_SCANS),
         *(PRIVATE, PATIENT_FORMS, POOL_NOTES, REPORTS_READ, PRETRAINED, PRETRAINING, BACKBONE),
         *(EMBEDDINGS, EMBEDDED, NOT_EMBEDDED),
         *(FEATURES, BASIS, SIMILARITY, NEIGHBORS, OUTSIDE, EXPLORE, HEAT_MAPS, OVERRIDES, PIXELS, AUDIT_PICTURES),
@@ -131,8 +131,8 @@ def release_folder(folder: Path, number: int) -> Path:
 
 
 def grown_folder(folder: Path, number: int) -> Path:
-    """The folder of a pool that joined the run, from 1."""
-    return home(folder) / GROWN / f"{number:02d}"
+    """The folder of a pool that joined the run, from 1: of the run its tables, of one finding what its model says."""
+    return folder / GROWN / f"{number:02d}"
 
 
 def releases(folder: Path) -> list[int]:

@@ -44,7 +44,7 @@ def plogp(prob: np.ndarray) -> np.ndarray:
 
 
 def say_fallback(name: str, lacks: str, used: str) -> None:
-    """Log that a strategy chooses by representation alone."""
+    """Log that a strategy lets another one choose, and what it lacks to choose itself."""
     log.info("%s: %s; this queue is chosen as by %s", name, lacks, used)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.audit import off_lung_features, probes
+from pipeline.audit import off_lung_features, off_lung_regions, probes
 from pipeline.audit.checks import shortcuts
 from pipeline.audit.checks.shortcuts import LUNGS_MASKED, METADATA, MODEL, POPULATION, Shortcuts
 from pipeline.audit.off_lung_features import PixelFacts
@@ -135,6 +135,18 @@ class TestMeasure:
         one = subject(tmp_path, rows, emb_ND=np.ones((20, 4)) if embedded else None)
         found = shortcuts.measure(one)
         assert (found.why_not, found.scores, found.quality, found.num_scans) == (reason, {}, None, 0)
+
+
+@pytest.mark.parametrize(("share", "severity"), [(0.34, "ok"), (0.36, "warn")])
+def test_a_mark_on_much_of_a_class_is_told_though_the_probe_misses_it(pool, share, severity, monkeypatch):
+    mark = off_lung_regions.Region("bright at the top right", share, np.array([1, 3]))
+    monkeypatch.setattr(
+        off_lung_regions, "standing_out", lambda pool, finding, rows: mark if finding == "sick" else None
+    )
+    scores = {"normal": told(0.6, 0.5), "sick": told(0.6, 0.5)}
+    check = shortcuts.check(pool, Shortcuts({LUNGS_MASKED: scores}, 0.8, 60, rows=(0, 1, 2, 3)))[1]
+    assert (check.severity, check.count) == (severity, int(severity == "warn"))
+    assert ("36% of the sick scans are bright at the top right" in check.message) is (severity == "warn")
 
 
 class TestNoSourceKnown:

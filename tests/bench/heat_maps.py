@@ -7,6 +7,7 @@ between the picture with and without them). Chance: how often the hottest point 
 Shapes: N scans, S side.
 """
 
+import shutil
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +32,15 @@ NUM_SHUFFLED = 6
 
 
 def main(data: Path, given: Namespace) -> None:
-    """Measure and write `results/heat-maps.md`."""
-    folder = phantom_run()
+    """Measure and write `results/heat-maps.md`: a head on the frozen network, and adapted last stages."""
+    frozen = phantom_run()
+    rows = _rows("frozen", frozen)
+    _write(rows)
+    _write(rows + _rows("last stages", adapted_run(frozen)))
+
+
+def _rows(learner: str, folder: Path) -> list[list[str]]:
+    """The rows of one run."""
     how = recipe.of_run(folder, other_scans.config_for(folder, "phantom:", {}))
     model = predictor.load(how)
     scans = _scans(how.size_px)
@@ -44,25 +52,46 @@ def main(data: Path, given: Namespace) -> None:
         masks = [scans[n][1] for n in own]
         plain = [occlusion.spread(drops[n][finding], how.size_px) for n in own]
         heat = [known.references[finding].heat(drops[n][finding], how.size_px) for n in own]
-        rows.append([finding, "drops alone", *_pointed(plain, masks), ""])
-        rows.append(
-            [finding, "compared with other scans", *_pointed(heat, masks), _similarity(model, scans, own, drops)]
-        )
+        rows.append([learner, finding, "drops alone", *_pointed(plain, masks), ""])
+        alike = _similarity(model, scans, own, drops)
+        rows.append([learner, finding, "compared with other scans", *_pointed(heat, masks), alike])
     for finding, check in known.checks.items():
         inside = f"{check.num_inside} of {check.num_planted}"
         chance = "" if check.chance is None else f"{check.chance:.2f}"
         alike = ", ".join(f"{what} {value:.2f}" for what, value in check.similarity.items())
-        rows.append([finding, f"the run's own check: {check.reason or 'shown'}", inside, chance, "", alike])
+        rows.append([learner, finding, f"the run's own check: {check.reason or 'shown'}", inside, chance, "", alike])
+    return rows
+
+
+def _write(rows: list[list[str]]) -> None:
     notes = (
-        "160 expert labels, frozen network, 224 px. Inside: scans whose hottest point lies in an opacity, with "
+        "160 expert labels, 224 px; a head on the frozen network, or its last stages adapted (`train.adapt=partial`) "
+        "on the same labels. Inside: scans whose hottest point lies in an opacity, with "
         "a 95 % Clopper-Pearson interval; within half a patch: at most a twelfth of the side away. The first two rows "
         "of a finding are of new phantoms with their own opacities, whatever the model says of them; the run's own "
         "check plants opacities into scans of its training pool and looks at those that raise the finding. Similarity: "
         f"mean absolute rank correlation with maps of shuffled weights ({NUM_SHUFFLED} scans)."
     )
-    header = ("finding", "map", "inside", "chance", "within half a patch (chance)", "similarity to shuffled weights")
+    header = (
+        "learns",
+        "finding",
+        "map",
+        "inside",
+        "chance",
+        "within half a patch (chance)",
+        "similarity to shuffled weights",
+    )
     title = "Heat maps on opacities whose place is known"
     tables.write("heat-maps", title, "python -m tests.bench heat_maps", header, rows, notes)
+
+
+def adapted_run(frozen: Path) -> Path:
+    """The same run whose last round adapts the last stages of the network; made once and kept in the cache."""
+    folder = frozen.with_name("phantoms-adapted")
+    if not folder.exists():
+        shutil.copytree(frozen, folder)
+    run.execute(request.Request(overrides={"train.adapt": "partial"}, out=folder, resume=True, quiet=True))
+    return folder
 
 
 def phantom_run() -> Path:

@@ -145,9 +145,9 @@ def _strangers(
         "own test scans, inverted": [1.0 - square for square in own],
         "noise, fine to coarse": [_noise(number, size_px, rng) for number in range(NUM_STRANGERS)],
         "adults (covid3)": [decode.scan_square(str(path), size_px, 10**9)[0] for path in adults],
-        "a hip (RG2), cut out anew": _cut_out(wg04 / "RG2_UNC", size_px, rng),
-        "an extremity (RG3), cut out anew": _cut_out(wg04 / "RG3_UNC", size_px, rng),
-        "a CT capture (SC1), cut out anew": _cut_out(wg04 / "SC1_UNC", size_px, rng),
+        "a hip (RG2), cut out anew": cut_out(wg04 / "RG2_UNC", size_px, rng),
+        "an extremity (RG3), cut out anew": cut_out(wg04 / "RG3_UNC", size_px, rng),
+        "a CT capture (SC1), cut out anew": cut_out(wg04 / "SC1_UNC", size_px, rng),
     }
 
 
@@ -163,7 +163,7 @@ def _noise(number: int, size_px: int, rng: np.random.Generator) -> np.ndarray:
     return decode.resize(grey.astype(np.float32), size_px)
 
 
-def _cut_out(path: Path, size_px: int, rng: np.random.Generator, num: int = 40) -> Squares:
+def cut_out(path: Path, size_px: int, rng: np.random.Generator, num: int = 40) -> Squares:
     """The whole picture, and random rectangles of 60 to 100 % of its sides."""
     whole = Image.fromarray(decode.open_scan(str(path), max_pixels=10**9).to_unit())
     squares = [np.asarray(whole.resize((size_px, size_px), Image.Resampling.BILINEAR))]

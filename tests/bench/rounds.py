@@ -40,8 +40,8 @@ METRICS = ("auroc", "accuracy", "ece")
 FALL = 0.005  # a mean that falls by more between two rounds is a round that harms
 NUM_ROUNDS, BUDGET = 5, 20
 ASKED_BY = (
-    "the runs of quickstart and of the NIH part asked by the default as it was before, which sought every class of "
-    "fewer than five labels, rare or not"
+    "kermany's own patients were asked about by `uncertainty_herding`, an earlier default, quickstart and the NIH part "
+    "by the default when it sought every class of fewer than five labels, rare or not"
 )
 FILE = tables.RESULTS / "rounds.json"
 
@@ -107,10 +107,11 @@ def _rounds_alone(data: Path, pool: str, seed: int, place: Path) -> list[dict[st
     folder = cache_folder() / "bench" / "rounds"
     read = folder / ("official" if pool == KERMANY else "own")
     overrides = _overrides(data, pool, seed, folder)
-    first = config_file.load(None, _options(0) | overrides)
-    read.mkdir(parents=True, exist_ok=True)
-    run_dir.write_config(read, first)
-    stages.run_stages(StageContext(first, read, SerialEngine()), stages.READ)
+    if not (read / run_files.FEATURES).exists():
+        first = config_file.load(None, _options(0) | overrides)
+        read.mkdir(parents=True, exist_ok=True)
+        run_dir.write_config(read, first)
+        stages.run_stages(StageContext(first, read, SerialEngine()), stages.READ)
     shutil.copytree(read, place)
     ctx = StageContext(config_file.load(None, _options(seed) | overrides), place, SerialEngine())
     for name in ("splits", "embed", "clusters") if pool == OWN else ():  # each seed holds other patients out

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 import numpy as np
+import psutil
 
 from pipeline.evidence import other_pool
 from pipeline.predict.deployed.service import TOKEN
@@ -27,6 +28,7 @@ from tests.bench import tables
 from tests.bench.heat_maps import phantom_run
 
 NUM_REQUESTS, NUM_ASKERS = 1000, 8
+NUM_KILLED = 300  # requests while a replica is killed
 MAX_BYTES = 2**20
 START_SECONDS = 120
 
@@ -51,6 +53,7 @@ def main(data: Path, given: Namespace) -> None:
             }
         rows += [[name, str(len(answers)), "", "", "", _statuses(answers)] for name, answers in bad.items()]
         process.kill()
+    rows.append(_with_a_killed_replica(folder, token, scans))
     with _server(folder, token) as (base, _), httpx.Client(base_url=base, timeout=60) as client:
         again = client.post("/predict", content=scans[0], headers=right)
     rows.append(["killed and started again, a scan", "1", "", "", "", _statuses([again])])
@@ -60,6 +63,42 @@ def main(data: Path, given: Namespace) -> None:
     )
     header = ("asked", "requests", "scans a second", "median, ms", "p95, ms", "HTTP status")
     tables.write("serve", "The server under 1,000 requests", "python -m tests.bench serve", header, rows, notes)
+
+
+def _with_a_killed_replica(folder: Path, token: str, scans: list[bytes]) -> list[str]:
+    """Requests to two replicas, one of which is killed on the way; a request that is cut off is asked again."""
+    lost: list[str] = []
+
+    def kill_one(process: subprocess.Popen[bytes]) -> None:
+        replicas = [
+            child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())
+        ]
+        replicas[0].kill()
+
+    with _server(folder, token, "--replicas", "2") as (base, process):
+        turns = itertools.cycle(scans)
+
+        def ask(number: int) -> tuple[float, httpx.Response]:
+            start = time.perf_counter()
+            if number == NUM_KILLED // 3:
+                kill_one(process)
+            while True:
+                try:
+                    headers = {"Authorization": f"Bearer {token}"}
+                    answer = httpx.post(f"{base}/predict", content=next(turns), headers=headers, timeout=120)
+                    return time.perf_counter() - start, answer
+                except httpx.TransportError as error:
+                    lost.append(type(error).__name__)
+
+        start = time.perf_counter()
+        with ThreadPoolExecutor(NUM_ASKERS) as askers:
+            answers = list(askers.map(ask, range(NUM_KILLED)))
+        rate = NUM_KILLED / (time.perf_counter() - start)
+    median, p95 = np.quantile([1000 * seconds for seconds, _ in answers], [0.5, 0.95])
+    statuses = _statuses([answer for _, answer in answers])
+    name = f"by {NUM_ASKERS} at once, two replicas, one killed on the way"
+    cut = f"; {len(lost)} cut off and asked again"
+    return [name, str(NUM_KILLED), f"{rate:.1f}", f"{median:.0f}", f"{p95:.0f}", statuses + cut]
 
 
 def _asked(base: str, headers: dict[str, str], scans: list[bytes], num: int, num_askers: int) -> list[str]:
@@ -85,12 +124,13 @@ def _statuses(answers: list[httpx.Response]) -> str:
 
 
 @contextmanager
-def _server(folder: Path, token: str):
+def _server(folder: Path, token: str, *more: str):
     """A server in a process of its own, ready: its address and the process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "jobs.serve", str(folder), "--port", str(port), "--max-bytes", str(MAX_BYTES)]
+    command += more
     process = subprocess.Popen(command, env=os.environ | {TOKEN: token})
     base = f"http://127.0.0.1:{port}"
     try:
@@ -102,5 +142,5 @@ def _server(folder: Path, token: str):
                 time.sleep(0.1)
         yield base, process
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()
+        process.wait(60)

@@ -16,6 +16,8 @@ from safetensors.numpy import load_file, save_file
 from embeddings import decode
 from pipeline.commands.export import FILES
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS
+from pipeline.predict import other_scans, predictor, recipe
+from pipeline.predict.heat_maps import of_run, shuffled
 from tests.pool.test_reading import forms
 from tests.support.dicom_files import chest, file_bytes
 from tests.support.tiny import FAST, call
@@ -180,3 +182,22 @@ def test_a_folder_that_is_not_empty_is_refused(exported, tmp_path):
 def test_a_run_without_a_model_is_refused(tmp_path):
     answer = call("export", tmp_path, "--out", tmp_path / "model")
     assert answer.code == 2 and "is not a run directory" in answer.message
+
+
+def test_heat_maps_are_checked_with_the_head_shuffled_and_with_all_layers(exported, tmp_path, monkeypatch):
+    run, _, _, way = exported
+    model = predictor.load(recipe.of_run(run, other_scans.config_for(run, str(run), {})))
+    scan = np.random.default_rng(0).random((2, 1, 64, 64)).astype(np.float32)
+    others = shuffled.models(model, np.random.default_rng(0))
+    has_file = way == "partial" or model.recipe.embedder is not None  # what runs through torch is not shuffled
+    assert set(others) == ({shuffled.HEAD, shuffled.ALL} if has_file else {shuffled.HEAD})
+    own = model.evidence(scan)
+    for other in others.values():
+        evidence = other(scan)
+        assert evidence.keys() == own.keys()
+        assert any(not np.allclose(evidence[finding], own[finding], atol=1e-3) for finding in own)
+    monkeypatch.setattr(of_run, "NUM_SCANS", 4)  # too few for any map to pass
+    monkeypatch.setattr(of_run, "NUM_REFERENCE", 1)
+    answer = call("predict", run, PHANTOM, "--out", tmp_path / "rows.csv", "--heat-maps", tmp_path / "maps")
+    assert answer.code == 2 and "no heat map of this model has passed its checks" in answer.message
+    assert not (tmp_path / "rows.csv").exists() and not (tmp_path / "maps").exists()

@@ -11,6 +11,7 @@ from PIL import Image
 from pipeline import api
 from pipeline.monitor.observation import PATIENT
 from pipeline.runtime import run_files
+from tests.support.dicom_files import chest, file_bytes
 from tests.support.tiny import CLASSES, FAST, call, picture
 
 OPTIONS = ("calibrate.num_folds=2", "audit.num_bootstrap=0", "audit.max_scans=100", "audit.max_pictures=0")
@@ -100,6 +101,8 @@ def test_bad_requests_are_refused_and_nothing_is_written(home, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.png").write_text("no picture")
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "ct" / "a.dcm").write_bytes(file_bytes(chest(0, 64, bits=12), Modality="CT"))
     for folder, line in (("other", '{"run": "r0"}'), ("torn", '{"run": ')):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "history.jsonl").write_text(line + "\n")
@@ -108,6 +111,7 @@ def test_bad_requests_are_refused_and_nothing_is_written(home, tmp_path):
     for wrong, message in (
         ((run, tmp_path / "empty", "--out", tmp_path / "a"), "no images in this folder"),
         ((run, tmp_path / "text", "--out", tmp_path / "a"), "0 are files of the run itself, 1 are unusable"),
+        ((run, tmp_path / "ct", "--out", tmp_path / "a"), "1 are unusable (modality CT, no radiograph)"),
         ((run, home / "alike", "--out", run), "holds something else"),
         ((run, home / "alike", "--out", tmp_path / "other"), "holds the batches of another run"),
         ((run, home / "alike", "--out", tmp_path / "torn"), "history.jsonl:1: is no line of a history"),

@@ -3,10 +3,18 @@
 import contextlib
 import io
 import json
+import os
+import shutil
 import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 
+import httpx2 as httpx
 import numpy as np
+import psutil
 import pydicom
 import pytest
 from filelock import FileLock
@@ -16,7 +24,7 @@ from starlette import testclient
 from pipeline.commands import predict as commands_predict
 from pipeline.contracts.errors import InputError
 from pipeline.predict import other_scans, predictor, recipe
-from pipeline.predict.deployed import service, watch
+from pipeline.predict.deployed import replicas, service, watch
 from pipeline.predict.heat_maps import occlusion, of_run
 from pipeline.predict.heat_maps.checks import Check
 from pipeline.predict.predict_pool import Beside
@@ -322,3 +330,71 @@ def test_others_may_ask_only_with_a_long_token(run, tmp_path, monkeypatch):
     assert service.token_of(None, "0.0.0.0") == TOKEN
     with pytest.raises(InputError, match="cannot be read"):
         service.token_of(tmp_path / "missing", "127.0.0.1")
+
+
+def test_replicas_serve_what_the_environment_says_and_a_run_without_a_classifier_is_refused_before_they_start(
+    run, tmp_path, monkeypatch
+):
+    started = []
+    monkeypatch.setattr("uvicorn.run", lambda app, **options: started.append((app, options)))
+    monkeypatch.setenv(service.TOKEN, TOKEN)
+    monkeypatch.setenv(replicas.SETTINGS, "")  # so that it is as it was afterwards
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for num in (1, 2):
+            answer = call("serve", run, "--replicas", num, "--port", port)
+            assert answer.code == 2 and "the port is taken" in answer.message and not started
+    answer = call("serve", run, "--replicas", 2, "--port", port, "--max-bytes", 200_000)
+    assert answer.code == 0, answer.err
+    ((app, options),) = started
+    assert (app, options["factory"]) == ("pipeline.predict.deployed.replicas:app", True)
+    assert (options["workers"], options["port"]) == (2, port)
+    with testclient.TestClient(replicas.app()) as client:
+        client.headers["Authorization"] = f"Bearer {TOKEN}"
+        assert client.post("/predict", content=scan(3)).status_code == 200
+        assert client.post("/predict", content=b"x" * 200_001).status_code == 413
+    copy = shutil.copytree(run, tmp_path / "copy")
+    shutil.rmtree(copy / "rounds" / "01" / "model")
+    answer = call("serve", copy, "--replicas", 2)
+    assert (
+        answer.code == 2 and "no round of this run has learned a classifier yet" in answer.message and len(started) == 1
+    )
+
+
+@pytest.mark.slow
+def test_when_a_replica_is_killed_the_others_answer_and_it_comes_back(run):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jobs.serve", str(run), "--port", str(port), "--replicas", "2"]
+    server = subprocess.Popen(command, env=os.environ | {service.TOKEN: TOKEN})
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+
+    def ask():
+        return httpx.post(f"http://127.0.0.1:{port}/predict", content=scan(3), headers=headers, timeout=60).status_code
+
+    def working():
+        return [one for one in psutil.Process(server.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+
+    def until(condition):
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline and server.poll() is None
+            time.sleep(0.2)
+
+    def answers():
+        with contextlib.suppress(httpx.TransportError):
+            return ask() == 200
+        return False
+
+    try:
+        until(answers)
+        until(lambda: len(working()) == 2)
+        killed = working()[0]
+        killed.kill()
+        until(answers)
+        until(lambda: len([one for one in working() if one.pid != killed.pid and one.is_running()]) == 2)
+        assert ask() == 200
+    finally:
+        server.terminate()
+        server.wait(60)

@@ -72,6 +72,20 @@ def test_what_was_planted_is_named(reference, values, name):
     assert (result.accuracy["answer"].value is None) == is_of_the_scans
 
 
+def test_slices_of_a_ct_are_called_other_scans_wherever_they_come_from(reference):
+    rng = np.random.default_rng(10)
+    batch = changed(
+        thumbnail=lambda x: rng.permutation(x).tolist(),
+        features=lambda x: [v + 6 for v in x],
+        outside=lambda x: True,
+        source=lambda x: "there",
+        brightness=lambda x: x - 0.3,
+    )
+    result = judge(reference, batch)
+    assert (result.verdict, result.cause.name) == ("retrain", "other scans")
+    assert "slices of a CT" in result.cause.words and "do not retrain" in result.cause.fix
+
+
 def test_another_mix_alone_is_prevalence_and_both_methods_say_how_much(reference):
     batch = scans(np.random.default_rng(2), 200, share=0.6, name="b")
     result = judge(reference, batch)

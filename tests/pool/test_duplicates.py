@@ -12,7 +12,6 @@ from pipeline.contracts import config as configs
 from pipeline.contracts import config_file
 from pipeline.contracts.tables import DUPLICATES, MANIFEST
 from pipeline.pool import duplicates, manifest, phantoms
-from pipeline.pool.copies import search
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 
@@ -271,18 +270,3 @@ def test_known_copies_of_real_scans(tmp_path):
     counts = duplicates.run(ctx)
     # One film stored twice under two names, one of them cut a little; looked at.
     assert (counts["num_exact"], counts["num_near"]) == (1, 1)
-
-
-def test_of_many_copies_only_pairs_with_the_first_are_described(tmp_path, monkeypatch):
-    asked = []
-    compared = search.compared
-
-    def counted(left_uris, right_uris, max_pixels):
-        asked.extend(zip(left_uris, right_uris, strict=True))
-        return compared(left_uris, right_uris, max_pixels)
-
-    monkeypatch.setattr(search, "compared", counted)
-    rows = [("a.png", scan(1), "")] + [(f"{quality}.jpg", encoded(scan(1), quality), "") for quality in (95, 85, 75)]
-    counts, table = run(tmp_path, rows)
-    assert (counts["num_near_pairs"], len(asked)) == (6, 3)
-    assert {table[f"{quality}.jpg"]["change"] for quality in (95, 85, 75)} == {"same frame"}

@@ -58,6 +58,20 @@ def test_the_edges_of_the_rule(labels):
     assert asked(labels) == asked(labels, name="core_set") != asked(labels, name="uncertainty_herding")
 
 
+@pytest.mark.parametrize(
+    ("labels", "more", "said"),
+    [
+        ({}, {"prob_NC": None}, "there is no classifier yet; this queue is chosen as by max_herding"),
+        (of(20), {}, "a class is rare and has fewer than 5 labels; this queue is chosen as by core_set"),
+    ],
+)
+def test_the_log_names_what_was_asked_for_what_was_used_and_why(caplog, labels, more, said):
+    with caplog.at_level("INFO"):
+        asked(labels, **more)
+    assert f"rare_class_herding: {said}" in caplog.text
+    assert "uncertainty_herding" not in caplog.text
+
+
 @pytest.mark.parametrize("labels, is_sought", [(of(22, 2), True), (of(*[3] * 8), False)], ids=["rare", "even"])
 def test_a_class_of_its_even_share_is_not_rare(labels, is_sought):
     class_N = np.full(NUM, -1)

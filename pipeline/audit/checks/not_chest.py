@@ -38,8 +38,8 @@ MIDDLE_FROM = 4  # cells left out on each side
 INVERTED_PART, INVERTED_MIDDLE_PART = 0.65, 0.5
 MIN_MIRRORED_PEOPLE = 2  # an opaque right lung can look like a heart on the right, and does in 2 of 1,500 scans
 MIRRORED = -0.4  # correlation of a left-right difference with that of the others: the heart is on the other side
-# Median of that correlation below which a pool has no side in common and nothing is called mirrored. Of upright real
-# scans it is .42 for children of one hospital, where planted mirrors were seen, and .17 to .25 for films of adults, where
+# Median of that correlation below which a pool has no side in common and nothing is called mirrored. Of upright
+# scans it is .42 for children of one hospital, where planted mirrors were seen; of films of adults .17 to .25, where
 # none was.
 MIN_COMMON_SIDE = 0.3
 MIN_SCANS = 20  # for a mean of the others

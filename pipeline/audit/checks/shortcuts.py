@@ -19,6 +19,7 @@ from pipeline.audit.probes import Kind, Score
 from pipeline.contracts.config import AuditConfig
 
 MODEL, METADATA, LUNGS_MASKED, POPULATION = "model", "metadata", "lungs-masked", "population"
+MARKED_SHARE = 0.35  # of a class that stands out at one place, where the probe without lungs sees nothing
 AS_GOOD = 0.002  # of AUROC: a probe that is not below the whole scan by more reaches it
 
 
@@ -114,15 +115,20 @@ def _lungs_masked(subject: Subject, shortcuts: Shortcuts) -> Check:
         "(The mask covers 99.9% of the lungs of phantoms and leaves a sliver of lung in about 1 of 20 real scans.)",
         block_from=None,
     )
-    if check.severity == "ok" or not shortcuts.rows:
+    scores = shortcuts.of(LUNGS_MASKED)
+    if not scores or not shortcuts.rows:
         return check
-    finding = _worst(subject, shortcuts.of(LUNGS_MASKED))
-    region = off_lung_regions.standing_out(subject, finding, np.array(shortcuts.rows, np.int64))
-    if region is None:
+    # A letter is lost on a small square, and the probe with it; the place it stands at is not.
+    asked = [_worst(subject, scores)] if check.severity != "ok" else list(scores)
+    rows = np.array(shortcuts.rows, np.int64)
+    regions = {finding: off_lung_regions.standing_out(subject, finding, rows) for finding in asked}
+    finding, region = max(regions.items(), key=lambda item: 0.0 if item[1] is None else item[1].share)
+    if region is None or (check.severity == "ok" and region.share < MARKED_SHARE):
         return check
     seen = f"{region.share:.0%} of the {finding} scans are {region.words} of the picture, and hardly any of the others."
     evidence = subject.evidence(region.rows, f"{finding}: {region.words}")
-    return replace(check, message=f"{check.message} {seen}", evidence=evidence[:MAX_EVIDENCE])
+    with_place = replace(check, message=f"{check.message} {seen}", evidence=evidence[:MAX_EVIDENCE])
+    return replace(with_place, severity="warn", count=1) if check.severity == "ok" else with_place
 
 
 def _worst(subject: Subject, scores: dict[str, Score]) -> str:

@@ -1,6 +1,5 @@
 """`cxr-ssl run --grow POOL`: other pools join a run before its stages go on."""
 
-import json
 import logging
 import shutil
 from collections.abc import Sequence
@@ -13,22 +12,23 @@ import pyarrow as pa
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
+from pipeline.evidence import growth_effect
 from pipeline.labels import verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.pages.wording import plural
-from pipeline.runtime import run_dir, run_files
+from pipeline.runtime import finding_folders, run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.growth import record
 
 log = logging.getLogger(__name__)
 
 
-def check(folder: Path, config: Config, pools: Sequence[str], *, resume: bool) -> None:
+def check(folder: Path, pools: Sequence[str], *, resume: bool) -> None:
     """Refuse to grow what cannot grow, before anything is written.
 
     Raises:
         RunDirError: there is no run, or it has not read its own pool yet.
-        InputError: `resume` is not set, or the run is of independent findings.
+        InputError: `resume` is not set.
     """
     if not pools:
         return
@@ -38,13 +38,6 @@ def check(folder: Path, config: Config, pools: Sequence[str], *, resume: bool) -
         )
     if not resume:
         raise InputError("goes on with a run that is there", where=record.OPTION, fix="add --resume")
-    if config.pool.findings_are == "independent":
-        raise InputError(
-            "a run of independent findings cannot grow yet",
-            where=record.OPTION,
-            fix="start a new run on a table that lists the scans of both pools; the answers given so far come along "
-            "by `cxr-ssl labels import`, or as columns of that table",
-        )
     if not all((folder / table.file).exists() for table in (MANIFEST, SPLIT_TABLE)):
         raise RunDirError(
             "the run has not read its own pool yet, and cannot grow",
@@ -156,7 +149,7 @@ def standing(folder: Path, table: pa.Table) -> dict[str, Any] | None:
         {"parts": the rows of `growth.json` with "num_labels", "compared": [{"which","before","now",
         "difference","difference_ci95"}]}: expert answers about each part, and the AUROC of the model before
         and now on the holdout of before, the new one and both, with the interval of the difference; empty before there
-        are two models.
+        are two models. Of independent findings each row has its "finding".
     """
     parts = record.parts(folder)
     if not parts:
@@ -164,18 +157,6 @@ def standing(folder: Path, table: pa.Table) -> dict[str, Any] | None:
     answered = pa.array(sorted(verdicts.read_whole(table)), pa.string())
     part_A = record.part_of(folder, answered)
     rows = [asdict(part) | {"num_labels": int((part_A == part.part).sum())} for part in parts]
-    place = folder / run_files.EVALUATION
-    evaluation = json.loads(place.read_text("utf-8")) if place.exists() else {}
-    sets = (evaluation.get("growth") or {}).get("sets") or []
-    return {"parts": rows, "compared": [_auroc(row) for row in sets if row["comparison"]]}
-
-
-def _auroc(on_set: dict[str, Any]) -> dict[str, Any]:
-    row = next(row for row in on_set["comparison"]["metrics"] if row["metric"] == "auroc")
-    return {
-        "which": on_set["which"],
-        "before": row["first"],
-        "now": row["second"],
-        "difference": row["difference"],
-        "difference_ci95": row["difference_ci95"],
-    }
+    findings = finding_folders.parts_in(folder)
+    compared = [{"finding": f} | row for f, part in findings.items() for row in growth_effect.auroc_in(part)]
+    return {"parts": rows, "compared": compared if findings else growth_effect.auroc_in(folder)}

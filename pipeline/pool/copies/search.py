@@ -256,40 +256,27 @@ def _changes(pairs: PointPairs, seen: Likeness, same_P: Bools) -> Changes:
     )
 
 
-def steps_from_first(left_P: Ints, right_P: Ints, canonical_N: Ints) -> list[tuple[int, int, int]]:
-    """The way from the first scan of each picture to every other one, through the fewest pairs, nearest first.
+def change_words(pairs: Changes, canonical_N: Ints) -> list[str | None]:
+    """How each scan differs from the first scan of its picture, in words, through the fewest pairs; None of itself.
 
     Args:
-        left_P: Row of a scan of each pair that is one picture, exact copies among them.
-        right_P: Row of the other one.
+        pairs: Pairs that are one picture, exact copies among them.
         canonical_N: The first row of each row's picture.
-
-    Returns:
-        Of each other scan its row, the row before it, and the pair of the two.
     """
     beside: dict[int, list[tuple[int, int]]] = defaultdict(list)  # row to its neighbours, each with the pair
-    for pair, (left, right) in enumerate(zip(left_P.tolist(), right_P.tolist(), strict=True)):
+    for pair, (left, right) in enumerate(zip(pairs.left_P.tolist(), pairs.right_P.tolist(), strict=True)):
         beside[left].append((right, pair))
         beside[right].append((left, pair))
-    waiting = deque(np.unique(canonical_N[left_P]).tolist())
-    reached, steps = set(waiting), []
+    texts: list[str | None] = [None] * len(canonical_N)
+    known: dict[int, _Change] = {int(first): (np.eye(3), False, 0) for first in np.unique(canonical_N[pairs.left_P])}
+    waiting = deque(known)
     while waiting:
         row = waiting.popleft()
         for other, pair in beside[row]:
-            if other not in reached:
-                reached.add(other)
-                steps.append((other, row, pair))
+            if other not in known:
+                matrix, negative, num_unlike = known[other] = _onward(pairs, pair, row, known[row])
+                texts[other] = changes.words(matrix, inverted=negative, num_unlike_blocks=num_unlike)
                 waiting.append(other)
-    return steps
-
-
-def change_words(pairs: Changes, canonical_N: Ints) -> list[str | None]:
-    """How each scan differs from the first scan of its picture, in words; None of itself. See `steps_from_first`."""
-    texts: list[str | None] = [None] * len(canonical_N)
-    known: dict[int, _Change] = {int(first): (np.eye(3), False, 0) for first in np.unique(canonical_N[pairs.left_P])}
-    for row, before, pair in steps_from_first(pairs.left_P, pairs.right_P, canonical_N):
-        matrix, negative, num_unlike = known[row] = _onward(pairs, pair, before, known[before])
-        texts[row] = changes.words(matrix, inverted=negative, num_unlike_blocks=num_unlike)
     return texts
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.contracts import finding_line
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config, PoolConfig
 from pipeline.contracts.errors import InputError
@@ -40,7 +41,7 @@ def read(ctx: StageContext, part: Part, findings: tuple[str, ...]) -> Part:
         InputError: the pool cannot be read, or names classes that the run does not have.
     """
     folder = record.part_folder(ctx.folder, part.part)
-    there = StageContext(_config_there(ctx, part.pool), folder, ctx.engine, ctx.progress, failed=ctx.failed)
+    there = StageContext(_config_there(ctx, part.pool, findings), folder, ctx.engine, ctx.progress, failed=ctx.failed)
     run_dir.write_config(folder, there.config)
     manifest.run(there)
     labels = POOL_LABELS.read(folder)
@@ -95,10 +96,15 @@ def _scans_so_far(folder: Path) -> pa.Table:
     return pa.concat_tables([run_files.read(place, MANIFEST).select(_COMPARED) for place in places])
 
 
-def _config_there(ctx: StageContext, pool: str) -> Config:
-    """The run's configuration for a pool that joins: its white is the run's, its columns are the run's if they fit."""
-    white = whites.of_run(ctx.folder, ctx.config.pool.white)
-    return _fitting(ctx.config, pool, {"white": white})
+def _config_there(ctx: StageContext, pool: str, findings: tuple[str, ...]) -> Config:
+    """The run's configuration for a pool that joins: its white is the run's, its columns are the run's if they fit.
+
+    Independent findings are the run's, also where its own pool's labels have named them.
+    """
+    more: dict[str, Any] = {"white": whites.of_run(ctx.folder, ctx.config.pool.white)}
+    if ctx.config.pool.asks_several:
+        more["findings"] = tuple(findings)
+    return _fitting(ctx.config, pool, more)
 
 
 def paths_listed(config: Config, pool: str) -> list[str]:
@@ -152,7 +158,11 @@ def _without_lacking(error: InputError, asked: PoolConfig) -> tuple[str | None, 
 
 
 def _refuse_other_classes(label: pa.ChunkedArray, pool: str, findings: tuple[str, ...]) -> None:
-    stray = sorted(set(label.to_pylist()) - {None} - set(findings))
+    named = set(pc.unique(label).to_pylist()) - {None}
+    if finding_line.are_independent(findings):  # a line may name others beside: nobody here asks for those
+        named = {name for line in named for name in finding_line.named(line) or (line,)}
+        named = set() if named & set(findings) else named
+    stray = sorted(named - set(findings))
     if stray:
         raise InputError(
             f"{pool} names classes that the run does not have ({', '.join(stray[:5])}); it has {', '.join(findings)}",

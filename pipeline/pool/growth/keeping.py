@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 JOINS_SEALED = "its patient or picture is in the holdout of before it joined"
 _NONE = "excluded"
 _QUARANTINED = "quarantined"  # how the reason of a scan begins that the split leaves out because it is unusable
+_WAS = {"train": "; it was in the training pool", "holdout": "; it was in the holdout"}  # and how it then ends
 
 
 def rows_in(image_id: pa.ChunkedArray, before: pa.Table) -> np.ndarray:
@@ -91,13 +92,14 @@ def sides(
     A new scan of a patient, or of a picture, of the training pool joins it; one of the holdout's is left out, so that
     the old holdout stays as it was and no patient is in two of them. Where a new scan shows that an old training scan
     and a sealed one are of one patient, the training scan is left out from now on. An old scan that cannot be used any
-    more is left out, and in this draw its patient still counts for the side it was on; one that was left out because
-    it could not be used, and now can, is taken as a new one of its part.
+    more is left out, and its patient still counts for the side it was on. Once it can be used again it is back on that
+    side, so that nothing that was trained on is ever sealed; one that never had a side is taken as a new one of its
+    part.
 
     Args:
         manifest: One row a scan.
         duplicates: Its groups.
-        before: Rows of the `SPLIT_TABLE` contract as they were.
+        before: Rows of the `SPLIT_TABLE` contract as they were, see `with_former_sides`.
         part_N: The part of each scan.
         draw: From rows of the manifest, all of new groups, to rows of the `SPLIT_TABLE` contract.
         leak: Reason of a training scan that is left out.
@@ -128,7 +130,42 @@ def sides(
     side_N[broken_N] = _NONE
     reason_N[broken_N] = [f"{_QUARANTINED}: {why}" for why in _texts(manifest["reason"])[broken_N]]
     columns = {"image_id": manifest["image_id"], "group_id": duplicates["group_id"]}
-    return pa.table(columns | {"split": side_N.tolist(), "reason": reason_N.tolist()}, schema=SPLIT_TABLE.schema)
+    table = pa.table(columns | {"split": side_N.tolist(), "reason": reason_N.tolist()}, schema=SPLIT_TABLE.schema)
+    return with_sides_noted(table, before)
+
+
+def with_former_sides(before: pa.Table, trained: frozenset[str]) -> pa.Table:
+    """The rows of a split, with each unusable scan on the side that it was on while it could be used.
+
+    Args:
+        before: Rows of the `SPLIT_TABLE` contract.
+        trained: Scans that somebody was asked about for training; they count where a reason does not tell the side.
+    """
+    side_N, rows = _texts(before["split"]), zip(_texts(before["image_id"]), _texts(before["reason"]), strict=True)
+    for row, (image_id, reason) in enumerate(rows):
+        if str(reason).startswith(_QUARANTINED):
+            was = next((side for side, end in _WAS.items() if reason.endswith(end)), _NONE)
+            side_N[row] = "train" if was == _NONE and image_id in trained else was
+    sides = pa.array(side_N.tolist(), pa.string())
+    return before.set_column(before.column_names.index("split"), SPLIT_TABLE.schema.field("split"), sides)
+
+
+def with_sides_noted(table: pa.Table, before: pa.Table) -> pa.Table:
+    """The rows of a split; the reason of an unusable scan says which side it was on.
+
+    Args:
+        table: Rows of the `SPLIT_TABLE` contract.
+        before: As they were, see `with_former_sides`.
+    """
+    reason_N, side_of = (
+        _texts(table["reason"]),
+        dict(zip(_texts(before["image_id"]), _texts(before["split"]), strict=True)),
+    )
+    for row, image_id in enumerate(_texts(table["image_id"])):
+        if str(reason_N[row]).startswith(_QUARANTINED):
+            reason_N[row] += _WAS.get(side_of.get(image_id, _NONE), "")
+    reasons = pa.array(reason_N.tolist(), pa.string())
+    return table.set_column(table.column_names.index("reason"), SPLIT_TABLE.schema.field("reason"), reasons)
 
 
 def _of_before(
@@ -143,7 +180,7 @@ def _of_before(
     was_broken_N = np.array([str(reason).startswith(_QUARANTINED) for reason in reason_N], bool)
     repaired_N = known_N & usable_N & was_broken_N
     reason_N[repaired_N] = None
-    return known_N & ~repaired_N, side_N, reason_N
+    return known_N & ~(repaired_N & (side_N == _NONE)), side_N, reason_N
 
 
 def _texts(column: pa.ChunkedArray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """A run's model over HTTP: POST /predict takes the bytes of one scan and answers with its row as JSON.
 
-GET /health and GET /metrics (Prometheus) say how it goes. Scans that come together are predicted together. One process;
-files are read in a guarded process beside it, so that a hostile scan ends nothing. Not for diagnostic use.
+GET /health and GET /metrics (Prometheus) say how it goes. Scans that come together are predicted together. One process,
+or several (`replicas`); files are read in a guarded process beside each, so that a hostile scan ends nothing. Not for
+diagnostic use.
 
 Legend: N scans of a batch, S side in pixels.
 """
@@ -182,29 +183,36 @@ async def _body(request: "Request", max_bytes: int) -> bytes | None:
     return b"".join(parts)
 
 
-def serve(folder: Path, host: str, port: int, token_file: Path | None, max_bytes: int) -> None:
-    """Serve until told to end.
+def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int) -> None:
+    """Serve with one process until told to end.
 
     Args:
         folder: The run.
         host: Address to listen on.
         port: The same.
-        token_file: Holds what askers must know; None: the variable `TOKEN` does.
+        token: What askers must know; None: nothing.
         max_bytes: Of a scan.
 
     Raises:
-        InputError: there is no token where others could ask, it is short, or the run has no classifier.
+        InputError: the run has no classifier, or the address or the port cannot be used.
     """
-    token = token_of(token_file, host)
-    service = app(folder, token, max_bytes)
     import uvicorn
 
-    log.info("serving %s on http://%s:%d", folder, host, port)
-    uvicorn.run(service, host=host, port=port, log_level="warning", access_log=False)
+    from pipeline.pages.served.listening import listening_socket
+
+    service = app(folder, token, max_bytes)
+
+    with listening_socket(host, port) as sock:
+        log.info("serving %s on http://%s:%d", folder, host, port)
+        uvicorn.Server(uvicorn.Config(service, log_level="warning", access_log=False)).run(sockets=[sock])
 
 
 def token_of(file: Path | None, host: str) -> str | None:
-    """The token that askers must know.
+    """The token that askers must know; None: they need none.
+
+    Args:
+        file: Holds it; None: the variable `TOKEN` does.
+        host: Address that is listened on.
 
     Raises:
         InputError: it cannot be read, is short, or is missing where others can ask.

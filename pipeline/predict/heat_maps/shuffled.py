@@ -12,6 +12,7 @@ import numpy as np
 from embeddings import onnx_file
 from pipeline.learn.classifier import Classifier
 from pipeline.predict.heat_maps.occlusion import Evidence
+from pipeline.predict.networks import HEAD_ARRAY
 from pipeline.predict.predictor import Predictor
 
 HEAD, ALL = "the head", "all layers"
@@ -21,15 +22,15 @@ _FEWEST = 16  # weights of an array that is shuffled; smaller ones hold scales a
 def models(model: Predictor, rng: np.random.Generator) -> dict[str, Evidence]:
     """The model with shuffled weights, by what is shuffled: the head, and all layers.
 
-    The head alone is shuffled where it is one on the run's embeddings. The embedding network is where it is a file;
-    one that runs through torch stays as it is.
+    The head of a network of the run's own is its end; where the file does not show it, all layers alone are shuffled.
+    The embedding network is shuffled where it is a file; one that runs through torch stays as it is.
 
     Args:
         model: A run's.
         rng: Shuffles.
     """
     shuffled: dict[str, Evidence] = {}
-    if model.has_heads:
+    if all(of.network is None or shows_head(of.network) for of in model.answerers.values()):
         shuffled[HEAD] = Shuffled(model, rng, with_body=False)
     if not model.has_heads or model.recipe.embedder is not None:
         shuffled[ALL] = Shuffled(model, rng, with_body=True)
@@ -56,7 +57,7 @@ class Shuffled:
                 arrays = {name: _shuffled(value, rng) for name, value in of.model.head.arrays.items()}
                 self._heads[finding] = replace(of.model, model=replace(of.model.head, arrays=arrays))
             else:
-                self._networks[finding] = _session(of.network, rng)
+                self._networks[finding] = _session(of.network, rng, HEAD_ARRAY if not with_body else "")
 
     def __call__(self, scan_N1SS: np.ndarray) -> dict[str, np.ndarray]:
         """Evidence (N,) of each finding."""
@@ -80,15 +81,23 @@ def _one_by_one(session: Any, output: str, scan_N1SS: np.ndarray) -> np.ndarray:
     return np.concatenate([session.run([output], {"scan": scan[None]})[0] for scan in scan_N1SS])
 
 
-def _session(path: Path, rng: np.random.Generator) -> Any:
-    """A network's ONNX file with its weights shuffled, at work."""
+def shows_head(path: Path) -> bool:
+    """Whether the weights of a network's ONNX file say which of them are its head's."""
+    import onnx
+
+    return any(HEAD_ARRAY in tensor.name for tensor in onnx.load(path).graph.initializer)
+
+
+def _session(path: Path, rng: np.random.Generator, named: str = "") -> Any:
+    """A network's ONNX file at work, with those of its weights shuffled whose names hold a text."""
     import onnx
     from onnx import numpy_helper
 
     network = onnx.load(path)
     for tensor in network.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.ndim > 1 and values.size >= _FEWEST:
+        is_large = values.dtype == np.float32 and values.ndim > 1 and values.size >= _FEWEST
+        if is_large and named in tensor.name:
             tensor.CopyFrom(numpy_helper.from_array(_shuffled(values, rng), tensor.name))
     return onnx_file.session(network.SerializeToString(), 1)
 

@@ -34,6 +34,7 @@ class Part:
         cautions: What limits its result.
         card: Its model card, in Markdown.
         network: Whether its classifier is an adapted network.
+        grown: What growing did to it, see `growth_effect.auroc_in`.
     """
 
     finding: str
@@ -51,6 +52,7 @@ class Part:
     cautions: tuple[str, ...] = ()
     card: str = ""
     network: bool = False
+    grown: list[Row] = field(default_factory=list)
 
     @property
     def scores(self) -> Row:
@@ -121,6 +123,7 @@ class Overview:
         annotators: Who labelled, as `agreement.json`; how far they agree is told by the findings.
         num_read: Training scans with an expert's answer so far.
         asked: Round, size and open scans of the latest queue.
+        joined: Rows of `growth.json`.
     """
 
     folder: Path
@@ -135,6 +138,7 @@ class Overview:
     annotators: Row = field(default_factory=dict)
     num_read: int = 0
     asked: tuple[int, int, int] | None = None
+    joined: list[Row] = field(default_factory=list)
 
     @property
     def last(self) -> Row | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -10,6 +11,7 @@ from pipeline.annotate import worklist
 from pipeline.audit import page_data
 from pipeline.contracts import config_file, finding_line
 from pipeline.contracts.tables import LABELS, SPLIT_TABLE
+from pipeline.evidence import growth_effect
 from pipeline.labels import label_table, verdicts
 from pipeline.report import gather
 from pipeline.report.cautions import cautions
@@ -18,6 +20,7 @@ from pipeline.report.methods import adapted
 from pipeline.report.model_card import model_card
 from pipeline.report.overview.data import Overview, Part
 from pipeline.runtime import run_files
+from pipeline.runtime.growth import record as growth
 
 
 def read(folder: Path, folders: Mapping[str, Path]) -> Overview:
@@ -49,6 +52,7 @@ def read(folder: Path, folders: Mapping[str, Path]) -> Overview:
         annotators=_json(folder / run_files.AGREEMENT),
         num_read=len(seen),
         asked=_asked(folder, oracle=bool(config.get("oracle"))),
+        joined=[asdict(part) for part in growth.parts(folder)],
     )
 
 
@@ -74,6 +78,7 @@ def _part(finding: str, folder: Path, row: Row, read_ids: set[str]) -> Part:
         cautions=tuple(cautions(run)),
         card=model_card(run),
         network=adapted(run),
+        grown=growth_effect.auroc_in(folder),
     )
 
 

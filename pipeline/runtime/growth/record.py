@@ -123,11 +123,16 @@ def folder_before(folder: Path, round_index: int) -> Path:
     pool, and neither its pseudo-labels nor its out-of-fold probabilities, which are of another pool.
     """
     after = [part for part in parts(folder) if part.after_round == round_index - 1 and part.after_round]
-    return part_folder(folder, after[-1].part) if after else run_files.round_folder(folder, round_index - 1)
+    return before_folder(folder, after[-1].part) if after else run_files.round_folder(folder, round_index - 1)
 
 
 def part_folder(folder: Path, number: int) -> Path:
-    """`grown/NN`: what was read of a part, and what the model before it says of the grown pool."""
+    """`grown/NN` of the run: what was read of a part."""
+    return run_files.grown_folder(run_files.home(folder), number)
+
+
+def before_folder(folder: Path, number: int) -> Path:
+    """`grown/NN` of a run, or of one finding of it: what its model before the part joined says of the grown pool."""
     return run_files.grown_folder(folder, number)
 
 

@@ -9,9 +9,11 @@ So it is sought only while its share of the labels is small as well. As soon as 
 
 import numpy as np
 
+from pipeline.selection import uncertainty
 from pipeline.selection.pool import Pick, SelectionPool
 from pipeline.selection.strategies import core_set, uncertainty_herding
 
+NAME = "rare_class_herding"
 FEW = 5
 """A class of fewer expert labels is sought; with as many it has its say in roll-backs and operating points."""
 RARE_SHARE = 0.15
@@ -23,8 +25,9 @@ MOST_LABELS_A_CLASS = 50
 def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick]:
     """Up to `num` scans, with the score of the strategy that chose them."""
     if lacks_a_class(pool):
+        uncertainty.say_fallback(NAME, f"a class is rare and has fewer than {FEW} labels", "core_set")
         return core_set.select(pool, num, rng)
-    return uncertainty_herding.select(pool, num, rng)
+    return uncertainty_herding.select(pool, num, rng, NAME)
 
 
 def lacks_a_class(pool: SelectionPool) -> bool:

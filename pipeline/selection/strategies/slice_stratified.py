@@ -20,12 +20,12 @@ def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick
     """Up to `num` scans; the score is the uncertainty newly covered, and `cluster` is the slice."""
     if pool.slice_N is None:
         uncertainty.say_fallback("slice_stratified", "the pool has one slice", "uncertainty_herding")
-        return uncertainty_herding.select(pool, num, rng)
+        return uncertainty_herding.select(pool, num, rng, "slice_stratified")
     scans = OpenScans(pool, num, rng)
     if not scans.wants_more:
         return []
     kernel = coverage.gaussian(pool.config.bandwidth)
-    chosen = Coverage(pool, scans, kernel, rng, uncertainty_herding.weights(pool))
+    chosen = Coverage(pool, scans, kernel, rng, uncertainty_herding.weights(pool, "slice_stratified"))
     slice_M = pool.slice_N[scans.rows_M]
     num_slices = int(pool.slice_N.max()) + 1
     size_S = np.bincount(pool.slice_N, minlength=num_slices)

@@ -153,23 +153,6 @@ def test_a_pool_is_too_alike_by_its_other_pictures_and_not_by_its_copies(num_sam
     assert search.fit_each_other(seen, np.arange(num) < num_same) is is_alike
 
 
-def test_a_pair_that_lies_alike_is_confirmed_by_what_neither_clips(tmp_path, scans):
-    grey = np.asarray(scans[0]).astype(float)
-    low, high = np.quantile(grey, (0.05, 0.6))
-    clipped = Image.fromarray((255 * np.clip((grey - low) / (high - low), 0, 1)).astype(np.uint8))
-    files = [ScanFile(str(tmp_path / f"{name}.png"), name) for name in ("original", "clipped", "stranger")]
-    for (uri, _), image in zip(files, (scans[0], clipped, scans[1]), strict=True):
-        image.save(uri)
-    ones, still_P33 = np.ones(3, np.float32), np.repeat(np.eye(3, dtype=np.float32)[None], 3, axis=0)
-    left, right, way = np.zeros(3, np.int64), np.array([1, 2, 1]), np.array([0, 0, 1], np.uint8)  # the last: mirrored
-    pairs = point_pairs.PointPairs(left, right, np.full(3, 20), way, way > 1, still_P33)
-    seen = block_likeness.Likeness(0.7 * ones, 2 * ones, ones, still_P33, np.zeros(3, np.int64))
-    config = DuplicatesConfig()
-    assert not search.is_same(seen, config).any()
-    same_P = search._same(files, pairs, seen, SerialEngine(), config, 10**6)
-    assert same_P.tolist() == [True, False, False]
-
-
 def test_large_pools_compare_fewer_points():
     assert point_pairs.num_points(1000) > point_pairs.num_points(100_000) > point_pairs.num_points(1_000_000)
 

@@ -116,18 +116,11 @@ def test_a_pool_that_is_not_there_is_forgotten(run, tmp_path):
     assert record.asked(run.folder) == []
 
 
-def test_independent_findings_are_refused_with_the_way_out(tmp_path):
-    config = config_file.load(None, {"pool.uri": "x", "pool.findings_are": "independent"})
-    run_dir.write_config(tmp_path, config)
-    with pytest.raises(InputError, match=r"independent findings cannot grow yet.*Start a new run on a table"):
-        growing.check(tmp_path, config, ["y"], resume=True)
-
-
 def test_a_run_that_has_no_split_yet_cannot_grow(tmp_path):
     config = config_file.load(None, {"pool.uri": "x"})
     run_dir.write_config(tmp_path, config)
     with pytest.raises(InputError, match="has not read its own pool yet"):
-        growing.check(tmp_path, config, ["y"], resume=True)
+        growing.check(tmp_path, ["y"], resume=True)
 
 
 def deep_pool(folder, largest, first=0, num=6):
@@ -221,7 +214,11 @@ def test_an_old_scan_that_is_quarantined_now_is_left_out_and_its_patient_stays_o
     manifest = manifest.set_column(manifest.column_names.index("reason"), "reason", why)
     rows = keeping.sides(manifest, *given, None, "leaks").to_pylist()
     assert [row["split"] for row in rows] == ["excluded", "excluded", "train", "excluded"]
-    assert [row["reason"] for row in rows[:3]] == ["quarantined: it cannot be decoded"] * 2 + [None]
+    assert [row["reason"] for row in rows[:3]] == [
+        "quarantined: it cannot be decoded; it was in the training pool",
+        "quarantined: it cannot be decoded; it was in the holdout",
+        None,
+    ]
 
 
 def test_an_old_scan_that_was_repaired_is_drawn_or_joins_its_patient(caplog):
@@ -239,6 +236,56 @@ def test_an_old_scan_that_was_repaired_is_drawn_or_joins_its_patient(caplog):
     assert table["split"].to_pylist() == ["train", "train", "train", "holdout"]
     assert table["reason"].null_count == 4
     assert "no patient for a holdout" not in caplog.text
+
+
+def broken(manifest, *rows):
+    """The manifest with unusable scans."""
+    status = ["quarantined" if row in rows else "ok" for row in range(len(manifest))]
+    why = ["it cannot be decoded" if row in rows else None for row in range(len(manifest))]
+    for name, values in (("status", status), ("reason", why)):
+        manifest = manifest.set_column(manifest.column_names.index(name), name, pa.array(values, pa.string()))
+    return manifest
+
+
+def test_a_scan_that_was_repaired_is_back_on_the_side_it_was_on_and_never_sealed_once_trained_on():
+    def seal(rows):
+        return pa.table({"split": ["holdout"] * len(rows), "reason": pa.nulls(len(rows), pa.string())})
+
+    groups = ["a", "b", "c", "d", "e"]  # the fourth was never usable, the fifth has joined
+    manifest, duplicates, before, part_N = tables(
+        groups, ["train", "holdout", "train", "train", None], parts=[0, 0, 0, 0, 1]
+    )
+    unusable = pa.array([None, None, None, "quarantined: it is blank"], pa.string())
+    before = before.set_column(3, "reason", unusable)
+    before = before.set_column(2, "split", pa.array(["train", "holdout", "train", "excluded"]))
+    for _ in range(2):  # two growths while they are broken: what is remembered stays
+        before = keeping.with_former_sides(before, frozenset())
+        before = keeping.sides(broken(manifest, 0, 1, 3), duplicates, before, part_N, seal, "leaks")
+        assert before["split"].to_pylist() == ["excluded", "excluded", "train", "excluded", "holdout"]
+    before = keeping.with_former_sides(before, frozenset())
+    table = keeping.sides(manifest, duplicates, before, part_N, seal, "leaks")
+    assert table["split"].to_pylist() == ["train", "holdout", "train", "holdout", "holdout"]
+    assert table["reason"].null_count == 5
+
+
+def test_a_broken_scan_that_people_were_asked_about_counts_as_trained_on_where_its_reason_is_silent():
+    _, _, before, _ = tables(["a", "b"], ["excluded", "excluded"], parts=[0, 0])
+    before = before.set_column(3, "reason", pa.array(["quarantined: it is blank"] * 2, pa.string()))
+    assert keeping.with_former_sides(before, frozenset({"00"}))["split"].to_pylist() == ["train", "excluded"]
+
+
+def test_a_new_copy_of_a_broken_scan_that_was_trained_on_joins_the_training_pool():
+    manifest, duplicates, before, part_N = tables(["a", "a", "b"], ["train", None, None], parts=[0, 1, 1])
+
+    def seal(rows):
+        assert rows.tolist() == [2]
+        return pa.table({"split": ["holdout"], "reason": pa.nulls(1, pa.string())})
+
+    silent = before.set_column(2, "split", pa.array(["excluded"]))  # broken when the run grew the last time
+    silent = silent.set_column(3, "reason", pa.array(["quarantined: it is blank; it was in the training pool"]))
+    before = keeping.with_former_sides(silent, frozenset())
+    table = keeping.sides(broken(manifest, 0), duplicates, before, part_N, seal, "leaks")
+    assert table["split"].to_pylist() == ["excluded", "train", "holdout"]
 
 
 def test_groups_keep_their_names_and_old_rows_their_words():

@@ -1,0 +1,51 @@
+"""Several processes answer over HTTP behind one port; one that ends is started again while the others answer."""
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.predict import other_scans, recipe
+from pipeline.predict.deployed import service
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+log = logging.getLogger(__name__)
+SETTINGS = "CXR_SSL_REPLICA"  # how a replica, a process of its own, hears what it serves
+
+
+def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int, num: int) -> None:
+    """Serve with so many processes until told to end.
+
+    Args:
+        folder: The run.
+        host: Address to listen on.
+        port: The same.
+        token: What askers must know; None: nothing.
+        max_bytes: Of a scan.
+        num: Replicas.
+
+    Raises:
+        InputError: the run has no classifier, or the address or the port cannot be used.
+    """
+    import uvicorn
+
+    from pipeline.pages.served.listening import listening_socket
+
+    # Without a classifier every replica would end at once, and be started again for ever.
+    recipe.of_run(folder, other_scans.config_for(folder, str(folder), {}))
+    os.environ[SETTINGS] = json.dumps({"folder": str(folder.absolute()), "max_bytes": max_bytes})
+    if token is not None:
+        os.environ[service.TOKEN] = token
+    listening_socket(host, port).close()  # a taken port is said here; the supervisor, which takes it, would just end
+    log.info("serving %s on http://%s:%d with %d processes", folder, host, port, num)
+    factory = f"{__name__}:app"
+    uvicorn.run(factory, factory=True, workers=num, host=host, port=port, log_level="warning", access_log=False)
+
+
+def app() -> "Starlette":
+    """The application of one replica, as the environment says."""
+    settings = json.loads(os.environ[SETTINGS])
+    return service.app(Path(settings["folder"]), os.environ.get(service.TOKEN), settings["max_bytes"])
