@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from embeddings import augment, decode, network_stages, onnx_file
+from embeddings import augment, network_stages, onnx_file
 from embeddings.backbones import Backbone
 from embeddings.decoding.unusable import DecodeError
 from embeddings.scan_cache import ScanCache
+from embeddings.shrunk.read_shrunk import square_of
 from pipeline.contracts.config import AugmentConfig, Config
 from pipeline.contracts.errors import InputError
 
@@ -96,13 +97,13 @@ def fill_shard(shard: Shard) -> int:
 
 
 def load(uri: str, size_px: int, max_pixels: int, key: str | None = None) -> np.ndarray:
-    """One scan (1, S, S) in [0, 1]; `key` as in `decode.scan_square`.
+    """One scan (1, S, S) in [0, 1]; `key` as in `shrunk.read_shrunk.square_of`.
 
     Raises:
         InputError: for a scan that was readable when it was embedded and is no longer.
     """
     try:
-        return decode.scan_square(uri, size_px, max_pixels, key)
+        return square_of(uri, size_px, max_pixels, key)
     except DecodeError as error:
         raise InputError(
             f"the scan could be read before and cannot be read now: {error}",

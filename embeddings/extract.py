@@ -1,4 +1,4 @@
-"""Scans -> vectors, shard by shard: decode in one thread, embed in another, publish the shard.
+"""Scans -> vectors, shard by shard: read squares in one thread, embed in another, publish the shard.
 
 On a CPU the network runs through onnxruntime (several times faster than eager torch on depthwise networks), on a
 GPU through torch in half precision.
@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from embeddings import backbones, decode, onnx_file, stage_features
+from embeddings import backbones, onnx_file, stage_features
 from embeddings.alterations.alteration import Alteration, address, altered
 from embeddings.attempts import MAX_DEATHS, Attempts
 from embeddings.backbones import Backbone
+from embeddings.shrunk.read_shrunk import square_of
 from embeddings.store import EmbeddingStore
 from pipeline.contracts.config import Config, Features
 from pipeline.contracts.shared_folder import SharedFolder
@@ -172,7 +173,7 @@ def _load(
     attempts.begin([shard.sha256[i] for i in places])
     for sha, uri in ((shard.sha256[i], shard.uris[i]) for i in places):
         try:
-            scan_1SS = decode.scan_square(uri, shard.size_px, shard.max_pixels, sha)
+            scan_1SS = square_of(uri, shard.size_px, shard.max_pixels, sha)
             scans.append(altered(scan_1SS[0], shard.alteration)[None])
             kept.append(sha)
         except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; it is counted and reported

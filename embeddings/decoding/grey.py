@@ -132,7 +132,11 @@ def by_blocks(function: Callable[[NDArray[Any]], NDArray[Any]], value_HW: NDArra
 
 def unit(image: Image.Image) -> FloatArray:
     """Grey values of a picture in mode "L" or "F", float32 in [0, 1]."""
-    pixels_HW = np.asarray(image)
+    return unit_of(np.asarray(image))
+
+
+def unit_of(pixels_HW: NDArray[Any]) -> FloatArray:
+    """Grey values of pixels, uint8 or float32 in [0, 1], as float32 in [0, 1]."""
     return _LUT_8_BIT.take(pixels_HW) if pixels_HW.dtype == np.uint8 else pixels_HW
 
 

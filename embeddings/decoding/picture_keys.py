@@ -6,13 +6,13 @@ import pyarrow.compute as pc
 from embeddings.decoding.files import white_of
 
 # Raise it whenever files of more than 8 bits are read in another way: what was kept of them is then made anew.
-_DEEP_VERSION = 2
+DEEP_VERSION = 2
 
 
 def picture_key(sha256: str, uri: str) -> str:
     """The name of the picture of more than 8 bits that this content at this address holds."""
     white = white_of(uri)
-    return f"{sha256}-deep{_DEEP_VERSION}" + ("" if white is None else f"-white{white}")
+    return f"{sha256}-deep{DEEP_VERSION}" + ("" if white is None else f"-white{white}")
 
 
 def by_picture(scans: pa.Table) -> pa.Table:

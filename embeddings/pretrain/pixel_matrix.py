@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from embeddings import decode
 from embeddings.activations import PREPROCESSING
 from embeddings.scan_cache import Rows, ScanCache
+from embeddings.shrunk.read_shrunk import square_of
 
 # N scans, B of them in a batch, S side in pixels
 
@@ -49,7 +49,7 @@ def decode_shard(shard: Shard) -> tuple[tuple[str, str], ...]:
     kept, pixels, broken = [], [], []
     for sha, uri in zip(shard.sha256, shard.uris, strict=True):
         try:
-            scan_1SS = decode.scan_square(uri, shard.size_px, shard.max_pixels, sha)
+            scan_1SS = square_of(uri, shard.size_px, shard.max_pixels, sha)
         except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; it is counted and reported
             broken.append((sha, f"{type(error).__name__}: {error}"))
             continue

@@ -92,6 +92,11 @@ class Subject:
         return self._column("uri")
 
     @cached_property
+    def sha256_N(self) -> Names:
+        """Content of each scan's file."""
+        return self._column("sha256")
+
+    @cached_property
     def path_N(self) -> Names:
         """Path inside the pool, for people."""
         return self._column("path")

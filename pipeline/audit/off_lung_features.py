@@ -15,11 +15,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embeddings import decode
 from embeddings.alterations import lungs
-from embeddings.decoding import files
-from embeddings.decoding.grey import Grey
 from embeddings.decoding.picture_keys import by_picture
+from embeddings.shrunk.read_shrunk import shrunk_scan
+from embeddings.shrunk.shrunk_scan import ShrunkScan
 from pipeline.audit import altered_vectors
 from pipeline.contracts.tables import read_if_whole, write_parquet
 from pipeline.runtime import run_files
@@ -53,7 +52,6 @@ NAMES = FILE_FACTS + GREY_FACTS + RIM_FACTS
 _VERSION = 1  # raise it whenever a fact is computed in another way
 _SHARD_SIZE = 256
 _RIM_SIDE_PX, _RIM_PX = 224, 8
-_BLACK = 8  # of 255: what JPEG makes of a black border
 
 
 @dataclass(frozen=True)
@@ -128,13 +126,12 @@ def look(shard: Shard) -> tuple[Floats, tuple[str | None, ...]]:
     reasons: list[str | None] = []
     for row, (key, uri) in enumerate(zip(shard.sha256, shard.uris, strict=True)):
         try:
-            data = files.read_unchanged(uri, key)
-            grey = decode.open_grey(data, max_pixels=shard.max_pixels, white=files.white_of(uri))
+            scan = shrunk_scan(uri, key, shard.max_pixels, shard.size_px)
             fact_NM[row] = [
-                *_file_facts(grey, len(data)),
-                *_grey_facts(np.array(grey.eight_bit().histogram(), np.float64)),
-                *_rim_facts(grey),
-                lungs.lung_region(grey.square(shard.size_px)).quality,
+                *_file_facts(scan),
+                *_grey_facts(scan.num_by_grey_256.astype(np.float64)),
+                *_rim_facts(scan),
+                lungs.lung_region(scan.square(shard.size_px)).quality,
             ]
             reasons.append(None)
         except Exception as error:  # noqa: BLE001 - one bad scan must not end an audit; it is counted and reported
@@ -142,11 +139,11 @@ def look(shard: Shard) -> tuple[Floats, tuple[str | None, ...]]:
     return fact_NM, tuple(reasons)
 
 
-def _file_facts(grey: Grey, num_bytes: int) -> Sequence[float]:
-    width_px, height_px = grey.image.size
-    num_pixels = width_px * height_px
-    kinds = [float(grey.format == kind) for kind in ("PNG", "JPEG", "TIFF")]
-    return width_px, height_px, width_px / height_px, num_pixels / 1e6, grey.bit_depth, *kinds, num_bytes / num_pixels
+def _file_facts(scan: ShrunkScan) -> Sequence[float]:
+    width_px, height_px, num_pixels = scan.width_px, scan.height_px, scan.width_px * scan.height_px
+    kinds = [float(scan.format == kind) for kind in ("PNG", "JPEG", "TIFF")]
+    bytes_a_pixel = scan.num_bytes / num_pixels
+    return width_px, height_px, width_px / height_px, num_pixels / 1e6, scan.bit_depth, *kinds, bytes_a_pixel
 
 
 def _grey_facts(count_256: NDArray[np.float64]) -> Sequence[float]:
@@ -159,17 +156,14 @@ def _grey_facts(count_256: NDArray[np.float64]) -> Sequence[float]:
     return mean, sd, *levels.tolist(), float(share_256[0]), float(share_256[-1])
 
 
-def _rim_facts(grey: Grey) -> Sequence[float]:
+def _rim_facts(scan: ShrunkScan) -> Sequence[float]:
     """Mean of the outermost pixels and of the corners of a 224 square; mean width of black borders in file pixels."""
-    square_SS, rim = grey.square(_RIM_SIDE_PX), _RIM_PX
+    square_SS, rim = scan.square(_RIM_SIDE_PX), _RIM_PX
     rim_SS = np.ones(square_SS.shape, np.bool_)
     rim_SS[rim:-rim, rim:-rim] = False
     ends = (slice(None, rim), slice(-rim, None))
     corners = [float(square_SS[down, across].mean()) for down in ends for across in ends]
-    picture_HW = np.asarray(grey.eight_bit())
-    lit_H, lit_W = picture_HW.max(axis=1) > _BLACK, picture_HW.max(axis=0) > _BLACK
-    widths_px = [int(lit.argmax()) for lit in (lit_H, lit_H[::-1], lit_W, lit_W[::-1])]
-    return float(square_SS[rim_SS].mean()), float(np.mean(widths_px)), *corners
+    return float(square_SS[rim_SS].mean()), float(np.mean(scan.dark_lines_px)), *corners
 
 
 def _facts(

@@ -17,14 +17,14 @@ from PIL import Image, UnidentifiedImageError
 from embeddings import decode
 from embeddings.alterations import lungs
 from embeddings.decoding import files
-from embeddings.decoding.grey import Grey
+from embeddings.shrunk import shrunk_files
 from pipeline.contracts.tables import read_if_whole, write_parquet
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
 Floats = NDArray[np.float32]
 
-FACTS = ("colour", "contrast", "neighbour", "entropy_bits", "elongation")
+FACTS = ("colour", "contrast", "neighbour", "entropy_bits", "elongation")  # the last: longer side over shorter
 GRID = 24  # side of the thumbnail by which scans are held against the pool's usual one
 _VERSION = b"1"  # raise it whenever a fact is computed in another way
 _SHARD_SIZE = 64
@@ -36,6 +36,7 @@ _COLOUR_SIDE_PX = 64
 class Shard:
     """Scans of one task."""
 
+    sha256: tuple[str, ...]
     uris: tuple[str, ...]
     max_pixels: int
 
@@ -50,7 +51,8 @@ def measure(ctx: StageContext, scans: pa.Table) -> tuple[Floats, Floats]:
     todo = {sha: uri for sha, uri in zip(sha256, uris, strict=True) if sha not in known}
     names, places = list(todo), list(todo.values())
     starts = range(0, len(places), _SHARD_SIZE)
-    shards = [Shard(tuple(places[start : start + _SHARD_SIZE]), ctx.config.pool.max_pixels) for start in starts]
+    parts = [slice(start, start + _SHARD_SIZE) for start in starts]
+    shards = [Shard(tuple(names[part]), tuple(places[part]), ctx.config.pool.max_pixels) for part in parts]
     for index, (fact_NF, grid_NX) in ctx.engine.map_shards(look, shards):
         both = np.hstack([fact_NF, grid_NX])
         known |= dict(zip(names[starts[index] : starts[index] + len(both)], both, strict=True))
@@ -84,19 +86,27 @@ def look(shard: Shard) -> tuple[Floats, Floats]:
     """One task: facts (n, F) and thumbnails without slow changes (n, X); NaN where a scan cannot be read."""
     fact_NF = np.full((len(shard.uris), len(FACTS)), np.nan, np.float32)
     grid_NX = np.full((len(shard.uris), GRID * GRID), np.nan, np.float32)
-    for row, uri in enumerate(shard.uris):
+    for row, (sha256, uri) in enumerate(zip(shard.sha256, shard.uris, strict=True)):
         try:
             data = files.read_bytes(uri)
-            grey = decode.open_grey(data, max_pixels=shard.max_pixels, white=files.white_of(uri))
-            square_SS = grey.square(_SIDE_PX)
-            fact_NF[row] = [_colour(data, grey), *_of_square(square_SS), _elongation(grey)]
+            square_SS, sides_px = _square(data, sha256, uri, shard.max_pixels)
+            fact_NF[row] = [_colour(data), *_of_square(square_SS), max(sides_px) / max(min(sides_px), 1)]
             grid_NX[row] = grid(square_SS)
         except Exception:  # noqa: BLE001 - what cannot be read is the business of quarantined-scans
             continue
     return fact_NF, grid_NX
 
 
-def _colour(data: bytes, grey: Grey) -> float:
+def _square(data: bytes, sha256: str, uri: str, max_pixels: int) -> tuple[Floats, tuple[int, int]]:
+    """A small square of the scan, kept or made, and the sides of the picture itself in pixels."""
+    scan = shrunk_files.kept(sha256, uri, _SIDE_PX)
+    if scan is not None:
+        return scan.square(_SIDE_PX), (scan.width_px, scan.height_px)
+    grey = decode.open_grey(data, max_pixels=max_pixels, white=files.white_of(uri))
+    return grey.square(_SIDE_PX), grey.image.size
+
+
+def _colour(data: bytes) -> float:
     """Mean difference of the strongest and the weakest channel, 0..1; 0 of what is no ordinary picture."""
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -119,11 +129,6 @@ def _of_square(square_SS: Floats) -> Sequence[float]:
     share_256 = np.bincount((inner_HW.ravel() * 255).astype(np.int64), minlength=256) / inner_HW.size
     entropy_bits = float(-(share_256[share_256 > 0] * np.log2(share_256[share_256 > 0])).sum())
     return float(high - low), near, entropy_bits
-
-
-def _elongation(grey: Grey) -> float:
-    """The longer side over the shorter one."""
-    return max(grey.image.size) / max(min(grey.image.size), 1)
 
 
 def grid(square_SS: Floats) -> Floats:

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.decode import open_scan
 from embeddings.decoding.unusable import DecodeError
+from embeddings.shrunk.read_shrunk import square_of
 from pipeline.audit.audited_pool import Names, Subject, known
 
 _log = logging.getLogger(__name__)
@@ -241,17 +241,17 @@ def _outlines(subject: Subject, rows_M: Ints) -> Floats:
     outline_MF = np.zeros((len(rows_M), (_SIDE_PX // _CELL_PX) ** 2 * _NUM_ANGLES), np.float32)
     for i, row in enumerate(rows_M):
         try:
-            outline_MF[i] = _outline(subject.uri_N[row], subject.config.pool.max_pixels)
+            outline_MF[i] = _outline(subject.uri_N[row], subject.sha256_N[row], subject.config.pool.max_pixels)
         except DecodeError as error:
             _log.warning("%s could be read by the manifest stage and cannot now: %s", subject.uri_N[row], error)
     return outline_MF
 
 
-def _outline(uri: str, max_pixels: int) -> Floats:
+def _outline(uri: str, sha256: str, max_pixels: int) -> Floats:
     """Histograms of edge directions (Dalal & Triggs 2005): ribs, clavicles, heart; blind to contrast and inversion."""
     from scipy.ndimage import gaussian_filter
 
-    square_SS = open_scan(uri, max_pixels=max_pixels).square(_SIDE_PX)
+    square_SS = square_of(uri, _SIDE_PX, max_pixels, sha256, is_stored=False)[0]
     slope_y, slope_x = np.gradient(gaussian_filter(square_SS, 1.0))
     angle_SS = np.arctan2(slope_y, slope_x) % np.pi * (_NUM_ANGLES / np.pi)
     away_SSA = np.abs(angle_SS[:, :, None] - np.arange(_NUM_ANGLES))

@@ -914,6 +914,12 @@ class EngineConfig(Section):
     )
     max_retries: int = Field(2, ge=0, le=100, description="Retries of a task whose worker died.")
     object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
+    shrunk_gb: float = Field(
+        20.0,
+        ge=0.0,
+        description="Disk that shrunk scans may take in the cache folder of a machine, GB: what later stages ask of a "
+        "large scan is kept when it is first read, and its file is decoded once. 0: nothing is kept.",
+    )
 
 
 class TrackConfig(Section):

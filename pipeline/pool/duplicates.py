@@ -6,7 +6,7 @@ cropping. A group joins the copies of a picture and all scans of a patient, link
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from pipeline.pool import hash_pairs
 from pipeline.pool.copies import search
 from pipeline.pool.copies.confirmation import confirmed
 from pipeline.pool.copies.search import Changes
+from pipeline.pool.copies.thumbnails import ScanFile, scan_files
 from pipeline.pool.growth import keeping
 from pipeline.pool.hash_pairs import Pairs
 from pipeline.pool.picture_hash import NUM_BYTES
@@ -113,9 +114,8 @@ def changed_links(
     config, is_new_F = ctx.config, is_new_N[firsts]
     if not config.duplicates.changed or not len(firsts):
         return Changes.none(), 0
-    uris = manifest["uri"].take(pa.array(firsts)).to_pylist()
     changes, num_looks = search.find(
-        uris,
+        scan_files(manifest.take(pa.array(firsts))),
         picture_N[firsts],
         ctx.engine,
         config.duplicates,
@@ -143,8 +143,8 @@ def _described(ctx: StageContext, manifest: pa.Table, near: tuple[Ints, Ints]) -
     parts = [Changes.none()]
     for start in range(0, len(near[0]), _SHARD_SIZE):
         left, right = (side[start : start + _SHARD_SIZE] for side in near)
-        left_uris, right_uris = (manifest["uri"].take(pa.array(side)).to_pylist() for side in (left, right))
-        seen, negative_P = search.compared(left_uris, right_uris, ctx.config.pool.max_pixels)
+        left_files, right_files = (scan_files(manifest.take(pa.array(side))) for side in (left, right))
+        seen, negative_P = search.compared(left_files, right_files, ctx.config.pool.max_pixels)
         parts.append(Changes(left, right, seen.warp_P33.astype(np.float64), negative_P, seen.num_unlike_P))
     return Changes.joined(parts)
 
@@ -168,7 +168,7 @@ def near_links(ctx: StageContext, manifest: pa.Table, firsts: Ints, is_new_N: Bo
     pairs = pairs.keep(is_new_F[pairs.left_P] | is_new_F[pairs.right_P])
     same_P = _confirmed(
         pairs,
-        (firsts_table["uri"], firsts_table["uri"]),
+        (scan_files(firsts_table),) * 2,
         ctx.engine,
         config.duplicates,
         config.pool.max_pixels,
@@ -191,8 +191,8 @@ def near_links_between(
     """
     config = config or DuplicatesConfig()
     pairs, _ = near_pairs_between(
-        (hash_bytes(own["picture_hash"]), own["uri"]),
-        (hash_bytes(other["picture_hash"]), other["uri"]),
+        (hash_bytes(own["picture_hash"]), scan_files(own)),
+        (hash_bytes(other["picture_hash"]), scan_files(other)),
         engine,
         config,
         max_pixels,
@@ -207,10 +207,10 @@ def _changed_between(
     left = np.setdiff1d(np.arange(len(other)), known)
     if not config.changed or not len(own) or not len(left):
         return np.zeros(0, np.int64)
-    num, uris = len(own), own["uri"].to_pylist() + other["uri"].take(pa.array(left)).to_pylist()
+    num, scans = len(own), scan_files(own) + scan_files(other.take(pa.array(left)))
     changes, _ = search.find(
-        uris,
-        np.arange(len(uris)),
+        scans,
+        np.arange(len(scans)),
         engine,
         config,
         max_pixels,
@@ -220,8 +220,8 @@ def _changed_between(
 
 
 def near_pairs_between(
-    own: tuple[Bytes, pa.ChunkedArray],
-    other: tuple[Bytes, pa.ChunkedArray],
+    own: tuple[Bytes, Sequence[ScanFile]],
+    other: tuple[Bytes, Sequence[ScanFile]],
     engine: Engine,
     config: DuplicatesConfig,
     max_pixels: int,
@@ -229,7 +229,7 @@ def near_pairs_between(
     """Confirmed pairs between two pools, and how many were looked at.
 
     Args:
-        own: Picture hashes (N, 64) and where the scans are read from.
+        own: Picture hashes (N, 64) and the scans' files.
         other: The same of the other pool, (M, 64).
         engine: Where the pixels are compared.
         config: When two scans count as the same picture.
@@ -256,23 +256,22 @@ def hash_bytes(column: pa.ChunkedArray) -> Bytes:
 
 def _confirmed(
     pairs: Pairs,
-    uris: tuple[pa.ChunkedArray, pa.ChunkedArray],
+    scans: tuple[Sequence[ScanFile], Sequence[ScanFile]],
     engine: Engine,
     config: DuplicatesConfig,
     max_pixels: int,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Bools:
     """Which pairs show the same picture; the pixels are read and compared by the shards."""
-    left_uris, right_uris = (
-        column.take(pa.array(side_P)).to_pylist()
-        for column, side_P in zip(uris, (pairs.left_P, pairs.right_P), strict=True)
+    left, right = (
+        [files[row] for row in side_P] for files, side_P in zip(scans, (pairs.left_P, pairs.right_P), strict=True)
     )
 
     def tell(done: int, total: int) -> None:
         if progress is not None:
             progress("duplicates", done, total)
 
-    return confirmed(left_uris, right_uris, engine, config, max_pixels, tell)
+    return confirmed(left, right, engine, config, max_pixels, tell)
 
 
 def components(num: int, links: list[tuple[Ints, Ints]]) -> Ints:

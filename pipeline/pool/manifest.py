@@ -17,7 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embeddings.decoding.files import archive_of, read_bytes
+from embeddings.decoding.grey_range import white_of_bits
 from embeddings.decoding.unusable import DecodeError
+from embeddings.shrunk import shrunk_files
+from embeddings.shrunk.shrunk_scan import SIDES_PX
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.contracts.damaged_files import set_aside
@@ -83,6 +86,7 @@ class Shard:
         options: How.
         whites: The white of each that the pool decided; None: `options` say it, or the file.
         root: What no path may leave, see `pipeline.pool.outside`; None: that is not looked at.
+        max_kept_bytes: That all shrunk scans of a machine may take, see `embeddings.shrunk`.
     """
 
     paths: Sequence[str]
@@ -90,6 +94,7 @@ class Shard:
     options: ReadingOptions
     whites: Sequence[int | None] | None = None
     root: str | None = None
+    max_kept_bytes: int = 0
 
 
 def options_of(config: Config, salt: str) -> ReadingOptions:
@@ -251,7 +256,7 @@ def read_scans(ctx: StageContext, pool: Pool, salt: str) -> pa.Table:
     decides on another white than a scan's own values, that scan is read once more.
     """
     ctx.engine.expect(len(pool.scans))
-    options = options_of(ctx.config, salt)
+    options = replace(options_of(ctx.config, salt), keep_sides_px=_sides_to_keep(ctx.config))
     stamps = _stamps(pool.scans["uri"].to_pylist(), options.key)
     known = _read_before(ctx.folder, pool.scans["path"].to_pylist(), stamps)
     rows = _read_rows(ctx, pool, known, [i for i, row in enumerate(known) if row is None], stamps, None, options)
@@ -265,6 +270,11 @@ def read_scans(ctx: StageContext, pool: Pool, salt: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=_READ)
 
 
+def _sides_to_keep(config: Config) -> tuple[int, ...]:
+    """Of the squares that later stages ask for; none where no shrunk scans are kept."""
+    return tuple(sorted({*SIDES_PX, config.preprocess.size_px})) if config.engine.shrunk_gb else ()
+
+
 def _read_rows(
     ctx: StageContext,
     pool: Pool,
@@ -275,12 +285,12 @@ def _read_rows(
     options: ReadingOptions,
 ) -> list[dict[str, Any]]:
     """Fill in the rows of `todo`."""
-    shards = []
+    shards, max_bytes = [], round(ctx.config.engine.shrunk_gb * 1e9)
     for start in range(0, len(todo), SHARD_SIZE):
         places = todo[start : start + SHARD_SIZE]
         part = pool.scans.take(pa.array(places, pa.int64()))
         own = None if wanted is None else [wanted[i] for i in places]
-        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), options, own, pool.root))
+        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), options, own, pool.root, max_bytes))
     done, num_failed = 0, 0
     since: list[int] = []
     ctx.progress("manifest", 0, len(todo))
@@ -388,10 +398,19 @@ def read_shard(shard: Shard) -> pa.Table:
         row |= read.facts
         if read.small_SS is not None and read.medium_SS is not None:
             small[i], medium[i] = read.small_SS, read.medium_SS
+        if read.shrunk is not None:
+            shrunk_files.keep(_name_to_keep(row), read.shrunk, shard.max_kept_bytes)
     long_hashes = [one_B.tobytes().hex() for one_B in picture_hash.picture_hashes(medium)]
     for row, short, long in zip(rows, phashes(small), long_hashes, strict=True):
         row["phash"], row["picture_hash"] = (short, long) if row.get("reason") is None else (None, None)
     return pa.Table.from_pylist(rows, schema=_READ)
+
+
+def _name_to_keep(row: dict[str, Any]) -> str:
+    """The name under which later stages look for what is kept: as they address the scan, see `whites.addresses`."""
+    bits, white = row["open_bits"], row["white"]
+    is_own = bits is None or white == white_of_bits(bits)
+    return shrunk_files.name_of(row["sha256"], None if is_own else white)
 
 
 def image_id(path: str, sha256: str | None) -> str:

@@ -17,6 +17,7 @@ from embeddings.decoding import dicom_file, grey_range, picture_limits
 from embeddings.decoding.grey import FloatArray, Grey
 from embeddings.decoding.raster import short
 from embeddings.decoding.unusable import DecodeError
+from embeddings.shrunk import shrunk_files, shrunk_scan
 from pipeline.pool import picture_hash
 from pipeline.pool.burned_in.note import noted
 from pipeline.pool.burned_in.text_lines import has_text
@@ -47,6 +48,8 @@ class ReadingOptions:
         allow_outside: What may lead out of the pool, see `pipeline.pool.outside`.
         size_px: Side of the square that a network sees, which is then all that is made of the picture; None: the two
             small pictures that copies are found by.
+        keep_sides_px: Of the squares that are to be kept of a large picture beside these, see
+            `embeddings.shrunk.shrunk_scan`; none: nothing is kept.
     """
 
     max_pixels: int
@@ -61,6 +64,7 @@ class ReadingOptions:
     max_frames: int = 1000
     allow_outside: Sequence[str] = ()
     size_px: int | None = None
+    keep_sides_px: Sequence[int] = ()
 
     @property
     def key(self) -> str:
@@ -80,12 +84,14 @@ class Read:
         small_SS: 32 x 32 grey bytes, for `phash`; None where it cannot be used.
         medium_SS: 64 x 64 grey bytes, for `picture_hash`.
         square_SS: With `size_px`: what a network sees, float32 in [0, 1], as `embeddings.decode.load_square` makes it.
+        shrunk: With `keep_sides_px`, of a large picture: the content of the file that is kept of it.
     """
 
     facts: dict[str, Any]
     small_SS: NDArray[np.uint8] | None = None
     medium_SS: NDArray[np.uint8] | None = None
     square_SS: FloatArray | None = None
+    shrunk: bytes | None = None
 
 
 def read_scan(data: bytes, options: ReadingOptions) -> Read:
@@ -100,10 +106,15 @@ def read_scan(data: bytes, options: ReadingOptions) -> Read:
     if options.size_px is not None:
         square = np.frombuffer(pixels, np.float32).reshape(options.size_px, options.size_px)
         return Read(facts, square_SS=square)
-    values = np.frombuffer(pixels, np.uint8)
+    side, end = picture_hash.SIDE_PX, IMAGE_SIDE**2 + picture_hash.SIDE_PX**2
+    values = np.frombuffer(pixels, np.uint8, end)
     small, medium = values[: IMAGE_SIDE**2], values[IMAGE_SIDE**2 :]
-    side = picture_hash.SIDE_PX
-    return Read(facts, small.reshape(IMAGE_SIDE, IMAGE_SIDE), medium.reshape(side, side))
+    return Read(
+        facts,
+        small.reshape(IMAGE_SIDE, IMAGE_SIDE),
+        medium.reshape(side, side),
+        shrunk=pixels[end:] or None,
+    )
 
 
 def start(options: ReadingOptions) -> None:
@@ -122,7 +133,7 @@ def split_key(patient: str | None, draw: str) -> str | None:
 
 
 def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Inside the guarded process: facts of a file, and its two small pictures or the square that a network sees."""
+    """Inside the guarded process: facts of a file, and its small pictures or the square that a network sees."""
     options = ReadingOptions(**question)
     facts: dict[str, Any] = {}
     limits = picture_limits.Limits(options.max_memory_mb, options.max_frames)
@@ -145,7 +156,8 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
             facts["note"] = noted(facts.get("note"))
         small = _shrunk(picture, IMAGE_SIDE, Image.Resampling.LANCZOS)
         medium = _shrunk(picture, picture_hash.SIDE_PX, Image.Resampling.BILINEAR)
-        return facts | _of_picture(grey, white, facts.get("note")), small.tobytes() + medium.tobytes()
+        pixels = small.tobytes() + medium.tobytes() + _to_keep(grey, picture, len(data), options.keep_sides_px)
+        return facts | _of_picture(grey, white, facts.get("note")), pixels
     except DecodeError as error:
         facts["reason"] = str(error).removesuffix(".")
     except MemoryError:
@@ -164,6 +176,13 @@ def _opened(data: bytes, options: ReadingOptions) -> tuple[Grey, int | None]:
     if white == grey_range.white_of_bits(grey.open_bits):
         return grey, white
     return open_grey(data, max_pixels=options.max_pixels, white=white), white
+
+
+def _to_keep(grey: Grey, eight_bit: Image.Image, num_bytes: int, sides_px: Sequence[int]) -> bytes:
+    """What is kept of a picture; nothing of one that is decoded again as quickly."""
+    if not sides_px or grey.image.width * grey.image.height < shrunk_files.MIN_PIXELS:
+        return b""
+    return shrunk_scan.to_bytes(shrunk_scan.shrink(grey, num_bytes, sides_px, eight_bit))
 
 
 def _of_picture(grey: Grey, white: int | None, note: str | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tests.bench import (
     consensus,
     copies,
     coverage,
+    decoding,
     defer,
     duplicates,
     engine,
@@ -26,6 +27,7 @@ from tests.bench import (
     fuzz,
     grey_levels,
     grow,
+    head,
     heat_maps,
     kills,
     lungs,
@@ -55,6 +57,7 @@ from tests.bench import (
 
 BENCHES = {
     "speed": speed.main,
+    "decoding": decoding.main,
     "selection": selection.main,
     "strategies": strategies.main,
     "ways": ways.main,
@@ -62,6 +65,7 @@ BENCHES = {
     "selection_oracles": selection_oracles.main,
     "selection_speed": selection_speed.main,
     "resume": resume.main,
+    "head": head.main,
     "rounds": rounds.main,
     "coverage": coverage.main,
     "lungs": lungs.main,

@@ -169,8 +169,8 @@ def planted(
     copies = manifest.read_shard(manifest.Shard(uris, uris, ReadingOptions(MAX_PIXELS)))
     hash_NB, hash_MB = (duplicates.hash_bytes(table["picture_hash"]) for table in (pool, copies))
     pairs, num_candidates = duplicates.near_pairs_between(
-        (hash_NB, pool["uri"]),
-        (hash_MB, pa.chunked_array([uris])),
+        (hash_NB, duplicates.scan_files(pool)),
+        (hash_MB, [duplicates.ScanFile(*row) for row in zip(uris, copies["sha256"].to_pylist(), strict=True)]),
         SerialEngine(),
         configs.DuplicatesConfig(),
         MAX_PIXELS,

@@ -224,7 +224,7 @@ def test_copies_between_two_pools(tmp_path):
     back = duplicates.near_links_between(tables[1], tables[0], SerialEngine())
     assert [tables[0]["path"][int(row)].as_py() for row in back] == ["2.png", "3.png", "4.png"]
     pairs, num_looked_at = duplicates.near_pairs_between(
-        *((duplicates.hash_bytes(t["picture_hash"]), t["uri"]) for t in tables),
+        *((duplicates.hash_bytes(t["picture_hash"]), duplicates.scan_files(t)) for t in tables),
         SerialEngine(),
         configs.DuplicatesConfig(),
         10**8,

@@ -13,6 +13,7 @@ Legend: P pairs, S side, X pixels, W six numbers of a warp, J blocks.
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,12 @@ class Likeness:
     warp_P33: Floats
     num_unlike_P: NDArray[np.int64]
 
+    @classmethod
+    def joined(cls, parts: Sequence["Likeness"], place_P: NDArray[np.int64] | None = None) -> "Likeness":
+        """All pairs of the parts, in their order, or each at its place."""
+        order = slice(None) if place_P is None else np.argsort(place_P)
+        return cls(*(np.concatenate([getattr(part, name) for part in parts])[order] for name in cls.__annotations__))
+
 
 def likeness(a_PSS: Bytes, b_PSS: Bytes, way_P: Bytes, negative_P: Bools, warp_P33: Floats) -> Likeness:
     """Align the first picture of each pair with the second and compare them, from a first guess of how they differ.
@@ -83,7 +90,7 @@ def likeness(a_PSS: Bytes, b_PSS: Bytes, way_P: Bytes, negative_P: Bools, warp_P
         parts.append(_looked_at(shown_PSS[block], b_PSS[block], warp_P33[block]))
     if not parts:
         return Likeness(*(np.zeros(0, np.float32),) * 3, warp_P33, np.zeros(0, np.int64))
-    return Likeness(*(np.concatenate([getattr(part, name) for part in parts]) for name in Likeness.__annotations__))
+    return Likeness.joined(parts)
 
 
 def _looked_at(a_PSS: Bytes, b_PSS: Bytes, warp_P33: Floats) -> Likeness:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.contracts.config import DuplicatesConfig
-from pipeline.pool.copies.thumbnails import read_pairs
+from pipeline.pool.copies.thumbnails import ScanFile, read_pairs
 from pipeline.pool.pixel_pairs import same_picture
 from pipeline.runtime.engine import Engine
 
@@ -20,24 +20,24 @@ _SHARD_SIZE = 1024
 class PairShard:
     """Pairs of scans that one task looks at; it reads a scan of several pairs once."""
 
-    left_uris: Sequence[str]
-    right_uris: Sequence[str]
+    left: Sequence[ScanFile]
+    right: Sequence[ScanFile]
     max_pixels: int
     min_correlation: float
 
 
 def confirmed(
-    left_uris: Sequence[str],
-    right_uris: Sequence[str],
+    left: Sequence[ScanFile],
+    right: Sequence[ScanFile],
     engine: Engine,
     config: DuplicatesConfig,
     max_pixels: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Bools:
     """Which of P pairs show the same picture, shape (P,); `progress` is told of every finished shard."""
-    same_P = np.zeros(len(left_uris), np.bool_)
-    blocks = [slice(start, start + _SHARD_SIZE) for start in range(0, len(left_uris), _SHARD_SIZE)]
-    shards = [PairShard(left_uris[b], right_uris[b], max_pixels, config.min_correlation) for b in blocks]
+    same_P = np.zeros(len(left), np.bool_)
+    blocks = [slice(start, start + _SHARD_SIZE) for start in range(0, len(left), _SHARD_SIZE)]
+    shards = [PairShard(left[b], right[b], max_pixels, config.min_correlation) for b in blocks]
     done = 0
     for index, part_P in engine.map_shards(confirm_shard, shards):
         same_P[blocks[index]] = part_P
@@ -48,5 +48,5 @@ def confirmed(
 
 def confirm_shard(shard: PairShard) -> Bools:
     """Which pairs of a shard show the same picture."""
-    left_PSS, right_PSS = read_pairs(shard.left_uris, shard.right_uris, shard.max_pixels)
+    left_PSS, right_PSS = read_pairs(shard.left, shard.right, shard.max_pixels)
     return same_picture(left_PSS, right_PSS, shard.min_correlation)

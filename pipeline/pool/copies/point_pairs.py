@@ -155,7 +155,7 @@ class _Rows:
                         file.write(found_M[part_M == part].tobytes())
             for file in files:
                 file.seek(0)
-                found_M = np.unique(np.frombuffer(file.read(), np.uint64))
+                found_M = _each_once(np.frombuffer(bytearray(file.read()), np.uint64))
                 file.close()
                 yield (found_M >> np.uint64(row_bits)).astype(np.int64), (found_M & low).astype(np.int64)
 
@@ -201,6 +201,14 @@ class _Rows:
         ):
             near_M &= np.abs(value_R[left_M].astype(np.int16) - value_R[right_M]) <= apart
         return left_M[near_M], right_M[near_M]
+
+
+def _each_once(value_M: Words) -> Words:
+    """The values in order, each once; sorted in place, for `np.unique` hashes, which takes several times as long."""
+    value_M.sort()
+    first_M = np.ones(len(value_M), np.bool_)
+    first_M[1:] = value_M[1:] != value_M[:-1]
+    return value_M[first_M]
 
 
 def _mask(bits: Ints) -> np.uint64:

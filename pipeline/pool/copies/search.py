@@ -20,7 +20,7 @@ from pipeline.pool.copies.confirmation import confirmed
 from pipeline.pool.copies.point_pairs import SURE_SCORE, PointPairs, num_points, sharing_points, worth_a_look
 from pipeline.pool.copies.points import POINT, Points, picture_points
 from pipeline.pool.copies.symmetry import MATRICES
-from pipeline.pool.copies.thumbnails import read_pairs, read_thumbnails
+from pipeline.pool.copies.thumbnails import ScanFile, read_pairs, read_thumbnails
 from pipeline.runtime.engine import Engine
 
 Bytes = NDArray[np.uint8]
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 class ScanShard:
     """Scans whose points one task finds."""
 
-    uris: Sequence[str]
+    scans: Sequence[ScanFile]
     num_points: int
     max_pixels: int
 
@@ -49,8 +49,8 @@ class ScanShard:
 class LookShard:
     """Pairs that one task looks at closely, see `block_likeness.likeness`; it reads a scan of several pairs once."""
 
-    left_uris: Sequence[str]
-    right_uris: Sequence[str]
+    left: Sequence[ScanFile]
+    right: Sequence[ScanFile]
     way_P: Bytes
     negative_P: Bools
     warp_P33: Floats
@@ -92,7 +92,7 @@ class Changes:
 
 
 def find(
-    uris: Sequence[str],
+    scans: Sequence[ScanFile],
     picture_N: Ints,
     engine: Engine,
     config: DuplicatesConfig,
@@ -105,7 +105,7 @@ def find(
     """Pairs of scans that are one picture though turned, mirrored, moved or cropped, and how many were looked at.
 
     Args:
-        uris: Where the scans are read from, in an order that depends on their content alone.
+        scans: Their files, in an order that depends on their content alone.
         picture_N: Scans of equal number are known to show one picture; they are not paired again.
         engine: Where the pixels are read and compared.
         config: When two scans count as the same picture.
@@ -114,20 +114,22 @@ def find(
         progress: Told of every finished shard.
         may_pair: Which pairs are of interest; all where not given.
     """
-    points_NK = points_of(uris, engine, max_pixels, progress)
+    points_NK = points_of(scans, engine, max_pixels, progress)
     pairs = sharing_points(points_NK, num_threads=num_threads)
     wanted_P = picture_N[pairs.left_P] != picture_N[pairs.right_P]
     if may_pair is not None:
         wanted_P &= may_pair(pairs.left_P, pairs.right_P)
-    pairs = worth_a_look(pairs.keep(wanted_P), len(uris), config.looks_a_scan)
-    weak = pairs.keep(np.argsort(pairs.score_P, kind="stable")[:_NUM_WEAK])
-    weak = weak.keep(weak.score_P < SURE_SCORE)
-    seen_weak = look(uris, weak, engine, max_pixels)
-    if fit_each_other(seen_weak, _same(uris, weak, seen_weak, engine, config, max_pixels)):
+    pairs = worth_a_look(pairs.keep(wanted_P), len(scans), config.looks_a_scan)
+    weak = np.argsort(pairs.score_P, kind="stable")[:_NUM_WEAK]
+    weak = weak[pairs.score_P[weak] < SURE_SCORE]
+    seen_weak = look(scans, pairs.keep(weak), engine, max_pixels)
+    if fit_each_other(seen_weak, _same(scans, pairs.keep(weak), seen_weak, engine, config, max_pixels)):
         _log.warning("the pictures of this pool are so alike that turned copies cannot be told from other pictures")
         return Changes.none(), len(weak)
-    seen = look(uris, pairs, engine, max_pixels, progress)
-    same_P = _same(uris, pairs, seen, engine, config, max_pixels)
+    others = np.setdiff1d(np.arange(len(pairs)), weak)
+    seen_others = look(scans, pairs.keep(others), engine, max_pixels, progress)
+    seen = Likeness.joined((seen_weak, seen_others), np.concatenate([weak, others]))
+    same_P = _same(scans, pairs, seen, engine, config, max_pixels)
     return _changes(pairs, seen, same_P), len(pairs)
 
 
@@ -139,7 +141,12 @@ def is_same(seen: Likeness, config: DuplicatesConfig) -> Bools:
 
 
 def _same(
-    uris: Sequence[str], pairs: PointPairs, seen: Likeness, engine: Engine, config: DuplicatesConfig, max_pixels: int
+    scans: Sequence[ScanFile],
+    pairs: PointPairs,
+    seen: Likeness,
+    engine: Engine,
+    config: DuplicatesConfig,
+    max_pixels: int,
 ) -> Bools:
     """Which pairs are one picture, by their blocks or, of pairs that lie alike, by what neither of them clips.
 
@@ -148,8 +155,8 @@ def _same(
     """
     same_P = is_same(seen, config)
     asked = np.flatnonzero(~same_P & (pairs.way_P == 0) & (seen.correlation_P >= config.min_block_correlation))
-    left_uris, right_uris = ([uris[i] for i in side_P[asked]] for side_P in (pairs.left_P, pairs.right_P))
-    same_P[asked] = confirmed(left_uris, right_uris, engine, config, max_pixels)
+    left, right = ([scans[i] for i in side_P[asked]] for side_P in (pairs.left_P, pairs.right_P))
+    same_P[asked] = confirmed(left, right, engine, config, max_pixels)
     return same_P
 
 
@@ -168,34 +175,34 @@ def fit_each_other(weak: Likeness, same_P: Bools) -> bool:
     return len(other_P) >= max(_MIN_WEAK, len(same_P) / 2) and bool(np.median(other_P) >= _FITTING)
 
 
-def points_of(uris: Sequence[str], engine: Engine, max_pixels: int, progress: Progress | None = None) -> Points:
+def points_of(scans: Sequence[ScanFile], engine: Engine, max_pixels: int, progress: Progress | None = None) -> Points:
     """The points of every scan, as many as a pool of this size compares."""
-    num = num_points(len(uris))
-    shards = [ScanShard(uris[i : i + _SCANS_A_SHARD], num, max_pixels) for i in range(0, len(uris), _SCANS_A_SHARD)]
-    points_NK: Points = np.zeros((len(uris), num), POINT)
+    num = num_points(len(scans))
+    shards = [ScanShard(scans[i : i + _SCANS_A_SHARD], num, max_pixels) for i in range(0, len(scans), _SCANS_A_SHARD)]
+    points_NK: Points = np.zeros((len(scans), num), POINT)
     done = 0
     for index, part_NK in engine.map_shards(find_points, shards):
         points_NK[index * _SCANS_A_SHARD : index * _SCANS_A_SHARD + len(part_NK)] = part_NK
         done += len(part_NK)
         if progress is not None:
-            progress("points of scans", done, len(uris))
+            progress("points of scans", done, len(scans))
     return points_NK
 
 
 def find_points(shard: ScanShard) -> Points:
     """The points of a shard's scans."""
-    return picture_points(read_thumbnails(shard.uris, shard.max_pixels), shard.num_points)
+    return picture_points(read_thumbnails(shard.scans, shard.max_pixels), shard.num_points)
 
 
 def look(
-    uris: Sequence[str], pairs: PointPairs, engine: Engine, max_pixels: int, progress: Progress | None = None
+    scans: Sequence[ScanFile], pairs: PointPairs, engine: Engine, max_pixels: int, progress: Progress | None = None
 ) -> Likeness:
     """A close look at every pair."""
     blocks = [slice(start, start + _PAIRS_A_SHARD) for start in range(0, len(pairs), _PAIRS_A_SHARD)]
     shards = [
         LookShard(
-            [uris[i] for i in pairs.left_P[block]],
-            [uris[i] for i in pairs.right_P[block]],
+            [scans[i] for i in pairs.left_P[block]],
+            [scans[i] for i in pairs.right_P[block]],
             pairs.way_P[block],
             pairs.negative_P[block],
             pairs.warp_P33[block],
@@ -221,13 +228,13 @@ def look(
 
 def look_at_shard(shard: LookShard) -> Likeness:
     """A close look at the pairs of a shard."""
-    left_PSS, right_PSS = read_pairs(shard.left_uris, shard.right_uris, shard.max_pixels)
+    left_PSS, right_PSS = read_pairs(shard.left, shard.right, shard.max_pixels)
     return likeness(left_PSS, right_PSS, shard.way_P, shard.negative_P, shard.warp_P33)
 
 
-def compared(left_uris: Sequence[str], right_uris: Sequence[str], max_pixels: int) -> tuple[Likeness, Bools]:
+def compared(left: Sequence[ScanFile], right: Sequence[ScanFile], max_pixels: int) -> tuple[Likeness, Bools]:
     """How pairs that the hash has found differ, and which are negatives: laid alike, nearly in one place."""
-    left_PSS, right_PSS = read_pairs(left_uris, right_uris, max_pixels)
+    left_PSS, right_PSS = read_pairs(left, right, max_pixels)
     flat_PX, other_PX = (part_PSS.reshape(len(part_PSS), -1).astype(np.float32) for part_PSS in (left_PSS, right_PSS))
     flat_PX, other_PX = (part_PX - part_PX.mean(axis=1, keepdims=True) for part_PX in (flat_PX, other_PX))
     negative_P = (flat_PX * other_PX).sum(axis=1) < 0

@@ -6,6 +6,7 @@ from PIL import Image
 
 from pipeline.contracts.config import DuplicatesConfig
 from pipeline.pool.copies import block_likeness, changes, point_pairs, points, search, symmetry
+from pipeline.pool.copies.thumbnails import ScanFile
 from pipeline.runtime.engine import SerialEngine
 from tests.bench import augmentations
 from tests.pool.test_duplicates import run, scan
@@ -174,14 +175,14 @@ def test_words_of_a_map(matrix, text):
 
 
 def test_between_pools_only_pairs_of_both_count(tmp_path, scans):
-    uris = []
+    files = []
     for i, image in enumerate([scans[0], augmentations.mirrored(scans[0], 1, RNG(0)), scans[1]]):
-        uris.append(str(tmp_path / f"{i}.png"))
-        image.save(uris[-1])
+        files.append(ScanFile(str(tmp_path / f"{i}.png"), f"{i}"))
+        image.save(files[-1].uri)
     both = np.arange(3)
-    found, _ = search.find(uris, both, SerialEngine(), DuplicatesConfig(), 10**6)
+    found, _ = search.find(files, both, SerialEngine(), DuplicatesConfig(), 10**6)
     assert (found.left_P.tolist(), found.right_P.tolist()) == ([0], [1])
     none, _ = search.find(
-        uris, both, SerialEngine(), DuplicatesConfig(), 10**6, may_pair=lambda left, right: (left < 2) & (right >= 2)
+        files, both, SerialEngine(), DuplicatesConfig(), 10**6, may_pair=lambda left, right: (left < 2) & (right >= 2)
     )
     assert len(none) == 0
