@@ -18,8 +18,9 @@ from embeddings.backbones import Backbone
 from embeddings.decoding.unusable import DecodeError
 from embeddings.scan_cache import ScanCache
 from embeddings.shrunk.read_shrunk import square_of
-from pipeline.contracts.config import AugmentConfig, Config
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import AugmentConfig
 
 # N scans, V views, S side in pixels, H height and W width and C channels of the activations
 

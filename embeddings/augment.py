@@ -8,7 +8,7 @@ seed gives the same views on every device.
 import hashlib
 from typing import TYPE_CHECKING
 
-from pipeline.contracts.config import AugmentConfig
+from pipeline.contracts.options.vectors import AugmentConfig
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

@@ -20,8 +20,8 @@ from embeddings import architectures, onnx_file, pooling
 from embeddings.architectures import OFFLINE
 from embeddings.checkpoints import fitting, folder_facts, input_size, weight_files
 from embeddings.checkpoints.weight_files import file_hash
-from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import BackboneConfig
 from pipeline.contracts.tables import write_bytes, write_text
 
 __all__ = [

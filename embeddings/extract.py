@@ -19,7 +19,8 @@ from embeddings.attempts import MAX_DEATHS, Attempts
 from embeddings.backbones import Backbone
 from embeddings.shrunk.read_shrunk import square_of
 from embeddings.store import EmbeddingStore
-from pipeline.contracts.config import Config, Features
+from pipeline.contracts.config import Config
+from pipeline.contracts.options.vectors import Features
 from pipeline.contracts.shared_folder import SharedFolder
 
 # N scans of a batch, S side in pixels, D dimensions

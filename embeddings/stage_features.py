@@ -12,8 +12,8 @@ from typing import Any
 from embeddings import backbones, network_stages
 from embeddings.alterations.grey_levels import MIDDLE
 from embeddings.backbones import Backbone
-from pipeline.contracts.config import Features
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import Features
 
 # N scans, S side in pixels, D features
 

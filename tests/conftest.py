@@ -110,7 +110,7 @@ def drawn():
 @pytest.fixture(scope="session")
 def ray_session():
     """A RayEngine on two CPUs; Ray is started once, every start costs seconds."""
-    from pipeline.contracts.config import EngineConfig
+    from pipeline.contracts.options.running import EngineConfig
     from pipeline.runtime.ray_engine import RayEngine
     from tests.support import ray_head
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from embeddings.pretrain.masking import painter
-from pipeline.contracts.config import PretrainConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import PretrainConfig
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from embeddings.backbones import Backbone
 from embeddings.pretrain.monitor import Probe
 from embeddings.scan_cache import ScanCache
-from pipeline.contracts.config import PretrainConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import PretrainConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

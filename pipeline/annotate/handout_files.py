@@ -24,9 +24,9 @@ from pipeline.annotate.queue_csv import Origin, Row
 from pipeline.annotate.worklist import Worklist
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import Answer
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.finding_line import are_independent
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.contracts.tables import PREDICTIONS, write_text
 from pipeline.pool.burned_in import scans as burned_in
 from pipeline.runtime import run_files

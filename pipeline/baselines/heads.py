@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from pipeline.audit import probes
-from pipeline.contracts.config import TrainConfig
+from pipeline.contracts.options.learning import TrainConfig
 from pipeline.learn.heads.head import Problem
 from pipeline.learn.heads.training import train_loop
 from pipeline.measures.calibrate import class_weights

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embeddings.activations import Early
-from pipeline.contracts.config import NetworkConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.learning import NetworkConfig
 from pipeline.learn.heads.head import Head
 from pipeline.learn.lesson import Lesson, StoppingSet
 from pipeline.learn.network import design as network_design

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.contracts.tables import write_bytes
 from pipeline.pool.sources import open_pool
 

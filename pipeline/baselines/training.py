@@ -19,7 +19,8 @@ from pipeline.baselines.material import Material
 from pipeline.baselines.networks import Fit, Plain
 from pipeline.baselines.reconstruction import FINDINGS, Draw
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.config import Config, NetworkConfig
+from pipeline.contracts.config import Config
+from pipeline.contracts.options.learning import NetworkConfig
 from pipeline.contracts.tables import write_text
 from pipeline.learn.network import adapter
 from pipeline.learn.network.design import Design

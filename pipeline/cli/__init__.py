@@ -9,7 +9,7 @@ import os
 import sys
 
 from pipeline.cli.application import app
-from pipeline.commands import output
+from pipeline.cli.printed import console
 from pipeline.contracts import storage
 from pipeline.contracts.errors import AuditBlocked, CxrSslError, Stopped, WaitingForLabels
 from pipeline.runtime.processes import stop_signals
@@ -33,17 +33,17 @@ def main(*words: str) -> None:
         with stop_signals.handled():
             app()
     except WaitingForLabels as waiting:
-        output.complain(str(waiting.what), "waiting")
+        console.complain(str(waiting.what), "waiting")
         _answer_failure("waiting", str(waiting.what))
         raise SystemExit(waiting.exit_code) from None
     except AuditBlocked as blocked:
-        output.complain(str(blocked.what), "blocked")
-        output.complain(f"see {blocked.where}", "report")
+        console.complain(str(blocked.what), "blocked")
+        console.complain(f"see {blocked.where}", "report")
         _answer_failure("blocked", str(blocked.what))
         raise SystemExit(blocked.exit_code) from None
     except CxrSslError as error:
         is_stopped = isinstance(error, Stopped)
-        output.complain(str(error), "stopped" if is_stopped else "error")
+        console.complain(str(error), "stopped" if is_stopped else "error")
         _answer_failure("stopped" if is_stopped else "failed", str(error))
         raise SystemExit(error.exit_code) from None
     except Exception as error:  # the last door; the traceback is in crash.log, or shown on request
@@ -56,7 +56,7 @@ def main(*words: str) -> None:
 def _answer_failure(state: str, message: str) -> None:
     """With --json, standard output holds one object whatever happens."""
     if "--json" in sys.argv:
-        output.say(json.dumps({"state": state, "message": message}))
+        console.say(json.dumps({"state": state, "message": message}))
 
 
 def _complain_of_crash(error: Exception) -> int:
@@ -65,9 +65,9 @@ def _complain_of_crash(error: Exception) -> int:
         fix = "make room" if error.errno in storage.FULL else "look at the storage"
         fix = "mend its permissions or name another folder" if error.errno in FORBIDDEN else fix
         known = CxrSslError(str(error.strerror), where=error.filename, fix=f"{fix}, then go on with --resume")
-        output.complain(str(known), "error")
+        console.complain(str(known), "error")
         return 2 if error.errno in FORBIDDEN else 1
     what = " ".join(f"{type(error).__name__}: {error}".split())
     details = "; ".join(getattr(error, "__notes__", [])) or f"set {DEBUG}=1 to see where"
-    output.complain(f"{what[:300]}. This is a mistake of ours, please report it; {details}", "internal error")
+    console.complain(f"{what[:300]}. This is a mistake of ours, please report it; {details}", "internal error")
     return 1

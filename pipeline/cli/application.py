@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli import benches, configs, evidence, labelling, machines, models, runs
-from pipeline.commands import output
+from pipeline.cli.printed import console
 from pipeline.runtime.processes import stop_signals
 
 
@@ -42,7 +42,7 @@ app.add_typer(labelling.labels_commands, name="labels")
 
 def _print_version(asked: bool) -> None:
     if asked:
-        output.say(f"cxr-ssl {version('cxr-ssl')}")
+        console.say(f"cxr-ssl {version('cxr-ssl')}")
         raise typer.Exit
 
 

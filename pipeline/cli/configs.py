@@ -11,7 +11,7 @@ from pipeline.cli.options import (
     SetOption,
     overrides_of,
 )
-from pipeline.commands import output
+from pipeline.cli.printed import console
 from pipeline.contracts.errors import ConfigError
 
 commands = typer.Typer(no_args_is_help=True, help="Show, check or describe configurations.")
@@ -22,7 +22,7 @@ def config_show(config: ConfigOption = None, set_: SetOption = None) -> None:
     """Print the whole configuration as YAML, with defaults filled in and each option described."""
     from pipeline.contracts import config_file
 
-    output.say(config_file.described(config_file.load(config, overrides_of({}, set_))).rstrip())
+    console.say(config_file.described(config_file.load(config, overrides_of({}, set_))).rstrip())
 
 
 @commands.command("schema")
@@ -30,7 +30,7 @@ def config_schema() -> None:
     """Print the JSON schema of the configuration."""
     from pipeline.contracts import config_file
 
-    output.say(json.dumps(config_file.schema(), indent=1))
+    console.say(json.dumps(config_file.schema(), indent=1))
 
 
 @commands.command("check")
@@ -46,4 +46,4 @@ def config_check(files: Annotated[list[Path], typer.Argument(help="YAML files.")
             mistakes += error.mistakes
     if mistakes:
         raise ConfigError(mistakes)
-    output.say(f"{len(files)} files, no mistakes")
+    console.say(f"{len(files)} files, no mistakes")

@@ -15,7 +15,9 @@ from pipeline.cli.options import (
     run_folder,
     run_folder_with_status,
 )
-from pipeline.commands import output
+from pipeline.cli.printed import console
+from pipeline.cli.printed import evidence as printed_evidence
+from pipeline.cli.printed import standing as printed_standing
 from pipeline.contracts.errors import InputError
 
 commands = typer.Typer()
@@ -49,7 +51,7 @@ def evaluate(
             "is certified on the run's own sealed holdout", where="--act-or-defer", fix="leave out --pool and --against"
         )
     options = overrides_of({"evaluate.prevalences": prevalence or None, "evaluate.promise_error": act_or_defer}, set_)
-    print_answer(commands_evaluate.evaluate(folder, pool, against, options), as_json, output.evaluation)
+    print_answer(commands_evaluate.evaluate(folder, pool, against, options), as_json, printed_evidence.evaluation)
 
 
 @commands.command()
@@ -70,7 +72,7 @@ def compare(
     """Compare runs on one page: learning curves, paired differences, options, labels spent, audit verdicts."""
     from pipeline.commands.comparison import compare_runs
 
-    print_answer(compare_runs.compare(runs, out), as_json, output.comparison)
+    print_answer(compare_runs.compare(runs, out), as_json, printed_evidence.comparison)
 
 
 @commands.command()
@@ -81,7 +83,7 @@ def status(
     """Say how far a run came, where its labels stand, and what it waits for."""
     from pipeline.commands import status as commands_status
 
-    print_answer(commands_status.status(folder), as_json, output.status)
+    print_answer(commands_status.status(folder), as_json, printed_standing.status)
 
 
 @commands.command()
@@ -89,7 +91,8 @@ def report(folder: RunArgument, as_json: JsonOption = False) -> None:
     """Write the report of a run again."""
     from pipeline.commands import run as commands_run
 
-    print_answer(commands_run.rebuild_report(folder), as_json, lambda result: output.say(f"report: {result['report']}"))
+    result = commands_run.rebuild_report(folder)
+    print_answer(result, as_json, lambda result: console.say(f"report: {result['report']}"))
 
 
 @commands.command("release")
@@ -103,4 +106,4 @@ def write_release(
     """Write the pseudo-labels others may use, with their certificate; refuses what blind checks do not certify."""
     from pipeline.commands import release as commands_release
 
-    print_answer(commands_release.write_release(folder, out), as_json, output.released)
+    print_answer(commands_release.write_release(folder, out), as_json, printed_evidence.released)

@@ -18,7 +18,8 @@ from pipeline.cli.options import (
     overrides_of,
     print_answer,
 )
-from pipeline.commands import output
+from pipeline.cli.printed import console
+from pipeline.cli.printed import labelling as printed
 from pipeline.contracts.errors import InputError
 
 commands = typer.Typer()
@@ -53,7 +54,7 @@ def queue_export(
 
     names = tuple(dict.fromkeys(annotator_name(name) for name in annotator or []))
     wish = Wish(names, tuple(format_ or FORMATS), images, reassign, preannotate)
-    print_answer(labels.export_queue(folder, wish), as_json, output.exported_queue)
+    print_answer(labels.export_queue(folder, wish), as_json, printed.exported_queue)
 
 
 @labels_commands.command("import")
@@ -79,7 +80,7 @@ def labels_import(
         raise InputError("is no account", value=wrong[0], where="--account", fix="write NUMBER=NAME or E-MAIL=NAME")
     who = Who(annotator, {number: name for number, _, name in pairs})
     result = labels.import_labels(folder, files, who, skip_mistakes=skip_mistakes)
-    print_answer(result, as_json, output.imported)
+    print_answer(result, as_json, printed.imported)
 
 
 @labels_commands.command("reports")
@@ -97,7 +98,7 @@ def labels_reports(
     from pipeline.radiology_reports import preview
 
     options = {"pool.uri": pool, "pool.reports": reports, "reports.rules": rules}
-    print_answer(preview.read_pool(config, overrides_of(options, set_)), as_json, output.reports)
+    print_answer(preview.read_pool(config, overrides_of(options, set_)), as_json, printed.reports)
 
 
 @labels_commands.command("log")
@@ -105,7 +106,7 @@ def labels_log(folder: LabelledRun, as_json: JsonOption = False) -> None:
     """Show every import and every sitting at the page, and whether it stands."""
     from pipeline.commands import labels
 
-    print_answer({"batches": labels.log_of(folder)}, as_json, output.log)
+    print_answer({"batches": labels.log_of(folder)}, as_json, printed.log)
 
 
 @labels_commands.command("undo")
@@ -120,7 +121,7 @@ def labels_undo(
     print_answer(
         labels.undo(folder, batch),
         as_json,
-        lambda result: output.say(
+        lambda result: console.say(
             f"batch {result['batch']} ({result['kind']}): {result['num_undone']} answers taken back"
         ),
     )
@@ -180,5 +181,5 @@ def explore(
 
 
 def _show_link(verb: str, link: str) -> None:
-    output.say(f"{verb} here, Ctrl-C stops it: {link}")
+    console.say(f"{verb} here, Ctrl-C stops it: {link}")
     sys.stdout.flush()

@@ -10,7 +10,8 @@ from pipeline.cli.options import (
     print_answer,
     run_folder,
 )
-from pipeline.commands import output
+from pipeline.cli.printed import console
+from pipeline.cli.printed import machines as printed
 
 commands = typer.Typer()
 
@@ -34,10 +35,10 @@ def submit(
 
     job = submission.prepare(context.args, working_dir.absolute(), env or [])
     if not go:
-        output.say(job.line(address))
+        console.say(job.line(address))
         return
-    job_id, code = client.submit(job, address, output.pass_on)
-    output.submitted(job_id, code)
+    job_id, code = client.submit(job, address, console.pass_on)
+    printed.submitted(job_id, code)
     raise typer.Exit(code)
 
 
@@ -59,9 +60,9 @@ def doctor(
         from pipeline.commands.privacy.run_scan import scan
 
         result = scan(privacy, terms)
-        print_answer(result, as_json, output.privacy)
+        print_answer(result, as_json, printed.privacy)
         raise typer.Exit(0 if result["ok"] else 1)
     rows = examiner.examine()
-    print_answer({"ok": all(row["ok"] for row in rows), "checks": rows}, as_json, output.doctor)
+    print_answer({"ok": all(row["ok"] for row in rows), "checks": rows}, as_json, printed.doctor)
     if not all(row["ok"] for row in rows):
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ from pipeline.cli.options import (
     overrides_of,
     print_answer,
 )
-from pipeline.commands import output
+from pipeline.cli.printed import models as printed
 
 commands = typer.Typer()
 
@@ -53,9 +53,9 @@ def predict(
     options = overrides_of({"predict.false_alarm_rate": false_alarms}, set_)
     beside = Beside(heat_maps=heat_maps, dicom=dicom)
     if watch:
-        print_answer(commands_predict.watch(folder, pool, out, options, beside), as_json, output.watched)
+        print_answer(commands_predict.watch(folder, pool, out, options, beside), as_json, printed.watched)
         return
-    print_answer(commands_predict.predict(folder, pool, out, options, quiet, beside), as_json, output.predicted)
+    print_answer(commands_predict.predict(folder, pool, out, options, quiet, beside), as_json, printed.predicted)
 
 
 @commands.command()
@@ -93,7 +93,7 @@ def monitor(
     from pipeline.commands import predict as commands_predict
 
     result = commands_predict.monitor(folder, pool, out, overrides_of({}, set_), quiet)
-    print_answer(result, as_json, output.monitored)
+    print_answer(result, as_json, printed.monitored)
     raise typer.Exit(result["exit_code"])
 
 
@@ -106,4 +106,4 @@ def export_model(
     """Write the run's classifier for use elsewhere: ONNX from scan to probability, safetensors, preprocessing, card."""
     from pipeline.commands import export
 
-    print_answer(export.export_model(folder, out), as_json, output.exported)
+    print_answer(export.export_model(folder, out), as_json, printed.exported)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.commands import output
+from pipeline.cli.printed import console
 
 
 def run_folder(text: str) -> Path:
@@ -78,6 +78,6 @@ def accepted_checks(accept: list[str] | None, because: str | None) -> Any:
 def print_answer(result: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
     """Print what a command found: one JSON object, or what `show` makes of it for people."""
     if as_json:
-        output.say(json.dumps(result))
+        console.say(json.dumps(result))
     else:
         show(result)

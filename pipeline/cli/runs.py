@@ -21,7 +21,8 @@ from pipeline.cli.options import (
     print_answer,
     run_folder,
 )
-from pipeline.commands import output
+from pipeline.cli.printed import console
+from pipeline.cli.printed import runs as printed
 from pipeline.contracts.errors import AuditBlocked
 
 commands = typer.Typer()
@@ -82,9 +83,9 @@ def run(
         grow=tuple(grow or ()),
     )
     if dry_run:
-        print_answer(commands_run.dry_run(request), as_json, output.plan)
+        print_answer(commands_run.dry_run(request), as_json, printed.plan)
         return
-    print_answer(commands_run.execute(request), as_json, output.run)
+    print_answer(commands_run.execute(request), as_json, printed.run)
 
 
 @commands.command()
@@ -116,7 +117,7 @@ def embed(
         quiet=quiet,
         stages=("manifest", "embed"),
     )
-    print_answer(commands_run.execute(request), as_json, output.run)
+    print_answer(commands_run.execute(request), as_json, printed.run)
 
 
 @commands.command()
@@ -154,7 +155,7 @@ def pretrain(
         overwrite=overwrite,
         quiet=quiet,
     )
-    print_answer(commands_pretrain.pretrain_pool(request), as_json, output.pretrained)
+    print_answer(commands_pretrain.pretrain_pool(request), as_json, printed.pretrained)
 
 
 @commands.command()
@@ -189,7 +190,7 @@ def audit(
         accept=accepted_checks(accept, because),
     )
     result = commands_audit.audit_pool(request)
-    print_answer(result, as_json, output.audit)
+    print_answer(result, as_json, printed.audit)
     if result["blocking"]:
-        output.complain(blocked_message(result), "blocked")
+        console.complain(blocked_message(result), "blocked")
         raise typer.Exit(AuditBlocked.exit_code)

@@ -68,7 +68,8 @@ def _gpu() -> dict[str, Any]:
 def _training() -> dict[str, Any]:
     """What a network is trained on where nothing is configured: device, precision, tasks and workers."""
     from embeddings import torch_training
-    from pipeline.contracts.config import EngineConfig, TrainConfig
+    from pipeline.contracts.options.learning import TrainConfig
+    from pipeline.contracts.options.running import EngineConfig
 
     device = torch_training.pick_device(None)
     half = str(torch_training.half_type(device)).removeprefix("torch.")

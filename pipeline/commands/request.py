@@ -8,8 +8,9 @@ from typing import Any
 from embeddings import backbones
 from pipeline.audit.check import Override
 from pipeline.contracts import config_file
-from pipeline.contracts.config import Config, PreprocessConfig
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import PreprocessConfig
 from pipeline.runtime import private_files, run_dir, run_files
 from pipeline.runtime.finding_folders import refuse_part
 from pipeline.selection import strategies

@@ -13,8 +13,9 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from pipeline.contracts.config import Config, Section
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import ConfigError
+from pipeline.contracts.options.section import Section
 
 _COMMENT_WIDTH = 110
 

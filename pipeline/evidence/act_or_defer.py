@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.contracts.config import EvaluateConfig
+from pipeline.contracts.options.evidence import EvaluateConfig
 from pipeline.contracts.tables import PREDICTIONS, write_text
 from pipeline.evidence.scored import Scored
 from pipeline.labels import label_table

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 from embeddings import backbones
 from pipeline.contracts import config_file
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.config import KNOWN_COLUMNS, Config
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import KNOWN_COLUMNS
 from pipeline.contracts.tables import MANIFEST
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.network import predict_scans

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from embeddings.decoding.files import place_of
-from pipeline.contracts.config import PoolConfig
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.contracts.spreadsheet import defused
 from pipeline.contracts.tables import MANIFEST
 from pipeline.explore.columns import aligned

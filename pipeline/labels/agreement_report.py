@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.answers import REJECTIONS
-from pipeline.contracts.config import QueueConfig
+from pipeline.contracts.options.labelling import QueueConfig
 from pipeline.contracts.tables import write_text
 from pipeline.labels import verdicts
 from pipeline.labels.dispute_paths import disputes_of

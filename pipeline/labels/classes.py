@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import reply_of
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.healthy_class import healthy_among, healthy_first, is_negative, positive_of
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.contracts.tables import POOL_LABELS
 from pipeline.labels import label_table
 from pipeline.measures.certify import POOLED

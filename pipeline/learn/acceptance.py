@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
-from pipeline.contracts.config import PseudoConfig
+from pipeline.contracts.options.learning import PseudoConfig
 from pipeline.contracts.tables import CLUSTERS
 from pipeline.learn import pseudo_labels
 from pipeline.learn.lesson import scan_weights

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.contracts.config import Config, TrainConfig
+from pipeline.contracts.config import Config
+from pipeline.contracts.options.learning import TrainConfig
 from pipeline.learn.acceptance import Acceptance, screening_of
 from pipeline.learn.heads.head import Head, Problem
 from pipeline.learn.heads.training import train_loop

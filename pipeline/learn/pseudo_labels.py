@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.contracts.config import PseudoConfig
+from pipeline.contracts.options.learning import PseudoConfig
 from pipeline.contracts.tables import BLIND_CHECKS, PSEUDO, QUEUE
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures.certify import Certificate, certify

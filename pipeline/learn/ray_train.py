@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.contracts.config import TrainConfig
 from pipeline.contracts.errors import CxrSslError, EngineError, InputError
+from pipeline.contracts.options.learning import TrainConfig
 from pipeline.contracts.tables import write_text
 from pipeline.learn.heads.head import Head, Problem, Worker
 from pipeline.learn.heads.training import train_loop

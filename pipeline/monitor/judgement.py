@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.contracts import finding_line
-from pipeline.contracts.config import MonitorConfig
+from pipeline.contracts.options.evidence import MonitorConfig
 from pipeline.monitor import cause, label_shift, streams
 from pipeline.monitor.label_shift import Estimate, Judged
 from pipeline.monitor.sample import Sample

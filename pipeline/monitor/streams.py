@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.contracts.config import MonitorConfig
+from pipeline.contracts.options.evidence import MonitorConfig
 from pipeline.measures.holm import holm
 from pipeline.monitor import permutation_tests, picture_facts
 from pipeline.monitor.observation import CATEGORIES, NUMBERS

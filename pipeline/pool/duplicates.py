@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.contracts.config import DuplicatesConfig, PoolConfig
+from pipeline.contracts.options.scans import DuplicatesConfig, PoolConfig
 from pipeline.contracts.tables import DUPLICATES, MANIFEST
 from pipeline.pool import hash_pairs
 from pipeline.pool.copies import search

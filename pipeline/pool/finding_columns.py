@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.answers import CANNOT_TELL, REJECTIONS, reply_of
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.healthy_class import is_negative
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool import vocabulary
 from pipeline.tables import columns as table_columns
 from pipeline.tables.notes import Notes

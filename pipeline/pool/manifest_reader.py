@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embeddings.decoding.files import read_uri
-from pipeline.contracts.config import KNOWN_COLUMNS, PoolConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import KNOWN_COLUMNS, PoolConfig
 from pipeline.pool import finding_columns, vocabulary
 from pipeline.pool.listing import chosen, class_names, dates, patient_ids
 from pipeline.pool.sets.repeated_rows import one_row_a_scan

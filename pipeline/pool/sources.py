@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 
 from embeddings.decode import IMAGE_ENDINGS
 from embeddings.decoding.files import members
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.object_store import local_path
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool import folders, vocabulary
 from pipeline.pool.dicom import dicomdir
 from pipeline.pool.listing import chosen, class_names, files_of_table, patient_ids

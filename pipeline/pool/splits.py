@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.contracts.config import SplitsConfig
 from pipeline.contracts.errors import ContractError, InputError
+from pipeline.contracts.options.scans import SplitsConfig
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
 from pipeline.pool.growth import keeping
 from pipeline.pool.vocabulary import HOLDOUT_NAMES, SPLIT_NAMES

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from embeddings.backbones import Backbone
 from pipeline import __version__
-from pipeline.contracts.config import Config, Features
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import Features
 from pipeline.contracts.tables import PREDICTIONS
 from pipeline.learn.classifier import refuse_other_format
 from pipeline.pool.manifest import options_of

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pipeline.contracts.config import ReportsConfig
+from pipeline.contracts.options.labelling import ReportsConfig
 from pipeline.measures import certify, sequential_plan
 from pipeline.radiology_reports.labeler import PRESENT
 from pipeline.radiology_reports.proposals import Kind

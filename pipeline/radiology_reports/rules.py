@@ -14,8 +14,8 @@ from pydantic import Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from pipeline.contracts.config import Section
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.section import Section
 from pipeline.tables.columns import compact
 
 BUILT_IN = ("en", "de")

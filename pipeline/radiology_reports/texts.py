@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from embeddings.decoding.files import read_uri
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool.sources import Pool
 from pipeline.radiology_reports.labeler import is_blank
 from pipeline.tables import columns as table_columns

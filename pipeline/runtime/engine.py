@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import EngineError, InputError
+from pipeline.contracts.options.running import EngineConfig
 from pipeline.runtime import gpus, ray_cluster
 from pipeline.runtime.ray_engine import RayEngine
 from pipeline.runtime.ray_nodes import Places

@@ -1,7 +1,7 @@
 """Whether the GPUs that are asked for are there."""
 
-from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import InputError, no_gpu
+from pipeline.contracts.options.running import EngineConfig
 
 
 def are_asked_for(config: EngineConfig) -> bool:

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import EngineError, InputError
+from pipeline.contracts.options.running import EngineConfig
 from pipeline.runtime.processes.ray_watch import HEAD_EVERY_SECONDS, HeadLooks, RayWatch, dead_processes
 from pipeline.runtime.ray_job import is_in_a_job
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import EngineError
+from pipeline.contracts.options.running import EngineConfig
 from pipeline.runtime import gpus, ray_cluster, ray_nodes
 from pipeline.runtime.processes.ray_watch import RayWatch, dead_processes, died_error
 from pipeline.runtime.ray_nodes import Places

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.contracts.config import StrategyConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.labelling import StrategyConfig
 from pipeline.selection import strategies
 from pipeline.selection.pool import SelectionPool, quarantined
 from pipeline.vectors.matrix import unit_rows

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.contracts.config import StrategyConfig
+from pipeline.contracts.options.labelling import StrategyConfig
 from pipeline.vectors.matrix import ROWS_AT_ONCE
 
 # N scans of the training pool, D dimensions, C classes

@@ -19,8 +19,9 @@ from embeddings.backbones import Backbone
 from embeddings.decoding.picture_keys import by_picture
 from embeddings.store import EmbeddingStore
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.config import BackboneConfig, Config, Features
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import BackboneConfig, Features
 from pipeline.contracts.shared_folder import SharedFolder
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE, write_parquet, write_text
 from pipeline.runtime import run_files

@@ -11,7 +11,7 @@ import pytest
 from pipeline.annotate import worklist
 from pipeline.annotate.worklist import BLOCK, Ask, open_worklist, rereads
 from pipeline.contracts.answers import CANNOT_TELL, Answer
-from pipeline.contracts.config import QueueConfig
+from pipeline.contracts.options.labelling import QueueConfig
 from pipeline.contracts.tables import QUEUE, write_text
 from pipeline.runtime import run_files
 

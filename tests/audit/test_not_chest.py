@@ -17,7 +17,7 @@ SIDE = 96
 @pytest.fixture(scope="module")
 def films(tmp_path_factory):
     """Files of forty frontal phantoms."""
-    from pipeline.contracts.config import PoolConfig
+    from pipeline.contracts.options.scans import PoolConfig
     from pipeline.pool.sources import open_pool
 
     folder = tmp_path_factory.mktemp("phantoms")

@@ -12,8 +12,10 @@ from embeddings.scan_cache import ScanCache
 from pipeline.baselines import heads, networks, published, reconstruction, scoring
 from pipeline.baselines.networks import Fit, Plain
 from pipeline.baselines.scoring import Scored
-from pipeline.contracts.config import AugmentConfig, NetworkConfig, PoolConfig, TrainConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.learning import NetworkConfig, TrainConfig
+from pipeline.contracts.options.scans import PoolConfig
+from pipeline.contracts.options.vectors import AugmentConfig
 from pipeline.pool.sources import open_pool
 from tests.support.known_set import two_pools
 

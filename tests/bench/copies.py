@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embeddings.decode import open_grey, read_bytes
-from pipeline.contracts import config as configs
 from pipeline.contracts import config_file
+from pipeline.contracts.options.scans import DuplicatesConfig
 from pipeline.measures import bootstrap
 from pipeline.pool import hash_pairs, picture_hash, pixel_pairs
 from pipeline.pool.copies import block_likeness, point_pairs, points, search
@@ -43,7 +43,7 @@ NUM_IN_POOL = 700  # scans that copies are searched among
 NUM_FALSE = 2600  # pairs of strangers, and as many of one patient where there are, of each pool
 NUM_TIMED = 2000  # looks
 SIZES = (10_000, 100_000, 1_000_000)
-RULE = configs.DuplicatesConfig()
+RULE = DuplicatesConfig()
 _CHANGED_BITS = 0.12  # of a synthetic point: then as many strangers match as of real scans
 
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from embeddings.decode import open_grey, read_bytes
-from pipeline.contracts import config as configs
 from pipeline.contracts import config_file
+from pipeline.contracts.options.scans import DuplicatesConfig
 from pipeline.contracts.tables import MANIFEST
 from pipeline.pool import duplicates, hash_pairs, manifest, phantoms, picture_hash
 from pipeline.pool.reading import ReadingOptions
@@ -172,10 +172,10 @@ def planted(
         (hash_NB, duplicates.scan_files(pool)),
         (hash_MB, [duplicates.ScanFile(*row) for row in zip(uris, copies["sha256"].to_pylist(), strict=True)]),
         SerialEngine(),
-        configs.DuplicatesConfig(),
+        DuplicatesConfig(),
         MAX_PIXELS,
     )
-    looked_at = hash_pairs.between(hash_NB, hash_MB, configs.DuplicatesConfig().max_bits)
+    looked_at = hash_pairs.between(hash_NB, hash_MB, DuplicatesConfig().max_bits)
     same = _same_picture(pool)
     own_P, own_looked_P = (same[p.left_P] == same[chosen[p.right_P]] for p in (pairs, looked_at))
     num_found = len(np.unique(pairs.right_P[pairs.left_P == chosen[pairs.right_P]]))
@@ -311,7 +311,7 @@ def grouped(path: Path) -> list[str]:
     table = pa.table({"sha256": pa.array([f"{value:064x}" for value in content.tolist()])})
     start, start_cpu = time.perf_counter(), time.process_time()
     firsts, same_bytes = duplicates.exact_links(table, np.arange(len(hash_NB)))
-    pairs = hash_pairs.within(hash_NB[firsts], configs.DuplicatesConfig().max_bits, num_threads=2)
+    pairs = hash_pairs.within(hash_NB[firsts], DuplicatesConfig().max_bits, num_threads=2)
     left, right = firsts[pairs.left_P], firsts[pairs.right_P]
     group_N = duplicates.components(len(hash_NB), [same_bytes, (left, right)])
     seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu

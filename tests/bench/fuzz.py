@@ -25,8 +25,8 @@ from pydicom.data import get_testdata_file
 
 from pipeline.annotate import import_files
 from pipeline.contracts import config_file
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import CxrSslError
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool import reading
 from pipeline.pool.reading import ReadingOptions
 from pipeline.pool.sources import open_pool

@@ -19,7 +19,7 @@ from pipeline.audit import altered_vectors, off_lung_features, paired_probe, pro
 from pipeline.audit.checks import grey_levels
 from pipeline.audit.checks.grey_levels import GreyLevels
 from pipeline.contracts import config_file
-from pipeline.contracts.config import AuditConfig
+from pipeline.contracts.options.evidence import AuditConfig
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS
 from pipeline.pool import manifest
 from pipeline.runtime.context import StageContext

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from pipeline.audit import overrides as overrides_of_audit
 from pipeline.commands import request, run
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.config import MonitorConfig
+from pipeline.contracts.options.evidence import MonitorConfig
 from pipeline.contracts.tables import POOL_LABELS, write_text
 from pipeline.monitor import judgement, observation, sample, scans
 from pipeline.monitor.judgement import Judgement, Model

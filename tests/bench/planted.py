@@ -199,7 +199,7 @@ def audit_rows(rows: list[Row], folder: Path, *, keep: bool, settings: dict[str,
 
 def phantoms(folder: Path, seed: int) -> list[Row]:
     """Rows of a clean phantom pool of three classes, split by patient."""
-    from pipeline.contracts.config import PoolConfig
+    from pipeline.contracts.options.scans import PoolConfig
     from pipeline.pool.sources import open_pool
 
     uri = f"phantom:num_patients={NUM_PATIENTS},size_px=128,seed={seed}"

@@ -31,7 +31,7 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 from embeddings import onnx_file
 from embeddings.decode import open_scan, scan_square
 from pipeline.commands import export
-from pipeline.contracts.config import EngineConfig
+from pipeline.contracts.options.running import EngineConfig
 from pipeline.contracts.tables import PREDICTIONS
 from pipeline.evidence import other_pool
 from pipeline.predict import other_scans, predict_pool, predictor, recipe, scan_shard

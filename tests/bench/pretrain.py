@@ -21,7 +21,7 @@ from embeddings.pretrain import loop, monitor, pixel_matrix
 from embeddings.pretrain.task import Task
 from embeddings.scan_cache import ScanCache
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.config import BackboneConfig, PretrainConfig
+from pipeline.contracts.options.vectors import BackboneConfig, PretrainConfig
 from pipeline.vectors import pretrain_probe
 from tests.bench import tables
 

@@ -17,8 +17,9 @@ import numpy as np
 from pipeline.baselines.curves import asking, bench_pool, holdout_scores, pseudo_curve
 from pipeline.baselines.curves.bench_pool import BenchPool
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.config import Config, ReportsConfig
+from pipeline.contracts.config import Config
 from pipeline.contracts.healthy_class import healthy_among
+from pipeline.contracts.options.labelling import ReportsConfig
 from pipeline.learn import self_training
 from pipeline.learn.material import SoftLabels
 from pipeline.measures.certify import lower_bound

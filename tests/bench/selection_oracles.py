@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.baselines.curves import bench_pool
 from pipeline.baselines.curves.bench_pool import BenchPool
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.config import StrategyConfig
+from pipeline.contracts.options.labelling import StrategyConfig
 from pipeline.selection import cluster_cover, strategies
 from pipeline.selection.pool import SelectionPool
 from pipeline.selection.strategies import prob_cover

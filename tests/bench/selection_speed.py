@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.contracts.config import StrategyConfig
+from pipeline.contracts.options.labelling import StrategyConfig
 from pipeline.selection import strategies
 from pipeline.selection.pool import SelectionPool
 from tests.bench import tables

@@ -10,7 +10,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from pipeline.contracts.config import PoolConfig
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool.sets import opening, registry
 from pipeline.pool.sets.public_set import SetFolder
 from pipeline.pool.sources import open_pool

@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 
 from embeddings import backbones
-from pipeline.contracts.config import BackboneConfig
+from pipeline.contracts.options.vectors import BackboneConfig
 from tests.bench import tables
 
 NUM_PLAIN = 384  # scans of a plain loop: enough for a rate, short enough to run three passes

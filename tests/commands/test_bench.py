@@ -14,7 +14,7 @@ from pipeline.baselines import material, reconstruction, report, small, training
 from pipeline.baselines.networks import Fit, Plain
 from pipeline.commands.benches import reference as bench
 from pipeline.contracts import config_file
-from pipeline.contracts.config import AugmentConfig, BackboneConfig
+from pipeline.contracts.options.vectors import AugmentConfig, BackboneConfig
 from pipeline.runtime import run_dir
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine

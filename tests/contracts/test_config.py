@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pipeline.contracts import config, config_file
+from pipeline.contracts import config_file
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -113,8 +114,8 @@ def test_no_code_is_run_from_yaml(tmp_path):
 
 
 def test_an_empty_file_and_a_section_commented_out_mean_the_defaults(tmp_path):
-    assert config_file.load(written(tmp_path, "# nothing\n")) == config.Config()
-    assert config_file.load(written(tmp_path, "queue:\n  # budget: 3\nseed: 4\n")) == config.Config(seed=4)
+    assert config_file.load(written(tmp_path, "# nothing\n")) == Config()
+    assert config_file.load(written(tmp_path, "queue:\n  # budget: 3\nseed: 4\n")) == Config(seed=4)
 
 
 def test_merged_keys_are_read_and_checked(tmp_path):
@@ -141,18 +142,18 @@ def test_unknown_columns_and_single_findings_are_refused():
 
 def test_it_is_frozen():
     with pytest.raises(ValidationError):
-        config.Config().seed = 1
+        Config().seed = 1
 
 
 def test_every_option_has_help():
-    for name, section in config.Config.model_fields.items():
+    for name, section in Config.model_fields.items():
         nested = getattr(section.annotation, "model_fields", {name: section})
         assert all(option.description for option in nested.values()), name
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_our_own_files_have_no_mistakes(path):
-    assert config_file.load(path) != config.Config()
+    assert config_file.load(path) != Config()
 
 
 def test_the_schema_file_is_up_to_date():

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.contracts.config import Config, Section
+from pipeline.contracts.config import Config
+from pipeline.contracts.options.section import Section
 
 TESTS = Path(__file__).parents[1]
 

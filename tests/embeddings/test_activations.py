@@ -10,8 +10,8 @@ from torch import nn
 from embeddings import activations, augment, decode, network_stages
 from embeddings.activations import Early
 from pipeline.contracts import config_file
-from pipeline.contracts.config import AugmentConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import AugmentConfig
 from tests.support import tiny_backbone
 from tests.support.tiny import picture
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from embeddings import augment
-from pipeline.contracts.config import AugmentConfig
+from pipeline.contracts.options.vectors import AugmentConfig
 
 STILL = {"crop": 0, "rotate_degrees": 0, "shift": 0, "stretch": 0, "gamma": 0, "window": 0, "level": 0, "noise": 0}
 S = 32

@@ -14,8 +14,8 @@ from embeddings.checkpoints import folder_facts
 from pipeline import stages
 from pipeline.commands import request
 from pipeline.contracts import config_file
-from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import ConfigError, InputError
+from pipeline.contracts.options.vectors import BackboneConfig
 from tests.support import tiny_published as tiny
 
 SIZE_PX = 56

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from embeddings import backbones
-from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import BackboneConfig
 
 SMALL = "timm:test_resnet.r160_in1k"
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from embeddings import backbones
-from pipeline.contracts.config import BackboneConfig
+from pipeline.contracts.options.vectors import BackboneConfig
 from tests.support import tiny_published as tiny
 
 D = 24

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from embeddings import backbones
 from embeddings.checkpoints import looks, weight_files
-from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import BackboneConfig
 from tests.support import tiny_published as tiny
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from embeddings import backbones, extract, stage_features
 from pipeline.contracts import config_file
-from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import BackboneConfig
 from pipeline.contracts.tables import MANIFEST
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext

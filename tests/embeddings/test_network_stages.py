@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from embeddings import backbones, network_stages, onnx_file
-from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import BackboneConfig
 from tests.support import tiny_backbone, tiny_published
 
 FAMILIES = [

@@ -10,8 +10,8 @@ import torch
 from embeddings import backbones
 from embeddings.pretrain import checkpoint, loop, methods, monitor
 from embeddings.pretrain.task import Worker
-from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import CxrSslError, InputError
+from pipeline.contracts.options.vectors import BackboneConfig
 from tests.support.tiny_pretraining import NAME, options, shas, task
 
 STATEFUL = ("simclr", "moco", "byol", "dino")

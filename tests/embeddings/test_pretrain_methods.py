@@ -8,8 +8,8 @@ import torch
 
 from embeddings import backbones
 from embeddings.pretrain import batch_norms, masking, methods
-from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import BackboneConfig
 from tests.support.tiny_pretraining import NAME, S, options
 
 METHODS = ("simclr", "moco", "byol", "vicreg", "barlowtwins", "dino", "mae")

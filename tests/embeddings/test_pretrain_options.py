@@ -11,7 +11,8 @@ from embeddings import backbones
 from embeddings.pretrain import loop, masking, methods
 from embeddings.pretrain.task import Worker
 from embeddings.scan_cache import ScanCache
-from pipeline.contracts.config import AugmentConfig, BackboneConfig, NetworkConfig
+from pipeline.contracts.options.learning import NetworkConfig
+from pipeline.contracts.options.vectors import AugmentConfig, BackboneConfig
 from pipeline.learn.lesson import Lesson
 from pipeline.learn.network import training_loop
 from pipeline.vectors import pretrain

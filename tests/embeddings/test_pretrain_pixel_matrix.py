@@ -9,7 +9,8 @@ from PIL import Image
 from embeddings import activations, backbones, decode
 from embeddings.activations import Early
 from embeddings.pretrain import pixel_matrix
-from pipeline.contracts.config import AugmentConfig, BackboneConfig, Config
+from pipeline.contracts.config import Config
+from pipeline.contracts.options.vectors import AugmentConfig, BackboneConfig
 
 S = 32
 

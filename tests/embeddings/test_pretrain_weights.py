@@ -11,8 +11,8 @@ from torchvision import models
 
 from embeddings import backbones
 from embeddings.pretrain import loop
-from pipeline.contracts.config import BackboneConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.vectors import BackboneConfig
 from tests.support.tiny_pretraining import NAME, S, shas, task
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.contracts.config import PseudoConfig
+from pipeline.contracts.options.learning import PseudoConfig
 from pipeline.contracts.tables import PSEUDO, QUEUE
 from pipeline.learn import pseudo_labels
 from pipeline.learn.pseudo_labels import Screening

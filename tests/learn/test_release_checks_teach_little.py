@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from pipeline.contracts.config import Config, PseudoConfig
+from pipeline.contracts.config import Config
+from pipeline.contracts.options.learning import PseudoConfig
 from pipeline.learn.acceptance import Acceptance
 from pipeline.learn.candidate import Candidate
 from pipeline.learn.heads.head import Head

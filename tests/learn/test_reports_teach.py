@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from pipeline.contracts.config import Config, PseudoConfig
+from pipeline.contracts.config import Config
+from pipeline.contracts.options.learning import PseudoConfig
 from pipeline.learn.lesson import expert_lesson, pool_lesson, with_reports
 from pipeline.learn.material import FeaturesOfRun, Material, SoftLabels
 from pipeline.learn.scan_rows import ScanRows

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from pipeline.contracts.config import PseudoConfig
+from pipeline.contracts.options.learning import PseudoConfig
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import self_training
 from pipeline.learn.acceptance import Acceptance

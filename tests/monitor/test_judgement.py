@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.contracts.config import MonitorConfig
+from pipeline.contracts.options.evidence import MonitorConfig
 from pipeline.monitor import judgement
 from pipeline.monitor.judgement import Model
 from pipeline.monitor.label_shift import Judged

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 import pytest
 from PIL import Image, ImageFilter, ImageOps
 
-from pipeline.contracts import config as configs
 from pipeline.contracts import config_file
+from pipeline.contracts.options.scans import DuplicatesConfig
 from pipeline.contracts.tables import DUPLICATES, MANIFEST
 from pipeline.pool import duplicates, manifest, phantoms
 from pipeline.runtime.context import StageContext
@@ -226,7 +226,7 @@ def test_copies_between_two_pools(tmp_path):
     pairs, num_looked_at = duplicates.near_pairs_between(
         *((duplicates.hash_bytes(t["picture_hash"]), duplicates.scan_files(t)) for t in tables),
         SerialEngine(),
-        configs.DuplicatesConfig(),
+        DuplicatesConfig(),
         10**8,
     )
     assert list(zip(pairs.left_P.tolist(), pairs.right_P.tolist(), strict=True)) == [(2, 4), (3, 1), (4, 2)]

@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 from embeddings.decoding import picture_limits
 from embeddings.decoding.picture_limits import Limits
 from embeddings.decoding.unusable import DecodeError
-from pipeline.contracts.config import PoolConfig
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool import manifest, outside
 from pipeline.pool.reading import ReadingOptions
 from pipeline.pool.sources import open_pool

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from embeddings.decode import open_grey
 from embeddings.decoding.grey import Grey
-from pipeline.contracts.config import DuplicatesConfig
+from pipeline.contracts.options.scans import DuplicatesConfig
 from pipeline.pool import hash_pairs, picture_hash, pixel_pairs
 from tests.bench.duplicates import EDITS, cropped
 from tests.pool.test_duplicates import scan

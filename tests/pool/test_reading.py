@@ -10,8 +10,8 @@ from PIL import Image
 from embeddings.decode import load_square, open_scan
 from embeddings.decoding import files
 from pipeline.contracts import config_file
-from pipeline.contracts.config import PoolConfig, SplitsConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import PoolConfig, SplitsConfig
 from pipeline.contracts.tables import DUPLICATES, MANIFEST
 from pipeline.pool import duplicates, manifest, splits
 from pipeline.pool.reading import ReadingOptions, read_scan

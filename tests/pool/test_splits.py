@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.contracts import config as configs
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import ContractError, InputError
+from pipeline.contracts.options.scans import SplitsConfig
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
 from pipeline.pool import splits
 from pipeline.runtime.context import StageContext
@@ -134,7 +134,7 @@ PATIENTS = st.lists(st.one_of(st.none(), st.integers(1, 12)), min_size=1, max_si
 @settings(max_examples=60, deadline=None)
 @given(PATIENTS, PATIENTS, st.sampled_from([0.1, 0.5]))
 def test_growing_the_pool_moves_nobody(old, new, fraction):
-    config = configs.SplitsConfig(holdout_fraction=fraction)
+    config = SplitsConfig(holdout_fraction=fraction)
     before = splits.by_hash(*tables(grouped(old)), config).to_pylist()
     grown_tables = tables(grouped(old + new))
     grown = splits.by_hash(*grown_tables, config)
@@ -148,7 +148,7 @@ def test_growing_the_pool_moves_nobody(old, new, fraction):
 def test_the_order_of_the_pool_does_not_matter(patients, seed):
     rows = grouped(patients)
     order = np.random.default_rng(seed).permutation(len(rows))
-    config = configs.SplitsConfig()
+    config = SplitsConfig()
     first = {row["image_id"]: row["split"] for row in splits.by_hash(*tables(rows), config).to_pylist()}
     shuffled = splits.by_hash(*tables([rows[i] for i in order]), config).to_pylist()
     assert first == {row["image_id"]: row["split"] for row in shuffled}

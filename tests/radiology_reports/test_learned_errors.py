@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.contracts.config import ReportsConfig
+from pipeline.contracts.options.labelling import ReportsConfig
 from pipeline.radiology_reports import learned_errors
 from pipeline.radiology_reports.learned_errors import FINDING_REFUSED, TOO_FEW, TOO_WRONG, USED
 from pipeline.radiology_reports.proposals import Kind, one_class_a_scan, proposals

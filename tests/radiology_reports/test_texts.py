@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.radiology_reports import texts
 from pipeline.radiology_reports.texts import (

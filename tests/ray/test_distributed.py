@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.contracts.config import TrainConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.learning import TrainConfig
 from pipeline.learn import ray_train
 from pipeline.learn.heads.head import Problem
 from pipeline.learn.heads.training import train_loop

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import EngineError, InputError
+from pipeline.contracts.options.running import EngineConfig
 from pipeline.runtime import ray_engine, ray_nodes
 from pipeline.runtime.engine import SerialEngine, make_engine
 from pipeline.runtime.ray_engine import RayEngine

@@ -12,7 +12,7 @@ from PIL import Image
 
 from embeddings.extract import DEADLY, Shard
 from embeddings.store import EmbeddingStore
-from pipeline.contracts.config import EngineConfig
+from pipeline.contracts.options.running import EngineConfig
 from pipeline.runtime.ray_engine import RayEngine
 from tests.support.forked import SERVER
 

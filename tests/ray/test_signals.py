@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import EngineError
+from pipeline.contracts.options.running import EngineConfig
 from tests.support.forked import SERVER
 
 SECONDS = 60.0

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from pipeline.contracts.config import Config, StopConfig
+from pipeline.contracts.config import Config
+from pipeline.contracts.options.learning import StopConfig
 from pipeline.learn import release
 from pipeline.learn.stopping import record
 from pipeline.rounds import forecast_round, loop

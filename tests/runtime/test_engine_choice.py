@@ -6,8 +6,8 @@ import os
 import pytest
 
 from pipeline.contracts import config_file
-from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import EngineError, InputError
+from pipeline.contracts.options.running import EngineConfig
 from pipeline.runtime import engine as engines
 from pipeline.runtime import ray_cluster, run_dir
 from pipeline.runtime.engine import AutoEngine, SerialEngine, make_engine, uses_gpu

@@ -4,8 +4,9 @@ import pytest
 
 from pipeline.annotate import queue_csv
 from pipeline.commands import claim
-from pipeline.contracts import config, config_file
+from pipeline.contracts import config_file
 from pipeline.contracts.answers import ORACLE, POOL, Answer
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import RunDirError
 from pipeline.labels import label_table
 from pipeline.runtime import run_dir, run_files
@@ -20,7 +21,7 @@ def run(tmp_path):
     folder = tmp_path / "run"
     claim.claim(folder, resume=False, overwrite=False)
     with run_dir.locked(folder):
-        run_dir.write_config(folder, config.Config(seed=3))
+        run_dir.write_config(folder, Config(seed=3))
     run_dir.record_stage(folder, {"name": "manifest", "fingerprint": "f", "counts": {}})
     return folder
 
@@ -34,13 +35,13 @@ def test_a_new_and_an_empty_folder_are_claimed(tmp_path):
     for name in ("empty", "new/deep"):
         with run_dir.locked(tmp_path / name):
             claim.claim(tmp_path / name, resume=False, overwrite=False)
-            run_dir.write_config(tmp_path / name, config.Config())
+            run_dir.write_config(tmp_path / name, Config())
         assert run_dir.is_run(tmp_path / name)
 
 
 def test_what_it_was_given_and_what_it_became_are_both_kept(run):
     assert (run / "config.yaml").read_text("utf-8") == "seed: 3\n"
-    assert config_file.load(run / "resolved.yaml") == config.Config(seed=3)
+    assert config_file.load(run / "resolved.yaml") == Config(seed=3)
     found = json.loads((run / "env.json").read_text("utf-8"))
     assert found["torch"]
     assert found["cpus"] >= 1
@@ -171,6 +172,6 @@ def test_hashes_of_files(tmp_path):
 
 
 def test_a_configuration_that_was_refused_is_taken_back(run):
-    before = run_dir.write_config(run, config.Config(seed=4))
+    before = run_dir.write_config(run, Config(seed=4))
     run_dir.restore_config(run, before)
     assert config_file.load(run / "resolved.yaml").seed == 3

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.contracts.config import StrategyConfig
+from pipeline.contracts.options.labelling import StrategyConfig
 from pipeline.selection import grown_parts
 from pipeline.selection.pictures import Pictures
 from pipeline.selection.pool import SelectionPool

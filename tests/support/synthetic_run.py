@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.contracts import config as configs
 from pipeline.contracts import config_file
+from pipeline.contracts.config import Config
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE, write_text
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -168,4 +168,4 @@ def options(run: Synthetic, **changed) -> StageContext:
         for name in parents:
             node = node[name]
         node[last] = value
-    return StageContext(configs.Config.model_validate_json(json.dumps(tree)), run.folder, run.ctx.engine)
+    return StageContext(Config.model_validate_json(json.dumps(tree)), run.folder, run.ctx.engine)

@@ -3,7 +3,7 @@
 import functools
 
 from embeddings import backbones
-from pipeline.contracts.config import BackboneConfig
+from pipeline.contracts.options.vectors import BackboneConfig
 
 NAME = "timm:test_efficientnet"
 

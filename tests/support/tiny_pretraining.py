@@ -11,7 +11,7 @@ import numpy as np
 from embeddings import backbones
 from embeddings.pretrain import loop, pixel_matrix
 from embeddings.pretrain.task import Task, Worker
-from pipeline.contracts.config import AugmentConfig, BackboneConfig, PretrainConfig
+from pipeline.contracts.options.vectors import AugmentConfig, BackboneConfig, PretrainConfig
 
 NAME = "timm:test_resnet.r160_in1k"
 S = 32

@@ -14,8 +14,8 @@ from embeddings.pretrain import checkpoint, loop
 from pipeline import stages
 from pipeline.commands import pretrain as commands_pretrain
 from pipeline.contracts import config_file
-from pipeline.contracts.config import EngineConfig
 from pipeline.contracts.errors import CxrSslError, InputError
+from pipeline.contracts.options.running import EngineConfig
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext

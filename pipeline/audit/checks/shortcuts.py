@@ -16,7 +16,7 @@ from pipeline.audit.check import MAX_EVIDENCE, Check, Severity, Table
 from pipeline.audit.checks.confounding import predictors
 from pipeline.audit.off_lung_features import PixelFacts
 from pipeline.audit.probes import Kind, Score
-from pipeline.contracts.config import AuditConfig
+from pipeline.contracts.options.evidence import AuditConfig
 
 MODEL, METADATA, LUNGS_MASKED, POPULATION = "model", "metadata", "lungs-masked", "population"
 MARKED_SHARE = 0.35  # of a class that stands out at one place, where the probe without lungs sees nothing

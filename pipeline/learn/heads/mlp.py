@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.contracts.config import TrainConfig
+from pipeline.contracts.options.learning import TrainConfig
 from pipeline.learn.heads.head import Head, Problem, Worker
 from pipeline.vectors.principal_components import RMS_NORM
 

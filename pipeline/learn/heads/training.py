@@ -4,7 +4,7 @@ The objective is that of scikit-learn's LogisticRegression with soft targets and
 `0.5 * l2 * |W|^2 + sum_i w_i * CE(target_i, softmax(W x_i + b))`, biases unpenalised.
 """
 
-from pipeline.contracts.config import TrainConfig
+from pipeline.contracts.options.learning import TrainConfig
 from pipeline.learn.heads import linear, mlp
 from pipeline.learn.heads.head import Head, Problem, Worker
 

@@ -20,9 +20,10 @@ from embeddings import activations, backbones
 from embeddings.activations import Early
 from embeddings.decoding.picture_keys import by_picture
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.config import Config, NetworkConfig
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.object_store import is_url, local_path
+from pipeline.contracts.options.learning import NetworkConfig
 from pipeline.contracts.tables import MANIFEST
 from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from embeddings.activations import Early
 from embeddings.scan_cache import Rows
-from pipeline.contracts.config import NetworkConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.learning import NetworkConfig
 from pipeline.contracts.tables import write_bytes, write_text
 from pipeline.learn.heads.head import Head, Worker
 from pipeline.learn.lesson import Lesson

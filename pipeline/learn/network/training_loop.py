@@ -15,7 +15,7 @@ import numpy as np
 from embeddings import augment
 from embeddings.scan_cache import Rows
 from embeddings.torch_training import autocast, decayed, grad_scaler, pick_device, warm_cosine
-from pipeline.contracts.config import NetworkConfig
+from pipeline.contracts.options.learning import NetworkConfig
 from pipeline.learn.heads.head import Worker
 from pipeline.learn.lesson import Lesson
 from pipeline.learn.network import losses

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.contracts.config import StopConfig
+from pipeline.contracts.options.learning import StopConfig
 from pipeline.learn.stopping import power_law
 from pipeline.learn.stopping.observed_curve import MIN_OF_CLASS, Observed
 

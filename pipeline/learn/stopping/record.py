@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.contracts.config import StopConfig
+from pipeline.contracts.options.learning import StopConfig
 from pipeline.contracts.tables import write_text
 from pipeline.runtime import run_files
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.contracts.config import StopConfig
+from pipeline.contracts.options.learning import StopConfig
 from pipeline.contracts.tables import PREDICTIONS
 from pipeline.learn.scan_rows import ScanRows
 

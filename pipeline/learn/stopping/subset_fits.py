@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
-from pipeline.contracts.config import TrainConfig
+from pipeline.contracts.options.learning import TrainConfig
 from pipeline.learn.heads import linear
 from pipeline.learn.heads.head import Problem
 from pipeline.learn.scan_rows import ScanRows

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from embeddings.decoding.unusable import DecodeError
-from pipeline.contracts.config import PoolConfig
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.contracts.tables import MANIFEST
 from pipeline.pool.burned_in.note import reason_in
 from pipeline.pool.burned_in.text_lines import has_text

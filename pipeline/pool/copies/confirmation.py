@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contracts.config import DuplicatesConfig
+from pipeline.contracts.options.scans import DuplicatesConfig
 from pipeline.pool.copies.thumbnails import ScanFile, read_pairs
 from pipeline.pool.pixel_pairs import same_picture
 from pipeline.runtime.engine import Engine

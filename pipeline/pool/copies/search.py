@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.contracts.config import DuplicatesConfig
+from pipeline.contracts.options.scans import DuplicatesConfig
 from pipeline.pool.copies import changes
 from pipeline.pool.copies.block_likeness import Likeness, likeness
 from pipeline.pool.copies.confirmation import confirmed

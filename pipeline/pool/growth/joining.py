@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.cache import cache_folder
-from pipeline.contracts.config import Config, PoolConfig
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS
 from pipeline.pool import manifest, splits, whites
 from pipeline.pool.listing.chosen import NO_COLUMN

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.contracts import finding_line
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool import vocabulary
 from pipeline.pool.sets import files
 from pipeline.pool.sets.public_set import Reader, SetFolder, SetScans

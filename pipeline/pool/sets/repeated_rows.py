@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.contracts import finding_line
-from pipeline.contracts.config import PoolConfig
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool.sets.public_set import ABSENT, PRESENT, UNKNOWN
 from pipeline.pool.sets.readings import majority_of, readings_of
 from pipeline.pool.sets.set_tables import coded

@@ -19,8 +19,9 @@ from sklearn.metrics import roc_auc_score
 from embeddings import activations, decode
 from embeddings.activations import Early
 from pipeline.contracts import config_file
-from pipeline.contracts.config import AugmentConfig, NetworkConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.learning import NetworkConfig
+from pipeline.contracts.options.vectors import AugmentConfig
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, SPLIT_TABLE
 from pipeline.learn import rollback
 from pipeline.learn.classifier import Classifier

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from embeddings import backbones
-from pipeline.contracts.config import BackboneConfig
+from pipeline.contracts.options.vectors import BackboneConfig
 from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network import fits, low_rank

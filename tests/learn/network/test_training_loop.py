@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from embeddings.scan_cache import ScanCache
-from pipeline.contracts.config import NetworkConfig
+from pipeline.contracts.options.learning import NetworkConfig
 from pipeline.learn.heads.head import Worker
 from pipeline.learn.lesson import Lesson, StoppingSet
 from pipeline.learn.network import losses

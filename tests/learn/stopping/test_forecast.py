@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.contracts.config import StopConfig
+from pipeline.contracts.options.learning import StopConfig
 from pipeline.learn.stopping import forecast, power_law
 from pipeline.learn.stopping.observed_curve import METRICS, Observed
 

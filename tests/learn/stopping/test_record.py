@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.contracts.config import StopConfig
+from pipeline.contracts.options.learning import StopConfig
 from pipeline.learn.stopping import record
 from pipeline.learn.stopping.stability import FIRST
 

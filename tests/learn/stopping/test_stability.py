@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.contracts.config import StopConfig
+from pipeline.contracts.options.learning import StopConfig
 from pipeline.contracts.tables import PREDICTIONS
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.learn.stopping import stability

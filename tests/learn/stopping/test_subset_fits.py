@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from pipeline.contracts.config import TrainConfig
+from pipeline.contracts.options.learning import TrainConfig
 from pipeline.learn.heads.head import Problem
 from pipeline.learn.heads.training import train_loop
 from pipeline.learn.stopping import subset_fits

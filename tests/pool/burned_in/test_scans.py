@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from pipeline.contracts.config import PoolConfig
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool.burned_in.scans import is_seen_in, kept_back
 from tests.support import dicom_files
 from tests.support.audit_pools import context, many

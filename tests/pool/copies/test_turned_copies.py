@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.contracts.config import DuplicatesConfig
+from pipeline.contracts.options.scans import DuplicatesConfig
 from pipeline.pool.copies import block_likeness, changes, point_pairs, points, search, symmetry
 from pipeline.pool.copies.thumbnails import ScanFile
 from pipeline.runtime.engine import SerialEngine

@@ -5,7 +5,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from embeddings.decoding import dicom_file
-from pipeline.contracts.config import SET_ASIDE_RULES, PoolConfig
+from pipeline.contracts.options.scans import SET_ASIDE_RULES, PoolConfig
 from pipeline.pool.dicom.rules import set_aside
 from tests.support.dicom_files import MISSING, chest, dataset
 

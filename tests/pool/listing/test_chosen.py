@@ -8,8 +8,8 @@ from PIL import Image
 
 from pipeline.contracts import config_file
 from pipeline.contracts.conditions import parse
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.contracts.tables import CONTRACTS, MANIFEST
 from pipeline.pool import manifest
 from pipeline.pool.sources import open_pool

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.contracts.config import PoolConfig
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool.listing import dates
 from pipeline.pool.sources import open_pool
 from pipeline.tables.notes import Notes

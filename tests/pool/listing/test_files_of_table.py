@@ -6,8 +6,8 @@ import zipfile
 import pytest
 
 from pipeline.contracts import config_file
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool import manifest
 from pipeline.pool.listing.files_of_table import locate
 from pipeline.pool.sources import open_pool

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from pipeline.contracts import config_file
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, POOL_READINGS
 from pipeline.pool import manifest
 from pipeline.pool.sets import labeler_columns, registry

@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from pipeline.contracts.config import PoolConfig
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool.sources import open_pool
 
 
