@@ -27,6 +27,7 @@ class Pool:
         num = len(uris)
         self.uri_N, self.emb_ND = objects(uris), emb_ND
         self.image_id_N = objects(f"{i:016x}" for i in range(num))
+        self.sha256_N = objects(f"{i:064x}" for i in range(num))
         self.path_N = objects(f"images/scan{i}.png" for i in range(num))
         self.patient_N = objects(hexed(i // NUM_VISITS) for i in range(num))
         self.source_N = self.sex_N = self.side_N = np.full(num, None, dtype=object)
