@@ -51,7 +51,16 @@ def test_there_is_something_to_check():
     assert below(imported(ROOT / "pipeline" / "cli" / "runs.py"), "pipeline.commands.run") == {"pipeline.commands.run"}
 
 
-CONTRACTS_OF_EMBEDDINGS = ("options", "tables", "errors", "damaged_files", "storage", "shared_folder")
+CONTRACTS_OF_EMBEDDINGS = (
+    "options",
+    "config",
+    "cache",
+    "tables",
+    "errors",
+    "damaged_files",
+    "storage",
+    "shared_folder",
+)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "embeddings").rglob("*.py")), ids=lambda path: path.name)

@@ -116,13 +116,9 @@ def draw(
     rows += [(Pick(image_id), "holdout") for image_id in holdout]
     rows += [(Pick(image_id), kind) for image_id, kind in second_looks]
     rows = [rows[i] for i in rng.permutation(len(rows))]
-    if budget + len(second_looks) < ctx.config.queue.budget:
-        log.warning(
-            "round %d: %d scans are left to ask for, fewer than the budget of %d",
-            round_index,
-            budget,
-            ctx.config.queue.budget,
-        )
+    asked = ctx.config.queue.budget
+    if budget + len(second_looks) < asked:
+        log.warning("round %d: %d scans are left to ask for, fewer than the budget of %d", round_index, budget, asked)
     return pa.table(
         {
             "image_id": [pick.image_id for pick, _ in rows],

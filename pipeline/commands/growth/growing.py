@@ -12,13 +12,12 @@ import pyarrow as pa
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, SPLIT_TABLE
-from pipeline.evidence import growth_effect
 from pipeline.labels import verdicts
 from pipeline.labels.classes import findings_of
 from pipeline.pages.wording import plural
 from pipeline.runtime import finding_folders, run_dir, run_files
 from pipeline.runtime.context import StageContext
-from pipeline.runtime.growth import record
+from pipeline.runtime.growth import auroc, record
 
 log = logging.getLogger(__name__)
 
@@ -158,5 +157,5 @@ def standing(folder: Path, table: pa.Table) -> dict[str, Any] | None:
     part_A = record.part_of(folder, answered)
     rows = [asdict(part) | {"num_labels": int((part_A == part.part).sum())} for part in parts]
     findings = finding_folders.parts_in(folder)
-    compared = [{"finding": f} | row for f, part in findings.items() for row in growth_effect.auroc_in(part)]
-    return {"parts": rows, "compared": compared if findings else growth_effect.auroc_in(folder)}
+    compared = [{"finding": f} | row for f, part in findings.items() for row in auroc.auroc_in(part)]
+    return {"parts": rows, "compared": compared if findings else auroc.auroc_in(folder)}

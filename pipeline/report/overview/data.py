@@ -34,7 +34,7 @@ class Part:
         cautions: What limits its result.
         card: Its model card, in Markdown.
         network: Whether its classifier is an adapted network.
-        grown: What growing did to it, see `growth_effect.auroc_in`.
+        grown: What growing did to it, see `auroc.auroc_in`.
     """
 
     finding: str

@@ -11,7 +11,6 @@ from pipeline.annotate import worklist
 from pipeline.audit import page_data
 from pipeline.contracts import config_file, finding_line
 from pipeline.contracts.tables import LABELS, SPLIT_TABLE
-from pipeline.evidence import growth_effect
 from pipeline.labels import label_table, verdicts
 from pipeline.report import gather
 from pipeline.report.cautions import cautions
@@ -20,6 +19,7 @@ from pipeline.report.methods import adapted
 from pipeline.report.model_card import model_card
 from pipeline.report.overview.data import Overview, Part
 from pipeline.runtime import run_files
+from pipeline.runtime.growth import auroc
 from pipeline.runtime.growth import record as growth
 
 
@@ -78,7 +78,7 @@ def _part(finding: str, folder: Path, row: Row, read_ids: set[str]) -> Part:
         cautions=tuple(cautions(run)),
         card=model_card(run),
         network=adapted(run),
-        grown=growth_effect.auroc_in(folder),
+        grown=auroc.auroc_in(folder),
     )
 
 
