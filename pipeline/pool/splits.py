@@ -212,7 +212,7 @@ def keep_sealed(table: pa.Table, before: pa.Table) -> pa.Table:
 
     A new scan that joins two groups (a copy of one patient's picture under another's name) may change the key of
     the whole group. A group with a sealed scan stays in the holdout, less its old training scans, which are
-    excluded; a group with old training scans alone stays in the training pool.
+    excluded and stay so in every later draw; a group with old training scans alone stays in the training pool.
 
     Args:
         table: As it is drawn now.
@@ -226,8 +226,12 @@ def keep_sealed(table: pa.Table, before: pa.Table) -> pa.Table:
     def touched_by(rows: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.is_in(table["group_id"], pc.unique(table["group_id"].filter(rows)))
 
-    sealed, trained = touched_by(was("holdout")), touched_by(was("train"))
-    leaks = pc.and_(sealed, was("train"))
+    # A scan that an earlier draw left out as a leak was trained on too, though its side is "excluded" since.
+    is_leak = pc.fill_null(pc.equal(before["reason"], _LEAK), False)
+    left_out = pc.is_in(table["image_id"], value_set=before.filter(is_leak)["image_id"].combine_chunks())
+    was_trained = pc.or_(was("train"), left_out)
+    sealed, trained = touched_by(was("holdout")), touched_by(was_trained)
+    leaks = pc.and_(sealed, was_trained)
     side = pc.if_else(sealed, pc.if_else(leaks, "excluded", "holdout"), pc.if_else(trained, "train", table["split"]))
     usable = pc.not_equal(table["split"], "excluded")
     columns = {

@@ -205,3 +205,17 @@ def test_a_source_can_be_sealed_as_an_external_test(tmp_path):
     assert counts["num_leaks_excluded"] == 1
     with pytest.raises(InputError, match=r"no such|no scan is of this source.*\['here', 'there'\]"):
         run(tmp_path, rows, source=source, **{"splits.holdout_source": "nowhere"})
+
+
+def test_a_scan_that_was_trained_on_is_left_out_of_every_later_draw():
+    def table(groups, sides):
+        columns = {"image_id": sorted(groups), "group_id": [groups[i] for i in sorted(groups)], "split": sides}
+        return pa.table(columns | {"reason": [None] * len(sides)}, schema=SPLIT_TABLE.schema)
+
+    kept = table({"a": "1", "b": "2"}, ["train", "holdout"])
+    drawn = table({"a": "1", "b": "1", "new": "1"}, ["train"] * 3)  # a copy has joined the two groups
+    for _ in range(3):
+        kept = splits.keep_sealed(drawn, kept)
+        assert kept["split"].to_pylist() == ["excluded", "holdout", "holdout"]
+    apart = table({"a": "1", "b": "2"}, ["holdout", "holdout"])
+    assert splits.keep_sealed(apart, kept)["split"].to_pylist() == ["train", "holdout"]
