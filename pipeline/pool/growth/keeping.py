@@ -4,7 +4,7 @@ Shapes: N scans of the manifest.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -134,18 +134,19 @@ def sides(
     return with_sides_noted(table, before)
 
 
-def with_former_sides(before: pa.Table, trained: frozenset[str]) -> pa.Table:
+def with_former_sides(before: pa.Table, asked_as: Mapping[str, str]) -> pa.Table:
     """The rows of a split, with each unusable scan on the side that it was on while it could be used.
 
     Args:
         before: Rows of the `SPLIT_TABLE` contract.
-        trained: Scans that somebody was asked about for training; they count where a reason does not tell the side.
+        asked_as: For scans that somebody was asked about, "train" or "holdout"; counts where a reason does not tell the
+            side.
     """
     side_N, rows = _texts(before["split"]), zip(_texts(before["image_id"]), _texts(before["reason"]), strict=True)
     for row, (image_id, reason) in enumerate(rows):
         if str(reason).startswith(_QUARANTINED):
-            was = next((side for side, end in _WAS.items() if reason.endswith(end)), _NONE)
-            side_N[row] = "train" if was == _NONE and image_id in trained else was
+            was = next((side for side, end in _WAS.items() if reason.endswith(end)), None)
+            side_N[row] = was or asked_as.get(image_id, _NONE)
     sides = pa.array(side_N.tolist(), pa.string())
     return before.set_column(before.column_names.index("split"), SPLIT_TABLE.schema.field("split"), sides)
 

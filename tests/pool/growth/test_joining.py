@@ -259,19 +259,23 @@ def test_a_scan_that_was_repaired_is_back_on_the_side_it_was_on_and_never_sealed
     before = before.set_column(3, "reason", unusable)
     before = before.set_column(2, "split", pa.array(["train", "holdout", "train", "excluded"]))
     for _ in range(2):  # two growths while they are broken: what is remembered stays
-        before = keeping.with_former_sides(before, frozenset())
+        before = keeping.with_former_sides(before, {})
         before = keeping.sides(broken(manifest, 0, 1, 3), duplicates, before, part_N, seal, "leaks")
         assert before["split"].to_pylist() == ["excluded", "excluded", "train", "excluded", "holdout"]
-    before = keeping.with_former_sides(before, frozenset())
+    before = keeping.with_former_sides(before, {})
     table = keeping.sides(manifest, duplicates, before, part_N, seal, "leaks")
     assert table["split"].to_pylist() == ["train", "holdout", "train", "holdout", "holdout"]
     assert table["reason"].null_count == 5
 
 
-def test_a_broken_scan_that_people_were_asked_about_counts_as_trained_on_where_its_reason_is_silent():
-    _, _, before, _ = tables(["a", "b"], ["excluded", "excluded"], parts=[0, 0])
-    before = before.set_column(3, "reason", pa.array(["quarantined: it is blank"] * 2, pa.string()))
-    assert keeping.with_former_sides(before, frozenset({"00"}))["split"].to_pylist() == ["train", "excluded"]
+def test_a_broken_scan_is_on_the_side_that_people_were_asked_about_where_its_reason_is_silent():
+    _, _, before, _ = tables(["a", "b", "c", "d"], ["excluded"] * 4, parts=[0] * 4)
+    silent = "quarantined: it is blank"
+    reasons = [silent, silent, silent, f"{silent}; it was in the holdout"]
+    before = before.set_column(3, "reason", pa.array(reasons, pa.string()))
+    asked_as = {"00": "train", "01": "holdout", "03": "train"}
+    sides = keeping.with_former_sides(before, asked_as)["split"].to_pylist()
+    assert sides == ["train", "holdout", "excluded", "holdout"]
 
 
 def test_a_new_copy_of_a_broken_scan_that_was_trained_on_joins_the_training_pool():
@@ -283,7 +287,7 @@ def test_a_new_copy_of_a_broken_scan_that_was_trained_on_joins_the_training_pool
 
     silent = before.set_column(2, "split", pa.array(["excluded"]))  # broken when the run grew the last time
     silent = silent.set_column(3, "reason", pa.array(["quarantined: it is blank; it was in the training pool"]))
-    before = keeping.with_former_sides(silent, frozenset())
+    before = keeping.with_former_sides(silent, {})
     table = keeping.sides(broken(manifest, 0), duplicates, before, part_N, seal, "leaks")
     assert table["split"].to_pylist() == ["excluded", "train", "holdout"]
 
