@@ -332,6 +332,15 @@ def test_others_may_ask_only_with_a_long_token(run, tmp_path, monkeypatch):
         service.token_of(tmp_path / "missing", "127.0.0.1")
 
 
+def test_a_server_that_is_told_to_end_has_not_failed(run, monkeypatch):
+    def told_to_end(server, sockets):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(service, "app", lambda *options: None)
+    monkeypatch.setattr("uvicorn.Server.run", told_to_end)
+    assert call("serve", run, "--port", 0).code == 0
+
+
 def test_replicas_serve_what_the_environment_says_and_a_run_without_a_classifier_is_refused_before_they_start(
     run, tmp_path, monkeypatch
 ):

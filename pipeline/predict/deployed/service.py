@@ -204,7 +204,9 @@ def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int)
 
     with listening_socket(host, port) as sock:
         log.info("serving %s on http://%s:%d", folder, host, port)
-        uvicorn.Server(uvicorn.Config(service, log_level="warning", access_log=False)).run(sockets=[sock])
+        config = uvicorn.Config(service, log_level="warning", access_log=False)
+        with suppress(KeyboardInterrupt):  # uvicorn has closed by then and hands the signal on
+            uvicorn.Server(config).run(sockets=[sock])
 
 
 def token_of(file: Path | None, host: str) -> str | None:
