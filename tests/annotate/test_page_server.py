@@ -724,3 +724,13 @@ def test_notes_own_answers_and_examples(client, desk):
     assert refused.status_code == 507 and "/secret/place" not in refused.text
     assert client.get("/example/0/1").headers["content-type"] == "image/png"
     assert client.get("/example/0/x").status_code == 404
+
+
+def test_a_name_of_both_kinds_of_address_is_listened_to_on_the_ipv4_one(monkeypatch):
+    def both(host, port, **more):
+        stream = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        return [(socket.AF_INET6, *stream, ("::1", 0, 0, 0)), (socket.AF_INET, *stream, ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    with server.listening_socket("localhost", 0) as sock:
+        assert sock.getsockname()[0] == "127.0.0.1"

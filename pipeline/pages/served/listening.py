@@ -72,9 +72,13 @@ def _outer_names() -> tuple[str, ...]:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A listening socket, so that a taken port is known before anything is promised."""
+    """A listening socket, so that a taken port is known before anything is promised.
+
+    Of a name that stands for both kinds of address it is the IPv4 one: who asks "localhost" tries that one in any case.
+    """
     try:
-        family, kind, protocol = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][:3]
+        addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        family, kind, protocol = min(addresses, key=lambda address: address[0] != socket.AF_INET)[:3]
         sock = socket.socket(family, kind, protocol)  # asyncio sends at once only where the protocol is named
         try:
             if os.name == "posix":  # a restart may follow at once; elsewhere this would share the port
