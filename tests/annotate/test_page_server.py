@@ -23,6 +23,7 @@ from pipeline.annotate.page.backend import Task
 from pipeline.contracts.errors import InputError
 from pipeline.pages.served import guard, json_routes
 from pipeline.pages.served.guard import public_origin
+from pipeline.pages.served.listening import listening_socket
 from tests.support.browser import ROOT, TOKEN, Served, listening
 from tests.support.fake_page_session import FINDINGS, FakeDesk, draw, image_id
 from tests.support.waiting_run import waiting_run
@@ -732,5 +733,5 @@ def test_a_name_of_both_kinds_of_address_is_listened_to_on_the_ipv4_one(monkeypa
         return [(socket.AF_INET6, *stream, ("::1", 0, 0, 0)), (socket.AF_INET, *stream, ("127.0.0.1", 0))]
 
     monkeypatch.setattr(socket, "getaddrinfo", both)
-    with server.listening_socket("localhost", 0) as sock:
+    with listening_socket("localhost", 0) as sock:
         assert sock.getsockname()[0] == "127.0.0.1"

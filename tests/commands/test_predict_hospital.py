@@ -338,7 +338,9 @@ def test_a_server_that_is_told_to_end_has_not_failed(run, monkeypatch):
 
     monkeypatch.setattr(service, "app", lambda *options: None)
     monkeypatch.setattr("uvicorn.Server.run", told_to_end)
-    assert call("serve", run, "--port", 0).code == 0
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert call("serve", run, "--port", port).code == 0
 
 
 def test_replicas_serve_what_the_environment_says_and_a_run_without_a_classifier_is_refused_before_they_start(
@@ -368,6 +370,15 @@ def test_replicas_serve_what_the_environment_says_and_a_run_without_a_classifier
     assert (
         answer.code == 2 and "no round of this run has learned a classifier yet" in answer.message and len(started) == 1
     )
+
+
+def test_a_replica_that_cannot_start_says_so_to_its_supervisor(tmp_path, monkeypatch):
+    from uvicorn.main import STARTUP_FAILURE
+
+    monkeypatch.setenv(replicas.SETTINGS, json.dumps({"folder": str(tmp_path), "max_bytes": 1}))
+    with pytest.raises(SystemExit) as end:
+        replicas.app()
+    assert end.value.code == STARTUP_FAILURE
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.predict import other_scans, recipe
 from pipeline.predict.deployed import service
 
 if TYPE_CHECKING:
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SETTINGS = "CXR_SSL_REPLICA"  # how a replica, a process of its own, hears what it serves
+START_SECONDS = 60  # a replica that does not answer its supervisor for so long, start included, is replaced
+CANNOT_START = 3  # exit status by which uvicorn knows that starting again would not help
 
 
 def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int, num: int) -> None:
@@ -34,18 +35,34 @@ def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int,
 
     from pipeline.pages.served.listening import listening_socket
 
-    # Without a classifier every replica would end at once, and be started again for ever.
-    recipe.of_run(folder, other_scans.config_for(folder, str(folder), {}))
+    service.Model(folder, max_bytes)  # what cannot be loaded is said here, before a process is started
     os.environ[SETTINGS] = json.dumps({"folder": str(folder.absolute()), "max_bytes": max_bytes})
     if token is not None:
         os.environ[service.TOKEN] = token
     listening_socket(host, port).close()  # a taken port is said here; the supervisor, which takes it, would just end
     log.info("serving %s on http://%s:%d with %d processes", folder, host, port, num)
     factory = f"{__name__}:app"
-    uvicorn.run(factory, factory=True, workers=num, host=host, port=port, log_level="warning", access_log=False)
+    uvicorn.run(
+        factory,
+        factory=True,
+        workers=num,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_worker_healthcheck=START_SECONDS,
+    )
 
 
 def app() -> "Starlette":
-    """The application of one replica, as the environment says."""
+    """The application of one replica, as the environment says.
+
+    Raises:
+        SystemExit: it cannot start; all replicas end, instead of being started again for ever.
+    """
     settings = json.loads(os.environ[SETTINGS])
-    return service.app(Path(settings["folder"]), os.environ.get(service.TOKEN), settings["max_bytes"])
+    try:
+        return service.app(Path(settings["folder"]), os.environ.get(service.TOKEN), settings["max_bytes"])
+    except Exception as error:
+        log.exception("a replica cannot start")
+        raise SystemExit(CANNOT_START) from error
