@@ -74,7 +74,7 @@ def serve(run: Path, host: str, port: int, token_file: Path | None, max_bytes: i
 
     token = service.token_of(token_file, host)
     if num_replicas > 1:
-        replicas.serve(run, host, port, token, max_bytes, num_replicas)
+        replicas.serve(run, host, port, token_file, max_bytes, num_replicas)
     else:
         service.serve(run, host, port, token, max_bytes)
 

@@ -375,10 +375,29 @@ def test_replicas_serve_what_the_environment_says_and_a_run_without_a_classifier
 def test_a_replica_that_cannot_start_says_so_to_its_supervisor(tmp_path, monkeypatch):
     from uvicorn.main import STARTUP_FAILURE
 
-    monkeypatch.setenv(replicas.SETTINGS, json.dumps({"folder": str(tmp_path), "max_bytes": 1}))
+    settings = {"folder": str(tmp_path), "host": "127.0.0.1", "token_file": None, "max_bytes": 1}
+    monkeypatch.setenv(replicas.SETTINGS, json.dumps(settings))
     with pytest.raises(SystemExit) as end:
         replicas.app()
     assert end.value.code == STARTUP_FAILURE
+
+
+@pytest.mark.parametrize("is_in_file", [True, False])
+def test_what_a_replica_starts_inherits_no_token(run, tmp_path, monkeypatch, is_in_file):
+    (tmp_path / "token").write_text(TOKEN)
+    known = []
+    monkeypatch.setattr("uvicorn.run", lambda app, **options: known.append(os.environ.get(service.TOKEN)))
+    monkeypatch.setattr(service, "Model", lambda *options: None)
+    monkeypatch.setattr(service, "app", lambda folder, token, _: known.extend((token, os.environ.get(service.TOKEN))))
+    monkeypatch.setenv(replicas.SETTINGS, "")
+    monkeypatch.setenv(service.TOKEN, TOKEN)
+    if is_in_file:
+        monkeypatch.delenv(service.TOKEN)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    replicas.serve(run, "127.0.0.1", port, tmp_path / "token" if is_in_file else None, 1, 2)
+    replicas.app()
+    assert known == [None if is_in_file else TOKEN, TOKEN, None]
 
 
 @pytest.mark.slow

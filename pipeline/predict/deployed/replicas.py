@@ -17,14 +17,14 @@ START_SECONDS = 60  # a replica that does not answer its supervisor for so long,
 CANNOT_START = 3  # exit status by which uvicorn knows that starting again would not help
 
 
-def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int, num: int) -> None:
+def serve(folder: Path, host: str, port: int, token_file: Path | None, max_bytes: int, num: int) -> None:
     """Serve with so many processes until told to end.
 
     Args:
         folder: The run.
         host: Address to listen on.
         port: The same.
-        token: What askers must know; None: nothing.
+        token_file: Holds what askers must know; None: the variable `service.TOKEN` does, if it is set.
         max_bytes: Of a scan.
         num: Replicas.
 
@@ -36,9 +36,9 @@ def serve(folder: Path, host: str, port: int, token: str | None, max_bytes: int,
     from pipeline.pages.served.listening import listening_socket
 
     service.Model(folder, max_bytes)  # what cannot be loaded is said here, before a process is started
-    os.environ[SETTINGS] = json.dumps({"folder": str(folder.absolute()), "max_bytes": max_bytes})
-    if token is not None:
-        os.environ[service.TOKEN] = token
+    file = None if token_file is None else str(token_file.absolute())  # the token itself is for no environment
+    settings = {"folder": str(folder.absolute()), "host": host, "token_file": file, "max_bytes": max_bytes}
+    os.environ[SETTINGS] = json.dumps(settings)
     listening_socket(host, port).close()  # a taken port is said here; the supervisor, which takes it, would just end
     log.info("serving %s on http://%s:%d with %d processes", folder, host, port, num)
     factory = f"{__name__}:app"
@@ -61,8 +61,11 @@ def app() -> "Starlette":
         SystemExit: it cannot start; all replicas end, instead of being started again for ever.
     """
     settings = json.loads(os.environ[SETTINGS])
+    file = settings["token_file"]
     try:
-        return service.app(Path(settings["folder"]), os.environ.get(service.TOKEN), settings["max_bytes"])
+        token = service.token_of(None if file is None else Path(file), settings["host"])
+        os.environ.pop(service.TOKEN, None)  # what a replica starts opens scans of strangers and must not inherit it
+        return service.app(Path(settings["folder"]), token, settings["max_bytes"])
     except Exception as error:
         log.exception("a replica cannot start")
         raise SystemExit(CANNOT_START) from error
