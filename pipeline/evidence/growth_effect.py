@@ -42,6 +42,8 @@ def compared(ctx: StageContext, scored: Scored) -> dict[str, Any] | None:
     facts: dict[str, Any] = {"parts": numbers, "before_round": part.after_round or None, "round": last}
     if not (place / PREDICTIONS.file).exists():
         return facts | {"why_not": "no round before had a classifier", "sets": []}
+    if _has_learned_since(ctx, part.after_round, numbers[0]):
+        return facts | {"why_not": "the finding was added later, and has learned from the new scans alike", "sets": []}
     if last <= part.after_round:
         return facts | {"why_not": "no round has been finished since", "sets": []}
     prob_SC, predicted_S = probabilities(PREDICTIONS.read(place), scored.ids_S, scored.findings)
@@ -56,6 +58,14 @@ def compared(ctx: StageContext, scored: Scored) -> dict[str, Any] | None:
         for which, mask_S in masks.items()
     ]
     return facts | {"why_not": None, "sets": sets}
+
+
+def _has_learned_since(ctx: StageContext, round_index: int, part: int) -> bool:
+    """Whether a round from before a part joined predicts its scans: then it was learned on the grown pool."""
+    if not (ctx.round_folder(round_index) / PREDICTIONS.file).exists():
+        return False
+    ids = PREDICTIONS.read(ctx.round_folder(round_index))["image_id"]
+    return bool((record.part_of(ctx.folder, ids) >= part).any())
 
 
 def _comparison(

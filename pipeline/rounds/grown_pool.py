@@ -46,10 +46,12 @@ def predict(ctx: StageContext, data: Dataset) -> None:
 
 
 def has_predicted(place: Path, data: Dataset) -> bool:
-    """Whether a folder holds predictions of the pool as it is now."""
+    """Whether a folder holds predictions of the pool as it is now, for each finding that is asked for now."""
     if not (place / PREDICTIONS.file).exists():
         return False
-    return bool(PREDICTIONS.read(place)["image_id"].to_pylist() == data.scans_N.image_id.to_pylist())
+    table = PREDICTIONS.read(place)
+    has_all = {f"prob_{finding}" for finding in data.findings} <= set(table.column_names)
+    return has_all and bool(table["image_id"].to_pylist() == data.scans_N.image_id.to_pylist())
 
 
 def _logits(ctx: StageContext, data: Dataset, model: Classifier) -> np.ndarray:

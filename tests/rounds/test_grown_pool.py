@@ -1,6 +1,7 @@
 """Rounds of a run that grows half-way: finished ones are frozen, the next asks about what is new, people and oracle."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from pipeline.contracts.answers import Answer
 from pipeline.contracts.errors import WaitingForLabels
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, PREDICTIONS, QUEUE, SPLIT_TABLE
+from pipeline.evidence import growth_effect
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.rounds import grown_pool, loop, question
 from pipeline.rounds.run_scans import Dataset
@@ -136,6 +138,17 @@ def test_the_model_before_is_asked_about_the_grown_pool(half_way):
     )
     assert record.folder_before(half_way.folder, 2) == record.part_folder(half_way.folder, 1)
     assert record.folder_before(half_way.folder, 3) == half_way.ctx.round_folder(2)
+
+
+def test_a_finding_that_was_added_later_is_predicted_too_and_is_no_model_of_before(half_way):
+    data, place = Dataset.open(half_way.ctx), record.part_folder(half_way.folder, 1)
+    grown_pool.predict(half_way.ctx, data)
+    assert grown_pool.has_predicted(place, data)
+    assert not grown_pool.has_predicted(place, replace(data, findings=(*data.findings, "added")))
+    told = growth_effect.compared(half_way.ctx, None)
+    assert told["why_not"] == "no round has been finished since"
+    PREDICTIONS.write(half_way.ctx.round_folder(1), PREDICTIONS.read(place))  # learned once more, on the grown pool
+    assert "added later" in growth_effect.compared(half_way.ctx, None)["why_not"]
 
 
 def grown_by_an_oracle(folder):
