@@ -24,6 +24,7 @@ from pipeline.runtime.growth import record
 from pipeline.runtime.growth.record import Part
 
 log = logging.getLogger(__name__)
+_SHOWN = 5  # names
 _COMPARED = ("image_id", "sha256", "patient_id")
 
 
@@ -162,15 +163,24 @@ def _refuse_other_classes(label: pa.ChunkedArray, pool: str, findings: tuple[str
     named = set(pc.unique(label).to_pylist()) - {None}
     if finding_line.are_independent(findings):  # a line may name others beside: nobody here asks for those
         named = {name for line in named for name in finding_line.named(line) or (line,)}
-        named = set() if named & set(findings) else named
+        if named & set(findings):
+            _say_what_is_left_out(named - set(findings), pool)
+            return
     stray = sorted(named - set(findings))
     if stray:
+        shown = ", ".join(stray[:_SHOWN])
         raise InputError(
-            f"{pool} names classes that the run does not have ({', '.join(stray[:5])}); it has {', '.join(findings)}",
+            f"{pool} names classes that the run does not have ({shown}); it has {', '.join(findings)}",
             value=stray[0],
             where=record.OPTION,
             fix="name its labels as the run does, or leave them blank; for other classes start a new run",
         )
+
+
+def _say_what_is_left_out(names: set[str], pool: str) -> None:
+    if names:
+        told = ", ".join(sorted(names)[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        log.warning("%s names findings that the run does not ask for, and they are left out: %s", pool, told)
 
 
 def _say_if_deeper(folder: Path, scans: pa.Table, pool: str) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline import stages
 from pipeline.commands.growth import growing
-from pipeline.contracts import config_file
+from pipeline.contracts import config_file, finding_line
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, QUEUE, SPLIT_TABLE
 from pipeline.pool import duplicates
@@ -372,3 +372,15 @@ def test_files_that_came_since_join_before_a_round_has_finished(run, tmp_path):
     shutil.rmtree(other.parent)
     grow(run, picture_run.make_pool(tmp_path / "other", num=8, first=20))
     assert [part.num_new for part in record.parts(run.folder)] == [4, 4]
+
+
+def test_findings_that_nobody_asks_for_are_named(caplog):
+    findings = finding_line.Independent(("effusion", "mass"))
+    label = pa.chunked_array([["effusion=1|mass=0", "effusion=0|efusion=1|nodule=0", None]])
+    joining._refuse_other_classes(label, "the pool", findings)
+    assert "are left out: efusion, nodule" in caplog.text
+    caplog.clear()
+    joining._refuse_other_classes(label.slice(0, 1), "the pool", findings)
+    assert not caplog.text
+    with pytest.raises(InputError, match="efusion"):
+        joining._refuse_other_classes(pa.chunked_array([["efusion=1"]]), "the pool", findings)
