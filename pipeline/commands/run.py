@@ -5,6 +5,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ def execute(request: Request) -> dict[str, Any]:
             publish_progress = session.publishing(out, progress)
             ctx = StageContext(config, out, place.engine, publish_progress, failed=progress.failed)
             try:
-                _check_classes(ctx, request)
-                ctx = _grown(ctx, request)
+                ctx = _grown(_with_classes_checked(ctx, request), request)
                 records = stages.run_stages(ctx, request.stages)
             except InputError:
                 run_dir.restore_config(out, before)  # a mistyped option must not stick to the run
@@ -71,19 +71,15 @@ def execute(request: Request) -> dict[str, Any]:
     }
 
 
-def _check_classes(ctx: StageContext, request: Request) -> None:
-    """Refuse a pool that names no classes before its scans are read; once they are, a stage looks at them.
+def _with_classes_checked(ctx: StageContext, request: Request) -> StageContext:
+    """The run, so that a pool that names no classes is refused before its scans are read; later a stage looks at them.
 
-    Raises:
-        InputError: nothing names them, or the pool cannot be opened.
+    The pool is listed once: its list may take long, and what it says is looked at where it is listed for the manifest.
     """
-    from pipeline.pool.sources import open_pool
-
     is_read = (ctx.folder / POOL_LABELS.file).exists()
-    if request.stages is None and ctx.config.pool.findings is None and not is_read:
-        pool = open_pool(ctx.config.pool, cache_folder())
-        if pool.refusal is None:
-            classes.check_listed(ctx.config.pool, pool.scans["label"].to_pylist())
+    if is_read or request.stages is not None:
+        return ctx
+    return replace(ctx, listed=partial(classes.check_listed, ctx.config.pool))
 
 
 def _grown(ctx: StageContext, request: Request) -> StageContext:

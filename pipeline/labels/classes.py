@@ -106,10 +106,15 @@ def check_listed(config: PoolConfig, labels: Sequence[str | None]) -> None:
         labels: Of the scans listed; None: unknown.
 
     Raises:
-        InputError: there are fewer than two classes.
+        InputError: there are fewer than two classes, or of independent findings none.
     """
-    if config.findings is None and config.finding is None and config.findings_are != "independent":
-        _refuse_too_few(sorted({label for label in labels if label is not None}))
+    if config.findings is not None or config.finding is not None:
+        return
+    named = sorted({label for label in labels if label is not None})
+    if config.findings_are == "independent":
+        _independent(None, named)
+    else:
+        _refuse_too_few(named)
 
 
 def _refuse_too_few(pool_classes: Sequence[str]) -> None:

@@ -122,6 +122,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     pool = open_pool(ctx.config.pool, cache_folder())
     if pool.refusal is not None:
         raise pool.refusal
+    ctx.listed(pc.unique(pool.scans["label"]).to_pylist())
     salt = salt_of(ctx.folder, ctx.config.splits.salt)
     table = read_scans(ctx, pool, salt)
     scans = pool.scans

@@ -15,6 +15,7 @@ from filelock import FileLock
 import pipeline.rounds.loop
 from pipeline.commands import request, status
 from pipeline.contracts import config_file, tables
+from pipeline.pool import manifest, sources
 from tests.support.tiny import FAST, Answer, bomb, call, make_pool, picture
 
 ROOT = Path(__file__).parents[2]
@@ -185,11 +186,21 @@ def test_pools_nothing_can_be_learnt_from(tmp_path, row, words):
     )
 
 
-def test_classes_that_nothing_names_are_refused_before_a_scan_is_read(tmp_path):
+@pytest.mark.parametrize(("are", "what"), [("exclusive", "the classes"), ("independent", "the findings")])
+def test_classes_that_nothing_names_are_refused_before_a_scan_is_read(tmp_path, monkeypatch, are, what):
+    listed, open_pool = [], sources.open_pool
+
+    def counted(config, cache):
+        listed.append(config.uri)
+        return open_pool(config, cache)
+
+    monkeypatch.setattr(sources, "open_pool", counted)
+    monkeypatch.setattr(manifest, "open_pool", counted)
     pool = make_pool(tmp_path / "pool", row=lambda i: ("", f"p{i}"))
-    answer = call("run", "--pool", pool, "--out", tmp_path / "run", *SHORT)
-    assert_refused(answer, "no labels that name the classes", "pool.findings")
+    answer = call("run", "--pool", pool, "--out", tmp_path / "run", *SHORT, "--set", f"pool.findings_are={are}")
+    assert_refused(answer, f"no labels that name {what}", "pool.findings")
     assert not (tmp_path / "run" / "manifest.parquet").exists() and "manifest:" not in answer.err
+    assert len(listed) == 1
 
 
 def test_identical_scans_are_one_group(tmp_path, pool):
