@@ -71,6 +71,7 @@ def _of_all_pools(ctx: StageContext, asked: tuple[str, ...]) -> ReportLabels:
             if error.where not in (texts.WHERE, model_columns.WHERE):
                 raise
             log.warning("no reports of part %d, %s, are read: %s %s", part.part, part.pool, error.where, error.what)
+    labels.num_scans = len(manifest)  # what a pool lists and the run had already is counted once
     return labels
 
 
