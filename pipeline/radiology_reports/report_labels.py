@@ -154,6 +154,20 @@ def write(folder: Path, labels: ReportLabels) -> None:
     place.chmod(0o700)
 
 
+def read_before(folder: Path, image_ids: pa.ChunkedArray, sources: Sequence[str]) -> ReportLabels:
+    """What an earlier try of a run kept of these scans by these sources; nothing where there was none."""
+    place = run_files.path(folder, run_files.REPORT_LABELS)
+    labels = ReportLabels()
+    if place.exists():
+        table = REPORT_LABELS.read(place.parent)
+        table = table.filter(pc.is_in(table["image_id"], value_set=image_ids.combine_chunks()))
+        table = table.filter(pc.is_in(table["source"], value_set=pa.array(sources, pa.string())))
+        for row in table.to_pylist():
+            of_scan = labels.of_source.setdefault(row["source"], {}).setdefault(row["image_id"], {})
+            of_scan[row["finding"]] = Statement(row["says"], row["start"], row["end"])
+    return labels
+
+
 def kept(folder: Path, findings: Sequence[str]) -> dict[str, dict[str, dict[str, str]]]:
     """Source to image_id to finding to what is said of these, in a run or its part; empty without reports."""
     place = run_files.path(folder, run_files.REPORT_LABELS)
