@@ -97,6 +97,9 @@ def _make_private(drawer: Path) -> None:
     if drawer.is_dir():
         return
     drawer.parent.parent.parent.mkdir(parents=True, exist_ok=True)
+    if not drawer.parent.exists():  # pictures that an older version made are of no use to this one, and would stay
+        for older in drawer.parent.parent.glob("v*"):
+            shutil.rmtree(older, ignore_errors=True)
     for place in (drawer.parent.parent, drawer.parent, drawer):
         with suppress(FileExistsError):
             place.mkdir(0o700)

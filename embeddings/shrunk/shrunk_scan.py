@@ -19,11 +19,12 @@ from PIL import Image
 
 from embeddings.decoding.grey import FloatArray, Grey, squashed, unit_of
 
-VERSION = 1  # raise it whenever pictures of 8 bits are decoded, or any are shrunk, in another way
+VERSION = 2  # raise it whenever pictures of 8 bits are decoded, or any are shrunk, in another way
 # Of the squares that stages ask for beside the network's own: a glance, copies, the rim.
 SIDES_PX = (96, 128, 224)
 _MAGIC = b"cxr-ssl shrunk scan\n"
 _HEAD = struct.Struct(">II")  # CRC-32 of all that follows, length of the description
+_ALIGNED_BYTES = 64  # NumPy sums numbers that lie otherwise in another order
 _BLACK = 8  # of 255: what JPEG makes of a black border
 _NUM_GREYS = 256
 
@@ -93,6 +94,7 @@ def to_bytes(scan: ShrunkScan) -> bytes:
         **{name: getattr(scan, name) for name in ("width_px", "height_px", "bit_depth", "format", "num_bytes")},
     }
     text = json.dumps(facts).encode()
+    text += b" " * (-(len(_MAGIC) + _HEAD.size + len(text)) % _ALIGNED_BYTES)
     body = text + b"".join(scan.squares[side].tobytes() for side in sides)
     return _MAGIC + _HEAD.pack(zlib.crc32(body), len(text)) + body
 

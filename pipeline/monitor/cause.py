@@ -53,7 +53,7 @@ def of(moved: Sequence[Reading], moved_beyond_mix: Sequence[Reading] | None) -> 
 def _of_another_kind(moved: Sequence[Reading]) -> Cause | None:
     """Pictures that have nothing in common with the usual one."""
     likeness = _likeness(moved)
-    if likeness is None or not NEGATIVE <= float(likeness.batch) < USUAL:
+    if likeness is None or not NEGATIVE <= float(likeness.batch) < USUAL or float(likeness.effect or 0.0) >= UNLIKE:
         return None
     return Cause(
         SCAN_KINDS,

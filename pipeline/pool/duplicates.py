@@ -294,7 +294,10 @@ def _table(manifest: pa.Table, picture_N: Ints, group_N: Ints, change_N: list[st
     sha256 = manifest["sha256"].combine_chunks()
     same_N = np.asarray(pc.fill_null(pc.equal(sha256, sha256.take(pa.array(picture_N))), False))
     kind_N = np.where(copy_N, np.where(same_N, "exact", "near"), "unique")
-    near = np.flatnonzero(copy_N & ~same_N)
+    # A scan that cannot be used any more keeps its picture and has no hash to compare.
+    has_hash_N = np.asarray(pc.is_valid(manifest["picture_hash"]))
+    is_compared_N = copy_N & ~same_N & has_hash_N & has_hash_N[picture_N]
+    near = np.flatnonzero(is_compared_N)
     hash_NB, other_NB = (hash_bytes(manifest["picture_hash"].take(pa.array(at))) for at in (near, picture_N[near]))
     bits_N: NDArray[np.int16] = np.zeros(len(manifest), np.int16)
     bits_N[near] = hash_pairs.distances(hash_NB, other_NB)
@@ -303,7 +306,7 @@ def _table(manifest: pa.Table, picture_N: Ints, group_N: Ints, change_N: list[st
         "group_id": _smallest_ids(image_ids, group_N),
         "canonical_id": image_ids.take(pa.array(picture_N)),
         "kind": pa.array(kind_N.tolist(), pa.string()),
-        "distance_bits": pa.array(bits_N, mask=~copy_N),
+        "distance_bits": pa.array(bits_N, mask=~(same_N & copy_N) & ~is_compared_N),
         "change": pa.array([text if kind == "near" else None for text, kind in zip(change_N, kind_N, strict=True)]),
     }
     return pa.table(columns, schema=DUPLICATES.schema)

@@ -272,7 +272,9 @@ def read_scans(ctx: StageContext, pool: Pool, salt: str) -> pa.Table:
 
 def _sides_to_keep(config: Config) -> tuple[int, ...]:
     """Of the squares that later stages ask for; none where no shrunk scans are kept."""
-    return tuple(sorted({*SIDES_PX, config.preprocess.size_px})) if config.engine.shrunk_gb else ()
+    of_pretraining = [config.pretrain.size_px] if config.pretrain.epochs else []
+    sides = {*SIDES_PX, config.preprocess.size_px, *of_pretraining}
+    return tuple(sorted(sides)) if config.engine.shrunk_gb else ()
 
 
 def _read_rows(

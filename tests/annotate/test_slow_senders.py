@@ -77,6 +77,17 @@ def test_who_has_had_a_reply_is_the_last_to_be_let_go(tmp_path):
             each.close()
 
 
+def test_a_refusal_makes_nobody_known(tmp_path):
+    limits = slow_senders.protocol(request_seconds=PATIENT, max_waiting=20)
+    with listening(FakeDesk(tmp_path, 1), http=limits) as base:
+        strangers = opened(base, 40, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + HALF_HEADERS)
+        for each in strangers[-20:]:
+            assert each.recv(4096).startswith(b"HTTP/1.1 4"), "whoever shows no token has a reply as well"
+        assert enter(base).status_code == 303
+        for each in strangers:
+            each.close()
+
+
 def test_an_open_connection_serves_one_request_after_another(tmp_path):
     with listening(FakeDesk(tmp_path, 1)) as base, httpx.Client(base_url=base, follow_redirects=False) as client:
         assert [client.get(f"/?token={TOKEN}").status_code for _ in range(3)] == [303] * 3

@@ -190,7 +190,7 @@ def test_many_classes_are_not_a_wall_of_text(tmp_path):
 
 def test_dates_and_ages_of_tags_that_cannot_be_are_said(tmp_path):
     doubt = "the study date in its tags cannot be: in the future"
-    rows = many(60, note=lambda i: f"{doubt}; another note" if i < 3 else None)
+    rows = many(60, note=lambda i: f"{doubt}; another note" if i < 3 else None, format="DICOM")
     checks = {check.id: check for check in cases.check(subject(tmp_path, rows))}
     assert checks["missing-metadata"].severity == "warn"
     assert f"Of 3 scans {doubt}." in checks["missing-metadata"].message
@@ -199,11 +199,12 @@ def test_dates_and_ages_of_tags_that_cannot_be_are_said(tmp_path):
 @pytest.mark.parametrize("num_scans", [31, 60])
 def test_dates_of_tags_that_were_all_moved_are_one_sentence(num_scans, tmp_path):
     dates = [f"the {what} in its tags cannot be: in the future" for what in ("study date", "birth date")]
-    rows = many(60, note=lambda i: "; ".join([*dates, "another note"]) if i < num_scans else None)
+    rows = many(60, note=lambda i: "; ".join([*dates, "another note"]) if i < num_scans else None, format="DICOM")
+    rows += many(80, start=60, format="PNG")  # which have no tags, and say nothing of how many dates were moved
     checks = {check.id: check for check in cases.check(subject(tmp_path, rows))}
     message = checks["missing-metadata"].message
     assert checks["missing-metadata"].severity == "warn" and "cannot be" not in message
-    assert message.count(f"Of {num_scans} of 60 scans the birth date and the study date lie in the future") == 1
+    assert message.count(f"Of {num_scans} of 60 DICOM scans the birth date and the study date lie in the future") == 1
     assert "moved to hide them" in message
 
 

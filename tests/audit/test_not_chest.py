@@ -114,6 +114,17 @@ def test_another_part_of_the_body_is_unlike_all_the_others(films, tmp_path):
     assert reasons == ["unlike all the others"] * 3 and num_accused == 0
 
 
+def test_pictures_that_share_nothing_are_not_called_turned(tmp_path):
+    uris = []
+    for i in range(30):
+        rng = np.random.default_rng(i)
+        rough = Image.fromarray(rng.integers(0, 256, (6, 6), np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        uris.append(saved(tmp_path, f"blot{i}", np.asarray(rough)))
+    fact_RF, grid_RX = picture_facts.look(shard(uris))
+    reasons = not_chest.reasons(fact_RF, grid_RX, np.zeros(len(fact_RF), np.bool_))
+    assert not [reason for reason in reasons if reason and ("turned" in reason or "inverted" in reason)]
+
+
 @pytest.mark.parametrize(("patients", "severity"), [(("p1", "p1"), "ok"), (("p1", "p2"), "warn")])
 def test_mirrored_scans_are_told_of_two_people_or_more(patients, severity, films, tmp_path, monkeypatch):
     mirrored = np.full(len(films), None, dtype=object)

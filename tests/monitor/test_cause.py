@@ -14,8 +14,8 @@ COMPONENT, OUT = moved(EMBEDDINGS, "component 3", effect=0.4), moved(OUTSIDE, "s
 ELSEWHERE = moved(METADATA, "source")
 
 
-def likeness(batch, effect):
-    return moved(PICTURES, "likeness", reference=0.8, batch=batch, effect=effect)
+def likeness(batch, effect, reference=0.8):
+    return moved(PICTURES, "likeness", reference=reference, batch=batch, effect=effect)
 
 
 def brightness(effect):
@@ -35,6 +35,7 @@ def brightness(effect):
         ([COMPONENT, OUT, likeness(-0.7, -9.0)], "inverted", False),
         ([COMPONENT, OUT, likeness(0.45, -3.0)], "source", True),  # chests, but of adults
         ([ELSEWHERE, COMPONENT, likeness(0.45, -3.0)], "source", True),
+        ([ELSEWHERE, COMPONENT, likeness(0.19, -0.1, reference=0.21)], "source", True),  # hardly moved at all
     ],
 )
 def test_what_moved_names_the_cause_and_whether_a_model_should_learn_it(readings, name, is_learnable):

@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from PIL import Image, ImageFilter, ImageOps
@@ -174,6 +175,17 @@ def test_quarantined_scans_stand_alone_or_with_their_patient(tmp_path):
     assert {row["kind"] for row in table.values()} == {"unique"}
     assert table["a.png"]["group_id"] == table["b.png"]["group_id"]
     assert counts["num_groups"] == 3
+
+
+def test_a_copy_that_cannot_be_read_any_more_has_no_distance(tmp_path):
+    run(tmp_path, [("a.png", scan(1), "P1"), ("b.png", scan(2), "P1")])
+    manifest_table = MANIFEST.read(tmp_path / "run")
+    place = manifest_table.column_names.index("picture_hash")
+    hashes = pa.array([manifest_table["picture_hash"][0].as_py(), None], manifest_table.schema.field(place).type)
+    gone = manifest_table.set_column(place, manifest_table.schema.field(place), hashes)
+    table = duplicates._table(gone, np.array([0, 0]), np.array([0, 0]), [None, None]).to_pylist()
+    assert [row["kind"] for row in table] == ["unique", "near"]
+    assert [row["distance_bits"] for row in table] == [None, None]
 
 
 def test_equal_scans_in_another_order_make_the_same_groups(tmp_path):

@@ -50,7 +50,7 @@ class Reservations:
                 str(image_id): {str(name): float(at) for name, at in holders.items()}
                 for image_id, holders in content.items()
             }
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, OverflowError, TypeError, AttributeError, RecursionError):
             return {}
 
     def _write(self) -> None:

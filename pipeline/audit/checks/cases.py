@@ -5,6 +5,7 @@ import re
 from collections import Counter
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.audit.audited_pool import Names, Subject, known
@@ -111,14 +112,15 @@ def _values_that_cannot_be(subject: Subject) -> list[str]:
     of_table = [line for line in notes if NOT_UNDERSTOOD in line or CANNOT_BE in line]
     moved = [line for line in notes if words.MOVED in line]
     of_table += [f"{'; '.join(moved)}: {_NO_DAY_HOLDS}"] if moved else []
-    return of_table + _of_tags(subject.scans["note"].to_pylist())
+    in_tags = pc.equal(subject.scans["format"], "DICOM")
+    return of_table + _of_tags(subject.scans.filter(pc.fill_null(in_tags, False))["note"].to_pylist())
 
 
 def _of_tags(notes: list[str | None]) -> list[str]:
     """Ages and dates of tags that cannot be, with the scans of each; dates that were moved, in one sentence.
 
     Args:
-        notes: Of all scans.
+        notes: Of the scans that have tags.
     """
     counts = Counter(part for note in notes for part in (note or "").split("; ") if CANNOT_BE in part)
     moved = {
@@ -130,7 +132,7 @@ def _of_tags(notes: list[str | None]) -> list[str]:
     if moved:
         which = " and ".join(part.split(" in its tags")[0] for part in sorted(moved))
         most = max(moved.values())
-        lines.append(f"Of {most} of {len(notes)} scans {which} {words.MOVED}: {_NO_DAY_HOLDS}")
+        lines.append(f"Of {most} of {len(notes)} DICOM scans {which} {words.MOVED}: {_NO_DAY_HOLDS}")
     return lines
 
 

@@ -120,6 +120,8 @@ def _positions(grid_RX: Floats) -> Names:
     middle_R = _like_the_others(_middle(grid_RX))[:, 0]
     inverted_R = (like_R4[:, 0] < -INVERTED_PART * usual) & (-like_R4[:, 0] > best_R)
     inverted_R &= middle_R < -INVERTED_MIDDLE_PART * float(np.median(middle_R))
+    if usual < MIN_LIKE_OTHERS or np.median(middle_R) <= 0:  # the pool has no usual picture to be turned against
+        turned_R[:] = inverted_R[:] = False
     unlike_R = np.maximum(like_R4[:, 0], middle_R) < MIN_LIKE_OTHERS
     reason_R[_mirrored(grid_RX)] = MIRROR
     reason_R[unlike_R] = "unlike all the others"

@@ -128,7 +128,9 @@ def _lungs_masked(subject: Subject, shortcuts: Shortcuts) -> Check:
     seen = f"{region.share:.0%} of the {finding} scans are {region.words} of the picture, and hardly any of the others."
     evidence = subject.evidence(region.rows, f"{finding}: {region.words}")
     with_place = replace(check, message=f"{check.message} {seen}", evidence=evidence[:MAX_EVIDENCE])
-    return replace(with_place, severity="warn", count=1) if check.severity == "ok" else with_place
+    if check.severity != "ok":
+        return with_place
+    return replace(with_place, severity="warn", count=1, value=region.share, threshold=MARKED_SHARE)
 
 
 def _worst(subject: Subject, scores: dict[str, Score]) -> str:

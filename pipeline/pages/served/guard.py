@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.contracts.errors import InputError
 from pipeline.pages.served.doors import Doors
+from pipeline.pages.served.slow_senders import KNOWN
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -73,6 +74,7 @@ class Guard:
 
         refused = self._refuse_sender(request := Request(scope)) or self._refuse_stranger(request)
         refused = refused or self._refuse_unnamed(request)
+        scope[KNOWN] = refused is None or refused.status_code < 400  # the link's own answer welcomes, too
         await (refused or self.app)(scope, receive, send_closed)
 
     def _refuse_sender(self, request: Request) -> Response | None:

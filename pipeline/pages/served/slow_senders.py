@@ -1,8 +1,9 @@
 """Closes connections that keep the labelling page waiting, so that whoever opens hundreds locks nobody out.
 
 A request is whole within a moment: its headers are short, and an answer has less than 64 KiB. A connection that has not
-sent a whole request in time is closed; where too many wait at once, the one that has waited longest goes first;
-those that have had a reply, as a reader's page between two answers, go last.
+sent a whole request in time is closed; where too many wait at once, the one that has waited longest goes first, and
+those that showed the link's token, as a reader's page between two answers, go last. A reply alone is no token: a
+stranger gets one, too. The one that came just now stays, for it may be a reader who opens the link.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 REQUEST_SECONDS = 20.0
+KNOWN = "cxr_ssl.is_known"  # key in a request's scope: it came with a token, see `guard`
 MAX_WAITING = 400  # connections; a process may hold about a thousand files open
 
 
@@ -27,7 +29,7 @@ def protocol(request_seconds: float = REQUEST_SECONDS, max_waiting: int = MAX_WA
     class Impatient(H11Protocol):
         """HTTP/1.1 with a time limit for requests."""
 
-        was_served = False
+        is_known = False
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -38,8 +40,9 @@ def protocol(request_seconds: float = REQUEST_SECONDS, max_waiting: int = MAX_WA
             self._watch()
 
         def on_response_complete(self) -> None:
+            is_known = bool((self.scope or {}).get(KNOWN))
             super().on_response_complete()
-            self.was_served = True
+            self.is_known = self.is_known or is_known
             self._watch()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -67,7 +70,7 @@ def protocol(request_seconds: float = REQUEST_SECONDS, max_waiting: int = MAX_WA
 
 
 def _first_to_go(waiting: Iterable[H11Protocol]) -> H11Protocol:
-    """The longest waiting that never had a reply; where all had, the longest waiting."""
-    in_order = list(waiting)
-    strangers = (each for each in in_order if not each.was_served)  # type: ignore[attr-defined]
+    """Of all but the newest: the longest waiting that showed no token; where all did, the longest waiting."""
+    in_order = list(waiting)[:-1]
+    strangers = (each for each in in_order if not each.is_known)  # type: ignore[attr-defined]
     return next(strangers, in_order[0])

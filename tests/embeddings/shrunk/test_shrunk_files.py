@@ -133,6 +133,16 @@ def test_the_oldest_files_make_room(cache):
     assert {name in left for name in names[-5:]} == {True}
 
 
+def test_what_an_older_version_kept_is_thrown_out(cache):
+    older = shrunk_files.folder().with_name("v0.0") / "ab" / "abc.shrunk"
+    older.parent.mkdir(parents=True)
+    older.write_bytes(b"a picture")
+    assert shrunk_files.keep("ab" * 32, b"content", 2**30)
+    assert not older.exists() and [path.name for path in shrunk_files.folder().parent.iterdir()] == [
+        shrunk_files.folder().name
+    ]
+
+
 def test_a_full_disk_or_a_folder_of_another_stops_nothing(cache, monkeypatch):
     monkeypatch.setattr(shrunk_files, "_LEAST_FREE_BYTES", 2**62)
     assert not shrunk_files.keep("ab" * 32, kept_scan(), 10**9)
