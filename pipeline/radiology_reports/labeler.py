@@ -20,7 +20,7 @@ from typing import Literal
 
 from pipeline.radiology_reports.rules import FindingPatterns, Rules, lower
 from pipeline.radiology_reports.sections import sentences
-from pipeline.radiology_reports.sentence import Sentence, overlaps
+from pipeline.radiology_reports.sentence import Cue, Sentence, overlaps
 
 Says = Literal["present", "absent", "uncertain", "not mentioned"]
 PRESENT: Says = "present"
@@ -30,6 +30,7 @@ NOT_MENTIONED: Says = "not mentioned"
 SAYS: tuple[Says, ...] = (PRESENT, UNCERTAIN, ABSENT, NOT_MENTIONED)  # the stronger first
 _SIGNS: tuple[tuple[str, Says], ...] = (("negated", ABSENT), ("uncertain", UNCERTAIN))
 _PAUSE = re.compile(r"[,:(]")
+_GOES_ON = re.compile(r"\s*[,/]")  # a list, behind a name
 _FEWEST_LETTERS = 3
 
 
@@ -112,7 +113,8 @@ def _says(sentence: Sentence, start: int, end: int) -> Says:
             else:
                 reaches = distance <= sentence.rules.scope_words
             own_subject = side == "after" and _has_own_subject(sentence, start, low, high)
-            if reaches and not own_subject and not _is_cut(sentence, low, high):
+            is_cut = _is_cut(sentence, low, high) or _is_of_another_statement(sentence, start, end, cue)
+            if reaches and not own_subject and not is_cut:
                 reaching.append((distance, cue.start, says))
     return min(reaching, key=lambda cue: cue[:2])[2] if reaching else PRESENT
 
@@ -122,6 +124,31 @@ def _is_cut(sentence: Sentence, low: int, high: int) -> bool:
     stops, starts = sentence.of_kind("stop")
     place = bisect_left(starts, low)
     return place < len(stops) and stops[place].end <= high
+
+
+def _is_of_another_statement(sentence: Sentence, start: int, end: int, cue: Cue) -> bool:
+    """Whether a statement begins between a cue and a mention, and the list that the cue speaks of is over.
+
+    Args:
+        sentence: With both.
+        start: Where the mention starts.
+        end: Where it ends.
+        cue: Before or behind it.
+    """
+    _, starts = sentence.of_kind("statement")
+    low, high = (end, cue.start) if cue.start >= end else (cue.end, start)
+    place = bisect_right(starts, high) - 1
+    if place < 0 or starts[place] < low:
+        return False
+    if (
+        high == start
+    ):  # `no effusion, mild edema, pneumothorax`: the bare name behind the statement goes on with the list
+        others, tail_start = sentence.mention_starts, sentence.tail[0]
+        other = bisect_left(others, starts[place])
+        return start < tail_start or other == len(others) or others[other] >= tail_start
+    # `Pneumothorax, small effusion are not seen`: so does the bare name before it, where the cue speaks of both.
+    is_bare = _GOES_ON.match(sentence.text, end) is not None and sentence.separator_before(start) is not None
+    return not is_bare or _PAUSE.search(sentence.text, starts[place], high) is not None
 
 
 def _has_own_subject(sentence: Sentence, start: int, low: int, high: int) -> bool:

@@ -23,6 +23,7 @@ from pipeline.runtime import run_files
 
 COLUMNS = "columns"  # the source that another model filled
 NOTHING_READ = "without a section that is read"
+_OF_NO_POOL = (texts.EMPTY, texts.TOO_LONG, texts.OTHER_LETTERS)  # reasons for which no scan is looked for
 REPORT_LABELS = Contract(
     "report_labels",
     pa.schema(
@@ -50,7 +51,8 @@ class ReportLabels:
         num_scans: Scans of the pool.
         reasons: What was left out or is worth a word, with counts.
         unknown: Findings asked for that the rules do not know.
-        where: The folder or table that the reports were read from; None: a column of the pool's own, or there are none.
+        read_from: Address of each pool, and the source that was read of it.
+        unmatched: Folder or table of reports to those in it of no scan, by their place; a pool's own column is none.
     """
 
     of_source: dict[str, dict[str, dict[str, Statement]]] = field(default_factory=dict)
@@ -58,7 +60,8 @@ class ReportLabels:
     num_scans: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     unknown: tuple[str, ...] = ()
-    where: str | None = None
+    read_from: frozenset[tuple[str, str]] = frozenset()
+    unmatched: dict[str, set[int]] = field(default_factory=dict)
 
     def named(self, ids: Mapping[str, str]) -> "ReportLabels":
         """The same by image_id: of scans whose path is among `ids`."""
@@ -73,14 +76,19 @@ class ReportLabels:
         for source, of_scan in other.of_source.items():
             own = self.of_source.setdefault(source, {})
             own.update({image_id: said for image_id, said in of_scan.items() if image_id not in own})
-        self.num_scans += other.num_scans
-        if other.where is not None and other.where == self.where:
-            # One folder or table for both pools: what neither has a scan for is what counts.
-            both = self.reasons[texts.NO_SCAN] + other.reasons[texts.NO_SCAN] - other.num_reports
-            self.reasons[texts.NO_SCAN] = max(both, 0)
-        else:
-            self.num_reports += other.num_reports
-            self.reasons += other.reasons
+        if other.read_from <= self.read_from:
+            return  # the same pool again: its reports are counted
+        reasons, num_reports = other.reasons.copy(), other.num_reports
+        for place, unmatched in other.unmatched.items():
+            if place in self.unmatched:
+                # One folder or table for both pools: what neither has a scan for is what counts.
+                reasons[texts.NO_SCAN] -= len(self.unmatched[place] | unmatched)
+                reasons.subtract({reason: other.reasons[reason] for reason in _OF_NO_POOL})
+                num_reports = 0
+            self.unmatched[place] = self.unmatched.get(place, unmatched) & unmatched
+        self.num_reports += num_reports
+        self.reasons += reasons
+        self.read_from |= other.read_from
 
     def counts(self) -> dict[str, dict[str, dict[str, int]]]:
         """Source to finding to how many scans have each of `SAYS`."""
@@ -118,10 +126,11 @@ def read(
         labels.unknown = tuple(name for name in findings or () if name not in names)
         labels.num_reports, labels.reasons = of_pool.num_reports, of_pool.reasons
         is_column = config.pool.reports is not None and texts.column_of(pool, config.pool.reports) is not None
-        labels.where = None if is_column else of_pool.where
+        labels.unmatched = {} if is_column else {of_pool.where: of_pool.unmatched}
         labels.of_source[f"rules {rules.name}"] = _by_rules(of_pool.of_scan, rules, names, labels.reasons)
     if config.pool.report_labels:
         labels.of_source[COLUMNS] = model_columns.read(pool, config.pool.report_labels, labels.reasons)
+    labels.read_from = frozenset((config.pool.uri, source) for source in labels.of_source)
     return labels
 
 
@@ -143,6 +152,20 @@ def write(folder: Path, labels: ReportLabels) -> None:
     place = folder / run_files.PRIVATE
     REPORT_LABELS.write(place, pa.table(arrays, schema=REPORT_LABELS.schema))
     place.chmod(0o700)
+
+
+def read_before(folder: Path, image_ids: pa.ChunkedArray, sources: Sequence[str]) -> ReportLabels:
+    """What an earlier try of a run kept of these scans by these sources; nothing where there was none."""
+    place = run_files.path(folder, run_files.REPORT_LABELS)
+    labels = ReportLabels()
+    if place.exists():
+        table = REPORT_LABELS.read(place.parent)
+        table = table.filter(pc.is_in(table["image_id"], value_set=image_ids.combine_chunks()))
+        table = table.filter(pc.is_in(table["source"], value_set=pa.array(sources, pa.string())))
+        for row in table.to_pylist():
+            of_scan = labels.of_source.setdefault(row["source"], {}).setdefault(row["image_id"], {})
+            of_scan[row["finding"]] = Statement(row["says"], row["start"], row["end"])
+    return labels
 
 
 def kept(folder: Path, findings: Sequence[str]) -> dict[str, dict[str, dict[str, str]]]:

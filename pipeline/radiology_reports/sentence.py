@@ -4,7 +4,8 @@ A cue's reach ends at NegEx's words of termination (Chapman et al., J Biomed Inf
 new statement begins. NegBio (Peng et al., AMIA 2018) and CheXpert's labeler take that from the sentence's grammar: a
 finding in conjunction with a denied one is denied. No small library parses that offline; here a word that grades or
 places a finding behind a comma begins a statement (`no effusion, mild edema`), unless `or` goes on with the list (`no
-effusion, large mass or edema`).
+effusion, large mass or edema`). Bare names at the end of a sentence go on with an earlier list too (`no effusion, mild
+edema, pneumothorax`): a denied finding taken for present does more harm than one missed.
 """
 
 import re
@@ -17,9 +18,12 @@ from pipeline.radiology_reports.rules import Rules
 _WORD = re.compile(r"\S+")
 _ANSWER = frozenset({"negated_after"})
 _STOP = frozenset({"stop"})
-_STATEMENT = frozenset({"stop", "statement"})
+_STATEMENT = frozenset({"statement"})
 _START = frozenset({"start", "unless_list"})
 _SLASH = re.compile(r"[^\W\d]/[^\W\d]")  # `effusion/pneumothorax` goes on with a list as `or` does
+_SAYS_NOTHING = frozenset({"start", "unless_list", "list"})
+_LAST_WORD = re.compile(r"[^\W\d_][\w-]*\Z")
+_LONGEST_SEPARATOR = 60  # characters: a comma, `or`, a word, and blanks
 _LONGEST_JOIN = 30  # characters: a comma, or a word such as `with`, and blanks
 
 
@@ -96,8 +100,55 @@ class Sentence:
         return sorted(match.start() for match in self._mentions_of_all)
 
     @cached_property
-    def _mention_ends(self) -> set[int]:
-        return {match.end() for match in self._mentions_of_all}
+    def _start_of_end(self) -> dict[int, int]:
+        """Where the longest mention starts, by where it ends."""
+        return {end: -start for end, start in sorted((match.end(), -match.start()) for match in self._mentions_of_all)}
+
+    @cached_property
+    def tail(self) -> tuple[int, bool, bool]:
+        """The bare names that end it, `pneumothorax or mass` of `no effusion, mild edema, pneumothorax or mass`.
+
+        Returns:
+            Where they start, its length if there are none; whether a finding stands right before them; whether `or`
+            behind a comma joins them to it.
+        """
+        start, is_joined = len(self.text), False
+        end = len(self.text.rstrip(" .!;)"))
+        while end in self._start_of_end:
+            separator = self.separator_before(self._start_of_end[end])
+            if separator is None or separator[0] == 0:
+                break
+            start = self._start_of_end[end]
+            end, is_joined = separator
+        return start, end in self._start_of_end, is_joined
+
+    def separator_before(self, start: int) -> tuple[int, bool] | None:
+        """What divides a name from what stands before it in a list, with at most a word between that grades nothing.
+
+        Args:
+            start: Where the name starts.
+
+        Returns:
+            Where the separator starts, 0 at the start of the sentence; whether it is a comma and a word such as `or`.
+            None: the name is not bare.
+        """
+        low = max(0, start - _LONGEST_SEPARATOR)
+        before = self.text[low:start].rstrip()
+        last = _LAST_WORD.search(before)
+        if last is not None and not self._kinds_of(last[0]):
+            before = before[: last.start()].rstrip()
+            last = _LAST_WORD.search(before)
+        is_or = last is not None and "list" in self._kinds_of(last[0])
+        if last is not None and is_or:
+            before = before[: last.start()].rstrip()
+        has_pause = before.endswith((",", "/"))
+        if not (is_or or has_pause or low + len(before) == 0):
+            return None
+        return low + len(before[:-1] if has_pause else before), is_or and before.endswith(",")
+
+    def _kinds_of(self, word: str) -> frozenset[str]:
+        match = self.rules.cues.fullmatch(word)
+        return frozenset() if match is None else self.rules.cue_kinds[(match.lastindex or 1) - 1]
 
     @cached_property
     def _mentions_of_all(self) -> list[re.Match[str]]:
@@ -107,11 +158,18 @@ class Sentence:
         """The cues with a stop of no length where a new statement begins."""
         kept: list[Cue] = []
         is_list, following = False, len(self.text)  # whether a list goes on before the next cue that says something
+        tail_start, is_beside_tail, is_joined = self.tail
+        in_tail = is_beside_tail and tail_start < len(self.text)  # whether that list is the bare names at the end
         cue_ends = {cue.end for cue in cues if not cue.kinds <= _START}
         for cue in reversed(cues):
             is_start = not cue.kinds.isdisjoint(_START)
             is_list = _SLASH.search(self.text, cue.end, following) is not None or is_list
-            may_begin = "start" in cue.kinds or (is_start and not is_list)
+            in_tail = in_tail and cue.kinds <= _SAYS_NOTHING
+            is_before_tail = in_tail and cue.start < tail_start
+            if "start" in cue.kinds:
+                may_begin = not (is_before_tail and is_joined)
+            else:
+                may_begin = is_start and not is_list and not is_before_tail
             if may_begin and self._can_begin(cue.start, cue_ends):
                 kept.append(Cue(_STATEMENT, cue.start, cue.start))
             if not is_start:
@@ -128,7 +186,7 @@ class Sentence:
         end = low + len(before.rstrip())
         if end in cue_ends:
             return False  # `compatible with mild edema`
-        return self.rules.joins.search(before if low == 0 else " " + before) is not None or end in self._mention_ends
+        return self.rules.joins.search(before if low == 0 else " " + before) is not None or end in self._start_of_end
 
 
 def overlaps(spans: list[tuple[int, int]], start: int, end: int) -> bool:

@@ -60,18 +60,29 @@ def _of_all_pools(ctx: StageContext, asked: tuple[str, ...]) -> ReportLabels:
     manifest = run_files.read(ctx.folder, MANIFEST)
     is_own_N = record.part_of(ctx.folder, manifest["image_id"]) == record.OWN
     labels = _of_pool(ctx, ctx.config, manifest.filter(pa.array(is_own_N)), asked)
-    options = {name: getattr(ctx.config.pool, name) for name in ("reports", "report_labels")}
     for part in record.parts(ctx.folder):
         place = record.part_folder(ctx.folder, part.part)
-        pool = run_dir.config_of(place).pool.model_copy(update=options)
-        there = ctx.config.model_copy(update={"pool": pool})
-        try:
-            labels.take(_of_pool(ctx, there, run_files.read(place, MANIFEST), asked))
-        except InputError as error:
-            if error.where not in (texts.WHERE, model_columns.WHERE):
-                raise
-            log.warning("no reports of part %d, %s, are read: %s %s", part.part, part.pool, error.where, error.what)
+        pool = run_dir.config_of(place).pool
+        for one_source in ({"reports": ctx.config.pool.reports}, {"report_labels": ctx.config.pool.report_labels}):
+            if any(one_source.values()):
+                alone = pool.model_copy(update={"reports": None, "report_labels": {}, **one_source})
+                there = ctx.config.model_copy(update={"pool": alone})
+                labels.take(_of_part(ctx, there, part, asked, tuple(labels.of_source)))
+    labels.num_scans = len(manifest)  # what a pool lists and the run had already is counted once
     return labels
+
+
+def _of_part(
+    ctx: StageContext, config: Config, part: record.Part, asked: tuple[str, ...], sources: tuple[str, ...]
+) -> ReportLabels:
+    """What the reports of a pool that joined say; where it is gone since, what an earlier try kept of it."""
+    manifest = run_files.read(record.part_folder(ctx.folder, part.part), MANIFEST)
+    try:
+        return _of_pool(ctx, config, manifest, asked)
+    except InputError as error:
+        log.warning("no reports of part %d, %s, are read: %s %s", part.part, part.pool, error.where, error.what)
+        has_none = error.where in (texts.WHERE, model_columns.WHERE)
+        return ReportLabels() if has_none else report_labels.read_before(ctx.folder, manifest["image_id"], sources)
 
 
 def _of_pool(ctx: StageContext, config: Config, manifest: pa.Table, asked: tuple[str, ...]) -> ReportLabels:

@@ -53,12 +53,19 @@ class Texts:
         num_reports: Reports that were looked at.
         reasons: Reports that are not used, or worth a word: reason and count.
         where: What they were read from.
+        unmatched: Those counted under `NO_SCAN`, by their place among the reports.
     """
 
     where: str
     of_scan: dict[str, list[str]] = field(default_factory=dict)
     num_reports: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    unmatched: set[int] = field(default_factory=set)
+
+    def without_scan(self) -> None:
+        """Count the report looked at last as one of no scan of the pool."""
+        self.reasons[NO_SCAN] += 1
+        self.unmatched.add(self.num_reports)
 
     def add(self, paths: Iterable[str], text: str | None) -> None:
         """Take a report of these scans, which may be none."""
@@ -71,7 +78,7 @@ class Texts:
             return
         known = [self.of_scan.setdefault(path, []) for path in paths]
         if not known:
-            self.reasons[NO_SCAN] += 1
+            self.without_scan()
         elif all(text in before for before in known):
             self.reasons[REPEATED] += 1
         else:
@@ -230,7 +237,7 @@ def _of_table(place: str, scans: ScanNames, texts: Texts) -> None:
     for name, text in _rows(place):
         if name is None:
             texts.num_reports += 1
-            texts.reasons[NO_SCAN] += 1
+            texts.without_scan()
         else:
             _add(name, text, scans, texts)
 

@@ -15,7 +15,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from pipeline.measures.holdout_record import ClassMetrics
 from pipeline.pages.svg_chart import ACCENT, GOOD, INK, REFERENCE, SQUARE, WIDE, color, dot, render, unit_square
 from pipeline.pages.wording import known
-from pipeline.report.gather import Holdout, RunData, measured
+from pipeline.report.gather import Holdout, Row, RunData, measured
 
 
 def learning_curve(run: RunData, key: str, label: str) -> str | None:
@@ -129,6 +129,11 @@ def _class_metrics(run: RunData, finding: str) -> ClassMetrics | None:
     return run.scores.per_class.get(finding) if run.scores else None
 
 
+def num_by_report_alone(row: Row) -> int:
+    """Scans of a round that train by a report and have no pseudo-label: each scan is in one bar."""
+    return (row.get("num_report") or 0) - (row.get("num_report_and_pseudo") or 0)
+
+
 def pseudo_counts(run: RunData) -> str | None:
     """Labels of each round: of experts, of the model, and of reports where a run has any."""
     rows = measured(run.rounds, "num_pseudo")
@@ -141,10 +146,10 @@ def pseudo_counts(run: RunData) -> str | None:
         expert = [row.get("num_expert") or 0 for row, _ in rows]
         axes.bar(x, expert, width=0.6, color=ACCENT, label="by experts")
         axes.bar(x, pseudo, bottom=expert, width=0.6, color=ACCENT, alpha=0.35, label="pseudo-labels")
-        by_report = [row.get("num_report") or 0 for row, _ in rows]
+        by_report = [num_by_report_alone(row) for row, _ in rows]
         below = [experts + value for experts, value in zip(expert, pseudo, strict=True)]
         if any(by_report):
-            axes.bar(x, by_report, bottom=below, width=0.6, color=GOOD, alpha=0.35, label="by reports")
+            axes.bar(x, by_report, bottom=below, width=0.6, color=GOOD, alpha=0.35, label="by reports alone")
         for heights, values in ((expert, pseudo), (below, by_report)):
             for place, height, value in zip(x, heights, values, strict=True):
                 axes.text(place, height + value / 2, f"{value:,}" if value else "", ha="center", va="center")

@@ -70,7 +70,7 @@ def learn_round(
         "certificates": {name: asdict(certificate) for name, certificate in certificates.items()},
         **({"certificates_from_round": record.first_certifying_round(ctx.folder)} if record.parts(ctx.folder) else {}),
         **_of_the_release(ctx, expert),
-        **_of_the_reports(material, reports),
+        **report_tier.counts(material, reports),
     }
     if reason:
         log.warning("round %d: no classifier yet, %s", round_index, reason)
@@ -82,6 +82,7 @@ def learn_round(
         with timed(clock, "train"):
             learned = _learn(ctx, data, round_index, material, expert, admitted_C)
     row |= _write(ctx, data, round_index, material, learned, admitted_C, clock)
+    row |= report_tier.counts(material, reports, PSEUDO.read(ctx.round_folder(round_index)))
     shutil.rmtree(ctx.round_folder(round_index) / run_files.NETWORK_FITS, ignore_errors=True)  # the model is there
     release.freeze_if_due(ctx, round_index, expert.answers)
     return row | _of_the_release(ctx, expert)
@@ -118,15 +119,6 @@ def begun(ctx: StageContext, data: Dataset, round_index: int, expert: ExpertLabe
     )
     admitted_C = pseudo_labels.open_classes(pseudo.gate, data.findings, certificates)
     return Begun(material, certificates, admitted_C, cannot_learn(material.class_E, material.group_E), reports)
-
-
-def _of_the_reports(material: Material, reports: FromReports) -> dict[str, Any]:
-    """The fields of a round's row that speak of radiology reports; none where the pool has none."""
-    if not reports.learned:
-        return {}
-    open_T = material.open_T
-    num = 0 if material.reports is None else int((material.reports.weight_T[open_T] > 0.0).sum())
-    return {"num_report": num, "reports": [error.to_json() for error in reports.learned]}
 
 
 def _of_the_release(ctx: StageContext, expert: ExpertLabels) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """What a round takes from radiology reports: the checks that count, in the order they were drawn."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.contracts.tables import POOL_LABELS, REPORT_CHECK
-from pipeline.learn.material import SoftLabels
+from pipeline.learn.material import Material, SoftLabels
+from pipeline.learn.scan_rows import ScanRows
 from pipeline.radiology_reports import soft_labels
 from pipeline.radiology_reports.soft_labels import FromReports
 from pipeline.rounds.run_scans import Dataset
@@ -13,6 +17,26 @@ from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 
 CHECKS = ("uniform", REPORT_CHECK)  # drawn by chance from the pool, and from what reports say
+
+
+def counts(material: Material, reports: FromReports, pseudo: pa.Table | None = None) -> dict[str, Any]:
+    """The fields of a round's row that speak of radiology reports; none where the pool has none.
+
+    Args:
+        material: What the round learns from.
+        reports: What they tell it.
+        pseudo: Its pseudo-labels; None: it has none. A report that trains comes before one.
+    """
+    if not reports.learned:
+        return {}
+    trains_T = np.zeros(len(material.pool_T), bool) if material.reports is None else material.reports.weight_T > 0.0
+    by_report = material.pool_T.keep(trains_T & material.open_T)
+    admitted = ScanRows.of([] if pseudo is None else pseudo.filter(pseudo["admitted"])["image_id"])
+    return {
+        "num_report": len(by_report),
+        "num_report_and_pseudo": int(by_report.among(admitted).sum()),
+        "reports": [error.to_json() for error in reports.learned],
+    }
 
 
 def of_round(

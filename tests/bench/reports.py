@@ -57,7 +57,7 @@ OPENI_HEADER = (
 OPENI_NOTES = """\
 {num:,} reports with headings, of the 3,955; a report counts for what its coders' headings (MeSH) name. The English
 rules were written with an eye on mistakes in every third report, which are left out here (for effusion 25 mistakes of
-all reports had been looked at). Cues and headings were amended later for sentences that a reviewer made up, and
+all reports had been looked at). Cues, lists and headings were amended later for sentences that a reviewer made up, and
 where a statement begins inside a sentence by rules of the literature and the same third, without a look at these
 reports. Precision is of reports that say *present*, recall counts *uncertain* as missed;
 intervals are exact, 95 %. Predictive values are shares of reports that coders agree with. The bound is what

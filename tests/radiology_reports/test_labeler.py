@@ -235,6 +235,31 @@ def test_a_cue_holds_over_its_whole_list(rules, text, findings):
     assert {finding: said[finding].says for finding in findings} == dict.fromkeys(findings, ABSENT)
 
 
+@pytest.mark.parametrize(
+    ("rules", "text", "expected"),
+    [
+        (EN, "No left effusion, right pneumothorax.", {ENGLISH_AIR: ABSENT}),
+        (EN, "No effusion, right lower lobe consolidation.", {"consolidation": PRESENT}),
+        (
+            EN,
+            "No consolidation, large pleural effusion, pneumothorax.",
+            {ENGLISH_EFFUSION: ABSENT, ENGLISH_AIR: ABSENT},
+        ),
+        (EN, "No acute effusion, mild edema, or pneumothorax.", {"edema": ABSENT, ENGLISH_AIR: ABSENT}),
+        (EN, "Negative for effusion, mild edema, pneumothorax.", {"edema": PRESENT, ENGLISH_AIR: ABSENT}),
+        (EN, "No effusion, mild edema or focal consolidation.", {"edema": PRESENT, "consolidation": ABSENT}),
+        (EN, "No effusion, mild edema, the heart is enlarged.", {"edema": PRESENT, "cardiomegaly": PRESENT}),
+        (EN, "Pneumothorax, small effusion are not seen.", {ENGLISH_AIR: ABSENT, ENGLISH_EFFUSION: ABSENT}),
+        (EN, "Cardiomegaly, mild edema, effusion not seen.", {"cardiomegaly": PRESENT, "edema": PRESENT}),
+        (DE, "Kein linksseitiger Erguss, rechtsseitiger Pneumothorax.", {"pneumothorax": ABSENT}),
+        (DE, "Kein Erguss, leichte Stauung, Pneumothorax.", {"stauung": PRESENT, "pneumothorax": ABSENT}),
+    ],
+)
+def test_a_bare_name_goes_on_with_the_list_that_a_statement_breaks(rules, text, expected):
+    said = read_report(text, rules)
+    assert {finding: said[finding].says for finding in expected} == expected
+
+
 HEADED = {ENGLISH_EFFUSION: PRESENT, ENGLISH_AIR: NOT_MENTIONED}
 
 

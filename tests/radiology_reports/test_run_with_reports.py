@@ -5,7 +5,7 @@ import json
 import pyarrow.compute as pc
 import pytest
 
-from pipeline.contracts.tables import LABELS
+from pipeline.contracts.tables import LABELS, PSEUDO
 from pipeline.radiology_reports.report_labels import REPORT_LABELS
 from tests.support.tiny import FAST, call, make_pool
 
@@ -57,6 +57,8 @@ def test_reports_that_were_checked_train_and_are_told_of(run):
     row = last_row(run)
     present = next(one for one in row["reports"] if one["says"] == "present")
     assert present["class_name"] == "sick" and present["num_checked"] >= 8 and present["used"]
+    pseudo = PSEUDO.read(run / "rounds" / "02")
+    assert 0 <= row["num_report_and_pseudo"] <= min(row["num_report"], pc.sum(pseudo["admitted"]).as_py())
     assert row["num_report"] > 0
     card = json.loads((run / "rounds" / "02" / "model" / "card.json").read_text("utf-8"))
     assert "reports" in json.dumps(card)

@@ -1,6 +1,7 @@
 """What the stage refuses, and what it leaves of reports that a run no longer has."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -85,6 +86,24 @@ def test_a_pool_that_joined_without_reports_is_said_and_nothing_else(tmp_path, m
     assert stage.run(ctx) == {"num_reports": 2, "num_scans_with_report": 2}
     assert set(said_of(ctx.folder)) == {"own0", "own1"}
     assert "no reports of part 1" in caplog.text
+
+
+def test_a_pool_that_joined_and_is_gone_since_keeps_what_was_read_of_it(tmp_path, monkeypatch, caplog):
+    ctx = grown(tmp_path, monkeypatch, **{"pool.reports": "befund"})
+    stage.run(ctx)
+    before = said_of(ctx.folder)
+    shutil.rmtree(tmp_path / "more")
+    stage.run(ctx)
+    assert said_of(ctx.folder) == before
+    assert "no reports of part 1" in caplog.text
+
+
+def test_a_pool_that_joined_without_the_column_of_another_model_keeps_its_reports(tmp_path, monkeypatch):
+    ctx = grown(tmp_path, monkeypatch, **{"pool.reports": "befund", "pool.report_labels": {"mass": "label"}})
+    more = tmp_path / "more" / "scans.csv"
+    more.write_text(more.read_text("utf-8").replace("label", "remark"), "utf-8")
+    stage.run(ctx)
+    assert set(said_of(ctx.folder)) == {"own0", "own1", "new0", "new1"}
 
 
 def test_one_folder_of_reports_for_both_pools_is_counted_once(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -241,3 +242,12 @@ def test_the_path_of_each_dispute_is_told():
     many = disputes([ended] * 60)
     assert many.count("<tr>") == 51 and "agreement.json" in many
     assert disputes([]).strip() == ""
+
+
+def test_promises_about_reports_are_not_rounded_up():
+    run = SimpleNamespace(config={"reports": {"min_precision": 0.975, "confidence": 0.995}}, last={"num_report": 1})
+    names = ("class_name", "says", "source", "scans", "checked", "errors", "precision", "bound", "is_used", "why")
+    row = dict.fromkeys(names, "x")
+    template = page_env.environment().get_template("radiology_reports.html.j2")
+    page = template.render(run=run, report_rows=[row])
+    assert "at least 97.5%" in page and "with 99.5% confidence" in page

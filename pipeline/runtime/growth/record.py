@@ -1,7 +1,7 @@
 """`growth.json`: which pools have joined a run, after which round, and what the old rounds have to do with them.
 
-The run's own pool is part 0; the pools that joined are the parts 1, 2, …. Each is read once, into `grown/NN`, and is
-not looked at again: what its folder gains later joins by growing once more.
+The run's own pool is part 0; the pools that joined are the parts 1, 2, …. The scans of each are read once, into
+`grown/NN`, and are not looked at again: what its folder gains later joins by growing once more.
 """
 
 import datetime as dt
