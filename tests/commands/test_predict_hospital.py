@@ -360,6 +360,7 @@ def test_replicas_serve_what_the_environment_says_and_a_run_without_a_classifier
     ((app, options),) = started
     assert (app, options["factory"]) == ("pipeline.predict.deployed.replicas:app", True)
     assert (options["workers"], options["port"]) == (2, port)
+    assert options["timeout_worker_healthcheck"] == replicas.START_SECONDS > 5  # uvicorn's own is shorter than a start
     with testclient.TestClient(replicas.app()) as client:
         client.headers["Authorization"] = f"Bearer {TOKEN}"
         assert client.post("/predict", content=scan(3)).status_code == 200

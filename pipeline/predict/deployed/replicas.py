@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 SETTINGS = "CXR_SSL_REPLICA"  # how a replica, a process of its own, hears what it serves
-START_SECONDS = 30  # a replica that does not answer its supervisor for so long, start included, is replaced
+START_SECONDS = 15  # a replica that does not answer its supervisor for so long, as one may that starts, is replaced
 CANNOT_START = 3  # exit status by which uvicorn knows that starting again would not help
 
 
