@@ -40,8 +40,8 @@ METRICS = ("auroc", "accuracy", "ece")
 FALL = 0.005  # a mean that falls by more between two rounds is a round that harms
 NUM_ROUNDS, BUDGET = 5, 20
 ASKED_BY = (
-    "kermany's own patients were asked about by `uncertainty_herding`, an earlier default, quickstart and the NIH part "
-    "by the default when it sought every class of fewer than five labels, rare or not"
+    "kermany's own patients were asked about by `uncertainty_herding`, an earlier default, the NIH part by the default "
+    "when it sought every class of fewer than five labels, rare or not"
 )
 FILE = tables.RESULTS / "rounds.json"
 
