@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pipeline.contracts.errors import EngineError
 from pipeline.contracts.options.running import EngineConfig
 from pipeline.runtime import gpus, ray_cluster, ray_nodes
+from pipeline.runtime.processes import ray_remains
 from pipeline.runtime.processes.ray_watch import RayWatch, dead_processes, died_error
 from pipeline.runtime.ray_nodes import Places
 from pipeline.runtime.threads import set_threads
@@ -27,11 +28,13 @@ class RayEngine:
         self._ray: Any = None
         self._is_ours = False
         self._watch: RayWatch | None = None
+        self._mark: str | None = None
 
     def _ready(self) -> Any:
         if self._ray is None:
             running = ray_cluster.connect(self._config)
             self._ray, self._is_ours, self._watch = running.ray, running.is_ours, running.watch
+            self._mark = running.mark
             if running.is_joined:
                 ray_nodes.check(self._ray, self._places)
         if gpus.are_asked_for(self._config):
@@ -91,7 +94,9 @@ class RayEngine:
             self._watch.close()
         if self._ray is not None and self._is_ours:
             self._ray.shutdown()
-        self._ray = None
+        if self._mark is not None:
+            ray_remains.end(self._mark)
+        self._ray = self._mark = None
 
 
 def _run_with_threads(function: Callable[[S], R], shard: S, num_threads: int) -> R:
