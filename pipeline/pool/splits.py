@@ -83,8 +83,12 @@ def _of_grown_pool(ctx: StageContext, manifest: pa.Table, duplicates: pa.Table) 
 
 def _before(folder: Path) -> pa.Table:
     """The split as it was, with what is unusable now on the side that it was on."""
-    side_of = {image_id: "holdout" for image_id, _, kind in run_files.asks_of(folder) if kind == "holdout"}
-    side_of |= {image_id: "train" for image_id, _, kind in run_files.asks_of(folder) if kind != "holdout"}
+    side_of: dict[str, str] = {}
+    for image_id, _, kind in run_files.asks_of(folder):
+        if kind != "holdout":
+            side_of[image_id] = "train"
+        else:
+            side_of.setdefault(image_id, "holdout")
     return keeping.with_former_sides(run_files.read(folder, SPLIT_TABLE), side_of)
 
 

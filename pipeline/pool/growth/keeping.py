@@ -158,10 +158,8 @@ def with_sides_noted(table: pa.Table, before: pa.Table) -> pa.Table:
         table: Rows of the `SPLIT_TABLE` contract.
         before: As they were, see `with_former_sides`.
     """
-    reason_N, side_of = (
-        _texts(table["reason"]),
-        dict(zip(_texts(before["image_id"]), _texts(before["split"]), strict=True)),
-    )
+    reason_N = _texts(table["reason"])
+    side_of = dict(zip(_texts(before["image_id"]), _texts(before["split"]), strict=True))
     for row, image_id in enumerate(_texts(table["image_id"])):
         if str(reason_N[row]).startswith(_QUARANTINED):
             reason_N[row] += _WAS.get(side_of.get(image_id, _NONE), "")

@@ -8,10 +8,8 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import psutil
+import psutil
 
 MARK = "CXR_SSL_RAY_STARTED_AS"
 LOOKS = 3  # one that is killed may have started another just before
@@ -31,8 +29,6 @@ def marked() -> Iterator[str]:
 
 def end(mark: str) -> None:
     """Kill the processes with this mark that are still there, and wait until they are gone."""
-    import psutil
-
     for _ in range(LOOKS):
         left = [process for process in psutil.process_iter() if process.pid != os.getpid() and _has(process, mark)]
         if not left:
@@ -43,9 +39,7 @@ def end(mark: str) -> None:
         psutil.wait_procs(left, timeout=SECONDS)
 
 
-def _has(process: "psutil.Process", mark: str) -> bool:
-    import psutil
-
+def _has(process: psutil.Process, mark: str) -> bool:
     block = Path(f"/proc/{process.pid}/environ")
     try:
         if block.exists():  # Linux: Ray writes a title over its beginning, where psutil's reader stops
