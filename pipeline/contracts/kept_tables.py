@@ -1,0 +1,67 @@
+"""Tables that this process read a moment ago: a round reads the same few files dozens of times.
+
+A file is known again by its number on the disk, its size and its times. One that was written just now is read anew the
+next time: a disk's clock may not tell two writes apart that follow at once.
+"""
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+
+import pyarrow as pa
+
+MAX_BYTES = 64 * 2**20  # of all that is kept
+YOUNG_SECONDS = 0.1
+_State = tuple[int, ...]
+_kept: OrderedDict[tuple[str, Hashable], tuple[_State, pa.Table]] = OrderedDict()  # the latest comes last
+_lock = threading.Lock()
+
+
+def read(path: Path, reader: Callable[[], pa.Table], kind: Hashable = None) -> pa.Table:
+    """What `reader` makes of a file, or made of it before, if the file is the same.
+
+    Args:
+        path: Of the file.
+        reader: Reads it.
+        kind: Tells readers apart that make different tables of one file.
+
+    Raises:
+        OSError: there is no such file, or it cannot be opened; and what `reader` raises.
+    """
+    key, before = (str(path.absolute()), kind), _state(path)
+    with _lock:
+        kept = _kept.get(key)
+        if kept is not None and kept[0] == before:
+            _kept.move_to_end(key)
+            return kept[1]
+    table = reader()
+    if _is_settled(before) and _state(path) == before:
+        _keep(key, before, table)
+    return table
+
+
+def _state(path: Path) -> _State:
+    """What changes with the file; it is opened for it, since a shared disk looks at its server only then."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        stat = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _is_settled(state: _State) -> bool:
+    """Whether another write would show in the times; a clock of whole seconds shows too little."""
+    written_ns = max(state[-2:])
+    return time.time_ns() - written_ns > YOUNG_SECONDS * 1e9 and written_ns % 10**9 != 0
+
+
+def _keep(key: tuple[str, Hashable], state: _State, table: pa.Table) -> None:
+    with _lock:
+        _kept.pop(key, None)
+        _kept[key] = state, table
+        while sum(kept.nbytes for _, kept in _kept.values()) > MAX_BYTES:
+            _kept.popitem(last=False)
