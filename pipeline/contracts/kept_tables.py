@@ -8,38 +8,51 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-MAX_BYTES = 64 * 2**20  # of all that is kept
+MAX_BYTES, MAX_TABLES = 64 * 2**20, 256
 YOUNG_SECONDS = 0.1
 _State = tuple[int, ...]
-_kept: OrderedDict[tuple[str, Hashable], tuple[_State, pa.Table]] = OrderedDict()  # the latest comes last
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A table, the state of its file, and who read it: as long as that is kept, no other has its `id`."""
+
+    state: _State
+    table: pa.Table
+    reader: object
+    num_bytes: int
+
+
+_kept: OrderedDict[tuple[str, int], _Kept] = OrderedDict()  # the latest comes last
 _lock = threading.Lock()
 
 
-def read(path: Path, reader: Callable[[], pa.Table], kind: Hashable = None) -> pa.Table:
-    """What `reader` makes of a file, or made of it before, if the file is the same.
+def read(path: Path, make: Callable[[], pa.Table], reader: object = None) -> pa.Table:
+    """What `make` makes of a file, or made of it before, if the file is the same.
 
     Args:
         path: Of the file.
-        reader: Reads it.
-        kind: Tells readers apart that make different tables of one file.
+        make: Reads it.
+        reader: Who reads; others may make another table of the same file.
 
     Raises:
-        OSError: there is no such file, or it cannot be opened; and what `reader` raises.
+        OSError: there is no such file, or it cannot be opened; and what `make` raises.
     """
-    key, before = (str(path.absolute()), kind), _state(path)
+    key, before = (str(path.absolute()), id(reader)), _state(path)
     with _lock:
         kept = _kept.get(key)
-        if kept is not None and kept[0] == before:
+        if kept is not None and kept.state == before:
             _kept.move_to_end(key)
-            return kept[1]
-    table = reader()
+            return kept.table
+    table = make()
     if _is_settled(before) and _state(path) == before:
-        _keep(key, before, table)
+        _keep(key, _Kept(before, table, reader, table.nbytes))
     return table
 
 
@@ -59,9 +72,10 @@ def _is_settled(state: _State) -> bool:
     return time.time_ns() - written_ns > YOUNG_SECONDS * 1e9 and written_ns % 10**9 != 0
 
 
-def _keep(key: tuple[str, Hashable], state: _State, table: pa.Table) -> None:
+def _keep(key: tuple[str, int], kept: _Kept) -> None:
     with _lock:
         _kept.pop(key, None)
-        _kept[key] = state, table
-        while sum(kept.nbytes for _, kept in _kept.values()) > MAX_BYTES:
-            _kept.popitem(last=False)
+        _kept[key] = kept
+        excess = sum(other.num_bytes for other in _kept.values()) - MAX_BYTES
+        while excess > 0 or len(_kept) > MAX_TABLES:
+            excess -= _kept.popitem(last=False)[1].num_bytes
