@@ -5,14 +5,23 @@ import json
 import os
 import random
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from tests.support import tiny
 from tests.support.tiny import FAST, call
 
 DATA = Path(os.environ.get("CXR_SSL_DATA", ""))
 pytestmark = pytest.mark.real
 SETTINGS = ("--set", "engine.backend=serial", "--set", "audit.num_bootstrap=20", "--json", "-q")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sharper():
+    """What is asserted of real pools is what probes of more trees and folds read off."""
+    with mock.patch.dict(tiny.PROBES, NUM_TREES=15, NUM_FOLDS=5):
+        yield
 
 
 def rows_of(pool):
@@ -34,7 +43,7 @@ def audited(folder, rows, *more):
 
 
 @pytest.fixture(scope="module")
-def covid3(tmp_path_factory):
+def covid3(sharper, tmp_path_factory):
     """By the default network, on small squares."""
     rows = rows_of("covid3")[::6]
     return audited(tmp_path_factory.mktemp("covid3") / "pool", rows, "--set", "preprocess.size_px=128")

@@ -49,6 +49,7 @@ FAST = [
     "--set",
     "audit.block_shortcut_auroc=1",  # scans of few grey levels are told by their file
 ]
+PROBES = {"NUM_TREES": 8, "NUM_FOLDS": 3}  # of an audit, what `small` makes of them
 CLASSES = ("normal", "sick")
 
 
@@ -82,8 +83,7 @@ def _commands():
 def small():
     """As long as this is open, probes of an audit have few trees and folds, a calibration few redraws."""
     with (
-        mock.patch.object(probes, "NUM_TREES", 8),
-        mock.patch.object(probes, "NUM_FOLDS", 3),
+        mock.patch.multiple(probes, **PROBES),
         mock.patch.object(calibration, "NUM_REDRAWS", 40),
     ):
         yield
