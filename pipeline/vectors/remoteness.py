@@ -43,8 +43,10 @@ def measure(emb_ND: Floats, rows_R: Rows, known_K: Rows, rng: np.random.Generato
     mean_D, sd_D = emb_ND[rows_M].mean(axis=0), floored_sd(emb_ND[rows_M]).astype(np.float32)
     reference_MD = (emb_ND[rows_M] - mean_D) / sd_D
     usual = [float(np.median(values_M)) for values_M in _to_nearest(reference_MD, rows_M, reference_MD, rows_M)]
-    both_R = _to_nearest((emb_ND[rows_R] - mean_D) / sd_D, rows_R, reference_MD, rows_M)
-    distance_R, angle_R = (values_R / max(middle, 1e-6) for values_R, middle in zip(both_R, usual, strict=True))
+    of_asked = _to_nearest((emb_ND[rows_R] - mean_D) / sd_D, rows_R, reference_MD, rows_M)
+    distance_R, angle_R = (
+        np.asarray(values_R / max(middle, 1e-6), np.float32) for values_R, middle in zip(of_asked, usual, strict=True)
+    )
     return Remoteness(distance_R, angle_R)
 
 
@@ -59,4 +61,4 @@ def _to_nearest(asked_RD: Floats, rows_R: Rows, reference_MD: Floats, rows_M: Ro
     for far_RM in (distance_RM, 1 - product_RM / norm_RM):
         far_RM[itself_RM] = np.inf
         means.append(np.partition(far_RM, NUM_NEIGHBORS - 1, axis=1)[:, :NUM_NEIGHBORS].mean(axis=1))
-    return means[0], means[1]
+    return np.asarray(means[0], np.float32), np.asarray(means[1], np.float32)

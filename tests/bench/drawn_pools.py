@@ -57,7 +57,7 @@ def draws(base: str, seeds: int, folder: Path) -> Iterator[Drawn]:
         return
     rows = pools.rows("kermany" if base == "kermany" else "covid3")
     rows = [row for row in rows if base == "kermany" or row["source"] == pools.NIH]
-    chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:NUM_READ])
+    chosen = np.sort(np.random.default_rng(0).choice(len(rows), min(NUM_READ, len(rows)), replace=False))
     place = folder / base
     place.mkdir()
     of_set = read([{k: v for k, v in rows[i].items() if k != "official_split"} for i in chosen], place)

@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 
 _SMALLEST = 1e-9
 # A tenth of that of the audit's other probes: what fits single scans learns wrong labels by heart. Chosen, as was the
-# evidence a class, on the first draws of `tests/bench/results/wrong-labels.md` and confirmed on the others.
+# evidence a class, on the first draws of `tests/bench/wrong_labels.py`.
 _INVERSE_PENALTY = 0.01
 _EVIDENCE_A_CLASS = 1.0
 _WORTH_SAYING = 0.005
