@@ -1,6 +1,7 @@
 """Where a run stands: how far it came, what was asked and answered, by whom, and what it waits for."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -136,15 +137,16 @@ def of_labels(folder: Path, config: Config) -> dict[str, Any]:
     """What people were asked and have answered.
 
     Returns:
-        {"round","num_asked","num_open","num_readings_open","waits_for" of the latest queue; "annotators": [{
-        "annotator",
-        "num_answers","num_round","num_rejected","num_unsure","seconds_per_scan"}]; "image_ids" of all they answered}.
+        {"round","num_asked","asked_by_kind","num_open","num_readings_open","waits_for" of the latest queue;
+        "annotators": [{"annotator","num_answers","num_round","num_rejected","num_unsure","seconds_per_scan"}];
+        "image_ids" of all they answered}.
     """
     standing = Journal.open(folder).active()
     round_index = run_files.latest_round(folder)
     label_counts: dict[str, Any] = {
         "round": round_index,
         "num_asked": 0,
+        "asked_by_kind": {},
         "num_open": 0,
         "num_readings_open": 0,
         "waits_for": "",
@@ -156,6 +158,7 @@ def of_labels(folder: Path, config: Config) -> dict[str, Any]:
         open_work = worklist.open_worklist(folder, round_index, answers, oracle=config.oracle)
         label_counts |= {
             "num_asked": len(open_work.asks),
+            "asked_by_kind": dict(Counter(ask.kind for ask in open_work.asks)),
             "num_open": len(open_work.open()),
             "num_readings_open": sum(open_work.missing(ask) for ask in open_work.open()),
             "waits_for": open_work.summary(),

@@ -1,5 +1,6 @@
 """The jinja2 environment of the report: autoescape on, and the number formats as filters."""
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,11 @@ def ticked(text: object) -> Markup:
     if len(parts) % 2 == 0:  # a lone backtick means nothing
         return escape(text)
     return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+
+
+def breakable(text: object) -> Markup:
+    """A path or a name that may go on in a new line behind its signs, and not in the middle of a word."""
+    return Markup("<wbr>").join(re.split(r"(?<=[/\\_.:-])(?=\w)", str(text)))
 
 
 @cache
@@ -43,8 +49,11 @@ def environment(*folders: Path) -> Environment:
         "words",
         "place",
         "named",
+        "queue_kind",
+        "by_kind",
     ):
         env.filters[name] = getattr(wording, name)
     env.filters["ticked"] = ticked
+    env.filters["breakable"] = breakable
     env.tests["known"] = wording.known
     return env

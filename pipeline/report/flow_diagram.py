@@ -6,7 +6,7 @@ All lengths are px of the drawing, which is 360 wide; the page scales it.
 import textwrap
 from dataclasses import dataclass, field
 
-from pipeline.pages.wording import count, known, percent, plural, words
+from pipeline.pages.wording import by_kind, count, known, percent, plural, words
 from pipeline.report.gather import RunData
 
 WIDTH = 360
@@ -146,20 +146,7 @@ def _training(run: RunData) -> list[Box]:
         return []
     steps = [Box("training pool", flow["train"], [_patients_of(run, "train")])]
     if flow.get("queued"):
-        kinds = flow["kinds"]
-        names = (
-            ("representative", "chosen"),
-            ("uniform", "at random"),
-            ("wished", "wished for by people"),
-            ("release-check", "to check the release"),
-            ("recheck", "to check pseudo-labels"),
-            ("report-check", "to check what reports say"),
-            ("dispute", "in dispute"),
-            ("doubt", "in doubt"),
-            ("holdout", "of the holdout"),
-        )
-        notes = [f"{count(kinds[kind])} {name}" for kind, name in names if kinds.get(kind)]
-        steps.append(Box("shown to experts", flow["queued"], [", ".join(notes)]))
+        steps.append(Box("shown to experts", flow["queued"], [by_kind(flow["kinds"])]))
     annotators = flow["annotators"]
     by = "looked up in the pool" if annotators == ["oracle"] else f"by {words(annotators)}"
     labels = last.get("num_expert") if run.last else flow["answered"]

@@ -62,6 +62,13 @@ def test_runs_on_one_holdout_are_paired_with_the_first(own):
     assert long["scores"]["auroc"] == long["curve"][-1]["auroc"]
 
 
+def test_the_page_says_what_was_asked_in_words_and_breaks_a_pool_between_them(own):
+    assert call("compare", own / "short", own / "long", "--out", own / "page.html").code == 0
+    page = (own / "page.html").read_text()
+    assert "16 typical, 4 at random" in page and "representative" not in page
+    assert "pools/<wbr>False" in page
+
+
 def test_every_read_of_the_holdout_is_logged_once(own):
     assert call("compare", own / "short", own / "long", own / "other").code == 0
     assert reads(own / "short") == reads(own / "long") == ["comparison"]

@@ -117,7 +117,8 @@ def test_asked_answered_by_whom_how_long_and_how_far_they_agree(run):
     for part in (
         "state: waiting",
         "rounds finished: 0 of 2; expert labels: 9",
-        "round 1: 14 scans asked, 4 answered",
+        "round 1: 14 scans asked (",
+        "), 4 answered",
         "Ann: 9 answers, 9 of this round, 1 rejected, 3 unsure, 4 s a scan",
         "Bob: 4 answers, 4 of this round",
         "4 scans read twice or more: agree on 0.75",

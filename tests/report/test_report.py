@@ -190,7 +190,7 @@ def test_flow_counts_come_from_the_tables(two):
     assert "set aside 3 truncated file 3" in text
     assert "readable scans 397" in text
     assert "groups never split 200 1 exact and 2 near copies" in text
-    assert "shown to experts 100 80 chosen, 20 at random" in text
+    assert "shown to experts 100 80 typical, 20 at random" in text
 
 
 def test_the_page_is_one_offline_file(two):

@@ -4,6 +4,7 @@ from typing import Any
 
 from pipeline.cli.printed.console import between, say, score
 from pipeline.cli.printed.evidence import together
+from pipeline.pages.wording import by_kind
 from pipeline.runtime.watching import pace
 
 
@@ -15,7 +16,8 @@ def status(result: dict[str, Any]) -> None:
     labels = result["labels"]
     if labels["num_asked"]:
         num_answered = labels["num_asked"] - labels["num_open"]
-        say(f"round {labels['round']}: {labels['num_asked']} scans asked, {num_answered} answered")
+        why = by_kind(labels["asked_by_kind"])
+        say(f"round {labels['round']}: {labels['num_asked']} scans asked ({why}), {num_answered} answered")
     for row in labels["annotators"]:
         pace = "" if row["seconds_per_scan"] is None else f", {row['seconds_per_scan']:g} s a scan"
         if row["too_fast"]:
