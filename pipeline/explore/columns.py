@@ -27,6 +27,7 @@ class Column:
         names: Values of a category; None of a number.
         meaning: What it says, where the title does not.
         about_labels: Whether it tells what somebody or the model thinks the scan shows: never shown of a sealed scan.
+        unknown: What the page calls a scan of which it is not known.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Column:
     names: tuple[str, ...] | None = None
     meaning: str = ""
     about_labels: bool = False
+    unknown: str = "not known"
 
     @property
     def known_N(self) -> np.ndarray:

@@ -1,8 +1,10 @@
 """The jinja2 environment of the report: autoescape on, and the number formats as filters."""
 
 import re
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -21,6 +23,13 @@ def ticked(text: object) -> Markup:
 def breakable(text: object) -> Markup:
     """A path or a name that may go on in a new line behind its signs, and not in the middle of a word."""
     return Markup("<wbr>").join(re.split(r"(?<=[/\\_.:-])(?=\w)", str(text)))
+
+
+def slices_in_order(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of slices: what is sliced by in the order it comes, its slices as `wording.in_order` says."""
+    listed = list(rows)
+    place = {by: number for number, by in enumerate(dict.fromkeys(row.get("by") for row in listed))}
+    return sorted(listed, key=lambda row: (place[row.get("by")], wording.in_order(str(row.get("slice") or ""))))
 
 
 @cache
@@ -55,5 +64,6 @@ def environment(*folders: Path) -> Environment:
         env.filters[name] = getattr(wording, name)
     env.filters["ticked"] = ticked
     env.filters["breakable"] = breakable
+    env.filters["slices_in_order"] = slices_in_order
     env.tests["known"] = wording.known
     return env

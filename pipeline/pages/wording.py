@@ -147,6 +147,12 @@ def named(key: str) -> str:
     return NAMES.get(key, key.replace("_", " "))
 
 
+def in_order(name: str) -> tuple[int, int, str]:
+    """Sort key for names of slices: numbers by size, `2-17` before `18-39`, then words by the alphabet."""
+    head = re.match(r"\d+", name)
+    return (0, int(head[0]), name) if head else (1, 0, name)
+
+
 def place(uri: object) -> str:
     """The end of a path, for people: where on a disk it lies is nobody's business; other URIs as they are."""
     text = str(uri)

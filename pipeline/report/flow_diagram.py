@@ -145,8 +145,9 @@ def _training(run: RunData) -> list[Box]:
     if not known(flow.get("train")):
         return []
     steps = [Box("training pool", flow["train"], [_patients_of(run, "train")])]
-    if flow.get("queued"):
-        steps.append(Box("shown to experts", flow["queued"], [by_kind(flow["kinds"])]))
+    asked = {kind: num for kind, num in flow["kinds"].items() if kind != "holdout"} if flow.get("queued") else {}
+    if asked:
+        steps.append(Box("shown to experts", sum(asked.values()), [by_kind(asked)]))
     annotators = flow["annotators"]
     by = "looked up in the pool" if annotators == ["oracle"] else f"by {words(annotators)}"
     labels = last.get("num_expert") if run.last else flow["answered"]
@@ -160,6 +161,9 @@ def _training(run: RunData) -> list[Box]:
 
 def _sealed(run: RunData) -> list[Box]:
     steps = [Box("sealed holdout", run.flow["holdout"], [_patients_of(run, "holdout")], "sealed")]
+    num_asked = (run.flow.get("kinds") or {}).get("holdout")
+    if num_asked:
+        steps.append(Box("shown to experts", num_asked, ["one scan a patient"], "sealed"))
     if run.scores:
         notes = [plural(run.scores.num_groups, "group")]
         steps.append(Box("holdout scored", run.scores.num_scans, notes, "sealed"))

@@ -172,6 +172,12 @@ def test_short_numbers_and_fractions_are_no_finds():
     assert terms.count_in("id 48210; IMAGE-12345, (miller)") == {"id": 3}
 
 
+def test_what_programs_write_into_pictures_names_nobody():
+    terms = Identifiers()
+    terms.add_name("Intel(R) JPEG Library, version [2.0.18.50]; Szymborska Ewa", "name in EXIF or PNG text")
+    assert not terms.count_in("version 1 of the library") and terms.count_in("Szymborska, of all people")
+
+
 def test_what_cannot_be_scanned_is_refused(begun, tmp_path):
     with pytest.raises(RunDirError, match="is not a run"):
         run_scan.scan(tmp_path)

@@ -2,7 +2,7 @@
 
 from pipeline.contracts.tables import QUEUE
 from pipeline.pages import wording
-from pipeline.pages.template_env import breakable
+from pipeline.pages.template_env import breakable, slices_in_order
 
 
 def test_every_kind_of_a_queue_has_words():
@@ -20,3 +20,10 @@ def test_kinds_are_counted_in_one_order_and_empty_ones_left_out():
 def test_a_path_breaks_behind_its_signs_and_is_escaped():
     assert breakable("scans/of_the-north.csv") == "scans/<wbr>of_<wbr>the-<wbr>north.<wbr>csv"
     assert breakable("a/<b>&") == "a/&lt;b&gt;&amp;"
+
+
+def test_slices_stand_by_size_and_then_by_name():
+    rows = [{"by": by, "slice": name} for by, name in (("view", "PA"), ("cluster", "10"), ("cluster", "2"))]
+    ages = [{"by": "age_band", "slice": name} for name in ("65+", "unknown", "2-17", "18-39")]
+    told = [row["slice"] for row in slices_in_order([*rows, *ages])]
+    assert told == ["PA", "2", "10", "2-17", "18-39", "65+", "unknown"]

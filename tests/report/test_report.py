@@ -539,4 +539,6 @@ def test_scans_with_text_burnt_in_have_no_picture(tmp_path):
     before = build(folder).read_text("utf-8").count("data:image/jpeg;base64,")
     written = QUEUE.read(folder / "rounds" / "01")["image_id"].to_pylist()[:4]
     say_written_on(folder, written)
-    assert build(folder).read_text("utf-8").count("data:image/jpeg;base64,") == before - 4
+    after = build(folder).read_text("utf-8")
+    assert after.count("data:image/jpeg;base64,") == before - 4
+    assert {f"scan {image_id[:8]}: text in it: not shown" in after for image_id in written} == {True}

@@ -40,6 +40,10 @@ class Page {
       this.look({ ...this.view, order: { by: selected(event), descending: true } });
     });
     ofKind(HTMLSelectElement, "views").addEventListener("change", (event) => this.openSaved(selected(event)));
+    byId("find").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.find(ofKind(HTMLInputElement, "begins").value.trim()).catch(failed);
+    });
     window.addEventListener("hashchange", () => {
       if (location.hash.slice(1) !== toHash(this.view)) this.look(fromHash(location.hash, this.about.columns));
     });
@@ -135,6 +139,16 @@ class Page {
   target() {
     const { picked } = this.gallery;
     return picked.size ? { where: [], lasso: [], named: [...picked] } : this.view.choice;
+  }
+
+  /** @param {string} begins the first letters of a scan's name */
+  async find(begins) {
+    if (!begins) return;
+    const { named } = await ask("find", { begins });
+    const [only] = named;
+    if (!only) throw new Error(`No scan of this run has a name that begins with ${begins}.`);
+    if (named.length === 1) await this.detail.open({ image_id: only });
+    else this.look({ ...this.view, choice: { where: [], lasso: [], named } });
   }
 
   /** @param {string} name */

@@ -88,7 +88,8 @@ export function withClause(view, key, clause) {
  */
 export function inWords(clause, column) {
   const title = column?.title ?? clause.column;
-  if (clause.values) return `${title}: ${clause.values.map((value) => value ?? "not known").join(" or ")}`;
+  if (clause.values)
+    return `${title}: ${clause.values.map((value) => value ?? column?.unknown ?? "not known").join(" or ")}`;
   const low = clause.low ?? null;
   const high = clause.high ?? null;
   if (low !== null && high !== null) return `${title}: ${low} to ${high}`;
