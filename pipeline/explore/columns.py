@@ -51,10 +51,11 @@ class Column:
         return self.names[int(value)] if value >= 0 else None
 
     def without(self, hidden_N: np.ndarray) -> "Column":
-        """The same, not known of some scans."""
+        """The same, not shown of some scans."""
         nothing = np.float32(np.nan) if self.names is None else np.int32(MISSING)
         value_N = np.where(hidden_N, nothing, self.value_N)
-        return replace(self, value_N=value_N)
+        unknown = f"sealed or {self.unknown}" if hidden_N.any() else self.unknown
+        return replace(self, value_N=value_N, unknown=unknown)
 
 
 def category(

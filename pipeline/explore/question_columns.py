@@ -113,7 +113,10 @@ def asked(folder: Path, ids_N: pa.Array) -> dict[str, Column]:
             why.setdefault(image_id, queue_kind(kind))
     return {
         "asked": replace(category("asked in round", "answers", looked_up(ids_N, first)), unknown="not asked"),
-        "asked_as": category("asked as", "answers", looked_up(ids_N, why), "why the queue held it"),
+        "asked_as": replace(
+            category("asked as", "answers", looked_up(ids_N, why), "why the queue held it"),
+            unknown="not asked, or not learned from yet",
+        ),
     }
 
 

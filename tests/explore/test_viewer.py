@@ -104,7 +104,7 @@ def test_why_a_scan_was_asked_for_is_said_in_words_and_what_was_not_asked_is_not
     view = viewer(run)
     assert set(view.table().columns["asked_as"].names) == {"random", "typical"}
     unknown = {column["key"]: column["unknown"] for column in view.about()["columns"]}
-    assert (unknown["asked"], unknown["label"]) == ("not asked", "not known")
+    assert (unknown["asked"], unknown["label"], unknown["split"]) == ("not asked", "sealed or not known", "not known")
 
 
 def test_examples_of_a_check_are_counted_beside_all_that_it_counts(run, tmp_path):
