@@ -3,6 +3,7 @@
 import re
 
 from pipeline.measures.holdout_record import Interval
+from pipeline.pages.template_env import slices_in_order
 from pipeline.pages.wording import (
     MISSING,
     count,
@@ -201,7 +202,7 @@ def _detail(run: RunData) -> list[str]:
         parts += ["## Calibration", f"{note}\n\n{_table(['finding', 'slope (95%)', 'intercept (95%)'], rows)}"]
     if evaluation.get("slices"):
         head = ["slice", "scans", "AUROC (95%)", "accuracy", "against the rest", "p, Holm"]
-        parts += ["## By sub-population", _table(head, [_slice(row) for row in evaluation["slices"]])]
+        parts += ["## By sub-population", _table(head, [_slice(row) for row in slices_in_order(evaluation["slices"])])]
     if run.external:
         rows = [_external(name, content.get("overall") or {}) for name, content in run.external.items()]
         parts += ["## External tests", _table(["pool", "scans", "AUROC (95%)", "accuracy"], rows)]
