@@ -8,6 +8,7 @@ MISSING = "–"
 NAMES = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
+    "f1": "F1",
     "ece": "calibration error",
     "brier": "Brier score",
     "age_years": "age in years",

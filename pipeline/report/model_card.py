@@ -140,7 +140,7 @@ def _performance(run: RunData) -> str:
         ["metric", "value", "95% interval"],
         [
             ["AUROC", decimal(scores.auroc), interval(scores.auroc_ci95)],
-            ["AUPRC", decimal(scores.auprc), MISSING],
+            ["AUPRC", decimal(scores.auprc), interval(scores.auprc_ci95)],
             ["Accuracy", *_share(scores.accuracy, scores.accuracy_ci95)],
             ["Balanced accuracy", *_share(scores.balanced_accuracy, scores.balanced_accuracy_ci95)],
             ["Sensitivity", *_share(scores.sensitivity, scores.sensitivity_ci95)],

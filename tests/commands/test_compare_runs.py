@@ -12,6 +12,7 @@ from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import PREDICTIONS
 from tests.support.report_runs import fake_run
+from tests.support.report_text import table_under
 from tests.support.tiny import call
 
 SMALL = {"num_scans": 120}
@@ -67,6 +68,16 @@ def test_the_page_says_what_was_asked_in_words_and_breaks_a_pool_between_them(ow
     page = (own / "page.html").read_text()
     assert "16 typical, 4 at random" in page and "representative" not in page
     assert "pools/<wbr>False" in page
+    assert call("compare", own / "short", own / "other", "--out", own / "other.html").code == 0
+    options = table_under((own / "other.html").read_text(), "Options that differ")
+    assert ["pool.uri", "pools/False", "pools/True"] in options  # where on a disk it lies is nobody's business
+
+
+def test_nobody_gives_half_a_label(own):
+    assert call("compare", own / "short", own / "long", "--out", own / "page.html", drawn=True).code == 0
+    ticks = re.findall(r">([\d.]+)</text>", (own / "page.html").read_text())
+    labels = [tick for tick in ticks if float(tick) > 1.0]
+    assert labels and all(tick.isdigit() for tick in labels)
 
 
 def test_every_read_of_the_holdout_is_logged_once(own):
