@@ -281,7 +281,7 @@ def _busy(lists: assignments.Handed, names: Sequence[str], open_work: Worklist) 
     open_ = open_work.open()
     read = [ask for ask in open_ if set(names) <= open_work.readers.get(ask.image_id, set())]
     if not open_:
-        what, fix = "", "every scan of this queue is answered; go on with cxr-ssl run --resume"
+        what, fix = "", "every scan of this queue is answered; go on with cxr-ssl run --out RUN --resume"
     elif len(read) == len(open_):
         what = f": the {len(open_)} open scans need another reader"
         fix = "name another annotator, or draw queues with fewer readers (queue.readers_per_scan)"

@@ -74,6 +74,9 @@ def test_labels_are_counted_by_class_and_few_ones_are_warned_of(run):
     assert (
         "labels by class, of training scans: " + ", ".join(f"{finding} {num}" for finding, num in now.items()) in shown
     )
+    assert "of a training scan" not in shown
+    answer(run, [i for i in waiting.queue_ids(run.folder) if run.split[i] == "holdout"], "Ann")
+    assert f", {len(train)} of them name a class of a training scan" in call("status", str(run.folder)).out
 
 
 def test_a_reader_faster_than_a_person_is_named(run):

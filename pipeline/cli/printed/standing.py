@@ -12,7 +12,10 @@ def status(result: dict[str, Any]) -> None:
     """How far a run came."""
     say(f"state: {result['state']}" + (f", stage {result['stage']}" if result.get("stage") else ""))
     progress(result["progress"])
-    say(f"rounds finished: {result['rounds_finished']} of {result['rounds']}; expert labels: {result['num_expert']}")
+    say(
+        f"rounds finished: {result['rounds_finished']} of {result['rounds']}; expert labels: {result['num_expert']}"
+        f"{_training_share(result)}"
+    )
     labels = result["labels"]
     if labels["num_asked"]:
         num_answered = labels["num_asked"] - labels["num_open"]
@@ -36,6 +39,13 @@ def status(result: dict[str, Any]) -> None:
     release_standing(result["release"])
     if result.get("waiting"):
         say(result["waiting"])
+
+
+def _training_share(result: dict[str, Any]) -> str:
+    """How many of the expert labels train, where that is not all of them: those of the sealed holdout do not."""
+    by_class = result["labels_by_class"]
+    num_train = sum(by_class["now"].values()) if "now" in by_class else result["num_expert"]
+    return f", {num_train} of them name a class of a training scan" if num_train < result["num_expert"] else ""
 
 
 def _reports_standing(rows: list[dict[str, Any]]) -> None:
