@@ -201,7 +201,7 @@ def _checked(run: Path, config: Config, module: "nn.Module", model: Classifier, 
             "the exported model does not give the probabilities of the run",
             value=str(check),
             where=str(run),
-            fix="run `cxr-ssl run --out RUN --resume` again to renew the predictions; if it stays, this is a mistake of cxr-ssl",
+            fix="`cxr-ssl run --out RUN --resume` renews the predictions; if it stays, this is a mistake of cxr-ssl",
         )
     return check
 
