@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.annotate import worklist
+from pipeline.audit import stage as audit_stage
 from pipeline.commands import release
 from pipeline.commands.growth import growing
 from pipeline.contracts import finding_line
@@ -32,12 +33,12 @@ def status(folder: Path) -> dict[str, Any]:
 
     Returns:
         {"state","stage","round","message","updated","progress","rounds","rounds_finished","num_expert",
-        "num_disagreements","waiting","labels","labels_by_class","release","stop","growth","reports"}; `progress` is
+        "num_disagreements","waiting","labels","labels_by_class","release","stop","growth","reports","audit"}; `progress` is
         what a running run said last, see `progress_file`, None otherwise; `labels` tells of people's answers, see
         `of_labels`; `labels_by_class` of the classes, see `by_class`, of independent findings one a finding; `release`
         of what may be released, see `release.standing`; `stop` of what further labels would buy, see `when_to_stop`;
         `growth` of pools that joined, see `growing.standing`; `reports` of what radiology reports are good for, by
-        blind checks.
+        blind checks; `audit` of its verdict, see `of_audit`.
     """
     config = config_of(folder)
     state = run_dir.read_status(folder)
@@ -58,6 +59,20 @@ def status(folder: Path) -> dict[str, Any]:
         "stop": when_to_stop(folder, parts),
         "growth": growing.standing(folder, table),
         "reports": of_reports(folder, parts),
+        "audit": of_audit(folder),
+    }
+
+
+def of_audit(folder: Path) -> dict[str, Any] | None:
+    """{"verdict","blocks","accepted"}: the checks that block, and whether somebody let the work go on; None before one."""
+    audit = audit_stage.read(folder)
+    if audit is None:
+        return None
+    blocks = [check for check in audit["checks"] if check["severity"] == "block"]
+    return {
+        "verdict": audit["verdict"],
+        "blocks": [check["id"] for check in blocks],
+        "accepted": bool(blocks) and all(check.get("accepted") for check in blocks),
     }
 
 

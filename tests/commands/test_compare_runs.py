@@ -127,6 +127,14 @@ def test_a_run_half_way_and_one_without_a_holdout_are_rows_with_a_reason(own):
     assert {(pair["a"], pair["b"]) for pair in answer.json["not_paired"]} == {("short", "begun"), ("short", "blank")}
 
 
+def test_an_audit_alone_is_not_called_a_run_without_a_round(own):
+    alone = shutil.copytree(own / "short", own / "audit")
+    (alone / "metrics.jsonl").unlink()
+    (alone / "status.json").write_text(json.dumps({"state": "done", "stage": "audit", "updated": ""}))
+    row = {run["run"]: run for run in call("compare", own, "--json").json["runs"]}
+    assert row["audit"]["reason"] == "an audit alone: no round was asked for" and row["short"]["reason"] is None
+
+
 def test_a_file_that_was_cut_off_is_the_reason_of_its_run_alone(own):
     (own / "other" / "metrics.jsonl").write_text('{"round": 1, "num_ex')
     answer = call("compare", own, "--json")

@@ -12,6 +12,7 @@ from pipeline.labels.label_table import add_answers
 from tests.support import waiting_run as waiting
 from tests.support.forecast_records import write_forecasts
 from tests.support.people import say
+from tests.support.report_runs import write_audit
 from tests.support.tiny import call
 from tests.support.waiting_run import FINDINGS
 
@@ -212,3 +213,11 @@ def test_what_a_running_run_does_is_told_from_another_process(run):
     entry = call("status", run.folder, "--json").json["progress"]
     assert (entry["done"], entry["num_failed"], entry["seconds_left"]) == (100, 3, [60.0, 60.0])
     assert f"process {entry['process']} on {entry['host']}" in result.out
+
+
+def test_the_verdict_of_the_audit_is_said(run):
+    assert status.status(run.folder)["audit"] is None
+    write_audit(run.folder, "invalid")
+    told = status.status(run.folder)["audit"]
+    assert (told["verdict"], told["blocks"], told["accepted"]) == ("invalid", ["source-label-confounding"], False)
+    assert "audit: invalid, source-label-confounding blocks\n" in call("status", run.folder).out

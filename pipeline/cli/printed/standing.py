@@ -16,6 +16,7 @@ def status(result: dict[str, Any]) -> None:
         f"rounds finished: {result['rounds_finished']} of {result['rounds']}; expert labels: {result['num_expert']}"
         f"{_training_share(result)}"
     )
+    _audit(result["audit"])
     labels = result["labels"]
     if labels["num_asked"]:
         num_answered = labels["num_asked"] - labels["num_open"]
@@ -39,6 +40,15 @@ def status(result: dict[str, Any]) -> None:
     release_standing(result["release"])
     if result.get("waiting"):
         say(result["waiting"])
+
+
+def _audit(result: dict[str, Any] | None) -> None:
+    """The audit's verdict, and what blocks: with it the numbers are no evidence."""
+    if result is None:
+        return
+    blocks = f", {', '.join(result['blocks'])} {'block' if len(result['blocks']) > 1 else 'blocks'}"
+    accepted = "; somebody let the work go on" if result["accepted"] else ""
+    say(f"audit: {result['verdict']}{blocks if result['blocks'] else ''}{accepted}")
 
 
 def _training_share(result: dict[str, Any]) -> str:
