@@ -168,16 +168,12 @@ def _confusion(data: RunData) -> list[dict[str, Any]] | None:
 
 def _timings(data: RunData) -> list[dict[str, Any]]:
     """Seconds and counts of each stage, in the order of a run; a count that is not known is left out."""
-    from pipeline.stages import STAGES
-
     stages: dict[str, dict[str, Any]] = {}
-    for row in data.stages:
+    for row in sorted(data.stages, key=lambda row: row.get("place", 0)):  # a stage that runs again is written last
         if row["name"] == STAGE:  # this page: it would change with every build
             continue
         stage = stages.setdefault(row["name"], {"name": row["name"], "seconds": 0.0, "counts": {}})
         stage["seconds"] += row.get("seconds") or 0.0
         stage["counts"].update({key: value for key, value in (row.get("counts") or {}).items() if value is not None})
-    place = {stage.name: number for number, stage in enumerate(STAGES)}
-    stages = dict(sorted(stages.items(), key=lambda item: place.get(item[0], len(place))))
     longest = max((stage["seconds"] for stage in stages.values()), default=0.0)
     return [{**stage, "share": stage["seconds"] / longest if longest else 0.0} for stage in stages.values()]

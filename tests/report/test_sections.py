@@ -228,8 +228,8 @@ def test_scans_of_the_holdout_are_shown_to_experts_on_its_own_side(template):
 def test_stages_stand_in_the_order_of_a_run_without_counts_that_are_not_known(copy):
     folder = copy("two")
     rows = [
-        {"name": "embed", "seconds": 2.0, "counts": {"num_embedded": 3, "scans_per_second": None}},
-        {"name": "manifest", "seconds": 1.0, "counts": {"num_scans": 3}},
+        {"name": "embed", "place": 5, "seconds": 2.0, "counts": {"num_embedded": 3, "scans_per_second": None}},
+        {"name": "manifest", "place": 0, "seconds": 1.0, "counts": {"num_scans": 3}},
     ]
     (folder / run_files.STAGES).write_text(json.dumps({"stages": rows}))
     table = table_under(build(folder).read_text("utf-8"), "Time by stage")
