@@ -35,10 +35,10 @@ def status(folder: Path) -> dict[str, Any]:
         {"state","stage","round","message","updated","progress","rounds","rounds_finished","num_expert",
         "num_disagreements","waiting","labels","labels_by_class","release","stop","growth","reports","audit"};
         `progress` is what a running run said last, see `progress_file`, None otherwise; `labels` tells of people's
-        answers, see `of_labels`; `labels_by_class` of the classes, see `by_class`, of independent findings one a finding; `release`
-        of what may be released, see `release.standing`; `stop` of what further labels would buy, see `when_to_stop`;
-        `growth` of pools that joined, see `growing.standing`; `reports` of what radiology reports are good for, by
-        blind checks; `audit` of its verdict, see `of_audit`.
+        answers, see `of_labels`; `labels_by_class` of the classes, see `by_class`, of independent findings one a
+        finding; `release` of what may be released, see `release.standing`; `stop` of what further labels would buy, see
+        `when_to_stop`; `growth` of pools that joined, see `growing.standing`; `reports` of what radiology reports are
+        good for, by blind checks; `audit` of its verdict, see `of_audit`.
     """
     config = config_of(folder)
     state = run_dir.read_status(folder)
