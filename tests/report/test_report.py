@@ -542,3 +542,4 @@ def test_scans_with_text_burnt_in_have_no_picture(tmp_path):
     after = build(folder).read_text("utf-8")
     assert after.count("data:image/jpeg;base64,") == before - 4
     assert {f"scan {image_id[:8]}: text in it: not shown" in after for image_id in written} == {True}
+    assert {f'href="/#scan={image_id}"' in after for image_id in written} == {True}

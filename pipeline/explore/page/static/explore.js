@@ -57,13 +57,16 @@ class Page {
     byId("report").hidden = !this.about.has_report;
     byId("missing").textContent = this.about.missing.length ? `Of this run: ${this.about.missing.join("; ")}.` : "";
     const asked = new URLSearchParams(location.hash.slice(1));
-    const strange = [...asked.keys()].filter((key) => !["view", "sort", "color"].includes(key) && !this.column(key));
+    const strange = [...asked.keys()].filter(
+      (key) => !["view", "sort", "color", "scan"].includes(key) && !this.column(key),
+    );
     if (strange.length)
       failed(new Error(`This run has nothing to show for ${strange.join(", ")}: all scans are shown.`));
     const view = fromHash(location.hash, this.about.columns);
     const first = FIRST_COLORS.find((key) => this.tellsApart(this.column(key))) ?? null;
     this.look({ ...view, color: view.color ?? first });
     document.body.dataset.state = "ready";
+    this.find(asked.get("scan") ?? "").catch(failed);
   }
 
   /** @param {Column | undefined} column */

@@ -37,7 +37,7 @@ export function fromHash(hash, columns) {
   for (const [key, text] of parts) {
     if (key === "sort") view.order.by = text;
     else if (key === "color") view.color = text;
-    else view.choice.where.push(clauseOf(key, text, columns));
+    else if (key !== "scan") view.choice.where.push(clauseOf(key, text, columns)); // a scan is opened, not chosen
   }
   return withKnown(view, columns);
 }
