@@ -218,6 +218,6 @@ def test_what_a_running_run_does_is_told_from_another_process(run):
 def test_the_verdict_of_the_audit_is_said(run):
     assert status.status(run.folder)["audit"] is None
     write_audit(run.folder, "invalid")
-    told = status.status(run.folder)["audit"]
-    assert (told["verdict"], told["blocks"], told["accepted"]) == ("invalid", ["source-label-confounding"], False)
+    audit = status.status(run.folder)["audit"]
+    assert (audit["verdict"], audit["blocks"], audit["accepted"]) == ("invalid", ["source-label-confounding"], False)
     assert "audit: invalid, source-label-confounding blocks\n" in call("status", run.folder).out

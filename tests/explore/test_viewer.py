@@ -88,8 +88,8 @@ def test_the_scans_most_like_one_are_shown_without_its_copies(run, tmp_path):
     row = int(np.flatnonzero(table.picture_N == np.argmax(np.bincount(table.picture_N)))[0])  # one that has a copy
     others = np.flatnonzero(table.picture_N != table.picture_N[row])
     nearest = others[np.argsort(np.abs(angle_N[others] - angle_N[row]), kind="stable")[:8]]
-    told = [card["image_id"] for card in view.scan(table.ids(np.array([row]))[0])["alike"]]
-    assert len(told) == 8 and set(told) == set(table.ids(nearest))
+    alike = [card["image_id"] for card in view.scan(table.ids(np.array([row]))[0])["alike"]]
+    assert len(alike) == 8 and set(alike) == set(table.ids(nearest))
 
 
 def test_a_scan_is_found_by_the_first_letters_of_its_name(run):

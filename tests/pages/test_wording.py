@@ -12,8 +12,8 @@ def test_every_kind_of_a_queue_has_words():
 
 
 def test_kinds_are_counted_in_one_order_and_empty_ones_left_out():
-    told = wording.by_kind({"holdout": 1048, "uniform": 4, "dispute": 0, "representative": 16})
-    assert told == "16 typical, 4 at random, 1,048 of the holdout"
+    text = wording.by_kind({"holdout": 1048, "uniform": 4, "dispute": 0, "representative": 16})
+    assert text == "16 typical, 4 at random, 1,048 of the holdout"
     assert wording.by_kind({}) == "" and wording.by_kind({"of a later version": 2}) == "2 of a later version"
 
 
@@ -25,5 +25,5 @@ def test_a_path_breaks_behind_its_signs_and_is_escaped():
 def test_slices_stand_by_size_and_then_by_name():
     rows = [{"by": by, "slice": name} for by, name in (("view", "PA"), ("cluster", "10"), ("cluster", "2"))]
     ages = [{"by": "age_band", "slice": name} for name in ("65+", "unknown", "2-17", "18-39")]
-    told = [row["slice"] for row in slices_in_order([*rows, *ages])]
-    assert told == ["PA", "2", "10", "2-17", "18-39", "65+", "unknown"]
+    text = [row["slice"] for row in slices_in_order([*rows, *ages])]
+    assert text == ["PA", "2", "10", "2-17", "18-39", "65+", "unknown"]
