@@ -1,7 +1,7 @@
 """The jinja2 environment of the report: autoescape on, and the number formats as filters."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def breakable(text: object) -> Markup:
     return Markup("<wbr>").join(re.split(r"(?<=[/\\_.:-])(?=\w)", str(text)))
 
 
-def slices_in_order(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def slices_in_order(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of slices: what is sliced by in the order it comes, its slices as `wording.in_order` says."""
     listed = list(rows)
     place = {by: number for number, by in enumerate(dict.fromkeys(row.get("by") for row in listed))}
