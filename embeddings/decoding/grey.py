@@ -43,15 +43,20 @@ class Grey:
         return unit(self.image)
 
     def eight_bit(self) -> Image.Image:
-        """The picture in mode "L"."""
-        return self.image if self.image.mode == "L" else Image.fromarray(_to_uint8(np.asarray(self.image)))
+        """The picture in mode "L", without anything that its file says beside the pixels."""
+        return self._bare() if self.image.mode == "L" else Image.fromarray(_to_uint8(np.asarray(self.image)))
 
     def full_depth(self) -> Image.Image:
-        """The picture in mode "L" where that is all its file holds, else in mode "I;16"."""
+        """The picture in mode "L" where that is all its file holds, else in mode "I;16"; bare as `eight_bit`."""
         if self.image.mode == "L":
-            return self.image
+            return self._bare()
         scaled_HW: FloatArray = np.clip(np.asarray(self.image), 0, 1) * _WHITE_16_BIT
         return Image.fromarray(np.rint(scaled_HW).astype(np.uint16))
+
+    def _bare(self) -> Image.Image:
+        """The picture without comments, profiles and tags, some of which Pillow writes into every copy."""
+        self.image.info = {}
+        return self.image
 
     def square(self, size_px: int) -> FloatArray:
         """The whole scan squashed to (S, S), bilinear with antialiasing, float32 in [0, 1]."""
