@@ -21,8 +21,8 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.finding_line import plain
 from pipeline.pool import vocabulary
 from pipeline.pool.dicom import dicomdir
-from pipeline.pool.listing import folder_names
-from pipeline.tables.notes import Notes
+from pipeline.pool.listing import folder_names, levels
+from pipeline.tables.notes import Notes, counted
 
 _log = logging.getLogger(__name__)
 
@@ -266,6 +266,14 @@ def names(
         )
     splits = [parts[0] if parts and parts[0] in named else None for parts in folders]
     inner = [parts[1:] if parts and parts[0] in named else parts for parts in folders]
+    level = levels.of_classes(inner, findings)
+    if not named and (split_level := levels.of_splits(inner, level)) is not None:
+        splits = [parts[split_level] if len(parts) > split_level else None for parts in inner]
+        notes.mention(
+            "its folders train, test and the like lie below those of classes, and name the split all the same"
+        )
+    levels.say(inner, level, notes)
+    inner = [parts[level:] for parts in inner]
     labels = _classes(root, files, paths, inner, findings, notes, patients_are_read)
     return pa.array(labels, pa.string()), pa.array(splits, pa.string())
 
@@ -302,6 +310,8 @@ def _classes(
             f"them in pool.findings{hint}"
         )
         return [None] * len(labels)
+    if num_scans and (num_beside := labels.count(None)):
+        notes.warn(f"{counted(num_beside, 'scan')} in no folder of a class, taken for unlabelled")
     return [None if label in unlabelled else label for label in labels]
 
 

@@ -20,6 +20,10 @@ SPLIT_NAMES = TRAIN_NAMES | HOLDOUT_NAMES
 
 NOT_UNDERSTOOD = "are not understood"  # in the notes about a pool
 BLANKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
+# Signs that nobody sees: NUL, soft hyphen, zero-width space, word joiner, mark of the order of bytes.
+_INVISIBLE = "[\\x{0}\\x{ad}\\x{200b}\\x{2060}\\x{feff}]"
+_AS_TEXT = r'^\s*="(.*)"\s*$'  # how a spreadsheet keeps the zeros of "0012"
+_SPANISH_MAN = frozenset({"h", "hombre", "v", "varon", "varón"})
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 
 
@@ -29,7 +33,8 @@ def text(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
-    trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    seen = pc.replace_substring_regex(column.cast(pa.string()), _INVISIBLE, "")
+    trimmed = pc.utf8_trim_whitespace(pc.replace_substring_regex(seen, _AS_TEXT, r"\1"))
     return pc.if_else(pc.is_in(trimmed, pa.array(BLANKS)), None, trimmed)
 
 
@@ -61,8 +66,9 @@ def views(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def sexes(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """M, F or null."""
-    return by_value(column, sex, pa.string())
+    """M, F or null; beside an `H` (hombre), `M` may be a woman (mujer), and is not known."""
+    is_spanish = bool({value.casefold() for value in pc.unique(column).drop_null().to_pylist()} & _SPANISH_MAN)
+    return by_value(column, lambda value: None if is_spanish and value.casefold() == "m" else sex(value), pa.string())
 
 
 def ages(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -74,6 +74,11 @@ def _separator(data: bytes, is_header: IsHeader, notes: Notes) -> tuple[int, str
         if separator == "|" and not fitting:
             continue  # bars also separate findings in a cell
         widths[separator] = (bool(fitting), len((fitting or lines or [[]])[0]))
+    if not any(fits for fits, _ in widths.values()):
+        head = itertools.islice(_filled("", data[:_HEAD_BYTES], " ", lenient=True), _LOOKED_AT)
+        if any(is_header(cells) for _, cells in head):
+            notes.mention("blanks separate its cells")
+            return 0, " "
     return 0, max(widths, key=lambda separator: widths[separator])
 
 

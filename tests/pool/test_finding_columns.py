@@ -342,3 +342,57 @@ def test_phantoms_with_several_findings(tmp_path):
     assert set(sources.open_pool(one, tmp_path / "c").scans["label"].to_pylist()) == {"nodule", "no nodule", None}
     with pytest.raises(InputError, match=r"Set pool\.findings_are: independent.*pneumonia, effusion, nodule"):
         sources.open_pool(PoolConfig(uri=uri), tmp_path / "c")
+
+
+def of(*labels):
+    """A table of lists, one a scan."""
+    return "image_path,label\n" + "".join(
+        f'{i}.png,"{label.replace(chr(34), 2 * chr(34))}"\n' for i, label in enumerate(labels)
+    )
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "Effusion\nMass",
+        "Effusion;Mass;",
+        " | Effusion | Mass",
+        "array(['Effusion', 'Mass'], dtype=object)",
+        "{'Mass', 'Effusion'}",
+    ],
+)
+def test_lists_as_other_programs_write_them(tmp_path, label):
+    assert labels(tmp_path, of(label, "Mass", "No finding;")) == [
+        "Effusion=1|Mass=1",
+        "Effusion=0|Mass=1",
+        "Effusion=0|Mass=0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "meant"),
+    [('{"Mass": 1, "Effusion": 0}', "Effusion=0|Mass=1"), ("{'Mass': True, 'Effusion': None}", "Effusion=?|Mass=1")],
+)
+def test_objects_with_a_sign_for_each_finding(tmp_path, label, meant):
+    assert labels(tmp_path, of(label, "Effusion"))[0] == meant
+
+
+@pytest.mark.parametrize("label", ['[{"name": "Mass"}]', '{"label": "Mass"}', '{"Mass": 0.7}'])
+def test_other_objects_are_refused_with_their_lines(tmp_path, label):
+    with pytest.raises(InputError, match=r"objects of a program.*lines 3"):
+        labels(tmp_path, of("Mass", label))
+
+
+@pytest.mark.parametrize("joined", ["Effusion + Mass", "Effusion and Mass", "Effusion/Mass", "Effusion & Mass"])
+def test_findings_in_one_name_are_never_an_absent_finding(tmp_path, joined):
+    with pytest.raises(InputError, match="together with others"):
+        labels(tmp_path, of(joined, "Mass"), findings=("Effusion", "Mass"))
+    pool = opened(tmp_path, of(joined, "Mass"))
+    assert f"{joined!r} count as findings of their own" in "\n".join(pool.notes.lines)
+    assert labels(tmp_path, of("Nodule/Mass", "Effusion")) == ["Effusion=0|Nodule/Mass=1", "Effusion=1|Nodule/Mass=0"]
+
+
+@pytest.mark.parametrize(("one", "none"), [("1.00", "0.00"), ("1,0", "0,0")])
+def test_signs_with_decimals(tmp_path, one, none):
+    text = f"image_path;mass\na.png;{one}\nb.png;{none}\n"
+    assert labels(tmp_path, text, findings=("mass",)) == ["mass=1", "mass=0"]

@@ -146,6 +146,13 @@ def test_an_archive_without_scans_or_a_broken_one(tmp_path):
         listed(tmp_path, tmp_path / "broken.zip")
 
 
+@pytest.mark.parametrize("name", ["inner.zip", "scans.tar.gz"])
+def test_archives_in_an_archive_or_a_folder_are_named(tmp_path, name):
+    pool = write(tmp_path / "pool", {name: b"PK\x03\x04", "notes.txt": b"text"})
+    with pytest.raises(InputError, match=r"1 are archives, which are not looked into.*npack them"):
+        listed(tmp_path, pool)
+
+
 def test_an_archive_of_very_many_entries(tmp_path):
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as stream:
         for i in range(66_000):  # more than 65,535 entries have a directory of another form
