@@ -25,7 +25,7 @@ INSTALL = "pip install 'cxr-ssl[dicom]'"
 
 def is_dicom(data: bytes) -> bool:
     """Whether bytes are a DICOM file, with or without its preamble."""
-    if data[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
+    if has_preamble(data):
         return True
     if len(data) < 16:
         return False
@@ -33,6 +33,11 @@ def is_dicom(data: bytes) -> bool:
     has_kind = data[4:6].isalpha() and data[4:6].isupper()
     is_implicit = little in _GROUPS and struct.unpack("<I", data[4:8])[0] <= min(len(data), 2**16)
     return (has_kind and (little in _GROUPS or big in _GROUPS)) or (is_implicit and data[1] == 0 and data[3] == 0)
+
+
+def has_preamble(data: bytes) -> bool:
+    """Whether bytes begin as the standard asks of a DICOM file."""
+    return data[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
 
 
 def parse(data: bytes, *, with_pixels: bool = True) -> "Dataset":

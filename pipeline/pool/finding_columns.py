@@ -151,6 +151,8 @@ def _from_columns(
         is_healthy_N = _healthy_rows(*healthy)
         if is_healthy_N is not None:
             _fill_absent(signs_NC, is_healthy_N, tuple(own), healthy[0], notes)
+        else:
+            notes.warn(f"the column {healthy[0]!r} holds other things than 1, 0 and blanks, and is not read")
     signs_NC[signs_NC == 0] = ord("?")
     # One run of bytes a scan: few distinct ones, however many the scans.
     data = pa.py_buffer(np.ascontiguousarray(signs_NC).tobytes())

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from embeddings.decode import IMAGE_ENDINGS
-from embeddings.decoding.dicom_file import is_dicom
+from embeddings.decoding.dicom_file import has_preamble, is_dicom
 from embeddings.decoding.files import head_of
 from embeddings.decoding.raster import is_raster
 from pipeline.contracts.errors import InputError
@@ -38,6 +38,11 @@ _OF_A_STUDY = re.compile(
     r"(pat|patient|p|stu|study|st|ser|series|se|s|img|im|dicom|exam|scan|case)?[-_ ]?[\d.]+", re.IGNORECASE
 )
 _MAX_CLASSES = 20
+# Endings that are not worth a look.
+_NEVER_SCANS = frozenset(
+    {*_TABLES, ".txt", ".json", ".jsonl", ".xml", ".html", ".md", ".pdf", ".py", ".zip", ".gz", ".npy", ".npz", ".nii"}
+    | {".bmp", ".gif", ".webp", ".svg", ".jp2", ".log", ".yaml", ".yml", ".ini", ".pt", ".pth", ".h5", ".mp4"}
+)
 
 
 def local_files(root: Path, *, follow_outside: bool = False) -> list[str]:
@@ -116,7 +121,7 @@ def scans(root: str, files: Sequence[str], notes: Notes, findings: Sequence[str]
             hidden[shown] += 1
         elif dicomdir.is_dicomdir(path):
             continue
-        elif not (ending in IMAGE_ENDINGS or (not ending and _looks_like_a_scan(root, path))):
+        elif not (ending in IMAGE_ENDINGS or _looks_like_a_scan(root, path, ending)):
             others[shown] += 1
             tables += [path] if path.lower().endswith(_TABLES) else []
         elif any(map(folder_names.is_of_masks, inner)):
@@ -200,8 +205,9 @@ def _counted(endings: Counter[str]) -> str:
 
 
 def is_of_dicom(path: str) -> bool:
-    """Whether a file is DICOM by its ending, or has none."""
-    return not _ending(path) or path.lower().endswith(_DICOM_ENDINGS)
+    """Whether a file is DICOM by its ending, or has none, or one that pictures do not have."""
+    ending = _ending(path)
+    return ending in _DICOM_ENDINGS or ending not in IMAGE_ENDINGS
 
 
 def _by_count(item: tuple[str, int]) -> tuple[int, str]:
@@ -213,9 +219,16 @@ def _ending(name: str) -> str:
     return match[0].lower() if match else ""
 
 
-def _looks_like_a_scan(root: str, path: str) -> bool:
-    """By the first bytes; in an object store, where each look costs a request, the manifest stage finds out."""
+def _looks_like_a_scan(root: str, path: str, ending: str) -> bool:
+    """By the first bytes; in an object store, where each look costs a request, the manifest stage finds out.
+
+    DICOM has many endings (`.ima`, `.img`, `.dc3`); a picture of an ending that is none of pictures is meant otherwise.
+    """
+    if ending in _NEVER_SCANS:
+        return False
     head = head_of(f"{root}/{path}")
+    if ending:
+        return head is not None and has_preamble(head)
     return head is None or is_dicom(head) or is_raster(head)
 
 

@@ -396,3 +396,10 @@ def test_findings_in_one_name_are_never_an_absent_finding(tmp_path, joined):
 def test_signs_with_decimals(tmp_path, one, none):
     text = f"image_path;mass\na.png;{one}\nb.png;{none}\n"
     assert labels(tmp_path, text, findings=("mass",)) == ["mass=1", "mass=0"]
+
+
+@pytest.mark.parametrize("name", ["No Finding", "Normal"])
+def test_a_healthy_column_that_is_not_understood_is_said(tmp_path, name):
+    pool = opened(tmp_path, f"image_path,{name},mass\na.png,x,\nb.png,,1\n", findings=("mass",))
+    assert pool.scans["label"].to_pylist() == [None, "mass=1"]
+    assert f"the column {name!r} holds other things than 1, 0 and blanks" in "\n".join(pool.notes.lines)
