@@ -28,7 +28,12 @@ _BITS, _COMPRESSION = 258, 259
 
 
 def kind(data: bytes) -> str:
-    """In words, to stand behind `those of`."""
+    """In words, to stand behind `its first bytes are`."""
+    words = _of_file(data)
+    return words if words.startswith("text") else f"those of {words}"
+
+
+def _of_file(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "a WebP picture"
     if data[:4] in _HEADERS_OF_NIFTI and data[344:347] in (b"n+1", b"ni1"):

@@ -62,7 +62,7 @@ def read(data: bytes, max_pixels: int) -> Grey | Wide:
             scan = read(black_at_zero, max_pixels)
             return replace(scan, zero_is_white=True) if isinstance(scan, Wide) else scan
         raise DecodeError(
-            f"not a PNG, JPEG, TIFF or DICOM image: its first bytes are those of {first_bytes.kind(data)}"
+            f"not a PNG, JPEG, TIFF or DICOM image: its first bytes are {first_bytes.kind(data)}"
         ) from None
     except _BROKEN as error:
         raise DecodeError(f"its header cannot be read: {short(error)}") from error

@@ -38,6 +38,11 @@ _WHOLE = re.compile(r"^(-?[01])[.,]0+$")  # 1.00, and 1,0 of where a comma stand
 Read = Callable[[Sequence[str]], pa.Table]
 Refuse = Callable[[Sequence[int], str, str], NoReturn]  # rows, what is wrong with them, the way out
 _MAX_SHOWN = 5
+_UNCERTAIN = re.compile(r"(^|[|;,]\s*)([^|;,?=]*[^|;,?=\s(])\s*\(?\?\)?(?=\s*(?:[|;,]|$))")  # `mass?` is `?mass`
+_WITH_NUMBER = re.compile(r".+?\s*[:(=]\s*\d+(?:[.,]\d+)?\s*%?\)?")
+_ABOUT_ANOTHER = re.compile(
+    r"[\s:=()\-]*(?:no|not|without|kein|keine|sin|sans|geen|absent|negative|yes|present|positive|ja|nein)?[\s:=()\-]*"
+)
 _JOINS = re.compile(r"\s*[/+&]\s*|\s+(?:and|und|et|y|e|en|og|och)\s+", re.IGNORECASE)
 # What a scan without findings may well show.
 _DEVICES = re.compile(
@@ -249,7 +254,8 @@ def _in_one_form(column: pa.ChunkedArray, refuse: Refuse, notes: Notes) -> pa.Ch
 
 def _between_bars(text: str) -> str:
     """Findings in lines of their own, or with a separator behind the last one, as others write them."""
-    return re.sub(r"\s*[\r\n]+\s*", "|", text).strip(" \t|;,")
+    text = re.sub(r"\s*[\r\n]+\s*", "|", text).strip(" \t|;,")
+    return _UNCERTAIN.sub(r"\1?\2", text)
 
 
 def _objects(column: pa.ChunkedArray, texts: Mapping[str, int], refuse: Refuse, notes: Notes) -> dict[str, str | None]:
@@ -286,24 +292,38 @@ def _say_joined(named: Sequence[str], config: PoolConfig, notes: Notes) -> None:
     single = {finding_line.plain(name) for name in named} | asked
     joined = {}
     for name in named:
+        if _WITH_NUMBER.fullmatch(name) and finding_line.plain(name) not in asked:
+            raise InputError(
+                "a label holds a number beside the name of a finding",
+                value=name,
+                where="pool.findings",
+                fix="write the names of what is there alone, or a column for each finding with 1, 0 and blank",
+            )
         parts = [finding_line.plain(part) for part in _JOINS.split(name)]
-        if len(parts) > 1 and (inside := [part for part in parts if part in single]):
+        if inside := [part for part in parts if len(parts) > 1 and part in single] or _denied(name, single):
             joined[name] = inside
     outside = [name for name, inside in joined.items() if finding_line.plain(name) not in asked and asked & {*inside}]
     if outside:
         raise InputError(
-            f"a label names {joined[outside[0]][0]!r} together with others",
+            f"a label speaks of {joined[outside[0]][0]!r} in a way that is not read",
             value=outside[0],
             where="pool.findings",
-            fix="put | between the findings of a label, or add this one to pool.findings",
+            fix="name the findings that are there, with | between them, or add this one to pool.findings",
         )
     unsaid = [name for name in joined if finding_line.plain(name) not in asked]
     if unsaid:
         first = unsaid[0]
         notes.warn(
             f"findings are taken as they are written: {_listed(unsaid)} count as findings of their own, and not as "
-            f"{joined[first][0]!r}; put | between the findings of a label"
+            f"{joined[first][0]!r}; name the findings that are there, with | between them"
         )
+
+
+def _denied(name: str, others: Collection[str]) -> list[str]:
+    """The finding that a name such as `no mass`, `mass: no` and `-mass` speaks of."""
+    plain = finding_line.plain(name)
+    words = [other for other in others if other != plain and re.search(rf"(?<!\w){re.escape(other)}(?!\w)", plain)]
+    return [other for other in words if _ABOUT_ANOTHER.fullmatch(plain.replace(other, "", 1))]
 
 
 def _has_commas(column: pa.ChunkedArray) -> bool:

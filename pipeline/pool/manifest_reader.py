@@ -24,7 +24,7 @@ from pipeline.tables.table import Loaded, Table
 
 MANIFEST_ENDINGS = (".csv", ".tsv", ".txt", ".tab", ".xlsx", ".xlsm", ".parquet", ".csv.gz", ".tsv.gz", ".txt.gz")
 _ONE_ROW = "keep one row per scan, each with its path"
-_LIKE_FILES = r"(?i)\.(png|jpe?g|jfif|jpe|tiff?|dcm|dicom)$"
+_LIKE_FILES = r"(?i)\.(png|jpe?g|jfif|jpe|tiff?|dcm|dicom)(\s|$)"
 _FILE_ADDRESS = re.compile(r"file:/(?:/(?:localhost)?/)?/*(?P<drive>[A-Za-z]:/)?(?P<rest>.*)", re.IGNORECASE)
 _PLACEHOLDERS_OF = {"source": "sources", "population": "populations", "official_split": "names of a split"}
 

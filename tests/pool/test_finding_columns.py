@@ -385,7 +385,7 @@ def test_other_objects_are_refused_with_their_lines(tmp_path, label):
 
 @pytest.mark.parametrize("joined", ["Effusion + Mass", "Effusion and Mass", "Effusion/Mass", "Effusion & Mass"])
 def test_findings_in_one_name_are_never_an_absent_finding(tmp_path, joined):
-    with pytest.raises(InputError, match="together with others"):
+    with pytest.raises(InputError, match="in a way that is not read"):
         labels(tmp_path, of(joined, "Mass"), findings=("Effusion", "Mass"))
     pool = opened(tmp_path, of(joined, "Mass"))
     assert f"{joined!r} count as findings of their own" in "\n".join(pool.notes.lines)
@@ -403,3 +403,22 @@ def test_a_healthy_column_that_is_not_understood_is_said(tmp_path, name):
     pool = opened(tmp_path, f"image_path,{name},mass\na.png,x,\nb.png,,1\n", findings=("mass",))
     assert pool.scans["label"].to_pylist() == [None, "mass=1"]
     assert f"the column {name!r} holds other things than 1, 0 and blanks" in "\n".join(pool.notes.lines)
+
+
+@pytest.mark.parametrize("label", ["Mass?|Effusion", "Mass (?); Effusion", "?Mass|Effusion"])
+def test_an_uncertain_finding_may_have_its_mark_behind(tmp_path, label):
+    assert labels(tmp_path, of(label, "Mass"))[0] == "Effusion=1|Mass=?"
+
+
+@pytest.mark.parametrize("label", ["no Mass", "Mass: no", "-Mass", "Mass absent"])
+def test_a_denied_finding_is_never_a_finding_without_a_word(tmp_path, label):
+    with pytest.raises(InputError, match="speaks of 'mass' in a way that is not read"):
+        labels(tmp_path, of(label, "Mass", "Effusion"), findings=("Effusion", "Mass"))
+    pool = opened(tmp_path, of(label, "Mass"))
+    assert f"{label!r} count as findings of their own, and not as 'mass'" in "\n".join(pool.notes.lines)
+
+
+@pytest.mark.parametrize("label", ["Mass:0.9", "Mass (85%)", "Mass = 0,1"])
+def test_numbers_beside_findings_are_refused(tmp_path, label):
+    with pytest.raises(InputError, match="holds a number"):
+        labels(tmp_path, of(label, "Effusion"))

@@ -23,7 +23,7 @@ _SHORT_DATE = re.compile(
     r"\d{1,2}[-. ](jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*\.?([-. ]\d{2,4})?",
     re.IGNORECASE,
 )
-_WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
+_WHOLE_FLOAT = re.compile(r"(-?\d+)(?:\.0+)?")
 
 
 def one_spelling(label: pa.ChunkedArray, findings: Sequence[str] | None, notes: Notes) -> pa.ChunkedArray:
@@ -103,7 +103,12 @@ def _single(text: str) -> str | None:
 
 def _key(text: str) -> str:
     match = _WHOLE_FLOAT.fullmatch(text.strip())
-    return match[1] if match else plain(text)
+    return _without_zeros(match[1]) if match else plain(text)
+
+
+def _without_zeros(digits: str) -> str:
+    """`01` and `1` are one code: a spreadsheet takes the zeros of some away."""
+    return digits.lstrip("0") or "0"
 
 
 def _say_unknown(counts: dict[str, int], notes: Notes) -> None:

@@ -105,6 +105,8 @@ def test_blanks_may_separate_the_cells(tmp_path, separator):
 def test_a_table_without_names_of_columns_is_called_that(tmp_path):
     with pytest.raises(InputError, match="its first line holds a file and no names of columns"):
         opened(tmp_path, "a.png,normal\nb.dcm,sick\n")
+    with pytest.raises(InputError, match="its first line holds a file and no names of columns"):
+        opened(tmp_path, "p1 a.png normal cohen\np2 b.png sick cohen\n", "train.txt")
 
 
 @pytest.mark.parametrize("begin", ["file:///D:/scans/", "file://localhost/old/place/", "FILE:/old/"])
@@ -114,3 +116,17 @@ def test_paths_may_be_addresses_of_files(tmp_path, begin):
     assert pool.scans["path"][0].as_py() == "a b.png"
     whole = opened(tmp_path, f"image_path\nfile://{tmp_path}/a b.png\n")
     assert values(whole, "path") == [["a b.png"]]
+
+
+@pytest.mark.parametrize("labels", [("01", "1", "00"), ("1", "1.0", "002")])
+def test_codes_that_lost_their_zeros_are_one_class(tmp_path, labels):
+    pool = opened(tmp_path, HEAD + "".join(f"{i}.png,{label},p\n" for i, label in enumerate(labels)))
+    classes = pool.scans["label"].to_pylist()
+    assert classes[0] == classes[1] != classes[2]
+
+
+@pytest.mark.parametrize(("column", "first", "second"), [("age", "45", "46"), ("sex", "M", "F")])
+def test_rows_of_one_scan_that_differ_are_counted(tmp_path, column, first, second):
+    text = f"image_path,label,{column}\na.png,x,{first}\na.png,x,{second}\nb.png,y,{first}\n"
+    pool = opened(tmp_path, text)
+    assert len(pool.scans) == 2 and f"rows of 1 scan differ in {column}: the first counts" in said(pool)
