@@ -40,8 +40,9 @@ Refuse = Callable[[Sequence[int], str, str], NoReturn]  # rows, what is wrong wi
 _MAX_SHOWN = 5
 _UNCERTAIN = re.compile(r"(^|[|;,]\s*)([^|;,?=]*[^|;,?=\s(])\s*\(?\?\)?(?=\s*(?:[|;,]|$))")  # `mass?` is `?mass`
 _WITH_NUMBER = re.compile(r".+?\s*[:(=]\s*\d+(?:[.,]\d+)?\s*%?\)?")
-_ABOUT_ANOTHER = re.compile(
-    r"[\s:=()\-]*(?:no|not|without|kein|keine|sin|sans|geen|absent|negative|yes|present|positive|ja|nein)?[\s:=()\-]*"
+_DENIED = re.compile(
+    r"(?:[-\u2013]\s*|(?:no|not|without|kein|keine|sin|sans|geen)\s+)(.+)"
+    r"|(.+?)\s*[:=(-]?\s*\b(?:no|not|absent|negative|yes|present|positive|ja|nein)\)?"
 )
 _JOINS = re.compile(r"\s*[/+&]\s*|\s+(?:and|und|et|y|e|en|og|och)\s+", re.IGNORECASE)
 # What a scan without findings may well show.
@@ -321,9 +322,8 @@ def _say_joined(named: Sequence[str], config: PoolConfig, notes: Notes) -> None:
 
 def _denied(name: str, others: Collection[str]) -> list[str]:
     """The finding that a name such as `no mass`, `mass: no` and `-mass` speaks of."""
-    plain = finding_line.plain(name)
-    words = [other for other in others if other != plain and re.search(rf"(?<!\w){re.escape(other)}(?!\w)", plain)]
-    return [other for other in words if _ABOUT_ANOTHER.fullmatch(plain.replace(other, "", 1))]
+    match = _DENIED.fullmatch(finding_line.plain(name))
+    return [part for part in (match.groups() if match else ()) if part in others]
 
 
 def _has_commas(column: pa.ChunkedArray) -> bool:

@@ -38,6 +38,7 @@ _OF_A_STUDY = re.compile(
     r"(pat|patient|p|stu|study|st|ser|series|se|s|img|im|dicom|exam|scan|case)?[-_ ]?[\d.]+", re.IGNORECASE
 )
 _MAX_CLASSES = 20
+_MOST_LOOKED_AT = 20  # files of one ending that are none
 # Endings that are not worth a look.
 _NEVER_SCANS = frozenset(
     {*_TABLES, ".txt", ".json", ".jsonl", ".xml", ".html", ".md", ".pdf", ".py", ".zip", ".gz", ".npy", ".npz", ".nii"}
@@ -121,7 +122,7 @@ def scans(root: str, files: Sequence[str], notes: Notes, findings: Sequence[str]
             hidden[shown] += 1
         elif dicomdir.is_dicomdir(path):
             continue
-        elif not (ending in IMAGE_ENDINGS or _looks_like_a_scan(root, path, ending)):
+        elif not (ending in IMAGE_ENDINGS or _looks_like_a_scan(root, path, ending, others[shown])):
             others[shown] += 1
             tables += [path] if path.lower().endswith(_TABLES) else []
         elif any(map(folder_names.is_of_masks, inner)):
@@ -219,12 +220,13 @@ def _ending(name: str) -> str:
     return match[0].lower() if match else ""
 
 
-def _looks_like_a_scan(root: str, path: str, ending: str) -> bool:
+def _looks_like_a_scan(root: str, path: str, ending: str, num_others: int) -> bool:
     """By the first bytes; in an object store, where each look costs a request, the manifest stage finds out.
 
     DICOM has many endings (`.ima`, `.img`, `.dc3`); a picture of an ending that is none of pictures is meant otherwise.
+    Where many of an ending are none, no other is looked at.
     """
-    if ending in _NEVER_SCANS:
+    if ending and (ending in _NEVER_SCANS or num_others >= _MOST_LOOKED_AT):
         return False
     head = head_of(f"{root}/{path}")
     if ending:
