@@ -102,6 +102,8 @@ def complete(dataset: "Dataset") -> tuple[str, ...]:
     if dataset.BitsStored > dataset.BitsAllocated:
         notes.append(f"BitsStored {dataset.BitsStored} is more than BitsAllocated: {bits} is assumed")
         dataset.BitsStored, dataset.HighBit = bits, bits - 1
+    if "VOILUTFunction" in dataset and not dataset.VOILUTFunction:
+        del dataset.VOILUTFunction  # the standard's own is meant
     if samples > 1 and dataset.get("PlanarConfiguration") is None:
         dataset.PlanarConfiguration = 0
     return tuple(notes)

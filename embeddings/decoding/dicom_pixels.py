@@ -31,6 +31,7 @@ _DECODERS = (("JPEG 2000", "pylibjpeg pylibjpeg-openjpeg"), ("High-Throughput", 
 _OTHER_DECODER = "python-gdcm"
 _FAR = 1e12
 _FEWEST_GREYS = 0.01  # of the pixels of a window that is used lie between black and white
+_FEWEST_RANGE = 0.1  # of black to white that they take up: one of 16 bits over values of 12 shows them almost black
 _MID_CHROMA_SHARE = 0.02  # of the range: chroma of a grey picture lies that close to its middle
 
 
@@ -59,10 +60,8 @@ def _picture(dataset: "Dataset", max_pixels: int) -> Grey | Wide:
     num_frames = int(dataset.get("NumberOfFrames") or 1)
     if num_frames > 1:
         notes += (f"frame 1 of {num_frames}",)
-    values = stored_values(dataset)
-    values, more = stored_bits.as_meant(
-        values, dataset, lambda: stored_values(dataset, all_bits=True), _padding(values, dataset)
-    )
+    values = stored_values(dataset, all_bits=True)
+    values, more = stored_bits.as_meant(values, dataset, lambda values_HW: _padding(values_HW, dataset))
     notes += more
     is_colour = values.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR"
     return (_colour if is_colour else _monochrome)(values, dataset, notes)
@@ -213,6 +212,8 @@ def _windowed(
     inside = unit_HW if outside_HW is None else unit_HW[~outside_HW]
     if not np.mean((inside > 0) & (inside < 1)) >= _FEWEST_GREYS:  # not, for a NaN
         return None, ("its window shows nothing of it but black and white and is not used",)
+    if inside.max() - inside.min() < _FEWEST_RANGE:
+        return None, ("its window shows hardly any greys of it and is not used",)
     return unit_HW, notes
 
 

@@ -2,7 +2,7 @@
 
 BitsStored 8 over values of 12 bits, a HighBit at the top of the container, PixelRepresentation 1 over values without a
 sign: read as the tags say, such values wrap around, and neighbours that are nearly alike lie far apart. How neighbours
-differ tells which reading is right. What is compressed says its own bits and is left alone.
+differ tells which reading is right.
 
 Legend: H height, W width.
 """
@@ -29,33 +29,48 @@ _UNSIGNED = {1: np.uint8, 2: np.uint16}
 
 
 def as_meant(
-    values_HW: Values, dataset: "Dataset", container: Callable[[], Values], outside_HW: NDArray[np.bool_] | None
+    all_HW: Values, dataset: "Dataset", padding: Callable[[Values], NDArray[np.bool_] | None]
 ) -> tuple[Values, tuple[str, ...]]:
     """The values with the bits that count; the tags of the data set are changed where another reading is the right one.
 
     Args:
-        values_HW: As the tags say.
+        all_HW: With all bits that are allocated, (H, W); colour, (H, W, C), is read as the tags say.
         dataset: With BitsAllocated, BitsStored and PixelRepresentation.
-        container: Gives the same values with all bits that are allocated.
-        outside_HW: Pixels that are no part of the picture.
+        padding: Pixels of read values that are no part of the picture; None: there are none.
     """
+    values_HW = _with_bits_stored(all_HW, dataset)
     plain = _UNSIGNED.get(values_HW.dtype.itemsize)
-    if values_HW.ndim != 2 or plain is None or dataset.file_meta.TransferSyntaxUID.is_compressed:
+    if values_HW.ndim != 2 or plain is None or values_HW.dtype.kind not in "iu":
         return values_HW, ()
+    outside_HW = padding(values_HW)
     notes: tuple[str, ...] = ()
     bits = int(dataset.BitsStored)
-    if bits < dataset.BitsAllocated and _go_on_above(values_HW, all_HW := container(), bits, outside_HW):
+    if bits < dataset.BitsAllocated and _go_on_above(values_HW, all_HW, bits, outside_HW):
         values_HW = all_HW
         notes += (f"its values need more bits than BitsStored, {bits}, says: all are read",)
         bits = int(dataset.BitsAllocated)
         dataset.BitsStored, dataset.HighBit = bits, bits - 1
     if values_HW.dtype.kind == "i" and values_HW.min() < 0:
-        without_HW = values_HW.view(plain) & plain(grey_range.white_of_bits(bits))
-        counts_HW = _counting(without_HW, bits, outside_HW)
-        if _steps(without_HW, counts_HW).sum() < _FAR_SMOOTHER * _steps(values_HW, counts_HW).sum():
-            dataset.PixelRepresentation = 0
-            return without_HW, (*notes, "PixelRepresentation says that values have a sign, and they have none")
+        for width in sorted({bits, _width(values_HW)}):  # a codestream of fewer bits has its sign there
+            without_HW = values_HW.view(plain) & plain(grey_range.white_of_bits(width))
+            counts_HW = _counting(without_HW, width, outside_HW)
+            if _steps(without_HW, counts_HW).sum() < _FAR_SMOOTHER * _steps(values_HW, counts_HW).sum():
+                dataset.PixelRepresentation = 0
+                return without_HW, (*notes, "PixelRepresentation says that values have a sign, and they have none")
     return values_HW, notes
+
+
+def _with_bits_stored(values: Values, dataset: "Dataset") -> Values:
+    """Values without the bits above BitsStored, and with the sign that the highest of those left says."""
+    above = int(dataset.BitsAllocated) - int(dataset.BitsStored)
+    if above <= 0 or values.dtype.kind not in "iu":
+        return values
+    return np.asarray((values << above) >> above, values.dtype)
+
+
+def _width(values_HW: Values) -> int:
+    """The bits that signed values need."""
+    return max(int(-(values_HW.min() + 1)).bit_length(), int(values_HW.max()).bit_length()) + 1
 
 
 def _go_on_above(values_HW: Values, all_HW: Values, bits: int, outside_HW: NDArray[np.bool_] | None) -> bool:

@@ -116,6 +116,19 @@ def test_a_window_of_black_and_white_alone_is_left_out_and_said(width):
     assert "black and white" in notes(data)
 
 
+@pytest.mark.parametrize(("center", "width"), [(32768, 65535), (40000, 80000)])
+def test_a_window_of_many_more_bits_than_the_values_is_left_out_and_said(center, width):
+    data = file_bytes(VALUES, BitsStored=12, WindowCenter=center, WindowWidth=width)
+    np.testing.assert_allclose(unit(data), UNIT, atol=1e-6)
+    assert "hardly any greys" in notes(data)
+
+
+def test_an_empty_function_of_a_window_is_the_plain_one():
+    data = file_bytes(VALUES, BitsStored=12, WindowCenter=2048, WindowWidth=4096, VOILUTFunction="")
+    np.testing.assert_allclose(unit(data), UNIT, atol=1e-3)
+    assert notes(data) == ""
+
+
 @pytest.mark.parametrize(
     ("tags", "name"),
     [

@@ -1,11 +1,14 @@
 """Tags that contradict the stored values: the picture is the one that the values show, and it is said."""
 
+import io
+
 import numpy as np
 import pytest
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from embeddings.decode import open_grey
 from tests.support.decoded import decode
-from tests.support.dicom_files import chest, file_bytes
+from tests.support.dicom_files import chest, dataset, file_bytes
 
 LIMIT = 10**7
 VALUES = chest(side=160, bits=12)
@@ -73,3 +76,29 @@ def test_a_sign_is_read_beside_sharp_marks_and_padding():
     data = file_bytes(signed, BitsStored=12, PixelPaddingValue=-2048)
     assert "sign" not in notes(data)
     assert unit(data)[20, 60] == 1 and unit(data)[20, 5] == 0
+
+
+def compressed(syntax, **tags):
+    """Values of 12 bits without a sign, packed as such, with other tags beside them."""
+    made = dataset(VALUES, BitsStored=12)
+    made.compress(syntax, generate_instance_uid=False)
+    for name, value in tags.items():
+        setattr(made, name, value)
+    stream = io.BytesIO()
+    made.save_as(stream, enforce_file_format=False)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {},
+        {"BitsStored": 8, "HighBit": 7},
+        {"BitsStored": 10, "HighBit": 9},
+        {"PixelRepresentation": 1},
+        {"PixelRepresentation": 1, "BitsStored": 16, "HighBit": 15},
+    ],
+)
+def test_packed_values_are_what_they_were_whatever_the_tags_say(syntax, tags):
+    np.testing.assert_allclose(unit(compressed(syntax, **tags)), UNIT, atol=1e-3)
