@@ -92,6 +92,7 @@ def _filled(
     stream = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="replace", newline="")
     reader = csv.reader(stream, delimiter=separator, strict=not lenient, skipinitialspace=True)
     begins, num_blank = first_line, 0
+    has_marks = b'="' in data
     while True:
         try:
             cells = next(reader, None)
@@ -101,6 +102,8 @@ def _filled(
             raise _refused(name, begins, reader.line_num + first_line - 1, error) from error
         if cells is None:
             break
+        if has_marks:  # ="0012": how a spreadsheet keeps the zeros
+            cells = [cell[2:-1] if cell.startswith('="') and cell.endswith('"') else cell for cell in cells]
         if any(cell and not cell.isspace() for cell in cells):
             yield begins, cells
         elif cells:

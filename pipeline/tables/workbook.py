@@ -14,6 +14,7 @@ from pipeline.tables.table import IsHeader, Record, Table
 
 _LOOKED_AT = 30
 _MAX_BYTES, _MAX_RATIO = 2**30, 500
+_INVISIBLE = dict.fromkeys(map(ord, "\0\u00ad\u200b\u2060\ufeff"))  # signs that nobody sees, as in `characters`
 _MAX_MERGED = 100_000  # cells of one merged range
 _NEVER_WORKED_OUT = re.compile(rb"<f(?: [^>]*)?(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>")
 
@@ -162,4 +163,4 @@ def _text(value: Any) -> str:
         return value.date().isoformat()
     if isinstance(value, dt.datetime | dt.date | dt.time):
         return value.isoformat()
-    return str(value)
+    return str(value).translate(_INVISIBLE)

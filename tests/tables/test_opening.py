@@ -294,3 +294,16 @@ def test_a_table_on_a_hidden_sheet_is_named(seen):
     book = workbook(seen, ROWS, hidden=(1,))
     with pytest.raises(InputError, match="hidden sheet"):
         opened(book, "t.xlsx")
+
+
+@pytest.mark.parametrize("sign", ["\u200b", "\0", "\u2060"])
+def test_signs_that_nobody_sees_are_left_out_and_counted(sign):
+    table = opened(f"Scan{sign} ID,note\na{sign},b\n".encode())
+    assert table.header == ("Scan ID", "note") and cells(table) == [["a", "b"]]
+    assert "2 signs that nobody sees" in "\n".join(table.notes.lines)
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_cells_that_a_spreadsheet_marks_as_text_are_that_text(separator):
+    table = opened(f'Scan ID{separator}note\n"=""0012"""{separator}="5 mm"\n'.encode())
+    assert cells(table) == [["0012", "5 mm"]]
