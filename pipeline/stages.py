@@ -103,9 +103,10 @@ STAGES: tuple[Stage, ...] = (
         "clusters",
         "pipeline.vectors.clusters",
         ("cluster", "train", "pseudo"),
-        (CLUSTERS.file, run_files.NEIGHBORS, run_files.FEATURES, run_files.BASIS, run_files.SIMILARITY),
-        "k-means, neighbours, features, the map",
+        (CLUSTERS.file, run_files.FEATURES, run_files.BASIS, run_files.SIMILARITY),
+        "k-means, features, the map; neighbours with pseudo.propagate",
         ("splits", "embed"),
+        may_leave=(run_files.NEIGHBORS,),
     ),
     Stage(
         "audit",

@@ -69,7 +69,7 @@ def student_fit(
     learn_E: np.ndarray,
     prob_TC: np.ndarray,
     acceptance: Acceptance,
-    spread_TC: np.ndarray,
+    spread_TC: np.ndarray | None,
     propagate_weight: float,
     seed: int,
 ) -> HeadFit:
@@ -81,14 +81,14 @@ def student_fit(
         learn_E: Expert labels the fold may see: a mask.
         prob_TC: The fold's teacher's probabilities of the pool, at its prevalence.
         acceptance: Which of them are pseudo-labels.
-        spread_TC: The fold's expert labels, spread over the graph, see `spread_labels`.
+        spread_TC: The fold's expert labels, spread over the graph, see `spread_labels`; None: open scans are left out.
         propagate_weight: Weight of the labels that are spread over the graph; 0: open scans are left out.
         seed: Of the fit, and of the sample of a pool larger than `train.max_rows`.
     """
     # Here the caps on pseudo-labels (`pseudo.max_share`) count all scans of the pool, for the network the open ones.
     screening = screening_of(material, config.pseudo, learn_E, prob_TC.shape[1])
     admitted_T = acceptance.decide(prob_TC, screening).admitted_N
-    soft_TC = spread_TC.copy()
+    soft_TC = np.full_like(prob_TC, 1.0 / prob_TC.shape[1]) if spread_TC is None else spread_TC.copy()
     soft_TC[admitted_T] = acceptance.at_learning_prior(prob_TC)[admitted_T]
     soft_TC = with_reports(soft_TC, material, learn_E, acceptance.at_learning_prior)
     lesson = pool_lesson(
@@ -97,7 +97,7 @@ def student_fit(
         _stopping_mask(material, config, learn_E, seed),
         soft_TC,
         admitted_T,
-        open_weight=propagate_weight,
+        open_weight=0.0 if spread_TC is None else propagate_weight,
         max_scans=config.train.max_rows,
         seed=seed,
     )

@@ -70,7 +70,7 @@ class Material:
         folder: Run directory, where the fits on several workers and the networks keep their files.
         features: What heads see of the scans with a vector.
         scans_N: Scans with a vector, in the order of the features.
-        pool_T: The training pool, in the order of the neighbour graph.
+        pool_T: The training pool, in the order of the neighbour graph, if there is any.
         expert_E: Its scans with an expert class.
         class_E: Their class index, int64.
         group_E: Their patient group; groups are never split over folds.
@@ -78,7 +78,7 @@ class Material:
         judges_E: Whether it may set temperature, thresholds and class shares, and teach the teacher. A check of a
             release may not: it was asked about because the model was sure of it, and looks easier than the pool is.
             The student learns it in the place of the pseudo-label that it checked.
-        graph_TT: Neighbour graph of the training pool, see `neighbor_graph`.
+        graph_TT: Neighbour graph of the training pool, see `neighbor_graph`; None: no label spreads over it.
         rejected_R: Scans of the pool that experts hold to be no good: they get no label and teach nothing.
         group_T: Patient group of every scan of the training pool.
         weight_E: What each label of the uniform slice counts for the pool's class shares; None: one each. Of a run

@@ -2,8 +2,8 @@
 
 The teacher learns from expert labels alone, so that its out-of-fold scores say honestly how far it can be trusted.
 The student learns from the expert labels, from the pseudo-labels the gate admits (as the teacher's soft labels), from
-radiology reports that experts have found right often enough, and for the scans left open from labels spread over the
-neighbour graph. Both are fitted once for each patient-grouped
+radiology reports that experts have found right often enough, and with `pseudo.propagate`, for the scans left open, from
+labels spread over the neighbour graph. Both are fitted once for each patient-grouped
 fold and once on everything; a fold's heads see the other folds' expert labels only, pseudo-labels included. The few
 numbers that turn scores into decisions (temperature, prevalence, thresholds) are fitted on all of them. Where the
 network is adapted (`network.student`), it learns from that student in the same folds and takes its place unless worse.
@@ -195,7 +195,8 @@ class Taught:
 
     def student(self, name: str, propagate_weight: float) -> Candidate:
         """A head on the training pool: expert labels, pseudo-labels, and labels from the graph at a weight."""
-        return self.heads.student(name, propagate_weight, self.probs_TC, self.spreads_TC, self.acceptance)
+        spreads_TC = self.spreads_TC if propagate_weight > 0.0 else [None] * len(self.probs_TC)
+        return self.heads.student(name, propagate_weight, self.probs_TC, spreads_TC, self.acceptance)
 
     @cached_property
     def spreads_TC(self) -> list[np.ndarray]:
@@ -268,7 +269,7 @@ class _Heads:
         name: str,
         propagate_weight: float,
         probs_TC: Sequence[np.ndarray],
-        spreads_TC: Sequence[np.ndarray],
+        spreads_TC: Sequence[np.ndarray | None],
         acceptance: Acceptance,
     ) -> Candidate:
         """Learns from the pool as well, by the teacher's probabilities of it and labels spread over it, fit by fit."""

@@ -175,9 +175,11 @@ def _learning(run: RunData) -> str:
     if not train.get("head") or not run.rounds:
         return ""
     head = {"linear": "A logistic regression", "mlp": f"A network with one hidden layer of {train.get('hidden')} units"}
+    spread = ", and labels spread over the neighbour graph for the scans left open" if pseudo.get("propagate") else ""
     text = (
         f"{head.get(str(train['head']), 'A classifier')} on these numbers learnt the labels. A teacher saw expert "
-        "labels alone; a student saw expert labels and the pseudo-labels that were let in."
+        f"labels alone; a student saw expert labels and the pseudo-labels that were let in{spread}. The mean of the "
+        "two is the classifier."
     )
     promise = percent(pseudo.get("precision"), 0)
     gates = {
@@ -209,7 +211,7 @@ def _network(run: RunData) -> str:
             f"{what} was trained as well and left out: its out-of-fold AUROC was {decimal(-float(gain or 0), 3)} below "
             "that of the classifier on the numbers as they were."
         )
-    whole_pool = pseudo.get("gate") == "estimated" and pseudo.get("propagate")
+    whole_pool = pseudo.get("gate") == "estimated" and network.get("open_scans", pseudo.get("propagate"))
     scans = "every scan of the training pool" if whole_pool else "the scans with a pseudo-label that was let in"
     changed = [
         f"{name.replace('_', ' ')} {network[name]}"

@@ -67,8 +67,9 @@ class Dataset:
 
     @cached_property
     def graph_TT(self) -> Any:
-        """Neighbour graph of the training pool."""
-        return neighbor_graph.load(run_files.path(self.folder, run_files.NEIGHBORS))
+        """Neighbour graph of the training pool; None where no label spreads over it."""
+        path = run_files.path(self.folder, run_files.NEIGHBORS)
+        return neighbor_graph.load(path) if path.exists() else None
 
     @cached_property
     def group_T(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""FAISS: spherical k-means of the pool, its neighbour lists, and a 2-D map for people."""
+"""FAISS: spherical k-means of the pool, a 2-D map for people, and neighbour lists where labels spread over them."""
 
 import logging
 from typing import Any
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Cluster the training pool, place every scan in its cluster, and link the training pool's neighbours."""
+    """Cluster the training pool and place every scan in its cluster; link the training pool's neighbours if asked."""
     vectors = Vectors.open(ctx.folder)
     config = ctx.config.cluster
     train = vectors.positions(train_ids(run_files.read(ctx.folder, SPLIT_TABLE)))
@@ -51,8 +51,11 @@ def run(ctx: StageContext) -> dict[str, Any]:
             schema=CLUSTERS.schema,
         ),
     )
-    index_NK, neighbor_cosine_NK = neighbor_graph.neighbors(unit_ND, ctx.config.pseudo.num_neighbors, train)
-    neighbor_graph.save(ctx.folder / run_files.NEIGHBORS, index_NK, neighbor_cosine_NK)
+    if ctx.config.pseudo.propagate > 0.0:
+        neighbors = neighbor_graph.neighbors(unit_ND, ctx.config.pseudo.num_neighbors, train)
+        neighbor_graph.save(ctx.folder / run_files.NEIGHBORS, *neighbors)
+    else:
+        (ctx.folder / run_files.NEIGHBORS).unlink(missing_ok=True)
     sizes = np.bincount(cluster_N[train], minlength=num_clusters)
     return {"num_clusters": num_clusters, "largest": int(sizes.max()), "num_components": num_components}
 

@@ -22,7 +22,7 @@ from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.threads import limited
 from pipeline.selection import draw
-from pipeline.vectors import clusters, neighbor_graph
+from pipeline.vectors import clusters, neighbor_graph, principal_components
 from pipeline.vectors.matrix import Vectors, save_ids, unit_rows
 from tests.bench import tables
 
@@ -90,26 +90,33 @@ def scale(data: Path, given: Namespace) -> None:
     growth = np.log(np.divide(rows[-1], rows[0])) / np.log(SCALES[-1] / SCALES[0])
     notes = (
         f"Embeddings of {DIMS} dimensions around {NUM_CENTRES} centres, one scan in {HOLDOUT_EVERY} in the holdout; "
-        f"the defaults: similarity of 256 components, clusters by their number, {NUM_NEIGHBORS} neighbours, a queue of "
-        f"{BUDGET:,} by `uncertainty_herding` with no label yet; one thread (`engine.driver_threads`). Each size in a "
-        "process of its own on a machine that other work kept busy, so the seconds are CPU seconds. Memory is the "
-        "highest resident size, pages of mapped files included. "
-        f"Labels: {NUM_LABELS} of two classes in {NUM_SETS} sets, spread over the graph at once. "
-        f"From {SCALES[0]:,} to {SCALES[-1]:,} scans the time of the clusters grows by the power {growth[0]:.2f} of "
-        f"their number, of the queue by {growth[1]:.2f}, of the labels by {growth[2]:.2f}. Up to "
-        f"{neighbor_graph.EXACT_UP_TO:,} scans neighbours are sought exhaustively."
+        f"the defaults: similarity of 256 components, clusters by their number, a queue of {BUDGET:,} by "
+        "`rare_class_herding` with no label yet; one thread (`engine.driver_threads`). Each size in a process of its "
+        "own on a machine that other work kept busy, so the seconds are CPU seconds. Memory is the highest resident "
+        "size, pages of mapped files included. From "
+        f"{SCALES[0]:,} to {SCALES[-1]:,} scans the time of the clusters grows by the power {growth[0]:.2f} of their "
+        f"number, of the queue by {growth[1]:.2f}. With `pseudo.propagate`, and only then: {NUM_NEIGHBORS} neighbours "
+        f"of each scan, sought exhaustively up to {neighbor_graph.EXACT_UP_TO:,} scans (power {growth[2]:.2f}), and "
+        f"{NUM_LABELS} labels of two classes in {NUM_SETS} sets, spread over their graph at once ({growth[3]:.2f})."
     )
     shown = [
-        (f"{num:,}", *(f"{value:.1f}" for value in row[:3]), f"{row[3]:.2f}")
+        (
+            f"{num:,}",
+            *(f"{value:.1f}" for value in row[:2]),
+            f"{row[4]:.2f}",
+            *(f"{value:.1f}" for value in row[2:4]),
+            f"{row[5]:.2f}",
+        )
         for num, row in zip(SCALES, rows, strict=True)
     ]
-    header = ("scans", "clusters, CPU s", f"queue of {BUDGET:,}, CPU s", "labels spread, CPU s", "peak GiB")
+    header = ("scans", "clusters, CPU s", f"queue of {BUDGET:,}, CPU s", "peak GiB", "neighbours, CPU s")
+    header = (*header, "labels spread, CPU s", "peak GiB with them")
     title = "Clusters and a queue of a million scans"
     tables.write("clusters-scale", title, "python -m tests.bench clusters_scale", header, shown, notes)
 
 
-def _measure(num: int) -> tuple[float, float, float, float]:
-    """CPU seconds of the clusters, of a queue and of labels spread, and the highest resident GiB of the process."""
+def _measure(num: int) -> tuple[float, ...]:
+    """CPU seconds of clusters, queue, neighbours and labels spread; peak GiB before the last two, and after."""
     with tempfile.TemporaryDirectory() as name, limited(1):
         ctx = _write_run(Path(name), num)
         seconds = [time.process_time()]
@@ -117,6 +124,12 @@ def _measure(num: int) -> tuple[float, float, float, float]:
         seconds.append(time.process_time())
         queue = draw.draw(ctx, 1, set(), draw.Proposals({}), strategy=ctx.config.strategy.name)
         seconds.append(time.process_time())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        train = Vectors.open(ctx.folder).positions(clusters.train_ids(SPLIT_TABLE.read(ctx.folder)))
+        unit_ND = unit_rows(principal_components.load_similarity(ctx.folder))
+        neighbor_graph.save(ctx.folder / run_files.NEIGHBORS, *neighbor_graph.neighbors(unit_ND, NUM_NEIGHBORS, train))
+        seconds.append(time.process_time())
+        del unit_ND
         graph_TT = neighbor_graph.load(ctx.folder / run_files.NEIGHBORS)
         rng = np.random.default_rng(0)
         labels = (rng.choice(graph_TT.shape[0], NUM_LABELS, replace=False), rng.integers(2, size=NUM_LABELS))
@@ -124,7 +137,7 @@ def _measure(num: int) -> tuple[float, float, float, float]:
         seconds.append(time.process_time())
     if len(queue) != BUDGET:
         raise RuntimeError(f"the queue has {len(queue)} scans")
-    return *np.diff(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return *np.diff(seconds), peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def _write_run(folder: Path, num: int) -> StageContext:

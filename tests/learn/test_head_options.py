@@ -7,6 +7,7 @@ from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn.acceptance import Acceptance
 from pipeline.rounds import learn_round
 from pipeline.rounds.run_scans import Dataset
+from pipeline.vectors import clusters
 from tests.support.students import student_of
 from tests.support.synthetic_run import options, synthetic_run
 
@@ -18,7 +19,9 @@ def run(tmp_path_factory):
 
 def student(run, **changed):
     """The fit of the student on 40 expert labels, nothing admitted."""
-    config = options(run, **changed).config
+    ctx = options(run, **{"pseudo__propagate": 1.0} | changed)
+    clusters.run(ctx)  # the neighbour graph
+    config = ctx.config
     answers = {i: run.truth[i] for i in run.ids("train")[:40]}
     material = Dataset.open(run.ctx).material(ExpertLabels(answers, answers, {}), set())
     nothing = Acceptance(

@@ -21,7 +21,8 @@ from tests.support.synthetic_run import options, synthetic_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return synthetic_run(tmp_path_factory.mktemp("selftrain"), num_scans=300, scans_per_patient=2, distance=3.5)
+    folder = tmp_path_factory.mktemp("selftrain")
+    return synthetic_run(folder, num_scans=300, scans_per_patient=2, distance=3.5, pseudo__propagate=1.0)
 
 
 def material_of(run, num=60, truth=None):
@@ -138,11 +139,19 @@ def test_unlabelled_scans_help_when_labels_are_few(tmp_path):
     """Six labels in blobs that overlap: the student, which sees the pool, beats the head of experts alone."""
     gains = []
     for seed in range(3):
-        run = synthetic_run(tmp_path / str(seed), num_scans=300, distance=2.0, seed=seed)
+        run = synthetic_run(tmp_path / str(seed), num_scans=300, distance=2.0, seed=seed, pseudo__propagate=1.0)
         data, _, student = learn(run, num=6, seed=seed)
         _, _, alone = learn(run, options(run, pseudo__gate="off"), num=6, admitted=(False, False), seed=seed)
         gains.append(accuracy(run, data, student) - accuracy(run, data, alone))
     assert np.mean(gains) > 0.03
+
+
+def test_without_spread_labels_a_student_learns_from_experts_and_admitted_scans_alone(run):
+    _, _, found = learn(run, options(run, pseudo__propagate=0.0))
+    assert found.learner == "expert+pseudo" and found.decisions.admitted_N.any()
+    nothing = learn(run, options(run, pseudo__propagate=0.0), admitted=(False, False))[2]
+    assert nothing.learner == "expert"
+    assert learn(run)[2].learner == "expert+pseudo+neighbours"
 
 
 def test_the_largest_number_of_rows_keeps_every_expert_label(run):

@@ -14,6 +14,7 @@ BASE = {
     "cluster__n_iter": 20,
     "cluster__max_points_per_centroid": 256,
     "pseudo__num_neighbors": 15,
+    "pseudo__propagate": 1.0,
     "train__num_components": 8,
 }
 
@@ -60,3 +61,10 @@ def test_pseudo_num_neighbors_is_the_width_of_the_graph(run, num):
 def test_train_num_components_is_how_many_the_head_sees_up_to_those_there_are(run, asked, made):
     *_, widths, num_components = left_by(run, train__num_components=asked)
     assert num_components == made and widths == {15}
+
+
+def test_neighbours_are_sought_only_where_labels_spread_over_them(run):
+    left_by(run)
+    assert (run.folder / run_files.NEIGHBORS).exists()
+    clusters.run(options(run, **BASE | {"pseudo__propagate": 0.0}))
+    assert not (run.folder / run_files.NEIGHBORS).exists()

@@ -28,12 +28,14 @@ from pipeline.vectors.matrix import unit_rows
 
 # T scans of the training pool, L labelled, H of the holdout, N of both, O open, C classes
 
-EXPERT, PSEUDO, NEIGHBOURS, AVERAGE = "expert", "pseudo", "pseudo+neighbours", "average"
+EXPERT, PSEUDO, NEIGHBOURS = "expert", "pseudo", "pseudo+neighbours"
+AVERAGE, AVERAGE_NEIGHBOURS = "average", "average+neighbours"
+FULL_WEIGHT = 1.0  # of labels spread over the graph, where the options leave them out
 REFERENCES = {
     "self_training": pseudo_references.self_training,
     "label_spreading": pseudo_references.label_spreading,
 }
-WAYS = (EXPERT, PSEUDO, NEIGHBOURS, AVERAGE, *REFERENCES)
+WAYS = (EXPERT, PSEUDO, NEIGHBOURS, AVERAGE, AVERAGE_NEIGHBOURS, *REFERENCES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,13 +206,21 @@ class _Ways:
         )
 
     def _candidate(self, way: str) -> Candidate:
+        weight = self._propagate_weight(way)
+        return self._taught.teacher if weight is None else self._mean_or_student(way, self._student(weight))
+
+    def _propagate_weight(self, way: str) -> float | None:
+        """Weight of the labels that the student of a way takes from the graph; None: it has no student."""
         config, any_admitted = self.asked.config, bool(self._taught.decisions.admitted_N.any())
-        if way == NEIGHBOURS:
-            return self._student(config.pseudo.propagate)
-        if way == PSEUDO and any_admitted:
-            return self._student(0.0)
+        if way in (NEIGHBOURS, AVERAGE_NEIGHBOURS):
+            return config.pseudo.propagate or FULL_WEIGHT
+        if way == PSEUDO:
+            return 0.0 if any_admitted else None
         options = self_training.student_options(config, any_admitted) if way == AVERAGE else []
-        return self._taught.average(self._student(options[0][1])) if options else self._taught.teacher
+        return options[0][1] if options else None
+
+    def _mean_or_student(self, way: str, student: Candidate) -> Candidate:
+        return self._taught.average(student) if way in (AVERAGE, AVERAGE_NEIGHBOURS) else student
 
     def _student(self, propagate_weight: float) -> Candidate:
         if propagate_weight not in self._students:

@@ -219,14 +219,14 @@ def network_lesson(
         seed: Of the sample of a larger pool.
         max_scans: Scans that are learned from, besides the experts'; None: `train.max_rows`.
     """
-    whole_pool = config.pseudo.gate == "estimated" and config.pseudo.propagate > 0.0
+    open_weight = config.network.open_scans if config.pseudo.gate == "estimated" else 0.0
     return pool_lesson(
         material,
         learn_E,
         stop_E,
         prob_TC,
         admitted_T,
-        open_weight=1.0 if whole_pool else 0.0,
+        open_weight=open_weight,
         max_scans=max_scans or config.train.max_rows,
         seed=seed,
     )

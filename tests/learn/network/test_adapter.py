@@ -72,7 +72,7 @@ def situations(draw):
         None,
         {
             "pseudo.gate": draw(st.sampled_from(["estimated", "certified", "off"])),
-            "pseudo.propagate": draw(st.sampled_from([0.0, 0.5, 1.0])),
+            "network.open_scans": draw(st.sampled_from([0.0, 0.5, 1.0])),
             "train.max_rows": 100,
         },
     )
@@ -93,7 +93,8 @@ def test_a_fold_never_sees_what_it_is_judged_on_nor_what_the_gate_keeps_out(situ
     taught, rejected = set(ids_of(material.expert_E.keep(learn_E & ~stops_E))), set(ids_of(material.rejected_R))
     assert len(set(learned)) == len(learned) and learned == [i for i in pool if i in set(learned)]
     assert not set(learned) & (held_out | rejected | stopping)
-    assert taught <= set(learned) and (lesson.weight_L == 1.0).all()
+    open_weight = options.network.open_scans
+    assert taught <= set(learned) and (lesson.weight_L == np.where(lesson.open_L, open_weight, 1.0)).all()
     of_scan = {
         image_id: (prob_C, admitted) for image_id, prob_C, admitted in zip(pool, prob_TC, admitted_T, strict=True)
     }
@@ -106,7 +107,7 @@ def test_a_fold_never_sees_what_it_is_judged_on_nor_what_the_gate_keeps_out(situ
         else:
             np.testing.assert_array_equal(target_C, prob_C)
             assert is_open == (not admitted)
-    everything = options.pseudo.gate == "estimated" and options.pseudo.propagate > 0
+    everything = options.pseudo.gate == "estimated" and options.network.open_scans > 0
     let_in = set(ids_of(material.pool_T.keep(admitted_T | everything)))
     allowed = let_in - held_out - rejected - stopping | taught
     assert set(learned) <= allowed
@@ -125,7 +126,7 @@ def test_a_fold_never_sees_what_it_is_judged_on_nor_what_the_gate_keeps_out(situ
 def test_student_and_network_learn_from_the_same_scans(situation):
     """Where both take the open scans in, or both leave them out: whatever one of them may not see, neither sees."""
     material, learn_E, stop_E, prob_TC, admitted_T, options = situation
-    whole_pool = options.pseudo.gate == "estimated" and options.pseudo.propagate > 0
+    whole_pool = options.pseudo.gate == "estimated" and options.network.open_scans > 0
     of_network = student.network_lesson(material, options, learn_E, stop_E, prob_TC, admitted_T, 0)
     of_student = pool_lesson(
         material,
