@@ -159,11 +159,8 @@ def _columns(opened: Table, own_names: Mapping[str, str], config: PoolConfig, no
 
 
 def _say_others_alike(header: Sequence[str], places: Mapping[str, int], notes: Notes) -> None:
-    """Name columns beside the one that is read that could as well be meant: `Label` beside `label`."""
     for known, place in places.items():
-        own = table_columns.compact(header[place])
-        others = [name for i, name in enumerate(header) if i != place and table_columns.compact(name) == own]
-        if others:
+        if others := table_columns.others_alike(header, place):
             notes.warn(f"the column {header[place]!r} is read as {known}, and {listed(others)} beside it not")
 
 
