@@ -270,7 +270,7 @@ def names(
             break
         folders = [parts[1:] for parts in folders]
     tops = {parts[0] for parts in folders if parts}
-    named = {top for top in tops if top.lower() in vocabulary.SPLIT_NAMES}
+    named = {top for top in tops if top.lower() in vocabulary.SPLIT_NAMES} or levels.sides(tops)
     beside = {top for top in tops - named if not folder_names.is_unlabelled(top)}
     if named and beside:
         raise InputError(

@@ -469,7 +469,7 @@ def _scans(table: pa.Table, root: str, notes: Notes) -> pa.Table:
             "age_years": read["age"],
             "sex": read["sex"],
             "view": read["view"],
-            "pool_split": column("official_split"),
+            "pool_split": vocabulary.split_names(column("official_split"), notes),
         },
         schema=SCANS,
     )

@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pipeline.contracts.finding_line import plain
 from pipeline.contracts.healthy_class import is_negative
@@ -30,12 +30,17 @@ def of_classes(folders: Folders, findings: Sequence[str] | None) -> int:
     return 0
 
 
+def sides(names: Collection[str]) -> set[str]:
+    """The names, where each is a word for a side of a split (`tr`, `val1`) and both sides are there; else none."""
+    words = {vocabulary.split_name(name).lower() for name in names}
+    are_sides = words <= vocabulary.SPLIT_NAMES and words & vocabulary.TRAIN_NAMES and words & vocabulary.HOLDOUT_NAMES
+    return set(names) if are_sides else set()
+
+
 def of_splits(folders: Folders, level_of_classes: int) -> int | None:
     """Another level whose folders all name a side of a split, both sides among them; None: there is none."""
     for level in range(_depth(folders)):
-        names = {name.lower() for name in _names(folders, level)}
-        has_both = bool(names & vocabulary.TRAIN_NAMES) and bool(names & vocabulary.HOLDOUT_NAMES)
-        if level != level_of_classes and has_both and names <= vocabulary.SPLIT_NAMES:
+        if level != level_of_classes and sides(_names(folders, level)):
             return level
     return None
 

@@ -36,6 +36,8 @@ def warn_of_large(ids: pa.ChunkedArray, notes: Notes, place: Callable[[Sequence[
         place: Says where rows stand in the table, for the warning.
     """
     counts = pc.value_counts(ids.drop_null())
+    if len(counts) == 1 and len(ids) >= _FEWEST_SCANS and not ids.null_count:
+        notes.warn(f"all {len(ids):,} scans have one patient id: is it a placeholder? They count as one person's")
     if len(counts) < 3:
         return
     size_K = np.asarray(counts.field("counts"), np.int64)

@@ -130,3 +130,25 @@ def test_rows_of_one_scan_that_differ_are_counted(tmp_path, column, first, secon
     text = f"image_path,label,{column}\na.png,x,{first}\na.png,x,{second}\nb.png,y,{first}\n"
     pool = opened(tmp_path, text)
     assert len(pool.scans) == 2 and f"rows of 1 scan differ in {column}: the first counts" in said(pool)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["tr", "te", "val1"], ["train", "test", "val"]),
+        (["Train set", "TEST-2", "Validierung"], ["train", "test", "val"]),
+        (["train", "Testing", "fold1"], ["train", "Testing", "fold1"]),
+        (["external test", "tester", "0"], ["external test", "tester", "0"]),
+    ],
+)
+def test_words_for_the_sides_of_a_split(tmp_path, written, read):
+    rows = "".join(f"{i}.png,{word}\n" for i, word in enumerate(written))
+    pool = opened(tmp_path, "image_path,official_split\n" + rows)
+    assert values(pool, "pool_split") == [read]
+    assert ("names of the split are read" in said(pool)) == (written != read)
+
+
+def test_one_id_for_all_scans_is_said(tmp_path):
+    rows = "".join(f"{i}.png,0\n" for i in range(12))
+    assert "all 12 scans have one patient id" in said(opened(tmp_path, "image_path,patient_id\n" + rows))
+    assert said(opened(tmp_path, "image_path,patient_id\na.png,p1\nb.png,p1\n")) == ""

@@ -25,7 +25,7 @@ def nested(tops, inside, num=2):
     return sorted(f"{top}/{name}/{i}.png" for top in tops for name in inside for i in range(num))
 
 
-@pytest.mark.parametrize("tops", [("te", "tr", "val1"), ("siteA", "siteB"), ("P1", "P2", "P3"), ("fold0", "fold1")])
+@pytest.mark.parametrize("tops", [("A", "B"), ("siteA", "siteB"), ("P1", "P2", "P3"), ("fold0", "fold1")])
 @pytest.mark.parametrize("inside", [("normal", "pneumonia"), ("Controls", "covid")])
 def test_classes_below_other_folders(tmp_path, tops, inside):
     names = nested(tops, inside)
@@ -69,3 +69,16 @@ def test_scans_beside_the_folders_of_classes_are_counted(tmp_path):
 def test_blanks_around_the_name_of_a_folder_make_no_class(tmp_path):
     pool = opened(tmp_path, [f"{name}/{i}.png" for name in ("normal", "Normal ", "sick") for i in range(3)])
     assert set(*columns(pool, "label")) == {"Normal", "sick"}
+
+
+@pytest.mark.parametrize("sides", [("te", "tr", "val1"), ("Test-Set", "train_set"), ("prueba", "entrenamiento")])
+def test_other_words_for_the_sides_of_a_split(tmp_path, sides):
+    names = nested(sides, ("normal", "sick"))
+    pool = opened(tmp_path, names)
+    words = {"te": "test", "tr": "train", "val1": "val", "Test-Set": "test", "train_set": "train"}
+    words |= {"prueba": "test", "entrenamiento": "train"}
+    assert columns(pool, "label", "pool_split") == [
+        [name.split("/")[1] for name in names],
+        [words[name.split("/")[0]] for name in names],
+    ]
+    assert f"{sides[0]!r} as test" in said(pool)
