@@ -7,8 +7,8 @@ from pipeline.contracts.errors import InputError
 from pipeline.tables.notes import Notes, counted
 
 GZIP_MAGIC = b"\x1f\x8b"
-# NUL, soft hyphen, zero-width space, word joiner, mark of the order of bytes.
-_INVISIBLE = tuple(sign.encode() for sign in "\0\u00ad\u200b\u2060\ufeff")
+# Soft hyphen, zero-width space, word joiner, mark of the order of bytes.
+_INVISIBLE = tuple(sign.encode() for sign in "\u00ad\u200b\u2060\ufeff")
 MAX_BYTES = 2**30  # of a table, unpacked
 _MARKS = (  # UTF-32's mark begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),

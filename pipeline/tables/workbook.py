@@ -14,7 +14,7 @@ from pipeline.tables.table import IsHeader, Record, Table
 
 _LOOKED_AT = 30
 _MAX_BYTES, _MAX_RATIO = 2**30, 500
-_INVISIBLE = dict.fromkeys(map(ord, "\0\u00ad\u200b\u2060\ufeff"))  # signs that nobody sees, as in `characters`
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # signs that nobody sees, as in `characters`
 _MAX_MERGED = 100_000  # cells of one merged range
 _NEVER_WORKED_OUT = re.compile(rb"<f(?: [^>]*)?(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>")
 

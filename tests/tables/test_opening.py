@@ -296,7 +296,7 @@ def test_a_table_on_a_hidden_sheet_is_named(seen):
         opened(book, "t.xlsx")
 
 
-@pytest.mark.parametrize("sign", ["\u200b", "\0", "\u2060"])
+@pytest.mark.parametrize("sign", ["\u200b", "\u00ad", "\u2060"])
 def test_signs_that_nobody_sees_are_left_out_and_counted(sign):
     table = opened(f"Scan{sign} ID,note\na{sign},b\n".encode())
     assert table.header == ("Scan ID", "note") and cells(table) == [["a", "b"]]
