@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from embeddings.decode import open_grey, read_bytes
+from embeddings.decode import open_grey
+from embeddings.decoding.files import read_bytes
 from tests.bench import augmentations, pools
 from tests.bench.planted_rows import Plant, Row, ill, split_by_patient
 
