@@ -18,6 +18,7 @@ FloatArray = NDArray[np.float32]
 _LUT_8_BIT = np.arange(256, dtype=np.float32) / np.float32(255)
 _WHITE_16_BIT = np.float32(65535)
 _BLOCK_PIXELS = 2**18
+_FEWEST_BITS_BELOW = 2  # that marks at the top of a container lie above the picture
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Wide:
         unit_HW /= np.float32(white)
         if zero_is_white:
             np.subtract(np.float32(1), unit_HW, out=unit_HW)
-        if largest > white:
+        if value_HW.max() > white:
             np.clip(unit_HW, 0, 1, out=unit_HW)
         if self.outside_HW is not None:
             unit_HW[self.outside_HW] = 0
@@ -120,6 +121,10 @@ class Wide:
         lies_at_top = grey_range.bits_of(top - smallest, most) < grey_range.bits_of(largest, most)
         if self.zero_is_white and self.said_bits is None and lies_at_top:
             return np.asarray(top - self.value_HW, np.uint16), False, top - smallest
+        if self.said_bits is None and largest == top:  # marks are often written at the top of the container
+            below = inside[inside < top]
+            second = int(below.max()) if below.size else top
+            largest = second if grey_range.bits_of(second, most) <= most - _FEWEST_BITS_BELOW else largest
         return self.value_HW, self.zero_is_white, largest
 
 
