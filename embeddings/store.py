@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.contracts.damaged_files import set_aside
 from pipeline.contracts.shared_folder import SharedFolder
 from pipeline.contracts.storage import patiently
-from pipeline.contracts.tables import opened, write_parquet, write_text
+from pipeline.contracts.tables import read_parquet, write_parquet, write_text
 
 LAYOUT = "layout.json"
 # N scans, D dimensions
@@ -106,7 +105,7 @@ class EmbeddingStore:
         """Every part that can be read whole."""
         for part in sorted(self.folder.glob("part-*.parquet")):
             try:
-                table = patiently(partial(_read, part, columns), part)
+                table = patiently(partial(read_parquet, part, columns), part)
             except FileNotFoundError:
                 continue  # another run has set it aside
             except (OSError, pa.ArrowException) as error:
@@ -128,8 +127,3 @@ class EmbeddingStore:
 
 def _is_ours(name: str) -> bool:
     return name == LAYOUT or (name.startswith("part-") and name.endswith(".parquet"))
-
-
-def _read(part: Path, columns: list[str]) -> pa.Table:
-    with opened(part) as stream:
-        return pq.read_table(stream, columns=columns, page_checksum_verification=True)

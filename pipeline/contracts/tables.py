@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.contracts import kept_tables
 from pipeline.contracts.errors import ContractError, RunDirError
 from pipeline.contracts.storage import patiently
 
@@ -85,13 +86,10 @@ class Contract:
         """Read and check `folder/<name>.parquet`."""
         path = folder / self.file
         try:
-            with opened(path) as stream:  # once: another process may put a new table in its place
-                # `read_table` would load pandas first
-                table = pq.ParquetFile(stream, page_checksum_verification=True).read()
+            return kept_tables.read(path, lambda: self.check(read_parquet(path), path), self)
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise ContractError(f"the table cannot be read: {reason}", where=path, fix=_START_AGAIN) from error
-        return self.check(table, path)
 
     def empty(self) -> pa.Table:
         """A table of this contract without rows."""
@@ -323,6 +321,18 @@ def opened(path: Path) -> pa.NativeFile:
     Not one of Python: Arrow's threads may still hold that while the process ends, and then abort it (code 134).
     """
     return pa.OSFile(os.fsencode(path))
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file whose pages are whole.
+
+    Args:
+        path: Of the file.
+        columns: None: all.
+    """
+    with opened(path) as stream:  # once: another process may put a new table in its place
+        # `read_table` would load pandas first
+        return pq.ParquetFile(stream, page_checksum_verification=True).read(columns)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -4,15 +4,19 @@ import base64
 import io
 import logging
 from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from embeddings.alterations.alteration import Alteration, altered
+from embeddings.decoding import files
 
 logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 100_000_000
+MAX_KEPT = 1000  # pictures of some kilobytes: a page of the audit is written three times in a run
 
 
 def thumbnail(
@@ -25,17 +29,38 @@ def thumbnail(
     Returns:
         `None` when the scan cannot be read or decoded.
     """
-    from embeddings.decode import open_scan
-
     try:
-        grey = open_scan(uri, max_pixels=max_pixels)
-        if alteration == "none":
-            return _jpeg(grey.eight_bit(), side_px, quality)
-        square_SS = altered(grey.square(side_px), alteration)
-        return _jpeg(Image.fromarray(np.rint(square_SS * 255.0).astype(np.uint8)), side_px, quality)
+        state = _state(uri)
+        make = _make if state is not None else _make.__wrapped__
+        return make(uri, state, side_px, quality, max_pixels, alteration)
     except Exception as error:  # noqa: BLE001 - one bad scan must not end the report; the caller counts it
         logger.warning("no thumbnail of a scan: %s", error)
         return None
+
+
+@lru_cache(maxsize=MAX_KEPT)
+def _make(
+    uri: str, _: tuple[int, ...] | None, side_px: int, quality: int, max_pixels: int, alteration: Alteration
+) -> str:
+    from embeddings.decode import open_scan
+
+    grey = open_scan(uri, max_pixels=max_pixels)
+    if alteration == "none":
+        return _jpeg(grey.eight_bit(), side_px, quality)
+    square_SS = altered(grey.square(side_px), alteration)
+    return _jpeg(Image.fromarray(np.rint(square_SS * 255.0).astype(np.uint8)), side_px, quality)
+
+
+def _state(uri: str) -> tuple[int, ...] | None:
+    """What changes with the file of a scan; None of one that lies elsewhere, whose picture is made each time."""
+    place = files.place_of(uri)
+    if "://" in place or files.archive_of(uri) is not None:
+        return None
+    try:
+        stat = Path(place).stat()
+    except (OSError, ValueError):  # who reads it says what is wrong
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _jpeg(image: Image.Image, side_px: int, quality: int) -> str:

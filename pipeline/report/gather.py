@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.audit import page_data
 from pipeline.audit.page_data import AuditData
@@ -237,7 +236,7 @@ def _read_lines(path: Path) -> list[Row]:
 def _table(path: Path, contract: contracts_tables.Contract) -> pa.Table:
     if not path.is_file():
         return contract.empty()
-    return contract.check(pq.read_table(path, partitioning=None), path)
+    return contract.read(path.parent)
 
 
 def _queue_tables(folder: Path) -> dict[int, pa.Table]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline.contracts.tables import write_parquet
+from pipeline.contracts import kept_tables
+from pipeline.contracts.tables import read_parquet, write_parquet
 from pipeline.runtime import run_files
 
 # N scans, D dimensions
@@ -34,7 +34,8 @@ class Vectors:
     @classmethod
     def open(cls, folder: Path) -> "Vectors":
         """Map the matrix of a run."""
-        ids = pq.read_table(run_files.path(folder, run_files.EMBEDDED))["image_id"]
+        place = run_files.path(folder, run_files.EMBEDDED)
+        ids = kept_tables.read(place, lambda: read_parquet(place))["image_id"]
         emb_ND = np.load(run_files.path(folder, run_files.EMBEDDINGS), mmap_mode="r")
         path = run_files.path(folder, run_files.BACKBONE)
         card = json.loads(path.read_text("utf-8")) if path.exists() else {}

@@ -22,8 +22,9 @@ def test_the_labelling_page(browser, tmp_path, size):
     draw(tmp_path / "images", 3)
     with (
         listening(FakeDesk(tmp_path, 3)) as base,
-        fresh_page(browser, viewport=SIZES[size], bypass_csp=True) as page,
+        fresh_page(browser, bypass_csp=True) as page,
     ):
+        page.set_viewport_size(SIZES[size])
         page.goto(f"{base}/?token={TOKEN}")
         page.wait_for_selector("#name", state="visible")
         assert axe.violations(page) == []
@@ -35,7 +36,8 @@ def test_the_page_of_the_pool(browser, tmp_path):
     run = explored_run(tmp_path / "run")
     with served(server.app(Viewer(run.folder, run.ctx.config), TOKEN)) as base:
         for size in SIZES.values():
-            with fresh_page(browser, viewport=size, bypass_csp=True) as page:
+            with fresh_page(browser, bypass_csp=True) as page:
+                page.set_viewport_size(size)
                 page.goto(f"{base}/?token={TOKEN}")
                 page.wait_for_function("() => document.body.dataset.drawn === '120'")
                 page.evaluate(OPEN)
@@ -48,7 +50,7 @@ def test_the_pages_of_a_report(browser, tmp_path):
     write_evaluation(run)
     build(run)
     shown = [(name, SIZES["phone"]) for name in ("index", "audit", "checklists")] + [("index", SIZES["desk"])]
-    with fresh_page(browser) as page:
+    with fresh_page(browser, bypass_csp=True) as page:
         for name, size in shown:
             page.set_viewport_size(size)
             page.goto((run / "report" / f"{name}.html").as_uri())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.browser import TOKEN, listening, sit_down
+from tests.support.browser import TOKEN, fresh_page, listening, sit_down
 from tests.support.fake_page_session import FakeDesk, image_id
 
 FIRST, NUM_GREYS = 32128, 1280  # around the middle; five or six greys of 8 bits
@@ -18,12 +18,8 @@ PIXELS = """() => {
 
 @pytest.fixture
 def page(browser):
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    opened, mistakes = context.new_page(), []
-    opened.on("pageerror", lambda error: mistakes.append(str(error)))
-    yield opened
-    context.close()
-    assert mistakes == []
+    with fresh_page(browser) as opened:
+        yield opened
 
 
 @pytest.fixture

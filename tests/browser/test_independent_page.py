@@ -28,7 +28,7 @@ SCANS = Scans({image_id(i): [2] for i in range(6)}, frozenset(), frozenset(), 2,
 
 @pytest.fixture
 def page(browser):
-    with fresh_page(browser, accept_downloads=True) as opened:
+    with fresh_page(browser) as opened:
         yield opened
 
 
@@ -225,9 +225,8 @@ def test_ten_findings_leave_the_zero_to_no_finding(page, tmp_path):
 
 
 def test_a_phone_has_room_for_scan_and_answers(browser, desk):
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    phone = context.new_page()
-    with listening(desk) as base:
+    size = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with listening(desk) as base, fresh_page(browser, **size) as phone:
         phone.goto(f"{base}/?token={TOKEN}")
         phone.fill("#name", "Anna")
         phone.tap("#enter-go")
@@ -243,7 +242,6 @@ def test_a_phone_has_room_for_scan_and_answers(browser, desk):
         phone.tap("#record")
         phone.wait_for_function("scan => document.body.dataset.scan !== scan", arg=scan)
         saved(phone, 1)
-    context.close()
     assert kept(desk) == {scan: ("effusion=0|mass=1|nodule=1", "sure")}
 
 

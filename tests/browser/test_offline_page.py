@@ -34,7 +34,7 @@ def write_bundle(folder, num=NUM, **more):
 
 @pytest.fixture
 def page(browser):
-    with fresh_page(browser, silent=True, accept_downloads=True) as opened:
+    with fresh_page(browser, silent=True) as opened:
         yield opened
 
 
@@ -255,12 +255,11 @@ def test_one_window_at_a_time_shows_the_list(page, tmp_path):
 
 
 def test_windows_that_cannot_lock_save_each_others_answers(page, tmp_path):
-    page.context.add_init_script("Object.defineProperty(navigator, 'locks', { value: undefined });")
-    link = write_bundle(tmp_path)
-    page.goto(link)
-    wait_ready(page)
-    other = page.context.new_page()
-    other.goto(link)
+    link, other = write_bundle(tmp_path), page.context.new_page()
+    for window in (page, other):
+        window.add_init_script("Object.defineProperty(navigator, 'locks', { value: undefined });")
+        window.goto(link)
+        wait_ready(window)
     press(page, "1")
     assert press(other, "2") == image_id(0)  # the same scan: the later answer stands
     press(other, "3")

@@ -330,9 +330,8 @@ def pinch(page):
 
 def test_a_phone(browser, folder):
     desk = FakeDesk(folder, 3)
-    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    phone = context.new_page()
-    with listening(desk) as base:
+    size = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with listening(desk) as base, fresh_page(browser, **size) as phone:
         phone.goto(f"{base}/?token={TOKEN}")
         phone.fill("#name", "Anna")
         phone.tap("#enter-go")
@@ -350,7 +349,6 @@ def test_a_phone(browser, folder):
         saved(phone, 3)
         assert phone.evaluate("document.documentElement.scrollWidth") == 390
         assert [reply for reply, _ in kept(desk).values()] == ["effusion", "cannot tell", "normal"]
-    context.close()
 
 
 def test_thousands_of_scans_stay_quick(page, folder):

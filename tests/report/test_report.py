@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from embeddings import decode
+from embeddings.decode import open_scan
 from pipeline.annotate import contact_sheet
 from pipeline.contracts.answers import REMARKS
 from pipeline.contracts.errors import RunDirError
@@ -449,6 +451,27 @@ def test_a_thumbnail_is_small_and_grey(tmp_path):
     assert uri is not None
     picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
     assert (picture.size, picture.mode) == ((96, 96), "L")
+
+
+def test_a_thumbnail_is_made_once_and_anew_of_another_file(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(decode, "open_scan", lambda uri, **how: opened.append(uri) or open_scan(uri, **how))
+    path = tmp_path / "x.png"
+    ramp_HW = np.tile(np.arange(64, dtype=np.uint8), (64, 1))
+    Image.fromarray(ramp_HW).save(path)
+    first = thumbnail(str(path), side_px=32)
+    assert thumbnail(str(path), side_px=32) == first and len(opened) == 1
+    assert thumbnail(str(path), side_px=16) != first
+    Image.fromarray(ramp_HW.T.copy()).save(path)
+    other = thumbnail(str(path), side_px=32)
+    assert None not in (first, other) and other != first
+    path.unlink()
+    assert thumbnail(str(path), side_px=32) is None
+
+
+def test_a_thumbnail_of_a_file_that_is_gone_names_no_file(tmp_path, caplog):
+    assert thumbnail(str(tmp_path / "Meyer_Anna.png"), side_px=32) is None
+    assert "the file is missing" in caplog.text and "Meyer" not in caplog.text
 
 
 def test_a_16_bit_scan_keeps_its_greys(tmp_path):

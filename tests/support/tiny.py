@@ -80,8 +80,12 @@ def _commands():
 
 @contextlib.contextmanager
 def small():
-    """As long as this is open, probes of an audit have few trees, a calibration few redraws."""
-    with mock.patch.object(probes, "NUM_TREES", 15), mock.patch.object(calibration, "NUM_REDRAWS", 40):
+    """As long as this is open, probes of an audit have few trees and folds, a calibration few redraws."""
+    with (
+        mock.patch.object(probes, "NUM_TREES", 8),
+        mock.patch.object(probes, "NUM_FOLDS", 3),
+        mock.patch.object(calibration, "NUM_REDRAWS", 40),
+    ):
         yield
 
 

@@ -22,7 +22,7 @@ _MIN_CONTRAST = 31  # of 255, of ink against what is around it
 _WINDOW = 7  # px: strokes are narrower
 _HEIGHTS_PX = (4, 26)  # of a letter, in one of the sizes the picture is looked at
 _MAX_SIDE_PX, _SMALL_SIDE_PX, _LEAST_SIDE_PX = 1536, 640, 100  # shrunk above, looked at doubled below, not below
-_MAX_RUNS = 3000  # more connected spots of ink are noise
+_MIN_RUNS, _MAX_RUNS = 3, 3000  # of a line; more connected spots of ink are noise
 _EIGHT_NEIGHBOURS = np.ones((3, 3), np.int8)
 # Of a line, as shares of the usual height of its letters.
 _MAX_GAP, _MAX_OVERLAP, _MAX_OFFSET, _MAX_LINE_HEIGHT, _LETTER_WIDTH = 1.5, 0.3, 0.3, 1.7, 0.7
@@ -71,28 +71,28 @@ def _around(grey_HW: Bytes, extreme: np.ufunc) -> Bytes:
 
 def _is_written(ink_HW: NDArray[np.bool_]) -> bool:
     """Whether some of the ink is a line of text."""
-    from scipy import ndimage
+    from scipy import ndimage, sparse
     from scipy.sparse import csgraph
 
     run_HW, num_runs = ndimage.label(ink_HW, structure=_EIGHT_NEIGHBOURS)
-    letters = _letters(run_HW, num_runs)
-    if not 0 < len(letters) <= _MAX_RUNS:
+    letters = _letters(run_HW, ink_HW, num_runs)
+    if not _MIN_RUNS <= len(letters) <= _MAX_RUNS:
         return False
     run_L, box_L4 = letters[:, 0], letters[:, 1:]
-    num_lines, line_L = csgraph.connected_components(_neighbours(box_L4), directed=False)
-    width_L = box_L4[:, 3] - box_L4[:, 2]
-    span_K = ndimage.sum_labels(width_L, line_L, np.arange(num_lines))
+    # Sparse: of a dense matrix SciPy first looks for missing values.
+    line_L = csgraph.connected_components(sparse.csr_array(_neighbours(box_L4)), directed=False)[1]
+    is_long_K = np.bincount(line_L, weights=box_L4[:, 3] - box_L4[:, 2]) >= MIN_LETTERS
     return any(
         _reads_as_text(run_HW, run_L[line_L == line], box_L4[line_L == line])
-        for line in np.flatnonzero(span_K >= MIN_LETTERS)
+        for line in np.flatnonzero(is_long_K & (np.bincount(line_L) >= _MIN_RUNS))
     )
 
 
-def _letters(run_HW: NDArray[Any], num_runs: int) -> Boxes:
+def _letters(run_HW: NDArray[Any], ink_HW: NDArray[np.bool_], num_runs: int) -> Boxes:
     """Runs of ink of a letter's size: number and box of each, (L, 5)."""
     from scipy import ndimage
 
-    area_R = np.bincount(run_HW.ravel(), minlength=num_runs + 1)
+    area_R = np.bincount(run_HW[ink_HW], minlength=num_runs + 1)
     low, high = _HEIGHTS_PX
     kept, places = [], ndimage.find_objects(run_HW)
     for number in (np.flatnonzero(area_R[1:] >= low) + 1).tolist():  # not the thousands of specks of a grainy film
@@ -125,7 +125,7 @@ def _reads_as_text(run_HW: NDArray[Any], run_L: NDArray[np.int64], box_L4: Boxes
     bottom, right = box_L4[:, 1].max(), box_L4[:, 3].max()
     width_L = box_L4[:, 3] - box_L4[:, 2]
     num_letters = np.maximum(1, np.round(width_L / (_LETTER_WIDTH * height_px))).sum()
-    if len(run_L) < 3 or num_letters < MIN_LETTERS or bottom - top > _MAX_LINE_HEIGHT * height_px:
+    if num_letters < MIN_LETTERS or bottom - top > _MAX_LINE_HEIGHT * height_px:
         return False
     ink_HW = np.isin(run_HW[top:bottom, left:right], run_L)
     strokes = (ink_HW[:, 1:] & ~ink_HW[:, :-1]).sum(axis=1) + ink_HW[:, 0]
