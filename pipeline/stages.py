@@ -226,6 +226,7 @@ def _run_one(ctx: StageContext, stage: Stage, before: str) -> dict[str, Any]:
     content = _content(ctx, stage)
     fresh = {
         "name": stage.name,
+        "place": STAGES.index(stage),
         "fingerprint": _fingerprint(ctx.config, stage, before, content),
         "content": content,
         "seconds": round(time.perf_counter() - start, 3),

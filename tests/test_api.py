@@ -97,7 +97,7 @@ def test_tables_of_a_run_come_with_paths(folder):
     table = PREDICTIONS.read(folder)
     assert run.predictions["prob_pneumonia"].tolist() == pytest.approx(table["prob_pneumonia"].to_pylist())
     assert len(run.labels) == 2 * 40 and run.metrics["holdout.auroc"].notna().tolist() == [True, True]
-    assert run.config["pool"]["uri"] == "/data/pool" and "state='done'" in repr(run)
+    assert run.config["pool"]["uri"] == "/data/pool" and "state='done', rounds_finished=2" in repr(run)
 
 
 def test_the_report_is_written_again(folder):

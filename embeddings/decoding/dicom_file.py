@@ -25,7 +25,7 @@ INSTALL = "pip install 'cxr-ssl[dicom]'"
 
 def is_dicom(data: bytes) -> bool:
     """Whether bytes are a DICOM file, with or without its preamble."""
-    if data[_PREAMBLE : _PREAMBLE + 4] == b"DICM":
+    if has_preamble(data):
         return True
     if len(data) < 16:
         return False
@@ -33,6 +33,11 @@ def is_dicom(data: bytes) -> bool:
     has_kind = data[4:6].isalpha() and data[4:6].isupper()
     is_implicit = little in _GROUPS and struct.unpack("<I", data[4:8])[0] <= min(len(data), 2**16)
     return (has_kind and (little in _GROUPS or big in _GROUPS)) or (is_implicit and data[1] == 0 and data[3] == 0)
+
+
+def has_preamble(data: bytes) -> bool:
+    """Whether bytes begin as the standard asks of a DICOM file."""
+    return data[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
 
 
 def parse(data: bytes, *, with_pixels: bool = True) -> "Dataset":
@@ -72,7 +77,7 @@ def complete(dataset: "Dataset") -> tuple[str, ...]:
 
     if not dataset.get("Rows") or not dataset.get("Columns"):
         raise DecodeError("a DICOM file that does not say how large its picture is (Rows, Columns)")
-    notes = []
+    notes = [*_with_known_picture(dataset), *_with_whole_rescale(dataset)]
     if "TransferSyntaxUID" not in dataset.file_meta:
         is_implicit, is_little = dataset.original_encoding
         uid = pydicom.uid
@@ -97,9 +102,42 @@ def complete(dataset: "Dataset") -> tuple[str, ...]:
     if dataset.BitsStored > dataset.BitsAllocated:
         notes.append(f"BitsStored {dataset.BitsStored} is more than BitsAllocated: {bits} is assumed")
         dataset.BitsStored, dataset.HighBit = bits, bits - 1
+    if "VOILUTFunction" in dataset and not dataset.VOILUTFunction:
+        del dataset.VOILUTFunction  # the standard's own is meant
     if samples > 1 and dataset.get("PlanarConfiguration") is None:
         dataset.PlanarConfiguration = 0
     return tuple(notes)
+
+
+def _with_known_picture(dataset: "Dataset") -> list[str]:
+    """Another word for a grey picture than the standard's is read as that.
+
+    Raises:
+        DecodeError: the word is none for a kind of picture.
+    """
+    from pydicom.pixels.common import PhotometricInterpretation
+
+    word = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
+    if not word or word in {str(kind.value) for kind in PhotometricInterpretation}:
+        return []
+    if not word.startswith(("MONO", "GRAY", "GREY")):
+        raise DecodeError("PhotometricInterpretation (0028,0004) names no kind of picture that DICOM knows")
+    dataset.PhotometricInterpretation = "MONOCHROME1" if word.endswith("1") else "MONOCHROME2"
+    return [f"PhotometricInterpretation is no word of DICOM's: {dataset.PhotometricInterpretation} is assumed"]
+
+
+def _with_whole_rescale(dataset: "Dataset") -> list[str]:
+    """Of slope and intercept the one that is missing, or a slope of 0, filled in: else both would be skipped."""
+    plain = {"RescaleSlope": 1, "RescaleIntercept": 0}
+    missing = [name for name in plain if dataset.get(name) in (None, "")]
+    notes = []
+    if len(missing) == 1:
+        setattr(dataset, missing[0], plain[missing[0]])
+        notes.append(f"{missing[0]} is missing: {plain[missing[0]]} is assumed")
+    if dataset.get("RescaleSlope") == 0:
+        dataset.RescaleSlope = 1
+        notes.append("RescaleSlope is 0: 1 is assumed")
+    return notes
 
 
 def _bits_by_length(dataset: "Dataset", samples: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from embeddings.decoding import dicom_file, grey_range, raster
+from embeddings.decoding import dicom_file, grey_range, raster, stored_bits
 from embeddings.decoding.grey import Grey, Wide, by_blocks
 from embeddings.decoding.unusable import DecodeError
 
@@ -30,6 +30,8 @@ _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _DECODERS = (("JPEG 2000", "pylibjpeg pylibjpeg-openjpeg"), ("High-Throughput", "pylibjpeg pylibjpeg-openjpeg"))
 _OTHER_DECODER = "python-gdcm"
 _FAR = 1e12
+_FEWEST_GREYS = 0.01  # of the pixels of a window that is used lie between black and white
+_FEWEST_RANGE = 0.1  # of black to white that they take up: one of 16 bits over values of 12 shows them almost black
 _MID_CHROMA_SHARE = 0.02  # of the range: chroma of a grey picture lies that close to its middle
 
 
@@ -58,13 +60,19 @@ def _picture(dataset: "Dataset", max_pixels: int) -> Grey | Wide:
     num_frames = int(dataset.get("NumberOfFrames") or 1)
     if num_frames > 1:
         notes += (f"frame 1 of {num_frames}",)
-    values = stored_values(dataset)
+    values = stored_values(dataset, all_bits=True)
+    values, more = stored_bits.as_meant(values, dataset, lambda values_HW: _padding(values_HW, dataset))
+    notes += more
     is_colour = values.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR"
     return (_colour if is_colour else _monochrome)(values, dataset, notes)
 
 
-def stored_values(dataset: "Dataset") -> Values:
+def stored_values(dataset: "Dataset", *, all_bits: bool = False) -> Values:
     """The first frame's values as they are stored, (H, W) or (H, W, C); colour as RGB.
+
+    Args:
+        dataset: With the pixels.
+        all_bits: Also those that BitsStored leaves out.
 
     Raises:
         DecodeError: nothing that is installed decodes them.
@@ -73,7 +81,7 @@ def stored_values(dataset: "Dataset") -> Values:
 
     _with_12_bit_jpeg()
     try:
-        return np.asarray(pixel_array(dataset, index=0))
+        return np.asarray(pixel_array(dataset, index=0, correct_unused_bits=not all_bits))
     except MemoryError:
         raise
     except Exception as error:
@@ -124,7 +132,12 @@ def _monochrome(values_HW: Values, dataset: "Dataset", notes: tuple[str, ...]) -
         from pydicom.pixels.processing import apply_modality_lut
 
         notes += ("no window: its own smallest and largest values are black and white",)
-        shown_HW = _own_range(apply_modality_lut(values_HW, dataset), outside_HW)
+        modality_HW = apply_modality_lut(values_HW, dataset)
+        far_below_HW = _far_below(modality_HW, outside_HW)
+        if far_below_HW is not None:
+            notes += ("its smallest value, far below all others, is taken for padding",)
+            outside_HW = far_below_HW if outside_HW is None else outside_HW | far_below_HW
+        shown_HW = _own_range(modality_HW, outside_HW)
     unit_HW = np.float32(1) - shown_HW if inverted else shown_HW
     if outside_HW is not None:
         unit_HW[outside_HW] = 0
@@ -197,8 +210,10 @@ def _windowed(
     except Exception as error:  # noqa: BLE001 - a window that cannot be used must not cost the scan
         return None, (f"its window cannot be used: {raster.short(error)}",)
     inside = unit_HW if outside_HW is None else unit_HW[~outside_HW]
-    if inside.min() == inside.max():
-        return None, ("its window shows nothing of it and is not used",)
+    if not np.mean((inside > 0) & (inside < 1)) >= _FEWEST_GREYS:  # not, for a NaN
+        return None, ("its window shows nothing of it but black and white and is not used",)
+    if inside.max() - inside.min() < _FEWEST_RANGE:
+        return None, ("its window shows hardly any greys of it and is not used",)
     return unit_HW, notes
 
 
@@ -235,6 +250,16 @@ def _all(value: object) -> list[Any]:
     if value is None or value == "":
         return []
     return [value] if isinstance(value, str | int | float) else list(value)  # type: ignore[call-overload]
+
+
+def _far_below(modality_HW: Values, outside_HW: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Pixels of the smallest value, where it is farther from all others than these are from each other; else None."""
+    inside = modality_HW if outside_HW is None else modality_HW[~outside_HW]
+    lowest = inside.min()
+    others = inside[inside > lowest]
+    if not others.size or not float(others.min()) - float(lowest) > float(others.max()) - float(others.min()) > 0:
+        return None
+    return np.asarray(modality_HW == lowest)
 
 
 def _own_range(modality_HW: Values, outside_HW: NDArray[np.bool_] | None) -> NDArray[np.float32]:

@@ -196,8 +196,17 @@ def _stamp(archive: str) -> object:
 def _archive(archive: str, _: object) -> zipfile.ZipFile:
     """An open archive: reading the list of 100,000 members once is enough."""
     if "://" not in archive:
-        return zipfile.ZipFile(archive)
+        return _with_slashes(zipfile.ZipFile(archive))
     import fsspec
 
     with fsspec.open(archive, "rb") as stream:
-        return zipfile.ZipFile(io.BytesIO(stream.read()))
+        return _with_slashes(zipfile.ZipFile(io.BytesIO(stream.read())))
+
+
+def _with_slashes(archive: zipfile.ZipFile) -> zipfile.ZipFile:
+    r"""The same archive, also where Windows wrote `folder\scan.png` into it."""
+    for entry in archive.infolist():
+        if "\\" in entry.filename:
+            entry.filename = entry.filename.replace("\\", "/")
+            archive.NameToInfo[entry.filename] = entry
+    return archive

@@ -18,6 +18,7 @@ FloatArray = NDArray[np.float32]
 _LUT_8_BIT = np.arange(256, dtype=np.float32) / np.float32(255)
 _WHITE_16_BIT = np.float32(65535)
 _BLOCK_PIXELS = 2**18
+_FEWEST_BITS_BELOW = 2  # that marks at the top of a container lie above the picture
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,20 @@ class Grey:
         return unit(self.image)
 
     def eight_bit(self) -> Image.Image:
-        """The picture in mode "L"."""
-        return self.image if self.image.mode == "L" else Image.fromarray(_to_uint8(np.asarray(self.image)))
+        """The picture in mode "L", without anything that its file says beside the pixels."""
+        return self._bare() if self.image.mode == "L" else Image.fromarray(_to_uint8(np.asarray(self.image)))
 
     def full_depth(self) -> Image.Image:
-        """The picture in mode "L" where that is all its file holds, else in mode "I;16"."""
+        """The picture in mode "L" where that is all its file holds, else in mode "I;16"; bare as `eight_bit`."""
         if self.image.mode == "L":
-            return self.image
+            return self._bare()
         scaled_HW: FloatArray = np.clip(np.asarray(self.image), 0, 1) * _WHITE_16_BIT
         return Image.fromarray(np.rint(scaled_HW).astype(np.uint16))
+
+    def _bare(self) -> Image.Image:
+        """The picture without comments, profiles and tags, some of which Pillow writes into every copy."""
+        self.image.info = {}
+        return self.image
 
     def square(self, size_px: int) -> FloatArray:
         """The whole scan squashed to (S, S), bilinear with antialiasing, float32 in [0, 1]."""
@@ -98,7 +104,7 @@ class Wide:
         unit_HW /= np.float32(white)
         if zero_is_white:
             np.subtract(np.float32(1), unit_HW, out=unit_HW)
-        if largest > white:
+        if value_HW.max() > white:
             np.clip(unit_HW, 0, 1, out=unit_HW)
         if self.outside_HW is not None:
             unit_HW[self.outside_HW] = 0
@@ -115,6 +121,10 @@ class Wide:
         lies_at_top = grey_range.bits_of(top - smallest, most) < grey_range.bits_of(largest, most)
         if self.zero_is_white and self.said_bits is None and lies_at_top:
             return np.asarray(top - self.value_HW, np.uint16), False, top - smallest
+        if self.said_bits is None and largest == top:  # marks are often written at the top of the container
+            below = inside[inside < top]
+            second = int(below.max()) if below.size else top
+            largest = second if grey_range.bits_of(second, most) <= most - _FEWEST_BITS_BELOW else largest
         return self.value_HW, self.zero_is_white, largest
 
 

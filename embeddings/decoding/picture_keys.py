@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 from embeddings.decoding.files import white_of
 
 # Raise it whenever files of more than 8 bits are read in another way: what was kept of them is then made anew.
-DEEP_VERSION = 2
+DEEP_VERSION = 3
 
 
 def picture_key(sha256: str, uri: str) -> str:

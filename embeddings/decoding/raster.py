@@ -2,7 +2,7 @@
 
 8 bits / 255; 12-bit TIFF / 4095; 16 bits: see `grey_range`. Floating point and 32-bit integer files have no agreed
 white: their own smallest and largest values become 0 and 1. Colour becomes luminance (ITU-R 601), alpha is dropped,
-EXIF orientation and TIFF's WhiteIsZero are applied, a multi-frame TIFF gives its first frame.
+EXIF orientation and TIFF's WhiteIsZero are applied, a TIFF of several pages gives its first that is no small copy.
 
 Legend: H height, B rows of a block, W width, C channels.
 """
@@ -18,17 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from embeddings.decoding import grey
+from embeddings.decoding import first_bytes, grey, grey_range
 from embeddings.decoding.grey import Grey, Wide
 from embeddings.decoding.unusable import DecodeError
 
-_OTHER_KINDS = {
-    b"%PDF": "a PDF",
-    b"PK\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "a gzip archive",
-    b"GIF8": "a GIF",
-    b"<": "a web page or XML",
-}
 # Quoted values, bytes, `Doe^Jane`, anything with five digits or more, `<… object at 0x…>`.
 _CONTENT = re.compile(r"""b?'[^']*'|b?"[^"]*"|\S*\^\S*|[\w.-]*\d{5,}[\w.-]*|<[^>]*>""")
 
@@ -37,6 +30,8 @@ _FORMATS = ("JPEG", "PNG", "TIFF")
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, struct.error, zlib.error)
 _ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 258, 262
 _WHITE_IS_ZERO = 0
+_SAMPLE_FORMAT, _HAS_SIGN, _HAS_NONE = 339, 2, 1
+_KIND_OF_PAGE, _OLDER_KIND_OF_PAGE, _COPY_OR_MASK, _OLDER_COPY = 254, 255, 0b101, 2
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 # Pillow keeps the high byte of 16-bit colour; read in the other order of bytes, it keeps the low one.
 _OTHER_ORDER = {
@@ -66,14 +61,36 @@ def read(data: bytes, max_pixels: int) -> Grey | Wide:
         if black_at_zero is not None:
             scan = read(black_at_zero, max_pixels)
             return replace(scan, zero_is_white=True) if isinstance(scan, Wide) else scan
-        raise DecodeError(f"not a PNG, JPEG, TIFF or DICOM image: {_first_bytes(data)}") from None
+        raise DecodeError(
+            f"not a PNG, JPEG, TIFF or DICOM image: its first bytes are {first_bytes.kind(data)}"
+        ) from None
     except _BROKEN as error:
         raise DecodeError(f"its header cannot be read: {short(error)}") from error
-    check_size(image.width, image.height, max_pixels)
     try:
-        return _read(image, data)
+        page, num_pages = _page(data) if image.format == "TIFF" else (0, 1)
+        if page:
+            image.seek(page)
+        check_size(image.width, image.height, max_pixels)
+        scan = _read(image, data, page)
+        return scan if num_pages == 1 else replace(scan, notes=(f"page {page + 1} of {num_pages}",))
+    except DecodeError:
+        raise
     except _BROKEN as error:
         raise DecodeError(f"its pixels cannot be decoded: {short(error)}") from error
+
+
+def _page(data: bytes) -> tuple[int, int]:
+    """Which page of a TIFF is the scan, of how many: the first that calls itself neither a small copy nor a mask."""
+    pages = Image.open(io.BytesIO(data), formats=("TIFF",))
+    try:
+        for page in range(pages.n_frames):
+            pages.seek(page)
+            kind, older_kind = (int(pages.tag_v2.get(tag, 0)) for tag in (_KIND_OF_PAGE, _OLDER_KIND_OF_PAGE))
+            if not kind & _COPY_OR_MASK and older_kind != _OLDER_COPY:
+                return page, pages.n_frames
+        return 0, pages.n_frames
+    except _BROKEN:  # behind the first page there is no other
+        return 0, 1
 
 
 def _with_black_at_zero(data: bytes) -> bytes | None:
@@ -119,25 +136,47 @@ def without_content(text: str) -> str:
     return _CONTENT.sub("…", text)
 
 
-def _read(image: Image.Image, data: bytes) -> Grey | Wide:
+def _read(image: Any, data: bytes, page: int) -> Grey | Wide:
     kind = "JPEG" if image.format == "MPO" else str(image.format)
     bits, said_bits = _bits(image), _said_bits(image, data)
     zero_is_white = getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    colour_HWC = _deep_colour(image, data)
+    colour_HWC = _deep_colour(image, data, page)
     upright = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
     if colour_HWC is not None:
         grey_HW = np.rint(luminance(_turned(colour_HWC, image))).astype(np.uint16)
         return Wide(grey_HW, 16, kind, said_bits)
     if upright.mode.startswith("I;16"):
         return Wide(np.asarray(upright).astype(np.uint16), bits[0], kind, said_bits, zero_is_white)
+    sample_format = _sample_format(image)
     if upright.mode in ("I", "F"):
-        return Grey(stretched(np.asarray(upright), zero_is_white), bits[0], kind)
+        value_HW = np.asarray(upright)
+        if upright.mode == "I" and bits[0] == 32 and image.format == "TIFF" and sample_format == _HAS_NONE:
+            value_HW = value_HW.view(np.uint32)  # Pillow takes the highest bit for a sign
+        return Grey(stretched(value_HW, zero_is_white), bits[0], kind)
     if upright.mode == "L":
         upright.load()
+        if sample_format == _HAS_SIGN and bits[0] == 8:
+            upright = Image.fromarray(np.asarray(upright) ^ 0x80)
+        elif image.format == "PNG" and said_bits is not None:
+            upright = _widened(upright, said_bits)
         return Grey(upright, 8, kind)
     if upright.mode == "LAB":
         upright = upright.convert("RGB")
     return Grey(upright.convert("L"), 1 if image.mode == "1" else 8, kind)
+
+
+def _sample_format(image: Any) -> int:
+    """Whether the values of a TIFF have a sign."""
+    value = getattr(image, "tag_v2", {}).get(_SAMPLE_FORMAT, _HAS_NONE)
+    return int(value[0] if isinstance(value, tuple) else value)
+
+
+def _widened(image: Image.Image, said_bits: int) -> Image.Image:
+    """A picture of 8 bits, of which fewer are said to count, where its values are not scaled up as PNG asks for."""
+    white = grey_range.white_of_bits(said_bits)
+    if said_bits >= 8 or image.getextrema()[1] > white:  # type: ignore[operator]
+        return image
+    return Image.fromarray(np.rint(np.asarray(image) * np.float32(255 / white)).astype(np.uint8))
 
 
 def stretched(value_HW: NDArray[Any], zero_is_white: bool = False) -> Image.Image:
@@ -167,7 +206,7 @@ def _bits(image: Image.Image) -> tuple[int, ...]:
 
 
 def _said_bits(image: Image.Image, data: bytes) -> int | None:
-    """The bits of 16 that the file says count: PNG's `sBIT`, TIFF's BitsPerSample."""
+    """The bits that the file says count: PNG's `sBIT` of 8 or 16, TIFF's BitsPerSample of 16."""
     if image.format == "TIFF":
         bits = _bits(image)[0]
         return bits if 8 < bits < 16 else None
@@ -182,7 +221,7 @@ def _said_bits(image: Image.Image, data: bytes) -> int | None:
     return None
 
 
-def _deep_colour(image: Any, data: bytes) -> NDArray[np.uint16] | None:
+def _deep_colour(image: Any, data: bytes, page: int) -> NDArray[np.uint16] | None:
     """Colour of 16 bits a channel, (H, W, C), of which Pillow itself keeps 8; None of any other file."""
     if image.format == "PNG" and data[24:26] == b"\x10\x04":  # grey and alpha: read as four bytes a pixel
         other = Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -194,7 +233,9 @@ def _deep_colour(image: Any, data: bytes) -> NDArray[np.uint16] | None:
         return None
     if image.format == "TIFF" and set(_bits(image)) != {16}:
         return None
-    low_HWC = _bytes_in_order(Image.open(io.BytesIO(data), formats=_FORMATS), _OTHER_ORDER[order])
+    other = Image.open(io.BytesIO(data), formats=_FORMATS)
+    other.seek(page)
+    low_HWC = _bytes_in_order(other, _OTHER_ORDER[order])
     image.load()
     return np.asarray(np.asarray(image).astype(np.uint16) << 8 | low_HWC, np.uint16)
 
@@ -232,13 +273,3 @@ def luminance(colour_HWC: NDArray[Any]) -> NDArray[np.float32]:
     if colour_HWC.shape[2] == 1:
         return colour_HWC[:, :, 0].astype(np.float32)
     return np.asarray(colour_HWC[:, :, :3].astype(np.float32) @ _LUMINANCE_C)
-
-
-def _first_bytes(data: bytes) -> str:
-    """What kind of file it seems to be; never a byte of it: a reason is read by many, and a file may hold a letter."""
-    for head, kind in _OTHER_KINDS.items():
-        if data.startswith(head):
-            return f"its first bytes are those of {kind}"
-    if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in data[:16]):
-        return "its first bytes are text"
-    return "its first bytes are those of no picture"

@@ -19,7 +19,7 @@ from PIL import Image
 
 from embeddings.decoding.grey import FloatArray, Grey, squashed, unit_of
 
-VERSION = 2  # raise it whenever pictures of 8 bits are decoded, or any are shrunk, in another way
+VERSION = 3  # raise it whenever pictures of 8 bits are decoded, or any are shrunk, in another way
 # Of the squares that stages ask for beside the network's own: a glance, copies, the rim.
 SIDES_PX = (96, 128, 224)
 _MAGIC = b"cxr-ssl shrunk scan\n"

@@ -19,6 +19,7 @@ def queue_html(
     round_index: int | None = None,
     findings: Sequence[str] = (),
     origin: Sequence[object] = ("", "", ""),
+    num_kept_back: int = 0,
     side_px: int = SIDE_PX,
     max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int], None] | None = None,
@@ -34,6 +35,7 @@ def queue_html(
         findings: The classes offered, with "cannot tell" and its like; empty leaves a blank line to write on. Of
             independent findings each can be marked as present or unknown, or "no finding" instead.
         origin: Annotator, round and run, which the saved answers carry.
+        num_kept_back: Scans of the list that are not on the sheet, for text in their pictures.
         side_px: Longer side of a picture.
         max_pixels: Scans with more pixels get a placeholder.
         progress: Called with (done, total).
@@ -54,6 +56,7 @@ def queue_html(
             several=several,
             whole=[NONE, *REMARKS] if several else [*findings, *REMARKS],
             origin=list(origin),
+            num_kept_back=num_kept_back,
             num_missing=len(uris) - len(pictures),
         )
     )

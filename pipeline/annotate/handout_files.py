@@ -167,6 +167,7 @@ def write_files(
     """
     from pipeline.annotate.contact_sheet import queue_html
 
+    num_asked = len(handout.rows)
     handout = _without(handout, kept_back)
     for row in handout.rows:
         write_picture(handout.pictures / f"{row.image_id}.png", uris[row.image_id], max_pixels)
@@ -178,7 +179,9 @@ def write_files(
     if "html" in formats:
         path = handout.folder / run_files.QUEUE_PAGE
         scans = [row._asdict() | {"file": str(handout.pictures / f"{row.image_id}.png")} for row in handout.rows]
-        write_text(path, queue_html(scans, findings=handout.findings, origin=handout.origin))
+        num_kept_back = num_asked - len(handout.rows)
+        sheet = queue_html(scans, findings=handout.findings, origin=handout.origin, num_kept_back=num_kept_back)
+        write_text(path, sheet)
         made.append(path)
     if "bundle" in formats:
         path = handout.folder / "bundle.zip"
@@ -278,7 +281,7 @@ def _busy(lists: assignments.Handed, names: Sequence[str], open_work: Worklist) 
     open_ = open_work.open()
     read = [ask for ask in open_ if set(names) <= open_work.readers.get(ask.image_id, set())]
     if not open_:
-        what, fix = "", "every scan of this queue is answered; go on with cxr-ssl run --resume"
+        what, fix = "", "every scan of this queue is answered; go on with cxr-ssl run --out RUN --resume"
     elif len(read) == len(open_):
         what = f": the {len(open_)} open scans need another reader"
         fix = "name another annotator, or draw queues with fewer readers (queue.readers_per_scan)"

@@ -15,7 +15,7 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.spreadsheet import defused, restored
 from pipeline.tables import columns as table_columns
 from pipeline.tables.delimited import open_delimited
-from pipeline.tables.notes import Notes
+from pipeline.tables.notes import Notes, listed
 from pipeline.tables.printed_lists import parts_of_list
 from pipeline.tables.table import Table
 
@@ -87,6 +87,9 @@ def read_table(table: Table, *, several: bool = False) -> list[Filled]:
         near = table_columns.near(missing[0], table.header)
         hint = f"did you mean {near!r}? " if near else ""
         raise InputError(f"columns {missing} are missing", where=table.name, fix=f"{hint}it has {has}")
+    for name, place in known.items():
+        if alike := table_columns.others_alike(table.header, place):
+            table.notes.warn(f"the column {table.header[place]!r} is read as {name}, and {listed(alike)} beside it not")
     unread = [name for i, name in enumerate(table.header) if name and i not in known.values() and name not in COLUMNS]
     for name in ("annotator", "certainty"):
         near = table_columns.near(name, unread) if name not in known else None

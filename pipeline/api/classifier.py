@@ -34,6 +34,11 @@ class Classifier:
         self._recipe = recipe
         self.classes_: NDArray[np.str_] = np.array(predictor.load(recipe).findings)
 
+    def __repr__(self) -> str:
+        recipe = self._recipe
+        round_index = max(question.round_index or 0 for question in recipe.questions)
+        return f"Classifier(run={str(recipe.run)!r}, round={round_index}, classes={self.classes_.tolist()})"
+
     @classmethod
     def load(cls, run: "PathLike | Run", *, options: Options | None = None) -> "Classifier":
         """The classifier of a run's last finished round.

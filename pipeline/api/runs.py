@@ -29,8 +29,10 @@ class Run:
         self._config = run_dir.config_of(self.folder)
 
     def __repr__(self) -> str:
-        status = self.status
-        return f"Run({str(self.folder)!r}, state={status.get('state')!r}, round={status.get('round')!r})"
+        from pipeline.runtime import run_dir
+
+        num_finished = len(run_dir.read_metrics(self.folder))
+        return f"Run({str(self.folder)!r}, state={self.status.get('state')!r}, rounds_finished={num_finished})"
 
     @property
     def config(self) -> dict[str, Any]:

@@ -22,6 +22,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 MAX_PICTURES = 160  # of the whole page, shared fairly among the checks
 SIDE_PX = 128
 MAX_SLICES = 24  # lines of one kind of slice
+_FACT_NAMES = {  # those that do not explain themselves
+    "burned_in_text": "pictures with text burnt in",
+    "lung_mask_quality": "fit of the lung masks, of 1",
+}
+_FACT_WORDS = {"kept back": "not shown, not handed out", "drawn by group": "drawn, patients kept together"}
 _ABOUT = ("uri", "note", "source", "view", "age_years", "sex")
 
 
@@ -51,6 +56,7 @@ def html(audit: AuditData, folder: Path, *, has_report: bool, max_pixels: int = 
     about = _about(run_files.path(folder, MANIFEST.file), {i for ids in shown.values() for i in ids})
     allowed = audit.facts.get("burned_in_text") == "handed on"
     uris = {i: row["uri"] for i, row in about.items() if row.get("uri") and (allowed or not reason_in(row.get("note")))}
+    kept_back = {image_id for image_id, row in about.items() if image_id not in uris and reason_in(row.get("note"))}
     pictures = {
         alteration: thumbnails(
             {i: uris[i] for i in ids if i in uris}, side_px=SIDE_PX, max_pixels=max_pixels, alteration=alteration
@@ -68,6 +74,7 @@ def html(audit: AuditData, folder: Path, *, has_report: bool, max_pixels: int = 
             shown=shown,
             about=about,
             pictures=pictures,
+            kept_back=kept_back,
             facts=_facts(audit.facts),
             shortcut_figure=None if drawn is None else Markup(drawn),
             shortcut_groups=page_figures.shortcut_groups(audit.shortcuts),
@@ -121,7 +128,8 @@ def _facts(facts: Row) -> list[tuple[str, Any]]:
     for key, value in facts.items():
         if key == "pool" or str(key).endswith("_hash"):
             continue
-        name = str(key).removeprefix("num_").replace("_", " ")
+        name = _FACT_NAMES.get(str(key), str(key).removeprefix("num_").replace("_", " "))
+        value = _FACT_WORDS.get(str(value), value) if isinstance(value, str) else value
         if isinstance(value, dict):
             value = ", ".join(f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}" for k, v in value.items())
         elif isinstance(value, list | tuple):

@@ -24,6 +24,7 @@ Kind = Literal["linear", "trees"]
 NUM_FOLDS = 5
 MIN_GROUPS = 8  # of a class; with fewer, no probe can tell anything
 NUM_COMPONENTS = 128
+INVERSE_PENALTY = 0.1  # of the linear probe
 NUM_TREES = 100  # of a probe of few inputs of any scale
 RMS_NORM = 10.0
 
@@ -173,7 +174,14 @@ def components(emb_RD: NDArray[np.float32]) -> Floats:
     return np.asarray(scores_RP[:, ::-1] * (RMS_NORM / max(norm, 1e-6)), np.float64)
 
 
-def out_of_fold(x_KM: NDArray[Any], code_K: Ints, group_K: Ints, kind: Kind, rng: np.random.Generator) -> Floats:
+def out_of_fold(
+    x_KM: NDArray[Any],
+    code_K: Ints,
+    group_K: Ints,
+    kind: Kind,
+    rng: np.random.Generator,
+    inverse_penalty: float = INVERSE_PENALTY,
+) -> Floats:
     """Probabilities of the classes present, in order of their codes, each from folds without the scan's group."""
     columns = np.unique(code_K)
     local_K = np.searchsorted(columns, code_K)
@@ -184,11 +192,13 @@ def out_of_fold(x_KM: NDArray[Any], code_K: Ints, group_K: Ints, kind: Kind, rng
         seen = np.unique(local_K[~test])
         if len(seen) < 2:
             continue
-        prob_KC[np.ix_(test, seen)] = fit_predict(x_KM[~test], local_K[~test], x_KM[test], kind)
+        prob_KC[np.ix_(test, seen)] = fit_predict(x_KM[~test], local_K[~test], x_KM[test], kind, inverse_penalty)
     return prob_KC
 
 
-def fit_predict(x_TM: NDArray[Any], code_T: Ints, x_SM: NDArray[Any], kind: Kind) -> Floats:
+def fit_predict(
+    x_TM: NDArray[Any], code_T: Ints, x_SM: NDArray[Any], kind: Kind, inverse_penalty: float = INVERSE_PENALTY
+) -> Floats:
     """Probabilities of the classes in `code_T`, balanced, for other scans."""
     if kind == "trees":
         from sklearn.ensemble import ExtraTreesClassifier
@@ -204,7 +214,7 @@ def fit_predict(x_TM: NDArray[Any], code_T: Ints, x_SM: NDArray[Any], kind: Kind
     classes = np.unique(code_T)
     prob_SC = np.empty((len(x_SM), len(classes)))
     for i, c in enumerate(classes):  # one against the rest: what is asked, and many times faster than all at once
-        model = LogisticRegression(C=0.1, class_weight="balanced", tol=1e-3, max_iter=1000)
+        model = LogisticRegression(C=inverse_penalty, class_weight="balanced", tol=1e-3, max_iter=1000)
         model.fit(x_TM, code_T == c)
         prob_SC[:, i] = model.predict_proba(x_SM)[:, 1]
         if len(classes) == 2:

@@ -6,6 +6,7 @@ since (`recheck`), and after the run, when the holdout's reads and the labels gi
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,10 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def counts(audit: dict[str, Any]) -> dict[str, int]:
-    """How many checks are ok, warn and block."""
-    return {name: sum(check["severity"] == name for check in audit["checks"]) for name in ("ok", "warn", "block")}
+    """How many checks are ok, warn and block, and how many could not be made."""
+    made = Counter(check["severity"] for check in audit["checks"] if check.get("checked", True))
+    num_unchecked = sum(not check.get("checked", True) for check in audit["checks"])
+    return {name: made[name] for name in ("ok", "warn", "block")} | {"unchecked": num_unchecked}
 
 
 def recheck(ctx: StageContext) -> None:

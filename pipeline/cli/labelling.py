@@ -85,7 +85,7 @@ def labels_import(
 
 @labels_commands.command("reports")
 def labels_reports(
-    pool: Annotated[str, typer.Argument(help="Folder, manifest or another pool, as for `audit`.")],
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="Folder, manifest or another pool, as for `audit`.")],
     config: ConfigOption = None,
     reports: Annotated[
         str | None, typer.Option("--reports", help="Column of the pool's table, or folder or table of reports.")

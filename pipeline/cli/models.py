@@ -21,7 +21,7 @@ commands = typer.Typer()
 @commands.command()
 def predict(
     folder: RunArgument,
-    pool: Annotated[str, typer.Argument(help="Any pool, or one file.")],
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="Any pool, or one file.")],
     out: Annotated[
         str, typer.Option("--out", "-o", help="New .parquet, .csv or .json file; ending in /: a JSON file a scan.")
     ],
@@ -80,7 +80,7 @@ def serve(
 @commands.command()
 def monitor(
     folder: RunArgument,
-    pool: Annotated[str, typer.Argument(help="The batch: any pool.")],
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="The batch: any pool.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the batches so far, or a new one.")],
     set_: SetOption = None,
     as_json: JsonOption = False,

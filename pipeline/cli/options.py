@@ -35,7 +35,9 @@ RUN_HELP = "Run directory, or URL of a run, such as s3://bucket/run."
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", parser=run_folder, metavar="PATH|URL", help="Run directory, or its URL.")
 ]
-PoolArgument = Annotated[str, typer.Argument(help="Folder, manifest, nih:FOLDER, medmnist:NAME or phantom:.")]
+PoolArgument = Annotated[
+    str, typer.Argument(metavar="POOL", help="Folder, manifest, nih:FOLDER, medmnist:NAME or phantom:.")
+]
 RunArgument = Annotated[Path, typer.Argument(parser=run_folder, metavar="RUN", help=RUN_HELP)]
 LabelledRun = Annotated[Path, typer.Argument(parser=run_folder_with_labels, metavar="RUN", help=RUN_HELP)]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; see `cxr-ssl config show`.")]

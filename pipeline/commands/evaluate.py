@@ -66,7 +66,7 @@ def evaluate(folder: Path, pool: str | None, against: Path | None, overrides: di
             raise why
         if not results:
             raise InputError(
-                "no finding has a classifier yet", where=folder, fix="go on with `cxr-ssl run --resume` first"
+                "no finding has a classifier yet", where=folder, fix="go on with `cxr-ssl run --out RUN --resume` first"
             )
         evidence.summarise(StageContext(config_of(folder), folder, SerialEngine()))
         page = report_of_findings.build(folder)
@@ -89,7 +89,9 @@ def evaluate_run(folder: Path, pool: str | None, against: Path | None, overrides
     _refuse_other_finding(folder, run_dir.config_of(folder), overrides)
     config = config_file.load(folder / run_files.RESOLVED, overrides)
     if run_files.last_round(folder) is None:
-        raise InputError("no round is finished yet", where=folder, fix="go on with `cxr-ssl run --resume` first")
+        raise InputError(
+            "no round is finished yet", where=folder, fix="go on with `cxr-ssl run --out RUN --resume` first"
+        )
     with run_dir.locked(folder), limited(config.engine.driver_threads):
         if pool is not None:
             with workplace(config, folder) as place, Progress(quiet=True) as progress:

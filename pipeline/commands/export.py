@@ -201,7 +201,7 @@ def _checked(run: Path, config: Config, module: "nn.Module", model: Classifier, 
             "the exported model does not give the probabilities of the run",
             value=str(check),
             where=str(run),
-            fix="run `cxr-ssl run --resume` again to renew the predictions; if it stays, this is a mistake of cxr-ssl",
+            fix="`cxr-ssl run --out RUN --resume` renews the predictions; if it stays, this is a mistake of cxr-ssl",
         )
     return check
 
@@ -223,5 +223,7 @@ def export_model(run: Path, out: Path) -> dict[str, Any]:
         raise RunDirError("the folder is not empty", value=str(out), where="--out", fix="name a new one")
     parts = {f: part for f, part in findings.items() if has_classifier(f, part)}
     if not parts:
-        raise RunDirError("no finding has a classifier yet", where=run, fix="go on with `cxr-ssl run --resume` first")
+        raise RunDirError(
+            "no finding has a classifier yet", where=run, fix="go on with `cxr-ssl run --out RUN --resume` first"
+        )
     return {"out": str(out), "findings": {finding: export(part, out / part.name) for finding, part in parts.items()}}

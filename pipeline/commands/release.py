@@ -114,7 +114,7 @@ def _of_findings(folder: Path, config: Config) -> tuple[pa.Table, dict[str, Any]
         raise InputError(
             "no finding is certified: " + "; ".join(f"{finding}: {text}" for finding, text in refused.items()),
             where=folder,
-            fix="go on with `cxr-ssl run --resume`; `cxr-ssl status` names the checks that are still needed",
+            fix="go on with `cxr-ssl run --out RUN --resume`; `cxr-ssl status` names the checks that are still needed",
         )
     whole = pa.concat_tables(tables.values())
     return whole, {
@@ -216,7 +216,7 @@ def _refuse_uncertified(folder: Path, state: dict[str, Any]) -> None:
     fix = (
         "a new release is frozen when the rounds left can pay for it"
         if needed is None
-        else f"{needed} further checks without an error would certify it: go on with `cxr-ssl run --resume`"
+        else f"{needed} further checks without an error would certify it: go on with `cxr-ssl run --out RUN --resume`"
     )
     raise InputError(text, where=folder, fix=fix)
 

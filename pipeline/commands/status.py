@@ -1,12 +1,14 @@
 """Where a run stands: how far it came, what was asked and answered, by whom, and what it waits for."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.annotate import worklist
+from pipeline.audit import stage as audit_stage
 from pipeline.commands import release
 from pipeline.commands.growth import growing
 from pipeline.contracts import finding_line
@@ -31,12 +33,12 @@ def status(folder: Path) -> dict[str, Any]:
 
     Returns:
         {"state","stage","round","message","updated","progress","rounds","rounds_finished","num_expert",
-        "num_disagreements","waiting","labels","labels_by_class","release","stop","growth","reports"}; `progress` is
-        what a running run said last, see `progress_file`, None otherwise; `labels` tells of people's answers, see
-        `of_labels`; `labels_by_class` of the classes, see `by_class`, of independent findings one a finding; `release`
-        of what may be released, see `release.standing`; `stop` of what further labels would buy, see `when_to_stop`;
-        `growth` of pools that joined, see `growing.standing`; `reports` of what radiology reports are good for, by
-        blind checks.
+        "num_disagreements","waiting","labels","labels_by_class","release","stop","growth","reports","audit"};
+        `progress` is what a running run said last, see `progress_file`, None otherwise; `labels` tells of people's
+        answers, see `of_labels`; `labels_by_class` of the classes, see `by_class`, of independent findings one a
+        finding; `release` of what may be released, see `release.standing`; `stop` of what further labels would buy, see
+        `when_to_stop`; `growth` of pools that joined, see `growing.standing`; `reports` of what radiology reports are
+        good for, by blind checks; `audit` of its verdict, see `of_audit`.
     """
     config = config_of(folder)
     state = run_dir.read_status(folder)
@@ -57,6 +59,20 @@ def status(folder: Path) -> dict[str, Any]:
         "stop": when_to_stop(folder, parts),
         "growth": growing.standing(folder, table),
         "reports": of_reports(folder, parts),
+        "audit": of_audit(folder),
+    }
+
+
+def of_audit(folder: Path) -> dict[str, Any] | None:
+    """{"verdict","blocks","accepted"}: what blocks, and whether somebody let the work go on; None: no audit."""
+    audit = audit_stage.read(folder)
+    if audit is None:
+        return None
+    blocks = [check for check in audit["checks"] if check["severity"] == "block"]
+    return {
+        "verdict": audit["verdict"],
+        "blocks": [check["id"] for check in blocks],
+        "accepted": bool(blocks) and all(check.get("accepted") for check in blocks),
     }
 
 
@@ -136,15 +152,16 @@ def of_labels(folder: Path, config: Config) -> dict[str, Any]:
     """What people were asked and have answered.
 
     Returns:
-        {"round","num_asked","num_open","num_readings_open","waits_for" of the latest queue; "annotators": [{
-        "annotator",
-        "num_answers","num_round","num_rejected","num_unsure","seconds_per_scan"}]; "image_ids" of all they answered}.
+        {"round","num_asked","asked_by_kind","num_open","num_readings_open","waits_for" of the latest queue;
+        "annotators": [{"annotator","num_answers","num_round","num_rejected","num_unsure","seconds_per_scan"}];
+        "image_ids" of all they answered}.
     """
     standing = Journal.open(folder).active()
     round_index = run_files.latest_round(folder)
     label_counts: dict[str, Any] = {
         "round": round_index,
         "num_asked": 0,
+        "asked_by_kind": {},
         "num_open": 0,
         "num_readings_open": 0,
         "waits_for": "",
@@ -156,6 +173,7 @@ def of_labels(folder: Path, config: Config) -> dict[str, Any]:
         open_work = worklist.open_worklist(folder, round_index, answers, oracle=config.oracle)
         label_counts |= {
             "num_asked": len(open_work.asks),
+            "asked_by_kind": dict(Counter(ask.kind for ask in open_work.asks)),
             "num_open": len(open_work.open()),
             "num_readings_open": sum(open_work.missing(ask) for ask in open_work.open()),
             "waits_for": open_work.summary(),

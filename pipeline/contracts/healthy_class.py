@@ -17,12 +17,21 @@ _PEOPLE = r"controls?|cases?|patients?|persons?|people|subjects?|volunteers?"
 _PICTURES = r"chests?|lungs?|cxrs?|(?:chest\ )?x\ ?rays?|radiographs?|films?|scans?|images?"
 _KINDS = r"acute|active|significant|relevant|abnormal|pathological|cardiopulmonary|lung"
 _NOTHING = r"findings?|abnormalit(?:y|ies)|diseases?|patholog(?:y|ies)"
+_OTHER_LANGUAGES = "|".join(
+    (
+        r"kein(?:e|en)?\ (?:pathologischer?\ |pathologischen\ )?befunde?|ohne\ (?:pathologischen\ )?befund",
+        r"unauff(?:ä|ae)llig|gesund|normaal|geen\ afwijkingen",
+        r"sin\ hallazgos(?:\ patol[oó]gicos)?|sin\ alteraciones|sanos?|sem\ achados|sem\ altera[cç][oõ]es|saud[aá]vel",
+        r"aucune?\ anomalie|sans\ anomalie|sains?|normale?s?|nessun\ reperto|sani|正常|정상|норма",
+    )
+)
 _NEGATIVE = re.compile(
     rf"""none | nothing | normals? | healthy | negatives? | unremarkable
     | (?:normal|healthy)\ (?:{_PEOPLE}|{_PICTURES})
     | (?:negative\ )?controls?
     | (?:no|without)\ ?(?:(?:{_KINDS})\ )*(?:{_NOTHING})
-    | nothing\ (?:found|abnormal)""",
+    | nothing\ (?:found|abnormal)
+    | {_OTHER_LANGUAGES}""",
     re.VERBOSE,
 )
 _PAIRS = (("0", "1"), ("false", "true"), ("no", "yes"), ("n", "y"), ("absent", "present"))  # healthy first

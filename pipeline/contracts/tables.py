@@ -56,7 +56,7 @@ class Contract:
             raise ContractError(
                 f"columns {missing} are missing",
                 where=where,
-                fix="it is of another version, or was changed by hand; `cxr-ssl run --resume` writes it again",
+                fix="it is of another version or was changed by hand; `cxr-ssl run --out RUN --resume` writes it again",
             )
         extra = [c for c in table.column_names if c not in self.schema.names]
         stray = [c for c in extra if self.open_prefix is None or not c.startswith(self.open_prefix)]

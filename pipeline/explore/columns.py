@@ -27,6 +27,7 @@ class Column:
         names: Values of a category; None of a number.
         meaning: What it says, where the title does not.
         about_labels: Whether it tells what somebody or the model thinks the scan shows: never shown of a sealed scan.
+        unknown: What the page calls a scan of which it is not known.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Column:
     names: tuple[str, ...] | None = None
     meaning: str = ""
     about_labels: bool = False
+    unknown: str = "not known"
 
     @property
     def known_N(self) -> np.ndarray:
@@ -49,10 +51,11 @@ class Column:
         return self.names[int(value)] if value >= 0 else None
 
     def without(self, hidden_N: np.ndarray) -> "Column":
-        """The same, not known of some scans."""
+        """The same, not shown of some scans."""
         nothing = np.float32(np.nan) if self.names is None else np.int32(MISSING)
         value_N = np.where(hidden_N, nothing, self.value_N)
-        return replace(self, value_N=value_N)
+        unknown = f"sealed or {self.unknown}" if hidden_N.any() else self.unknown
+        return replace(self, value_N=value_N, unknown=unknown)
 
 
 def category(

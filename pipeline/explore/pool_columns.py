@@ -26,8 +26,8 @@ def of_pool(folder: Path, ids_N: pa.Array) -> dict[str, Column]:
         splits = aligned(run_files.read(folder, SPLIT_TABLE), ids_N, ["split"])
         columns["split"] = category("split", "pool", splits["split"])
     for name in OF_A_SCAN:
-        if manifest[name].null_count < len(manifest):
-            columns[name] = category(name, "scan", manifest[name])
+        if _known(manifest[name]).null_count < len(manifest):
+            columns[name] = category(name, "scan", _known(manifest[name]))
     if manifest["age_years"].null_count < len(manifest):
         columns["age_years"] = number("age, years", "scan", floats(manifest["age_years"]))
     if _has(folder, CLUSTERS):
@@ -58,9 +58,16 @@ def of_audit(folder: Path, ids_N: pa.Array) -> dict[str, Column]:
         if is_N.any():
             meaning = f"named by the audit's check {check['id']} ({check['severity']}), which names examples"
             title = f"audit: {check.get('title') or check['id']}"
+            num_all = check.get("count") or 0
+            title += f" ({is_N.sum()} examples of {num_all:,})" if num_all > len(named) else ""
             tells = check["id"] in ABOUT_LABELS
             columns[f"audit.{check['id']}"] = flag(title, "audit", is_N, meaning, about_labels=tells)
     return columns
+
+
+def _known(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Words of the manifest, null where one says that it is not known."""
+    return pc.if_else(pc.equal(pc.utf8_lower(values), "unknown"), pa.scalar(None, pa.string()), values)
 
 
 def _copies(duplicates: pa.Table, ids_N: pa.Array) -> Column:

@@ -17,6 +17,7 @@ from pipeline.contracts.tables import PREDICTIONS, PSEUDO
 from pipeline.explore.columns import Column, aligned, category, flag, floats, is_among, looked_up, number
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.reading_matrix import last_learnt_round, out_of_fold
+from pipeline.pages.wording import queue_kind
 from pipeline.runtime import run_files
 
 
@@ -109,10 +110,13 @@ def asked(folder: Path, ids_N: pa.Array) -> dict[str, Column]:
     for image_id, round_index, kind in asks:
         first.setdefault(image_id, str(round_index))
         if round_index in finished:
-            why.setdefault(image_id, kind)
+            why.setdefault(image_id, queue_kind(kind))
     return {
-        "asked": category("asked in round", "answers", looked_up(ids_N, first)),
-        "asked_as": category("asked as", "answers", looked_up(ids_N, why), "why the queue held it"),
+        "asked": replace(category("asked in round", "answers", looked_up(ids_N, first)), unknown="not asked"),
+        "asked_as": replace(
+            category("asked as", "answers", looked_up(ids_N, why), "why the queue held it"),
+            unknown="not asked, or not learned from yet",
+        ),
     }
 
 

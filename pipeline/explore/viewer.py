@@ -24,10 +24,15 @@ from pipeline.labels import label_table, verdicts
 from pipeline.learn import release
 from pipeline.runtime import run_files
 from pipeline.selection.marks import MAX_SCANS, Marks
+from pipeline.vectors import principal_components
+from pipeline.vectors.matrix import unit_rows
 
 log = logging.getLogger(__name__)
 Box = tuple[int, int, int, int]  # left, bottom, right, top on the map
 MAX_COPIES = 24  # of one scan that are shown side by side
+NUM_ALIKE = 8  # scans most like one that are shown below it
+MAX_COMPARED = 200_000  # scans; in a larger pool the likest take too long for a click
+MAX_FOUND = 60  # scans that begin with the same letters
 _WRONG_SIDE = {"holdout": "are of the sealed holdout"}
 
 
@@ -103,7 +108,7 @@ class Viewer:
         return {"num": len(rows), "num_sealed": int(table.sealed_N[rows].sum()), "scans": cards}
 
     def scan(self, image_id: str) -> dict[str, Any] | None:
-        """All that may be said of one scan, and its copies; None of one that the run does not have."""
+        """All that may be said of one scan, its copies, the scans most like it; None of one the run does not have."""
         table = self.table()
         row = table.row_of.get(image_id)
         if row is None:
@@ -119,10 +124,16 @@ class Viewer:
                 if (text := column.text(row)) is not None and not (column.names == ("no", "yes") and text == "no")
             ],
             "copies": _cards(table, copies),
+            "alike": _cards(table, self._most_alike(table, row)),
             "tags": sorted(tag for tag, scans in self._marks.tags.items() if image_id in scans),
             "wished_by": wish.who if wish else None,
             "sealed": bool(table.sealed_N[row]),
         }
+
+    def beginning(self, letters: str) -> list[str]:
+        """Scans whose image_id begins so, `MAX_FOUND` at most."""
+        table = self.table()
+        return table.ids(np.flatnonzero(pc.starts_with(table.ids_N, letters.lower()))[:MAX_FOUND])
 
     def one_of(self, row: int) -> str | None:
         """image_id of a point's row; None of a row that is not there."""
@@ -185,6 +196,15 @@ class Viewer:
         uri, max_pixels = self._uri_N[row].as_py(), self.config.pool.max_pixels
         return pictures.jpeg(uri, pictures.LARGE_PX, max_pixels) if large else pictures.thumbnail(uri, max_pixels)
 
+    def _most_alike(self, table: ScanTable, row: int) -> np.ndarray:
+        """Rows of the scans most like one to the network, the likest first, no copies of it; none of a huge pool."""
+        if len(table) > MAX_COMPARED or not run_files.path(self.folder, run_files.SIMILARITY).exists():
+            return np.zeros(0, np.int64)
+        similar_NP = principal_components.load_similarity(self.folder)
+        if len(similar_NP) != len(table):
+            return np.zeros(0, np.int64)  # the run is embedding further scans
+        return most_alike(similar_NP, row, table.picture_N != table.picture_N[row], NUM_ALIKE)
+
     def _read_again(self) -> None:
         """Take in what the run has come to; between two of its files it may fit together at the next look only."""
         try:
@@ -238,6 +258,21 @@ class Viewer:
         return askable, dict(left_out)
 
 
+def most_alike(similar_NP: np.ndarray, row: int, may_N: np.ndarray, num: int) -> np.ndarray:
+    """Up to `num` rows of the highest cosine to one of them, the highest first.
+
+    Args:
+        similar_NP: Components of N scans.
+        row: Of the scan.
+        may_N: Whether each row may be one.
+        num: How many.
+    """
+    unit_NP = unit_rows(np.asarray(similar_NP, np.float32))
+    cosine_N = np.where(may_N, unit_NP @ unit_NP[row], -np.inf)
+    best = np.argsort(-cosine_N, kind="stable")[: min(num, int(may_N.sum()))]
+    return np.asarray(best, np.int64)
+
+
 def _cards(table: ScanTable, rows: np.ndarray, show: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Scans as the gallery shows them."""
     shown = [column for key in show if (column := table.columns.get(key)) is not None]
@@ -262,6 +297,7 @@ def _described(key: str, column: Column) -> dict[str, Any]:
         "group": column.group,
         "meaning": column.meaning,
         "num_unknown": int((~column.known_N).sum()),
+        "unknown": column.unknown,
     }
     if column.names is None:
         low, high = map_points.limits(column)

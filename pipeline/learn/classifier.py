@@ -185,7 +185,7 @@ def refuse_other_format(folder: Path) -> dict[str, Any]:
             f"the model was made by another version of cxr-ssl ({card.get('version', 'unknown')}; this is "
             f"{__version__}): its card {lack}",
             where=path,
-            fix="use the version that made it, or learn again with this one: `cxr-ssl run --resume --out RUN`",
+            fix="use the version that made it, or learn again with this one: `cxr-ssl run --out RUN --resume`",
         )
     return card
 

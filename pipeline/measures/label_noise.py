@@ -38,6 +38,7 @@ class WrongShares:
         other: Of the second class.
         other_low: Its lower bound.
         all_low: Lower bound of the share of all labels that are wrong: more than the sum of both bounds.
+        evidence: Log likelihood of the best model over that of the best one without a wrong label; 0 or more.
     """
 
     own: float
@@ -45,6 +46,7 @@ class WrongShares:
     other: float
     other_low: float
     all_low: float
+    evidence: float
 
 
 def wrong_shares(own_K: Floats, other_J: Floats, weight: float = 1.0) -> WrongShares:
@@ -68,7 +70,8 @@ def wrong_shares(own_K: Floats, other_J: Floats, weight: float = 1.0) -> WrongSh
     low_2 = wrong_G2[near_G].min(axis=0)
     all_low = float((wrong_G2[near_G] @ np.array([share, 1 - share])).min())
     own, other = wrong_G2[best].tolist()
-    return WrongShares(own, float(low_2[0]), other, float(low_2[1]), all_low)
+    evidence = float(likelihood_G[best] - likelihood_G[~wrong_G2.any(axis=1)].max())
+    return WrongShares(own, float(low_2[0]), other, float(low_2[1]), all_low, evidence)
 
 
 @lru_cache(maxsize=16)

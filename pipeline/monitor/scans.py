@@ -25,7 +25,7 @@ from pipeline.vectors import principal_components
 from pipeline.vectors.matrix import Vectors
 
 log = logging.getLogger(__name__)
-VERSION = 1  # raise it whenever a column means something else
+VERSION = 2  # raise it whenever a column means something else
 HOLDOUT, TRAINING = "holdout", "training"
 Report = Callable[[str, int, int], None]
 
@@ -76,7 +76,7 @@ def reference_of(how: Recipe, config: Config, report: Report) -> Reference:
         place = [chosen.schema.get_field_index(name) for name in ("source", "population", "sex", "view", "age_years")]
         for column in (chosen.field(index) for index in place):
             table = with_values_of_pool(table, column.name, chosen[column.name])
-        table = table.drop_columns([observation.PATIENT])
+        table = table.drop_columns([observation.PATIENT, "path"])  # where scans lie stands in the manifest alone
         table = table.append_column("group_id", chosen["group_id"])
         with private_files.readable_by(how.run):
             _keep(path, table, fingerprint)

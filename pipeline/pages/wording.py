@@ -2,17 +2,30 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 MISSING = "–"
 NAMES = {
     "auroc": "AUROC",
     "auprc": "AUPRC",
+    "f1": "F1",
     "ece": "calibration error",
     "brier": "Brier score",
     "age_years": "age in years",
     "width_px": "width in pixels",
     "height_px": "height in pixels",
+}
+
+QUEUE_KINDS = {  # why a queue asked for a scan: of one scan; behind a number
+    "representative": ("typical", "typical"),
+    "uniform": ("random", "at random"),
+    "wished": ("wished for", "wished for by people"),
+    "release-check": ("check of a release", "to check the release"),
+    "recheck": ("read again", "to check pseudo-labels"),
+    "report-check": ("check of reports", "to check what reports say"),
+    "dispute": ("readers disagreed", "in dispute"),
+    "doubt": ("label in doubt", "in doubt"),
+    "holdout": ("holdout", "of the holdout"),
 }
 
 
@@ -119,9 +132,26 @@ def words(items: Iterable[str]) -> str:
     return rows[0] if len(rows) == 1 else f"{', '.join(rows[:-1])} and {rows[-1]}" if rows else ""
 
 
+def queue_kind(kind: str) -> str:
+    """Why a queue asked for a scan, as people say it: `representative` -> `typical`."""
+    return QUEUE_KINDS[kind][0] if kind in QUEUE_KINDS else kind
+
+
+def by_kind(kinds: Mapping[str, int]) -> str:
+    """{"uniform": 4, "representative": 16} -> `16 typical, 4 at random`; a kind without a scan is left out."""
+    known_first = [*QUEUE_KINDS, *(kind for kind in kinds if kind not in QUEUE_KINDS)]
+    return ", ".join(f"{count(kinds[k])} {QUEUE_KINDS.get(k, (k, k))[1]}" for k in known_first if kinds.get(k))
+
+
 def named(key: str) -> str:
     """What people call a metric or a column: `AUROC`, `balanced accuracy`, `age in years`."""
     return NAMES.get(key, key.replace("_", " "))
+
+
+def in_order(name: str) -> tuple[int, int, str]:
+    """Sort key for names of slices: numbers by size, `2-17` before `18-39`, then words by the alphabet."""
+    head = re.match(r"\d+", name)
+    return (0, int(head[0]), name) if head else (1, 0, name)
 
 
 def place(uri: object) -> str:

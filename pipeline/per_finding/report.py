@@ -52,7 +52,9 @@ def _overview(folder: Path) -> Path:
     folders = parts_in(folder)
     if not folders:
         raise RunDirError(
-            "the findings of this run have no folders yet", where=folder, fix="go on with `cxr-ssl run --resume`"
+            "the findings of this run have no folders yet",
+            where=folder,
+            fix="go on with `cxr-ssl run --out RUN --resume`",
         )
     overview = gather.read(folder, folders)
     page = folder / run_files.REPORT

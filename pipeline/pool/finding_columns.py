@@ -23,9 +23,9 @@ from pipeline.contracts.healthy_class import is_negative
 from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool import vocabulary
 from pipeline.tables import columns as table_columns
-from pipeline.tables.notes import Notes
+from pipeline.tables.notes import Notes, counted
 from pipeline.tables.placeholders import is_placeholder
-from pipeline.tables.printed_lists import parts_of_list
+from pipeline.tables.printed_lists import holds_objects, parts_of_list, signs_of_object
 
 # N scans, C findings
 
@@ -34,9 +34,17 @@ SIGNS = (
     | dict.fromkeys(("0", "0.0", "false", "no", "absent"), "0")
     | dict.fromkeys(("-1", "-1.0", "?", "uncertain", "unknown"), "?")
 )
+_WHOLE = re.compile(r"^(-?[01])[.,]0+$")  # 1.00, and 1,0 of where a comma stands for the point
 Read = Callable[[Sequence[str]], pa.Table]
 Refuse = Callable[[Sequence[int], str, str], NoReturn]  # rows, what is wrong with them, the way out
 _MAX_SHOWN = 5
+_UNCERTAIN = re.compile(r"(^|[|;,]\s*)([^|;,?=]*[^|;,?=\s(])\s*\(?\?\)?(?=\s*(?:[|;,]|$))")  # `mass?` is `?mass`
+_WITH_NUMBER = re.compile(r".+?\s*[:(=]\s*\d+(?:[.,]\d+)?\s*%?\)?")
+_DENIED = re.compile(
+    r"(?:[-\u2013]\s*|(?:no|not|without|kein|keine|sin|sans|geen)\s+)(.+)"
+    r"|(.+?)\s*[:=(-]?\s*\b(?:no|not|absent|negative|yes|present|positive|ja|nein)\)?"
+)
+_JOINS = re.compile(r"\s*[/+&]\s*|\s+(?:and|und|et|y|e|en|og|och)\s+", re.IGNORECASE)
 # What a scan without findings may well show.
 _DEVICES = re.compile(
     r"\b(devices?|tubes?|lines?|catheters?|pacemakers?|implants?|hardware|wires?|foreign|prosthes[ei]s|clips?)\b",
@@ -149,6 +157,8 @@ def _from_columns(
         is_healthy_N = _healthy_rows(*healthy)
         if is_healthy_N is not None:
             _fill_absent(signs_NC, is_healthy_N, tuple(own), healthy[0], notes)
+        else:
+            notes.warn(f"the column {healthy[0]!r} holds other things than 1, 0 and blanks, and is not read")
     signs_NC[signs_NC == 0] = ord("?")
     # One run of bytes a scan: few distinct ones, however many the scans.
     data = pa.py_buffer(np.ascontiguousarray(signs_NC).tobytes())
@@ -163,7 +173,7 @@ def _signs(finding: str, column: pa.ChunkedArray, refuse: Refuse) -> pa.ChunkedA
     """`1`, `0`, `?` where it is said to be unknown, null where nothing is said."""
 
     def sign(value: str) -> str | None:
-        return SIGNS.get(value.casefold()) or ("?" if is_placeholder(value) else None)
+        return SIGNS.get(_WHOLE.sub(r"\1", value.casefold())) or ("?" if is_placeholder(value) else None)
 
     signs = vocabulary.by_value(column, sign, pa.string())
     strange = pc.indices_nonzero(pc.and_(pc.is_valid(column), pc.is_null(signs)))
@@ -206,9 +216,11 @@ def _line(signs: Mapping[str, str], findings: Sequence[str]) -> str:
 
 
 def _from_lists(column: pa.ChunkedArray, config: PoolConfig, refuse: Refuse, notes: Notes) -> pa.ChunkedArray:
-    written, column = column, _in_one_form(column, notes)
+    written, column = column, _in_one_form(column, refuse, notes)
+    commas = _has_commas(written)
     texts = pc.unique(column).drop_null().to_pylist()
-    named = _named(texts, config.findings or (), commas=_has_commas(written))
+    named = _named(texts, config.findings or (), commas=commas)
+    _say_joined(named, config, notes)
     findings = finding_line.Independent(config.findings or _with(named, config.finding, labelled=bool(texts)))
     left_out = _left_out(named, findings, config.finding, notes)
     replies = {text: reply_of(_without(text, left_out, finding_line.separators(findings)), findings) for text in texts}
@@ -223,11 +235,13 @@ def _from_lists(column: pa.ChunkedArray, config: PoolConfig, refuse: Refuse, not
     return vocabulary.by_value(column, lines.get, pa.string())
 
 
-def _in_one_form(column: pa.ChunkedArray, notes: Notes) -> pa.ChunkedArray:
+def _in_one_form(column: pa.ChunkedArray, refuse: Refuse, notes: Notes) -> pa.ChunkedArray:
     """Lists of findings with `|`, also where Python, JSON or numpy printed them; placeholders and empty ones null."""
     counts = {row["values"]: row["counts"] for row in pc.value_counts(column.drop_null()).to_pylist()}
-    lists = {text: parts for text in counts if (parts := parts_of_list(text)) is not None}
-    lines = {text: "|".join(parts) or None for text, parts in lists.items()}
+    objects = _objects(column, counts, refuse, notes)
+    lists = {text: parts for text in counts if text not in objects and (parts := parts_of_list(text)) is not None}
+    lines = objects | {text: "|".join(parts) or None for text, parts in lists.items()}
+    lines |= {text: _between_bars(text) for text in counts if text not in lines}
     if lists:
         num, num_empty = (sum(counts[t] for t in own) for own in (lists, [t for t in lists if not lists[t]]))
         empty = f"; {num_empty:,} empty ones count as unknown" if num_empty else ""
@@ -237,6 +251,79 @@ def _in_one_form(column: pa.ChunkedArray, notes: Notes) -> pa.ChunkedArray:
         shown = ", ".join(f"{text!r} {num}" for text, num in sorted(unknown.items(), key=lambda item: -item[1])[:8])
         notes.warn(f"{sum(unknown.values()):,} labels are placeholders and count as unknown: {shown}")
     return vocabulary.by_value(column, lambda t: None if t in unknown else lines.get(t, t), pa.string())
+
+
+def _between_bars(text: str) -> str:
+    """Findings in lines of their own, or with a separator behind the last one, as others write them."""
+    text = re.sub(r"\s*[\r\n]+\s*", "|", text).strip(" \t|;,")
+    return _UNCERTAIN.sub(r"\1?\2", text)
+
+
+def _objects(column: pa.ChunkedArray, texts: Mapping[str, int], refuse: Refuse, notes: Notes) -> dict[str, str | None]:
+    """Labels that are printed objects such as `{"Edema": 1, "Mass": 0}` -> full lines, where all values are signs."""
+    objects = {text: signs for text in texts if (signs := signs_of_object(text)) is not None}
+    lines: dict[str, str | None] = {}
+    for text, signs in objects.items():
+        meant = {
+            name: SIGNS.get(value.casefold()) or ("?" if is_placeholder(value) else None)
+            for name, value in signs.items()
+        }
+        if None not in meant.values():
+            lines[text] = "|".join(f"{name}={sign}" for name, sign in meant.items()) or None
+    strange = [text for text in texts if holds_objects(text) or (text in objects and text not in lines)]
+    if strange:
+        refuse(
+            pc.indices_nonzero(pc.is_in(column, value_set=pa.array(strange))).to_pylist(),
+            "labels are objects of a program, and no names of findings",
+            "write the findings between |, or a column for each with 1, 0 and blank",
+        )
+    if lines:
+        num = counted(sum(texts[text] for text in lines), "label")
+        notes.mention(f"{num} are printed objects with a sign for each finding, and read as such")
+    return lines
+
+
+def _say_joined(named: Sequence[str], config: PoolConfig, notes: Notes) -> None:
+    """Point at findings such as `Effusion + Mass` beside `Mass`, which a scan with both would count as lacking.
+
+    Raises:
+        InputError: one of them holds a finding that is asked for, and is not asked for itself.
+    """
+    asked = {finding_line.plain(name) for name in config.findings or ()}
+    single = {finding_line.plain(name) for name in named} | asked
+    joined = {}
+    for name in named:
+        if _WITH_NUMBER.fullmatch(name) and finding_line.plain(name) not in asked:
+            raise InputError(
+                "a label holds a number beside the name of a finding",
+                value=name,
+                where="pool.findings",
+                fix="write the names of what is there alone, or a column for each finding with 1, 0 and blank",
+            )
+        parts = [finding_line.plain(part) for part in _JOINS.split(name)]
+        if inside := [part for part in parts if len(parts) > 1 and part in single] or _denied(name, single):
+            joined[name] = inside
+    outside = [name for name, inside in joined.items() if finding_line.plain(name) not in asked and asked & {*inside}]
+    if outside:
+        raise InputError(
+            f"a label speaks of {joined[outside[0]][0]!r} in a way that is not read",
+            value=outside[0],
+            where="pool.findings",
+            fix="name the findings that are there, with | between them, or add this one to pool.findings",
+        )
+    unsaid = [name for name in joined if finding_line.plain(name) not in asked]
+    if unsaid:
+        first = unsaid[0]
+        notes.warn(
+            f"findings are taken as they are written: {_listed(unsaid)} count as findings of their own, and not as "
+            f"{joined[first][0]!r}; name the findings that are there, with | between them"
+        )
+
+
+def _denied(name: str, others: Collection[str]) -> list[str]:
+    """The finding that a name such as `no mass`, `mass: no` and `-mass` speaks of."""
+    match = _DENIED.fullmatch(finding_line.plain(name))
+    return [part for part in (match.groups() if match else ()) if part in others]
 
 
 def _has_commas(column: pa.ChunkedArray) -> bool:

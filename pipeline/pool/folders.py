@@ -14,15 +14,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from embeddings.decode import IMAGE_ENDINGS
-from embeddings.decoding.dicom_file import is_dicom
+from embeddings.decoding.dicom_file import has_preamble, is_dicom
 from embeddings.decoding.files import head_of
 from embeddings.decoding.raster import is_raster
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.finding_line import plain
 from pipeline.pool import vocabulary
 from pipeline.pool.dicom import dicomdir
-from pipeline.pool.listing import folder_names
-from pipeline.tables.notes import Notes
+from pipeline.pool.listing import folder_names, levels
+from pipeline.tables.notes import Notes, counted
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +38,12 @@ _OF_A_STUDY = re.compile(
     r"(pat|patient|p|stu|study|st|ser|series|se|s|img|im|dicom|exam|scan|case)?[-_ ]?[\d.]+", re.IGNORECASE
 )
 _MAX_CLASSES = 20
+_MOST_LOOKED_AT = 20  # files of one ending that are none
+# Endings that are not worth a look.
+_NEVER_SCANS = frozenset(
+    {*_TABLES, ".txt", ".json", ".jsonl", ".xml", ".html", ".md", ".pdf", ".py", ".zip", ".gz", ".npy", ".npz", ".nii"}
+    | {".bmp", ".gif", ".webp", ".svg", ".jp2", ".log", ".yaml", ".yml", ".ini", ".pt", ".pth", ".h5", ".mp4"}
+)
 
 
 def local_files(root: Path, *, follow_outside: bool = False) -> list[str]:
@@ -116,7 +122,7 @@ def scans(root: str, files: Sequence[str], notes: Notes, findings: Sequence[str]
             hidden[shown] += 1
         elif dicomdir.is_dicomdir(path):
             continue
-        elif not (ending in IMAGE_ENDINGS or (not ending and _looks_like_a_scan(root, path))):
+        elif not (ending in IMAGE_ENDINGS or _looks_like_a_scan(root, path, ending, others[shown])):
             others[shown] += 1
             tables += [path] if path.lower().endswith(_TABLES) else []
         elif any(map(folder_names.is_of_masks, inner)):
@@ -200,8 +206,9 @@ def _counted(endings: Counter[str]) -> str:
 
 
 def is_of_dicom(path: str) -> bool:
-    """Whether a file is DICOM by its ending, or has none."""
-    return not _ending(path) or path.lower().endswith(_DICOM_ENDINGS)
+    """Whether a file is DICOM by its ending, or has none, or one that pictures do not have."""
+    ending = _ending(path)
+    return ending in _DICOM_ENDINGS or ending not in IMAGE_ENDINGS
 
 
 def _by_count(item: tuple[str, int]) -> tuple[int, str]:
@@ -213,9 +220,17 @@ def _ending(name: str) -> str:
     return match[0].lower() if match else ""
 
 
-def _looks_like_a_scan(root: str, path: str) -> bool:
-    """By the first bytes; in an object store, where each look costs a request, the manifest stage finds out."""
+def _looks_like_a_scan(root: str, path: str, ending: str, num_others: int) -> bool:
+    """By the first bytes; in an object store, where each look costs a request, the manifest stage finds out.
+
+    DICOM has many endings (`.ima`, `.img`, `.dc3`); a picture of an ending that is none of pictures is meant otherwise.
+    Where many of an ending are none, no other is looked at.
+    """
+    if ending and (ending in _NEVER_SCANS or num_others >= _MOST_LOOKED_AT):
+        return False
     head = head_of(f"{root}/{path}")
+    if ending:
+        return head is not None and has_preamble(head)
     return head is None or is_dicom(head) or is_raster(head)
 
 
@@ -255,7 +270,7 @@ def names(
             break
         folders = [parts[1:] for parts in folders]
     tops = {parts[0] for parts in folders if parts}
-    named = {top for top in tops if top.lower() in vocabulary.SPLIT_NAMES}
+    named = {top for top in tops if top.lower() in vocabulary.SPLIT_NAMES} or levels.sides(tops)
     beside = {top for top in tops - named if not folder_names.is_unlabelled(top)}
     if named and beside:
         raise InputError(
@@ -266,6 +281,14 @@ def names(
         )
     splits = [parts[0] if parts and parts[0] in named else None for parts in folders]
     inner = [parts[1:] if parts and parts[0] in named else parts for parts in folders]
+    level = levels.of_classes(inner, findings)
+    if not named and (split_level := levels.of_splits(inner, level)) is not None:
+        splits = [parts[split_level] if len(parts) > split_level else None for parts in inner]
+        notes.mention(
+            "its folders train, test and the like lie below those of classes, and name the split all the same"
+        )
+    levels.say(inner, level, notes)
+    inner = [parts[level:] for parts in inner]
     labels = _classes(root, files, paths, inner, findings, notes, patients_are_read)
     return pa.array(labels, pa.string()), pa.array(splits, pa.string())
 
@@ -302,6 +325,8 @@ def _classes(
             f"them in pool.findings{hint}"
         )
         return [None] * len(labels)
+    if num_scans and (num_beside := labels.count(None)):
+        notes.warn(f"{counted(num_beside, 'scan')} in no folder of a class, taken for unlabelled")
     return [None if label in unlabelled else label for label in labels]
 
 

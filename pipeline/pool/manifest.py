@@ -37,6 +37,7 @@ from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.growth import record
 from pipeline.runtime.private_files import pseudonym, salt_of
+from pipeline.tables.notes import listed
 
 _log = logging.getLogger(__name__)
 
@@ -148,7 +149,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         },
         schema=MANIFEST.schema,
     )
-    columns = {"image_id": table["image_id"], "label": scans["label"], "pool_split": scans["pool_split"]}
+    label = _of_usable_classes(scans["label"], reason, ctx.config)
+    columns = {"image_id": table["image_id"], "label": label, "pool_split": scans["pool_split"]}
     _report(pool, manifest)
     decided = whites.report(table, ctx.config.pool.white)
     own = Tables(
@@ -195,6 +197,21 @@ def _with_unchosen(reason: pa.ChunkedArray, tags: dict[str, pa.ChunkedArray], co
         [None if words is None else f"{rules.PREFIX}{words} (pool.where)" for words in why], pa.string()
     )
     return pc.coalesce(reason, pa.chunked_array([unchosen]))
+
+
+def _of_usable_classes(label: pa.ChunkedArray, reason: pa.ChunkedArray, config: Config) -> pa.ChunkedArray:
+    """Labels without classes that only unusable scans have: the last row of a table (`Total`) is no scan."""
+    if config.pool.findings_are != "exclusive":
+        return label
+    usable = pc.unique(label.filter(pc.is_null(reason)).drop_null()).to_pylist()
+    is_lost = pc.and_(
+        pc.is_valid(label), pc.invert(pc.is_in(label, pa.array([*usable, *(config.pool.findings or ())], pa.string())))
+    )
+    lost = pc.unique(label.filter(is_lost)).to_pylist()
+    if not lost or not usable:
+        return label
+    _log.warning("only scans that cannot be used have the labels %s: they are no classes", listed(sorted(lost)))
+    return pc.if_else(is_lost, None, label)
 
 
 def _write_notes(folder: Path, pool: Pool) -> None:

@@ -1,9 +1,11 @@
 """The table of a pool: its columns found and mapped, every row with a path of its own, labels in one spelling."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NoReturn
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +24,8 @@ from pipeline.tables.table import Loaded, Table
 
 MANIFEST_ENDINGS = (".csv", ".tsv", ".txt", ".tab", ".xlsx", ".xlsm", ".parquet", ".csv.gz", ".tsv.gz", ".txt.gz")
 _ONE_ROW = "keep one row per scan, each with its path"
-_LIKE_FILES = r"(?i)\.(png|jpe?g|jfif|jpe|tiff?|dcm|dicom)$"
+_LIKE_FILES = r"(?i)\.(png|jpe?g|jfif|jpe|tiff?|dcm|dicom)(\s|$)"
+_FILE_ADDRESS = re.compile(r"file:/(?:/(?:localhost)?/)?/*(?P<drive>[A-Za-z]:/)?(?P<rest>.*)", re.IGNORECASE)
 _PLACEHOLDERS_OF = {"source": "sources", "population": "populations", "official_split": "names of a split"}
 
 
@@ -136,6 +139,7 @@ def _columns(opened: Table, own_names: Mapping[str, str], config: PoolConfig, no
     others = [f"{header[place]!r} as {known}" for known, place in places.items() if header[place] != own_names[known]]
     if others:
         notes.mention(f"columns are read whatever their case, blanks and signs: {', '.join(others)}")
+    _say_others_alike(header, places, notes)
     read = set(places.values())
     unread = [name for i, name in enumerate(header) if i not in read and name]
     unread = [
@@ -154,8 +158,20 @@ def _columns(opened: Table, own_names: Mapping[str, str], config: PoolConfig, no
     return places
 
 
+def _say_others_alike(header: Sequence[str], places: Mapping[str, int], notes: Notes) -> None:
+    for known, place in places.items():
+        if others := table_columns.others_alike(header, place):
+            notes.warn(f"the column {header[place]!r} is read as {known}, and {listed(others)} beside it not")
+
+
 def _no_column(opened: Table, known: str, own: str, config: PoolConfig) -> InputError:
     header = [name for name in opened.header if name]
+    if known == "image_path" and any(re.search(_LIKE_FILES, name) for name in header):
+        return InputError(
+            "its first line holds a file and no names of columns",
+            where=opened.name,
+            fix="put a line above that names the columns, e.g. image_path,label",
+        )
     near = table_columns.near(own, header)
     if near is None and known == "image_path":
         near = _that_holds_files(opened)
@@ -235,10 +251,12 @@ def _with_classes(
     """The table with exclusive classes in one spelling; where there is no label, what looks like findings is named."""
     if "label" not in names:
         signs = finding_columns.that_look_like_findings(partial(_read_named, opened), opened.header, names.values())
-        if len(signs) > 1:
+        if signs:
+            look = "looks like a finding" if len(signs) == 1 else "look like findings"
             notes.warn(
-                f"no column of labels, all scans count as unlabelled; {listed(signs)} look like findings: "
-                "pool.findings_are: independent reads them"
+                f"no column of labels, all scans count as unlabelled; {listed(signs)} {look}: "
+                "pool.findings_are: independent reads "
+                + ("it, pool.columns={label: ...} as classes" if len(signs) == 1 else "them")
             )
         return table
     _warn_of_lists(table["label"], config, notes)
@@ -264,7 +282,15 @@ def _refuse_rows(opened: Table, loaded: Loaded, rows: Sequence[int], what: str, 
 
 def _plain(paths: pa.ChunkedArray, root: str) -> pa.ChunkedArray:
     """One spelling per path: forward slashes, no `./`, no empty folders, relative where below `root`."""
+    if pc.any(pc.match_substring_regex(paths, "^(?i:file):/")).as_py():
+        paths = vocabulary.by_value(paths, _without_scheme, pa.string())
     for pattern, plain in ((r"\\", "/"), (r"(^|/)(\./)+", r"\1"), (r"([^:/])//+", r"\1/")):
         paths = pc.replace_substring_regex(paths, pattern, plain)
     below = pc.starts_with(paths, f"{root}/")
     return pc.if_else(below, pc.utf8_slice_codeunits(paths, len(root) + 1), paths)
+
+
+def _without_scheme(path: str) -> str:
+    """`file:///C:/a%20b.png` -> `C:/a b.png`, `file:///a.png` -> `/a.png`."""
+    address = _FILE_ADDRESS.fullmatch(path)
+    return path if address is None else unquote((address["drive"] or "/") + address["rest"])

@@ -27,7 +27,7 @@ from pipeline.runtime import guarded_process
 IMAGE_SIDE = 32  # of imagehash.phash
 _NUM_HEX = 16
 _MIB = 2**20
-_VERSION = 3  # raise it whenever other facts are found of a file, text that is burnt in among them
+_VERSION = 4  # raise it whenever other facts are found of a file, text that is burnt in among them
 
 
 @dataclass(frozen=True)

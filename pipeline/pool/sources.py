@@ -48,7 +48,7 @@ SCANS = pa.schema(
         pa.field("pool_split", pa.string()),
     ]
 )
-_ARCHIVE = ".zip"
+_ARCHIVE, _PACKED = ".zip", (".zip", ".tar", ".tgz", ".tar.gz", ".7z", ".rar", ".gz", ".bz2", ".xz")
 _OWN_MANIFESTS = (
     "manifest.csv",
     "manifest.parquet",
@@ -299,10 +299,15 @@ def _from_folder(root: str, files: list[str], config: PoolConfig, *, listed: boo
     asked = config.findings if exclusive else None
     paths = sorted(files) if listed else folders.scans(root, files, notes, asked)
     if not paths:
+        packed = sum(path.lower().endswith(_PACKED) for path in files)
+        inside = f" ({packed} are archives, which are not looked into)" if packed else ""
         raise InputError(
-            f"no images in this folder: none of its {len(files)} files ends in {', '.join(IMAGE_ENDINGS)}, or is DICOM",
+            f"no images in this folder: none of its {len(files)} files ends in {', '.join(IMAGE_ENDINGS)}, or is DICOM"
+            + inside,
             where=root,
-            fix="point pool.uri at the folder of the scans or at a manifest",
+            fix="unpack them, and point pool.uri at the folder of the scans"
+            if packed
+            else "point pool.uri at the folder of the scans or at a manifest",
         )
     nothing = (pa.nulls(len(paths), pa.string()),) * 2
     labels, splits = (
@@ -464,7 +469,7 @@ def _scans(table: pa.Table, root: str, notes: Notes) -> pa.Table:
             "age_years": read["age"],
             "sex": read["sex"],
             "view": read["view"],
-            "pool_split": column("official_split"),
+            "pool_split": vocabulary.split_names(column("official_split"), notes),
         },
         schema=SCANS,
     )

@@ -1,5 +1,6 @@
 """What a pool's own words mean: blanks, views, sexes, ages, split names; one call per distinct value."""
 
+import re
 from collections.abc import Callable
 
 import pyarrow as pa
@@ -18,8 +19,20 @@ HOLDOUT_NAMES = frozenset(
 )
 SPLIT_NAMES = TRAIN_NAMES | HOLDOUT_NAMES
 
+# Other words for the sides, without number and without `set` behind them; in a name of its own each means nothing else.
+_OTHER_SPLIT_NAMES = {
+    **dict.fromkeys(("tr", "trn", "entrenamiento", "treino", "entrainement", "entraînement", "apprentissage"), "train"),
+    **dict.fromkeys(("te", "tst", "prueba", "teste"), "test"),
+    **dict.fromkeys(("vl", "validierung", "validacion", "validación", "validacao", "validação"), "val"),
+}
+_BEHIND_A_SPLIT = re.compile(r"[\s_-]*(?:set|split|data|daten|part)?[\s_-]*\d*")
+
 NOT_UNDERSTOOD = "are not understood"  # in the notes about a pool
 BLANKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
+# Signs that nobody sees: NUL, soft hyphen, zero-width space, word joiner, mark of the order of bytes.
+_INVISIBLE = "[\\x{0}\\x{ad}\\x{200b}\\x{2060}\\x{feff}]"
+_AS_TEXT = r'^\s*="(.*)"\s*$'  # how a spreadsheet keeps the zeros of "0012"
+_SPANISH_MAN = frozenset({"h", "hombre", "v", "varon", "varón"})
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 
 
@@ -29,8 +42,30 @@ def text(column: pa.ChunkedArray) -> pa.ChunkedArray:
         column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
-    trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
+    seen = pc.replace_substring_regex(column.cast(pa.string()), _INVISIBLE, "")
+    trimmed = pc.utf8_trim_whitespace(pc.replace_substring_regex(seen, _AS_TEXT, r"\1"))
     return pc.if_else(pc.is_in(trimmed, pa.array(BLANKS)), None, trimmed)
+
+
+def split_name(value: str) -> str:
+    """A side of a split by a known word: `val1`, `Test-Set` and `tr` -> val, test, train; others as they are."""
+    word = value.strip().lower()
+    if word in SPLIT_NAMES:
+        return value
+    for name in sorted(SPLIT_NAMES | _OTHER_SPLIT_NAMES.keys(), key=len, reverse=True):
+        if word.startswith(name) and _BEHIND_A_SPLIT.fullmatch(word[len(name) :]):
+            return _OTHER_SPLIT_NAMES.get(name, name)
+    return value
+
+
+def split_names(column: pa.ChunkedArray, notes: Notes) -> pa.ChunkedArray:
+    """Sides of a split by words that are known; what is read in another way than it is written is said."""
+    read = {value: split_name(value) for value in pc.unique(column).drop_null().to_pylist()}
+    others = {value: word for value, word in read.items() if word != value}
+    if others:
+        shown = ", ".join(f"{value!r} as {word}" for value, word in sorted(others.items())[:5])
+        notes.mention(f"names of the split are read: {shown}")
+    return by_value(column, read.get, pa.string()) if others else column
 
 
 def without_placeholders(column: pa.ChunkedArray, what: str, notes: Notes) -> pa.ChunkedArray:
@@ -61,8 +96,9 @@ def views(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def sexes(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """M, F or null."""
-    return by_value(column, sex, pa.string())
+    """M, F or null; beside an `H` (hombre), `M` may be a woman (mujer), and is not known."""
+    is_spanish = bool({value.casefold() for value in pc.unique(column).drop_null().to_pylist()} & _SPANISH_MAN)
+    return by_value(column, lambda value: None if is_spanish and value.casefold() == "m" else sex(value), pa.string())
 
 
 def ages(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -115,7 +115,8 @@ def _says(sentence: Sentence, start: int, end: int) -> Says:
             own_subject = side == "after" and _has_own_subject(sentence, start, low, high)
             is_cut = _is_cut(sentence, low, high) or _is_of_another_statement(sentence, start, end, cue)
             if reaches and not own_subject and not is_cut:
-                reaching.append((distance, cue.start, says))
+                is_open = side != "after" and _may_be_of_another_statement(sentence, low, high)
+                reaching.append((distance, cue.start, UNCERTAIN if is_open else says))
     return min(reaching, key=lambda cue: cue[:2])[2] if reaching else PRESENT
 
 
@@ -149,6 +150,13 @@ def _is_of_another_statement(sentence: Sentence, start: int, end: int, cue: Cue)
     # `Pneumothorax, small effusion are not seen`: so does the bare name before it, where the cue speaks of both.
     is_bare = _GOES_ON.match(sentence.text, end) is not None and sentence.separator_before(start) is not None
     return not is_bare or _PAUSE.search(sentence.text, starts[place], high) is not None
+
+
+def _may_be_of_another_statement(sentence: Sentence, low: int, high: int) -> bool:
+    """Whether a statement may begin between a cue and a mention behind it: `no pneumothorax, small effusion, mass`."""
+    _, places = sentence.of_kind("doubtful")
+    place = bisect_left(places, low)
+    return place < len(places) and places[place] <= high
 
 
 def _has_own_subject(sentence: Sentence, start: int, low: int, high: int) -> bool:

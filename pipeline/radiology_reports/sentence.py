@@ -5,7 +5,9 @@ new statement begins. NegBio (Peng et al., AMIA 2018) and CheXpert's labeler tak
 finding in conjunction with a denied one is denied. No small library parses that offline; here a word that grades or
 places a finding behind a comma begins a statement (`no effusion, mild edema`), unless `or` goes on with the list (`no
 effusion, large mass or edema`). Bare names at the end of a sentence go on with an earlier list too (`no effusion, mild
-edema, pneumothorax`): a denied finding taken for present does more harm than one missed.
+edema, pneumothorax`): a denied finding taken for present does more harm than one missed. Where a word that may begin
+a statement stands before such names (`no pneumothorax, small effusion, cardiomegaly`) nothing tells which it is: they
+are left open.
 """
 
 import re
@@ -20,6 +22,7 @@ _ANSWER = frozenset({"negated_after"})
 _STOP = frozenset({"stop"})
 _STATEMENT = frozenset({"statement"})
 _START = frozenset({"start", "unless_list"})
+_DOUBTFUL = frozenset({"doubtful"})
 _SLASH = re.compile(r"[^\W\d]/[^\W\d]")  # `effusion/pneumothorax` goes on with a list as `or` does
 _SAYS_NOTHING = frozenset({"start", "unless_list", "list"})
 _LAST_WORD = re.compile(r"[^\W\d_][\w-]*\Z")
@@ -155,7 +158,7 @@ class Sentence:
         return [match for finding in self.rules.findings for match in finding.present.finditer(self.text)]
 
     def _with_statements(self, cues: list[Cue]) -> list[Cue]:
-        """The cues with a stop of no length where a new statement begins."""
+        """The cues with marks of no length where a new statement begins, and where it may or may not."""
         kept: list[Cue] = []
         is_list, following = False, len(self.text)  # whether a list goes on before the next cue that says something
         tail_start, is_beside_tail, is_joined = self.tail
@@ -170,8 +173,9 @@ class Sentence:
                 may_begin = not (is_before_tail and is_joined)
             else:
                 may_begin = is_start and not is_list and not is_before_tail
-            if may_begin and self._can_begin(cue.start, cue_ends):
-                kept.append(Cue(_STATEMENT, cue.start, cue.start))
+            is_doubtful = is_start and not may_begin and is_before_tail and not is_joined and not is_list
+            if (may_begin or is_doubtful) and self._can_begin(cue.start, cue_ends):
+                kept.append(Cue(_STATEMENT if may_begin else _DOUBTFUL, cue.start, cue.start))
             if not is_start:
                 is_list = "list" in cue.kinds
             if not cue.kinds <= _START:

@@ -6,7 +6,7 @@ All lengths are px of the drawing, which is 360 wide; the page scales it.
 import textwrap
 from dataclasses import dataclass, field
 
-from pipeline.pages.wording import count, known, percent, plural, words
+from pipeline.pages.wording import by_kind, count, known, percent, plural, words
 from pipeline.report.gather import RunData
 
 WIDTH = 360
@@ -145,21 +145,9 @@ def _training(run: RunData) -> list[Box]:
     if not known(flow.get("train")):
         return []
     steps = [Box("training pool", flow["train"], [_patients_of(run, "train")])]
-    if flow.get("queued"):
-        kinds = flow["kinds"]
-        names = (
-            ("representative", "chosen"),
-            ("uniform", "at random"),
-            ("wished", "wished for by people"),
-            ("release-check", "to check the release"),
-            ("recheck", "to check pseudo-labels"),
-            ("report-check", "to check what reports say"),
-            ("dispute", "in dispute"),
-            ("doubt", "in doubt"),
-            ("holdout", "of the holdout"),
-        )
-        notes = [f"{count(kinds[kind])} {name}" for kind, name in names if kinds.get(kind)]
-        steps.append(Box("shown to experts", flow["queued"], [", ".join(notes)]))
+    asked = {kind: num for kind, num in flow["kinds"].items() if kind != "holdout"} if flow.get("queued") else {}
+    if asked:
+        steps.append(Box("shown to experts", sum(asked.values()), [by_kind(asked)]))
     annotators = flow["annotators"]
     by = "looked up in the pool" if annotators == ["oracle"] else f"by {words(annotators)}"
     labels = last.get("num_expert") if run.last else flow["answered"]
@@ -173,6 +161,9 @@ def _training(run: RunData) -> list[Box]:
 
 def _sealed(run: RunData) -> list[Box]:
     steps = [Box("sealed holdout", run.flow["holdout"], [_patients_of(run, "holdout")], "sealed")]
+    num_asked = (run.flow.get("kinds") or {}).get("holdout")
+    if num_asked:
+        steps.append(Box("shown to experts", num_asked, ["one scan a patient"], "sealed"))
     if run.scores:
         notes = [plural(run.scores.num_groups, "group")]
         steps.append(Box("holdout scored", run.scores.num_scans, notes, "sealed"))

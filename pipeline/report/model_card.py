@@ -3,6 +3,7 @@
 import re
 
 from pipeline.measures.holdout_record import Interval
+from pipeline.pages.template_env import slices_in_order
 from pipeline.pages.wording import (
     MISSING,
     count,
@@ -139,7 +140,7 @@ def _performance(run: RunData) -> str:
         ["metric", "value", "95% interval"],
         [
             ["AUROC", decimal(scores.auroc), interval(scores.auroc_ci95)],
-            ["AUPRC", decimal(scores.auprc), MISSING],
+            ["AUPRC", decimal(scores.auprc), interval(scores.auprc_ci95)],
             ["Accuracy", *_share(scores.accuracy, scores.accuracy_ci95)],
             ["Balanced accuracy", *_share(scores.balanced_accuracy, scores.balanced_accuracy_ci95)],
             ["Sensitivity", *_share(scores.sensitivity, scores.sensitivity_ci95)],
@@ -201,7 +202,7 @@ def _detail(run: RunData) -> list[str]:
         parts += ["## Calibration", f"{note}\n\n{_table(['finding', 'slope (95%)', 'intercept (95%)'], rows)}"]
     if evaluation.get("slices"):
         head = ["slice", "scans", "AUROC (95%)", "accuracy", "against the rest", "p, Holm"]
-        parts += ["## By sub-population", _table(head, [_slice(row) for row in evaluation["slices"]])]
+        parts += ["## By sub-population", _table(head, [_slice(row) for row in slices_in_order(evaluation["slices"])])]
     if run.external:
         rows = [_external(name, content.get("overall") or {}) for name, content in run.external.items()]
         parts += ["## External tests", _table(["pool", "scans", "AUROC (95%)", "accuracy"], rows)]

@@ -75,7 +75,8 @@ def html(data: RunData, progress: Progress | None = None) -> str:
     faces = _faces(data)
     allowed = (data.config.get("pool") or {}).get("allow_burned_in_text", False)
     asked = [scan for scan in (*mistakes, *faces, *queued) if scan.uri]
-    shown = [scan for scan in asked if allowed or not reason_in(scan.note)][:MAX_THUMBNAILS]
+    kept_back = set() if allowed else {scan.image_id for scan in asked if reason_in(scan.note)}
+    shown = [scan for scan in asked if scan.image_id not in kept_back][:MAX_THUMBNAILS]
     pictures = thumbnails(
         {scan.image_id: scan.uri for scan in shown if scan.uri},
         side_px=SIDE_PX,
@@ -106,6 +107,7 @@ def html(data: RunData, progress: Progress | None = None) -> str:
             map=scan_map.draw(data),
             mistakes=mistakes,
             pictures=pictures,
+            kept_back=kept_back,
             faces={str(s.cluster): pictures[s.image_id] for s in faces if s.image_id in pictures},
             num_unread=len({scan.image_id for scan in shown}) - len(pictures),
             num_left_out=len({scan.image_id for scan in queued} - {scan.image_id for scan in shown}),
@@ -165,13 +167,13 @@ def _confusion(data: RunData) -> list[dict[str, Any]] | None:
 
 
 def _timings(data: RunData) -> list[dict[str, Any]]:
-    """Seconds and counts of each stage, in the order they first ran."""
+    """Seconds and counts of each stage, in the order of a run; a count that is not known is left out."""
     stages: dict[str, dict[str, Any]] = {}
-    for row in data.stages:
+    for row in sorted(data.stages, key=lambda row: row.get("place", 0)):  # a stage that runs again is written last
         if row["name"] == STAGE:  # this page: it would change with every build
             continue
         stage = stages.setdefault(row["name"], {"name": row["name"], "seconds": 0.0, "counts": {}})
         stage["seconds"] += row.get("seconds") or 0.0
-        stage["counts"].update(row.get("counts") or {})
+        stage["counts"].update({key: value for key, value in (row.get("counts") or {}).items() if value is not None})
     longest = max((stage["seconds"] for stage in stages.values()), default=0.0)
     return [{**stage, "share": stage["seconds"] / longest if longest else 0.0} for stage in stages.values()]

@@ -68,7 +68,7 @@ def title(run: RunData) -> str:
     head = f"{plural(last.get('num_expert'), 'expert label')}, {plural(run.flow.get('train'), 'training scan')}"
     if scores is None:
         return f"{head}: the sealed holdout has no scores yet"
-    what = run.positive or f"{len(run.findings)} findings"
+    what = run.positive or f"{len(run.findings)} classes"
     labels = plural(last.get("num_expert"), "expert label")
     return f"AUROC {decimal(scores.auroc)} for {what} from {labels}"
 
@@ -158,7 +158,9 @@ def tiles(run: RunData) -> list[Tile]:
     )
     num_answers = sum(row["num_answers"] for row in run.annotators.get("annotators") or [])
     if num_answers > (expert or 0):  # the sealed holdout, second readings and scans that are no good are answered too
-        share += f"; people gave {plural(num_answers, 'answer')} in all"
+        num_sealed = (run.flow.get("kinds") or {}).get("holdout")
+        of_them = f", {count(num_sealed)} of scans of the holdout" if num_sealed else ""
+        share += f"; people gave {plural(num_answers, 'answer')} in all{of_them}"
     return [Tile("Expert labels", count(expert), share), *_score_tiles(run, run.scores)]
 
 

@@ -268,6 +268,13 @@ def holdout_request(ctx: StageContext, labelled: set[str], part: int = record.OW
     rng = ctx.rng("holdout-request", part)
     groups = sorted(set(by_group) - done)
     num = max(0, ctx.config.queue.holdout_budget - len(done))
+    if len(groups) < num and groups:
+        log.warning(
+            "the holdout has scans of %d patients to ask for, fewer than the %d of queue.holdout_budget: "
+            "one scan of each is asked for",
+            len(groups),
+            num,
+        )
     order = rng.permutation(len(groups))[:num]
     return [by_group[groups[i]][int(rng.integers(len(by_group[groups[i]])))] for i in order]
 

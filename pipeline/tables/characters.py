@@ -4,9 +4,11 @@ import codecs
 import zlib
 
 from pipeline.contracts.errors import InputError
-from pipeline.tables.notes import Notes
+from pipeline.tables.notes import Notes, counted
 
 GZIP_MAGIC = b"\x1f\x8b"
+# Soft hyphen, zero-width space, word joiner, mark of the order of bytes.
+_INVISIBLE = tuple(sign.encode() for sign in "\u00ad\u200b\u2060\ufeff")
 MAX_BYTES = 2**30  # of a table, unpacked
 _MARKS = (  # UTF-32's mark begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -71,6 +73,16 @@ def as_utf8(name: str, data: bytes, notes: Notes) -> bytes:
             where=f"{name}:{line}",
             fix="save it as UTF-8 (in a spreadsheet: CSV UTF-8), so that no letter is guessed",
         ) from error
+    return _without_invisible(data, notes)
+
+
+def _without_invisible(data: bytes, notes: Notes) -> bytes:
+    """Text without signs that nobody sees: they would make a class or a person of their own."""
+    num = sum(data.count(sign) for sign in _INVISIBLE)
+    if num:
+        notes.mention(f"{counted(num, 'sign')} that nobody sees, such as zero-width spaces, are left out")
+        for sign in _INVISIBLE:
+            data = data.replace(sign, b"")
     return data
 
 

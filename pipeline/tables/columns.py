@@ -53,6 +53,12 @@ def find(header: Sequence[str], wanted: str, where: str) -> int | None:
     return None
 
 
+def others_alike(header: Sequence[str], place: int) -> list[str]:
+    """Columns beside the one that is read that could as well be meant: `Label` beside `label`."""
+    own = compact(header[place])
+    return [name for i, name in enumerate(header) if i != place and compact(name) == own]
+
+
 def near(wanted: str, header: Sequence[str]) -> str | None:
     """A column that looks like the one wanted, or is called what others call it."""
     names = {compact(name): name for name in reversed(header) if name.strip()}

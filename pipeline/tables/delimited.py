@@ -74,6 +74,11 @@ def _separator(data: bytes, is_header: IsHeader, notes: Notes) -> tuple[int, str
         if separator == "|" and not fitting:
             continue  # bars also separate findings in a cell
         widths[separator] = (bool(fitting), len((fitting or lines or [[]])[0]))
+    if not any(fits for fits, _ in widths.values()):
+        head = itertools.islice(_filled("", data[:_HEAD_BYTES], " ", lenient=True), _LOOKED_AT)
+        if any(is_header(cells) for _, cells in head):
+            notes.mention("blanks separate its cells")
+            return 0, " "
     return 0, max(widths, key=lambda separator: widths[separator])
 
 
@@ -87,6 +92,7 @@ def _filled(
     stream = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="replace", newline="")
     reader = csv.reader(stream, delimiter=separator, strict=not lenient, skipinitialspace=True)
     begins, num_blank = first_line, 0
+    has_marks = b'="' in data
     while True:
         try:
             cells = next(reader, None)
@@ -96,6 +102,8 @@ def _filled(
             raise _refused(name, begins, reader.line_num + first_line - 1, error) from error
         if cells is None:
             break
+        if has_marks:  # ="0012": how a spreadsheet keeps the zeros
+            cells = [cell[2:-1] if cell.startswith('="') and cell.endswith('"') else cell for cell in cells]
         if any(cell and not cell.isspace() for cell in cells):
             yield begins, cells
         elif cells:

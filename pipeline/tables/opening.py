@@ -1,11 +1,15 @@
 """A table is opened by what it is, not by what it is called."""
 
+import re
+
 from pipeline.contracts.errors import InputError
 from pipeline.tables import characters, delimited, parquet, workbook
 from pipeline.tables.notes import Notes
 from pipeline.tables.table import IsHeader, Table
 
-_AS_CSV = "save it as CSV UTF-8, or as .xlsx"
+_AS_CSV, _OUT = "save it as CSV UTF-8, or as .xlsx", "write the table out as CSV or Parquet"
+_TAR, _TAR_AT, _HEAD = b"ustar", 257, 4096
+_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:\{\s*\"|\[\s*[\[{\"])")
 # First bytes of what is no table, and the way out.
 _OTHERS = (
     (b"\xd0\xcf\x11\xe0", "an Excel workbook of the old form (.xls)", _AS_CSV),
@@ -22,6 +26,18 @@ _OTHERS = (
     (b"\x89HDF", "an HDF5 file", "write the table out as CSV or Parquet"),
     (b"<!DOCTYPE", "a web page", "save the table itself as CSV"),
     (b"<html", "a web page", "save the table itself as CSV"),
+    (b"<table", "a web page", "save the table itself as CSV"),
+    (b"<?xml", "an XML file", "write the table out as CSV or Parquet"),
+    (b"ARROW1", "an Arrow file (Feather)", "write it out as Parquet or CSV"),
+    (b"FEA1", "an Arrow file (Feather)", "write it out as Parquet or CSV"),
+    (b"ORC", "an ORC file", "write it out as Parquet or CSV"),
+    (b"\x80\x02", "a Python pickle", _OUT),
+    (b"\x80\x03", "a Python pickle", _OUT),
+    (b"\x80\x04", "a Python pickle", _OUT),
+    (b"\x80\x05", "a Python pickle", _OUT),
+    (b"\x93NUMPY", "a NumPy array", _OUT),
+    (b"<stata_dta>", "a Stata file", _OUT),
+    (b"$FL2", "an SPSS file", _OUT),
 )
 
 
@@ -54,6 +70,10 @@ def _refuse_others(name: str, data: bytes) -> None:
             raise InputError(f"is no table but {what}", where=name, fix=fix)
     if data[128:132] == b"DICM":
         raise InputError("is no table but a DICOM file", where=name, fix="give the folder that it lies in")
+    if data[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
+        raise InputError("is no table but a tar archive", where=name, fix="unpack it, and give the folder or the table")
+    if _JSON.match(data[:_HEAD]):
+        raise InputError("is no table but text in JSON", where=name, fix=_OUT)
     other = other_spreadsheet(data)
     if other is not None:
         raise InputError(f"is no table that can be read but {other}", where=name, fix=_AS_CSV)

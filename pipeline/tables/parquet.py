@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.contracts.errors import InputError
 from pipeline.tables.notes import Notes
 from pipeline.tables.table import Record, Table
 
 MAGIC = b"PAR1"
+_MAX_WHOLE = 2**53  # beyond it floating numbers leave whole ones out
 
 
 def open_parquet(name: str, data: bytes, notes: Notes) -> Table:
@@ -34,7 +36,11 @@ def open_parquet(name: str, data: bytes, notes: Notes) -> Table:
             table = file.read(columns=list(dict.fromkeys(names[i] for i in columns)))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             raise refused(error) from error
-        return [_without_lists(_as_text(table.column(names[i]), names[i], name)) for i in columns]
+        columns_as_text = (_as_text(table.column(names[i]), names[i], name) for i in columns)
+        return [
+            _whole(_without_objects(_without_lists(column), names[i], name))
+            for i, column in zip(columns, columns_as_text, strict=True)
+        ]
 
     def records() -> Iterator[Record]:
         columns = [column.cast(pa.string()).to_pylist() for column in typed(range(len(names)))]
@@ -58,6 +64,35 @@ def _as_text(column: pa.ChunkedArray, column_name: str, name: str) -> pa.Chunked
         raise InputError(
             "a column holds no UTF-8 text", value=column_name, where=name, fix="write it as UTF-8 text"
         ) from error
+
+
+def _without_objects(column: pa.ChunkedArray, column_name: str, name: str) -> pa.ChunkedArray:
+    """A column of objects (structs, maps) as text, in JSON.
+
+    Raises:
+        InputError: the objects hold bytes, as a data set that keeps its pictures in the table does.
+    """
+    if not (pa.types.is_struct(column.type) or pa.types.is_map(column.type)):
+        return column
+    try:
+        texts = [None if row is None else json.dumps(row, ensure_ascii=False) for row in column.to_pylist()]
+    except TypeError:
+        raise InputError(
+            "a column holds objects, and no text",
+            value=column_name,
+            where=name,
+            fix="write pictures out as files, and their paths into a column",
+        ) from None
+    return pa.chunked_array([pa.array(texts, pa.string())])
+
+
+def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whole numbers that a blank among them made floating: 12345678901.0 is no 1.2345678901e+10."""
+    if not pa.types.is_floating(column.type) or len(column) == column.null_count:
+        return column
+    column = pc.if_else(pc.is_nan(column), None, column)
+    is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), float(_MAX_WHOLE)))
+    return column.cast(pa.int64()) if pc.all(is_whole).as_py() else column
 
 
 def _without_lists(column: pa.ChunkedArray) -> pa.ChunkedArray:

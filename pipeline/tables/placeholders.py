@@ -45,7 +45,7 @@ PLACEHOLDERS = frozenset(
             "okänd",
             "ukjent",
         ),
-        *("anonymous", "anon", "anonymized", "anonymised"),
+        *("anonymous", "anon", "anonymized", "anonymised", "deidentified", "de identified", "redacted"),
     }
 )
 # What is said of a scan or a folder of scans that nobody has read.

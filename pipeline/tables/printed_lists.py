@@ -8,7 +8,32 @@ from collections.abc import Sequence
 from pipeline.tables.placeholders import NO_LABEL, is_placeholder
 
 _WORDS_OF_LISTS = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"")
+_WRAPPED = re.compile(
+    r"(?:np\.|numpy\.)?(?:array|list|frozenset|Index|Series)\(([\[({].*?[\])}])(?:,\s*dtype=.*)?\)", re.S
+)
 _OF_NUMPY = re.compile(r"""('[^']*'|"[^"]*")(\s+('[^']*'|"[^"]*"))+""")
+
+
+def signs_of_object(text: str) -> dict[str, str] | None:
+    """Name -> value, as text, of a printed object such as `{"Edema": 1, "Mass": null}`; None: it is none."""
+    values = _read(text.strip()) if text.strip()[:1] == "{" else None
+    return {str(name): str(value) for name, value in values.items()} if values and isinstance(values, dict) else None
+
+
+def holds_objects(text: str) -> bool:
+    """Whether it is a printed list of objects or lists."""
+    values = _read(text.strip()) if text.strip()[:1] in ("[", "(") else None
+    return isinstance(values, list | tuple) and any(isinstance(value, dict | list | tuple) for value in values)
+
+
+def _read(text: str) -> object:
+    """What a program printed, as JSON or Python; None: neither."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return None
 
 
 def parts_of_list(text: str) -> list[str] | None:
@@ -17,6 +42,8 @@ def parts_of_list(text: str) -> list[str] | None:
     Entries are without blanks around them; `None`, `nan` and empty ones are left out.
     """
     text = text.strip()
+    if (wrapped := _WRAPPED.fullmatch(text)) is not None:
+        text = wrapped[1].strip()
     if not (text[:1] + text[-1:] in ("[]", "()", "{}") or text in ("set()", "list()", "array([])")):
         return None
     inner = text[1:-1].strip() if text[:1] in "[({" else ""

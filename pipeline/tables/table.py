@@ -108,5 +108,7 @@ class Table:
         raise InputError(
             f"has {num_cells} cells, the header has {len(self.header)} columns",
             where=self.where(place),
-            fix="put quotation marks around a text that holds the separator",
+            fix="put quotation marks around a text that holds the separator"
+            if self.unit == "line"
+            else "give each column a name, in one row",
         )

@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 import itertools
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from pipeline.tables.table import IsHeader, Record, Table
 
 _LOOKED_AT = 30
 _MAX_BYTES, _MAX_RATIO = 2**30, 500
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # signs that nobody sees, as in `characters`
+_MAX_MERGED = 100_000  # cells of one merged range
+_NEVER_WORKED_OUT = re.compile(rb"<f(?: [^>]*)?(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>")
 
 
 def is_workbook(data: bytes) -> bool:
@@ -35,8 +39,11 @@ def open_workbook(name: str, data: bytes, is_header: IsHeader, notes: Notes) -> 
     sheets = _sheets(name, data, notes)
     filled = {title: rows for title, rows in sheets.items() if rows}
     if not filled:
+        _refuse_hidden(name, data, is_header, notes)
         raise InputError("the workbook is empty", where=name, fix="its first row names the columns")
     fitting = [title for title, rows in filled.items() if any(is_header(c) for _, c in rows[:_LOOKED_AT])]
+    if not fitting:
+        _refuse_hidden(name, data, is_header, notes)
     chosen = fitting or list(filled)
     if len(chosen) > 1:
         raise InputError(
@@ -57,21 +64,28 @@ def open_workbook(name: str, data: bytes, is_header: IsHeader, notes: Notes) -> 
     return Table(name, "row", header, lambda: _iterate(rows[place + 1 :]), notes)
 
 
+def _refuse_hidden(name: str, data: bytes, is_header: IsHeader, notes: Notes) -> None:
+    """Refuse a workbook whose table stands in a sheet that nobody sees."""
+    for title, rows in _sheets(name, data, notes, hidden=True).items():
+        if any(is_header(cells) for _, cells in rows[:_LOOKED_AT]):
+            raise InputError("the table stands in a hidden sheet", value=title, where=name, fix="show that sheet")
+
+
 def _iterate(rows: Sequence[Record]) -> Iterator[Record]:
     yield from rows
 
 
-def _sheets(name: str, data: bytes, notes: Notes) -> dict[str, list[Record]]:
-    """The filled rows of each visible sheet."""
+def _sheets(name: str, data: bytes, notes: Notes, *, hidden: bool = False) -> dict[str, list[Record]]:
+    """The filled rows of each sheet that is visible, or of each that is not."""
     from python_calamine import SheetTypeEnum, SheetVisibleEnum, load_workbook
 
     try:
-        num_errors = _inspected(name, data)
+        inside = _inspected(name, data)
         book = load_workbook(io.BytesIO(data))
         sheets = {
-            sheet.name: list(_rows(book.get_sheet_by_name(sheet.name).iter_rows()))
+            sheet.name: list(_rows(_with_merged(book.get_sheet_by_name(sheet.name))))
             for sheet in book.sheets_metadata
-            if (sheet.visible, sheet.typ) == (SheetVisibleEnum.Visible, SheetTypeEnum.WorkSheet)
+            if sheet.typ == SheetTypeEnum.WorkSheet and (sheet.visible == SheetVisibleEnum.Visible) is not hidden
         }
     except InputError:
         raise
@@ -83,14 +97,31 @@ def _sheets(name: str, data: bytes, notes: Notes) -> dict[str, list[Record]]:
             where=name,
             fix="open and save it again, without a password, or save it as CSV UTF-8",
         ) from error
-    if num_errors:
-        hold = "holds" if num_errors == 1 else "hold"
-        notes.warn(f"{counted(num_errors, 'cell')} of the workbook {hold} an error such as #N/A: read as blank")
+    for number, what in () if hidden else inside:
+        if number:
+            notes.warn(what.format(counted(number, "cell"), "holds" if number == 1 else "hold"))
     return sheets
 
 
-def _inspected(name: str, data: bytes) -> int:
-    """The number of cells that hold an error.
+def _with_merged(sheet: Any) -> Iterator[Sequence[Any]]:
+    """The rows of a sheet; what stands in merged cells stands in each of them."""
+    value_of: dict[tuple[int, int], tuple[int, int]] = {}
+    left = sheet.start[1] if sheet.start else 0
+    for (top, first), (bottom, last) in sheet.merged_cell_ranges or ():
+        cells = itertools.product(range(top, bottom + 1), range(first, last + 1))
+        value_of |= dict.fromkeys(itertools.islice(cells, _MAX_MERGED), (top, first))
+    filled: dict[tuple[int, int], Any] = {}
+    sources = set(value_of.values())
+    rows_merged = {row for row, _ in value_of}
+    for number, row in enumerate(sheet.iter_rows()):
+        if number in rows_merged:
+            filled |= {(number, left + i): value for i, value in enumerate(row) if (number, left + i) in sources}
+            row = [filled.get(value_of.get((number, left + i), (-1, -1)), value) for i, value in enumerate(row)]
+        yield row
+
+
+def _inspected(name: str, data: bytes) -> list[tuple[int, str]]:
+    """How many cells are read as blank or hidden, and what to say of them.
 
     Raises:
         InputError: it unpacks to more than a workbook of people does.
@@ -100,7 +131,18 @@ def _inspected(name: str, data: bytes) -> int:
         if size > _MAX_BYTES or (size > 2**26 and size > _MAX_RATIO * len(data)):
             raise InputError(f"unpacks to {size:,} bytes, {size / len(data):.0f} times its size", where=name)
         sheets = [entry for entry in archive.namelist() if entry.startswith("xl/worksheets/")]
-        return sum(archive.read(entry).count(b' t="e"') for entry in sheets)
+        contents = [archive.read(entry) for entry in sheets]
+        return [
+            (
+                sum(sheet.count(b' t="e"') for sheet in contents),
+                "{} of the workbook {} an error such as #N/A: read as blank",
+            ),
+            (
+                sum(len(_NEVER_WORKED_OUT.findall(sheet)) for sheet in contents),
+                "{} of the workbook {} a formula that was saved without its result: read as blank; open it in a "
+                "spreadsheet and save it again",
+            ),
+        ]
 
 
 def _rows(rows: Iterator[Sequence[Any]]) -> Iterator[Record]:
@@ -121,4 +163,4 @@ def _text(value: Any) -> str:
         return value.date().isoformat()
     if isinstance(value, dt.datetime | dt.date | dt.time):
         return value.isoformat()
-    return str(value)
+    return str(value).translate(_INVISIBLE)

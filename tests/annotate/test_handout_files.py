@@ -368,6 +368,8 @@ class TestTextBurntIn:
         assert {path.stem for path in (place / "images").iterdir()} == set(others)
         assert not [path for path in files if kept in content_of(path)]
         assert all(others[0] in content_of(path) for path in files if not path.endswith(".xml"))
+        sheet = next(Path(path) for path in files if path.endswith("queue.html"))
+        assert "1 more scan of this list is left to the labelling page" in sheet.read_text("utf-8")
         config = template.ctx.config.pool.model_copy(update={"allow_burned_in_text": True})
         wish = Wish(("Bob",), reassign=True)
         handout_files.hand_out(folder, FINDINGS, [], wish, pool=config, reread_share=0.0)

@@ -336,7 +336,8 @@ def test_answers_to_another_page_are_refused():
     full = json.dumps([task(annotation(result=[choice("normal", control="diagnosis")]))])
     flat = json.dumps([{"id": 1, "image_id": "a", "annotation_id": 1, "annotator": 1, "diagnosis": "normal"}])
     table = 'annotation_id,annotator,image_id,lead_time,id,diagnosis\n1,"1","a",2.5,1,"normal"\n'
-    for reader, text in ((read_json, full), (read_json, flat), (read_csv, table)):
+    records = json.dumps([{"image_id": "a", "label": "normal"}, {"image_id": "b", "label": None}])
+    for reader, text in ((read_json, full), (read_json, flat), (read_json, records), (read_csv, table)):
         with pytest.raises(InputError, match="nobody answered a control named 'finding'"):
             reader("e", text)
 

@@ -142,3 +142,10 @@ def test_control_characters_stay_what_they_are():
         "a\x00a": "nor\x00mal",
         "b": "\u202enormal",
     }
+
+
+@pytest.mark.parametrize(("name", "other"), [("label", "Label"), ("image_id", "Image ID")])
+def test_another_column_of_the_same_name_is_said(name, other, caplog):
+    text = f"image_id,label,{other}\n{'a' * 16},normal,pneumonia\n"
+    assert replies(text) == {"a" * 16: "normal"}
+    assert f"the column {name!r} is read as {name}, and {other!r} beside it not" in caplog.text

@@ -40,6 +40,15 @@ def test_scans_of_a_confounded_class_are_shown_with_label_and_source(tmp_path):
     }
 
 
+def test_what_is_not_known_of_a_class_is_said_in_one_sentence_and_compared_in_no_row(tmp_path):
+    both = {"sex": lambda i: "MF"[i % 2], "age_years": lambda i: (30.0, 50.0)[i // 2 % 2]}
+    rows = [*many(60, label="normal", **both), *many(60, 100, label="sick", sex=None, age_years=None)]
+    check = found(tmp_path, rows)["population-confounding"]
+    sentence = "The age band and sex of sick are not known, those of other classes are: they cannot be compared."
+    assert sentence in check.message and check.message.count("cannot be compared") == 1
+    assert check.table.rows and all(words for *_, words in check.table.rows)
+
+
 def test_one_source_goes_along_with_nothing(tmp_path):
     check = found(tmp_path, many(40, label=lambda i: ("normal", "sick")[i % 2]))["source-label-confounding"]
     assert (check.value, check.checked, check.severity) == (0.0, True, "ok")

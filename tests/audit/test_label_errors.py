@@ -32,6 +32,31 @@ def test_a_fifth_of_wrong_labels_is_reported_with_the_likeliest_scans(seed, tmp_
     assert "looks like" in check.evidence[0]["note"]
 
 
+def three_classes(folder, *, seed, noise=0.0, one_sided=0.0):
+    """Three classes of 105 scans; some labels exchanged, or some of the last class called by the first's name."""
+    rng = np.random.default_rng(seed)
+    truth_N = np.arange(315) % 3
+    emb_ND = rng.normal(size=(315, 24))
+    emb_ND[np.arange(315), truth_N] += 5.0
+    wrong_N = rng.random(315) < np.where(truth_N == 2, one_sided, 0.0) + noise
+    label_N = np.where(wrong_N, (truth_N + (1 if one_sided else rng.integers(1, 3, 315))) % 3, truth_N)
+    return subject(folder, many(315, label=lambda i: "abc"[label_N[i]]), emb_ND=emb_ND), wrong_N
+
+
+@pytest.mark.parametrize("planted", [{"noise": 0.1}, {"noise": 0.2}, {"one_sided": 0.3}])
+def test_wrong_labels_of_three_classes_are_reported_though_no_class_alone_shows_them(planted, tmp_path):
+    for seed in range(3):
+        one, wrong_N = three_classes(tmp_path / str(seed), seed=seed, **planted)
+        check = label_errors.check(one)
+        assert check.severity == "warn" and "labels look wrong" in check.message
+        assert wrong_N[[int(row["image_id"], 16) for row in check.evidence[:10]]].mean() > 0.7
+
+
+def test_right_labels_of_three_classes_are_left_in_peace(tmp_path):
+    checks = [label_errors.check(three_classes(tmp_path / str(seed), seed=seed)[0]) for seed in range(6)]
+    assert {check.severity for check in checks} == {"ok"} and {check.value for check in checks} == {0.0}
+
+
 @pytest.mark.parametrize("apart", [1.0, 2.0, 4.0])
 def test_hard_cases_are_no_wrong_labels(apart, tmp_path):
     check = label_errors.check(pool(tmp_path, apart=apart)[0])

@@ -199,3 +199,19 @@ def test_where_the_pool_has_no_side_in_common_nobody_is_mirrored():
         grids.append(picture_facts.grid((lungs + own).astype(np.float32)))
     assert not not_chest._mirrored(np.stack(grids)).any()
     assert ((np.stack(grids) @ np.stack(grids).T) > 0.3).mean() > 0.5  # they are of one kind all the same
+
+
+@pytest.mark.parametrize(("remote", "accused"), [("sheet", ["sheet"]), ("film", []), (None, [])])
+def test_a_picture_far_from_all_others_must_be_more_like_them(remote, accused, films, tmp_path):
+    """A sheet of small pictures on black is much like a chest at the size of a thumbnail."""
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    small = 20 + 150 * ((np.sin(9 * x) * np.sin(9 * y) > 0.2) & (np.maximum(abs(x), abs(y)) < 0.9))
+    with Image.open(films[0]) as image:
+        sheet = 0.3 * np.asarray(image.convert("L")) + 0.7 * small
+    uris = [*films, saved(tmp_path, "sheet", sheet.astype(np.uint8))]
+    emb_ND = np.random.default_rng(0).normal(size=(len(uris), 40)).astype(np.float32)
+    if remote is not None:
+        emb_ND[-1 if remote == "sheet" else 0, 20:] += 25
+    check = not_chest.check(pool(tmp_path / "pool", uris, emb_ND=emb_ND))
+    assert [row["note"] for row in check.evidence] == ["unlike all the others"] * len(accused)
+    assert [int(row["image_id"], 16) for row in check.evidence] == [len(films)] * len(accused)

@@ -2,11 +2,13 @@ import json
 import re
 import shutil
 
+import pyarrow as pa
 import pytest
 
 from pipeline.audit import page, page_data, page_figures
 from pipeline.contracts.errors import RunDirError
 from pipeline.contracts.tables import MANIFEST
+from pipeline.pool.burned_in.note import SEEN
 from pipeline.report import build
 from tests.support.report_runs import OVERRIDE, PASSED, audit_content, check_row, fake_run, write_audit
 from tests.support.report_text import HOSTILE, hostile, says_nothing_broken, stands_alone, table_under, words_of
@@ -145,6 +147,28 @@ def test_with_a_manifest_evidence_has_pictures_and_says_whose_they_are(run, tmp_
     assert raw.count("data:image/jpeg;base64,") == 3  # two near duplicates, and the first once more where it blocks
     assert "site-a · PA" in words_of(raw)
     assert "patienthash" not in raw and "secret-name" not in raw
+
+
+def test_a_picture_that_is_kept_back_says_why(run, tmp_path):
+    manifest = MANIFEST.read(run)
+    ids = manifest["image_id"].to_pylist()[:2]
+    place = manifest.schema.get_field_index("note")
+    MANIFEST.write(tmp_path, manifest.set_column(place, "note", pa.array([SEEN, *[None] * (len(manifest) - 1)])))
+    raw = page_of(tmp_path, audit_content("invalid", ids))
+    assert raw.count(f'aria-label="scan {ids[0][:8]}: text in it: not shown"') == 2 and "no picture" not in raw
+
+
+def test_facts_and_times_are_words(tmp_path):
+    table = {"columns": ["time", "reader"], "rows": [["2026-01-02T03:04:05+00:00", "audit"]]}
+    content = {
+        "checks": [check_row("holdout-access", "warn", table=table)],
+        "facts": {"burned_in_text": "kept back", "num_scans": 3, "lung_mask_quality": 0.5, "split": "drawn by group"},
+    }
+    text = words_of(page_of(tmp_path, content))
+    assert (
+        "pictures with text burnt in not shown, not handed out" in text and "fit of the lung masks, of 1 0.500" in text
+    )
+    assert "split drawn, patients kept together" in text and "2026-01-02 03:04:05 UTC" in text
 
 
 def test_a_manifest_that_cannot_be_read_costs_the_pictures_only(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.special import softmax
+from sklearn.metrics import roc_auc_score
 
 from pipeline.baselines.curves import asking, pseudo_curve, pseudo_figures, pseudo_references, pseudo_report, report
 from pipeline.baselines.curves.asking import Asked
@@ -155,6 +156,16 @@ def test_references_know_no_label_but_those_asked_for():
         np.testing.assert_allclose(seen.prob_HC.sum(1), 1.0)
 
 
+def test_label_spreading_sees_pool_and_holdout_alike():
+    """By what makes scans alike, whatever the head sees: features that are turned about change nothing."""
+    asked = first_labels()
+    turned = replace(POOL, x_TP=POOL.x_TP[:, ::-1].copy(), x_HP=-POOL.x_HP)
+    other = pseudo_references.label_spreading(Asked(turned, asked.rows_L, asked.uniform_L, asked.config))
+    plain = pseudo_references.label_spreading(asked)
+    np.testing.assert_array_equal(other.prob_HC, plain.prob_HC)
+    assert roc_auc_score(POOL.class_H, plain.prob_HC[:, 1]) > 0.9
+
+
 def test_a_class_nobody_named_has_no_probability_and_an_island_has_even_odds():
     """Two far islands, labels on one of them alone; a third class that no label names."""
     rng = np.random.default_rng(0)
@@ -165,7 +176,7 @@ def test_a_class_nobody_named_has_no_probability_and_an_island_has_even_odds():
     islands = replace(
         POOL, findings=("a", "b", "c"), x_TP=x_NP, similar_TP=x_NP, class_T=class_N, group_T=np.arange(80)
     )
-    islands = replace(islands, x_HP=x_NP[[0, 60]], class_H=class_N[[0, 60]])
+    islands = replace(islands, x_HP=x_NP[[0, 60]], similar_HP=x_NP[[0, 60]], class_H=class_N[[0, 60]])
     found = pseudo_references.label_spreading(Asked(islands, np.arange(20), np.ones(20, bool), Config()))
     assert found.prob_HC[0, 2] == 0.0 and found.prob_HC[0].sum() == pytest.approx(1.0)
     np.testing.assert_allclose(found.prob_HC[1], 1.0 / 3.0)

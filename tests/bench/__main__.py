@@ -33,6 +33,7 @@ from tests.bench import (
     lungs,
     monitor,
     network,
+    other_parts,
     outside,
     page,
     planted,
@@ -53,6 +54,7 @@ from tests.bench import (
     strategies,
     ways,
     windows,
+    wrong_labels,
 )
 
 BENCHES = {
@@ -62,6 +64,7 @@ BENCHES = {
     "strategies": strategies.main,
     "ways": ways.main,
     "windows": windows.main,
+    "wrong_labels": wrong_labels.main,
     "selection_oracles": selection_oracles.main,
     "selection_speed": selection_speed.main,
     "resume": resume.main,
@@ -85,6 +88,7 @@ BENCHES = {
     "burned_in": burned_in.main,
     "consensus": consensus.main,
     "page": page.main,
+    "other_parts": other_parts.main,
     "outside": outside.main,
     "predict": predict.main,
     "predict_forms": predict.forms,
@@ -116,7 +120,8 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=20_000, help="fuzz: mutated files")
     parser.add_argument(
         "--pool",
-        help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; planted: phantoms, "
+        help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; planted, "
+        "wrong_labels, other_parts: phantoms, "
         "kermany or nih; adapt: the labels",
     )
     parser.add_argument(

@@ -85,7 +85,7 @@ def _render_once() -> None:
             drawn[key] = film.render(scan, spec)
         return drawn[key]
 
-    pool.render = render  # type: ignore[assignment]
+    pool.render = render  # type: ignore[attr-defined]
 
 
 def audited(uri: str, out: Path, **options: Any) -> dict[str, Any]:

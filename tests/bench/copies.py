@@ -22,7 +22,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from embeddings.decode import open_grey, read_bytes
+from embeddings.decode import open_grey
+from embeddings.decoding.files import read_bytes
 from pipeline.contracts import config_file
 from pipeline.contracts.options.scans import DuplicatesConfig
 from pipeline.measures import bootstrap

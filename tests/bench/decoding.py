@@ -144,7 +144,7 @@ def _read(run: Path, pool: Path, shrunk_gb: float) -> dict[str, Cost]:
 @contextmanager
 def _counted(cost: Cost) -> Iterator[None]:
     """Count what is decoded here, and by the guarded process of the manifest stage."""
-    open_grey, read_scan = decode.open_grey, manifest.read_scan
+    open_grey, read_scan = decode.open_grey, manifest.read_scan  # type: ignore[attr-defined]
 
     def counted(of: Callable[..., Any]) -> Callable[..., Any]:
         def count(*arguments: Any, **options: Any) -> Any:

@@ -19,11 +19,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from embeddings.decode import open_grey, read_bytes
+from embeddings.decode import open_grey
+from embeddings.decoding.files import read_bytes
 from pipeline.contracts import config_file
 from pipeline.contracts.options.scans import DuplicatesConfig
-from pipeline.contracts.tables import MANIFEST
+from pipeline.contracts.tables import DUPLICATES, MANIFEST
 from pipeline.pool import duplicates, hash_pairs, manifest, phantoms, picture_hash
+from pipeline.pool.copies.thumbnails import ScanFile, scan_files
 from pipeline.pool.reading import ReadingOptions
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
@@ -169,8 +171,8 @@ def planted(
     copies = manifest.read_shard(manifest.Shard(uris, uris, ReadingOptions(MAX_PIXELS)))
     hash_NB, hash_MB = (duplicates.hash_bytes(table["picture_hash"]) for table in (pool, copies))
     pairs, num_candidates = duplicates.near_pairs_between(
-        (hash_NB, duplicates.scan_files(pool)),
-        (hash_MB, [duplicates.ScanFile(*row) for row in zip(uris, copies["sha256"].to_pylist(), strict=True)]),
+        (hash_NB, scan_files(pool)),
+        (hash_MB, [ScanFile(*row) for row in zip(uris, copies["sha256"].to_pylist(), strict=True)]),
         SerialEngine(),
         DuplicatesConfig(),
         MAX_PIXELS,
@@ -245,7 +247,7 @@ def _not_planted(folder: Path, seed: int) -> int:
     planned = {scan.image_path: scan.duplicate_of or scan.image_path for scan in phantoms.plan(_spec(seed))}
     table = MANIFEST.read(folder)
     paths = dict(zip(table["image_id"].to_pylist(), table["path"].to_pylist(), strict=True))
-    found = duplicates.DUPLICATES.read(folder)
+    found = DUPLICATES.read(folder)
     pairs = zip(found["image_id"].to_pylist(), found["canonical_id"].to_pylist(), strict=True)
     return sum(planned[paths[own]] != planned[paths[canonical]] for own, canonical in pairs)
 

@@ -22,7 +22,7 @@ from pipeline.evidence import stage as evidence_stage
 from pipeline.runtime import run_dir
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
-from tests.bench import pools, rounds, tables
+from tests.bench import pools, tables
 
 NUM_SCANS = 300  # of each source
 BUDGET, NUM_ROUNDS = 50, 2
@@ -70,7 +70,7 @@ def _of_seed(data: Path, home: Path, seed: int) -> dict[str, Any]:
 
 
 def _execute(asked: request.Request) -> None:
-    accept = tuple(overrides_of_audit.parse(["all"], rounds.BECAUSE))
+    accept = tuple(overrides_of_audit.parse(["all"], pools.BECAUSE))
     kept = {"quiet": True, "stages": STAGES, "accept": accept}
     run.execute(request.Request(**{**vars(asked), **kept}))
 

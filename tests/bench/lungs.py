@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from embeddings import decode, extract
 from embeddings.alterations import lungs
+from embeddings.decoding.files import read_bytes
 from pipeline.audit import off_lung_features, probes
 from pipeline.contracts import config_file
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS
@@ -146,8 +147,7 @@ def _probed(uri: str, seed: int) -> dict[str, dict[str, float]]:
         facts = off_lung_features.measure(ctx, scans)
         assert facts.ok_N.all()
         regions = [
-            lungs.lung_region(decode.load_square(decode.read_bytes(u), SIZE_PX, 10**9)[0])
-            for u in scans["uri"].to_pylist()
+            lungs.lung_region(decode.load_square(read_bytes(u), SIZE_PX, 10**9)[0]) for u in scans["uri"].to_pylist()
         ]
     kept = [1 - float(region.mask_SS.mean()) for region in regions]
     found = {

@@ -22,7 +22,7 @@ from pipeline.audit import overrides as overrides_of_audit
 from pipeline.commands import request, run
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.options.evidence import MonitorConfig
-from pipeline.contracts.tables import POOL_LABELS, write_text
+from pipeline.contracts.tables import MANIFEST, POOL_LABELS, write_text
 from pipeline.monitor import judgement, observation, sample, scans
 from pipeline.monitor.judgement import Judgement, Model
 from pipeline.monitor.label_shift import Judged
@@ -31,7 +31,7 @@ from pipeline.monitor.streams import OutsideRule
 from pipeline.predict import columns, other_scans, predictor, recipe, scan_shard
 from pipeline.predict.predictor import Predictor
 from pipeline.runtime import run_dir, run_files
-from tests.bench import outside, pools, rounds, tables
+from tests.bench import outside, pools, tables
 
 BATCH, REFERENCE, SHARE = 200, 500, 0.3  # scans, and pneumonia among them
 UNSHIFTED, SHIFTED = 40, 8  # batches a seed
@@ -102,7 +102,7 @@ def kermany_run(data: Path) -> Path:
         "rounds.reference": False,
         "splits.holdout_fraction": 0.4,
     }
-    accept = tuple(overrides_of_audit.parse(["metadata-predicts-label"], rounds.BECAUSE))
+    accept = tuple(overrides_of_audit.parse(["metadata-predicts-label"], pools.BECAUSE))
     run.execute(request.Request(overrides=wanted, out=home / "kermany", resume=True, quiet=True, accept=accept))
     return home / "kermany"
 
@@ -118,7 +118,7 @@ class _Draws:
         self.clean = scans.reference_of(how, config, lambda *_: None).sample
         labels = POOL_LABELS.read(folder)
         label = dict(zip(labels["image_id"].to_pylist(), labels["label"].to_pylist(), strict=True))
-        manifest = run_files.read(folder, scans.MANIFEST)
+        manifest = run_files.read(folder, MANIFEST)
         uri = dict(zip(manifest["image_id"].to_pylist(), manifest["uri"].to_pylist(), strict=True))
         ids = self.clean.table["image_id"].to_pylist()
         self.is_positive_N = np.array([label[image_id] == POSITIVE for image_id in ids])
@@ -272,7 +272,7 @@ class _Draws:
 
 def _is_viral(folder: Path, ids: list[str]) -> np.ndarray:
     """Whether each scan is of a viral pneumonia, as the pool's own table says (N,)."""
-    manifest = run_files.read(folder, scans.MANIFEST)
+    manifest = run_files.read(folder, MANIFEST)
     with (folder.parent / "kermany-own.csv").open(encoding="utf-8") as stream:
         kind_of = {Path(row["image_path"]).name: row["subtype"] for row in csv.DictReader(stream)}
     name_of = dict(zip(manifest["image_id"].to_pylist(), manifest["path"].to_pylist(), strict=True))

@@ -32,7 +32,7 @@ from pipeline.runtime.engine import SerialEngine
 from pipeline.vectors import principal_components
 from pipeline.vectors.embed import embedder_of
 from pipeline.vectors.matrix import Vectors
-from tests.bench import pools, rounds, tables
+from tests.bench import pools, tables
 
 FALSE_ALARM_RATE = 0.05
 NUM_STRANGERS = 200  # of a kind and seed
@@ -77,7 +77,7 @@ def kermany_run(data: Path) -> Path:
         "oracle": True,
         "rounds.reference": False,
     }
-    accept = tuple(overrides_of_audit.parse(["metadata-predicts-label"], rounds.BECAUSE))
+    accept = tuple(overrides_of_audit.parse(["metadata-predicts-label"], pools.BECAUSE))
     run.execute(request.Request(overrides=wanted, out=folder, resume=True, quiet=True, accept=accept))
     return folder
 

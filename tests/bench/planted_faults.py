@@ -96,7 +96,12 @@ FAULTS = {
     "3 drawings": Fault(pictures.repainted(3, pictures.drawing), "not-chest-x-rays", "drawing"),
     "3 colour pictures": Fault(pictures.repainted(3, pictures.photograph), "not-chest-x-rays", "3 in colour"),
     "a strip of 1 × 60,000 pixels": Fault(pictures.repainted(1, pictures.strip), "not-chest-x-rays", "long and thin"),
-    "a hip, an extremity, a CT": Fault(pictures.other_parts, "not-chest-x-rays", "unlike all", "kermany"),
+    "a hip, an extremity, a CT": Fault(
+        pictures.other_parts("RG2_UNC", "RG3_UNC", "SC1_UNC"), "not-chest-x-rays", "unlike all", "kermany"
+    ),
+    "a CT alone, kermany": Fault(pictures.other_parts("SC1_UNC"), "not-chest-x-rays", "1 unlike all", "kermany"),
+    "a CT alone, nih": Fault(pictures.other_parts("SC1_UNC"), "not-chest-x-rays", "unlike all", "nih"),
+    "a CT alone": Fault(pictures.other_parts("SC1_UNC"), "not-chest-x-rays", "1 unlike all"),
     "5 scans inverted": Fault(pictures.repainted(5, pictures.inverted), "not-chest-x-rays", "inverted"),
     "5 scans inverted, kermany": Fault(
         pictures.repainted(5, pictures.inverted), "not-chest-x-rays", "inverted", "kermany"

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from embeddings.decode import open_grey, read_bytes
+from embeddings.decode import open_grey
+from embeddings.decoding.files import read_bytes
 from tests.bench import augmentations, pools
 from tests.bench.planted_rows import Plant, Row, ill, split_by_patient
 
@@ -126,16 +127,20 @@ def mirrored(image: Image.Image, _: np.random.Generator) -> Image.Image:
     return ImageOps.mirror(image)
 
 
-def other_parts(rows: list[Row], rng: np.random.Generator, folder: Path) -> list[Row]:
-    """A hip, an extremity and a slice of a CT among the scans."""
-    source = Path(os.environ["CXR_SSL_DATA"]) / "dicom" / "wg04"
-    for name, i in zip(("RG2_UNC", "RG3_UNC", "SC1_UNC"), rng.choice(len(rows), 3, replace=False), strict=True):
-        image = opened({"image_path": str(source / name)})
-        left, top = (int(rng.integers(0, side // 8)) for side in image.size)
-        path = folder / f"{i}.png"
-        image.crop((left, top, image.width - left, image.height - top)).resize((320, 320)).save(path)
-        rows[i]["image_path"] = str(path)
-    return rows
+def other_parts(*names: str) -> Plant:
+    """Pictures of other parts of the body, by their names in the folder of DICOM files, among the scans."""
+
+    def plant(rows: list[Row], rng: np.random.Generator, folder: Path) -> list[Row]:
+        source = Path(os.environ["CXR_SSL_DATA"]) / "dicom" / "wg04"
+        for name, i in zip(names, rng.choice(len(rows), len(names), replace=False), strict=True):
+            image = opened({"image_path": str(source / name)})
+            left, top = (int(rng.integers(0, side // 8)) for side in image.size)
+            path = folder / f"{i}.png"
+            image.crop((left, top, image.width - left, image.height - top)).resize((320, 320)).save(path)
+            rows[i]["image_path"] = str(path)
+        return rows
+
+    return plant
 
 
 def broken(rows: list[Row], rng: np.random.Generator, folder: Path) -> list[Row]:

@@ -4,6 +4,7 @@ import csv
 import os
 from pathlib import Path
 
+BECAUSE = "the method is measured, nothing is claimed about patients"  # why benches go on where the audit blocks
 NIH = "nih-chestxray8"  # source of the part of covid3 in which no class has a source of its own
 
 

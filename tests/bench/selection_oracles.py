@@ -106,7 +106,7 @@ def _typiclust(pool: SelectionPool) -> tuple[float, int]:
     from skactiveml.pool import TypiClust
 
     seen: dict[int, Any] = {}
-    own = cluster_cover.spherical_kmeans
+    own = cluster_cover.spherical_kmeans  # type: ignore[attr-defined]
 
     class OurClusters:
         def __init__(self, n_clusters: int) -> None:

@@ -84,6 +84,31 @@ def test_a_lasso_of_open_scans_waits_for_the_next_queue(browser, link, run):
     assert set(wishes) <= set(run.ids("train"))
 
 
+def test_a_scan_is_found_by_its_name(browser, link, run):
+    image_id = run.ids("train")[3]
+    with fresh_page(browser, silent=True) as page:
+        page.goto(link)
+        chosen(page, 120)
+        page.fill("#begins", image_id[:12])
+        page.click("#find >> text=Find")
+        page.wait_for_selector(f"#detail[open] #detail-title:has-text('{image_id}')")
+        page.click("#detail-close")
+        page.fill("#begins", "ffffffffffff")
+        page.press("#begins", "Enter")
+        page.wait_for_selector("#banner-text:has-text('No scan of this run has a name that begins with ffff')")
+
+
+def test_a_link_opens_a_scan_among_all(browser, link, run):
+    image_id = run.ids("train")[5]
+    with fresh_page(browser, silent=True) as page:
+        page.goto(link)
+        chosen(page, 120)
+        page.goto(f"{link.partition('?')[0]}#scan={image_id}")
+        page.reload()
+        page.wait_for_selector(f"#detail[open] #detail-title:has-text('{image_id}')")
+        assert chosen(page, 120) == 120 and page.locator("#banner").is_hidden()
+
+
 def test_a_phone(browser, link, run):
     with fresh_page(browser, silent=True, **PHONE) as page:
         page.goto(link)

@@ -75,3 +75,20 @@ def test_no_table_is_cut_off(looks, pages, width):
 def test_on_paper_no_table_needs_to_scroll_and_at_a_desk_not_the_slices(looks, pages):
     assert {name for path in pages for name in looks[path, PAPER_PX]["wide"]} == set()
     assert "Sub-populations" not in {name for path in pages for name in looks[path, 1024]["wide"]}
+
+
+def test_on_a_phone_the_name_of_a_class_below_a_picture_stands_in_one_line(pages):
+    report = pages[2]  # classes of the length of `pneumonia`
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(report.as_uri())
+        widths = page.evaluate(
+            """() => {
+              const word = document.createElement("b");
+              word.textContent = "pneumonia";
+              const scan = document.querySelector("#queues .scans li");
+              scan.append(word);
+              return [word.getClientRects().length, scan.clientWidth];
+            }"""
+        )
+    assert widths[0] == 1 and widths[1] > 90

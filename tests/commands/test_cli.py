@@ -488,3 +488,9 @@ def test_help_answers_without_the_heavy_libraries(module):
 
 def test_a_run_without_a_configuration_has_the_quickstart():
     assert request.quickstart().is_file()
+
+
+def test_a_hint_to_resume_names_the_run():
+    texts = [path for ending in ("py", "json", "j2", "js") for path in (ROOT / "pipeline").rglob(f"*.{ending}")]
+    hints = [hint for path in texts for hint in re.findall(r"cxr-ssl run\b[^`\"\n]*--resume", path.read_text("utf-8"))]
+    assert len(hints) > 10 and [hint for hint in hints if "--out" not in hint] == []

@@ -12,6 +12,7 @@ from pipeline.contracts import config_file
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.tables import PREDICTIONS
 from tests.support.report_runs import fake_run
+from tests.support.report_text import table_under
 from tests.support.tiny import call
 
 SMALL = {"num_scans": 120}
@@ -62,6 +63,23 @@ def test_runs_on_one_holdout_are_paired_with_the_first(own):
     assert long["scores"]["auroc"] == long["curve"][-1]["auroc"]
 
 
+def test_the_page_says_what_was_asked_in_words_and_breaks_a_pool_between_them(own):
+    assert call("compare", own / "short", own / "long", "--out", own / "page.html").code == 0
+    page = (own / "page.html").read_text()
+    assert "16 typical, 4 at random" in page and "representative" not in page
+    assert "pools/<wbr>False" in page
+    assert call("compare", own / "short", own / "other", "--out", own / "other.html").code == 0
+    options = table_under((own / "other.html").read_text(), "Options that differ")
+    assert ["pool.uri", "pools/False", "pools/True"] in options  # where on a disk it lies is nobody's business
+
+
+def test_nobody_gives_half_a_label(own):
+    assert call("compare", own / "short", own / "long", "--out", own / "page.html", drawn=True).code == 0
+    ticks = re.findall(r">([\d.]+)</text>", (own / "page.html").read_text())
+    labels = [tick for tick in ticks if float(tick) > 1.0]
+    assert labels and all(tick.isdigit() for tick in labels)
+
+
 def test_every_read_of_the_holdout_is_logged_once(own):
     assert call("compare", own / "short", own / "long", own / "other").code == 0
     assert reads(own / "short") == reads(own / "long") == ["comparison"]
@@ -107,6 +125,14 @@ def test_a_run_half_way_and_one_without_a_holdout_are_rows_with_a_reason(own):
     assert "half-way: 3 of" in row["long"]["note"] and row["long"]["reason"] is None
     assert answer.json["reference"] == "short"  # the first that has scores
     assert {(pair["a"], pair["b"]) for pair in answer.json["not_paired"]} == {("short", "begun"), ("short", "blank")}
+
+
+def test_an_audit_alone_is_not_called_a_run_without_a_round(own):
+    alone = shutil.copytree(own / "short", own / "audit")
+    (alone / "metrics.jsonl").unlink()
+    (alone / "status.json").write_text(json.dumps({"state": "done", "stage": "audit", "updated": ""}))
+    row = {run["run"]: run for run in call("compare", own, "--json").json["runs"]}
+    assert row["audit"]["reason"] == "an audit alone: no round was asked for" and row["short"]["reason"] is None
 
 
 def test_a_file_that_was_cut_off_is_the_reason_of_its_run_alone(own):

@@ -148,6 +148,7 @@ def test_the_classifier_says_from_python_what_the_command_says(deep, tmp_path):
     model = api.Classifier.load(run)
     prob_NC = model.predict_proba(files)
     assert model.classes_.tolist() == ["normal", "sick"] and prob_NC.shape == (3, 2)
+    assert "round=1, classes=['normal', 'sick'])" in repr(model)
     expected_NC = np.array([[row["prob_normal"], row["prob_sick"]] for row in rows])
     assert np.abs(prob_NC - expected_NC).max() < 1e-6
     assert model.predict(files).tolist() == [row["answer"] for row in rows]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import httpx2 as httpx
 import numpy as np
@@ -347,7 +348,7 @@ def test_replicas_serve_what_the_environment_says_and_a_run_without_a_classifier
     run, tmp_path, monkeypatch
 ):
     started = []
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: started.append((app, options)))
+    monkeypatch.setattr(replicas, "supervise", started.append)
     monkeypatch.setenv(service.TOKEN, TOKEN)
     monkeypatch.setenv(replicas.SETTINGS, "")  # so that it is as it was afterwards
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -357,10 +358,10 @@ def test_replicas_serve_what_the_environment_says_and_a_run_without_a_classifier
             assert answer.code == 2 and "the port is taken" in answer.message and not started
     answer = call("serve", run, "--replicas", 2, "--port", port, "--max-bytes", 200_000)
     assert answer.code == 0, answer.err
-    ((app, options),) = started
-    assert (app, options["factory"]) == ("pipeline.predict.deployed.replicas:app", True)
-    assert (options["workers"], options["port"]) == (2, port)
-    assert options["timeout_worker_healthcheck"] == replicas.START_SECONDS > 5  # uvicorn's own is shorter than a start
+    (options,) = started
+    assert (options.app, options.factory) == ("pipeline.predict.deployed.replicas:app", True)
+    assert (options.workers, options.port) == (2, port)
+    assert options.timeout_worker_healthcheck == replicas.START_SECONDS > 5  # uvicorn's own is shorter than a start
     with testclient.TestClient(replicas.app()) as client:
         client.headers["Authorization"] = f"Bearer {TOKEN}"
         assert client.post("/predict", content=scan(3)).status_code == 200
@@ -387,7 +388,7 @@ def test_a_replica_that_cannot_start_says_so_to_its_supervisor(tmp_path, monkeyp
 def test_what_a_replica_starts_inherits_no_token(run, tmp_path, monkeypatch, is_in_file):
     (tmp_path / "token").write_text(TOKEN)
     known = []
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: known.append(os.environ.get(service.TOKEN)))
+    monkeypatch.setattr(replicas, "supervise", lambda options: known.append(os.environ.get(service.TOKEN)))
     monkeypatch.setattr(service, "Model", lambda *options: None)
     monkeypatch.setattr(service, "app", lambda folder, token, _: known.extend((token, os.environ.get(service.TOKEN))))
     monkeypatch.setenv(replicas.SETTINGS, "")
@@ -399,6 +400,39 @@ def test_what_a_replica_starts_inherits_no_token(run, tmp_path, monkeypatch, is_
     replicas.serve(run, "127.0.0.1", port, tmp_path / "token" if is_in_file else None, 1, 2)
     replicas.app()
     assert known == [None if is_in_file else TOKEN, TOKEN, None]
+
+
+def test_a_replica_killed_while_it_starts_is_replaced_without_waiting_for_its_answer(monkeypatch):
+    import uvicorn
+    from uvicorn.supervisors import multiprocess
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the supervisor would take the signals of the tests
+    options = uvicorn.Config("none:app", workers=1, timeout_worker_healthcheck=60)
+    replica = multiprocess.Process(options, [])
+    child = subprocess.Popen(["sleep", "600"], pass_fds=[replica.child_conn.fileno()])  # it holds the pipe, and is mute
+    replica.process = SimpleNamespace(
+        is_alive=lambda: child.poll() is None, kill=child.kill, join=child.wait, exitcode=-9, pid=child.pid
+    )
+    answers, poll = [], replica.parent_conn.poll
+
+    def answered(seconds):
+        child.kill()  # behind the look whether it lives
+        answers.append(poll(seconds))
+        return answers[-1]
+
+    monkeypatch.setattr(
+        replica,
+        "parent_conn",
+        SimpleNamespace(
+            poll=answered, send=replica.parent_conn.send, recv=replica.parent_conn.recv, close=replica.parent_conn.close
+        ),
+    )
+    fresh = []
+    monkeypatch.setattr(multiprocess, "Process", lambda *_: SimpleNamespace(start=lambda: fresh.append("started")))
+    supervisor = replicas.supervisor(options, [])
+    supervisor.processes = [replica]
+    supervisor.keep_subprocess_alive()
+    assert (answers, fresh) == ([True], ["started"])  # the pipe's end is news; False: the time was up
 
 
 @pytest.mark.slow

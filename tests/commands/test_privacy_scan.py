@@ -23,7 +23,13 @@ from tests.support.dicom_files import chest, file_bytes
 from tests.support.tiny import CLASSES, FAST, call, picture
 
 NAME, MRN, PATH = "Quintanilla^Marisol", "KX-4821077", "vandermolen-77"
-PERSONS = {"column": "Thistlewood", "tag": "Brzezinska^Olga", "exif": "Oyelaran Adebayo", "png": "Szymborska Ewa"}
+PERSONS = {
+    "column": "Thistlewood",
+    "tag": "Brzezinska^Olga",
+    "exif": "Oyelaran Adebayo",
+    "png": "Szymborska Ewa",
+    "jpeg": "Nwosu Chidinma",
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def pool(tmp_path_factory):
             exif = Image.Exif()
             exif[315] = PERSONS["exif"]
             name += ".jpg"
-            image.save(folder / name, exif=exif)
+            image.save(folder / name, exif=exif, comment=PERSONS["jpeg"])
         else:
             text = PngImagePlugin.PngInfo()
             text.add_text("Comment", PERSONS["png"])
@@ -170,6 +176,22 @@ def test_short_numbers_and_fractions_are_no_finds():
     assert terms.num_too_short == 2
     assert not terms.count_in("12 4821 0.48210 -3.48210e-5 image 12346 millers scan")
     assert terms.count_in("id 48210; IMAGE-12345, (miller)") == {"id": 3}
+
+
+@pytest.mark.parametrize(("annotator", "is_clean"), [("Dr Lee", True), ("Dr Cohen", False)])
+def test_a_measure_that_is_called_after_somebody_is_nobody(begun, tmp_path, annotator, is_clean):
+    (tmp_path / "terms.txt").write_text("Cohen\n")
+    measured = {"intra": [{"annotator": annotator, "cohen": {"kind": "cohen"}}]}
+    (begun / run_files.AGREEMENT).write_text(json.dumps(measured))
+    assert run_scan.scan(begun, tmp_path / "terms.txt")["ok"] is is_clean
+
+
+def test_what_programs_write_into_pictures_names_nobody():
+    terms = Identifiers()
+    terms.add_name("Intel(R) JPEG Library, version [2.0.18.50]; Szymborska Ewa", "name in EXIF or PNG text")
+    terms.add("Cohen", "column of a table")
+    assert not terms.count_in("Cohen’s kappa by cohen_kind, Cohen's kappa") and terms.count_in("seen by Dr Cohen")
+    assert not terms.count_in("version 1 of the library") and terms.count_in("Szymborska, of all people")
 
 
 def test_what_cannot_be_scanned_is_refused(begun, tmp_path):

@@ -12,6 +12,7 @@ from pipeline.labels.label_table import add_answers
 from tests.support import waiting_run as waiting
 from tests.support.forecast_records import write_forecasts
 from tests.support.people import say
+from tests.support.report_runs import write_audit
 from tests.support.tiny import call
 from tests.support.waiting_run import FINDINGS
 
@@ -74,6 +75,9 @@ def test_labels_are_counted_by_class_and_few_ones_are_warned_of(run):
     assert (
         "labels by class, of training scans: " + ", ".join(f"{finding} {num}" for finding, num in now.items()) in shown
     )
+    assert "of a training scan" not in shown
+    answer(run, [i for i in waiting.queue_ids(run.folder) if run.split[i] == "holdout"], "Ann")
+    assert f", {len(train)} of them name a class of a training scan" in call("status", str(run.folder)).out
 
 
 def test_a_reader_faster_than_a_person_is_named(run):
@@ -117,7 +121,8 @@ def test_asked_answered_by_whom_how_long_and_how_far_they_agree(run):
     for part in (
         "state: waiting",
         "rounds finished: 0 of 2; expert labels: 9",
-        "round 1: 14 scans asked, 4 answered",
+        "round 1: 14 scans asked (",
+        "), 4 answered",
         "Ann: 9 answers, 9 of this round, 1 rejected, 3 unsure, 4 s a scan",
         "Bob: 4 answers, 4 of this round",
         "4 scans read twice or more: agree on 0.75",
@@ -208,3 +213,11 @@ def test_what_a_running_run_does_is_told_from_another_process(run):
     entry = call("status", run.folder, "--json").json["progress"]
     assert (entry["done"], entry["num_failed"], entry["seconds_left"]) == (100, 3, [60.0, 60.0])
     assert f"process {entry['process']} on {entry['host']}" in result.out
+
+
+def test_the_verdict_of_the_audit_is_said(run):
+    assert status.status(run.folder)["audit"] is None
+    write_audit(run.folder, "invalid")
+    audit = status.status(run.folder)["audit"]
+    assert (audit["verdict"], audit["blocks"], audit["accepted"]) == ("invalid", ["source-label-confounding"], False)
+    assert "audit: invalid, source-label-confounding blocks\n" in call("status", run.folder).out

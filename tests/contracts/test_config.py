@@ -140,6 +140,12 @@ def test_unknown_columns_and_single_findings_are_refused():
     assert "name at least one, and none twice" in mistakes(None, several)[0]
 
 
+@pytest.mark.parametrize("findings", [["Normal", "normal"], ["mass", "Effusion", " MASS "]])
+def test_names_that_differ_in_case_and_blanks_alone_are_one(findings):
+    assert "are one; name it once" in mistakes(None, {"pool.findings": findings})[0]
+    assert "one of them is blank" in mistakes(None, {"pool.findings": ["normal", " "]})[0]
+
+
 def test_it_is_frozen():
     with pytest.raises(ValidationError):
         Config().seed = 1

@@ -22,6 +22,8 @@ from pipeline.contracts.healthy_class import healthy_among, healthy_first, is_ne
         *("no abnormality", "no acute cardiopulmonary abnormalities", "no disease", "no pathology", "nothing abnormal"),
         *("control", "Controls", "healthy_controls", "normal control", "normal chest", "healthy lungs", "normal X-ray"),
         "no\u2010finding",
+        *("kein Befund", "Keine Befunde", "ohne pathologischen Befund", "Unauffällig", "sin hallazgos", "Sano", "正常"),
+        *("aucune anomalie", "sem achados", "normale", "Нормa".replace("a", "а"), "geen afwijkingen"),
     ],
 )
 def test_these_names_say_by_themselves_that_nothing_was_found(name):

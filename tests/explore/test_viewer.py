@@ -79,6 +79,44 @@ def test_copies_lie_side_by_side_and_name_each_other(run):
     assert [card["image_id"] for card in view.scan(first["image_id"])["copies"]] == [second["image_id"]]
 
 
+def test_the_scans_most_like_one_are_shown_without_its_copies(run, tmp_path):
+    own = moved(run, copy_of(run, tmp_path / "run"))
+    view = viewer(own)
+    table = view.table()
+    angle_N = np.linspace(0.0, 1.5, len(table))
+    np.save(own.folder / run_files.SIMILARITY, np.stack([np.cos(angle_N), np.sin(angle_N)], axis=1).astype(np.float32))
+    row = int(np.flatnonzero(table.picture_N == np.argmax(np.bincount(table.picture_N)))[0])  # one that has a copy
+    others = np.flatnonzero(table.picture_N != table.picture_N[row])
+    nearest = others[np.argsort(np.abs(angle_N[others] - angle_N[row]), kind="stable")[:8]]
+    alike = [card["image_id"] for card in view.scan(table.ids(np.array([row]))[0])["alike"]]
+    assert len(alike) == 8 and set(alike) == set(table.ids(nearest))
+
+
+def test_a_scan_is_found_by_the_first_letters_of_its_name(run):
+    view = viewer(run)
+    ids = view.table().ids_N.to_pylist()
+    assert view.beginning(ids[7].upper()) == [ids[7]]
+    assert set(view.beginning(ids[7][:4])) == {image_id for image_id in ids if image_id.startswith(ids[7][:4])}
+    assert view.beginning("ffffffffffffffff") == []
+
+
+def test_why_a_scan_was_asked_for_is_said_in_words_and_what_was_not_asked_is_not_called_unknown(run):
+    view = viewer(run)
+    assert set(view.table().columns["asked_as"].names) == {"random", "typical"}
+    unknown = {column["key"]: column["unknown"] for column in view.about()["columns"]}
+    assert (unknown["asked"], unknown["label"], unknown["split"]) == ("not asked", "sealed or not known", "not known")
+
+
+def test_examples_of_a_check_are_counted_beside_all_that_it_counts(run, tmp_path):
+    own = moved(run, copy_of(run, tmp_path / "run"))
+    path = own.folder / run_files.AUDIT
+    audit = json.loads(path.read_text("utf-8"))
+    audit["checks"][0]["count"] = 1_054
+    path.write_text(json.dumps(audit), "utf-8")
+    titles = {key: column.title for key, column in viewer(own).table().columns.items()}
+    assert titles["audit.near-duplicates"] == "audit: near-duplicates (2 examples of 1,054)"
+
+
 def test_scans_of_the_open_queue_are_not_told_what_to_answer(waiting):
     view = viewer(waiting)
     assert known(view, "asked") == set(queue_ids(waiting.folder))

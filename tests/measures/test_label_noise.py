@@ -43,3 +43,10 @@ def test_only_ranks_count_and_few_patients_know_less():
     assert wrong_shares(np.exp(own_K), np.exp(other_J)) == plain
     fewer = wrong_shares(own_K, other_J, weight=0.2)
     assert fewer.own == plain.own and fewer.own_low < plain.own_low
+
+
+def test_evidence_is_there_for_wrong_labels_and_not_for_hard_cases():
+    noisy = [wrong_shares(*ranks(150, 2.5, 0.15, 0.15, seed=seed)).evidence for seed in range(10)]
+    hard = [wrong_shares(*ranks(150, 2.5, 0, 0, seed=seed)).evidence for seed in range(10)]
+    assert sum(evidence > 2 for evidence in noisy) >= 9 and sum(evidence > 2 for evidence in hard) <= 1
+    assert min(noisy + hard) >= 0

@@ -342,3 +342,83 @@ def test_phantoms_with_several_findings(tmp_path):
     assert set(sources.open_pool(one, tmp_path / "c").scans["label"].to_pylist()) == {"nodule", "no nodule", None}
     with pytest.raises(InputError, match=r"Set pool\.findings_are: independent.*pneumonia, effusion, nodule"):
         sources.open_pool(PoolConfig(uri=uri), tmp_path / "c")
+
+
+def of(*labels):
+    """A table of lists, one a scan."""
+    return "image_path,label\n" + "".join(
+        f'{i}.png,"{label.replace(chr(34), 2 * chr(34))}"\n' for i, label in enumerate(labels)
+    )
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "Effusion\nMass",
+        "Effusion;Mass;",
+        " | Effusion | Mass",
+        "array(['Effusion', 'Mass'], dtype=object)",
+        "{'Mass', 'Effusion'}",
+    ],
+)
+def test_lists_as_other_programs_write_them(tmp_path, label):
+    assert labels(tmp_path, of(label, "Mass", "No finding;")) == [
+        "Effusion=1|Mass=1",
+        "Effusion=0|Mass=1",
+        "Effusion=0|Mass=0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "meant"),
+    [('{"Mass": 1, "Effusion": 0}', "Effusion=0|Mass=1"), ("{'Mass': True, 'Effusion': None}", "Effusion=?|Mass=1")],
+)
+def test_objects_with_a_sign_for_each_finding(tmp_path, label, meant):
+    assert labels(tmp_path, of(label, "Effusion"))[0] == meant
+
+
+@pytest.mark.parametrize("label", ['[{"name": "Mass"}]', '{"label": "Mass"}', '{"Mass": 0.7}'])
+def test_other_objects_are_refused_with_their_lines(tmp_path, label):
+    with pytest.raises(InputError, match=r"objects of a program.*lines 3"):
+        labels(tmp_path, of("Mass", label))
+
+
+@pytest.mark.parametrize("joined", ["Effusion + Mass", "Effusion and Mass", "Effusion/Mass", "Effusion & Mass"])
+def test_findings_in_one_name_are_never_an_absent_finding(tmp_path, joined):
+    with pytest.raises(InputError, match="in a way that is not read"):
+        labels(tmp_path, of(joined, "Mass"), findings=("Effusion", "Mass"))
+    pool = opened(tmp_path, of(joined, "Mass"))
+    assert f"{joined!r} count as findings of their own" in "\n".join(pool.notes.lines)
+    assert labels(tmp_path, of("Nodule/Mass", "Effusion")) == ["Effusion=0|Nodule/Mass=1", "Effusion=1|Nodule/Mass=0"]
+
+
+@pytest.mark.parametrize(("one", "none"), [("1.00", "0.00"), ("1,0", "0,0")])
+def test_signs_with_decimals(tmp_path, one, none):
+    text = f"image_path;mass\na.png;{one}\nb.png;{none}\n"
+    assert labels(tmp_path, text, findings=("mass",)) == ["mass=1", "mass=0"]
+
+
+@pytest.mark.parametrize("name", ["No Finding", "Normal"])
+def test_a_healthy_column_that_is_not_understood_is_said(tmp_path, name):
+    pool = opened(tmp_path, f"image_path,{name},mass\na.png,x,\nb.png,,1\n", findings=("mass",))
+    assert pool.scans["label"].to_pylist() == [None, "mass=1"]
+    assert f"the column {name!r} holds other things than 1, 0 and blanks" in "\n".join(pool.notes.lines)
+
+
+@pytest.mark.parametrize("label", ["Mass?|Effusion", "Mass (?); Effusion", "?Mass|Effusion"])
+def test_an_uncertain_finding_may_have_its_mark_behind(tmp_path, label):
+    assert labels(tmp_path, of(label, "Mass"))[0] == "Effusion=1|Mass=?"
+
+
+@pytest.mark.parametrize("label", ["no Mass", "Mass: no", "-Mass", "Mass absent"])
+def test_a_denied_finding_is_never_a_finding_without_a_word(tmp_path, label):
+    with pytest.raises(InputError, match="speaks of 'mass' in a way that is not read"):
+        labels(tmp_path, of(label, "Mass", "Effusion"), findings=("Effusion", "Mass"))
+    pool = opened(tmp_path, of(label, "Mass"))
+    assert f"{label!r} count as findings of their own, and not as 'mass'" in "\n".join(pool.notes.lines)
+
+
+@pytest.mark.parametrize("label", ["Mass:0.9", "Mass (85%)", "Mass = 0,1"])
+def test_numbers_beside_findings_are_refused(tmp_path, label):
+    with pytest.raises(InputError, match="holds a number"):
+        labels(tmp_path, of(label, "Effusion"))

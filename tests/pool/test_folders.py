@@ -10,6 +10,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from embeddings.decoding.files import read_bytes
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool.sources import open_pool
@@ -41,6 +42,15 @@ def test_all_endings_and_none(tmp_path):
     files |= {"f.jfif": image("JPEG"), "noending": image(), "README": b"text in a file without an ending"}
     scans = listed(tmp_path, write(tmp_path / "pool", files))
     assert scans["path"].to_pylist() == sorted({*files} - {"README"})
+
+
+@pytest.mark.parametrize("ending", [".ima", ".IMG", ".dc3"])
+def test_dicom_of_another_ending_is_read(tmp_path, ending, caplog):
+    files = {f"PAT1/ST1/a{ending}": SCAN, f"PAT1/ST1/b{ending}": SCAN, f"PAT2/ST1/c{ending}": b"no scan" * 99}
+    with caplog.at_level(logging.WARNING):
+        scans = listed(tmp_path, write(tmp_path / "pool", files))
+    assert scans["path"].to_pylist() == [f"PAT1/ST1/a{ending}", f"PAT1/ST1/b{ending}"]
+    assert scans["label"].null_count == 2 and f"1 {ending.lower()}" in caplog.text
 
 
 def test_what_is_left_out_is_counted_by_ending(tmp_path, caplog):
@@ -133,6 +143,18 @@ def test_an_archive_with_a_manifest_is_what_it_lists(tmp_path):
     assert scans["uri"].to_pylist()[0].endswith("pool.zip!/pool/scans/a.png")
 
 
+def test_an_archive_with_backslashes_is_the_folder_in_it(tmp_path):
+    names = [f"scans\\{label}\\{i}.png" for label in ("normal", "sick") for i in range(2)]
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr("scans\\", b"")
+        for name in names:
+            archive.writestr(name, image())
+    scans = listed(tmp_path, tmp_path / "p.zip")
+    assert scans["path"].to_pylist() == [name.replace("\\", "/") for name in names]
+    assert scans["label"].to_pylist() == ["normal", "normal", "sick", "sick"]
+    assert all(read_bytes(uri) == image() for uri in scans["uri"].to_pylist())
+
+
 def test_an_archive_of_dicom_without_endings(tmp_path):
     path = archived(tmp_path, {"PAT1/IM1": SCAN, "PAT1/IM2": SCAN, "PAT2/README": b"text"})
     assert listed(tmp_path, path)["path"].to_pylist() == ["PAT1/IM1", "PAT1/IM2"]
@@ -144,6 +166,13 @@ def test_an_archive_without_scans_or_a_broken_one(tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"PK no")
     with pytest.raises(InputError, match="the archive cannot be read"):
         listed(tmp_path, tmp_path / "broken.zip")
+
+
+@pytest.mark.parametrize("name", ["inner.zip", "scans.tar.gz"])
+def test_archives_in_an_archive_or_a_folder_are_named(tmp_path, name):
+    pool = write(tmp_path / "pool", {name: b"PK\x03\x04", "notes.txt": b"text"})
+    with pytest.raises(InputError, match=r"1 are archives, which are not looked into.*npack them"):
+        listed(tmp_path, pool)
 
 
 def test_an_archive_of_very_many_entries(tmp_path):

@@ -253,3 +253,24 @@ def test_scans_that_fail_are_told_while_the_pool_is_read(tmp_path, monkeypatch):
     ctx = replace(context(tmp_path, folder), failed=lambda what, num: told.append((what, num)))
     manifest.run(ctx)
     assert told == [("manifest", 1), ("manifest", 2)]
+
+
+@pytest.mark.parametrize("asked", [(), ("normal", "sick")])
+def test_a_row_that_is_no_scan_makes_no_class(tmp_path, caplog, asked):
+    for i, name in enumerate(("a", "b", "c")):
+        save(tmp_path / f"{name}.png", i)
+    rows = ["image_path,label", "a.png,normal", "b.png,sick", "c.png,sick", "Total,3", "d.png,sick"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    ctx = context(tmp_path, tmp_path, **({"pool.findings": list(asked)} if asked else {}))
+    manifest.run(ctx)
+    assert POOL_LABELS.read(ctx.folder)["label"].to_pylist() == ["normal", "sick", "sick", None, "sick"]
+    assert "only scans that cannot be used have the labels '3'" in caplog.text
+
+
+def test_a_class_that_is_asked_for_stays_though_no_file_of_it_can_be_used(tmp_path):
+    for i, name in enumerate(("a", "b")):
+        save(tmp_path / f"{name}.png", i)
+    (tmp_path / "manifest.csv").write_text("image_path,label\na.png,normal\nb.png,sick\nc.png,rare\n")
+    ctx = context(tmp_path, tmp_path, **{"pool.findings": ["normal", "sick", "rare"]})
+    manifest.run(ctx)
+    assert POOL_LABELS.read(ctx.folder)["label"].to_pylist() == ["normal", "sick", "rare"]

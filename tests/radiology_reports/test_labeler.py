@@ -236,15 +236,29 @@ def test_a_cue_holds_over_its_whole_list(rules, text, findings):
 
 
 @pytest.mark.parametrize(
+    ("rules", "text", "denied", "left_open"),
+    [
+        (EN, "No pneumothorax, small effusion, cardiomegaly.", ENGLISH_AIR, [ENGLISH_EFFUSION, "cardiomegaly"]),
+        (
+            EN,
+            "No consolidation, large pleural effusion, pneumothorax.",
+            "consolidation",
+            [ENGLISH_EFFUSION, ENGLISH_AIR],
+        ),
+        (DE, "Kein Infiltrat, großer Erguss, Pneumothorax.", "infiltrat", [GERMAN_EFFUSION, "pneumothorax"]),
+    ],
+)
+def test_what_may_be_a_new_statement_or_the_list_going_on_is_left_open(rules, text, denied, left_open):
+    report = read_report(text, rules)
+    assert report[denied].says == ABSENT
+    assert {finding: report[finding].says for finding in left_open} == dict.fromkeys(left_open, UNCERTAIN)
+
+
+@pytest.mark.parametrize(
     ("rules", "text", "expected"),
     [
         (EN, "No left effusion, right pneumothorax.", {ENGLISH_AIR: ABSENT}),
         (EN, "No effusion, right lower lobe consolidation.", {"consolidation": PRESENT}),
-        (
-            EN,
-            "No consolidation, large pleural effusion, pneumothorax.",
-            {ENGLISH_EFFUSION: ABSENT, ENGLISH_AIR: ABSENT},
-        ),
         (EN, "No acute effusion, mild edema, or pneumothorax.", {"edema": ABSENT, ENGLISH_AIR: ABSENT}),
         (EN, "Negative for effusion, mild edema, pneumothorax.", {"edema": PRESENT, ENGLISH_AIR: ABSENT}),
         (EN, "No effusion, mild edema or focal consolidation.", {"edema": PRESENT, "consolidation": ABSENT}),

@@ -278,6 +278,8 @@ def test_a_run_without_results_fills_in_no_result(bare):
 def test_the_model_card_holds_audit_slices_and_calibration(folder):
     card = (folder / "report" / "model_card.md").read_text("utf-8")
     assert "**invalid.** 1 check blocks" in card
+    low, high = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["holdout"]["auprc_ci95"]
+    assert f"{low:.3f}–{high:.3f} |" in next(line for line in card.splitlines() if line.startswith("| AUPRC |"))
     assert "“teaching demo, never for patients”" in card
     assert "- Any claim about performance: the audit's verdict is “invalid”." in card
     assert "| covid | 0.84 (0.70–1.00) | −0.21 (−0.50 to +0.10) |" in card

@@ -192,7 +192,7 @@ def test_flow_counts_come_from_the_tables(two):
     assert "set aside 3 truncated file 3" in text
     assert "readable scans 397" in text
     assert "groups never split 200 1 exact and 2 near copies" in text
-    assert "shown to experts 100 80 chosen, 20 at random" in text
+    assert "shown to experts 100 80 typical, 20 at random" in text
 
 
 def test_the_page_is_one_offline_file(two):
@@ -562,4 +562,7 @@ def test_scans_with_text_burnt_in_have_no_picture(tmp_path):
     before = build(folder).read_text("utf-8").count("data:image/jpeg;base64,")
     written = QUEUE.read(folder / "rounds" / "01")["image_id"].to_pylist()[:4]
     say_written_on(folder, written)
-    assert build(folder).read_text("utf-8").count("data:image/jpeg;base64,") == before - 4
+    after = build(folder).read_text("utf-8")
+    assert after.count("data:image/jpeg;base64,") == before - 4
+    assert {f"scan {image_id[:8]}: text in it: not shown" in after for image_id in written} == {True}
+    assert {f'href="/#scan={image_id}"' in after for image_id in written} == {True}

@@ -12,8 +12,10 @@ from pipeline.contracts import finding_line
 from pipeline.labels import dispute_paths
 from pipeline.report import build, page_env, summary
 from pipeline.report.cautions import cautions
+from pipeline.report.flow_diagram import diagram
 from pipeline.report.gather import gather
 from pipeline.report.sections import class_labels, false_alarms
+from pipeline.runtime import run_files
 from tests.support.report_runs import fake_run
 from tests.support.report_text import table_under, words_of
 
@@ -214,12 +216,35 @@ def test_rounds_without_accepted_pseudo_labels_have_no_row(copy):
     assert [row[0] for row in table_under(build(folder).read_text("utf-8"), "Flips and second opinion")] == ["1"]
 
 
+def test_scans_of_the_holdout_are_shown_to_experts_on_its_own_side(template):
+    run = gather(template["two"])
+    flow = run.flow | {"kinds": {"uniform": 4, "representative": 16, "holdout": 8}, "queued": 28}
+    shown = {
+        (box.value, *box.notes) for box in diagram(replace(run, flow=flow)).boxes if box.what == "shown to experts"
+    }
+    assert shown == {(20, "16 typical, 4 at random"), (8, "one scan a patient")}
+
+
+def test_stages_stand_in_the_order_of_a_run_without_counts_that_are_not_known(copy):
+    folder = copy("two")
+    rows = [
+        {"name": "embed", "place": 5, "seconds": 2.0, "counts": {"num_embedded": 3, "scans_per_second": None}},
+        {"name": "manifest", "place": 0, "seconds": 1.0, "counts": {"num_scans": 3}},
+    ]
+    (folder / run_files.STAGES).write_text(json.dumps({"stages": rows}))
+    table = table_under(build(folder).read_text("utf-8"), "Time by stage")
+    assert [row[0] for row in table] == ["manifest", "embed"] and table[1][-1] == "embedded 3"
+
+
 def test_all_answers_of_people_are_counted_beside_the_labels_that_train(template):
     run = gather(template["two"])
     num_labels = run.last["num_expert"]
     by_people = [{"annotator": name, "num_answers": num_labels} for name in ("ann", "bob")]
     shown = summary.tiles(replace(run, annotators={"annotators": by_people}))[0]
     assert shown.value == str(num_labels) and f"people gave {2 * num_labels} answers in all" in shown.note
+    flow = run.flow | {"kinds": {"uniform": 4, "holdout": 1_008}}
+    sealed = summary.tiles(replace(run, annotators={"annotators": by_people}, flow=flow))[0]
+    assert "answers in all, 1,008 of scans of the holdout" in sealed.note
     assert "answer" not in summary.tiles(run)[0].note  # the pool's own labels
 
 

@@ -197,5 +197,12 @@ class TestHoldoutRequest:
         assert len(counts) == 10
         assert chisquare(list(counts.values())).pvalue > 1e-4
 
+    def test_a_holdout_of_fewer_patients_than_the_budget_is_said(self, unlabelled, caplog):
+        selection_draw.holdout_request(unlabelled.ctx, set())
+        assert not caplog.messages
+        assert len(selection_draw.holdout_request(options(unlabelled, queue__holdout_budget=40), set())) == 10
+        (message,) = caplog.messages
+        assert "scans of 10 patients" in message and "the 40 of queue.holdout_budget" in message
+
     def test_a_budget_of_zero_asks_for_none(self, unlabelled):
         assert selection_draw.holdout_request(options(unlabelled, queue__holdout_budget=0), set()) == []

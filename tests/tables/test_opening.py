@@ -224,3 +224,86 @@ def test_which_sheet_is_read_and_which_lines_are_skipped_is_said():
     table = opened(FORMS["a title"])
     assert table.notes.lines == ["1 line above the header is no part of the table"]
     assert opened(FORMS["UTF-16 LE"]).notes.lines == ["is UTF-16 text"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b'[{"image_path": "a.png"}]', "text in JSON"),
+        (b'{"image_path": "a.png"}\n{"image_path": "b.png"}\n', "text in JSON"),
+        (b"ARROW1\0\0", "an Arrow file"),
+        (b"\x80\x04\x95", "a Python pickle"),
+        (b"a.png".ljust(257, b"\0") + b"ustar\x0000", "a tar archive"),
+        (gzip.compress(b"a.png".ljust(257, b"\0") + b"ustar  "), "a tar archive"),
+        (b"<table><tr><td>image_path", "a web page"),
+    ],
+)
+def test_other_files_are_called_what_they_are(data, words):
+    with pytest.raises(InputError, match=f"is no table but {words}"):
+        opened(data)
+
+
+def test_names_in_brackets_are_no_json():
+    assert opened(b"[Scan ID],[note]\na,b\n").header == ("[Scan ID]", "[note]")
+
+
+def edited(edit):
+    """A workbook of the rows, changed by a function of its sheet."""
+    book = openpyxl.Workbook()
+    for row in ROWS:
+        book.active.append(row)
+    edit(book.active)
+    stream = io.BytesIO()
+    book.save(stream)
+    return stream.getvalue()
+
+
+def cells(table):
+    return [list(row) for _, row in table.records()]
+
+
+@pytest.mark.parametrize("corner", ["A2:A4", "C2:C4", "A3:C4"])
+def test_what_stands_in_merged_cells_stands_in_each(corner):
+    table = opened(edited(lambda sheet: sheet.merge_cells(corner)), "t.xlsx")
+    first, last = corner.split(":")
+    columns, top = range(ord(first[0]) - 65, ord(last[0]) - 64), int(first[1]) - 2
+    for row in cells(table)[top:]:
+        assert [row[i] for i in columns] == [ROWS[top + 1][columns[0]]] * len(columns)
+
+
+def test_merged_cells_of_a_table_that_begins_elsewhere():
+    def edit(sheet):
+        sheet.insert_cols(1, 2)
+        sheet.insert_rows(1, 3)
+        sheet.merge_cells("C5:C6")
+
+    assert [row[0] for row in cells(opened(edited(edit), "t.xlsx"))] == ["ä 1", "ä 1", "c"]
+
+
+def test_a_formula_without_its_result_is_counted():
+    def edit(sheet):
+        sheet["B2"], sheet["B3"] = "=1+1", '=IF(A3="b","x","y")'
+
+    table = opened(edited(edit), "t.xlsx")
+    assert "2 cells of the workbook hold a formula" in "\n".join(table.notes.lines)
+    assert [row[1] for row in cells(table)] == ["", "", "7"]
+
+
+@pytest.mark.parametrize("seen", [[["x", "y"], ["1", "2"]], []])
+def test_a_table_on_a_hidden_sheet_is_named(seen):
+    book = workbook(seen, ROWS, hidden=(1,))
+    with pytest.raises(InputError, match="hidden sheet"):
+        opened(book, "t.xlsx")
+
+
+@pytest.mark.parametrize("sign", ["\u200b", "\u00ad", "\u2060"])
+def test_signs_that_nobody_sees_are_left_out_and_counted(sign):
+    table = opened(f"Scan{sign} ID,note\na{sign},b\n".encode())
+    assert table.header == ("Scan ID", "note") and cells(table) == [["a", "b"]]
+    assert "2 signs that nobody sees" in "\n".join(table.notes.lines)
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_cells_that_a_spreadsheet_marks_as_text_are_that_text(separator):
+    table = opened(f'Scan ID{separator}note\n"=""0012"""{separator}="5 mm"\n'.encode())
+    assert cells(table) == [["0012", "5 mm"]]

@@ -152,7 +152,8 @@ class _Reading:
             raise InputError(
                 f"nobody answered a control named '{FINDING}'",
                 where=self.name,
-                fix="give the project the labelling configuration that was exported with the queue",
+                fix="give the project the labelling configuration that was exported with the queue; answers of another "
+                "program come as CSV, with the columns image_id and label",
             )
         num_versions = sum(map(len, self.versions.values()))
         return Exported(rows, self.num_skipped, num_versions - len(rows), self.num_drafts, tuple(self.mistakes))
@@ -179,7 +180,7 @@ class _Reading:
         row = _signed(_scan(where, item), item, item.get("annotator"))
         row = row._replace(reply=self._answer(item.get(FINDING), FINDING))
         row = row._replace(certainty=_single(item.get(CERTAINTY), CERTAINTY))
-        self.is_unnamed |= number is not None
+        self.is_unnamed |= number is not None or "label" in item  # the second: records of another program
         return _Version(_task(item, where), number or 0, row)
 
 

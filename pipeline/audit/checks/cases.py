@@ -185,7 +185,9 @@ def _too_few(subject: Subject) -> Check:
         patients = len(set(subject.person_N[of]))
         sealed = of & (subject.side_N == "test")
         width = share_width(int(sealed.sum()), len(set(subject.person_N[sealed])))["half_width"]
-        rows.append((finding, int(of.sum()), patients, int(sealed.sum()), None if width is None else 100 * width))
+        rows.append(
+            (finding, int(of.sum()), patients, int(sealed.sum()), None if width is None else round(100 * width))
+        )
         if patients < limit:
             few.append(finding)
     thin = _hardly_tested(subject, few)
@@ -251,10 +253,10 @@ def _mostly_labelled(subject: Subject, of_N: NDArray[np.bool_]) -> bool:
     return bool(of_N.any() and np.mean([label is not None for label in subject.label_N[of_N]]) >= 0.5)
 
 
-def _sentences(rows: list[tuple[str, int, int, int, float | None]], few: list[str], limit: int) -> list[str]:
+def _sentences(rows: list[tuple[str, int, int, int, int | None]], few: list[str], limit: int) -> list[str]:
     short = [f"{name} ({counted(scans, 'scan')} of {patients})" for name, scans, patients, _, _ in rows if name in few]
     sealed = [
-        f"{num} {name} in the test set: the sensitivity can be known to ± {points:.0f} points"
+        f"{num} {name} in the test set: the sensitivity can be known to ± {points} points"
         for name, _, _, num, points in sorted(rows, key=lambda row: row[3])
         if points is not None
     ]

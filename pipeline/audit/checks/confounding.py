@@ -224,7 +224,7 @@ def _population(subject: Subject, scores: dict[str, Score]) -> Check:
                     association.exclusive,
                     association.words,
                 )
-                for association in associated[:12]
+                for association in [of for of in associated if of.words][:12]
             ),
         )
         if associated
@@ -261,7 +261,7 @@ def _population_message(
     text = ""
     if severity != "ok" and associated:
         worst = [association for association in associated if _over(subject, association)][:3] or associated[:1]
-        text = " ".join(_in_words(association) for association in worst)
+        text = _all_in_words(worst)
         if worst[0].missing and worst[0].finding in of_their_own:
             text += f" And {worst[0].finding} comes from a source of its own."
         text += _adults_and_children(subject, worst[0].finding)
@@ -341,6 +341,20 @@ def _over(subject: Subject, association: Association) -> bool:
     return association.p_value < MAX_P and (
         association.exclusive or association.cramers_v > subject.config.audit.warn_association
     )
+
+
+def _all_in_words(associated: list[Association]) -> str:
+    """A sentence for each association; what is not known of one class is said in one."""
+    sentences = []
+    for association in associated:
+        columns = [of.column for of in associated if of.missing and of.finding == association.finding]
+        if association.missing and len(columns) > 1:
+            which = f"{', '.join(columns[:-1])} and {columns[-1]} of {association.finding}"
+            sentence = f"The {which} are not known, those of other classes are: they cannot be compared."
+        else:
+            sentence = _in_words(association)
+        sentences.append(sentence)
+    return " ".join(dict.fromkeys(sentences))
 
 
 def _in_words(association: Association) -> str:

@@ -1,9 +1,11 @@
 """Scans that are none: colour pictures, noise, drawings, blanks, strips; and chests that lie against their kind.
 
 Which way up a chest lies is said by the mean of the pool's other scans, as is which are like none of them: against
-their kind, not against an idea of a chest. A pool of nothing but hands is not seen.
+their kind, not against an idea of a chest. A pool of nothing but hands is not seen. What is far from all others in the
+embedding must be more like them than what lies among them: a dark frame with something in its middle resembles a chest
+at the size of a thumbnail, and an unusual chest can be far in the embedding; few are both.
 
-Legend: R scans looked at, F facts, X pixels of the grid.
+Legend: R scans looked at, N all scans, K those with an embedding, F facts, X pixels of the grid.
 """
 
 import math
@@ -17,6 +19,7 @@ from pipeline.audit import picture_facts
 from pipeline.audit.audited_pool import Names, Subject
 from pipeline.audit.check import Check, Table
 from pipeline.audit.picture_facts import FACTS, GRID
+from pipeline.vectors import remoteness
 
 Floats = NDArray[np.float32]
 
@@ -32,6 +35,9 @@ TURN_GAIN = 0.1  # of the correlation with the mean of the others: how much bett
 TURN_PART, TURNED_LIKENESS_PART = 0.5, 0.5
 # Correlation with the mean of the others, of all of it or of the middle: a white frame makes no other body part.
 MIN_LIKE_OTHERS = 0.25
+# Angle and distance to the nearest in the embedding (`vectors.remoteness`), as multiples of the usual ones, beyond
+# which a scan must be so like the others.
+REMOTE = ((1.2, 2.0, 0.5), (1.28, 2.9, 0.6))
 MIDDLE_FROM = 4  # cells left out on each side
 # Of the usual correlation with the others, whole and middle, at the other side of 0: white is black. A limb on a white
 # ground reaches the first alone.
@@ -58,7 +64,7 @@ def check(subject: Subject) -> Check:
     if not seen_R.any():
         return Check(check_id, "ok", "Not checked: no scan could be read again.", why, fix, checked=False)
     rows, fact_RF, grid_RX = rows[seen_R], fact_RF[seen_R], grid_RX[seen_R]
-    reason_R = reasons(fact_RF, grid_RX, subject.view_N[rows] == "LL")
+    reason_R = reasons(fact_RF, grid_RX, subject.view_N[rows] == "LL", _like_needed(subject, rows))
     if len(set(subject.person_N[rows[reason_R == MIRROR]])) < MIN_MIRRORED_PEOPLE:
         reason_R[reason_R == MIRROR] = None
     odd = np.flatnonzero([reason is not None for reason in reason_R])
@@ -82,14 +88,19 @@ def check(subject: Subject) -> Check:
     )
 
 
-def reasons(fact_RF: Floats, grid_RX: Floats, is_lateral_R: NDArray[np.bool_]) -> Names:
+def reasons(
+    fact_RF: Floats, grid_RX: Floats, is_lateral_R: NDArray[np.bool_], like_needed_R: Floats | None = None
+) -> Names:
     """Why each scan may be no upright chest X-ray; None where nothing speaks against it.
 
     Args:
         fact_RF: Facts in the order of `picture_facts.FACTS`.
         grid_RX: Thumbnails of `picture_facts.grid`.
         is_lateral_R: Known to be lateral views, which no frontal chest fits.
+        like_needed_R: Correlation with the others below which a scan is unlike them; None: `MIN_LIKE_OTHERS` of all.
     """
+    if like_needed_R is None:
+        like_needed_R = np.full(len(fact_RF), MIN_LIKE_OTHERS, np.float32)
     column = dict(zip(FACTS, fact_RF.T, strict=True))
     reason_R: Names = np.full(len(fact_RF), None, dtype=object)
     plain_R = np.ones(len(fact_RF), np.bool_)
@@ -104,11 +115,38 @@ def reasons(fact_RF: Floats, grid_RX: Floats, is_lateral_R: NDArray[np.bool_]) -
         plain_R &= ~wrong_R
     frontal = np.flatnonzero(plain_R & ~is_lateral_R)
     if len(frontal) >= MIN_SCANS:
-        reason_R[frontal] = _positions(grid_RX[frontal])
+        reason_R[frontal] = _positions(grid_RX[frontal], like_needed_R[frontal])
     return reason_R
 
 
-def _positions(grid_RX: Floats) -> Names:
+def _like_needed(subject: Subject, rows: NDArray[np.int64]) -> Floats:
+    """`like_needed` of rows of the subject; a scan without an embedding needs the least."""
+    needed_R = np.full(len(rows), MIN_LIKE_OTHERS, np.float32)
+    known, known_R = np.flatnonzero(subject.has_emb_N), subject.has_emb_N[rows]
+    if len(known) >= MIN_SCANS:
+        needed_R[known_R] = like_needed(subject.emb_ND, rows[known_R], known, subject.rng("pictures/reference"))
+    return needed_R
+
+
+def like_needed(
+    emb_ND: Floats, rows_R: NDArray[np.int64], known_K: NDArray[np.int64], rng: np.random.Generator
+) -> Floats:
+    """Correlation with the others below which scans are unlike them, (R,): more is needed far from all others.
+
+    Args:
+        emb_ND: Embeddings of the pool.
+        rows_R: The scans looked at.
+        known_K: All scans with an embedding.
+        rng: Draws what is compared with in a large pool.
+    """
+    remote = remoteness.measure(emb_ND, rows_R, known_K, rng)
+    needed_R = np.full(len(rows_R), MIN_LIKE_OTHERS, np.float32)
+    for angle, distance, needed in REMOTE:
+        needed_R[(remote.angle_R > angle) & (remote.distance_R > distance)] = needed
+    return needed_R
+
+
+def _positions(grid_RX: Floats, like_needed_R: Floats) -> Names:
     """Of pictures that may be radiographs: turned, mirrored, inverted, unlike all others; None where neither."""
     reason_R: Names = np.full(len(grid_RX), None, dtype=object)
     like_R4 = _like_the_others(grid_RX)
@@ -122,7 +160,7 @@ def _positions(grid_RX: Floats) -> Names:
     inverted_R &= middle_R < -INVERTED_MIDDLE_PART * float(np.median(middle_R))
     if usual < MIN_LIKE_OTHERS or np.median(middle_R) <= 0:  # the pool has no usual picture to be turned against
         turned_R[:] = inverted_R[:] = False
-    unlike_R = np.maximum(like_R4[:, 0], middle_R) < MIN_LIKE_OTHERS
+    unlike_R = np.maximum(like_R4[:, 0], middle_R) < like_needed_R
     reason_R[_mirrored(grid_RX)] = MIRROR
     reason_R[unlike_R] = "unlike all the others"
     for turns in (1, 2, 3):

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.audit.audited_pool import Names, Subject, known, named
+from pipeline.pages.wording import in_order
 
 MAX_SLICES = 60  # of one column
 
@@ -29,7 +30,7 @@ def coverage(subject: Subject) -> list[dict[str, Any]]:
     num_pool, num_labelled = int(pool_N.sum()), int((subject.answered_N & pool_N).sum())
     for by, values_N in columns(subject).items():
         words = named(values_N)
-        names = sorted(set(words[pool_N]), key=_in_order)[:MAX_SLICES]
+        names = sorted(set(words[pool_N]), key=in_order)[:MAX_SLICES]
         for name in names:
             of = (words == name) & pool_N
             num, labelled = int(of.sum()), int((of & subject.answered_N).sum())
@@ -57,9 +58,3 @@ def _note(num: int, labelled: int, num_pool: int, num_labelled: int) -> str | No
         return "no label" if expected >= 1 else None
     # Poisson-like: two standard deviations below what a uniform choice would have given.
     return "few labels" if labelled < expected - 2 * np.sqrt(expected) else None
-
-
-def _in_order(name: str) -> tuple[int, int, str]:
-    """Numbers by size, words by name."""
-    head = "".join(c for c in str(name).split("-")[0] if c.isdigit())
-    return (0, int(head), str(name)) if head and str(name)[:1].isdigit() else (1, 0, str(name))

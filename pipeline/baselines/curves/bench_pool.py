@@ -1,6 +1,6 @@
 """A pool as simulated histories see it: features, classes, patients, and the sealed holdout; one file a pool."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class BenchPool:
         class_T: Their true classes.
         group_T: Their patient groups.
         x_HP: Features of the holdout, float32.
+        similar_HP: By which its scans are like those of the pool, float32.
         class_H: Their true classes.
     """
 
@@ -39,6 +40,7 @@ class BenchPool:
     class_T: np.ndarray
     group_T: np.ndarray
     x_HP: np.ndarray
+    similar_HP: np.ndarray
     class_H: np.ndarray
 
     def thinned(self, share: float, rng: np.random.Generator) -> "BenchPool":
@@ -55,14 +57,12 @@ class BenchPool:
         others = np.flatnonzero(self.class_T != rare)
         num = max(1, min(round(share / (1 - share) * len(others)), int(count_C[rare])))
         kept = np.sort(np.concatenate([others, rng.choice(np.flatnonzero(self.class_T == rare), num, replace=False)]))
-        return BenchPool(
-            self.findings,
-            self.x_TP[kept],
-            self.similar_TP[kept],
-            self.class_T[kept],
-            self.group_T[kept],
-            self.x_HP,
-            self.class_H,
+        return replace(
+            self,
+            x_TP=self.x_TP[kept],
+            similar_TP=self.similar_TP[kept],
+            class_T=self.class_T[kept],
+            group_T=self.group_T[kept],
         )
 
 
@@ -89,6 +89,7 @@ def write(ctx: StageContext, path: Path) -> None:
         "class_T": np.asarray(pc.index_in(train["label"], value_set=names), np.int64),
         "group_T": np.asarray(pc.index_in(train["group_id"], pc.unique(train["group_id"])), np.int64),
         "x_HP": np.asarray(x_NP[vectors.positions(holdout["image_id"])]),
+        "similar_HP": np.asarray(similar_NP[vectors.positions(holdout["image_id"])]),
         "class_H": np.asarray(pc.index_in(holdout["label"], value_set=names), np.int64),
     }
     write_bytes(path, save(arrays, {"findings": "\n".join(findings)}))

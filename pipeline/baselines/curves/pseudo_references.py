@@ -68,7 +68,7 @@ def label_spreading(asked: Asked) -> Reference:
     )
     model.fit(unit_rows(asked.pool.similar_TP), _targets(asked))
     with np.errstate(invalid="ignore"):  # 0 / 0 where no label reaches a neighbour
-        reached_HC = model.predict_proba(unit_rows(asked.pool.x_HP))
+        reached_HC = model.predict_proba(unit_rows(asked.pool.similar_HP))
     prob_HC = _all_classes(reached_HC, model.classes_, num_classes)
     prob_HC[~np.isfinite(prob_HC).all(1)] = 1.0 / num_classes
     is_reached_T = model.label_distributions_.sum(1) > 0

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pipeline.cli.printed.console import between, say, score
+from pipeline.pages.wording import named
 
 
 def evaluation(result: dict[str, Any]) -> None:
@@ -17,15 +18,16 @@ def evaluation(result: dict[str, Any]) -> None:
         say(f"{result['a']} against {result['b']} on {result['num_scans']} scans of {result['num_groups']} groups")
         for row in result["metrics"]:
             say(
-                f"{row['metric']:<18} {score(row['a'])}  {score(row['b'])}  difference {score(row['difference'])}"
-                f"{between(row['ci95'])}, p {score(row['p_value'])} (Holm {score(row['p_holm'])})"
+                f"{named(row['metric']):<18} {score(row['a'])}  {score(row['b'])}  "
+                f"difference {score(row['difference'])}{between(row['ci95'])}, "
+                f"p {score(row['p_value'])} (Holm {score(row['p_holm'])})"
             )
     else:
         overall, scope = result["overall"], result["scope"]
         say(f"{scope['kind']}: {scope['num_scans']} scans of {scope['num_groups']} groups")
         say(f"the finding is {scope['positive']}" if scope["positive"] else "means over all classes")
         for name in ("auroc", "auprc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1"):
-            say(f"{name:<18} {score(overall[name])}{between(overall[f'{name}_ci95'])}")
+            say(f"{named(name):<18} {score(overall[name])}{between(overall[f'{name}_ci95'])}")
         if "act_or_defer" in result:
             _say_alone(result["act_or_defer"])
         if "audit" in result:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pipeline.cli.printed.console import say
+from pipeline.pages.wording import plural
 
 
 def submitted(job_id: str, code: int) -> None:
@@ -23,7 +24,7 @@ def doctor(result: dict[str, Any]) -> None:
 def privacy(result: dict[str, Any]) -> None:
     """Where a run names patients; the identifiers themselves are not shown."""
     for row in result["found"]:
-        say(f"{row['file']}: {row['place']}: {row['kind']}, {row['count']} times")
+        say(f"{row['file']}: {row['place']}: {row['kind']}, {plural(row['count'], 'time')}")
     for name in result["unreadable"]:
         say(f"{name}: cannot be read")
     short = result["num_too_short"]

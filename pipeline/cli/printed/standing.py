@@ -4,6 +4,7 @@ from typing import Any
 
 from pipeline.cli.printed.console import between, say, score
 from pipeline.cli.printed.evidence import together
+from pipeline.pages.wording import by_kind
 from pipeline.runtime.watching import pace
 
 
@@ -11,11 +12,16 @@ def status(result: dict[str, Any]) -> None:
     """How far a run came."""
     say(f"state: {result['state']}" + (f", stage {result['stage']}" if result.get("stage") else ""))
     progress(result["progress"])
-    say(f"rounds finished: {result['rounds_finished']} of {result['rounds']}; expert labels: {result['num_expert']}")
+    say(
+        f"rounds finished: {result['rounds_finished']} of {result['rounds']}; expert labels: {result['num_expert']}"
+        f"{_training_share(result)}"
+    )
+    _audit(result["audit"])
     labels = result["labels"]
     if labels["num_asked"]:
         num_answered = labels["num_asked"] - labels["num_open"]
-        say(f"round {labels['round']}: {labels['num_asked']} scans asked, {num_answered} answered")
+        why = by_kind(labels["asked_by_kind"])
+        say(f"round {labels['round']}: {labels['num_asked']} scans asked ({why}), {num_answered} answered")
     for row in labels["annotators"]:
         pace = "" if row["seconds_per_scan"] is None else f", {row['seconds_per_scan']:g} s a scan"
         if row["too_fast"]:
@@ -34,6 +40,22 @@ def status(result: dict[str, Any]) -> None:
     release_standing(result["release"])
     if result.get("waiting"):
         say(result["waiting"])
+
+
+def _audit(result: dict[str, Any] | None) -> None:
+    """The audit's verdict, and what blocks: with it the numbers are no evidence."""
+    if result is None:
+        return
+    blocks = f", {', '.join(result['blocks'])} {'block' if len(result['blocks']) > 1 else 'blocks'}"
+    accepted = "; somebody let the work go on" if result["accepted"] else ""
+    say(f"audit: {result['verdict']}{blocks if result['blocks'] else ''}{accepted}")
+
+
+def _training_share(result: dict[str, Any]) -> str:
+    """How many of the expert labels train, where that is not all of them: those of the sealed holdout do not."""
+    by_class = result["labels_by_class"]
+    num_train = sum(by_class["now"].values()) if "now" in by_class else result["num_expert"]
+    return f", {num_train} of them name a class of a training scan" if num_train < result["num_expert"] else ""
 
 
 def _reports_standing(rows: list[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.commands.comparison.records import CURVES, RunRecord
 from pipeline.pages.svg_chart import NUM_COLORS, WIDE, color, render
@@ -109,6 +110,7 @@ def _curves(name: str, group: list[tuple[int, RunRecord]], key: str, label: str)
                 label=run if len(run) <= MAX_NAME else f"…{run[1 - MAX_NAME :]}",
             )
         axes.set(xlabel="expert labels", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))  # nobody gives half a label
         axes.legend(loc="lower right")
 
     return render(name, WIDE, draw)

@@ -19,6 +19,8 @@ CURVES = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy"}
 SCORES = ("auroc", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "ece", "brier")
 FINISHED = "done"
 
+ALONE = {"audit": "an audit", "embed": "vectors"}  # the last stage of commands that go no further
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -146,7 +148,7 @@ def _of_run(folder: Path, name: str) -> RunRecord:
         folder=folder,
         state=state,
         updated=status.get("updated") or "",
-        reason=_reason(rows, scores, state),
+        reason=_reason(rows, scores, state, status.get("stage")),
         note=_note(rows, config, state),
         config=config,
         rows=rows,
@@ -158,7 +160,9 @@ def _of_run(folder: Path, name: str) -> RunRecord:
     )
 
 
-def _reason(rows: list[Row], scores: Row, state: str | None) -> str | None:
+def _reason(rows: list[Row], scores: Row, state: str | None, stage: str | None) -> str | None:
+    if not rows and state == FINISHED and stage in ALONE:
+        return f"{ALONE[stage]} alone: no round was asked for"
     if not rows:
         return "no round is finished yet" + (f" (the run is {state})" if state not in (None, FINISHED) else "")
     return None if scores else "no scan of the sealed holdout has an expert's label, so nothing could be scored"

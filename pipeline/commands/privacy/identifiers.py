@@ -23,6 +23,10 @@ MIN_CHARACTERS = 5  # a shorter number stands everywhere by chance
 MIN_LETTERS = 4
 _WORD = re.compile(r"[^\W_]+")
 _FRACTION = re.compile(r"(?<![\w.])-?\d+\.\d+(?:[eE][+-]?\d+)?(?![\w.])")  # its digits are no id
+_OWN = re.compile(  # measures that are called after people, as a run writes them
+    r"\b(?:cohen|fleiss|krippendorff|holm|wilson|brier|cram[eé]r)(?=['’]?s?[\s_]+(?:kappa|kind|alpha|v|score|method|interval))",
+    re.I,
+)
 _NAMES = ("PatientName", "PatientBirthName", "OtherPatientNames", "PatientMotherBirthName", "ReferringPhysicianName")
 _PEOPLE = (*_NAMES, "PerformingPhysicianName", "NameOfPhysiciansReadingStudy", "OperatorsName", "RequestingPhysician")
 _TAGS = (
@@ -43,6 +47,44 @@ _ORDINARY = frozenset(  # words that lead to nobody
         *("val", "holdout", "positive", "negative", "label", "labels", "class", "classes", "site", "hospital"),
         *("source", "study", "series", "patient", "patients", "dicom", "png", "jpeg", "jpg", "tiff", "original"),
         *("processed", "resized", "cohort", "batch", "part", "folder", "set", "raw", "all", "unknown", "none"),
+        # what programs write into the comments of pictures
+        *(
+            "version",
+            "library",
+            "software",
+            "program",
+            "created",
+            "creator",
+            "generated",
+            "encoder",
+            "quality",
+            "default",
+        ),
+        *(
+            "copyright",
+            "corporation",
+            "intel",
+            "adobe",
+            "photoshop",
+            "imagemagick",
+            "gimp",
+            "paint",
+            "microsoft",
+            "windows",
+        ),
+        *(
+            "lead",
+            "technologies",
+            "exif",
+            "comment",
+            "hires",
+            "ducky",
+            "camera",
+            "scanner",
+            "standard",
+            "using",
+            "with",
+        ),
     }
 )
 
@@ -81,7 +123,7 @@ class Identifiers:
 
     def count_in(self, text: str) -> Counter[str]:
         """How often terms stand in a text, by kind, whatever separates their words."""
-        words = _WORD.findall(_FRACTION.sub(" ", text).casefold())
+        words = _WORD.findall(_OWN.sub(" ", _FRACTION.sub(" ", text)).casefold())
         counts: Counter[str] = Counter()
         for place, word in enumerate(words):
             for term in self._by_first_word.get(word, ()):

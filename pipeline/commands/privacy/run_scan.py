@@ -11,6 +11,7 @@ from pipeline.commands.privacy import file_texts, identifiers
 from pipeline.commands.privacy.identifiers import Identifiers
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.tables import MANIFEST
+from pipeline.measures.agreement import COHEN, FLEISS, KRIPPENDORFF
 from pipeline.pool.sources import open_pool
 from pipeline.runtime import run_files
 from pipeline.runtime.run_dir import config_of
@@ -65,6 +66,8 @@ def _counts(name: str, data: bytes, terms: Identifiers) -> Counter[tuple[str, st
     for place, text in (("name of the file", name), *file_texts.texts_of(base, data)):
         if (base == MANIFEST.file and place in _PATHS) or (base in _OWN_CONFIG and _tells_an_address(text)):
             continue
+        if base == run_files.AGREEMENT and text in (COHEN, FLEISS, KRIPPENDORFF):
+            continue  # a measure that is called after somebody
         for kind, number in terms.count_in(text).items():
             counts[place, kind] += number
     return counts

@@ -19,7 +19,7 @@ class AuditConfig(Section):
     )
     warn_not_chest_share: Share = Field(0.0, description="Share of them that is none, as far as can be seen.")
     warn_wrong_label_share: Share = Field(
-        0.05, description="Share of labels that look wrong (lower bound), beyond what hard cases explain."
+        0.02, description="Share of labels that look wrong, as estimated, where hard cases do not explain them."
     )
     warn_conflict_share: Share = Field(
         0.2, description="Share of a patient's near copies with different labels; fewer may be two visits taken alike."

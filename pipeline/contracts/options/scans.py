@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.contracts import conditions
+from pipeline.contracts.finding_line import plain
 from pipeline.contracts.healthy_class import is_negative
 from pipeline.contracts.options.section import Name, Section
 
@@ -148,6 +149,7 @@ class PoolConfig(Section):
         fewest = 1 if independent else 2
         if self.findings is not None and len(set(self.findings)) < max(fewest, len(self.findings)):
             raise ValueError(f"findings: name at least {'one' if independent else 'two classes'}, and none twice")
+        _refuse_alike(self.findings or ())
         if self.finding is not None and not independent:
             raise ValueError(
                 "finding: only one of independent findings can be chosen; set findings_are: independent, or "
@@ -234,3 +236,18 @@ class SplitsConfig(Section):
     @classmethod
     def _is_secret(cls, salt: str | None) -> str | None:
         return None if salt in _PUBLIC_SALTS else salt
+
+
+def _refuse_alike(findings: tuple[str, ...]) -> None:
+    """Refuse names without a letter, and two that differ in case and blanks alone: they are read as one.
+
+    Raises:
+        ValueError: naming them.
+    """
+    if not all(plain(finding) for finding in findings):
+        raise ValueError("findings: one of them is blank")
+    first: dict[str, str] = {}
+    for finding in findings:
+        other = first.setdefault(plain(finding), finding)
+        if other != finding:
+            raise ValueError(f"findings: {other!r} and {finding!r} are one; name it once")

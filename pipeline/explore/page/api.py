@@ -46,6 +46,12 @@ class Scan(Strict):
     row: Annotated[int, Field(ge=0, le=2**32)] | None = None
 
 
+class Find(Strict):
+    """Scans by the first letters of their names, as reports print them."""
+
+    begins: Annotated[str, Field(pattern="^[0-9a-fA-F]{4,16}$")]
+
+
 class Mark(Strict):
     """Scans are tagged or wished for, or that is taken back; `tag` is None of a wish."""
 
@@ -95,6 +101,10 @@ class Api:
         """All that may be said of one scan."""
         image_id = asked.image_id or (None if asked.row is None else self.viewer.one_of(asked.row))
         return {"scan": None if image_id is None else self.viewer.scan(image_id)}
+
+    def find(self, asked: Find) -> dict[str, Any]:
+        """Names of the scans that begin so."""
+        return {"named": self.viewer.beginning(asked.begins)}
 
     def tag(self, asked: Mark) -> dict[str, Any]:
         """Tag scans, or take a tag from them."""

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from embeddings.decoding.unusable import DecodeError
-from pipeline.explore.page.api import About, Api, Export, Gallery, Mark, Points, Scan, View
+from pipeline.explore.page.api import About, Api, Export, Find, Gallery, Mark, Points, Scan, View
 from pipeline.explore.viewer import Viewer
 from pipeline.pages.served.doors import doors
 from pipeline.pages.served.guard import Guard, public_origin
@@ -84,6 +84,7 @@ def app(viewer: Viewer, token: str, hosts: Collection[str] = OWN_NAMES, *, origi
         json_route("/api/points", Points, api.points),
         json_route("/api/gallery", Gallery, api.gallery),
         json_route("/api/scan", Scan, api.scan),
+        json_route("/api/find", Find, api.find),
         json_route("/api/tag", Mark, api.tag),
         json_route("/api/wish", Mark, api.wish),
         json_route("/api/view", View, api.view),

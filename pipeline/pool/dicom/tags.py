@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 BURNED_IN = "text is burnt into it"
-_NO_ID = "0"  # also written where there is no patient's id
+_NO_ID = "0"  # also written, once or several times, where there is no patient's id
 _LATERALITIES = {"L": "L", "R": "R", "B": "B", "LEFT": "L", "RIGHT": "R"}
 _LATERALS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "L", "ML", "LM", "LEFTLATERAL", "RIGHTLATERAL"})
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
@@ -139,7 +139,8 @@ def patient(dataset: "Dataset") -> str | None:
     from pipeline.tables.placeholders import is_placeholder
 
     own = text(dataset, "PatientID")
-    return None if own == _NO_ID or is_placeholder(own) else own
+    is_nobody = not own.strip(_NO_ID) or is_placeholder(own.rstrip("^"))
+    return None if is_nobody else own
 
 
 def _spacing_mm(dataset: "Dataset") -> float | None:

@@ -18,15 +18,22 @@ _AGE = re.compile(
     re.IGNORECASE,
 )
 _VIEWS = (
-    ("PA", re.compile(r"(PA\b|PA_|POSTER(O|IOR)[- ]?ANTERIOR)", re.IGNORECASE)),
-    ("AP", re.compile(r"(AP\b|AP_|ANTER(O|IOR)[- ]?POSTERIOR)", re.IGNORECASE)),
-    ("LL", re.compile(r"(LL|RL|L|LAT|(LEFT |RIGHT )?LATERAL)\.?( VIEW)?$", re.IGNORECASE)),
+    ("PA", re.compile(r"(PA\b|POSTER(O|IOR)[- ]?ANTERIOR)", re.IGNORECASE)),
+    ("AP", re.compile(r"(AP\b|ANTER(O|IOR)[- ]?POSTERIOR)", re.IGNORECASE)),
+    ("LL", re.compile(r"(LL|RL|L|LAT|(LEFT |RIGHT )?LATERAL)( VIEW)?$", re.IGNORECASE)),
 )
+_DASHED = re.compile(r"^([PA])[-/ ]([PA])\b", re.IGNORECASE)  # `P-A`
+_WORDS_OF_VIEWS = re.compile(r"\b(PA|AP|LL|LAT|LATERAL)\b", re.IGNORECASE)
+_DECUBITUS = re.compile(r"DECUB", re.IGNORECASE)  # named by the side that one lies on
 
 
 def view(value: str) -> str:
-    """`AP SUPINE` -> AP, `LATERAL` -> LL, anything else -> unknown."""
-    return next((name for name, pattern in _VIEWS if pattern.match(value)), "unknown")
+    """`AP SUPINE`, `A.P.` -> AP, `LATERAL` -> LL; anything else, and what names two (`PA/LAT`) -> unknown."""
+    plain = _DASHED.sub(r"\1\2", value.replace(".", "").replace("_", " ").strip())
+    named = {"LL" if word.upper().startswith("L") else word.upper() for word in _WORDS_OF_VIEWS.findall(plain)}
+    if len(named) > 1 and not _DECUBITUS.search(plain):
+        return "unknown"
+    return next((name for name, pattern in _VIEWS if pattern.match(plain)), "unknown")
 
 
 def age_years(value: str) -> float | None:

@@ -128,6 +128,12 @@ def _fitting(config: Config, pool: str, more: Mapping[str, Any]) -> Config:
     while True:
         try:
             opened = open_pool(there, cache_folder())
+            if opened.refusal is not None and config.pool.root is not None and there.root is None:
+                below = there.model_copy(update={"root": config.pool.root})
+                if open_pool(below, cache_folder()).refusal is None:
+                    log.info("paths of %s begin in pool.root: below the table itself there is none of its scans", pool)
+                    there = below
+                    continue
         except InputError as error:
             option, without = _without_lacking(error, there)
             if option is None:

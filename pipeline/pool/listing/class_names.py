@@ -2,21 +2,28 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.contracts.errors import InputError
 from pipeline.contracts.finding_line import plain
 from pipeline.contracts.healthy_class import is_negative
 from pipeline.pool import vocabulary
+from pipeline.pool.dicom.words import date
 from pipeline.tables.notes import Notes, counted, listed
 from pipeline.tables.placeholders import NO_LABEL, is_placeholder
-from pipeline.tables.printed_lists import parts_of_list
+from pipeline.tables.printed_lists import holds_objects, parts_of_list, signs_of_object
 
 _ALIKE = 0.87  # of difflib's ratio, which swapped and left-out letters keep
 _MAX_COMPARED = 60
-_WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")
+_MAX_SHOWN = 80
+_SHORT_DATE = re.compile(
+    r"\d{1,2}[-. ](jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*\.?([-. ]\d{2,4})?",
+    re.IGNORECASE,
+)
+_WHOLE_FLOAT = re.compile(r"(-?\d+)(?:\.0+)?")
 
 
 def one_spelling(label: pa.ChunkedArray, findings: Sequence[str] | None, notes: Notes) -> pa.ChunkedArray:
@@ -38,14 +45,45 @@ def one_spelling(label: pa.ChunkedArray, findings: Sequence[str] | None, notes: 
     unwrapped = [text for text, name in single.items() if name and name != text]
     if unwrapped:
         notes.mention(f"{counted(len(unwrapped), 'label')} such as {unwrapped[0]!r} are lists of one class and read so")
-    names = {text: text if name is None else name for text, name in single.items()}
+    _refuse_objects(counts, notes)
+    names = {text: text.strip() if name is None else name for text, name in single.items()}
     unknown = [t for t, name in names.items() if is_placeholder(name, NO_LABEL) and _key(name) not in asked]
     if len({_key(name) for text, name in names.items() if text not in unknown}) == 1:
         unknown = [text for text in unknown if not _is_the_other_class(names[text], notes)]
     _say_unknown({text: counts[text] for text in unknown}, notes)
     chosen = _chosen({t: n for t, n in names.items() if t not in unknown}, counts, asked, notes)
     _warn_of_alike(sorted(set(chosen.values())), notes)
+    _warn_of_odd({name: _key(name) in asked for name in chosen.values()}, notes)
     return vocabulary.by_value(label, chosen.get, pa.string())
+
+
+def _refuse_objects(counts: Mapping[str, int], notes: Notes) -> None:
+    """Refuse labels that a program printed as objects: which of their values is the class is not guessed.
+
+    Raises:
+        InputError: with the first.
+    """
+    objects = [text for text in counts if signs_of_object(text) is not None or holds_objects(text)]
+    if objects:
+        raise InputError(
+            "labels are objects of a program, and no names of classes",
+            value=objects[0][:_MAX_SHOWN],
+            where=notes.where,
+            fix="write the class alone into the column",
+        )
+
+
+def _warn_of_odd(is_asked: dict[str, bool], notes: Notes) -> None:
+    """Say which classes are no names: dates that a spreadsheet made of codes, and a number for what is uncertain."""
+    unasked = sorted(name for name, asked in is_asked.items() if not asked)
+    dates = [name for name in unasked if date(name) is not None or _SHORT_DATE.fullmatch(name)]
+    if dates:
+        notes.warn(f"classes look like dates, which spreadsheets make of codes such as 1-2: {listed(dates)}")
+    if "-1" in unasked and {"0", "1"} & set(is_asked):
+        notes.warn(
+            "-1 is taken for a class of its own; where it means uncertain, name the others, e.g. pool.findings="
+            "['0', '1'], and leave those labels blank"
+        )
 
 
 def _is_the_other_class(name: str, notes: Notes) -> bool:
@@ -65,7 +103,12 @@ def _single(text: str) -> str | None:
 
 def _key(text: str) -> str:
     match = _WHOLE_FLOAT.fullmatch(text.strip())
-    return match[1] if match else plain(text)
+    return _without_zeros(match[1]) if match else plain(text)
+
+
+def _without_zeros(digits: str) -> str:
+    """`01` and `1` are one code: a spreadsheet takes the zeros of some away."""
+    return digits.lstrip("0") or "0"
 
 
 def _say_unknown(counts: dict[str, int], notes: Notes) -> None:

@@ -19,7 +19,7 @@ from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool.sets.public_set import ABSENT, PRESENT, UNKNOWN
 from pipeline.pool.sets.readings import majority_of, readings_of
 from pipeline.pool.sets.set_tables import coded
-from pipeline.tables.notes import Notes
+from pipeline.tables.notes import Notes, counted
 
 # T rows of the table, R readings, N scans, C findings
 
@@ -64,6 +64,7 @@ def one_row_a_scan(table: pa.Table, config: PoolConfig, refuse: Refuse, notes: N
         joined = _independent if config.findings_are == "independent" else _exclusive
         columns["label"], readings = joined(plain["label"], scan_T, reader_T, len(paths), config, refuse)
     _say(len(table), len(paths), has_readers, config, notes)
+    _say_differences(plain, columns, scan_T, notes)
     out = pa.table({name: columns[name] for name in plain.column_names})
     if readings is None or not has_readers:
         return OneRowAScan(out, None)
@@ -170,6 +171,15 @@ def _refuse_contradictions(
         refuse(of_scan.tolist(), f"rows of one scan differ in {name}", "give all rows of a scan the same, or one row")
 
 
+def _say_differences(plain: pa.Table, columns: dict[str, pa.Array], scan_T: NDArray[np.int64], notes: Notes) -> None:
+    """Count the scans whose rows differ in what is known of them; the first row counts."""
+    for name in sorted(set(plain.column_names) - {*_SAME, "label", "image_path"}):
+        first_T = columns[name].take(pa.array(scan_T))
+        differs = np.asarray(pc.fill_null(pc.not_equal(plain[name], first_T), False))
+        if differs.any():
+            notes.warn(f"rows of {counted(len(np.unique(scan_T[differs])), 'scan')} differ in {name}: the first counts")
+
+
 def _say(num_rows: int, num_scans: int, has_readers: bool, config: PoolConfig, notes: Notes) -> None:
     count = f"{num_rows:,} rows are of {num_scans:,} scans"
     if has_readers:
@@ -180,4 +190,4 @@ def _say(num_rows: int, num_scans: int, has_readers: bool, config: PoolConfig, n
             "that says whose in pool.columns.reader"
         )
     else:
-        notes.warn(f"{count}, and agree: each scan counts once")
+        notes.warn(f"{count}, and agree in their labels: each scan counts once")

@@ -4,16 +4,21 @@ import json
 import logging
 import os
 from pathlib import Path
+from socket import socket
 from typing import TYPE_CHECKING
 
 from pipeline.predict.deployed import service
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.applications import Starlette
+    from uvicorn.supervisors import Multiprocess
 
 log = logging.getLogger(__name__)
 SETTINGS = "CXR_SSL_REPLICA"  # how a replica, a process of its own, hears what it serves
-START_SECONDS = 15  # a replica that does not answer its supervisor for so long, as one may that starts, is replaced
+START_SECONDS = (
+    15  # a replica that lives and does not answer its supervisor for so long, as one may that starts, is replaced
+)
 CANNOT_START = 3  # exit status by which uvicorn knows that starting again would not help
 
 
@@ -41,9 +46,8 @@ def serve(folder: Path, host: str, port: int, token_file: Path | None, max_bytes
     os.environ[SETTINGS] = json.dumps(settings)
     listening_socket(host, port).close()  # a taken port is said here; the supervisor, which takes it, would just end
     log.info("serving %s on http://%s:%d with %d processes", folder, host, port, num)
-    factory = f"{__name__}:app"
-    uvicorn.run(
-        factory,
+    options = uvicorn.Config(
+        f"{__name__}:app",
         factory=True,
         workers=num,
         host=host,
@@ -52,6 +56,29 @@ def serve(folder: Path, host: str, port: int, token_file: Path | None, max_bytes
         access_log=False,
         timeout_worker_healthcheck=START_SECONDS,
     )
+    supervise(options)
+
+
+def supervise(options: "uvicorn.Config") -> None:
+    """Start the replicas, and each again that ends, until told to end."""
+    supervisor(options, [options.bind_socket()]).run()
+
+
+def supervisor(options: "uvicorn.Config", sockets: list[socket]) -> "Multiprocess":
+    """What starts replicas again; it sees at once that one has ended, also one that was starting.
+
+    The supervisor of uvicorn itself holds both ends of the pipe that a replica answers by, so that it waits for the
+    answer of one that has ended until the time is up.
+    """
+    from uvicorn.supervisors import Multiprocess
+
+    class Supervisor(Multiprocess):
+        def keep_subprocess_alive(self) -> None:
+            for process in self.processes:
+                process.child_conn.close()  # the replica has its own by now
+            super().keep_subprocess_alive()
+
+    return Supervisor(options, sockets=sockets)
 
 
 def app() -> "Starlette":

@@ -109,6 +109,57 @@ def test_a_rescaled_picture_is_windowed_in_its_own_units():
     np.testing.assert_allclose(unit(file_bytes(VALUES, BitsStored=12, **tags)), want, atol=1e-6)
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_window_of_black_and_white_alone_is_left_out_and_said(width):
+    data = file_bytes(VALUES, BitsStored=12, WindowCenter=2048, WindowWidth=width)
+    np.testing.assert_allclose(unit(data), UNIT, atol=1e-6)
+    assert "black and white" in notes(data)
+
+
+@pytest.mark.parametrize(("center", "width"), [(32768, 65535), (40000, 80000)])
+def test_a_window_of_many_more_bits_than_the_values_is_left_out_and_said(center, width):
+    data = file_bytes(VALUES, BitsStored=12, WindowCenter=center, WindowWidth=width)
+    np.testing.assert_allclose(unit(data), UNIT, atol=1e-6)
+    assert "hardly any greys" in notes(data)
+
+
+def test_an_empty_function_of_a_window_is_the_plain_one():
+    data = file_bytes(VALUES, BitsStored=12, WindowCenter=2048, WindowWidth=4096, VOILUTFunction="")
+    np.testing.assert_allclose(unit(data), UNIT, atol=1e-3)
+    assert notes(data) == ""
+
+
+@pytest.mark.parametrize(
+    ("tags", "name"),
+    [
+        ({"RescaleSlope": 2, "WindowCenter": 4096, "WindowWidth": 8192}, "RescaleIntercept"),
+        ({"RescaleIntercept": -1024, "WindowCenter": 1024, "WindowWidth": 4096}, "RescaleSlope"),
+        ({"RescaleSlope": 0, "RescaleIntercept": 0, "WindowCenter": 2048, "WindowWidth": 4096}, "RescaleSlope"),
+    ],
+)
+def test_half_a_rescale_and_a_slope_of_nothing_are_filled_in_and_said(tags, name):
+    data = file_bytes(VALUES, BitsStored=12, **tags)
+    np.testing.assert_allclose(unit(data), UNIT, atol=1e-3)
+    assert name in notes(data)
+
+
+@pytest.mark.parametrize("padding", [-32768, -20000])
+def test_padding_that_no_tag_names_does_not_flatten_signed_values(padding):
+    signed = (VALUES.astype(np.int32) - 2048).astype(np.int16)
+    signed[:, :9] = padding
+    data = file_bytes(signed)
+    np.testing.assert_allclose(unit(data)[:, 9:], UNIT[:, 9:], atol=0.01)
+    assert (unit(data)[:, :9] == 0).all() and "taken for padding" in notes(data)
+
+
+@pytest.mark.parametrize(("word", "turned"), [("MONOCHROME", False), ("GRAYSCALE", False), ("MONO1", True)])
+def test_other_words_for_a_grey_picture_are_read_and_said(word, turned):
+    data = file_bytes(VALUES, BitsStored=12, PhotometricInterpretation=word)
+    np.testing.assert_allclose(unit(data), 1 - UNIT if turned else UNIT, atol=1e-6)
+    assert "PhotometricInterpretation" in notes(data)
+    assert "no kind of picture" in refusal(file_bytes(VALUES, PhotometricInterpretation="SEPIA"))
+
+
 def test_a_falling_rescale_turns_the_picture_around():
     tags = {"RescaleSlope": -1, "RescaleIntercept": 4095, "BitsStored": 12}
     np.testing.assert_allclose(unit(file_bytes(4095 - VALUES, **tags)), UNIT, atol=1e-6)

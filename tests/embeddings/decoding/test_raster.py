@@ -143,3 +143,79 @@ def test_a_flat_picture_stays_flat():
     Image.fromarray(EIGHT_HW).save(stream, "PNG")
     grey = open_grey(stream.getvalue(), max_pixels=LIMIT)
     assert grey.full_depth().mode == "L" and grey.open_bits is None
+
+
+def pages(*kinds):
+    """A TIFF of pages, each `(values, NewSubfileType)`."""
+    out = bytearray(b"II*\0" + struct.pack("<I", 8))
+    for number, (values, kind) in enumerate(kinds, 1):
+        height, width = values.shape
+        data = len(out) + 2 + 12 * 10 + 4
+        tags = [
+            *((254, 4, kind), (256, 4, width), (257, 4, height), (258, 4, 8), (259, 4, 1), (262, 4, 1)),
+            *((273, 4, data), (277, 4, 1), (278, 4, height), (279, 4, values.size)),
+        ]
+        out += struct.pack("<H", 10) + b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+        out += struct.pack("<I", data + values.size if number < len(kinds) else 0) + values.tobytes()
+    return bytes(out)
+
+
+@pytest.mark.parametrize("kind", [1, 4])
+def test_a_small_copy_or_a_mask_before_the_scan_is_passed_by(kind):
+    data = pages((EIGHT_HW[::4, ::4].copy(), kind), (EIGHT_HW, 0))
+    np.testing.assert_allclose(unit(data), UNIT_HW, atol=1e-6)
+    assert open_grey(data, max_pixels=LIMIT).notes == ("page 2 of 2",)
+
+
+def test_of_several_pages_the_first_is_read_and_it_is_said():
+    data = pages((EIGHT_HW, 2), (255 - EIGHT_HW, 2), (EIGHT_HW[::4, ::4].copy(), 1))
+    np.testing.assert_allclose(unit(data), UNIT_HW, atol=1e-6)
+    assert open_grey(data, max_pixels=LIMIT).notes == ("page 1 of 3",)
+
+
+def test_a_page_that_leads_nowhere_costs_nothing():
+    data = bytearray(pages((EIGHT_HW, 0)))
+    data[8 + 2 + 120 : 8 + 2 + 124] = struct.pack("<I", 2**31)
+    np.testing.assert_allclose(unit(bytes(data)), UNIT_HW, atol=1e-6)
+
+
+def plain_tiff(data, bits, sample_format):
+    """A grey TIFF of the bytes of its values."""
+    tags = [
+        *((256, EIGHT_HW.shape[1]), (257, EIGHT_HW.shape[0]), (258, bits), (259, 1), (262, 1), (273, 8 + 2 + 120 + 4)),
+        *((277, 1), (278, EIGHT_HW.shape[0]), (279, len(data)), (339, sample_format)),
+    ]
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(struct.pack("<HHII", t, 4, 1, v) for t, v in tags)
+    return head + struct.pack("<I", 0) + data
+
+
+def test_signed_bytes_and_unsigned_words_of_a_tiff_do_not_wrap_around():
+    signed = (EIGHT_HW.astype(np.int16) - 128).astype(np.int8)
+    np.testing.assert_allclose(unit(plain_tiff(signed.tobytes(), 8, 2)), UNIT_HW, atol=1e-6)
+    words = EIGHT_HW.astype("<u4") * np.uint32(0x01010101)
+    low, high = UNIT_HW.min(), UNIT_HW.max()
+    want = (UNIT_HW - low) / (high - low)
+    np.testing.assert_allclose(unit(plain_tiff(words.tobytes(), 32, 1)), want, atol=1e-3)
+
+
+@pytest.mark.parametrize("bits", [4, 6])
+def test_png_says_its_bits_of_eight_too(bits):
+    stream = io.BytesIO()
+    Image.fromarray(EIGHT_HW >> (8 - bits)).save(stream, "PNG")
+    plain = stream.getvalue()
+    said = struct.pack(">I", 1) + b"sBIT" + bytes([bits])
+    said += struct.pack(">I", zlib.crc32(said[4:]))
+    np.testing.assert_allclose(unit(plain[:33] + said + plain[33:]), UNIT_HW, atol=1.1 / (1 << bits))
+    scaled = io.BytesIO()
+    Image.fromarray(EIGHT_HW).save(scaled, "PNG")
+    np.testing.assert_allclose(unit(scaled.getvalue()[:33] + said + scaled.getvalue()[33:]), UNIT_HW, atol=1e-6)
+
+
+@pytest.mark.parametrize("write", [png, tiff])
+@pytest.mark.parametrize("bits", [10, 12])
+def test_a_mark_at_the_top_of_the_container_does_not_make_the_picture_black(write, bits):
+    values = chest(bits=bits)
+    values[5:9, 5:20] = 65535
+    shown = open_grey(write(values), max_pixels=LIMIT)
+    assert shown.open_bits == bits
+    np.testing.assert_allclose(shown.to_unit(), np.clip(values / (2**bits - 1), 0, 1), atol=1e-6)

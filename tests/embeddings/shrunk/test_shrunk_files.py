@@ -9,6 +9,7 @@ from PIL import Image
 
 from embeddings import decode
 from embeddings.decoding.files import with_white
+from embeddings.decoding.picture_keys import picture_key
 from embeddings.shrunk import read_shrunk, shrunk_files, shrunk_scan
 from pipeline.contracts import config_file
 from pipeline.contracts.tables import MANIFEST
@@ -80,7 +81,7 @@ def test_kept_squares_are_those_of_the_files(tmp_path, cache, in_this_process):
         made = shrunk_scan.shrink(decode.open_scan(row["uri"], max_pixels=MAX_PIXELS), kept.num_bytes, kept.squares)
         assert shrunk_scan.to_bytes(made) == shrunk_scan.to_bytes(kept), row["path"]
         (tmp_path / "pool" / row["path"]).unlink()
-        square_1SS = read_shrunk.square_of(row["uri"], SIZE_PX, MAX_PIXELS, f"{row['sha256']}-deep2")
+        square_1SS = read_shrunk.square_of(row["uri"], SIZE_PX, MAX_PIXELS, picture_key(row["sha256"], row["uri"]))
         assert square_1SS.shape == (1, SIZE_PX, SIZE_PX)
     for place in cache.rglob("*"):
         if shrunk_files.FOLDER in place.parts:

@@ -44,7 +44,9 @@ def test_ids_are_hashed_as_those_of_a_table():
     assert facts()["study_id"] != facts()["series_id"]
 
 
-@pytest.mark.parametrize("placeholder", ["", "0", "ANON", "Anonymous", "unknown", MISSING])
+@pytest.mark.parametrize(
+    "placeholder", ["", "0", "00000", "ANON", "ANONYMOUS^", "De-Identified", "Anonymous", "unknown", MISSING]
+)
 def test_a_placeholder_is_no_patient(placeholder):
     assert facts(PatientID=placeholder)["patient_id"] is None
 

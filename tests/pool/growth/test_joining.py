@@ -59,6 +59,23 @@ def test_a_try_that_was_interrupted_while_reading_is_finished_by_the_next(run, t
     assert len(MANIFEST.read(run.folder)) == 28
 
 
+def test_a_table_apart_from_its_files_is_read_below_the_root_that_the_run_has(tmp_path):
+    own = picture_run.make_pool(tmp_path / "pool", num=20)
+    more = picture_run.make_pool(tmp_path / "other", num=8, first=20)
+    (tmp_path / "tables").mkdir()
+    own, more = (
+        shutil.move(table, tmp_path / "tables" / name) for table, name in ((own, "own.csv"), (more, "new.csv"))
+    )
+    shutil.copytree(tmp_path / "other", tmp_path / "pool", dirs_exist_ok=True)
+    run = listed_run(tmp_path / "run", own, **{"pool.root": str(tmp_path / "pool")})
+    grow(run, more)
+    assert [(part.num_new, part.num_unusable) for part in record.parts(run.folder)] == [(8, 0)]
+    for lost in (tmp_path / "pool").glob("*.png"):
+        lost.unlink()
+    with pytest.raises(InputError, match="the file is missing"):
+        grow(run, shutil.copy(more, tmp_path / "tables" / "lost.csv"))
+
+
 def test_a_part_is_read_once_and_further_files_join_by_growing_again(run, tmp_path):
     pool = picture_run.make_pool(tmp_path / "other", num=8, first=20)
     grow(run, pool)

@@ -1,4 +1,4 @@
-// One scan, large: its picture, all that may be said of it, its copies side by side.
+// One scan, large: its picture, all that may be said of it, its copies and the scans most like it side by side.
 
 /** @import { Scan } from "./types" */
 import { cardOf } from "./cards.js";
@@ -48,6 +48,9 @@ export class Detail {
     byId("detail-note").textContent = notes.filter(Boolean).join(" ");
     byId("copies-title").hidden = scan.copies.length === 0;
     byId("copies").replaceChildren(...scan.copies.map((card) => cardOf(card, (image_id) => this.open({ image_id }))));
+    byId("alike-title").hidden = scan.alike.length === 0;
+    byId("alike").replaceChildren(...scan.alike.map((card) => cardOf(card, (image_id) => this.open({ image_id }))));
+    this.dialog.scrollTop = 0;
     if (!this.dialog.open) this.dialog.showModal();
   }
 }

@@ -40,6 +40,10 @@ class Page {
       this.look({ ...this.view, order: { by: selected(event), descending: true } });
     });
     ofKind(HTMLSelectElement, "views").addEventListener("change", (event) => this.openSaved(selected(event)));
+    byId("find").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.find(ofKind(HTMLInputElement, "begins").value.trim()).catch(failed);
+    });
     window.addEventListener("hashchange", () => {
       if (location.hash.slice(1) !== toHash(this.view)) this.look(fromHash(location.hash, this.about.columns));
     });
@@ -53,13 +57,16 @@ class Page {
     byId("report").hidden = !this.about.has_report;
     byId("missing").textContent = this.about.missing.length ? `Of this run: ${this.about.missing.join("; ")}.` : "";
     const asked = new URLSearchParams(location.hash.slice(1));
-    const strange = [...asked.keys()].filter((key) => !["view", "sort", "color"].includes(key) && !this.column(key));
+    const strange = [...asked.keys()].filter(
+      (key) => !["view", "sort", "color", "scan"].includes(key) && !this.column(key),
+    );
     if (strange.length)
       failed(new Error(`This run has nothing to show for ${strange.join(", ")}: all scans are shown.`));
     const view = fromHash(location.hash, this.about.columns);
     const first = FIRST_COLORS.find((key) => this.tellsApart(this.column(key))) ?? null;
     this.look({ ...view, color: view.color ?? first });
     document.body.dataset.state = "ready";
+    this.find(asked.get("scan") ?? "").catch(failed);
   }
 
   /** @param {Column | undefined} column */
@@ -135,6 +142,16 @@ class Page {
   target() {
     const { picked } = this.gallery;
     return picked.size ? { where: [], lasso: [], named: [...picked] } : this.view.choice;
+  }
+
+  /** @param {string} begins the first letters of a scan's name */
+  async find(begins) {
+    if (!begins) return;
+    const { named } = await ask("find", { begins });
+    const [only] = named;
+    if (!only) throw new Error(`No scan of this run has a name that begins with ${begins}.`);
+    if (named.length === 1) await this.detail.open({ image_id: only });
+    else this.look({ ...this.view, choice: { where: [], lasso: [], named } });
   }
 
   /** @param {string} name */

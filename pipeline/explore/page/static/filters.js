@@ -58,7 +58,7 @@ function valuesOf(column, clause, set) {
       const values = box.checked ? [...others, name] : others;
       set(values.length ? { column: column.key, values } : null);
     });
-    label.append(box, element("span", name ?? "not known"), element("small", num.toLocaleString()));
+    label.append(box, element("span", name ?? column.unknown), element("small", num.toLocaleString()));
     list.append(label);
   }
   return list;

@@ -23,7 +23,7 @@ function words(column, colors) {
   const more = values.length > MAX_SHOWN ? ` and ${values.length - MAX_SHOWN} more` : "";
   const repeat = values.length > NUM_WORDS ? "; colours repeat" : "";
   if (more || repeat) shown.push(element("span", `${more}${repeat}`));
-  if (column.num_unknown) shown.push(entry("not known", colors[255] ?? ""));
+  if (column.num_unknown) shown.push(entry(column.unknown, colors[255] ?? ""));
   return [element("span", `${column.title}:`), ...shown];
 }
 
@@ -36,7 +36,7 @@ function ramp(column, colors) {
   for (let i = 0; i < 26; i++) strip.append(rectangle(i * 5, 5.5, colors[Math.round((i / 25) * 199)] ?? ""));
   const line = element("span", `${column.title}: ${round(column.from)}`);
   line.append(strip, round(column.to));
-  return column.num_unknown ? [line, entry("not known", colors[255] ?? "")] : [line];
+  return column.num_unknown ? [line, entry(column.unknown, colors[255] ?? "")] : [line];
 }
 
 /**

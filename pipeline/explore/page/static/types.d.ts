@@ -36,6 +36,7 @@ export interface Column {
   group: string;
   meaning: string;
   num_unknown: number;
+  unknown: string;
   values?: { name: string; num: number }[];
   low?: number;
   high?: number;
@@ -72,6 +73,7 @@ export interface Card {
 export interface Scan extends Card {
   said: { title: string; value: string; meaning: string }[];
   copies: Card[];
+  alike: Card[];
   tags: string[];
   wished_by: string | null;
 }
@@ -81,6 +83,7 @@ export interface Replies {
   about: About;
   gallery: { num: number; num_sealed: number; scans: Card[] };
   scan: { scan: Scan | null };
+  find: { named: string[] };
   tag: { tag: string; num: number; about: About };
   wish: { num: number; left_out: Record<string, number>; about: About };
   view: { about: About };

@@ -37,7 +37,7 @@ export function fromHash(hash, columns) {
   for (const [key, text] of parts) {
     if (key === "sort") view.order.by = text;
     else if (key === "color") view.color = text;
-    else view.choice.where.push(clauseOf(key, text, columns));
+    else if (key !== "scan") view.choice.where.push(clauseOf(key, text, columns)); // a scan is opened, not chosen
   }
   return withKnown(view, columns);
 }
@@ -88,7 +88,8 @@ export function withClause(view, key, clause) {
  */
 export function inWords(clause, column) {
   const title = column?.title ?? clause.column;
-  if (clause.values) return `${title}: ${clause.values.map((value) => value ?? "not known").join(" or ")}`;
+  if (clause.values)
+    return `${title}: ${clause.values.map((value) => value ?? column?.unknown ?? "not known").join(" or ")}`;
   const low = clause.low ?? null;
   const high = clause.high ?? null;
   if (low !== null && high !== null) return `${title}: ${low} to ${high}`;
