@@ -31,7 +31,7 @@ def thumbnail(
     """
     try:
         state = _state(uri)
-        make = _make if state is not None else _make.__wrapped__
+        make: Callable[..., str] = _make if state is not None else _make.__wrapped__
         return make(uri, state, side_px, quality, max_pixels, alteration)
     except Exception as error:  # noqa: BLE001 - one bad scan must not end the report; the caller counts it
         logger.warning("no thumbnail of a scan: %s", error)
