@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from embeddings.decoding import first_bytes, grey, grey_range
 from embeddings.decoding.grey import Grey, Wide
@@ -81,7 +81,7 @@ def read(data: bytes, max_pixels: int) -> Grey | Wide:
 
 def _page(data: bytes) -> tuple[int, int]:
     """Which page of a TIFF is the scan, of how many: the first that calls itself neither a small copy nor a mask."""
-    pages = Image.open(io.BytesIO(data), formats=("TIFF",))
+    pages = TiffImagePlugin.TiffImageFile(io.BytesIO(data))
     try:
         for page in range(pages.n_frames):
             pages.seek(page)
