@@ -217,7 +217,7 @@ def _promise(runs: list[dict[str, Any]]) -> list[str]:
         for pair in zip(run["precision_estimated"], run["precision_realised"], strict=True)
         if None not in pair
     ]
-    means = [f"{np.mean(values):.3f}" for values in zip(*pairs, strict=True)] or ["", ""]
+    means = [f"{np.mean(values):.3f}" for values in zip(*pairs, strict=True)] or ["–", "–"]
     frozen = [run["release"] for run in runs if run["release"]]
     certified = [release for release in frozen if release["certified_tier"]]
     shares = [release["share_of_pool"][release["certified_tier"]] for release in certified]
