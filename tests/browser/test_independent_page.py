@@ -33,6 +33,12 @@ def page(browser):
 
 
 @pytest.fixture
+def file_page(browser):
+    with fresh_page(browser, own_profile=True) as opened:
+        yield opened
+
+
+@pytest.fixture
 def desk(tmp_path):
     draw(tmp_path / "images", 6)
     return FakeDesk(tmp_path, 6, findings=FINDINGS)
@@ -276,7 +282,8 @@ def download(page):
     return coming.value.path().read_text("utf-8")
 
 
-def test_a_bundle_asks_the_same_and_its_table_comes_back(page, tmp_path):
+def test_a_bundle_asks_the_same_and_its_table_comes_back(file_page, tmp_path):
+    page = file_page
     draw(tmp_path / "images", 6)
     html = offline_html(
         [Task(image_id(i), i + 1) for i in range(4)], FINDINGS, annotator="Anna", round_index=2, run="run-1", title="R"
@@ -304,7 +311,8 @@ def test_a_bundle_asks_the_same_and_its_table_comes_back(page, tmp_path):
     assert [a.reply for a in found.answers] == ["effusion=1|mass=?|nodule=1", NOTHING, "cannot tell"]
 
 
-def test_the_contact_sheet_collects_marks_that_do_not_contradict(page, tmp_path):
+def test_the_contact_sheet_collects_marks_that_do_not_contradict(file_page, tmp_path):
+    page = file_page
     draw(tmp_path / "images", 4)
     rows = [
         {"image_id": image_id(i), "rank": i + 1, "file": str(tmp_path / "images" / f"{image_id(i)}.png")}

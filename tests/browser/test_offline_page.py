@@ -34,7 +34,7 @@ def write_bundle(folder, num=NUM, **more):
 
 @pytest.fixture
 def page(browser):
-    with fresh_page(browser, silent=True) as opened:
+    with fresh_page(browser, silent=True, own_profile=True) as opened:
         yield opened
 
 

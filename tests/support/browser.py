@@ -38,12 +38,14 @@ def chromium():
 
 
 @contextlib.contextmanager
-def fresh_page(browser, *, hurried=True, silent=False, **more):
+def fresh_page(browser, *, hurried=True, silent=False, own_profile=False, **more):
     """A page that no other test's is known to; a script's error fails the test, a `silent` page's on the console too.
 
     Pages of like options are of one profile, emptied after each: to start its processes anew takes longer than a test.
+    What files of the disk keep in it is emptied some time later, so that pages opened from there have a profile of
+    their own.
     """
-    context = _profile(browser, hurried, more)
+    context = _new_profile(browser, hurried, more) if own_profile else _profile(browser, hurried, more)
     left_open = context.pages
     opened, mistakes = context.new_page(), []
     opened.on("pageerror", lambda error: mistakes.append(str(error)))
@@ -52,7 +54,10 @@ def fresh_page(browser, *, hurried=True, silent=False, **more):
     try:
         yield opened
     finally:
-        _empty(context, left_open)
+        if own_profile:
+            context.close()
+        else:
+            _empty(context, left_open)
     assert mistakes == []
 
 
@@ -61,10 +66,15 @@ def _profile(browser, hurried, more):
     profiles = _PROFILES.setdefault(browser, {})
     key = repr((hurried, sorted(more.items())))
     if key not in profiles:
-        profiles[key] = browser.new_context(**{"viewport": {"width": 1200, "height": 800}} | more)
-        if hurried:
-            profiles[key].add_init_script(HURRY)
+        profiles[key] = _new_profile(browser, hurried, more)
     return profiles[key]
+
+
+def _new_profile(browser, hurried, more):
+    context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}} | more)
+    if hurried:
+        context.add_init_script(HURRY)
+    return context
 
 
 def _empty(context, left_open):
