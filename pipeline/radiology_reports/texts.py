@@ -256,6 +256,11 @@ def _rows(place: str) -> Iterator[tuple[str | None, str | None]]:
             name, data, lambda cells: any(table_columns.compact(c) in wanted for c in cells), Notes(name)
         )
         key, parts = _columns_of(opened.header, name)
+        no_text = InputError(
+            f"a column of {name} holds no text", where=WHERE, fix="write ids and reports as UTF-8 text"
+        )
+        if opened.objects & {key, *parts.values()}:
+            raise no_text
         loaded = opened.load([key, *parts.values()])
     except InputError as error:
         if error.where == WHERE:
@@ -265,9 +270,7 @@ def _rows(place: str) -> Iterator[tuple[str | None, str | None]]:
     try:
         cells = [column.cast("string").to_pylist() for column in loaded.columns]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(
-            f"a column of {name} holds no text", where=WHERE, fix="write ids and reports as UTF-8 text"
-        ) from error
+        raise no_text from error
     for own, *texts in zip(*cells, strict=True):
         known = [(heading, text) for heading, text in zip(parts, texts, strict=True) if text and text.strip()]
         whole = "\n".join(f"{heading}: {text}" if heading else text for heading, text in known)

@@ -47,7 +47,12 @@ def open_parquet(name: str, data: bytes, notes: Notes) -> Table:
         for number, row in enumerate(zip(*columns, strict=True), 1):
             yield number, ["" if cell is None else cell for cell in row]
 
-    return Table(name, "row", tuple(" ".join(n.split()) for n in names), records, notes, typed)
+    objects = frozenset(i for i, field in enumerate(file.schema_arrow) if _is_of_objects(field.type))
+    return Table(name, "row", tuple(" ".join(n.split()) for n in names), records, notes, typed, objects)
+
+
+def _is_of_objects(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_struct(kind) or pa.types.is_map(kind))
 
 
 def _as_text(column: pa.ChunkedArray, column_name: str, name: str) -> pa.ChunkedArray:
@@ -72,7 +77,7 @@ def _without_objects(column: pa.ChunkedArray, column_name: str, name: str) -> pa
     Raises:
         InputError: the objects hold bytes, as a data set that keeps its pictures in the table does.
     """
-    if not (pa.types.is_struct(column.type) or pa.types.is_map(column.type)):
+    if not _is_of_objects(column.type):
         return column
     try:
         texts = [None if row is None else json.dumps(row, ensure_ascii=False) for row in column.to_pylist()]

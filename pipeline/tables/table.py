@@ -38,6 +38,7 @@ class Table:
         records: Gives the rows below the header, one after another, blank ones left out.
         notes: What was forgiven.
         typed: Reads columns where the file knows their types; None: all is text.
+        objects: Columns whose cells are objects in the file, and are read as JSON.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Table:
     records: Callable[[], Iterator[Record]]
     notes: Notes
     typed: Callable[[Sequence[int]], list[pa.ChunkedArray]] | None = None
+    objects: frozenset[int] = frozenset()
 
     def load(self, columns: Sequence[int]) -> Loaded:
         """Read some columns of all rows.
