@@ -103,9 +103,12 @@ def test_a_link_opens_a_scan_among_all(browser, link, run):
     with fresh_page(browser, silent=True) as page:
         page.goto(link)
         chosen(page, 120)
-        page.goto(f"{link.partition('?')[0]}#scan={image_id}")
-        page.reload()
+        base, other = link.partition("?")[0], run.ids("train")[6]
+        page.goto(f"{base}#scan={image_id}")  # in the page that is open
         page.wait_for_selector(f"#detail[open] #detail-title:has-text('{image_id}')")
+        page.goto("about:blank")
+        page.goto(f"{base}#scan={other}")
+        page.wait_for_selector(f"#detail[open] #detail-title:has-text('{other}')")
         assert chosen(page, 120) == 120 and page.locator("#banner").is_hidden()
 
 

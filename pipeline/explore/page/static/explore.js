@@ -9,7 +9,7 @@ import { PoolMap } from "./map.js";
 import { offerTags, startMarks } from "./marks.js";
 import { ask } from "./server_calls.js";
 import { startTabs } from "./tabs.js";
-import { emptyView, fromHash, inWords, isAll, toHash, withClause, withKnown } from "./view.js";
+import { emptyView, fromHash, inWords, isAll, scanOfHash, toHash, withClause, withKnown } from "./view.js";
 
 const FIRST_COLORS = ["label", "predicted", "source", "cluster"]; // the first of them that tells scans apart
 const ENOUGH = 0.2; // share of the scans of which it is known
@@ -45,7 +45,10 @@ class Page {
       this.find(ofKind(HTMLInputElement, "begins").value.trim()).catch(failed);
     });
     window.addEventListener("hashchange", () => {
-      if (location.hash.slice(1) !== toHash(this.view)) this.look(fromHash(location.hash, this.about.columns));
+      if (location.hash.slice(1) === toHash(this.view)) return;
+      const scan = scanOfHash(location.hash);
+      this.look(fromHash(location.hash, this.about.columns));
+      this.find(scan).catch(failed);
     });
     this.learn(about);
     this.start();
@@ -63,10 +66,11 @@ class Page {
     if (strange.length)
       failed(new Error(`This run has nothing to show for ${strange.join(", ")}: all scans are shown.`));
     const view = fromHash(location.hash, this.about.columns);
+    const scan = scanOfHash(location.hash);
     const first = FIRST_COLORS.find((key) => this.tellsApart(this.column(key))) ?? null;
     this.look({ ...view, color: view.color ?? first });
     document.body.dataset.state = "ready";
-    this.find(asked.get("scan") ?? "").catch(failed);
+    this.find(scan).catch(failed);
   }
 
   /** @param {Column | undefined} column */

@@ -17,6 +17,11 @@ export function toHash(view) {
   return `view=${encodeURIComponent(JSON.stringify(view))}`;
 }
 
+/** @param {string} hash of the address @returns {string} name of the scan it asks for; blank: none */
+export function scanOfHash(hash) {
+  return new URLSearchParams(hash.slice(1)).get("scan") ?? "";
+}
+
 /**
  * The view an address names: a whole one, or, in links, columns and what they must say (`mistake=yes`, `outlier=1..`).
  * @param {string} hash
