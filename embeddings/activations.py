@@ -15,6 +15,7 @@ import numpy as np
 
 from embeddings import augment, network_stages, onnx_file
 from embeddings.backbones import Backbone
+from embeddings.decoding import picture_keys
 from embeddings.decoding.unusable import DecodeError
 from embeddings.scan_cache import ScanCache
 from embeddings.shrunk.read_shrunk import square_of
@@ -24,7 +25,7 @@ from pipeline.contracts.options.vectors import AugmentConfig
 
 # N scans, V views, S side in pixels, H height and W width and C channels of the activations
 
-PREPROCESSING = "squash-bilinear-grey01-v1"
+PREPROCESSING = f"squash-bilinear-grey01-v{picture_keys.FLAT_VERSION}"
 
 
 @dataclass(frozen=True)

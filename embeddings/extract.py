@@ -17,6 +17,7 @@ from embeddings import backbones, onnx_file, stage_features
 from embeddings.alterations.alteration import Alteration, address, altered
 from embeddings.attempts import MAX_DEATHS, Attempts
 from embeddings.backbones import Backbone
+from embeddings.decoding import picture_keys
 from embeddings.shrunk.read_shrunk import square_of
 from embeddings.store import EmbeddingStore
 from pipeline.contracts.config import Config
@@ -70,7 +71,7 @@ def open_store(
     config: Config, backbone: Backbone, root: Path | SharedFolder, *, alteration: Alteration = "none"
 ) -> EmbeddingStore:
     """The store of this backbone and preprocessing below `root`; altered scans have stores of their own."""
-    preprocessing = f"squash-bilinear-{config.preprocess.size_px}-grey01-v1"
+    preprocessing = f"squash-bilinear-{config.preprocess.size_px}-grey01-v{picture_keys.FLAT_VERSION}"
     if config.embed.features == "stages":
         preprocessing += f"-stages-v{stage_features.VERSION}"
     return EmbeddingStore(root, backbone.key, preprocessing + address(alteration))

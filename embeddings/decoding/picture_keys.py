@@ -7,6 +7,8 @@ from embeddings.decoding.files import white_of
 
 # Raise it whenever files of more than 8 bits are read in another way: what was kept of them is then made anew.
 DEEP_VERSION = 3
+# The same of files of 8 bits: vectors of earlier versions are left alone and made anew.
+FLAT_VERSION = 2
 
 
 def picture_key(sha256: str, uri: str) -> str:

@@ -52,7 +52,9 @@ def read(path: Path, make: Callable[[], pa.Table], reader: object = None) -> pa.
             return kept.table
     table = make()
     if _is_settled(before) and _state(path) == before:
-        _keep(key, _Kept(before, table, reader, table.nbytes))
+        num_bytes = table.get_total_buffer_size()
+        if num_bytes <= MAX_BYTES:
+            _keep(key, _Kept(before, table, reader, num_bytes))
     return table
 
 

@@ -311,4 +311,12 @@ def config_of(folder: Path) -> Config:
     """The resolved configuration of a run."""
     if not is_run(folder):
         raise RunDirError("is not a run directory", where=folder, fix="give the folder that --out named")
-    return config_file.load(folder / run_files.RESOLVED)
+    return config_file.load(folder / run_files.RESOLVED, meant_by_earlier(folder))
+
+
+def meant_by_earlier(folder: Path) -> dict[str, Any]:
+    """Options that a run of an earlier state lacks, as it went without them; dotted names."""
+    options = config_file.values_of((folder / run_files.RESOLVED).read_text("utf-8"))
+    if "open_scans" in options.get("network", {}):
+        return {}
+    return {"network.open_scans": float(options.get("pseudo", {}).get("propagate", 1.0) > 0.0)}

@@ -102,6 +102,9 @@ def _filled(
             raise _refused(name, begins, reader.line_num + first_line - 1, error) from error
         if cells is None:
             break
+        if separator == " ":  # blanks at the end of a line separate nothing
+            while cells and not cells[-1]:
+                cells.pop()
         if has_marks:  # ="0012": how a spreadsheet keeps the zeros
             cells = [cell[2:-1] if cell.startswith('="') and cell.endswith('"') else cell for cell in cells]
         if any(cell and not cell.isspace() for cell in cells):

@@ -66,7 +66,9 @@ def open_table(name: str, data: bytes, is_header: IsHeader, notes: Notes) -> Tab
 
 def _refuse_others(name: str, data: bytes) -> None:
     for magic, what, fix in _OTHERS:
-        if data[: len(magic)].lower() == magic.lower():
+        if data[: len(magic)].lower() != magic.lower():
+            continue
+        if not magic.isalnum() or b"\0" in data[:_HEAD]:  # a column of a table may be called ORCID
             raise InputError(f"is no table but {what}", where=name, fix=fix)
     if data[128:132] == b"DICM":
         raise InputError("is no table but a DICOM file", where=name, fix="give the folder that it lies in")

@@ -95,6 +95,8 @@ def _whole(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Whole numbers that a blank among them made floating: 12345678901.0 is no 1.2345678901e+10."""
     if not pa.types.is_floating(column.type) or len(column) == column.null_count:
         return column
+    if pa.types.is_float16(column.type):  # few functions know them
+        column = column.cast(pa.float32())
     column = pc.if_else(pc.is_nan(column), None, column)
     is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), float(_MAX_WHOLE)))
     return column.cast(pa.int64()) if pc.all(is_whole).as_py() else column

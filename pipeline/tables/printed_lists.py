@@ -31,7 +31,7 @@ def _read(text: str) -> object:
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
     return None
 
@@ -54,7 +54,7 @@ def parts_of_list(text: str) -> list[str] | None:
     for read in (json.loads, ast.literal_eval):
         try:
             values = read(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
         if isinstance(values, dict):
             return None

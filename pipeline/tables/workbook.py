@@ -16,7 +16,10 @@ _LOOKED_AT = 30
 _MAX_BYTES, _MAX_RATIO = 2**30, 500
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # signs that nobody sees, as in `characters`
 _MAX_MERGED = 100_000  # cells of one merged range
-_NEVER_WORKED_OUT = re.compile(rb"<f(?: [^>]*)?(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>")
+# A cell of text may be worked out and empty.
+_NEVER_WORKED_OUT = re.compile(
+    rb'<c(?![^>]* t="str")(?: [^>]*)?>\s*<f(?: [^>]*)?(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>'
+)
 
 
 def is_workbook(data: bytes) -> bool:

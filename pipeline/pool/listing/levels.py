@@ -16,6 +16,7 @@ from pipeline.tables.notes import Notes, listed
 Folders = Sequence[Sequence[str]]  # of each scan those that it lies in, from the first
 
 _MAX_CLASSES = 20
+_STRAY = 0.2  # share of the scans that may lie above the level of the others
 
 
 def of_classes(folders: Folders, findings: Sequence[str] | None) -> int:
@@ -64,11 +65,15 @@ def say(folders: Folders, level: int, notes: Notes) -> None:
 
 def _twice(folders: Folders) -> frozenset[str] | None:
     """What several first folders alike hold, where it may be classes; None where nothing does."""
-    if _depth(folders) < 2 or any(map(is_negative, _names(folders, 0))):
+    tops = _names(folders, 0)
+    if _depth(folders) < 2 or not 1 < len(tops) <= _MAX_CLASSES or any(map(is_negative, tops)):
         return None
-    inside = {top: frozenset(parts[1] for parts in folders if parts[:1] == [top]) for top in _names(folders, 0)}
-    names = next(iter(inside.values()))
-    alike = len(inside) > 1 and set(inside.values()) == {names} and 2 <= len(names) <= _MAX_CLASSES
+    inside: dict[str, set[str]] = {top: set() for top in tops}
+    for parts in folders:
+        if len(parts) > 1 and parts[0] in inside:
+            inside[parts[0]].add(parts[1])
+    names = frozenset(next(iter(inside.values())))
+    alike = all(own == names for own in inside.values()) and 2 <= len(names) <= _MAX_CLASSES
     if not alike or any(name.lower() in vocabulary.SPLIT_NAMES or view(name) != "unknown" for name in names):
         return None
     scans_of = Counter(parts[1] for parts in folders if len(parts) > 1)
@@ -76,8 +81,9 @@ def _twice(folders: Folders) -> frozenset[str] | None:
 
 
 def _depth(folders: Folders) -> int:
-    """How many levels all scans have, but for those that nobody has labelled."""
-    return min((len(parts) for parts in folders if not any(map(folder_names.is_unlabelled, parts[:1]))), default=0)
+    """How many levels nearly all scans have, but for those that nobody has labelled: a stray one decides nothing."""
+    depths = sorted(len(parts) for parts in folders if not any(map(folder_names.is_unlabelled, parts[:1])))
+    return depths[int(_STRAY * len(depths))] if depths else 0
 
 
 def _names(folders: Folders, level: int) -> set[str]:

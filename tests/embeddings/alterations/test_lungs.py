@@ -134,7 +134,7 @@ def test_erased_scans_have_an_address_of_their_own(tmp_path):
     backbone = Backbone("efficientnet_lite0", None, "0" * 16, "", "")
     stages = config_file.load(None, options | {"embed.features": "stages"})
     plain = extract.open_store(config, backbone, tmp_path)
-    assert plain.folder == EmbeddingStore(tmp_path, "0" * 16, "squash-bilinear-96-grey01-v1").folder
+    assert plain.folder == EmbeddingStore(tmp_path, "0" * 16, "squash-bilinear-96-grey01-v2").folder
     erased = extract.open_store(config, backbone, tmp_path, alteration="lungs-erased")
     assert erased.folder != plain.folder != extract.open_store(stages, backbone, tmp_path).folder
     scans = [("a", "a.png"), ("b", "b.png"), ("c", "c.png")]
