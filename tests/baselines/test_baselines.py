@@ -133,7 +133,7 @@ def lesson(tmp_path, class_N, pixel_NSS, **options):
     """A fit of the ConvNet on these pixels: a fifth to stop by, a fifth to test."""
     sha = tuple(f"{i:064x}" for i in range(len(class_N)))
     early = Early(None, 0, SIDE, 1, STILL)
-    ScanCache(tmp_path, f"squash-bilinear-grey01-v1/{SIDE}").write(sha, pixel_NSS[:, None, None])
+    ScanCache(tmp_path, f"squash-bilinear-grey01-v2/{SIDE}").write(sha, pixel_NSS[:, None, None])
     one_hot = np.eye(class_N.max() + 1)[class_N]
     train, val, test = (np.flatnonzero(np.isin(np.arange(len(class_N)) % 5, part)) for part in ((0, 1, 2), (3,), (4,)))
     config = NetworkConfig(**({"epochs": 6, "lr": 3e-3, "batch_size": 16, "augment": STILL, "patience": 6} | options))
