@@ -75,3 +75,9 @@ def test_without_two_classes_or_embeddings_nothing_is_checked(tmp_path):
         one = subject(tmp_path / name, many(40, label=label), emb_ND=np.zeros((40, 4)))
         assert not label_errors.check(one).checked
     assert not label_errors.check(subject(tmp_path / "bare", many(40, label="sick"))).checked
+
+
+def test_where_the_embedding_knows_nothing_of_the_classes_no_label_is_doubted(tmp_path):
+    for seed in range(3):
+        check = label_errors.check(pool(tmp_path / str(seed), apart=0.0, seed=seed)[0])
+        assert (check.severity, check.checked) == ("ok", False) and "AUROC" in check.message

@@ -127,3 +127,15 @@ def test_what_a_contract_refuses_is_refused_every_time(path):
     for _ in range(2):
         with pytest.raises(ContractError, match=r"columns .* are missing"):
             SPLIT_TABLE.read(path.parent)
+
+
+def test_a_table_beyond_all_room_leaves_the_others_where_they_are(path, tmp_path, counted, monkeypatch):
+    read, reads = counted
+    large = tmp_path / "large.parquet"
+    write_parquet(large, table(*range(1000)))
+    settle(large)
+    small = read(path)
+    monkeypatch.setattr(kept_tables, "MAX_BYTES", 4000)
+    for _ in range(2):
+        assert len(read(large)) == 1000
+    assert read(path) is small and reads == [path, large, large]

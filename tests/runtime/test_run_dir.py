@@ -1,9 +1,11 @@
 import json
 
 import pytest
+import yaml
 
 from pipeline.annotate import queue_csv
 from pipeline.commands import claim
+from pipeline.commands.request import Request, load_config
 from pipeline.contracts import config_file
 from pipeline.contracts.answers import ORACLE, POOL, Answer
 from pipeline.contracts.config import Config
@@ -175,3 +177,16 @@ def test_a_configuration_that_was_refused_is_taken_back(run):
     before = run_dir.write_config(run, Config(seed=4))
     run_dir.restore_config(run, before)
     assert config_file.load(run / "resolved.yaml").seed == 3
+
+
+@pytest.mark.parametrize(("propagate", "meant"), [(0.0, 0.0), (0.5, 1.0)])
+def test_a_run_without_an_option_goes_on_as_it_went_without_it(run, propagate, meant):
+    """Before `network.open_scans` a network learned from the open scans where labels were spread over them."""
+    resolved = run / run_files.RESOLVED
+    tree = yaml.safe_load(resolved.read_text())
+    del tree["network"]["open_scans"]
+    tree["pseudo"]["propagate"] = propagate
+    resolved.write_text(yaml.safe_dump(tree))
+    assert run_dir.config_of(run).network.open_scans == meant
+    resume = Request(resume=True, out=run, overrides={"pseudo.propagate": 1.0})
+    assert load_config(resume, run).network.open_scans == meant

@@ -3,7 +3,7 @@ import pytest
 from pipeline.contracts.errors import InputError
 from pipeline.tables.columns import find, near
 from pipeline.tables.placeholders import NO_LABEL, is_placeholder
-from pipeline.tables.printed_lists import parts_of_list
+from pipeline.tables.printed_lists import holds_objects, parts_of_list, signs_of_object
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,8 @@ def test_words_for_what_is_not_known(word):
 @pytest.mark.parametrize("word", ["0", "1", "-1", "normal", "negative", "no", "x1", "P-1", "unknown lesion", "nano"])
 def test_words_that_say_something(word):
     assert not is_placeholder(word, NO_LABEL)
+
+
+@pytest.mark.parametrize("cell", ["{['a']}", "{{1}}", "{[1]: 2}"])
+def test_what_python_could_not_print_is_no_list(cell):
+    assert parts_of_list(cell) is None and not holds_objects(cell) and signs_of_object(cell) is None

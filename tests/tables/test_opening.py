@@ -6,6 +6,7 @@ import gzip
 import io
 import zipfile
 
+import numpy as np
 import openpyxl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ import pytest
 
 from pipeline.contracts.errors import InputError
 from pipeline.tables import characters
+from pipeline.tables import workbook as workbooks
 from pipeline.tables.columns import compact
 from pipeline.tables.notes import Notes
 from pipeline.tables.opening import open_table
@@ -307,3 +309,29 @@ def test_signs_that_nobody_sees_are_left_out_and_counted(sign):
 def test_cells_that_a_spreadsheet_marks_as_text_are_that_text(separator):
     table = opened(f'Scan ID{separator}note\n"=""0012"""{separator}="5 mm"\n'.encode())
     assert cells(table) == [["0012", "5 mm"]]
+
+
+def test_numbers_of_two_bytes_are_read():
+    stream = io.BytesIO()
+    halves = pa.array(np.array([45.5, 3.0], np.float16))
+    pq.write_table(pa.table({"scan id": ["a", "b"], "age": halves, "whole": halves.take(pa.array([1, 1]))}), stream)
+    age, whole = opened(stream.getvalue()).load([1, 2]).columns
+    assert (age.to_pylist(), whole.to_pylist()) == ([45.5, 3.0], [3, 3])
+
+
+@pytest.mark.parametrize("first", ["ORCID", "Arrow1", "fea1"])
+def test_a_column_may_begin_like_a_file_of_another_kind(first):
+    assert opened(f"{first},scan id\n1,a\n".encode()).header == (first, "scan id")
+
+
+def test_blanks_at_the_end_of_a_line_separate_nothing():
+    assert rows_of(opened(b"note scan_id  \nx a\ny b \n"))[1:] == [["x", "a"], ["y", "b"]]
+    with pytest.raises(InputError, match="cells"):
+        opened(b"scan_id note  \na two words\n").load([0, 1])
+
+
+def test_an_empty_text_is_a_result_of_a_formula():
+    sheet = (
+        b'<c r="A1" t="str"><f>IF(1,"","")</f><v></v></c><c r="A2"><f>1+1</f><v></v></c><c r="A3" s="1"><f>2</f></c>'
+    )
+    assert len(workbooks._NEVER_WORKED_OUT.findall(sheet)) == 2

@@ -82,3 +82,11 @@ def test_other_words_for_the_sides_of_a_split(tmp_path, sides):
         [words[name.split("/")[0]] for name in names],
     ]
     assert f"{sides[0]!r} as test" in said(pool)
+
+
+@pytest.mark.parametrize("stray", ["siteA/stray.png", "stray.png"])
+def test_a_stray_scan_above_the_others_does_not_name_the_level(tmp_path, stray):
+    names = nested(("siteA", "siteB"), ("normal", "mass"), num=3)
+    label = dict(zip(*columns(opened(tmp_path, [*names, stray]), "path", "label"), strict=True))
+    assert {path: label[path] for path in names} == {name: name.split("/")[1] for name in names}
+    assert label[stray] is None
