@@ -236,7 +236,7 @@ def test_which_sheet_is_read_and_which_lines_are_skipped_is_said():
         (b"ARROW1\0\0", "an Arrow file"),
         (b"\x80\x04\x95", "a Python pickle"),
         (b"a.png".ljust(257, b"\0") + b"ustar\x0000", "a tar archive"),
-        (gzip.compress(b"a.png".ljust(257, b"\0") + b"ustar  "), "a tar archive"),
+        (gzip.compress(b"a.png".ljust(257, b"\0") + b"ustar  ", mtime=0), "a tar archive"),  # the same name at any time
         (b"<table><tr><td>image_path", "a web page"),
     ],
 )
