@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml.error import YAMLError
+
 from pipeline import __version__
 from pipeline.contracts import config_file, tables
 from pipeline.contracts.config import Config
@@ -315,8 +317,11 @@ def config_of(folder: Path) -> Config:
 
 
 def meant_by_earlier(folder: Path) -> dict[str, Any]:
-    """Options that a run of an earlier state lacks, as it went without them; dotted names."""
-    options = config_file.values_of((folder / run_files.RESOLVED).read_text("utf-8"))
-    if "open_scans" in options.get("network", {}):
-        return {}
-    return {"network.open_scans": float(options.get("pseudo", {}).get("propagate", 1.0) > 0.0)}
+    """Options that a run of an earlier state lacks, as it went without them; dotted names. None of a damaged file."""
+    try:
+        options = config_file.values_of((folder / run_files.RESOLVED).read_text("utf-8"))
+        if "open_scans" in options["network"]:
+            return {}
+        return {"network.open_scans": float(options["pseudo"]["propagate"] > 0.0)}
+    except (YAMLError, OSError, ValueError, KeyError, TypeError):
+        return {}  # whoever reads it says what is wrong
