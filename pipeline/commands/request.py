@@ -64,8 +64,9 @@ def load_config(request: Request, out: Path) -> Config:
     path = request.config_file
     resolved = out / run_files.RESOLVED
     if request.resume and resolved.exists():
-        before, meant = run_dir.config_of(out), {} if path else run_dir.meant_by_earlier(out)
-        config = _with_salt_of(before, _sized(config_file.load(path or resolved, meant | request.overrides)), out)
+        before = run_dir.config_of(out)
+        own = {} if path else {"network.open_scans": before.network.open_scans}  # a file of an earlier state lacks it
+        config = _with_salt_of(before, _sized(config_file.load(path or resolved, own | request.overrides)), out)
         for name in FIXED_ON_RESUME if run_files.has_rounds(out) else ():
             changed = _changed(getattr(before, name), getattr(config, name), name)
             if changed is not None:

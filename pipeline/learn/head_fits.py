@@ -81,7 +81,7 @@ def student_fit(
         learn_E: Expert labels the fold may see: a mask.
         prob_TC: The fold's teacher's probabilities of the pool, at its prevalence.
         acceptance: Which of them are pseudo-labels.
-        spread_TC: The fold's expert labels, spread over the graph, see `spread_labels`; None: open scans are left out.
+        spread_TC: The fold's expert labels, spread over the graph, see `spread_labels`; None with a weight of 0.
         propagate_weight: Weight of the labels that are spread over the graph; 0: open scans are left out.
         seed: Of the fit, and of the sample of a pool larger than `train.max_rows`.
     """
@@ -97,7 +97,7 @@ def student_fit(
         _stopping_mask(material, config, learn_E, seed),
         soft_TC,
         admitted_T,
-        open_weight=0.0 if spread_TC is None else propagate_weight,
+        open_weight=propagate_weight,
         max_scans=config.train.max_rows,
         seed=seed,
     )

@@ -13,8 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml.error import YAMLError
-
 from pipeline import __version__
 from pipeline.contracts import config_file, tables
 from pipeline.contracts.config import Config
@@ -313,15 +311,10 @@ def config_of(folder: Path) -> Config:
     """The resolved configuration of a run."""
     if not is_run(folder):
         raise RunDirError("is not a run directory", where=folder, fix="give the folder that --out named")
-    return config_file.load(folder / run_files.RESOLVED, meant_by_earlier(folder))
-
-
-def meant_by_earlier(folder: Path) -> dict[str, Any]:
-    """Options that a run of an earlier state lacks, as it went without them; dotted names. None of a damaged file."""
-    try:
-        options = config_file.values_of((folder / run_files.RESOLVED).read_text("utf-8"))
-        if "open_scans" in options["network"]:
-            return {}
-        return {"network.open_scans": float(options["pseudo"]["propagate"] > 0.0)}
-    except (YAMLError, OSError, ValueError, KeyError, TypeError):
-        return {}  # whoever reads it says what is wrong
+    path = folder / run_files.RESOLVED
+    config = config_file.load(path)
+    network, pseudo = config.network.model_fields_set, config.pseudo.model_fields_set
+    if "open_scans" in network or not network or "propagate" not in pseudo:
+        return config
+    # Before this option a network learned from the open scans where labels were spread over them.
+    return config_file.load(path, {"network.open_scans": float(config.pseudo.propagate > 0.0)})

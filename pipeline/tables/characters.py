@@ -8,7 +8,7 @@ from pipeline.tables.notes import Notes, counted
 
 GZIP_MAGIC = b"\x1f\x8b"
 # Soft hyphen, zero-width space, word joiner, mark of the order of bytes.
-_INVISIBLE = tuple(sign.encode() for sign in "\u00ad\u200b\u2060\ufeff")
+INVISIBLE = "\u00ad\u200b\u2060\ufeff"
 MAX_BYTES = 2**30  # of a table, unpacked
 _MARKS = (  # UTF-32's mark begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -78,10 +78,11 @@ def as_utf8(name: str, data: bytes, notes: Notes) -> bytes:
 
 def _without_invisible(data: bytes, notes: Notes) -> bytes:
     """Text without signs that nobody sees: they would make a class or a person of their own."""
-    num = sum(data.count(sign) for sign in _INVISIBLE)
+    signs = [sign.encode() for sign in INVISIBLE]
+    num = sum(data.count(sign) for sign in signs)
     if num:
         notes.mention(f"{counted(num, 'sign')} that nobody sees, such as zero-width spaces, are left out")
-        for sign in _INVISIBLE:
+        for sign in signs:
             data = data.replace(sign, b"")
     return data
 

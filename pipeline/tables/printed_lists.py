@@ -51,15 +51,12 @@ def parts_of_list(text: str) -> list[str] | None:
         return []
     if _OF_NUMPY.fullmatch(inner):  # Python would join them
         return _entries([a or b for a, b in _WORDS_OF_LISTS.findall(inner)])
-    for read in (json.loads, ast.literal_eval):
-        try:
-            values = read(text)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(values, dict):
-            return None
-        if isinstance(values, list | tuple | set | frozenset):
-            return _entries(sorted(values, key=str) if isinstance(values, set | frozenset) else list(values))
+    values = _read(text)
+    if isinstance(values, dict):
+        return None
+    if isinstance(values, list | tuple | set | frozenset):
+        return _entries(sorted(values, key=str) if isinstance(values, set | frozenset) else list(values))
+    if values is not None:
         return None if text[:1] == "(" else _entries([values])
     if text[0] != "[" or any(c in inner for c in "'\"[]{}"):
         return None

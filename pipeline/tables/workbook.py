@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.contracts.errors import InputError
+from pipeline.tables.characters import INVISIBLE
 from pipeline.tables.notes import Notes, counted, listed
 from pipeline.tables.table import IsHeader, Record, Table
 
 _LOOKED_AT = 30
 _MAX_BYTES, _MAX_RATIO = 2**30, 500
-_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # signs that nobody sees, as in `characters`
+_INVISIBLE = dict.fromkeys(map(ord, INVISIBLE))
 _MAX_MERGED = 100_000  # cells of one merged range
 # A cell of text may be worked out and empty.
 _NEVER_WORKED_OUT = re.compile(
