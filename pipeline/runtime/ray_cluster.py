@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pipeline.contracts.errors import EngineError, InputError
 from pipeline.contracts.options.running import EngineConfig
 from pipeline.runtime.processes import ray_remains
-from pipeline.runtime.processes.ray_watch import HEAD_EVERY_SECONDS, HeadLooks, RayWatch, dead_processes
+from pipeline.runtime.processes.ray_watch import HEAD_EVERY_SECONDS, HeadLooks, RayWatch, dead_processes, session_folder
 from pipeline.runtime.ray_job import is_in_a_job
 
 ADDRESS = "RAY_ADDRESS"
@@ -34,14 +34,14 @@ class RunningRay(NamedTuple):
         is_ours: Whether it was started or joined here, so that it is left in the end.
         is_joined: Whether it is a cluster that was running before.
         watch: Ends the command when this Ray dies; None where somebody else started it in this process.
-        mark: What its processes are known by, see `ray_remains`; None of a Ray that was not started here.
+        marks: What its processes are known by, see `ray_remains`; None of a Ray that was not started here.
     """
 
     ray: Any
     is_ours: bool
     is_joined: bool
     watch: RayWatch | None = None
-    mark: str | None = None
+    marks: ray_remains.RayMarks | None = None
 
 
 def is_named() -> bool:
@@ -76,7 +76,7 @@ def connect(config: EngineConfig) -> RunningRay:
                 ray.init(address=address, **quiet)  # resources are the cluster's: never passed here
             head = HeadLooks(lambda: answering(address))
             return RunningRay(ray, is_ours=True, is_joined=True, watch=RayWatch(head, HEAD_EVERY_SECONDS))
-        with _own_signals(), on_loopback(), ray_remains.marked() as mark:
+        with _own_signals(), on_loopback(), ray_remains.marked() as marks:
             ray.init(
                 address=address,
                 num_cpus=config.num_cpus or os.cpu_count() or 1,
@@ -84,6 +84,7 @@ def connect(config: EngineConfig) -> RunningRay:
                 object_store_memory=config.object_store_mb * 2**20,
                 **quiet,
             )
+            marks.session = session_folder(ray)
     except Exception as error:  # Ray raises a plain Exception when its start takes too long
         what = " ".join(str(error).split())[:300]
         if address != "local":
@@ -92,7 +93,7 @@ def connect(config: EngineConfig) -> RunningRay:
         fix = "set engine.backend=serial to run without Ray, or see `cxr-ssl doctor`"
         raise EngineError(f"Ray did not start: {what}", fix=fix) from error
     watch = RayWatch(lambda: dead_processes(ray))
-    return RunningRay(ray, is_ours=True, is_joined=False, watch=watch, mark=mark)
+    return RunningRay(ray, is_ours=True, is_joined=False, watch=watch, marks=marks)
 
 
 @contextlib.contextmanager

@@ -28,13 +28,13 @@ class RayEngine:
         self._ray: Any = None
         self._is_ours = False
         self._watch: RayWatch | None = None
-        self._mark: str | None = None
+        self._marks: ray_remains.RayMarks | None = None
 
     def _ready(self) -> Any:
         if self._ray is None:
             running = ray_cluster.connect(self._config)
             self._ray, self._is_ours, self._watch = running.ray, running.is_ours, running.watch
-            self._mark = running.mark
+            self._marks = running.marks
             if running.is_joined:
                 ray_nodes.check(self._ray, self._places)
         if gpus.are_asked_for(self._config):
@@ -92,11 +92,13 @@ class RayEngine:
         """Stop or leave the Ray this engine started or joined; one that ran before stays."""
         if self._watch is not None:
             self._watch.close()
-        if self._ray is not None and self._is_ours:
-            self._ray.shutdown()
-        if self._mark is not None:
-            ray_remains.end(self._mark)
-        self._ray = self._mark = None
+        try:
+            if self._ray is not None and self._is_ours:
+                self._ray.shutdown()
+        finally:
+            if self._marks is not None:
+                ray_remains.end(self._marks)
+            self._ray = self._marks = None
 
 
 def _run_with_threads(function: Callable[[S], R], shard: S, num_threads: int) -> R:

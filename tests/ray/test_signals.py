@@ -3,13 +3,16 @@
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.contracts.errors import EngineError
 from pipeline.contracts.options.running import EngineConfig
+from pipeline.runtime.processes import ray_remains
 from tests.support.forked import SERVER
 
 SECONDS = 60.0
@@ -29,15 +32,23 @@ def listening(pids: set[int]) -> set[str]:
 
 
 def marked(mark: str) -> set[int]:
-    """Processes whose environment has the mark."""
-    found = set()
+    """Processes whose environment has the mark, as far as Ray has not written titles over it."""
+    pids = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:
             if mark.encode() in path.read_bytes():
-                found.add(int(path.parent.name))
+                pids.add(int(path.parent.name))
         except OSError:
             continue
-    return found
+    return pids
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it still runs; one that has ended and that nobody has asked about does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def work(mark: str, folder: str) -> None:
@@ -80,17 +91,44 @@ def test_a_run_on_ray_that_is_ended(tmp_path, ending):
     run = SERVER.Process(target=work, args=(mark, str(tmp_path)))
     run.start()
     until(tmp_path / "task-1")
-    raised = {pid: Path(f"/proc/{pid}/exe").resolve().name for pid in marked(mark)}
+    processes = psutil.Process(run.pid).children(recursive=True)
     loopback = {f"{socket.ntohl(0x7F000001):08X}", f"0000000000000000FFFF0000{socket.ntohl(0x7F000001):08X}"}
-    assert raised and listening(set(raised) | {run.pid}) <= loopback
+    assert processes and listening({process.pid for process in processes} | {run.pid}) <= loopback
     if ending == "SIGTERM":
         os.kill(run.pid, signal.SIGTERM)
     else:
-        os.kill(next(pid for pid, name in raised.items() if name == ending), signal.SIGKILL)
+        next(process for process in processes if process.name() == ending).kill()
     run.join(SECONDS)
     if ending == "SIGTERM":
         assert run.exitcode == 143
     else:
         assert run.exitcode == EngineError.exit_code
         assert "Ray has died: its process gcs_server is gone. Go on with --resume" in (tmp_path / "said").read_text()
-    assert not marked(mark), "none of Ray's processes outlives its run, not for a moment"
+    left = {process.pid for process in processes if lives(process)} | marked(mark)
+    assert not left, "none of Ray's processes outlives its run, not for a moment"
+
+
+@pytest.mark.ray
+def test_a_process_that_has_lost_its_mark_is_known_by_its_open_log(tmp_path):
+    session = tmp_path / "session"
+    session.mkdir()
+    waits = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with (session / "agent.log").open("w") as log, (tmp_path / "other.log").open("w") as elsewhere:
+        agent = psutil.Popen(waits, stdout=log)
+        stranger = psutil.Popen(waits, stdout=elsewhere)
+    with ray_remains.marked() as marks:
+        worker = psutil.Popen(waits)
+    marks.session = session
+    ray_remains.end(marks)
+    assert not lives(agent) and not lives(worker) and lives(stranger)
+    stranger.kill()
+    for process in (agent, worker, stranger):
+        process.wait()
+
+
+def test_a_ray_that_does_not_start_whole_leaves_nothing():
+    with pytest.raises(OSError, match="no room"), ray_remains.marked():
+        worker = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        raise OSError("no room")
+    assert not lives(worker)
+    worker.wait()

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pipeline.contracts.errors import EngineError
@@ -47,6 +48,11 @@ def dead_processes(ray: Any) -> str | None:
     node = ray._private.worker._global_node  # Ray has no public way to ask
     gone = [] if node is None else [name for name, _ in node.dead_processes() if name in VITAL]
     return f"its process {gone[0]} is gone" if gone else None
+
+
+def session_folder(ray: Any) -> Path:
+    """Where the Ray that was started here keeps its logs and sockets."""
+    return Path(ray._private.worker._global_node.get_session_dir_path()).resolve()  # Ray has no public way to ask
 
 
 class HeadLooks:
