@@ -15,8 +15,7 @@ from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
+from pipeline.runtime.processes import ray_remains
 from pipeline.runtime.run_dir import stage_records
 from tests.bench import resume, tables
 from tests.support import tiny, tiny_backbone
@@ -70,8 +69,7 @@ class Head:
     """A head on the loopback, started by `ray start`."""
 
     def __init__(self, folder: Path, number: int) -> None:
-        self._mark = f"HEAD_OF_BENCH={folder.name}-{number}"
-        name, _, value = self._mark.partition("=")
+        self._marks = ray_remains.RayMarks(f"{folder.name}-{number}", session=(folder / "ray").resolve())
         port, dashboard, client = _free_ports(3)
         self.dashboard = f"http://127.0.0.1:{dashboard}"
         words = ["--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1"]
@@ -79,7 +77,7 @@ class Head:
         words += ["--disable-usage-stats", f"--object-store-memory={80 * 2**20}", f"--temp-dir={folder / 'ray'}"]
         self._process = subprocess.Popen(
             [str(Path(sys.executable).parent / "ray"), "start", *words],
-            env=_environment(folder / "cache-job") | {name: value},
+            env=_environment(folder / "cache-job") | {ray_remains.MARK: self._marks.environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -97,12 +95,8 @@ class Head:
         raise RuntimeError("the head did not start")
 
     def kill(self) -> None:
-        """End it at once, with all processes that it has started and theirs: those that have its mark."""
-        name, _, value = self._mark.partition("=")
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.environ().get(name) == value:
-                    process.kill()
+        """End it at once, with all processes that it has started and theirs."""
+        ray_remains.end(self._marks)
         self._process.wait()
 
 
