@@ -191,9 +191,15 @@ def test_what_further_labels_would_buy(run):
     assert "said of the forecast" in text and "said of the predictions" in text
 
 
-def test_status_answers_without_the_libraries_that_take_a_second_to_import():
-    heavy = ("scipy", "pandas", "torch", "sklearn", "ray", "faiss", "matplotlib")
-    code = f"import sys, pipeline.commands.status; print([name for name in {heavy} if name in sys.modules])"
+@pytest.mark.parametrize(
+    ("command", "heavy"),
+    [
+        ("status", ("scipy", "pandas", "torch", "sklearn", "ray", "faiss", "matplotlib")),
+        ("predict", ("scipy.stats", "scipy.optimize", "pandas", "torch", "sklearn", "ray", "faiss", "matplotlib")),
+    ],
+)
+def test_a_quick_answer_does_not_wait_for_libraries_that_take_a_second_to_import(command, heavy):
+    code = f"import sys, pipeline.commands.{command}; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from pipeline.predict.heat_maps import occlusion
 from pipeline.predict.heat_maps.occlusion import Drops, Evidence, Floats, Heat, Reference
@@ -96,6 +95,8 @@ def judge(
         planted: The scans.
         similarity: See `Check`.
     """
+    from scipy.stats import beta  # takes longer to import than to predict a scan
+
     num = len(planted)
     if num < MIN_PLANTED:
         few = f"a planted opacity raises it in {num} scans; {MIN_PLANTED} are needed to check whether maps point at it"
@@ -106,7 +107,7 @@ def judge(
     num_inside = int(np.trace(inside_KK))
     swapped = float((inside_KK.sum() - num_inside) / (num * (num - 1)))
     chance = max(swapped, float(np.mean([scan.mask_SS.mean() for scan in planted])))
-    low = float(stats.beta.ppf(1 - CONFIDENCE, num_inside, num - num_inside + 1)) if num_inside else 0.0
+    low = float(beta.ppf(1 - CONFIDENCE, num_inside, num - num_inside + 1)) if num_inside else 0.0
     reason: str | None = None
     alike = max(similarity, key=lambda what: similarity[what], default=None)
     if low <= MARGIN * chance:
@@ -128,7 +129,9 @@ def rank_correlation(one_SS: Heat, other_SS: Heat) -> float:
     first_S, other = (heat_SS[step // 2 :: step, step // 2 :: step].ravel() for heat_SS in (one_SS, other_SS))
     if np.ptp(first_S) == 0 or np.ptp(other) == 0:
         return 0.0
-    return abs(float(stats.spearmanr(first_S, other).statistic))
+    from scipy.stats import spearmanr
+
+    return abs(float(spearmanr(first_S, other).statistic))
 
 
 def _raised(model: Evidence, squares: Sequence[Floats], planted: Sequence[Planted]) -> dict[str, list[int]]:
