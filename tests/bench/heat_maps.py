@@ -91,8 +91,8 @@ def _own_checks(learner: str, model: predictor.Predictor) -> list[list[str]]:
 def _write(rows: list[list[str]]) -> None:
     notes = (
         "160 expert labels of phantoms, 100 of kermany, 224 px; a head on the frozen network, or its last stages "
-        "adapted (`train.adapt=partial`) on the same labels. Inside: scans whose hottest point lies in an opacity, with a "
-        "95 % Clopper-Pearson interval; within half a patch: at most a twelfth of the side away. The first two rows "
+        "adapted (`train.adapt=partial`) on the same labels. Inside: scans whose hottest point is in an opacity, with "
+        "a 95 % Clopper-Pearson interval; within half a patch: at most a twelfth of the side away. The first two rows "
         "of a finding are of new phantoms with their own opacities, whatever the model says of them; the run's own "
         "check plants opacities into scans of its training pool and looks at those that raise the finding. Similarity: "
         f"mean absolute rank correlation with maps of shuffled weights ({NUM_SHUFFLED} scans)."
