@@ -56,11 +56,22 @@ class Classifier:
         assert isinstance(self.model, Head), "a network has no head apart from its body"
         return self.model
 
-    def logits(self, emb_ND: np.ndarray) -> np.ndarray:
-        """Logits (N, C) of embeddings that are not the run's own; only for a head that was loaded."""
+    def logits(self, emb_ND: np.ndarray, rows_M: np.ndarray | None = None) -> np.ndarray:
+        """Logits (M, C) of embeddings that are not the run's own, block by block; only for a head that was loaded.
+
+        Args:
+            emb_ND: Embeddings; may be memory-mapped.
+            rows_M: The rows wanted, in the order wanted; None: all.
+        """
         assert self.mean_D is not None
         assert self.basis_DP is not None
-        return self.head.logits(principal_components.project(emb_ND, self.mean_D, self.basis_DP))
+        num = len(emb_ND) if rows_M is None else len(rows_M)
+        blocks = []
+        for start in range(0, max(num, 1), principal_components.ROWS_AT_ONCE):
+            rows = slice(start, start + principal_components.ROWS_AT_ONCE)
+            block = np.asarray(emb_ND[rows if rows_M is None else rows_M[rows]], dtype=np.float32)
+            blocks.append(self.head.logits(principal_components.project(block, self.mean_D, self.basis_DP)))
+        return np.concatenate(blocks)
 
     def probabilities(self, logit_NC: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (N, C)."""

@@ -22,7 +22,7 @@ from pipeline.predict.scan_shard import Shard
 from pipeline.runtime import private_files, run_dir, run_files
 from pipeline.runtime.engine import SerialEngine, make_engine
 from pipeline.vectors import principal_components
-from pipeline.vectors.matrix import Vectors
+from pipeline.vectors.matrix import ROWS_AT_ONCE, Vectors
 
 log = logging.getLogger(__name__)
 VERSION = 2  # raise it whenever a column means something else
@@ -145,12 +145,13 @@ def slice_centres(folder: Path, num_features: int) -> np.ndarray:
     ids = clusters["image_id"].filter(vectors.has(clusters["image_id"]))
     cluster_N = clusters.filter(vectors.has(clusters["image_id"]))["cluster"].to_numpy()
     scale_Q = outside.of_run(folder).scale_Q
-    x_NQ = np.asarray(
-        principal_components.load(folder)[vectors.positions(ids)][:, : len(scale_Q)] * scale_Q, np.float64
-    )
+    x_NP, row_N = principal_components.load(folder), vectors.positions(ids)
     num_clusters = int(cluster_N.max()) + 1
-    sums = np.zeros((num_clusters, x_NQ.shape[1]))
-    np.add.at(sums, cluster_N, x_NQ)
+    sums = np.zeros((num_clusters, len(scale_Q)))
+    for start in range(0, len(row_N), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        x_BQ = x_NP[row_N[rows]][:, : len(scale_Q)] * scale_Q
+        np.add.at(sums, cluster_N[rows], x_BQ.astype(np.float64))
     return np.asarray(sums / np.maximum(np.bincount(cluster_N, minlength=num_clusters), 1)[:, None])
 
 

@@ -60,7 +60,7 @@ def _logits(ctx: StageContext, data: Dataset, model: Classifier) -> np.ndarray:
         manifest = run_files.read(ctx.folder, MANIFEST)
         row = pc.index_in(data.scans_N.image_id, value_set=manifest["image_id"].combine_chunks())
         return predict_scans.predict(ctx, model.model, manifest["uri"].take(row).to_pylist(), "logit")
-    return model.logits(np.asarray(Vectors.open(ctx.folder).emb_ND, dtype=np.float32))
+    return model.logits(Vectors.open(ctx.folder).emb_ND)
 
 
 def asking_parts(folder: Path, round_index: int) -> list[int]:

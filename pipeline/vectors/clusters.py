@@ -11,7 +11,7 @@ from pipeline.contracts.tables import CLUSTERS, SPLIT_TABLE
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import neighbor_graph, principal_components
-from pipeline.vectors.matrix import ROWS_AT_ONCE, Vectors, unit_rows
+from pipeline.vectors.matrix import ROWS_AT_ONCE, UnitRows, Vectors
 
 # N scans, D dimensions, K clusters
 
@@ -25,7 +25,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     train = vectors.positions(train_ids(run_files.read(ctx.folder, SPLIT_TABLE)))
     num_components = principal_components.write(ctx.folder, vectors.emb_ND, train, ctx.config.train.num_components)
     principal_components.write_similarity(ctx.folder, vectors.own_ND, train, num_components)
-    unit_ND = unit_rows(principal_components.load_similarity(ctx.folder))  # centred on the training pool
+    unit_ND = UnitRows(principal_components.load_similarity(ctx.folder))  # centred on the training pool
     num_clusters = min(config.num_clusters or int(np.clip(np.sqrt(len(train) / 2), 8, 1000)), len(train))
     seed = int(ctx.rng("clusters").integers(2**31))
     centroid_KD = train_centroids(
@@ -78,7 +78,7 @@ def spherical_kmeans(
 
 
 def train_centroids(
-    unit_ND: np.ndarray,
+    unit_ND: np.ndarray | UnitRows,
     num_clusters: int,
     *,
     seed: int,
@@ -102,7 +102,7 @@ def train_centroids(
     if rows_M is not None and len(rows_M) > max_points * num_clusters:  # or faiss samples a copy of them all
         rng = np.random.default_rng(seed)
         rows_M = np.sort(rng.choice(rows_M, max_points * num_clusters, replace=False))
-    sample = unit_ND if rows_M is None else unit_ND[rows_M]
+    sample = unit_ND[:] if rows_M is None else unit_ND[rows_M]
     clustering = faiss.Kmeans(
         unit_ND.shape[1],
         num_clusters,
@@ -117,7 +117,7 @@ def train_centroids(
     return np.asarray(clustering.centroids)
 
 
-def assign(unit_ND: np.ndarray, centroid_KD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def assign(unit_ND: np.ndarray | UnitRows, centroid_KD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Nearest centroid by cosine: cluster_N (int32) and cosine_N (float32); block by block."""
     import faiss
 
@@ -131,7 +131,7 @@ def assign(unit_ND: np.ndarray, centroid_KD: np.ndarray) -> tuple[np.ndarray, np
     return cluster_N, cosine_N
 
 
-def _plane(unit_ND: np.ndarray, train: np.ndarray) -> np.ndarray:
+def _plane(unit_ND: UnitRows, train: np.ndarray) -> np.ndarray:
     """First two principal components of the training pool; the sign is fixed so that runs agree."""
     sample = principal_components.evenly_spaced(unit_ND, train)
     mean_D = sample.mean(0)

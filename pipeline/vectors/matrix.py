@@ -79,3 +79,28 @@ def unit_rows(emb_ND: np.ndarray, mean_D: np.ndarray | None = None, rows_M: np.n
             block = block - mean_D
         out[rows] = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
     return out
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """Rows of norm 1 of a memory-mapped matrix, worked out as they are read: no copy of the whole is held.
+
+    Attributes:
+        emb_ND: Vectors; may be memory-mapped.
+    """
+
+    emb_ND: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and D."""
+        return self.emb_ND.shape[0], self.emb_ND.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.emb_ND)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """The rows of a slice or of positions, float32, as `unit_rows` makes them."""
+        if isinstance(rows, slice):
+            return unit_rows(self.emb_ND[rows])
+        return unit_rows(self.emb_ND, rows_M=rows)

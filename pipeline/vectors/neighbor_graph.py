@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from pipeline.vectors.matrix import ROWS_AT_ONCE
+from pipeline.vectors.matrix import ROWS_AT_ONCE, UnitRows
 
 # N scans, M of them in the graph, D dimensions, C findings, K neighbours, F sets of labels, L = F x C
 
@@ -25,7 +25,7 @@ MAX_ITERATIONS = 2_000  # enough for an alpha of .986
 
 
 def neighbors(
-    unit_ND: np.ndarray, num_neighbors: int, rows_M: np.ndarray | None = None
+    unit_ND: np.ndarray | UnitRows, num_neighbors: int, rows_M: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nearest neighbours of each row by cosine, itself left out.
 
@@ -52,7 +52,7 @@ def neighbors(
     return index_MK, cosine_MK
 
 
-def _index_of(unit_ND: np.ndarray, rows_M: np.ndarray) -> Any:
+def _index_of(unit_ND: np.ndarray | UnitRows, rows_M: np.ndarray) -> Any:
     """A FAISS index of the rows: exhaustive up to `EXACT_UP_TO`, else an inverted file."""
     import faiss
 

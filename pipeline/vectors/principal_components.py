@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.contracts.tables import write_bytes
 from pipeline.runtime import run_files
+from pipeline.vectors.matrix import UnitRows
 
 # N scans, D dimensions of the embedding, P principal components
 
@@ -128,7 +129,7 @@ def _project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray, path:
     partial.replace(path)
 
 
-def evenly_spaced(emb_ND: np.ndarray, rows_M: np.ndarray | None = None) -> np.ndarray:
+def evenly_spaced(emb_ND: np.ndarray | UnitRows, rows_M: np.ndarray | None = None) -> np.ndarray:
     """At most `SAMPLE` numbers of the rows wanted (None: all), float32, of rows evenly spaced among them."""
     num = len(emb_ND) if rows_M is None else len(rows_M)
     most_rows = max(SAMPLE // emb_ND.shape[1], 2)

@@ -23,7 +23,7 @@ from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.threads import limited
 from pipeline.selection import draw
 from pipeline.vectors import clusters, neighbor_graph, principal_components
-from pipeline.vectors.matrix import Vectors, save_ids, unit_rows
+from pipeline.vectors.matrix import UnitRows, Vectors, save_ids, unit_rows
 from tests.bench import tables
 
 NUM_NEIGHBORS = 15  # pseudo.num_neighbors
@@ -126,7 +126,7 @@ def _measure(num: int) -> tuple[float, ...]:
         seconds.append(time.process_time())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         train = Vectors.open(ctx.folder).positions(clusters.train_ids(SPLIT_TABLE.read(ctx.folder)))
-        unit_ND = unit_rows(principal_components.load_similarity(ctx.folder))
+        unit_ND = UnitRows(principal_components.load_similarity(ctx.folder))
         neighbor_graph.save(ctx.folder / run_files.NEIGHBORS, *neighbor_graph.neighbors(unit_ND, NUM_NEIGHBORS, train))
         seconds.append(time.process_time())
         del unit_ND

@@ -1,0 +1,105 @@
+"""Pools larger than a block: the same results as in a single piece, and no copy of the whole in memory."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from pipeline.contracts.tables import CLUSTERS
+from pipeline.learn.classifier import Classifier
+from pipeline.learn.heads.head import Head
+from pipeline.monitor import scans
+from pipeline.runtime import run_files
+from pipeline.vectors import clusters, matrix, neighbor_graph, principal_components
+from pipeline.vectors.matrix import UnitRows, unit_rows
+from tests.support.synthetic_run import options, synthetic_run
+
+NUM, DIMS = 30_000, 64
+BLOCK = 1_000
+WHOLE_BYTES = NUM * DIMS * 4  # as float32
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return synthetic_run(tmp_path_factory.mktemp("blocks"), num_scans=400, distance=1.0)
+
+
+@pytest.fixture
+def mapped_ND(tmp_path):
+    path = tmp_path / "vectors.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(NUM, DIMS)).astype(np.float16))
+    return np.load(path, mmap_mode="r")
+
+
+@pytest.fixture
+def model():
+    rng = np.random.default_rng(1)
+    head = Head({"weight0": rng.normal(size=(2, 8)).astype(np.float32), "bias0": np.array([0.5, -0.5], np.float32)})
+    basis_DP = rng.normal(size=(DIMS, 8)).astype(np.float32)
+    return Classifier(head, ("normal", "sick"), 1.0, np.ones(2) / 2, np.ones(2), np.ones(2) / 2, np.ones(DIMS), basis_DP)
+
+
+def in_blocks_of(monkeypatch, num):
+    for module in (matrix, clusters, neighbor_graph, principal_components, scans):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", num)
+
+
+def peak_bytes(work):
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("num", [134, 7])  # three blocks of 400 scans, and many with a last block of one row
+def test_the_clusters_stage_leaves_the_same_in_blocks(run, monkeypatch, num):
+    def left():
+        clusters.run(options(run, cluster__num_clusters=12, pseudo__propagate=1.0, train__num_components=8))
+        table = CLUSTERS.read(run.folder)
+        graph_TT = neighbor_graph.load(run.folder / run_files.NEIGHBORS)
+        places = np.stack([np.asarray(table[name]) for name in ("similarity", "x", "y")])
+        return np.asarray(table["cluster"]), places, graph_TT.toarray()
+
+    whole = left()
+    in_blocks_of(monkeypatch, num)
+    for in_blocks, at_once in zip(left(), whole, strict=True):
+        np.testing.assert_allclose(in_blocks, at_once, atol=1e-5)
+
+
+def test_unit_rows_are_those_of_the_whole(mapped_ND):
+    whole_ND, rows_M = unit_rows(mapped_ND), np.array([5, 29_999, 0, 5])
+    lazy = UnitRows(mapped_ND)
+    assert len(lazy) == NUM and lazy.shape == (NUM, DIMS)
+    np.testing.assert_array_equal(lazy[100:2_000], whole_ND[100:2_000])
+    np.testing.assert_array_equal(lazy[rows_M], whole_ND[rows_M])
+
+
+def test_assignment_holds_a_block_and_not_the_pool(mapped_ND, monkeypatch):
+    in_blocks_of(monkeypatch, BLOCK)
+    centroid_KD = unit_rows(mapped_ND[:20])
+    cluster_N, _ = clusters.assign(UnitRows(mapped_ND), centroid_KD)
+    assert cluster_N[:20].tolist() == list(range(20))
+    assert peak_bytes(lambda: clusters.assign(UnitRows(mapped_ND), centroid_KD)) < WHOLE_BYTES / 2
+
+
+def test_a_model_of_before_answers_for_a_block_at_a_time(model, mapped_ND, monkeypatch):
+    whole_NC = model.logits(np.asarray(mapped_ND, np.float32))
+    in_blocks_of(monkeypatch, BLOCK)
+    np.testing.assert_allclose(model.logits(mapped_ND), whole_NC, atol=1e-5)
+    assert peak_bytes(lambda: model.logits(mapped_ND)) < WHOLE_BYTES / 2
+
+
+def test_a_model_of_before_answers_for_the_rows_wanted_in_their_order(model, mapped_ND):
+    rows_M = np.array([29_999, 3, 3, 17_000])
+    np.testing.assert_allclose(model.logits(mapped_ND, rows_M), model.logits(mapped_ND)[rows_M], atol=1e-5)
+    assert model.logits(mapped_ND, rows_M[:0]).shape == (0, 2)
+
+
+def test_centres_of_slices_are_the_same_in_blocks(run, monkeypatch):
+    clusters.run(options(run, cluster__num_clusters=12, train__num_components=8))
+    whole_KQ = scans.slice_centres(run.folder, 8)
+    in_blocks_of(monkeypatch, 7)
+    assert whole_KQ.shape[0] == 12
+    np.testing.assert_array_equal(scans.slice_centres(run.folder, 8), whole_KQ)
