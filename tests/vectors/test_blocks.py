@@ -36,7 +36,8 @@ def model():
     rng = np.random.default_rng(1)
     head = Head({"weight0": rng.normal(size=(2, 8)).astype(np.float32), "bias0": np.array([0.5, -0.5], np.float32)})
     basis_DP = rng.normal(size=(DIMS, 8)).astype(np.float32)
-    return Classifier(head, ("normal", "sick"), 1.0, np.ones(2) / 2, np.ones(2), np.ones(2) / 2, np.ones(DIMS), basis_DP)
+    half_C, mean_D = np.ones(2) / 2, np.ones(DIMS, np.float32)
+    return Classifier(head, ("normal", "sick"), 1.0, half_C, np.ones(2), half_C, mean_D, basis_DP)
 
 
 def in_blocks_of(monkeypatch, num):
