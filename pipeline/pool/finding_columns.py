@@ -344,10 +344,11 @@ def _qualified(name: str, others: Collection[str]) -> list[str]:
 
 def _side_by_side(name: str, others: Collection[str]) -> list[str]:
     """The findings that a name is made of with nothing but signs and blanks between them: `Effusion Mass`."""
-    left, inside = finding_line.plain(name), []
+    whole = left = finding_line.plain(name).replace("\\n", " ")
+    inside: list[str] = []
     for other in sorted(others, key=len, reverse=True):
-        shorter = re.sub(rf"(?<!\w){re.escape(other)}(?!\w)", " ", left.replace("\\n", " "))
-        if other != finding_line.plain(name) and shorter != left.replace("\\n", " "):
+        shorter = re.sub(rf"(?<!\w){re.escape(other)}(?!\w)", " ", left)
+        if other != whole and shorter != left:
             left, inside = shorter, [*inside, other]
     return inside if len(inside) > 1 and not any(map(str.isalnum, left)) else []
 

@@ -102,8 +102,9 @@ def view(dataset: "Dataset") -> str:
     if known != "unknown":
         return known
     code = next(iter(dataset.get("ViewCodeSequence") or ()), None)
-    if code is not None and (known := _VIEW_CODES.get(text(code, "CodeValue").upper())) is not None:
-        return known
+    by_code = None if code is None else _VIEW_CODES.get(text(code, "CodeValue").upper())
+    if by_code is not None:
+        return by_code
     meaning = "" if code is None else text(code, "CodeMeaning")
     description = " ".join([meaning, text(dataset, "SeriesDescription"), text(dataset, "ProtocolName")])
     return _view_in_words(description, _faces_a_side(dataset))

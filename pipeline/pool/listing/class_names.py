@@ -169,8 +169,9 @@ def _warn_of_alike(classes: Sequence[str], notes: Notes) -> None:
     plain_names = {plain(name): name for name in classes}
     for name in classes:
         end = _OF_A_COPY.search(plain(name))
-        if end is not None and (other := plain_names.get(plain(name)[: end.start()])) is not None:
-            pairs.append(f"{other} / {name}")
+        original = None if end is None else plain_names.get(plain(name)[: end.start()])
+        if original is not None:
+            pairs.append(f"{original} / {name}")
     if pairs:
         notes.warn(f"classes that look alike are kept apart: {listed(pairs)}; if they are one, spell them alike")
 
