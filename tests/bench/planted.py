@@ -40,6 +40,14 @@ OURS = (
     *("source-label-confounding", "class-imbalance", "too-few-cases", "quarantined-scans", "near-duplicates"),
 )
 BASES = ("phantoms", "kermany", "nih")
+# Of clean pools, by seed: what is said of scans that were looked at and are as the audit says.
+HALF_AN_ARM = "no_finding-00002482_001 (an upper arm with half a chest)"
+UPSIDE_DOWN = "no_finding-00003490_011 (a chest upside down)"
+TRUE_FAULTS = {
+    ("none: nih", "1"): ("1 unlike all the others.", HALF_AN_ARM),
+    ("none: nih", "3"): ("1 unlike all the others.", HALF_AN_ARM),
+    ("none: nih", "4"): ("1 turned by 180 degrees.", UPSIDE_DOWN),
+}
 STORE = tables.RESULTS / "planted.json"
 
 
@@ -126,6 +134,13 @@ def accused(name: str, result: dict[str, Any]) -> set[str]:
     return fired if name == "none: phantoms" else fired & set(OURS)
 
 
+def has_true_fault(name: str, seed: str, result: dict[str, Any]) -> bool:
+    """Whether all that is said of a clean pool is about a scan that was looked at and is as the audit says."""
+    message, _ = TRUE_FAULTS.get((name, seed), ("", ""))
+    text = result["others"].get("not-chest-x-rays", "")
+    return bool(message) and accused(name, result) == {"not-chest-x-rays"} and text.endswith(f"X-ray: {message}")
+
+
 def _write(results_of: dict[str, dict[str, Any]], seeds: int) -> None:
     rows: list[tuple[str, ...]] = []
     total = np.zeros(3, np.int64)
@@ -137,12 +152,16 @@ def _write(results_of: dict[str, dict[str, Any]], seeds: int) -> None:
         ]
         total += (*counts, len(results))
         rows.append((name, " or ".join(fault.checks), *(f"{num} of {len(results)}" for num in counts)))
-    num_pools, num_accused = 0, 0
+    num_pools, num_accused, num_true = 0, 0, 0
     for name in (name for name in results_of if name.startswith(("none: ", "harmless: "))):
-        fired = [accused(name, result) for result in results_of[name].values()]
-        counted = ", ".join(f"{check} {num}" for check, num in Counter(c for some in fired for c in some).items())
-        num_pools, num_accused = num_pools + len(fired), num_accused + sum(map(bool, fired))
-        rows.append((name, counted or "none fired", f"{sum(map(bool, fired))} of {len(fired)} accused", "–"))
+        of_name = results_of[name]
+        rightly = sum(has_true_fault(name, seed, result) for seed, result in of_name.items())
+        checks = [accused(name, result) for result in of_name.values()]
+        wrongly = sum(map(bool, checks)) - rightly
+        counted = ", ".join(f"{check} {num}" for check, num in Counter(c for some in checks for c in some).items())
+        num_pools, num_accused, num_true = num_pools + len(checks), num_accused + wrongly, num_true + rightly
+        true = f", {rightly} rightly" if rightly else ""
+        rows.append((name, counted or "none fired", f"{wrongly} of {len(checks)} wrongly accused{true}", "–"))
     caught, right, num = total.tolist()
     tables.write(
         "planted",
@@ -152,10 +171,15 @@ def _write(results_of: dict[str, dict[str, Any]], seeds: int) -> None:
         rows,
         f"{len(FAULTS)} faults in phantom pools of {NUM_PATIENTS} patients and samples of {NUM_REAL} real scans at "
         f"{SIDE_PX} px: {_share(caught, num)} caught, {_share(right, num)} for the right reason; "
-        f"{_share(num_accused, num_pools)} of the clean or harmless pools accused. Of a clean phantom pool every check "
+        f"{_share(num_accused, num_pools)} of the clean or harmless pools wrongly accused, {num_true} more "
+        f"for a scan that was looked at and is as the audit says: {_true_scans()}. Of a clean phantom pool every check "
         f"counts; of real scans, which have faults of their own, {', '.join(OURS)}. Intervals: Wilson, 95 %. "
         f"{_oracles(results_of)}",
     )
+
+
+def _true_scans() -> str:
+    return " and ".join(dict.fromkeys(scan for _, scan in TRUE_FAULTS.values()))
 
 
 def _oracles(results_of: dict[str, dict[str, Any]]) -> str:
