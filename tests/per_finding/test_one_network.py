@@ -358,8 +358,7 @@ def test_growing_runs_the_network_once_for_all_findings(learned, tmp_path, monke
         predict_scans.activations, "load", lambda uri, *given: (opened.append(uri), load(uri, *given))[1]
     )
     parts = [replace(ctx, folder=folder / "findings" / finding) for finding in FINDINGS]
-    for part in parts:
-        record.join(part.folder, record.begin(part.folder, "other"))
+    record.join(folder, record.begin(folder, "other"))
     runs = [(part, Dataset.open(part)) for part in parts]
     grown_pool.predict(runs)
     assert len(opened) == len(set(opened)) == NUM
