@@ -145,10 +145,10 @@ class _State:
 @contextmanager
 def _state(folder: Path) -> Iterator[_State]:
     """Leave a true `status.json` whatever happens."""
-    state, before = _State(), run_dir.status_as_it_is(folder)
+    held, before = _State(), run_dir.status_as_it_is(folder)
     try:
         with stop_signals.as_it_was():
-            yield state
+            yield held
     except (WaitingForLabels, AuditBlocked) as stop:
         state = "waiting" if isinstance(stop, WaitingForLabels) else "blocked"
         _write_status(folder, state, run_dir.read_status(folder), stop.what)
@@ -163,7 +163,7 @@ def _state(folder: Path) -> Iterator[_State]:
             suppress(OSError),
         ):  # the disk may be full, and that is then what the user has to hear
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
-            if state.is_as_before and before is not None:
+            if held.is_as_before and before is not None:
                 run_dir.restore_status(folder, before)
             else:
                 _write_status(folder, "failed", run_dir.read_status(folder), message)
