@@ -6,6 +6,7 @@ one large public set). What can be told from the rest is filled in, and said in 
 
 import io
 import logging
+import re
 import struct
 import warnings
 from typing import TYPE_CHECKING
@@ -18,14 +19,21 @@ if TYPE_CHECKING:
 
 _PREAMBLE = 128
 _GROUPS = (0x0002, 0x0008)  # a data set without a preamble begins with one of these
+_MAGIC = b"DICM"
+# Where a file of several frames keeps what others have at the top: PS3.3 C.7.6.16.
+_GROUPS_OF_FRAMES = {
+    "FrameVOILUTSequence": ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction"),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
+}
+_DECIMALS = ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept")
 # It logs every odd value of every file; what matters of them becomes a note or a reason.
-logging.getLogger("pydicom").setLevel(logging.ERROR)
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 INSTALL = "pip install 'cxr-ssl[dicom]'"
 
 
 def is_dicom(data: bytes) -> bool:
     """Whether bytes are a DICOM file, with or without its preamble."""
-    if has_preamble(data):
+    if has_preamble(data) or data.startswith(_MAGIC):
         return True
     if len(data) < 16:
         return False
@@ -37,7 +45,7 @@ def is_dicom(data: bytes) -> bool:
 
 def has_preamble(data: bytes) -> bool:
     """Whether bytes begin as the standard asks of a DICOM file."""
-    return data[_PREAMBLE : _PREAMBLE + 4] == b"DICM"
+    return data[_PREAMBLE : _PREAMBLE + 4] == _MAGIC
 
 
 def parse(data: bytes, *, with_pixels: bool = True) -> "Dataset":
@@ -54,6 +62,7 @@ def parse(data: bytes, *, with_pixels: bool = True) -> "Dataset":
         import pydicom
     except ImportError:
         raise DecodeError(f"a DICOM file, and pydicom is not installed: {INSTALL}") from None
+    data = bytes(_PREAMBLE) + data if data.startswith(_MAGIC) else data
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd values, which are looked at one by one
         try:
@@ -77,7 +86,8 @@ def complete(dataset: "Dataset") -> tuple[str, ...]:
 
     if not dataset.get("Rows") or not dataset.get("Columns"):
         raise DecodeError("a DICOM file that does not say how large its picture is (Rows, Columns)")
-    notes = [*_with_known_picture(dataset), *_with_whole_rescale(dataset)]
+    _with_groups_of_first_frame(dataset)
+    notes = [*_with_points(dataset), *_with_known_picture(dataset), *_with_whole_rescale(dataset)]
     if "TransferSyntaxUID" not in dataset.file_meta:
         is_implicit, is_little = dataset.original_encoding
         uid = pydicom.uid
@@ -107,6 +117,33 @@ def complete(dataset: "Dataset") -> tuple[str, ...]:
     if samples > 1 and dataset.get("PlanarConfiguration") is None:
         dataset.PlanarConfiguration = 0
     return tuple(notes)
+
+
+def _with_groups_of_first_frame(dataset: "Dataset") -> None:
+    """What the groups of a file of several frames say of the first one, written where other files have it."""
+    shared = next(iter(dataset.get("SharedFunctionalGroupsSequence") or ()), None)
+    first = next(iter(dataset.get("PerFrameFunctionalGroupsSequence") or ()), None)
+    for sequence, names in _GROUPS_OF_FRAMES.items():
+        for group in (first, shared):
+            item = None if group is None else next(iter(group.get(sequence) or ()), None)
+            if item is not None and not any(name in dataset for name in names):
+                for name in names:
+                    if name in item:
+                        dataset[name] = item[name]
+
+
+def _with_points(dataset: "Dataset") -> list[str]:
+    """Decimal numbers that some software writes with a comma, with the point that the standard asks for."""
+    notes = []
+    for name in _DECIMALS:
+        try:
+            written = str(dataset.get_item(name).value.decode("ascii")) if name in dataset else ""
+        except (AttributeError, UnicodeDecodeError):  # read already, or no text
+            written = str(dataset.get(name, ""))
+        if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", written.strip("\0")):
+            setattr(dataset, name, written.strip(" \0").replace(",", "."))
+            notes.append(f"{name} is written with a comma, which is read as a point")
+    return notes
 
 
 def _with_known_picture(dataset: "Dataset") -> list[str]:

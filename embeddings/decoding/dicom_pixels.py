@@ -29,6 +29,11 @@ _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 # Which package decodes what, for who lacks it.
 _DECODERS = (("JPEG 2000", "pylibjpeg pylibjpeg-openjpeg"), ("High-Throughput", "pylibjpeg pylibjpeg-openjpeg"))
 _OTHER_DECODER = "python-gdcm"
+_INTERLEAVED = (
+    "JPEG",
+    "High-Throughput",
+)  # whatever PlanarConfiguration says, decoders give a pixel's colours together
+_FAR_GREYER = 0.25  # of the colour of the declared order of planes; a secondary capture of a radiograph is nearly grey
 _FAR = 1e12
 _FEWEST_GREYS = 0.01  # of the pixels of a window that is used lie between black and white
 _FEWEST_RANGE = 0.1  # of black to white that they take up: one of 16 bits over values of 12 shows them almost black
@@ -60,7 +65,8 @@ def _picture(dataset: "Dataset", max_pixels: int) -> Grey | Wide:
     num_frames = int(dataset.get("NumberOfFrames") or 1)
     if num_frames > 1:
         notes += (f"frame 1 of {num_frames}",)
-    values = stored_values(dataset, all_bits=True)
+    values, more = _with_planes(stored_values(dataset, all_bits=True), dataset)
+    notes += more
     values, more = stored_bits.as_meant(values, dataset, lambda values_HW: _padding(values_HW, dataset))
     notes += more
     is_colour = values.ndim == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR"
@@ -80,12 +86,35 @@ def stored_values(dataset: "Dataset", *, all_bits: bool = False) -> Values:
     from pydicom.pixels import pixel_array
 
     _with_12_bit_jpeg()
+    if any(word in dataset.file_meta.TransferSyntaxUID.name for word in _INTERLEAVED):
+        dataset.PlanarConfiguration = 0
     try:
         return np.asarray(pixel_array(dataset, index=0, correct_unused_bits=not all_bits))
     except MemoryError:
         raise
     except Exception as error:
         raise DecodeError(_why_not(error, dataset)) from error
+
+
+def _with_planes(values: Values, dataset: "Dataset") -> tuple[Values, tuple[str, ...]]:
+    """Colours in the other order of planes where that makes a grey picture of a gaudy one."""
+    if values.ndim != 3 or values.shape[2] < 3 or dataset.file_meta.TransferSyntaxUID.is_compressed:
+        return values, ()
+    if str(dataset.PhotometricInterpretation) != "RGB":
+        return values, ()
+    height, width, num = values.shape
+    if int(dataset.get("PlanarConfiguration") or 0) == 0:
+        other = values.reshape(num, height, width).transpose(1, 2, 0)
+    else:
+        other = values.transpose(2, 0, 1).reshape(height, width, num)
+    if not _colour_of(other) < _FAR_GREYER * _colour_of(values):
+        return values, ()
+    return np.ascontiguousarray(other), ("PlanarConfiguration names another order of its colours than they have",)
+
+
+def _colour_of(values_HWC: Values) -> float:
+    """How far the channels of a picture lie from each other."""
+    return float(np.abs(np.diff(values_HWC[:, :, :3].astype(np.float32), axis=2)).mean())
 
 
 @cache
@@ -98,6 +127,11 @@ def _with_12_bit_jpeg() -> None:
 def _why_not(error: Exception, dataset: "Dataset") -> str:
     syntax = dataset.file_meta.TransferSyntaxUID
     text = str(error)
+    if syntax.is_private or "is not supported" in text:
+        return (
+            f"no decoder knows how its pixels are written (transfer syntax {syntax}): export it again as Explicit VR "
+            "Little Endian, or convert it with the archive's own software"
+        )
     if "missing dependencies" in text or ("all available plugins" in text and not _has_gdcm()):
         packages = next((packages for word, packages in _DECODERS if word in syntax.name), _OTHER_DECODER)
         return f"no decoder for {syntax.name} is installed: pip install {packages}"

@@ -24,6 +24,8 @@ MAX_MEMBER_BYTES = 2**30
 MAX_FILE_BYTES = 2**30
 _LARGE_BYTES, _MAX_RATIO = 2**26, 200
 # RuntimeError: it is encrypted.
+_ENCRYPTED = 1  # of an entry's flags
+_ABSOLUTE = re.compile(r"^([A-Za-z]:)?/+")
 _BROKEN_MEMBER = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 CHANGED = "the file has changed since the pool was read; --resume reads it anew"
 
@@ -158,7 +160,8 @@ def members(archive: str) -> list[str]:
         OSError: it cannot be read, or is no ZIP archive.
     """
     try:
-        return [entry.filename for entry in _archive(archive, _stamp(archive)).infolist() if not entry.is_dir()]
+        names = (entry.filename for entry in _archive(archive, _stamp(archive)).infolist() if not entry.is_dir())
+        return list(dict.fromkeys(names))  # of one that was packed again the last counts, as where it is unpacked
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:  # the second: of a name that is not UTF-8
         raise OSError(f"it is not a ZIP archive, or a broken one: {error}") from error
 
@@ -167,6 +170,8 @@ def _read_member(archive: str, name: str, max_bytes: int) -> bytes:
     try:
         zip_file = _archive(archive, _stamp(archive))
         entry = zip_file.getinfo(name)
+        if entry.flag_bits & _ENCRYPTED:
+            raise OSError("the archive is encrypted: unpack it with its password, and give the folder")
         ratio = entry.file_size / max(entry.compress_size, 1)
         if entry.file_size > MAX_MEMBER_BYTES or (entry.file_size > _LARGE_BYTES and ratio > _MAX_RATIO):
             raise OSError(f"it would unpack to {entry.file_size:,} bytes, {ratio:.0f} times its size in the archive")
@@ -204,9 +209,10 @@ def _archive(archive: str, _: object) -> zipfile.ZipFile:
 
 
 def _with_slashes(archive: zipfile.ZipFile) -> zipfile.ZipFile:
-    r"""The same archive, also where Windows wrote `folder\scan.png` into it."""
+    r"""The same archive, also where `folder\scan.png` or `/folder/scan.png` was written into it."""
     for entry in archive.infolist():
-        if "\\" in entry.filename:
-            entry.filename = entry.filename.replace("\\", "/")
-            archive.NameToInfo[entry.filename] = entry
+        plain = _ABSOLUTE.sub("", entry.filename.replace("\\", "/"))
+        if plain != entry.filename and plain:
+            entry.filename = plain
+            archive.NameToInfo[plain] = entry
     return archive

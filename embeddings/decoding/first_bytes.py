@@ -20,6 +20,7 @@ _KINDS = {
     b"<": "a web page or XML",
     b"{": "text in JSON",
 }
+_BRANDS_OF_HEIF = (b"heic", b"heix", b"mif1", b"msf1", b"avif")
 _HEADERS_OF_NIFTI = (b"\x5c\x01\0\0", b"\0\0\x01\x5c")
 _LOSSLESS, _FIRST_OF_LS = (0xC3, 0xC7, 0xCB, 0xCF), 0xF7
 _WITHOUT_LENGTH = (0x01, 0xFF, *range(0xD0, 0xDA))
@@ -36,6 +37,8 @@ def kind(data: bytes) -> str:
 def _of_file(data: bytes) -> str:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "a WebP picture"
+    if data[4:8] == b"ftyp" and data[8:12] in _BRANDS_OF_HEIF:
+        return "a HEIC or AVIF picture"
     if data[:4] in _HEADERS_OF_NIFTI and data[344:347] in (b"n+1", b"ni1"):
         return "a NIfTI volume"
     if data.startswith(b"\xff\xd8\xff"):

@@ -126,9 +126,15 @@ def _filled(table: Table, place: int, cells: Sequence[str], known: Mapping[str, 
 
 
 def _image_id(text: str, file: str) -> str:
-    """The scan; by its picture where it has no id, or where a spreadsheet took that for a number (1 in 770)."""
+    """The scan; by its picture where it has no id, or where a spreadsheet took that for a number (1 in 770).
+
+    An id may be written in capitals, or as the name of its picture.
+    """
     stem = PurePosixPath(file.replace("\\", "/")).stem
-    return stem if (not text or _NUMBER.fullmatch(text)) and _SCAN.fullmatch(stem) else text
+    if (not text or _NUMBER.fullmatch(text)) and _SCAN.fullmatch(stem):
+        return stem
+    own = PurePosixPath(text.replace("\\", "/")).name.partition(".")[0].lower()
+    return own if _SCAN.fullmatch(own) else text
 
 
 def _plain(text: str) -> str:

@@ -1,6 +1,7 @@
 """What an expert can say of a scan, and who may be said to have said it."""
 
 import datetime as dt
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,12 +79,22 @@ def person_of(annotator: str) -> str:
 
 
 def reply_of(text: str, findings: Sequence[str]) -> str | None:
-    """The reply a text means, whatever its case and outer blanks; None when it means none."""
+    """The reply a text means, whatever its case and outer blanks; None when it means none.
+
+    Of a class neither quotation marks or a full stop around it matter, nor `_` or `-` for a blank.
+    """
     value = " ".join(text.split()).casefold()
     several = finding_line.are_independent(findings)
     names = {" ".join(name.split()).casefold(): name for name in (*REMARKS, *(() if several else findings))}
     known = names.get(value) or SYNONYMS.get(value)
-    return finding_line.meant(text, findings) if several and known is None else known
+    if several and known is None:
+        return finding_line.meant(text, findings)
+    alike = [] if known is not None else [name for key, name in names.items() if _loose(key) == _loose(value)]
+    return alike[0] if len(alike) == 1 else known
+
+
+def _loose(name: str) -> str:
+    return " ".join(re.sub(r"[\s_-]+", " ", name.strip(" .'\"\u201c\u201d\u201e")).split())
 
 
 def in_words(reply: str, findings: Sequence[str]) -> str:

@@ -30,9 +30,12 @@ from pipeline.tables.printed_lists import holds_objects, parts_of_list, signs_of
 # N scans, C findings
 
 SIGNS = (
-    dict.fromkeys(("1", "1.0", "true", "yes", "present"), "1")
-    | dict.fromkeys(("0", "0.0", "false", "no", "absent"), "0")
+    dict.fromkeys(("1", "1.0", "true", "yes", "y", "present", "positive", "pos"), "1")
+    | dict.fromkeys(("0", "0.0", "false", "no", "n", "absent", "negative", "neg"), "0")
     | dict.fromkeys(("-1", "-1.0", "?", "uncertain", "unknown"), "?")
+    # German, French, Spanish, Italian, Portuguese; a spreadsheet writes `true` in its own language.
+    | dict.fromkeys(("ja", "wahr", "oui", "vrai", "sí", "si", "sì", "verdadero", "vero", "sim", "verdadeiro"), "1")
+    | dict.fromkeys(("nein", "falsch", "non", "faux", "falso", "não", "nao"), "0")
 )
 _WHOLE = re.compile(r"^(-?[01])[.,]0+$")  # 1.00, and 1,0 of where a comma stands for the point
 Read = Callable[[Sequence[str]], pa.Table]
@@ -44,12 +47,21 @@ _DENIED = re.compile(
     r"(?:[-\u2013]\s*|(?:no|not|without|kein|keine|sin|sans|geen)\s+)(.+)"
     r"|(.+?)\s*[:=(-]?\s*\b(?:no|not|absent|negative|yes|present|positive|ja|nein)\)?"
 )
+_QUALIFIERS = re.compile(
+    r"\([^)]*\)|\b(small|large|tiny|minimal|trace|mild|moderate|severe|left|right|bilateral|unilateral|possible|probable"
+    r"|likely|suspected|suspicion of|questionable|new|old|acute|chronic|stable|increased|improved)\b"
+)
 _JOINS = re.compile(r"\s*[/+&]\s*|\s+(?:and|und|et|y|e|en|og|och)\s+", re.IGNORECASE)
 # What a scan without findings may well show.
 _DEVICES = re.compile(
     r"\b(devices?|tubes?|lines?|catheters?|pacemakers?|implants?|hardware|wires?|foreign|prosthes[ei]s|clips?)\b",
     re.IGNORECASE,
 )
+
+
+def sign_of(value: str) -> str | None:
+    """What a cell says of a finding: 1, 0, or ? for unknown; None: it is no such sign."""
+    return SIGNS.get(_WHOLE.sub(r"\1", value.casefold()))
 
 
 def columns(
@@ -173,7 +185,7 @@ def _signs(finding: str, column: pa.ChunkedArray, refuse: Refuse) -> pa.ChunkedA
     """`1`, `0`, `?` where it is said to be unknown, null where nothing is said."""
 
     def sign(value: str) -> str | None:
-        return SIGNS.get(_WHOLE.sub(r"\1", value.casefold())) or ("?" if is_placeholder(value) else None)
+        return sign_of(value) or ("?" if is_placeholder(value) else None)
 
     signs = vocabulary.by_value(column, sign, pa.string())
     strange = pc.indices_nonzero(pc.and_(pc.is_valid(column), pc.is_null(signs)))
@@ -188,7 +200,7 @@ def _signs(finding: str, column: pa.ChunkedArray, refuse: Refuse) -> pa.ChunkedA
 
 def _healthy_rows(name: str, column: pa.ChunkedArray) -> NDArray[np.bool_] | None:
     """Rows in which nothing was found; None where the column holds other things than signs."""
-    signs = vocabulary.by_value(column, lambda value: SIGNS.get(value.casefold()), pa.string())
+    signs = vocabulary.by_value(column, sign_of, pa.string())
     if signs.null_count > column.null_count:
         return None
     return np.asarray(pc.fill_null(pc.equal(signs, "1"), False))
@@ -264,10 +276,7 @@ def _objects(column: pa.ChunkedArray, texts: Mapping[str, int], refuse: Refuse, 
     objects = {text: signs for text in texts if (signs := signs_of_object(text)) is not None}
     lines: dict[str, str | None] = {}
     for text, signs in objects.items():
-        meant = {
-            name: SIGNS.get(value.casefold()) or ("?" if is_placeholder(value) else None)
-            for name, value in signs.items()
-        }
+        meant = {name: sign_of(value) or ("?" if is_placeholder(value) else None) for name, value in signs.items()}
         if None not in meant.values():
             lines[text] = "|".join(f"{name}={sign}" for name, sign in meant.items()) or None
     strange = [text for text in texts if holds_objects(text) or (text in objects and text not in lines)]
@@ -301,7 +310,8 @@ def _say_joined(named: Sequence[str], config: PoolConfig, notes: Notes) -> None:
                 fix="write the names of what is there alone, or a column for each finding with 1, 0 and blank",
             )
         parts = [finding_line.plain(part) for part in _JOINS.split(name)]
-        if inside := [part for part in parts if len(parts) > 1 and part in single] or _denied(name, single):
+        inside = [part for part in parts if len(parts) > 1 and part in single] or _denied(name, single)
+        if inside := inside or _qualified(name, single) or _side_by_side(name, single):
             joined[name] = inside
     outside = [name for name, inside in joined.items() if finding_line.plain(name) not in asked and asked & {*inside}]
     if outside:
@@ -324,6 +334,23 @@ def _denied(name: str, others: Collection[str]) -> list[str]:
     """The finding that a name such as `no mass`, `mass: no` and `-mass` speaks of."""
     match = _DENIED.fullmatch(finding_line.plain(name))
     return [part for part in (match.groups() if match else ()) if part in others]
+
+
+def _qualified(name: str, others: Collection[str]) -> list[str]:
+    """The finding that `effusion (small)`, `left effusion` and `possible mass` speak of."""
+    bare = " ".join(_QUALIFIERS.sub(" ", finding_line.plain(name)).split())
+    return [bare] if bare != finding_line.plain(name) and bare in others else []
+
+
+def _side_by_side(name: str, others: Collection[str]) -> list[str]:
+    """The findings that a name is made of with nothing but signs and blanks between them: `Effusion Mass`."""
+    whole = left = finding_line.plain(name).replace("\\n", " ")
+    inside: list[str] = []
+    for other in sorted(others, key=len, reverse=True):
+        shorter = re.sub(rf"(?<!\w){re.escape(other)}(?!\w)", " ", left)
+        if other != whole and shorter != left:
+            left, inside = shorter, [*inside, other]
+    return inside if len(inside) > 1 and not any(map(str.isalnum, left)) else []
 
 
 def _has_commas(column: pa.ChunkedArray) -> bool:
@@ -428,13 +455,9 @@ def that_look_like_findings(read: Read, header: Sequence[str], known: Collection
     names = [name for name in dict.fromkeys(header) if name and name not in known and not is_negative(name)]
     if not names:
         return []
-    table, signs = read(names), pa.array([*SIGNS])
-    values = {name: pc.unique(pc.utf8_lower(table[name])).drop_null() for name in names}
-    return [
-        name
-        for name, column_values in values.items()
-        if len(column_values) and pc.all(pc.is_in(column_values, signs)).as_py()
-    ]
+    table = read(names)
+    values = {name: pc.unique(table[name]).drop_null().to_pylist() for name in names}
+    return [name for name, own in values.items() if own and all(sign_of(value) is not None for value in own)]
 
 
 def _refuse_missing(uri: str, missing: Sequence[str], header: Sequence[str], config: PoolConfig) -> NoReturn:

@@ -22,7 +22,7 @@ from pipeline.contracts.finding_line import plain
 from pipeline.pool import vocabulary
 from pipeline.pool.dicom import dicomdir
 from pipeline.pool.listing import folder_names, levels
-from pipeline.tables.notes import Notes, counted
+from pipeline.tables.notes import Notes, counted, listed
 
 _log = logging.getLogger(__name__)
 
@@ -307,6 +307,9 @@ def _classes(
     counts = Counter(label for label in labels if label is not None)
     asked = {plain(finding): finding for finding in findings or ()}
     unlabelled = {name for name in counts if plain(name) not in asked and folder_names.is_unlabelled(name)}
+    of_anything = {name for name in counts if plain(name) not in asked and folder_names.is_of_anything(name)}
+    if len(unlabelled | of_anything) < len(counts):  # `images` beside `normal` is no class
+        unlabelled |= of_anything
     num_scans = {name: count for name, count in counts.items() if name not in unlabelled}
     second = [parts[1] for parts in folders if len(parts) > 1]
     why = folder_names.why_no_classes(num_scans, second, findings=findings)
@@ -325,9 +328,28 @@ def _classes(
             f"them in pool.findings{hint}"
         )
         return [None] * len(labels)
+    _say_inner(folders, num_scans, notes)
     if num_scans and (num_beside := labels.count(None)):
         notes.warn(f"{counted(num_beside, 'scan')} in no folder of a class, taken for unlabelled")
     return [None if label in unlabelled else label for label in labels]
+
+
+def _say_inner(folders: Sequence[Sequence[str]], num_scans: Mapping[str, int], notes: Notes) -> None:
+    """Say which folders inside some of the classes could be classes of their own (`PNEUMONIA/virus`)."""
+    inner: dict[str, set[str]] = {}
+    for parts in folders:
+        if parts and parts[0] in num_scans:
+            inner.setdefault(parts[0], set()).update(parts[1:2])
+    if len(set(map(frozenset, inner.values()))) == 1:
+        return  # alike in all: spoken of elsewhere, if at all
+    for top, names in sorted(inner.items()):
+        own = [n for n in names if not (folder_names.is_of_anything(n) or folder_names.is_unlabelled(n))]
+        are_many = dict.fromkeys(own, _MAX_CLASSES)
+        if 2 <= len(own) <= _MAX_CLASSES and not folder_names.why_no_classes(are_many, (), findings=None):
+            notes.warn(
+                f"folders inside the class {top!r} are not told apart: {listed(sorted(own))}; if they are classes, "
+                "move them beside the others, or write a manifest"
+            )
 
 
 def _why_of_dicom(

@@ -31,7 +31,7 @@ from pipeline.pool.dicom import rules
 from pipeline.pool.growth import joined
 from pipeline.pool.growth.joined import Tables
 from pipeline.pool.listing import chosen, patient_forms
-from pipeline.pool.reading import IMAGE_SIDE, Read, ReadingOptions, read_scan, split_key
+from pipeline.pool.reading import FEW_GREYS, IMAGE_SIDE, Read, ReadingOptions, read_scan, split_key
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
@@ -489,6 +489,13 @@ def _report(pool: Pool, manifest: pa.Table) -> None:
         shown = _common(Counter({r.removeprefix(rules.PREFIX): n for r, n in by_rule.items()}), most=None)
         _log.warning("%d of %d files are set aside (pool.set_aside): %s", by_rule.total(), len(manifest), shown)
     notes = Counter(note for text in manifest["note"].drop_null().to_pylist() for note in text.split("; "))
+    if num := notes.pop(FEW_GREYS, 0):
+        _log.warning(
+            "%d of %d scans: %s, as where a conversion kept the wrong bits or left the window out; look at them",
+            num,
+            len(manifest),
+            FEW_GREYS,
+        )
     if notes:
         _log.info("of %d scans: %s", len(manifest), _common(notes, most=10))
 

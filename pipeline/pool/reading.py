@@ -26,8 +26,10 @@ from pipeline.runtime import guarded_process
 
 IMAGE_SIDE = 32  # of imagehash.phash
 _NUM_HEX = 16
+FEW_GREYS = "its greys take up less than a twelfth of black to white"
+_FEWEST_GREYS, _OUTER_PERCENT = 255 / 12, (2, 98)
 _MIB = 2**20
-_VERSION = 4  # raise it whenever other facts are found of a file, text that is burnt in among them
+_VERSION = 5  # raise it whenever other facts are found of a file, text that is burnt in among them
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,8 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
             facts["note"] = noted(facts.get("note"))
         small = _shrunk(picture, IMAGE_SIDE, Image.Resampling.LANCZOS)
         medium = _shrunk(picture, picture_hash.SIDE_PX, Image.Resampling.BILINEAR)
+        notes = [*([facts["note"]] if facts.get("note") else []), *_of_greys(medium)]
+        facts["note"] = "; ".join(notes) or None
         pixels = small.tobytes() + medium.tobytes() + _to_keep(grey, picture, len(data), options.keep_sides_px)
         return facts | _of_picture(grey, white, facts.get("note")), pixels
     except DecodeError as error:
@@ -165,6 +169,12 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
     except Exception as error:  # noqa: BLE001 - one bad scan must not end a run; counted and logged by the manifest
         facts["reason"] = f"unexpected {type(error).__name__}: {short(error)}"
     return facts, b""
+
+
+def _of_greys(medium_SS: NDArray[np.uint8]) -> list[str]:
+    """A note where a picture is nearly of one grey, as after a conversion that kept the wrong bits."""
+    low, high = np.percentile(medium_SS, _OUTER_PERCENT)
+    return [FEW_GREYS] if high - low < _FEWEST_GREYS else []
 
 
 def _opened(data: bytes, options: ReadingOptions) -> tuple[Grey, int | None]:

@@ -80,7 +80,9 @@ def _refuse_others(name: str, data: bytes) -> None:
     if other is not None:
         raise InputError(f"is no table that can be read but {other}", where=name, fix=_AS_CSV)
     if data.startswith(b"PK\x03\x04"):
-        raise InputError("is no table but a ZIP archive", where=name, fix="give the table that is in it")
+        raise InputError(
+            "is no table but a ZIP archive", where=name, fix="call it NAME.zip, or give the table that is in it"
+        )
 
 
 def other_spreadsheet(data: bytes) -> str | None:

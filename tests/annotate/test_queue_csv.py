@@ -82,6 +82,11 @@ def test_an_id_that_looks_like_a_number_is_known_by_its_picture(image_id, shown)
     assert replies(f"image_id,file,label\nabc,images/{'f' * 16}.png,normal\n") == {"abc": "normal"}
 
 
+@pytest.mark.parametrize("image_id", ["ABCDEF0123456789", "abcdef0123456789.png", "pictures\\abcdef0123456789.png"])
+def test_an_id_may_stand_in_capitals_or_as_the_name_of_its_picture(image_id):
+    assert replies(f"image_id,label\n{image_id},normal\n") == {"abcdef0123456789": "normal"}
+
+
 def test_columns_may_come_in_any_order_and_bring_others():
     assert replies("note, label ,image_id\nsee me,normal,aaaa\n") == {"aaaa": "normal"}
 

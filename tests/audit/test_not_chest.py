@@ -1,6 +1,7 @@
 """Pictures that are no upright chest X-ray, beside phantoms that are."""
 
 import hashlib
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -199,6 +200,32 @@ def test_where_the_pool_has_no_side_in_common_nobody_is_mirrored():
         grids.append(picture_facts.grid((lungs + own).astype(np.float32)))
     assert not not_chest._mirrored(np.stack(grids)).any()
     assert ((np.stack(grids) @ np.stack(grids).T) > 0.3).mean() > 0.5  # they are of one kind all the same
+
+
+def test_an_opaque_lung_is_no_heart_on_the_other_side_but_a_mirrored_chest_has_one():
+    y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
+    rng = np.random.default_rng(0)
+
+    def chest(veil):
+        lungs = 0.6 - 0.4 * np.exp(-(((abs(x) - 0.4) / 0.25) ** 2) - (y / 0.6) ** 2)
+        heart = 0.25 * np.exp(-(((x - 0.15) / 0.15) ** 2) - ((y - 0.25) / 0.25) ** 2)
+        own = sum(
+            0.03 * np.exp(-(((x - at) ** 2 + (y - to) ** 2) / 0.02)) for at, to in rng.uniform(-0.8, 0.8, (20, 2))
+        )
+        side = np.exp(-(((x + 0.45) / 0.3) ** 2) - (y / 0.6) ** 2) - np.exp(-(((x - 0.45) / 0.3) ** 2) - (y / 0.6) ** 2)
+        return lungs + heart + own + veil * side
+
+    veils = np.concatenate([rng.normal(0, 0.06, 200), np.full(6, 0.25)])  # a lung is a little whiter; the last: opaque
+    grid_RX = np.stack([picture_facts.grid(chest(veil).astype(np.float32)) for veil in veils])
+    assert not not_chest._mirrored(grid_RX).any()
+    side = math.isqrt(grid_RX.shape[1])
+    grid_RX[:6] = grid_RX[:6].reshape(-1, side, side)[:, :, ::-1].reshape(6, -1)
+    assert not_chest._mirrored(grid_RX)[:6].sum() >= 4 and not not_chest._mirrored(grid_RX)[6:].any()
+
+
+def test_more_people_must_look_mirrored_where_more_scans_are_looked_at():
+    needed = [not_chest.fewest_mirrored_people(num_scans) for num_scans in (20, 100, 300, 1000, 10_000)]
+    assert needed == sorted(needed) and needed[0] == 2 and needed[-1] > 10_000 * not_chest.MIRRORED_BY_CHANCE
 
 
 @pytest.mark.parametrize(("remote", "accused"), [("sheet", ["sheet"]), ("film", []), (None, [])])

@@ -1,8 +1,9 @@
 """Do heat maps point at the opacity? Phantoms know where theirs are; and what the checks of the run itself say.
 
-A run on phantoms learns a head from 160 labels. Of new phantoms of the same two hospitals the hottest point of the map
-of the finding they show is compared with the pixels that their opacities changed (by at least 30 % of the most,
-between the picture with and without them). Chance: how often the hottest point of one lies in the opacity of another.
+A run on phantoms learns a head from 160 labels, and one on kermany a head from 100; each then adapts the last stages.
+Of new phantoms of the same two hospitals the hottest point of the map of the finding they show is compared with the
+pixels that their opacities changed (by at least 30 % of the most, between the picture with and without them). Chance:
+how often the hottest point of one lies in the opacity of another.
 
 Shapes: N scans, S side.
 """
@@ -23,7 +24,9 @@ from pipeline.predict import other_scans, predictor, recipe
 from pipeline.predict.heat_maps import checks, occlusion, of_run, shuffled
 from pipeline.predict.heat_maps.occlusion import Drops
 from pipeline.predict.heat_maps.planted import Planted
+from pipeline.runtime import run_files
 from tests.bench import tables
+from tests.bench.outside import kermany_run
 
 SCANS = {"pneumonia": 20, "effusion": 14, "nodule": 14}  # of each finding
 NEAR_SHARE = 1 / 12  # of the side: half a patch
@@ -32,30 +35,52 @@ NUM_SHUFFLED = 6
 
 
 def main(data: Path, given: Namespace) -> None:
-    """Measure and write `results/heat-maps.md`: a head on the frozen network, and adapted last stages."""
-    frozen = phantom_run()
-    rows = _rows("frozen", frozen)
+    """Measure and write `results/heat-maps.md`."""
+    phantoms = phantom_run()
+    rows = _rows("phantoms: head", phantoms)
     _write(rows)
-    _write(rows + _rows("last stages", adapted_run(frozen)))
+    kermany = kermany_run(data)
+    for name, run_folder in (("kermany: head", kermany), ("kermany: last stages", adapted_run(kermany))):
+        rows += _own_checks(name, _model(run_folder)) if name.endswith("head") else _adapted_rows(name, run_folder)
+        _write(rows)
+    _write([*rows, *_adapted_rows("phantoms: last stages", adapted_run(phantoms))])
+
+
+def _model(folder: Path) -> predictor.Predictor:
+    return predictor.load(recipe.of_run(folder, other_scans.config_for(folder, "phantom:", {})))
+
+
+def _adapted_rows(name: str, folder: Path) -> list[list[str]]:
+    """The run's own checks of an adapted network; that it was not used where its gate refused it."""
+    gain = run_files.finished_rows(folder, 100)[-1]["network_gain"]
+    if gain < 0:  # what the run uses is the head it had
+        return [[name, "all", f"out-of-fold AUROC {gain:+.3f} against the head: not used", "", "", "", ""]]
+    return _own_checks(name, _model(folder))
 
 
 def _rows(learner: str, folder: Path) -> list[list[str]]:
     """The rows of one run."""
-    how = recipe.of_run(folder, other_scans.config_for(folder, "phantom:", {}))
-    model = predictor.load(how)
-    scans = _scans(how.size_px)
+    model = _model(folder)
+    size_px = model.recipe.size_px
+    scans = _scans(size_px)
     known = of_run.checked(model)
     drops = [occlusion.drops(square_SS, model.evidence) for square_SS, _, _ in scans]
     rows = []
     for finding in SCANS:
         own = [n for n, (_, _, shown) in enumerate(scans) if shown == finding]
         masks = [scans[n][1] for n in own]
-        plain = [occlusion.spread(drops[n][finding], how.size_px) for n in own]
-        heat = [known.references[finding].heat(drops[n][finding], how.size_px) for n in own]
+        plain = [occlusion.spread(drops[n][finding], size_px) for n in own]
+        heat = [known.references[finding].heat(drops[n][finding], size_px) for n in own]
         rows.append([learner, finding, "drops alone", *_pointed(plain, masks), ""])
         alike = _similarity(model, scans, own, drops)
         rows.append([learner, finding, "compared with other scans", *_pointed(heat, masks), alike])
-    for finding, check in known.checks.items():
+    return rows + _own_checks(learner, model)
+
+
+def _own_checks(learner: str, model: predictor.Predictor) -> list[list[str]]:
+    """What the run itself finds of its maps."""
+    rows = []
+    for finding, check in of_run.checked(model).checks.items():
         inside = f"{check.num_inside} of {check.num_planted}"
         chance = "" if check.chance is None else f"{check.chance:.2f}"
         alike = ", ".join(f"{what} {value:.2f}" for what, value in check.similarity.items())
@@ -65,8 +90,8 @@ def _rows(learner: str, folder: Path) -> list[list[str]]:
 
 def _write(rows: list[list[str]]) -> None:
     notes = (
-        "160 expert labels, 224 px; a head on the frozen network, or its last stages adapted (`train.adapt=partial`) "
-        "on the same labels. Inside: scans whose hottest point lies in an opacity, with "
+        "160 expert labels of phantoms, 100 of kermany, 224 px; a head on the frozen network, or its last stages "
+        "adapted (`train.adapt=partial`) on the same labels. Inside: scans whose hottest point is in an opacity, with "
         "a 95 % Clopper-Pearson interval; within half a patch: at most a twelfth of the side away. The first two rows "
         "of a finding are of new phantoms with their own opacities, whatever the model says of them; the run's own "
         "check plants opacities into scans of its training pool and looks at those that raise the finding. Similarity: "
@@ -87,7 +112,7 @@ def _write(rows: list[list[str]]) -> None:
 
 def adapted_run(frozen: Path) -> Path:
     """The same run whose last round adapts the last stages of the network; made once and kept in the cache."""
-    folder = frozen.with_name("phantoms-adapted")
+    folder = frozen.with_name(f"{frozen.name}-adapted")
     if not folder.exists():
         shutil.copytree(frozen, folder)
     run.execute(request.Request(overrides={"train.adapt": "partial"}, out=folder, resume=True, quiet=True))

@@ -41,6 +41,19 @@ def test_what_a_text_means(text, reply):
     assert reply_of(text, FINDINGS) == reply
 
 
+@pytest.mark.parametrize(
+    "text", ["atypical_pneumonia", "Atypical-Pneumonia.", "'atypical pneumonia'", "\u201eAtypical pneumonia\u201c"]
+)
+def test_signs_around_a_class_and_for_its_blanks_do_not_matter(text):
+    assert reply_of(text, FINDINGS) == "Atypical  pneumonia"
+    assert reply_of(f"{text}?", FINDINGS) is None, "a doubt is no answer"
+
+
+def test_two_classes_that_signs_alone_tell_apart_are_not_guessed():
+    assert reply_of("non_covid", ("non-covid", "non covid")) is None
+    assert reply_of("Non-COVID", ("non-covid", "non covid")) == "non-covid"
+
+
 def test_a_class_of_the_run_goes_before_a_synonym():
     assert reply_of("Unknown", ("normal", "unknown")) == "unknown"
 

@@ -398,6 +398,32 @@ def test_signs_with_decimals(tmp_path, one, none):
     assert labels(tmp_path, text, findings=("mass",)) == ["mass=1", "mass=0"]
 
 
+@pytest.mark.parametrize(
+    "label",
+    ["effusion mass", "effusion\\nmass", "effusion (small)", "left effusion", "possible effusion", "severe effusion"],
+)
+def test_a_qualified_finding_is_never_an_absent_one_without_a_word(tmp_path, caplog, label):
+    text = f"image_path,label\na.png,effusion\nb.png,mass\nc.png,{label}\n"
+    assert "'effusion'" in refused(tmp_path, text, findings=("effusion", "mass"))
+    labels(tmp_path, text)
+    assert "count as findings of their own" in caplog.text
+
+
+def test_a_longer_name_is_a_finding_of_its_own(tmp_path, caplog):
+    labels(tmp_path, "image_path,label\na.png,effusion\nb.png,pleural effusion\nc.png,loculated effusion\n")
+    assert "of their own" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("one", "none"),
+    [("Y", "N"), ("WAHR", "FALSCH"), ("oui", "non"), ("VRAI", "FAUX"), ("sí", "no"), ("sim", "não"), ("pos", "neg")],
+)
+def test_signs_in_the_language_of_a_spreadsheet(tmp_path, one, none):
+    text = f"image_path,mass\na.png,{one}\nb.png,{none}\n"
+    assert labels(tmp_path, text, findings=("mass",)) == ["mass=1", "mass=0"]
+    assert "'pool.findings=[mass]'" in refused(tmp_path, text)
+
+
 @pytest.mark.parametrize("name", ["No Finding", "Normal"])
 def test_a_healthy_column_that_is_not_understood_is_said(tmp_path, name):
     pool = opened(tmp_path, f"image_path,{name},mass\na.png,x,\nb.png,,1\n", findings=("mass",))

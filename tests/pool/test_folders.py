@@ -2,6 +2,7 @@
 
 import io
 import logging
+import warnings
 import zipfile
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from embeddings.decoding.files import read_bytes
+from embeddings.decoding.unusable import DecodeError
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.options.scans import PoolConfig
 from pipeline.pool.sources import open_pool
@@ -101,6 +103,36 @@ def dicomdir(*names):
     return stream.getvalue()
 
 
+def classes_in(tmp_path, *folders):
+    write(tmp_path / "pool", {f"{folder}/{i}.png": image() for folder in folders for i in range(3)})
+    return set(listed(tmp_path, tmp_path / "pool")["label"].to_pylist())
+
+
+@pytest.mark.parametrize("name", ["images", "all_data", "PNG", "raw images"])
+def test_a_folder_of_anything_beside_classes_is_none(tmp_path, name):
+    assert classes_in(tmp_path, "train/normal", "train/sick", f"test/{name}") == {"normal", "sick", None}
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (("normal", "sick/virus", "sick/bacteria"), "inside the class 'sick' are not told apart: 'bacteria', 'virus'"),
+        (("normal", "sick", "normal - Copy"), "look alike are kept apart: 'normal / normal - Copy'"),
+        (("normal", "sick", "sick_augmented"), "'sick / sick_augmented'"),
+        (("normal", "sick", "sick (1)"), "'sick / sick (1)'"),
+        (("normal", "sick", "bad_quality"), "speak of the picture or the reader, and not of a finding: 'bad_quality'"),
+    ],
+)
+def test_folders_that_may_be_no_classes_are_said(tmp_path, caplog, folders, words):
+    classes_in(tmp_path, *folders)
+    assert words in caplog.text
+
+
+def test_folders_of_patients_inside_classes_are_nobodys_business(tmp_path, caplog):
+    assert classes_in(tmp_path, "normal/p1", "normal/p2", "sick/p3", "sick/p4") == {"normal", "sick"}
+    assert not caplog.text
+
+
 def test_a_dicomdir_lists_its_files(tmp_path):
     files = {"dicom/st1/im1": SCAN, "dicom/st1/im2": SCAN, "other/im9": SCAN}
     files["DICOMDIR"] = dicomdir("DICOM/ST1/IM1", "DICOM/ST1/IM2", "DICOM/ST1/GONE")
@@ -153,6 +185,27 @@ def test_an_archive_with_backslashes_is_the_folder_in_it(tmp_path):
     assert scans["path"].to_pylist() == [name.replace("\\", "/") for name in names]
     assert scans["label"].to_pylist() == ["normal", "normal", "sick", "sick"]
     assert all(read_bytes(uri) == image() for uri in scans["uri"].to_pylist())
+
+
+@pytest.mark.parametrize("way", ["twice", "from the root", "from a drive", "encrypted"])
+def test_archives_as_programs_pack_them(tmp_path, way):
+    head = {"from the root": "/", "from a drive": "C:\\"}.get(way, "")
+    archive = tmp_path / "scans.zip"
+    with warnings.catch_warnings(), zipfile.ZipFile(archive, "w") as packed:
+        warnings.simplefilter("ignore")  # of a name that is there already
+        for name in ("a/1.png", "b/2.png", *(["a/1.png"] if way == "twice" else [])):
+            packed.writestr(head + name, image())
+    if way == "encrypted":
+        data = bytearray(archive.read_bytes())
+        for sign, at in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+            data[data.index(sign) + at] |= 1
+        archive.write_bytes(data)
+    scans = listed(tmp_path, archive)
+    assert scans["path"].to_pylist() == ["a/1.png", "b/2.png"]
+    if way == "encrypted":
+        with pytest.raises(DecodeError, match="encrypted: unpack it with its password"):
+            read_bytes(scans["uri"][0].as_py())
+    assert read_bytes(scans["uri"][1].as_py()) == image()
 
 
 def test_an_archive_of_dicom_without_endings(tmp_path):

@@ -154,6 +154,21 @@ def test_files_are_kept_apart_by_the_whites_they_were_read_with(tmp_path):
     assert record["whites"] == {"4095": 2}
 
 
+@pytest.mark.parametrize(
+    "few",
+    [
+        lambda values: png((values + 32768).astype(np.uint16)),
+        lambda values: eight_bit_png(np.append(values[:-1] >> 8, np.full((1, SIDE), 255), axis=0)),
+        lambda values: file_bytes((values >> 4) + 100, BitsStored=12),
+    ],
+    ids=["a sign moved to the middle", "eight bits of twelve in sixteen", "a window left out"],
+)
+def test_a_scan_of_hardly_any_greys_is_said(tmp_path, caplog, few):
+    values = chest(1, SIDE)
+    manifest.run(context(tmp_path, {"few": few(values), "plain": eight_bit_png(values)}))
+    assert "1 of 2 scans: its greys take up less than a twelfth" in caplog.text
+
+
 def test_a_plain_pool_has_no_white_and_no_words(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         rows, record, _ = read(tmp_path, {f"{i}.png": eight_bit_png(chest(i, 64)) for i in range(3)})

@@ -17,15 +17,25 @@ PREFIX = "set aside: "
 _RADIOGRAPHS = frozenset({"", "CR", "DX", "DR", "RG", "SC", "OT", "XR", "XC"})
 _LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "TOPOGRAM", "SURVIEW", "SCANOGRAM"})
 _CHEST = re.compile(
-    r"CHEST|THORA|TORA[CX]|TORSO|LUNG|PULMO|POUMON|BRUST|TRUNK|CXR|\bRIBS?\b|WHOLE ?BODY", re.IGNORECASE
+    r"CHEST|THORA|T[OÓ]RA[CX]|TORSO|LUNG|PULMO|POUMON|BRUST|TRUNK|CXR|\bRIBS?\b|WHOLE ?BODY", re.IGNORECASE
 )
-_ELSEWHERE = re.compile(
+_PARTS = (
     r"ABDOM|ANKLE|ARM\b|BRAIN|BREAST|CALCANEUS|CALF|CERVICAL|CLAVICLE|COCCYX|[CLT][- ]?SPINE|ELBOW|EXTREMIT|EYE|FACE"
     r"|FACIAL|FEMUR|FIBULA|FINGER|FOOT|FOREARM|HAND|HEAD|HIP|HUMERUS|JAW|KIDNEY|KNEE|\bLEG|LUMBAR|MANDIBLE|MAXILLA"
     r"|NECK|NOSE|ORBIT|PATELLA|PELVI|RADIUS|SACRUM|SCAPULA|SHOULDER|SINUS|SKULL|SPINE|TEETH|THIGH|THUMB|TIBIA|\bTOE"
-    r"|TOOTH|ULNA|WRIST|ZYGOMA",
-    re.IGNORECASE,
+    r"|TOOTH|ULNA|WRIST|ZYGOMA|\b(UP|LOW)[_ ]?EXM|\bABD\b|DENTAL|BACKBONE"
+    # German, French, Spanish, Italian, Portuguese
+    r"|\b(BAUCH|BECKEN|FUSS|FUß|H(Ü|UE)FTE|KNIE|KNÖCHEL|SCH(Ä|AE)DEL|SCHULTER|SPRUNGGELENK|WIRBELS|[BHL]WS\b|ELLENBOGEN"
+    r"|OBERARM|OBERSCHENKEL|UNTERARM|UNTERSCHENKEL|HANDGELENK)"
+    r"|\b(BASSIN|CHEVILLE|COUDE|CRANE|CRÂNE|ÉPAULE|EPAULE|FÉMUR|GENOU|HANCHE|MAIN|PIED|POIGNET|RACHIS)S?\b"
+    r"|\b(CADERA|CODO|COLUMNA|CRANEO|CRÁNEO|HOMBRO|MANO|MUÑECA|PELVIS|PIE|RODILLA|TOBILLO)S?\b"
+    r"|\b(ANCA|BACINO|CAVIGLIA|CRANIO|GINOCCHIO|GOMITO|PIEDE|POLSO|RACHIDE|SPALLA)\b"
+    r"|\b(BACIA|COLUNA|COTOVELO|JOELHO|M[AÃ]O|OMBRO|PUNHO|QUADRIL|TORNOZELO)\b"
 )
+_ELSEWHERE, _ELSEWHERE_WORD = (re.compile(pattern, re.IGNORECASE) for pattern in (_PARTS, rf"\b(?:{_PARTS})"))
+# A description of a chest may speak of these as well (`face`, `head up`): they count in the tag of the part alone.
+_ALSO_OF_CHESTS = re.compile(r"\bARM\b|EYE|FACE|HEAD|NECK|NOSE|\bLEG|RADIUS|ORBIT|\bMAIN\b", re.IGNORECASE)
+_DESCRIPTIONS = ("SeriesDescription", "ProtocolName", "StudyDescription")
 
 
 def set_aside(dataset: "Dataset", rules: Sequence[str]) -> str | None:
@@ -54,10 +64,17 @@ def _other_body_part(dataset: "Dataset") -> str | None:
     if not part:
         items = dataset.get("AnatomicRegionSequence")
         part = tags.text(items[0], "CodeMeaning") if items else ""
+    if not part:
+        return _other_part_in_words(dataset)
     is_chest = _CHEST.search(part) and "SPINE" not in part.upper()  # the thoracic spine is another study
-    if not part or is_chest or not _ELSEWHERE.search(part):
-        return None
-    return f"body part {part.upper()}"
+    return None if is_chest or not _ELSEWHERE.search(part) else f"body part {part.upper()}"
+
+
+def _other_part_in_words(dataset: "Dataset") -> str | None:
+    """By the descriptions of a file whose tags name no part: `SHOULDER AP`; what speaks of a chest too stays."""
+    words = " ".join(tags.text(dataset, name) for name in _DESCRIPTIONS).replace("_", " ")
+    named = None if _CHEST.search(words) else _ELSEWHERE_WORD.search(_ALSO_OF_CHESTS.sub(" ", words))
+    return None if named is None else f"its description names {named[0].strip().upper()}, and no chest"
 
 
 def _for_processing(dataset: "Dataset") -> str | None:

@@ -16,6 +16,13 @@ BURNED_IN = "text is burnt into it"
 _NO_ID = "0"  # also written, once or several times, where there is no patient's id
 _LATERALITIES = {"L": "L", "R": "R", "B": "B", "LEFT": "L", "RIGHT": "R"}
 _LATERALS = frozenset({"LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "L", "ML", "LM", "LEFTLATERAL", "RIGHTLATERAL"})
+# Codes of views (PS3.16 CID 4010), SNOMED CT and the older SNOMED RT, for files that give no words with them.
+_VIEW_CODES = {
+    **dict.fromkeys(("272479007", "R-40888", "R-10214"), "PA"),
+    **dict.fromkeys(("399348003", "R-10206"), "AP"),
+    **dict.fromkeys(("399067008", "399173006", "399198007", "399260004", "399352003"), "LL"),
+    **dict.fromkeys(("R-102CD", "R-10236", "R-10232", "R-10224", "R-10228"), "LL"),
+}
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 _DATES = {"StudyDate": "study date", "AcquisitionDate": "date", "PatientBirthDate": "birth date"}
 _DAYS_A_YEAR = 365.25
@@ -87,34 +94,43 @@ def text(dataset: "Dataset", name: str) -> str:
 
 
 def view(dataset: "Dataset") -> str:
-    """PA, AP, LL (any lateral) or unknown: by position, by code, by the series' own words."""
+    """PA, AP, LL (any lateral) or unknown: by position, code, the series' own words, the film's rows."""
     position = text(dataset, "ViewPosition").upper().replace(" ", "").replace("_", "")
     if position in _LATERALS:
         return "LL"
     known = words.view(text(dataset, "ViewPosition"))
     if known != "unknown":
         return known
-    description = " ".join([_code_meaning(dataset), text(dataset, "SeriesDescription"), text(dataset, "ProtocolName")])
-    return _view_in_words(description)
+    code = next(iter(dataset.get("ViewCodeSequence") or ()), None)
+    by_code = None if code is None else _VIEW_CODES.get(text(code, "CodeValue").upper())
+    if by_code is not None:
+        return by_code
+    meaning = "" if code is None else text(code, "CodeMeaning")
+    description = " ".join([meaning, text(dataset, "SeriesDescription"), text(dataset, "ProtocolName")])
+    return _view_in_words(description, _faces_a_side(dataset))
 
 
-def _code_meaning(dataset: "Dataset") -> str:
-    items = dataset.get("ViewCodeSequence")
-    return text(items[0], "CodeMeaning") if items else ""
+def _faces_a_side(dataset: "Dataset") -> bool:
+    """Whether the rows of the film run from front to back of an upright person, as PatientOrientation says."""
+    try:
+        along_rows, along_columns = (str(value).upper() for value in dataset.get("PatientOrientation") or ())
+    except (TypeError, ValueError):  # one value, or more than two
+        return False
+    return along_rows[:1] in ("A", "P") and along_columns[:1] in ("F", "H")
 
 
-def _view_in_words(description: str) -> str:
+def _view_in_words(description: str, faces_a_side: bool) -> str:
     """`CHEST LAT`, `Thorax p.a.`, `view: PA`: only whole words count, and only where they agree."""
     plain = "".join(c if c.isalnum() or c == "-" else " " for c in description.upper().replace(".", "")).split()
     views = {
         "PA": {"PA", "POSTERO-ANTERIOR", "POSTEROANTERIOR"},
         "AP": {"AP", "ANTERO-POSTERIOR", "ANTEROPOSTERIOR"},
-        "LL": {"LAT", "LATERAL", "LL", "LATERALE", "SEITLICH", "PROFIL"},
     }
     # A decubitus view is lateral to the light, frontal to the chest.
     if "DECUBITUS" in plain:
         return "unknown"
     named = [name for name, own in views.items() if own & set(plain)]
+    named += ["LL"] if words.says_lateral(description.replace(".", "")) or (faces_a_side and not named) else []
     return named[0] if len(named) == 1 else "unknown"
 
 
@@ -131,7 +147,8 @@ def _age_years(dataset: "Dataset") -> float | None:
 
 
 def _date(value: str) -> dt.date | None:
-    return words.date(value[:8])
+    """`20200102`, and `2020.01.02` as files of before 1993 have it."""
+    return words.date(value if "." in value else value[:8])
 
 
 def patient(dataset: "Dataset") -> str | None:

@@ -20,20 +20,39 @@ _AGE = re.compile(
 _VIEWS = (
     ("PA", re.compile(r"(PA\b|POSTER(O|IOR)[- ]?ANTERIOR)", re.IGNORECASE)),
     ("AP", re.compile(r"(AP\b|ANTER(O|IOR)[- ]?POSTERIOR)", re.IGNORECASE)),
-    ("LL", re.compile(r"(LL|RL|L|LAT|(LEFT |RIGHT )?LATERAL)( VIEW)?$", re.IGNORECASE)),
+    ("LL", re.compile(r"(LL|RL|L)( VIEW)?$", re.IGNORECASE)),
 )
+LATERALS = frozenset(
+    {
+        *("LL", "LAT", "LATERAL", "LATERALIS", "LATERALE", "LATEROLATERAL", "LATERO-LATERAL", "LATERO-LATERALE", "L-L"),
+        *("SEITLICH", "SEITL", "PROFIL", "PROFILE", "PERFIL", "PROFILO", "BOCZNE", "BOK"),
+    }
+)
+_LATERAL_SIGNS = ("侧位", "側位", "側面", "측면")
+_OBLIQUE = re.compile(r"OBLI|SCHRÄG", re.IGNORECASE)
 _DASHED = re.compile(r"^([PA])[-/ ]([PA])\b", re.IGNORECASE)  # `P-A`
-_WORDS_OF_VIEWS = re.compile(r"\b(PA|AP|LL|LAT|LATERAL)\b", re.IGNORECASE)
 _DECUBITUS = re.compile(r"DECUB", re.IGNORECASE)  # named by the side that one lies on
 
 
 def view(value: str) -> str:
-    """`AP SUPINE`, `A.P.` -> AP, `LATERAL` -> LL; anything else, and what names two (`PA/LAT`) -> unknown."""
+    """`AP SUPINE`, `A.P.` -> AP, `LATERAL`, `Profil` -> LL; anything else, and what names two (`PA/LAT`) -> unknown."""
     plain = _DASHED.sub(r"\1\2", value.replace(".", "").replace("_", " ").strip())
-    named = {"LL" if word.upper().startswith("L") else word.upper() for word in _WORDS_OF_VIEWS.findall(plain)}
+    is_lateral = says_lateral(plain)
+    named = {word for word in re.findall(r"\w+", plain.upper()) if word in ("PA", "AP")} | (
+        {"LL"} if is_lateral else set()
+    )
     if len(named) > 1 and not _DECUBITUS.search(plain):
         return "unknown"
-    return next((name for name, pattern in _VIEWS if pattern.match(plain)), "unknown")
+    first = next((name for name, pattern in _VIEWS if pattern.match(plain)), "unknown")
+    return "LL" if first == "unknown" and is_lateral and not _DECUBITUS.search(plain) else first
+
+
+def says_lateral(text: str) -> bool:
+    """Whether one of its words says, in one of several languages, that the view is lateral; none says oblique."""
+    names = set(re.findall(r"\w+(?:-\w+)*", text.upper()))
+    names |= {word for name in names for word in name.split("-")}
+    is_named = bool(names & LATERALS) or any(sign in text for sign in _LATERAL_SIGNS)
+    return is_named and not _OBLIQUE.search(text)
 
 
 def age_years(value: str) -> float | None:

@@ -23,6 +23,15 @@ _SHORT_DATE = re.compile(
     r"\d{1,2}[-. ](jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*\.?([-. ]\d{2,4})?",
     re.IGNORECASE,
 )
+_OF_THE_PICTURE = re.compile(
+    r"(bad|poor|low) ?quality|(un)?certain|unsure|doubtful|equivocal|indeterminate|inconclusive|cannot tell"
+    r"|non ?diagnostic|not diagnostic|reject(ed)?|exclude[ds]?|invalid|corrupt(ed)?|broken|duplicates?|lateral|frontal"
+    r"|pa|ap|cts?|mri|not a chest x ?ray|no chest|other views?|art[ei]facts?|blurr(ed|y)"
+)
+_OF_A_COPY = re.compile(
+    r"([\s_.-]+(copy|copies|kopie|copia|copie|old|backup|bak|new|neu|final|v ?\d+|aug(mented|mentation)?|resized"
+    r"|cropped|cleaned?|enhanced|flipped|rotated|extra|more|part ?\d+)([\s_.-]*\(?\d+\)?)?|\s*\(\d+\))$"
+)
 _WHOLE_FLOAT = re.compile(r"(-?\d+)(?:\.0+)?")
 
 
@@ -79,6 +88,12 @@ def _warn_of_odd(is_asked: dict[str, bool], notes: Notes) -> None:
     dates = [name for name in unasked if date(name) is not None or _SHORT_DATE.fullmatch(name)]
     if dates:
         notes.warn(f"classes look like dates, which spreadsheets make of codes such as 1-2: {listed(dates)}")
+    of_pictures = [name for name in unasked if _OF_THE_PICTURE.fullmatch(re.sub(r"[\s_-]+", " ", plain(name)))]
+    if of_pictures and len(is_asked) > len(of_pictures):
+        notes.warn(
+            f"classes speak of the picture or the reader, and not of a finding: {listed(of_pictures)}; leave such "
+            "labels blank, or leave the scans out with pool.where"
+        )
     if "-1" in unasked and {"0", "1"} & set(is_asked):
         notes.warn(
             "-1 is taken for a class of its own; where it means uncertain, name the others, e.g. pool.findings="
@@ -151,6 +166,12 @@ def _warn_of_alike(classes: Sequence[str], notes: Notes) -> None:
                 continue
             if short == long or difflib.SequenceMatcher(None, short, long).ratio() >= _ALIKE:
                 pairs.append(f"{name} / {other}")
+    plain_names = {plain(name): name for name in classes}
+    for name in classes:
+        end = _OF_A_COPY.search(plain(name))
+        original = None if end is None else plain_names.get(plain(name)[: end.start()])
+        if original is not None:
+            pairs.append(f"{original} / {name}")
     if pairs:
         notes.warn(f"classes that look alike are kept apart: {listed(pairs)}; if they are one, spell them alike")
 

@@ -28,6 +28,10 @@ _NUMBERED = re.compile(
 )
 _NUMBER_OR_DATE = re.compile(r"[\d._\- ]*\d[\d._\- ]*")
 _CODE = re.compile(r"(?=.*\d)[0-9a-fA-F-]{8,}|[A-Za-z]{0,4}[-_]?\d{4,}")
+_OF_ANYTHING = re.compile(
+    r"((all|raw|original|resized|new) )?(images?|imgs?|pics?|pictures?|pngs?|jpe?gs?|dcms?|dicoms?|scans?|files?|data"
+    r"|x ?rays?|cxrs?|radiographs?|bilder|im[aá]genes|imagens)( (all|raw|resized|new|png|jpe?g))?"
+)
 _STUDY = re.compile(r"(study|studies|stu|st|series|ser|se|exam|visit|session|ses)[-_. ]?\d+|[\d._-]{4,}", re.IGNORECASE)
 _MAX_DIGIT_CLASSES, _FEW_SCANS, _MANY_FOLDERS = 10, 2, 5
 
@@ -58,6 +62,11 @@ def is_unlabelled(name: str) -> bool:
     words = " ".join(re.sub(r"[\s_\-.]+", " ", name).split()).casefold()
     words = re.sub(r" (data|images?|scans?|pool|set|cases?|x ?rays?|cxrs?)$", "", words)
     return is_placeholder(words, NO_LABEL) and not (is_negative(words) and words != "none")
+
+
+def is_of_anything(name: str) -> bool:
+    """Whether a folder's name says no more than that scans lie in it: `images`, `png`, `all data`."""
+    return _OF_ANYTHING.fullmatch(re.sub(r"[\s_\-.]+", " ", name).strip().casefold()) is not None
 
 
 def why_no_classes(num_scans: Mapping[str, int], inner: Sequence[str], *, findings: Sequence[str] | None) -> str | None:

@@ -212,6 +212,8 @@ def _report(whole: SetScans, scans: pa.Table, statements: pa.Table, left_out: di
     patients = scans["patient_id"] if "patient_id" in scans.column_names else None
     num_patients = len(pc.unique(patients.drop_null())) if patients is not None else 0
     whose = f"{num_patients:,} patients" if num_patients else "unknown patients"
+    if not num_known:
+        notes.warn("not one of its scans has a label; look whether the ids in its tables are written alike")
     notes.mention(f"{whole.title}: {len(scans):,} scans of {whose}, {num_known:,} of them labelled")
     if whole.readings is not None:
         num_readers = len(pc.unique(statements["reader"]))

@@ -18,6 +18,8 @@ from embeddings.decoding.files import read_uri
 from pipeline.contracts.errors import InputError
 
 PRESENT, ABSENT, UNKNOWN = 1, 0, -1
+_MAX_SHOWN = 3
+_ENDINGS_OF_TABLES = (".csv*", ".tsv*", ".xlsx")  # that a table called `.csv*` by its owner may have been saved with
 
 # Who said it, and of what: what a report should be able to tell of a label.
 ON_SCAN = "physician, on the scan"
@@ -41,8 +43,12 @@ class SetFolder:
     files: tuple[str, ...]
 
     def find_all(self, *patterns: str) -> list[str]:
-        """Files, none of them images, whose name is like a pattern in any case: those nearest to the top first."""
-        like = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns), re.IGNORECASE)
+        """Files, none of them images, whose name is like a pattern in any case: those nearest to the top first.
+
+        A table may have been saved with another ending.
+        """
+        every = [pattern.replace(".csv*", ending) for ending in _ENDINGS_OF_TABLES for pattern in patterns]
+        like = re.compile("|".join(map(fnmatch.translate, dict.fromkeys(every))), re.IGNORECASE)
         return [path for path in self._not_images if like.match(path.rpartition("/")[2])]
 
     @cached_property
@@ -63,10 +69,13 @@ class SetFolder:
         """
         file = self.find(*patterns)
         if file is None:
+            tables = [path for path in self._not_images if path.lower().endswith((".csv", ".csv.gz", ".tsv", ".xlsx"))]
+            there = f"; there is {', '.join(map(repr, tables[:_MAX_SHOWN]))}" if tables else ""
             raise InputError(
-                f"no table of {title} is in this folder: no file is called {' or '.join(patterns)}",
+                f"no table of {title} is in this folder: no file is called {' or '.join(patterns)}{there}",
                 where=self.root,
-                fix="point pool.uri at the folder that holds the set's own table, with the scans in it or below it",
+                fix=("call the set's own table as its owner does, or " if tables else "")
+                + "point pool.uri at the folder that holds the set's own table, with the scans in it or below it",
             )
         return file
 

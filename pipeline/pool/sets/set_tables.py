@@ -15,12 +15,17 @@ from pyarrow import csv as pa_csv
 
 from pipeline.contracts.errors import InputError
 from pipeline.pool import vocabulary
-from pipeline.pool.finding_columns import SIGNS
+from pipeline.pool.finding_columns import sign_of
 from pipeline.pool.sets.public_set import ABSENT, PRESENT, UNKNOWN, SetFolder
+from pipeline.tables import columns as table_columns
+from pipeline.tables import workbook
+from pipeline.tables.notes import Notes
+from pipeline.tables.opening import open_table
 
 # N rows, C findings
 
 Columns = dict[str, pa.ChunkedArray]
+_HEAD_BYTES = 4096
 _CODES = {"1": PRESENT, "0": ABSENT, "?": UNKNOWN}
 
 
@@ -38,14 +43,9 @@ def columns(folder: SetFolder, path: str, needed: Sequence[str], wanted: Sequenc
     """
     where = f"{folder.root}/{path}"
     data = _unpacked(folder.read(path), where)
-    header = header_of(data)
-    missing = [name for name in needed if name not in header]
-    if missing:
-        raise InputError(
-            f"the set's table has no column {missing[0]!r}",
-            where=where,
-            fix=f"use the table as its owner ships it; there are {', '.join(header[:12])}",
-        )
+    header = _plain_header(data)
+    if any(name not in header for name in needed):
+        return _saved_again(where, data, needed, wanted)
     chosen = [name for name in dict.fromkeys((*needed, *wanted)) if name in header]
     unique = [name if header.index(name) == place else f"{name}\0{place}" for place, name in enumerate(header)]
     try:
@@ -57,11 +57,41 @@ def columns(folder: SetFolder, path: str, needed: Sequence[str], wanted: Sequenc
                 include_columns=chosen, column_types=dict.fromkeys(chosen, pa.string())
             ),
         )
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        return _saved_again(where, data, needed, wanted)
+    return {name: _text(name, table[name]) for name in chosen}
+
+
+def _text(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Trimmed text; an id that a program made a decimal number (50414267.0) is a whole one, as in the other tables."""
+    text = vocabulary.text(column)
+    is_id = table_columns.compact(name).endswith("id")
+    return pc.replace_substring_regex(text, r"^(\d+)\.0+$", r"\1") if is_id else text
+
+
+def _saved_again(where: str, data: bytes, needed: Sequence[str], wanted: Sequence[str]) -> Columns:
+    """Columns of a table that a spreadsheet or a script has saved in another form than its owner's; it is said.
+
+    Raises:
+        InputError: unreadable, or a needed column is missing.
+    """
+    notes = Notes(where)
+    own = {table_columns.compact(name) for name in needed}
+    table = open_table(where, data, lambda cells: own <= set(map(table_columns.compact, cells)), notes)
+    places = {name: table_columns.find(table.header, name, where) for name in dict.fromkeys((*needed, *wanted))}
+    missing = [name for name in needed if places[name] is None]
+    if missing:
+        near = table_columns.near(missing[0], table.header)
         raise InputError(
-            f"the set's table cannot be read as CSV: {error}", where=where, fix="download it again"
-        ) from error
-    return {name: vocabulary.text(table[name]) for name in chosen}
+            f"the set's table has no column {missing[0]!r}",
+            where=where,
+            fix=(f"did you mean {near!r}? " if near else "")
+            + f"Use the table as its owner ships it; there are {', '.join(table.header[:12])}",
+        )
+    known = {name: place for name, place in places.items() if place is not None}
+    notes.mention("it is not in its owner's form, and is read all the same")
+    loaded = table.load(list(known.values()))
+    return {name: _text(name, column) for name, column in zip(known, loaded.columns, strict=True)}
 
 
 def header_of(data: bytes) -> list[str]:
@@ -71,8 +101,21 @@ def header_of(data: bytes) -> list[str]:
 
 
 def header(folder: SetFolder, path: str) -> list[str]:
-    """Names of the columns of a table."""
-    return header_of(_unpacked(folder.read(path), f"{folder.root}/{path}"))
+    """Names of the columns of a table, whatever form it was saved in."""
+    where = f"{folder.root}/{path}"
+    data = _unpacked(folder.read(path), where)
+    return _plain_header(data) or list(open_table(where, data, lambda cells: len(cells) > 1, Notes(where)).header)
+
+
+def _plain_header(data: bytes) -> list[str]:
+    """The header of a CSV with commas in UTF-8; empty of any other form."""
+    if b"\0" in data[:_HEAD_BYTES] or workbook.is_workbook(data):
+        return []
+    try:
+        names = header_of(data)
+    except csv.Error:
+        return []
+    return names if len(names) > 1 else []
 
 
 def rows(folder: SetFolder, path: str) -> list[list[str]]:
@@ -89,7 +132,7 @@ def signs(cells: Mapping[str, pa.ChunkedArray], where: str) -> tuple[NDArray[np.
     """
     num_uncertain, present_CN = 0, []
     for finding, column in cells.items():
-        sign = vocabulary.by_value(column, lambda value: SIGNS.get(value.casefold()), pa.string())
+        sign = vocabulary.by_value(column, sign_of, pa.string())
         strange = pc.indices_nonzero(pc.and_(pc.is_valid(column), pc.is_null(sign)))
         if len(strange):
             raise InputError(

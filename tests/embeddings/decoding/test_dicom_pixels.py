@@ -1,5 +1,6 @@
 """DICOM's grey values: every trap in tags of pixels, the committee's files, and pydicom's own."""
 
+import io
 import os
 from pathlib import Path
 
@@ -244,6 +245,76 @@ def test_of_several_frames_the_first_is_read_and_it_is_said():
     data = file_bytes(frames, NumberOfFrames=3, BitsStored=12)
     np.testing.assert_allclose(unit(data), UNIT, atol=1e-6)
     assert "frame 1 of 3" in notes(data)
+
+
+def in_groups(shared, **more):
+    """The groups of a file of several frames, with the window of all or of each."""
+    window, slope, group = Dataset(), Dataset(), Dataset()
+    window.WindowCenter, window.WindowWidth = 600, 1000
+    slope.RescaleSlope, slope.RescaleIntercept = -1, 4095
+    group.FrameVOILUTSequence, group.PixelValueTransformationSequence = [window], [slope]
+    names = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+    groups = ([group], [Dataset()]) if shared else ([Dataset()], [group])
+    return dict(zip(names, groups, strict=True)) | more
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_window_and_slope_of_a_frame_count_where_none_stands_at_the_top(shared):
+    top = {"WindowCenter": 600, "WindowWidth": 1000, "RescaleSlope": -1, "RescaleIntercept": 4095}
+    expected = unit(file_bytes(VALUES, BitsStored=12, **top))
+    np.testing.assert_array_equal(unit(file_bytes(VALUES, BitsStored=12, **in_groups(shared))), expected)
+    other = {"WindowCenter": 2048, "WindowWidth": 4096}
+    kept = unit(file_bytes(VALUES, BitsStored=12, **in_groups(shared, **other)))
+    assert np.abs(kept - expected).max() > 0.1
+
+
+def test_numbers_with_a_comma_are_read():
+    data = file_bytes(VALUES, BitsStored=12, WindowCenter="2047.5", WindowWidth="4095.0", RescaleSlope="1.0")
+    commas = data.replace(b"2047.5", b"2047,5").replace(b"4095.0", b"4095,0").replace(b"1.0 ", b"1,0 ")
+    np.testing.assert_array_equal(unit(commas), unit(data))
+    assert "WindowCenter is written with a comma" in notes(commas)
+
+
+@pytest.mark.parametrize(
+    ("tag", "says_another"), [(0, True), (1, True), (0, False), (1, False)], ids=["0 lies", "1 lies", "0", "1"]
+)
+def test_the_order_of_planes_is_what_makes_a_grey_picture(tag, says_another):
+    eight = (VALUES >> 4).astype(np.uint8)
+    colours = np.stack([eight, eight, eight], axis=2)
+    by_planes = (tag == 1) != says_another
+    data = file_bytes(
+        colours, PlanarConfiguration=tag, PixelData=(colours.transpose(2, 0, 1) if by_planes else colours).tobytes()
+    )
+    np.testing.assert_allclose(unit(data), eight / 255, atol=0.01)
+    assert ("PlanarConfiguration names another" in notes(data)) is says_another
+
+
+def test_decoders_give_the_colours_of_a_pixel_together_whatever_the_tag_says():
+    eight = (VALUES >> 4).astype(np.uint8)
+    made = dataset(np.stack([eight, eight // 2, eight], axis=2))
+    made.compress(JPEG2000Lossless)
+    plain = file_of(made)
+    made.PlanarConfiguration = 1
+    np.testing.assert_array_equal(unit(file_of(made)), unit(plain))
+
+
+def test_a_private_transfer_syntax_is_named_with_a_way_out():
+    made = dataset(VALUES)
+    made.file_meta.TransferSyntaxUID = "1.2.840.113619.5.2"
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, made, implicit_vr=True, little_endian=True, enforce_file_format=True)
+    assert "transfer syntax 1.2.840.113619.5.2): export it again" in refusal(stream.getvalue())
+
+
+def test_the_magic_word_may_stand_at_the_very_beginning():
+    data = file_bytes(VALUES, BitsStored=12)
+    np.testing.assert_array_equal(unit(data[128:]), unit(data))
+
+
+def file_of(made):
+    stream = io.BytesIO()
+    made.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
 
 
 def test_compressed_without_loss_is_the_same():

@@ -20,7 +20,14 @@ def refusal(data):
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("BMP", "a BMP"), ("WEBP", "a WebP"), ("PPM", "a PGM"), ("GIF", "a GIF"), ("JPEG2000", "a JPEG 2000")],
+    [
+        ("AVIF", "a HEIC or AVIF"),
+        ("BMP", "a BMP"),
+        ("WEBP", "a WebP"),
+        ("PPM", "a PGM"),
+        ("GIF", "a GIF"),
+        ("JPEG2000", "a JPEG 2000"),
+    ],
 )
 def test_other_pictures_are_named(kind, words):
     stream = io.BytesIO()

@@ -55,6 +55,27 @@ def test_the_region_counts_where_the_part_is_not_said():
     assert why(BodyPartExamined="", AnatomicRegionSequence=[item]) == "set aside: body part KNEE"
 
 
+@pytest.mark.parametrize("part", ["HÜFTE", "KNIE", "SCHULTER", "BASSIN", "GENOU", "CADERA", "JOELHO", "LOW_EXM", "ABD"])
+def test_other_parts_are_known_in_the_languages_of_hospitals(part):
+    assert why(BodyPartExamined=part) == f"set aside: body part {part}"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"SeriesDescription": "SHOULDER AP"}, "SHOULDER"),
+        ({"ProtocolName": "XR_HIP_L"}, "HIP"),
+        ({"StudyDescription": "Abdomen supine", "SeriesDescription": "AP"}, "ABDOM"),
+        ({"StudyDescription": "Thorax and shoulder"}, None),
+        ({"SeriesDescription": "Radiografía de tórax", "StudyDescription": "columna"}, None),
+        ({"SeriesDescription": "AP erect, head up, chip 3"}, None),
+    ],
+)
+def test_descriptions_tell_the_part_where_no_tag_does(given, named):
+    reason = why(**{"BodyPartExamined": MISSING, "SpecificCharacterSet": "ISO_IR 192", **given})
+    assert reason == (named and f"set aside: its description names {named}, and no chest")
+
+
 def test_each_rule_can_be_left_out():
     assert why(rules=(), Modality="CT", ViewPosition="LL") is None
     assert why(rules=("lateral",), Modality="CT") is None

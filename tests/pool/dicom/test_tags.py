@@ -70,6 +70,13 @@ def test_a_placeholder_is_no_patient(placeholder):
         ("", "Lateral decubitus", "unknown"),
         ("", "plateau", "unknown"),
         (MISSING, "", "unknown"),
+        ("PROFIL", "", "LL"),
+        ("", "Thorax seitl.", "LL"),
+        ("", "Torace L-L", "LL"),
+        ("", "RX tórax perfil", "LL"),
+        ("", "胸部侧位", "LL"),
+        ("", "Thorax face et profil PA", "unknown"),
+        ("", "Lateral oblique", "unknown"),
     ],
 )
 def test_views(position, description, view):
@@ -83,11 +90,38 @@ def test_a_view_by_its_code():
 
 
 @pytest.mark.parametrize(
+    ("code", "view"),
+    [
+        ("R-10214", "PA"),
+        ("272479007", "PA"),
+        ("R-10206", "AP"),
+        ("399173006", "LL"),
+        ("R-10236", "LL"),
+        ("X", "unknown"),
+    ],
+)
+def test_a_view_by_a_code_without_words(code, view):
+    item = Dataset()
+    item.CodeValue = code
+    assert facts(ViewPosition="", ViewCodeSequence=[item])["view"] == view
+
+
+@pytest.mark.parametrize(
+    ("orientation", "description", "view"),
+    [(["A", "F"], "", "LL"), (["P", "F"], "", "LL"), (["L", "F"], "", "unknown"), (["A", "F"], "CHEST PA", "PA")],
+)
+def test_a_view_by_the_side_that_the_rows_face(orientation, description, view):
+    given = {"ViewPosition": "", "SeriesDescription": description, "PatientOrientation": orientation}
+    assert facts(**given)["view"] == view
+
+
+@pytest.mark.parametrize(
     ("given", "years"),
     [
         ({"PatientAge": "062Y"}, 62),
         ({"PatientAge": "62"}, 62),
         ({"PatientAge": "006M"}, 0.5),
+        ({"PatientAge": "", "PatientBirthDate": "1980.01.01", "StudyDate": "2020.01.01"}, 40),
         ({"PatientBirthDate": "19600601", "StudyDate": "20200601"}, 60),
         ({"PatientBirthDate": "20300601", "StudyDate": "20200601"}, None),
         ({"PatientAge": "411Y"}, None),

@@ -1,11 +1,13 @@
 """Each set's own tables, made small: what its conventions mean."""
 
+import csv
 import gzip
 import io
 import json
 import tarfile
 
 import numpy as np
+import openpyxl
 import pytest
 
 from pipeline.contracts.errors import InputError
@@ -144,6 +146,14 @@ def test_mimic_has_a_row_a_study_and_no_paths(tmp_path):
     assert about(whole, "patient_id") == ["10", "10", "11", "12"]
 
 
+def test_ids_that_a_program_made_decimal_numbers_are_the_same_ids(tmp_path):
+    files = {
+        "mimic-cxr-2.0.0-chexpert.csv": f"subject_id,study_id,{LABELER}\n10.0,50.0,{UNSURE}\n",
+        "mimic-cxr-2.0.0-metadata.csv": "dicom_id,subject_id,study_id,ViewPosition\naa,10,50,PA\n",
+    }
+    assert said(read("mimic-cxr", tmp_path, files), 0) == {"Lung Opacity": 1, "Pleural Effusion": 0}
+
+
 def test_brax_has_ages_in_words(tmp_path):
     whole = read(
         "brax",
@@ -249,6 +259,52 @@ def test_rsna_boxes_are_one_scan_and_its_patient_is_not_a_person(tmp_path):
 def test_siim_masks_are_one_scan(tmp_path):
     whole = read("siim", tmp_path, {"train-rle.csv": "ImageId, EncodedPixels\n1.2.3,-1\n1.2.4,5 6\n1.2.4,7 8\n"})
     assert whole.file_N.to_pylist() == ["1.2.3", "1.2.4"] and whole.present_NC.tolist() == [[0], [1]]
+
+
+def test_no_mask_stays_no_mask_where_a_program_made_it_a_decimal_number(tmp_path):
+    whole = read("siim", tmp_path, {"train-rle.csv": "ImageId, EncodedPixels\na,-1.0\nb,5 6\nc,-1.00\n"})
+    assert whole.present_NC.tolist() == [[0], [1], [0]]
+
+
+def workbook(text):
+    book, stream = openpyxl.Workbook(), io.BytesIO()
+    for row in csv.reader(io.StringIO(text)):
+        book.active.append(row)
+    book.save(stream)
+    return stream.getvalue()
+
+
+SAVED_AGAIN = {
+    "semicolons": lambda text: text.replace(",", ";"),
+    "semicolons and decimal commas": lambda text: text.replace(",", ";").replace(".0;", ",0;"),
+    "tabs": lambda text: text.replace(",", "\t"),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "CR": lambda text: text.replace("\n", "\r"),
+    "lower case": lambda text: (
+        text.replace("Path", "path").replace("No Finding", "no_finding").replace("Edema", "EDEMA")
+    ),
+    "an index": lambda text: "".join(f"{i},{line}\n" for i, line in enumerate(text.splitlines())),
+    "cut off": lambda text: text + "CheXpert-v1.0-small/tr",
+    "quotation marks": lambda text: text.replace("Path", '"Path"'),
+}
+
+
+@pytest.mark.parametrize("form", [*SAVED_AGAIN, "a workbook"])
+def test_a_sets_table_that_was_saved_again_says_the_same(tmp_path, form):
+    row = f"CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg,Female,68,Frontal,AP,{UNSURE}\n"
+    text = f"Path,Sex,Age,Frontal/Lateral,AP/PA,{LABELER}\n{row}"
+    name, content = ("train.xlsx", workbook(text)) if form == "a workbook" else ("train.csv", SAVED_AGAIN[form](text))
+    whole = read("chexpert", tmp_path, {name: content})
+    assert said(whole, 0) == {"Lung Opacity": 1, "Pleural Effusion": 0} and whole.num_uncertain == 1
+    assert (about(whole, "sex")[0], about(whole, "age")[0], about(whole, "view")[0]) == ("Female", "68", "AP")
+    assert about(whole, "patient_id")[0] == "patient00001"
+
+
+def test_findings_of_nih_in_other_spellings(tmp_path):
+    rows = 'a.png,"effusion, Pleural Thickening",1\nb.png,no finding,2\n'
+    whole = read("nih", tmp_path, {"sample_labels.csv": f"Image Index,Finding Labels,Patient ID\n{rows}"})
+    assert [f for f, v in said(whole, 0).items() if v] == ["Effusion", "Pleural_Thickening"]
+    assert set(said(whole, 1).values()) == {0}
 
 
 COVID = (

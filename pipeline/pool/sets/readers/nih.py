@@ -3,14 +3,18 @@
 Wang et al., ChestX-ray8, CVPR 2017: labels are mined from reports. `A|B` names what is there, the rest is absent.
 """
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline.contracts.errors import InputError
+from pipeline.contracts.healthy_class import is_negative
 from pipeline.pool.sets.public_set import NLP_ON_REPORT, PRESENT, UNKNOWN, SetFolder, SetScans
 from pipeline.pool.sets.set_tables import coded, columns, constant, rows
+from pipeline.tables.columns import compact
 
 TITLE = "NIH ChestX-ray14"
 FINDINGS = (
@@ -29,12 +33,13 @@ FINDINGS = (
     "Pneumonia",
     "Pneumothorax",
 )
+_SPELLINGS = {compact(name): name for name in FINDINGS}
 _LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 
 
 def read(folder: SetFolder) -> SetScans:
     """The set's table; see `public_set.Reader`."""
-    path = folder.need(TITLE, "Data_Entry_2017*.csv*")
+    path = folder.need(TITLE, "Data_Entry_2017*.csv*", "sample_labels.csv*")
     needed = ("Image Index", "Finding Labels", "Patient ID")
     cells = columns(folder, path, needed, ("Patient Age", "Patient Gender", "Patient Sex", "View Position"))
     file_N = cells["Image Index"]
@@ -59,11 +64,12 @@ def _present(lists: pa.ChunkedArray, where: str) -> NDArray[np.int8]:
     texts, code_N = coded(lists)
     present_TC = np.zeros((len(texts), len(FINDINGS)), np.int8)
     for row, text in zip(present_TC, texts, strict=True):
-        for name in [] if text in (None, "No Finding") else text.split("|"):
-            if name not in FINDINGS:
+        for written in [] if text is None or is_negative(text) else re.split(r"[|;,]", text):
+            name = _SPELLINGS.get(compact(written))
+            if name is None:
                 raise InputError(
                     "the table names a finding that the set does not have",
-                    value=name,
+                    value=written,
                     where=where,
                     fix="use the table as its owner ships it, or give it as a manifest of your own",
                 )

@@ -19,7 +19,7 @@ def read(folder: SetFolder) -> SetScans:
     path = folder.need(TITLE, "*train-rle.csv*", "stage_2_train.csv*")
     cells = columns(folder, path, ("ImageId", "EncodedPixels"))
     pictures, picture_T = coded(cells["ImageId"])
-    has_mask = pc.not_equal(cells["EncodedPixels"], "-1")
+    has_mask = pc.invert(pc.match_substring_regex(cells["EncodedPixels"], r"^-1([.,]0+)?$"))
     present_T1 = np.asarray(pc.fill_null(has_mask.cast(pa.int8()), -1))[:, None].astype(np.int8)
     rows = readings_of(picture_T, constant(None, len(picture_T)), present_T1)
     return SetScans(
