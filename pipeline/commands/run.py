@@ -4,7 +4,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,15 @@ def execute(request: Request) -> dict[str, Any]:
         before = run_dir.write_config(out, config)
         place.record()
         overrides.add(out, list(request.accept))
-        with trackers.following(out, config), Progress(quiet=request.quiet, folder=out) as progress, _state(out):
+        with (
+            trackers.following(out, config),
+            Progress(quiet=request.quiet, folder=out) as progress,
+            _state(out) as state,
+        ):
             publish_progress = session.publishing(out, progress)
             ctx = StageContext(config, out, place.engine, publish_progress, failed=progress.failed)
             try:
-                ctx = _grown(_with_classes_checked(ctx, request), request)
+                ctx = _grown(_with_classes_checked(ctx, request), request, state)
                 records = stages.run_stages(ctx, request.stages)
             except InputError:
                 run_dir.restore_config(out, before)  # a mistyped option must not stick to the run
@@ -82,9 +86,13 @@ def _with_classes_checked(ctx: StageContext, request: Request) -> StageContext:
     return replace(ctx, listed=partial(classes.check_listed, ctx.config.pool))
 
 
-def _grown(ctx: StageContext, request: Request) -> StageContext:
-    """The run after the pools that were named have joined it."""
-    config = growing.grow(ctx, request.grow, rounds_are_given="rounds.num" in request.overrides)
+def _grown(ctx: StageContext, request: Request, state: "_State") -> StageContext:
+    """The run after the pools that were named have joined it; a pool that is refused leaves it as it was."""
+    try:
+        config = growing.grow(ctx, request.grow, rounds_are_given="rounds.num" in request.overrides)
+    except CxrSslError:
+        state.is_as_before = True
+        raise
     if config is not ctx.config:
         run_dir.write_config(ctx.folder, config)
     return replace(ctx, config=config)
@@ -123,12 +131,24 @@ def rebuild_report(folder: Path) -> dict[str, Any]:
     return {"report": str(folder / run_files.REPORT)}
 
 
+@dataclass
+class _State:
+    """How the run that is held stands.
+
+    Attributes:
+        is_as_before: Whether what is refused has touched nothing of it.
+    """
+
+    is_as_before: bool = False
+
+
 @contextmanager
-def _state(folder: Path) -> Iterator[None]:
+def _state(folder: Path) -> Iterator[_State]:
     """Leave a true `status.json` whatever happens."""
+    held, before = _State(), run_dir.status_as_it_is(folder)
     try:
         with stop_signals.as_it_was():
-            yield
+            yield held
     except (WaitingForLabels, AuditBlocked) as stop:
         state = "waiting" if isinstance(stop, WaitingForLabels) else "blocked"
         _write_status(folder, state, run_dir.read_status(folder), stop.what)
@@ -143,7 +163,10 @@ def _state(folder: Path) -> Iterator[None]:
             suppress(OSError),
         ):  # the disk may be full, and that is then what the user has to hear
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
-            _write_status(folder, "failed", run_dir.read_status(folder), message)
+            if held.is_as_before and before is not None:
+                run_dir.restore_status(folder, before)
+            else:
+                _write_status(folder, "failed", run_dir.read_status(folder), message)
             if not isinstance(error, CxrSslError):
                 (folder / run_files.CRASH_LOG).write_text(traceback.format_exc(), "utf-8")
                 error.add_note(f"details in {folder / run_files.CRASH_LOG}")

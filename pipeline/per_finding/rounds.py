@@ -93,8 +93,7 @@ class Findings:
 
     def predict_grown_pool(self) -> None:
         """Let each finding's last model before the run grew predict the grown pool, and put it side by side."""
-        for asked in self.questions.values():
-            asked.predict_grown_pool()
+        grown_pool.predict([(asked.ctx, asked.data) for asked in self.questions.values()])
         part = growth.last(self.ctx.folder)
         if part is None or not (self.ctx.round_folder(part.after_round) / PREDICTIONS.file).exists():
             return

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embeddings.decode import IMAGE_ENDINGS
 from embeddings.decoding import dicom_file, raster
 from embeddings.decoding.files import head_of
 from pipeline.contracts import config_file
@@ -85,9 +86,11 @@ def _attempts(config: Config) -> list[dict[str, Any]]:
 
 
 def _is_scan(path: Path) -> bool:
-    """Whether an address is a picture, and no list of pictures."""
+    """Whether an address is a picture, or is called one, and no list of pictures; a broken one is a row like others."""
     if not path.is_file():
         return False
+    if path.suffix.lower() in IMAGE_ENDINGS:
+        return True
     head = head_of(str(path)) or b""
     return raster.is_raster(head) or dicom_file.is_dicom(head)
 

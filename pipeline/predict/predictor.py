@@ -17,9 +17,9 @@ from embeddings import extract
 from pipeline.contracts import finding_line
 from pipeline.contracts.healthy_class import is_negative
 from pipeline.learn.classifier import Classifier
+from pipeline.learn.network.exported import Networks
 from pipeline.predict import calibration, formulas, outside
 from pipeline.predict.calibration import Redraws
-from pipeline.predict.networks import Networks
 from pipeline.predict.recipe import Question, Recipe
 from pipeline.vectors import principal_components
 

@@ -4,6 +4,7 @@ Shapes: N scans with a vector, C findings.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,32 @@ from pipeline.vectors.matrix import Vectors
 log = logging.getLogger(__name__)
 
 
-def predict(ctx: StageContext, data: Dataset) -> None:
-    """Let the model of the last round before the run grew predict the grown pool, once: `grown/NN/predictions.parquet`.
+def predict(runs: Sequence[tuple[StageContext, Dataset]]) -> None:
+    """Let models of the last round before the run grew predict the grown pool, once: `grown/NN/predictions.parquet`.
 
     It is what the next round is compared with, and what the first queue knows of the new scans.
+
+    Args:
+        runs: The run and its scans; of independent findings each one's part of it. They are predicted in one pass, so
+            that a network which findings share runs once.
     """
+    asked = [(ctx, data, part) for ctx, data in runs if (part := _unasked(ctx, data)) is not None]
+    models = [Classifier.load(ctx.round_folder(part.after_round) / run_files.MODEL) for ctx, _, part in asked]
+    for (ctx, data, part), model, logit_NC in zip(asked, models, _logits(asked, models), strict=True):
+        prob_NC = model.probabilities(logit_NC)
+        named = [model.findings[c] for c in model.classes(prob_NC)]
+        columns = dict(zip(model.findings, prob_NC.T, strict=True))
+        place = record.before_folder(ctx.folder, part.part)
+        PREDICTIONS.write(place, predictions_table(data, part.after_round, named, columns))
+        log.info("round %d's model was asked about the %d scans of the grown pool", part.after_round, len(prob_NC))
+
+
+def _unasked(ctx: StageContext, data: Dataset) -> record.Part | None:
+    """The part that joined last, where a model from before has not predicted the pool yet."""
     part = record.last(ctx.folder)
     if part is None or not (ctx.round_folder(part.after_round) / PREDICTIONS.file).exists():
-        return
-    place = record.before_folder(ctx.folder, part.part)
-    if has_predicted(place, data):
-        return
-    model = Classifier.load(ctx.round_folder(part.after_round) / run_files.MODEL)
-    prob_NC = model.probabilities(_logits(ctx, data, model))
-    named = [model.findings[c] for c in model.classes(prob_NC)]
-    columns = dict(zip(model.findings, prob_NC.T, strict=True))
-    PREDICTIONS.write(place, predictions_table(data, part.after_round, named, columns))
-    log.info("round %d's model was asked about the %d scans of the grown pool", part.after_round, len(prob_NC))
+        return None
+    return None if has_predicted(record.before_folder(ctx.folder, part.part), data) else part
 
 
 def has_predicted(place: Path, data: Dataset) -> bool:
@@ -54,13 +64,19 @@ def has_predicted(place: Path, data: Dataset) -> bool:
     return has_all and bool(table["image_id"].to_pylist() == data.scans_N.image_id.to_pylist())
 
 
-def _logits(ctx: StageContext, data: Dataset, model: Classifier) -> np.ndarray:
-    """Logits (N, C) of all scans by a model of an earlier round: a head sees vectors, a network the scans."""
-    if isinstance(model.model, Path):
+def _logits(asked: Sequence[tuple[StageContext, Dataset, Any]], models: Sequence[Classifier]) -> list[np.ndarray]:
+    """Logits (N, C) of all scans by each model of an earlier round: heads see vectors, networks the scans."""
+    networks = {str(i): model.model for i, model in enumerate(models) if isinstance(model.model, Path)}
+    of_networks: dict[str, np.ndarray] = {}
+    if networks:
+        ctx, data, _ = asked[int(next(iter(networks)))]  # all parts have the scans of the run
         manifest = run_files.read(ctx.folder, MANIFEST)
         row = pc.index_in(data.scans_N.image_id, value_set=manifest["image_id"].combine_chunks())
-        return predict_scans.predict(ctx, model.model, manifest["uri"].take(row).to_pylist(), "logit")
-    return model.logits(Vectors.open(ctx.folder).emb_ND)
+        of_networks = predict_scans.logits_of_all(ctx, networks, manifest["uri"].take(row).to_pylist())
+    return [
+        of_networks[str(i)] if str(i) in of_networks else model.logits(Vectors.open(asked[i][0].folder).emb_ND)
+        for i, model in enumerate(models)
+    ]
 
 
 def asking_parts(folder: Path, round_index: int) -> list[int]:

@@ -55,7 +55,7 @@ class Question:
 
     def predict_grown_pool(self) -> None:
         """Let the last model before the run grew predict the grown pool; see `grown_pool.predict`."""
-        grown_pool.predict(self.ctx, self.data)
+        grown_pool.predict([(self.ctx, self.data)])
 
     def learn(
         self, round_index: int, clock: dict[str, float], learned: Learned | None = None, together: str | None = None

@@ -136,6 +136,17 @@ def write_status(
     tables.write_text(run_files.path(folder, run_files.STATUS), json.dumps(entry | process))
 
 
+def status_as_it_is(folder: Path) -> bytes | None:
+    """The bytes of `status.json`, for `restore_status`; None: there is none."""
+    path = run_files.path(folder, run_files.STATUS)
+    return path.read_bytes() if path.exists() else None
+
+
+def restore_status(folder: Path, before: bytes) -> None:
+    """Put back what `status_as_it_is` read."""
+    tables.write_bytes(run_files.path(folder, run_files.STATUS), before)
+
+
 def read_status(folder: Path) -> dict[str, Any]:
     """What `status.json` says; empty when there is none.
 

@@ -178,11 +178,12 @@ def test_what_cannot_grow_is_refused(grown, tmp_path, given, message):
 def test_a_pool_of_other_classes_is_refused_and_forgotten(grown, tmp_path):
     pool = picture_run.make_pool(tmp_path / "others", num=2, first=900)
     pool.write_text(pool.read_text().replace("sick", "unwell"))
-    before = (grown.out / run_files.GROWTH).read_bytes()
+    before, status = (grown.out / run_files.GROWTH).read_bytes(), run_dir.read_status(grown.out)
     answer = call("run", "--grow", pool, "--out", grown.out, "--resume")
     assert answer.code == 2
     assert "names classes that the run does not have (unwell); it has normal, sick" in answer.message
     assert (grown.out / run_files.GROWTH).read_bytes() == before
+    assert (status["state"], run_dir.read_status(grown.out)) == ("done", status)
     assert MANIFEST.read(grown.out).equals(grown.after.manifest)
 
 

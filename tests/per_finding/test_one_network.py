@@ -18,11 +18,14 @@ from pipeline import stages
 from pipeline.contracts import config_file
 from pipeline.contracts.errors import AuditBlocked
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, write_text
-from pipeline.learn.network import adapter
+from pipeline.learn.network import adapter, predict_scans
+from pipeline.learn.network import exported as networks
 from pipeline.per_finding import one_network, random_reference, rounds
-from pipeline.predict import networks, predict_pool
-from pipeline.rounds import question
+from pipeline.predict import predict_pool
+from pipeline.rounds import grown_pool, question
+from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_files
+from pipeline.runtime.growth import record
 from tests.support.picture_run import BEFORE_ROUNDS, SIZE_PX, picture_run
 from tests.support.several_findings import FINDINGS, NUM, scan, shows
 from tests.support.synthetic_run import options as changed_options
@@ -344,3 +347,22 @@ def test_predict_runs_the_network_once_for_all_findings(learned, tmp_path, monke
     for finding in FINDINGS:
         expected = table[f"prob_{finding}"].take(place).to_numpy()
         np.testing.assert_allclose(rows[f"prob_{finding}"].to_numpy(), expected, rtol=0, atol=1e-6)
+
+
+def test_growing_runs_the_network_once_for_all_findings(learned, tmp_path, monkeypatch):
+    ctx, _ = learned
+    folder = shutil.copytree(ctx.folder, tmp_path / "run")
+    opened = []
+    load = predict_scans.activations.load
+    monkeypatch.setattr(
+        predict_scans.activations, "load", lambda uri, *given: (opened.append(uri), load(uri, *given))[1]
+    )
+    parts = [replace(ctx, folder=folder / "findings" / finding) for finding in FINDINGS]
+    record.join(folder, record.begin(folder, "other"))
+    runs = [(part, Dataset.open(part)) for part in parts]
+    grown_pool.predict(runs)
+    assert len(opened) == len(set(opened)) == NUM
+    for part, finding in zip(parts, FINDINGS, strict=True):
+        again = PREDICTIONS.read(record.before_folder(part.folder, 1))
+        table = PREDICTIONS.read(part.round_folder(run_files.last_round(part.folder)))
+        np.testing.assert_allclose(again[f"prob_{finding}"], table[f"prob_{finding}"], rtol=0, atol=1e-6)

@@ -128,7 +128,7 @@ def test_certificates_begin_anew_with_the_grown_pool(half_way):
 
 
 def test_the_model_before_is_asked_about_the_grown_pool(half_way):
-    grown_pool.predict(half_way.ctx, Dataset.open(half_way.ctx))
+    grown_pool.predict([(half_way.ctx, Dataset.open(half_way.ctx))])
     told = PREDICTIONS.read(record.part_folder(half_way.folder, 1))
     assert len(told) == 200
     before = PREDICTIONS.read(half_way.ctx.round_folder(1))
@@ -142,7 +142,7 @@ def test_the_model_before_is_asked_about_the_grown_pool(half_way):
 
 def test_a_finding_that_was_added_later_is_predicted_too_and_is_no_model_of_before(half_way):
     data, place = Dataset.open(half_way.ctx), record.part_folder(half_way.folder, 1)
-    grown_pool.predict(half_way.ctx, data)
+    grown_pool.predict([(half_way.ctx, data)])
     assert grown_pool.has_predicted(place, data)
     assert not grown_pool.has_predicted(place, replace(data, findings=(*data.findings, "added")))
     told = growth_effect.compared(half_way.ctx, None)

@@ -11,8 +11,8 @@ import numpy as np
 
 from embeddings import onnx_file
 from pipeline.learn.classifier import Classifier
+from pipeline.learn.network.exported import HEAD_ARRAY
 from pipeline.predict.heat_maps.occlusion import Evidence
-from pipeline.predict.networks import HEAD_ARRAY
 from pipeline.predict.predictor import Predictor
 
 HEAD, ALL = "the head", "all layers"
