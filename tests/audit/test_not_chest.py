@@ -223,6 +223,12 @@ def test_an_opaque_lung_is_no_heart_on_the_other_side_but_a_mirrored_chest_has_o
     assert not_chest._mirrored(grid_RX)[:6].sum() >= 4 and not not_chest._mirrored(grid_RX)[6:].any()
 
 
+def test_one_picture_many_times_is_not_mirrored_against_itself():
+    grid_X = picture_facts.grid(np.random.default_rng(0).random((SIDE, SIDE)).astype(np.float32))
+    assert not not_chest._mirrored(np.stack([grid_X] * 30)).any()
+    assert not not_chest._mirrored(np.stack([grid_X * 0] * 30)).any()
+
+
 def test_more_people_must_look_mirrored_where_more_scans_are_looked_at():
     needed = [not_chest.fewest_mirrored_people(num_scans) for num_scans in (20, 100, 300, 1000, 10_000)]
     assert needed == sorted(needed) and needed[0] == 2 and needed[-1] > 10_000 * not_chest.MIRRORED_BY_CHANCE

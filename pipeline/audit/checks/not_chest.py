@@ -50,6 +50,7 @@ MIRRORED_BY_CHANCE, CHANCE = 0.0025, 0.05
 MIRRORED = -0.75
 NUM_PARTS = 5  # of the scans; the weights that a scan's score is taken with have not seen its part
 RIDGE = 1.0  # of the usual variance, added to that of every pixel
+TINY = 1e-12
 # Median of the correlation of a left-right difference with that of the others, below which a pool has no side in common
 # and nothing is called mirrored. Of upright
 # scans it is .42 for children of one hospital, where planted mirrors were seen; of films of adults .17 to .25, where
@@ -226,7 +227,8 @@ def _scores_of_sides(difference_RX: NDArray[np.float64]) -> NDArray[np.float64]:
     for part in range(NUM_PARTS):
         other_OX = difference_RX[part_R != part]
         mean_X, covariance_XX = other_OX.mean(axis=0), np.cov(other_OX.T)
-        covariance_XX[np.diag_indices_from(covariance_XX)] += RIDGE * np.trace(covariance_XX) / len(mean_X)
+        ridge = RIDGE * np.trace(covariance_XX) / len(mean_X)
+        covariance_XX[np.diag_indices_from(covariance_XX)] += max(ridge, TINY)  # of one picture alone nothing varies
         weight_X = np.linalg.solve(covariance_XX, mean_X)
         score_R[part_R == part] = difference_RX[part_R == part] @ weight_X / (mean_X @ weight_X)
     return score_R
