@@ -19,10 +19,11 @@ FIX = "go on"
 
 @pytest.fixture(autouse=True)
 def not_ignored():
-    """As in a terminal; whoever starts the tests behind `&` has told them to ignore SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """As in a terminal; whoever starts the tests behind `&` or by `nohup` has told them to ignore SIGINT or SIGHUP."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGHUP, before[1])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
