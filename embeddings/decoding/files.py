@@ -23,9 +23,9 @@ _MEMBER = re.compile(r"(.*\.zip)!/(.*)", re.IGNORECASE | re.DOTALL)
 MAX_MEMBER_BYTES = 2**30
 MAX_FILE_BYTES = 2**30
 _LARGE_BYTES, _MAX_RATIO = 2**26, 200
-# RuntimeError: it is encrypted.
 _ENCRYPTED = 1  # of an entry's flags
 _ABSOLUTE = re.compile(r"^([A-Za-z]:)?/+")
+# RuntimeError: it is encrypted.
 _BROKEN_MEMBER = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 CHANGED = "the file has changed since the pool was read; --resume reads it anew"
 

@@ -64,6 +64,11 @@ def sign_of(value: str) -> str | None:
     return SIGNS.get(_WHOLE.sub(r"\1", value.casefold()))
 
 
+def _sign_or_unknown(value: str) -> str | None:
+    """The same; of a placeholder that it is unknown."""
+    return sign_of(value) or ("?" if is_placeholder(value) else None)
+
+
 def columns(
     uri: str, header: Sequence[str], known: Mapping[str, str], config: PoolConfig, read: Read, notes: Notes
 ) -> dict[str, str]:
@@ -183,11 +188,7 @@ def _from_columns(
 
 def _signs(finding: str, column: pa.ChunkedArray, refuse: Refuse) -> pa.ChunkedArray:
     """`1`, `0`, `?` where it is said to be unknown, null where nothing is said."""
-
-    def sign(value: str) -> str | None:
-        return sign_of(value) or ("?" if is_placeholder(value) else None)
-
-    signs = vocabulary.by_value(column, sign, pa.string())
+    signs = vocabulary.by_value(column, _sign_or_unknown, pa.string())
     strange = pc.indices_nonzero(pc.and_(pc.is_valid(column), pc.is_null(signs)))
     if len(strange):
         refuse(
@@ -276,7 +277,7 @@ def _objects(column: pa.ChunkedArray, texts: Mapping[str, int], refuse: Refuse, 
     objects = {text: signs for text in texts if (signs := signs_of_object(text)) is not None}
     lines: dict[str, str | None] = {}
     for text, signs in objects.items():
-        meant = {name: sign_of(value) or ("?" if is_placeholder(value) else None) for name, value in signs.items()}
+        meant = {name: _sign_or_unknown(value) for name, value in signs.items()}
         if None not in meant.values():
             lines[text] = "|".join(f"{name}={sign}" for name, sign in meant.items()) or None
     strange = [text for text in texts if holds_objects(text) or (text in objects and text not in lines)]

@@ -58,7 +58,9 @@ def _of_draw(drawn: Drawn, crops: dict[str, Drawn], seed: int) -> dict[str, Any]
     """Which of the pool's own scans are called unlike the others, and which pictures that were put among them."""
     before, now = _unlike(drawn, 0)
     result: dict[str, Any] = {
-        "clean": {"before": sorted(drawn.uri[before].tolist()), "now": sorted(drawn.uri[now].tolist())}
+        "clean": {
+            key: sorted(Path(uri).name for uri in drawn.uri[rows]) for key, rows in (("before", before), ("now", now))
+        }
     }
     rng = np.random.default_rng(seed)
     chosen = {name: of_name.take(rng.integers(0, len(of_name.uri), 1)) for name, of_name in crops.items()}
@@ -72,7 +74,7 @@ def _of_draw(drawn: Drawn, crops: dict[str, Drawn], seed: int) -> dict[str, Any]
 def _unlike(pool: Drawn, start: int) -> tuple[np.ndarray, np.ndarray]:
     """Of the scans from a place on, those that are called no upright chest without the embedding, and with it.
 
-    Mirrored scans are left aside: that is told of two people or more, and has nothing to do with other parts.
+    Mirrored scans are left aside: that is told of several people alone, and has nothing to do with other parts.
     """
     rows = np.arange(len(pool.uri))
     needed = not_chest.like_needed(pool.own, rows, rows, np.random.default_rng(0))
@@ -97,7 +99,7 @@ def _write(results: dict[str, list[dict[str, Any]]], seeds: int) -> None:
         added += [bool(set(draw["clean"]["now"]) - set(draw["clean"]["before"])) for draw in draws]
     total = sum(len(draws) for draws in results.values())
     low, high = wilson(sum(added) / total, total, 1.96)
-    accused = sorted({Path(uri).name for draws in results.values() for draw in draws for uri in draw["clean"]["now"]})
+    accused = sorted({name for draws in results.values() for draw in draws for name in draw["clean"]["now"]})
     tables.write(
         "other-parts",
         "Other parts of the body among chests",

@@ -52,9 +52,8 @@ NUM_PARTS = 5  # of the scans; the weights that a scan's score is taken with hav
 RIDGE = 1.0  # of the usual variance, added to that of every pixel
 TINY = 1e-12
 # Median of the correlation of a left-right difference with that of the others, below which a pool has no side in common
-# and nothing is called mirrored. Of upright
-# scans it is .42 for children of one hospital, where planted mirrors were seen; of films of adults .17 to .25, where
-# none was.
+# and nothing is called mirrored. Of upright scans it is .42 for children of one hospital, where planted mirrors were
+# seen; of films of adults .17 to .25, where none was.
 MIN_COMMON_SIDE = 0.3
 MIN_SCANS = 20  # for a mean of the others
 

@@ -1,8 +1,10 @@
 """Exported networks over scans, shard by shard, on CPUs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,17 +14,22 @@ from pipeline.runtime.context import StageContext
 
 # N scans, C findings
 
+R = TypeVar("R")
+
 
 @dataclass(frozen=True)
 class _Scans:
     """Scans of one prediction task."""
 
-    model: Path
     uris: tuple[str, ...]
-    output: str
     size_px: int
     max_pixels: int
     num_threads: int
+
+    def squares(self) -> Iterator[np.ndarray]:
+        """What a network sees of each scan, one after the other."""
+        for uri in self.uris:
+            yield activations.load(uri, self.size_px, self.max_pixels)[None]
 
 
 def predict(ctx: StageContext, model: Path, uris: Sequence[str], output: str) -> np.ndarray:
@@ -37,34 +44,7 @@ def predict(ctx: StageContext, model: Path, uris: Sequence[str], output: str) ->
     Returns:
         That output (N, C), float32, in the order of the scans.
     """
-    config, size = ctx.config, ctx.config.embed.shard_size
-    shards = [
-        _Scans(
-            model,
-            tuple(uris[start : start + size]),
-            output,
-            config.preprocess.size_px,
-            config.pool.max_pixels,
-            config.engine.threads_per_task,
-        )
-        for start in range(0, len(uris), size)
-    ]
-    of_shard: dict[int, np.ndarray] = {}
-    for index, output_NC in ctx.engine.map_shards(_predict_shard, shards):
-        of_shard[index] = output_NC
-        ctx.progress("predict", len(of_shard), len(shards))
-    return np.concatenate([of_shard[index] for index in range(len(shards))])
-
-
-@dataclass(frozen=True)
-class _ScansOfAll:
-    """Scans of one prediction task, for several networks."""
-
-    models: Mapping[str, Path]
-    uris: tuple[str, ...]
-    size_px: int
-    max_pixels: int
-    num_threads: int
+    return np.concatenate(_over_shards(ctx, partial(_output, model, output), uris))
 
 
 def logits_of_all(ctx: StageContext, models: Mapping[str, Path], uris: Sequence[str]) -> dict[str, np.ndarray]:
@@ -78,10 +58,15 @@ def logits_of_all(ctx: StageContext, models: Mapping[str, Path], uris: Sequence[
     Returns:
         Logits (N, C) of each, float32, in the order of the scans.
     """
+    shards = _over_shards(ctx, partial(_logits_of_all, dict(models)), uris)
+    return {name: np.concatenate([logits[name] for logits in shards]) for name in models}
+
+
+def _over_shards(ctx: StageContext, function: Callable[[_Scans], R], uris: Sequence[str]) -> list[R]:
+    """What a function gives of each shard of the scans, in their order."""
     config, size = ctx.config, ctx.config.embed.shard_size
     shards = [
-        _ScansOfAll(
-            dict(models),
+        _Scans(
             tuple(uris[start : start + size]),
             config.preprocess.size_px,
             config.pool.max_pixels,
@@ -89,24 +74,19 @@ def logits_of_all(ctx: StageContext, models: Mapping[str, Path], uris: Sequence[
         )
         for start in range(0, len(uris), size)
     ]
-    of_shard: dict[int, dict[str, np.ndarray]] = {}
-    for index, logits in ctx.engine.map_shards(_all_of_shard, shards):
-        of_shard[index] = logits
+    of_shard: dict[int, R] = {}
+    for index, result in ctx.engine.map_shards(function, shards):
+        of_shard[index] = result
         ctx.progress("predict", len(of_shard), len(shards))
-    return {name: np.concatenate([of_shard[index][name] for index in range(len(shards))]) for name in models}
+    return [of_shard[index] for index in range(len(shards))]
 
 
-def _all_of_shard(shard: _ScansOfAll) -> dict[str, np.ndarray]:
-    networks = Networks(shard.models, shard.num_threads)
-    logits = [networks.logits(activations.load(uri, shard.size_px, shard.max_pixels)[None]) for uri in shard.uris]
-    return {name: np.concatenate([of_scan[name] for of_scan in logits]) for name in shard.models}
+def _output(model: Path, output: str, shard: _Scans) -> np.ndarray:
+    session = onnx_file.session(model, shard.num_threads)
+    return np.concatenate([session.run([output], {"scan": scan})[0] for scan in shard.squares()])
 
 
-def _predict_shard(shard: _Scans) -> np.ndarray:
-    session = onnx_file.session(shard.model, shard.num_threads)
-
-    def scans() -> Iterator[np.ndarray]:
-        for uri in shard.uris:
-            yield activations.load(uri, shard.size_px, shard.max_pixels)[None]
-
-    return np.concatenate([session.run([shard.output], {"scan": scan})[0] for scan in scans()])
+def _logits_of_all(models: Mapping[str, Path], shard: _Scans) -> dict[str, np.ndarray]:
+    networks = Networks(models, shard.num_threads)
+    logits = [networks.logits(scan) for scan in shard.squares()]
+    return {name: np.concatenate([of_scan[name] for of_scan in logits]) for name in models}
