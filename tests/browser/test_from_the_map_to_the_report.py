@@ -12,7 +12,7 @@ from pipeline.explore.page import server
 from pipeline.explore.viewer import Viewer
 from pipeline.runtime import run_files
 from pipeline.selection.marks import Marks
-from tests.support.browser import TOKEN, fresh_page, listening, press, served, sit_down
+from tests.support.browser import TOKEN, fresh_page, listening, press, served, sit_down, wait_sent
 from tests.support.explore_page import chosen, lasso
 from tests.support.people import say
 from tests.support.synthetic_run import options
@@ -77,6 +77,7 @@ def test_a_region_of_mistakes_is_wished_for_labelled_and_named_by_the_report(bro
             while page.get_attribute("body", "data-state") != "done":
                 press(page, str(FINDINGS.index(run.truth[page.get_attribute("body", "data-scan")]) + 1))
                 page.wait_for_selector("body[data-ready=true], body[data-state=done]")
+            wait_sent(page)
             report_of = page.context.new_page()
             assert waits(going_on) is None
             report_of.goto(report.build(run.folder).as_uri())

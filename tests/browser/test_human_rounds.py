@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.contracts.tables import MANIFEST, QUEUE
 from pipeline.labels.journal import Journal
-from tests.support.browser import ROOT, fresh_page, sit_down, wait_ready
+from tests.support.browser import ROOT, fresh_page, sit_down, wait_ready, wait_sent
 from tests.support.tiny import FAST, call
 
 DATA = os.environ.get("CXR_SSL_DATA")
@@ -109,6 +109,7 @@ def test_rounds_through_the_page(browser, pool, tmp_path):
         with Served(run) as served, fresh_page(browser) as page:
             sit_down(page, served.link, "Dr Lee")
             num = label_all(page, classes)
+            wait_sent(page)
         given = Journal.open(run).active()
         new = {one.answer.image_id: one.answer.reply for one in given if one.answer.round_index == round_index}
         assert len(new) == num and new == {image_id: classes[image_id] for image_id in new}

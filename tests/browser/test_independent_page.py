@@ -16,7 +16,7 @@ from pipeline.contracts import finding_line
 from pipeline.contracts.answers import REMARKS, in_words, reply_of
 from pipeline.contracts.finding_line import NONE, Independent
 from pipeline.labels.journal import Journal
-from tests.support.browser import TOKEN, fresh_page, listening, press, sit_down, wait_ready
+from tests.support.browser import TOKEN, fresh_page, listening, press, sit_down, wait_counted, wait_ready
 from tests.support.fake_page_session import FakeDesk, draw, image_id
 from tests.support.independent_run import FINDINGS, independent_run
 
@@ -61,11 +61,6 @@ def states(page):
     return [one.get_attribute("aria-label") for one in page.locator("#findings button").all()]
 
 
-def saved(page, num):
-    page.wait_for_function(f"() => document.getElementById('count').textContent.startsWith('{num} of')")
-    page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
-
-
 def kept(desk):
     return {a["image_id"]: (a["reply"], a["certainty"]) for a in desk.answers}
 
@@ -85,7 +80,7 @@ def test_two_findings_are_marked_saved_undone_and_seen_again(page, tmp_path):
             wait_ready(page)
             assert states(page) == ["effusion: absent", "mass: absent", "nodule: absent"]
             second = press(page, "0")
-            saved(page, 2)
+            wait_counted(page, 2)
             page.reload()
             wait_ready(page)
             for scan, told in ((second, "Taken back: no finding"), (first, "Taken back: effusion, nodule")):
@@ -95,7 +90,7 @@ def test_two_findings_are_marked_saved_undone_and_seen_again(page, tmp_path):
             assert states(page) == ["effusion: present", "mass: absent", "nodule: present"]
             mark(page, "3")
             assert press(page, "Enter") == first
-            saved(page, 1)
+            wait_counted(page, 1)
         standing = {one.answer.image_id: one.answer for one in Journal.open(run.folder).active()}
     finally:
         desk.close()
@@ -134,7 +129,7 @@ def test_a_press_goes_round_the_three_states_and_a_bounce_does_not(page, desk):
         mark(page, "Shift+2")
         assert page.get_attribute("#unsure", "aria-pressed") == "true"
         scan = press(page, "Enter")
-        saved(page, 1)
+        wait_counted(page, 1)
         assert kept(desk) == {scan: ("effusion=0|mass=1|nodule=0", "unsure")}
 
 
@@ -155,7 +150,7 @@ def test_nothing_marked_is_not_no_finding_and_nothing_contradicts_a_mark(page, d
         page.click("#clear")
         assert page.inner_text("#hint").startswith("Mark what you see")
         scans = [press(page, "b"), press(page, "Shift+0"), press(page, "0")]
-        saved(page, 3)
+        wait_counted(page, 3)
         assert scans[0] == first
         assert list(kept(desk).values()) == [("bad quality", None), (NOTHING, "unsure"), (NOTHING, "sure")]
 
@@ -174,11 +169,24 @@ def test_marks_of_a_scan_wait_while_another_is_taken_back(page, desk):
         assert wait_ready(page) == second
         assert states(page)[1:] == ["mass: absent", "nodule: present"]
         press(page, "Enter")
-        saved(page, 2)
+        wait_counted(page, 2)
         assert kept(desk) == {
             first: ("effusion=0|mass=1|nodule=0", "sure"),
             second: ("effusion=0|mass=0|nodule=1", "sure"),
         }
+
+
+def test_the_next_reader_finds_nothing_marked(page, desk):
+    with listening(desk) as base:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        mark(page, "2")
+        assert states(page)[1] == "mass: present"
+        page.click("#change")
+        page.fill("#name", "Ben")
+        page.click("#enter-go")
+        page.wait_for_selector("#annotator:text-is('Ben')")
+        wait_ready(page)
+        page.wait_for_selector("button[data-reply=mass][aria-label='mass: absent']")
 
 
 def test_a_button_with_the_focus_keeps_its_enter(page, desk):
@@ -189,7 +197,7 @@ def test_a_button_with_the_focus_keeps_its_enter(page, desk):
         assert states(page)[1] == "mass: present" and desk.answers == []
         page.focus("#record")
         press(page, "Enter")
-        saved(page, 1)
+        wait_counted(page, 1)
         assert [reply for reply, _ in kept(desk).values()] == ["effusion=0|mass=1|nodule=0"]
 
 
@@ -224,7 +232,7 @@ def test_ten_findings_leave_the_zero_to_no_finding(page, tmp_path):
         page.click("button[data-reply=f9]")
         page.keyboard.press("9")
         press(page, "Enter")
-        saved(page, 2)
+        wait_counted(page, 2)
     first, second = [finding_line.read(reply) for reply, _ in kept(desk).values()]
     assert set(first.values()) == {0.0}
     assert {name for name, value in second.items() if value} == {"f8", "f9"}
@@ -247,7 +255,7 @@ def test_a_phone_has_room_for_scan_and_answers(browser, desk):
         assert phone.locator("#record").bounding_box() == before
         phone.tap("#record")
         phone.wait_for_function("scan => document.body.dataset.scan !== scan", arg=scan)
-        saved(phone, 1)
+        wait_counted(phone, 1)
     assert kept(desk) == {scan: ("effusion=0|mass=1|nodule=1", "sure")}
 
 

@@ -8,7 +8,17 @@ import pytest
 from PIL import Image
 
 from pipeline.contracts.answers import REMARKS
-from tests.support.browser import TOKEN, Served, fresh_page, listening, press, sit_down, wait_ready
+from tests.support.browser import (
+    TOKEN,
+    Served,
+    fresh_page,
+    listening,
+    press,
+    sit_down,
+    wait_counted,
+    wait_ready,
+    wait_sent,
+)
 from tests.support.fake_page_session import FINDINGS, FakeDesk, draw, image_id
 
 NUM = 26
@@ -53,14 +63,6 @@ def kept(desk):
     return {a["image_id"]: (a["reply"], a["certainty"]) for a in desk.answers}
 
 
-def saved(page, num):
-    """Wait until the server has `num` answers and nothing waits here."""
-    # Functions, here and below: the page's policy lets no bare expression be looked at a second time.
-    page.wait_for_function(f"() => document.getElementById('count').textContent.startsWith('{num} of')")
-    page.wait_for_selector("#banner", state="hidden")
-    page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
-
-
 def test_a_queue_through_a_reload_an_undo_and_a_killed_server(page, folder):
     rng, given = random.Random(0), {}
 
@@ -80,7 +82,7 @@ def test_a_queue_through_a_reload_an_undo_and_a_killed_server(page, folder):
         page.keyboard.press("z")
         page.wait_for_selector("#last:text-is('Taken back')")
         label(3)  # the first of them answers that scan anew
-        saved(page, 15)
+        wait_counted(page, 15)
         served.kill()
         label(3)
         page.wait_for_selector("#banner-text:has-text('Not saved yet: 3 answers wait on this device')")
@@ -92,7 +94,7 @@ def test_a_queue_through_a_reload_an_undo_and_a_killed_server(page, folder):
         label(NUM - 19)
         page.wait_for_selector("body[data-state=done]")
         page.wait_for_selector("#message-title:has-text('All done')")  # not before the last answer is saved
-        saved(page, NUM)
+        wait_counted(page, NUM)
         desk = FakeDesk(folder, NUM)
     assert len(given) == NUM == len(desk.answers)
     assert kept(desk) == given
@@ -129,7 +131,7 @@ def test_one_press_answers_one_scan(unhurried, folder):
             page.wait_for_timeout(60)
         page.keyboard.up("Enter")
         wait_ready(page)
-        saved(page, 3)
+        wait_counted(page, 3)
         assert kept(desk) == {scan: ("pneumonia", "sure"), second: ("normal", "sure"), third: ("nodule", "sure")}
         assert all(0.2 <= a["seconds"] < 60 for a in desk.answers)  # nobody reads a scan faster
 
@@ -144,7 +146,7 @@ def test_a_full_disk_and_a_refused_answer_are_told_and_reading_goes_on(page, fol
         assert "1 answer waits on this device" in page.inner_text("#banner")
         wait_ready(page)
         desk.full = False
-        saved(page, 1)
+        wait_counted(page, 1)
         gone = wait_ready(page)
         desk.ids.remove(gone)  # the queue changed under her hands
         press(page, "2")
@@ -156,7 +158,7 @@ def test_a_full_disk_and_a_refused_answer_are_told_and_reading_goes_on(page, fol
             page.wait_for_selector(f"body[data-scan='{scan}']")
         assert [press(page, "1"), press(page, "4")] == [first, third]
         page.click("#dismiss")
-        saved(page, 2)
+        wait_counted(page, 2)
         assert kept(desk) == {first: ("normal", "sure"), third: ("nodule", "sure")}
 
 
@@ -176,7 +178,7 @@ def test_doubt_remarks_mouse_and_change_of_annotator(page, folder):
         ]
         scans.append(wait_ready(page))
         page.click("button[data-reply='not a chest X-ray']")
-        saved(page, 6)
+        wait_counted(page, 6)
         assert list(kept(desk).values()) == [
             ("pneumonia", "unsure"),
             ("effusion", "unsure"),
@@ -195,7 +197,7 @@ def test_doubt_remarks_mouse_and_change_of_annotator(page, folder):
         page.wait_for_selector("#count:text-is('0 of 10')")
         assert wait_ready(page) == image_id(0)
         press(page, "1")
-        saved(page, 1)
+        wait_counted(page, 1)
         assert [a["annotator"] for a in desk.answers] == ["Anna Meyer"] * 6 + ["Ben"]
 
 
@@ -284,7 +286,7 @@ def test_help_lists_every_key_and_takes_none_of_them(page, folder):
         page.keyboard.press("Escape")
         page.wait_for_selector("#help", state="hidden")
         press(page, "1")
-        saved(page, 1)
+        wait_counted(page, 1)
         assert list(kept(desk).values()) == [("<img src=x onerror=alert(1)>", "sure")]
         assert page.locator("img[src=x]").count() == 0
 
@@ -301,7 +303,7 @@ def test_one_window_at_a_time_shows_the_list(page, folder):
         scan = press(other, "2")
         page.click("text=Read here")
         assert wait_ready(page) == image_id(1)
-        saved(page, 1)
+        wait_counted(page, 1)
         assert kept(desk) == {scan: ("pneumonia", "sure")}
 
 
@@ -314,7 +316,7 @@ def test_a_picture_that_is_missing_is_told_and_can_be_remarked(page, folder):
         page.wait_for_selector("#message-title:text-is('This scan cannot be shown')")
         assert press(page, "b") == image_id(500)
         press(page, "1")
-        saved(page, 3)
+        wait_counted(page, 3)
         assert kept(desk)[image_id(500)] == ("bad quality", None)
 
 
@@ -346,7 +348,7 @@ def test_a_phone(browser, folder):
                 assert phone.get_attribute("#view", "data-width") == "1.000"
             button.tap()
             phone.wait_for_function("scan => document.body.dataset.scan !== scan", arg=scan)
-        saved(phone, 3)
+        wait_counted(phone, 3)
         assert phone.evaluate("document.documentElement.scrollWidth") == 390
         assert [reply for reply, _ in kept(desk).values()] == ["effusion", "cannot tell", "normal"]
 
@@ -362,7 +364,7 @@ def test_thousands_of_scans_stay_quick(page, folder):
         for _ in range(5):
             press(page, "1")
         wait_ready(page)
-        saved(page, 5)
+        wait_counted(page, 5)
         assert page.inner_text("#count") == "5 of 5000"
         assert len([name for name in asked if len(name) == 16]) < 20
 
@@ -419,7 +421,7 @@ def test_answers_that_wait_outlive_their_round_but_not_their_run(page, folder):
         page.evaluate(PUT, ["run-1|Anna", waiting_item(0, "nodule", "given-in-round-2")])
         desk.title = "Round 3"
         page.goto(base)
-        saved(page, 1)
+        wait_counted(page, 1)
     assert kept(desk) == {image_id(0): ("nodule", None)}
 
 
@@ -433,7 +435,7 @@ def test_answers_of_another_run_are_left_alone(page, folder):
         page.reload()
         press(page, "1")
         page.wait_for_selector("#count:text-is('1 of 2')")
-        assert page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('cxr-ssl|')).length") == 2
+        wait_sent(page, num_left=2)
     assert kept(desk) == {image_id(0): ("normal", "sure")}
 
 
@@ -461,12 +463,12 @@ def test_an_undo_takes_back_the_answer_shown_not_one_of_another_device(page, fol
     with listening(desk) as base:
         sit_down(page, f"{base}/?token={TOKEN}", "Anna")
         first = press(page, "1")
-        saved(page, 1)
+        wait_counted(page, 1)
         desk.answer("Anna", image_id(11), "nodule", "sure", 1.0, "key-of-the-other-device")
         page.keyboard.press("z")
         page.wait_for_selector("#last:text-is('Taken back')")
         assert press(page, "2") == first
-        saved(page, 2)
+        wait_counted(page, 2)
     assert kept(desk) == {image_id(11): ("nodule", "sure"), first: ("pneumonia", "sure")}
     assert list(desk.undone.values()) == [first]
 
@@ -476,13 +478,13 @@ def test_after_a_reload_an_undo_takes_back_what_the_server_had_last(page, folder
     with listening(desk) as base:
         sit_down(page, f"{base}/?token={TOKEN}", "Anna")
         scans = [press(page, "1"), press(page, "1")]
-        saved(page, 2)
+        wait_counted(page, 2)
         page.reload()
         wait_ready(page)
         page.keyboard.press("z")
         page.wait_for_selector("#last:text-is('Taken back')")
         assert press(page, "2") == scans[1]
-        saved(page, 2)
+        wait_counted(page, 2)
     assert list(kept(desk).values()) == [("normal", "sure"), ("pneumonia", "sure")]
 
 
@@ -499,7 +501,7 @@ def test_a_disk_that_is_away_is_waited_for_and_told(page, folder):
         assert page.get_attribute("body", "data-ready") == "false"
         desk.away = False
         assert press(page, "2") == image_id(0)
-        saved(page, 1)
+        wait_counted(page, 1)
         assert kept(desk) == {image_id(0): ("pneumonia", "sure")}
 
 
@@ -531,7 +533,7 @@ def test_other_findings_ask_for_the_page_anew(page, folder):
         page.keyboard.press("2")
         page.click("text=Load again")
         press(page, "2")
-        saved(page, 4)
+        wait_counted(page, 4)
         assert page.locator("#findings button").count() == 2
     assert [reply for reply, _ in kept(desk).values()] == ["normal"] * 3 + ["effusion"]
 
@@ -545,7 +547,7 @@ def test_a_scan_is_asked_for_once_ahead_of_its_turn_and_kept_by_no_browser(page,
         wait_ready(page)
         page.wait_for_function("() => performance.getEntriesByType('resource').length > 20")
         assert sorted(set(desk.looked)) == sorted(desk.looked) and len(desk.looked) > 9
-        saved(page, 8)
+        wait_counted(page, 8)
         page.reload()
         shown = wait_ready(page)
         assert desk.looked.count(shown) == 2

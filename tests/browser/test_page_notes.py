@@ -1,11 +1,12 @@
 """At the page beside an answer: drawings, notes, definitions, a way back, and a word to who is too fast."""
 
+import threading
 from dataclasses import replace
 
 import pytest
 
 from pipeline.annotate.page.backend import Definition, PageOptions
-from tests.support.browser import TOKEN, fresh_page, listening, press, sit_down, wait_ready
+from tests.support.browser import TOKEN, fresh_page, listening, press, sit_down, wait_ready, wait_sent
 from tests.support.fake_page_session import FakeDesk, draw, image_id
 
 NUM, SIDE = 6, 128
@@ -15,11 +16,14 @@ SPACING_MM = 2.0
 class NotingDesk(FakeDesk):
     """Scans of a known spacing; the third is in dispute."""
 
+    def next(self, annotator, num, held):
+        tasks = super().next(annotator, num, held)
+        return [replace(task, note=self.notes.get((task.image_id, annotator))) for task in tasks]
+
     def _task(self, one):
-        note = self.notes.get((one, "Anna"))
         differing = ("normal", "pneumonia") if one == image_id(2) else ()
         spacing_mm = SPACING_MM if one == image_id(0) else None
-        return replace(super()._task(one), spacing_mm=spacing_mm, note=note, differing=differing)
+        return replace(super()._task(one), spacing_mm=spacing_mm, differing=differing)
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +47,18 @@ def page(browser):
 
 def drag(page, key, start, end):
     """Draw with a tool from one point to another, given as shares of the scan; waits until the server has it."""
+    with page.expect_response("**/api/note"):
+        draw_shape(page, key, start, end)
+
+
+def draw_shape(page, key, start, end):
     box = page.locator("#view .scan").bounding_box()
     points = [(box["x"] + box["width"] * x, box["y"] + box["height"] * y) for x, y in (start, end)]
     page.keyboard.press(key)
     page.mouse.move(*points[0])
     page.mouse.down()
     page.mouse.move(*points[1], steps=2)
-    with page.expect_response("**/api/note"):
-        page.mouse.up()
+    page.mouse.up()
 
 
 def test_what_is_drawn_and_noted_is_kept_in_pixels_of_the_scan(page, make_desk):
@@ -66,7 +74,8 @@ def test_what_is_drawn_and_noted_is_kept_in_pixels_of_the_scan(page, make_desk):
         page.keyboard.press("k")
         page.fill("#note-comment", "1 left base?")  # no key of the page answers meanwhile
         page.check("#note-flag")
-        page.click("#note-form button")
+        with page.expect_response("**/api/note"):
+            page.click("#note-form button")
         page.wait_for_selector("#last:text-is('Note saved')")
         note = desk.notes[image_id(0), "Anna"]
         assert (note.comment, note.flag) == ("1 left base?", True) and desk.answers == []
@@ -105,9 +114,82 @@ def test_any_earlier_answer_can_be_changed_and_stays_on_record(page, make_desk):
         page.wait_for_selector(f"body[data-scan='{first}'][data-ready=true]")
         assert page.inner_text("#last") == "Scan 1: your answer was normal. Answer again to change it."
         assert press(page, "4") == first and wait_ready(page) == shown  # and on where she was
-        page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
+        wait_sent(page)
     said = [(answer["image_id"], answer["reply"]) for answer in desk.answers]
     assert said == [(first, "normal"), (second, "pneumonia"), (third, "effusion"), (first, "nodule")]
+
+
+def test_notes_arrive_in_their_order_and_wait_for_a_disk_that_is_full(browser, make_desk):
+    desk = make_desk()
+    take, late = desk.note, threading.Event()
+
+    def take_late(annotator, image_id, note):
+        if len(note.shapes) == 1:
+            late.wait(20)
+        take(annotator, image_id, note)
+
+    desk.note = take_late
+    with listening(desk) as base, fresh_page(browser) as page:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        draw_shape(page, "f", (0.1, 0.1), (0.3, 0.3))
+        draw_shape(page, "f", (0.5, 0.5), (0.7, 0.7))  # while the first is on its way
+        draw_shape(page, "f", (0.1, 0.5), (0.3, 0.7))
+        page.wait_for_timeout(200)  # a note that does not wait for the first would be there now
+        assert desk.notes == {}
+        late.set()
+        page.wait_for_selector("#last:text-is('Note saved')")
+        assert len(desk.notes[image_id(0), "Anna"].shapes) == 3
+        desk.full = True
+        draw_shape(page, "f", (0.5, 0.1), (0.7, 0.3))
+        page.wait_for_selector("#last:has-text('No space left on device')")
+        desk.full = False
+        page.wait_for_selector("#last:text-is('Note saved')")
+    assert len(desk.notes[image_id(0), "Anna"].shapes) == 4
+
+
+def test_the_next_reader_sees_nothing_of_the_one_before(page, make_desk):
+    desk = make_desk()
+    with listening(desk) as base:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        drag(page, "f", (0.25, 0.25), (0.5, 0.75))
+        page.keyboard.press("k")
+        page.fill("#note-comment", "mass?")
+        with page.expect_response("**/api/note"):
+            page.click("#note-form button")
+        page.wait_for_selector("#note-open[aria-pressed=true]")
+        page.keyboard.press("u")
+        page.click("#change")
+        page.fill("#name", "Ben")
+        page.click("#enter-go")
+        page.wait_for_selector("#annotator:text-is('Ben')")
+        page.wait_for_selector("#enter", state="hidden")
+        assert wait_ready(page) == image_id(0)
+        assert page.locator("#view .drawing > *").count() == 0
+        assert page.get_attribute("#note-open", "aria-pressed") == "false"
+        assert page.get_attribute("#unsure", "aria-pressed") == "false"
+        page.keyboard.press("k")
+        assert page.input_value("#note-comment") == ""
+    assert list(desk.notes) == [(image_id(0), "Anna")]
+
+
+def test_the_list_of_answers_waits_for_one_on_its_way(page, make_desk):
+    desk = make_desk()
+    take, asked, released = desk.answer, threading.Event(), threading.Event()
+
+    def take_late(*answer):
+        asked.set()
+        released.wait(20)
+        take(*answer)
+
+    desk.answer = take_late
+    with listening(desk) as base:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        press(page, "2")
+        page.keyboard.press("a")
+        assert asked.wait(20)
+        page.wait_for_timeout(200)  # a list that is asked for at once would come without it
+        released.set()
+        page.wait_for_selector("#mine-entries button:has-text('pneumonia')")
 
 
 def test_an_answer_too_fast_to_have_looked_is_asked_for_again(page, make_desk):
@@ -121,7 +203,7 @@ def test_an_answer_too_fast_to_have_looked_is_asked_for_again(page, make_desk):
         assert desk.answers == []
         press(page, "2")
         page.wait_for_selector("#last:text-is('Last: pneumonia')")
-        wait_ready(page)
+        wait_sent(page)
         assert [answer["reply"] for answer in desk.answers] == ["pneumonia"]
 
 
@@ -146,4 +228,5 @@ def test_a_german_adjudicator_on_a_phone_with_definitions(browser, make_desk):
         assert phone.locator("#guide-entries h3").all_inner_texts() == ["normal", "nicht zu beurteilen"]
         assert phone.locator("#guide img").first.get_attribute("alt") == "Beispiel für normal"
         assert phone.evaluate("document.documentElement.scrollWidth") == 390
+        wait_sent(phone)
     assert [(answer["reply"]) for answer in desk.answers] == ["normal", "cannot tell"]

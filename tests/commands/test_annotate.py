@@ -13,7 +13,7 @@ from pipeline.annotate import worklist
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.journal import Journal
 from tests.support import waiting_run as waiting
-from tests.support.browser import ROOT, fresh_page, sit_down, wait_ready
+from tests.support.browser import ROOT, fresh_page, sit_down, wait_ready, wait_sent
 from tests.support.tiny import call
 
 NUM = 24
@@ -86,7 +86,7 @@ def test_a_queue_through_a_reload_an_undo_and_kill_9(browser, tmp_path, annotate
         page.goto(server.start())
         label(page, NUM - 17)
         page.wait_for_selector("body[data-state=done]")
-        page.wait_for_function("() => !Object.keys(localStorage).some((key) => key.startsWith('cxr-ssl|'))")
+        wait_sent(page)
     server.stop()
     asked = waiting.queue_ids(run.folder)
     found = verdicts.latest(label_table.read(run.folder))

@@ -174,6 +174,24 @@ def sit_down(page, link, name):
     wait_ready(page)
 
 
+def wait_sent(page, num_left=0):
+    """Wait until the server has every answer of this page: it shows the next scan before.
+
+    `num_left` items of others may wait in the browser. A function, as everywhere: the page's policy lets no bare
+    expression be looked at a second time.
+    """
+    page.wait_for_function(
+        "num => Object.keys(localStorage).filter((key) => key.startsWith('cxr-ssl|')).length === num", arg=num_left
+    )
+
+
+def wait_counted(page, num):
+    """Wait until the page counts `num` scans as answered and nothing waits to be sent."""
+    page.wait_for_function(f"() => document.getElementById('count').textContent.startsWith('{num} of')")
+    page.wait_for_selector("#banner", state="hidden")
+    wait_sent(page)
+
+
 def wait_ready(page):
     """Wait until the scan shown takes an answer; returns its id."""
     page.wait_for_selector("body[data-ready=true]")

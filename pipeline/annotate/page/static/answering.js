@@ -75,6 +75,13 @@ export class Answering {
     this.changed();
   }
 
+  /** Another reader sits down, and finds nothing begun. */
+  restart() {
+    this.marks?.forgetAll();
+    this.#setUnsure(false);
+    this.#hasty = "";
+  }
+
   clearMarks() {
     const task = this.scans.answerable;
     if (task) this.marks?.clear(task.image_id);

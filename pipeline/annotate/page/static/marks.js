@@ -83,6 +83,12 @@ export class Marks {
     this.#turned.finding = null;
   }
 
+  /** Another reader sits down, and sees nothing of whom was there before. */
+  forgetAll() {
+    this.#scans.clear();
+    this.#turned.finding = null;
+  }
+
   /** @param {string} imageId */
   clear(imageId) {
     this.forget(imageId);

@@ -1,7 +1,7 @@
 // The desk behind a server.
 
 import { newKey } from "./outbox.js";
-import { pictureProblem, post } from "./requests.js";
+import { Problem, pictureProblem, post } from "./requests.js";
 import { Sending } from "./sending.js";
 import { counted, t } from "./texts.js";
 
@@ -99,11 +99,20 @@ export class OnlineDesk {
   }
 
   /**
+   * @param {string} annotator who noted it, who may have left the page
    * @param {string} imageId
    * @param {Note} note
+   * @returns {Promise<string>} why the server will never take it; empty: it has it
+   * @throws {Problem} when it may take it later
    */
-  async note(imageId, note) {
-    await post("note", { ...this.#who, image_id: imageId, ...note });
+  async note(annotator, imageId, note) {
+    try {
+      await post("note", { annotator, image_id: imageId, ...note });
+    } catch (problem) {
+      if (problem instanceof Problem && problem.final) return problem.message;
+      throw problem;
+    }
+    return "";
   }
 
   dismiss() {

@@ -71,12 +71,16 @@ export function startPage(config, makeDesk) {
   }
   const commands = { ...commandsOf(answering, scans, priors, view), ...notingOf(drawing, notes, answers) };
   bindKeys([view, priors.view], choices, commands, answering);
-  bindRest(desk);
+  bindRest(desk, notes);
   fillGuide(config.definitions);
   const defined = config.definitions.length > 0;
   fillHelp(choices, { served: desk.kind === "server", several: config.independent, defined });
   changed();
-  new Reader(desk, scans).start();
+  const forget = () => {
+    answering.restart();
+    notes.forget();
+  };
+  new Reader(desk, scans, forget).start();
 }
 
 /**
@@ -141,13 +145,16 @@ function notingOf(drawing, notes, answers) {
   };
 }
 
-/** @param {Desk} desk */
-function bindRest(desk) {
+/**
+ * @param {Desk} desk
+ * @param {Notes} notes
+ */
+function bindRest(desk, notes) {
   byId("dismiss").addEventListener("click", () => desk.dismiss());
   byId("save").hidden = desk.kind !== "file";
   for (const id of ["box", "arrow", "drawing-clear"]) byId(id).hidden = desk.kind === "file"; // which keeps answers alone
   if (desk.kind === "file") byId("save").addEventListener("click", () => desk.save());
   window.addEventListener("beforeunload", (event) => {
-    if (desk.atRisk) event.preventDefault();
+    if (desk.atRisk || notes.atRisk) event.preventDefault();
   });
 }

@@ -18,10 +18,12 @@ export class Reader {
   /**
    * @param {Desk} desk
    * @param {Scans} scans
+   * @param {() => void} forget drops what the page shows of the reader before
    */
-  constructor(desk, scans) {
+  constructor(desk, scans, forget) {
     this.desk = desk;
     this.scans = scans;
+    this.forget = forget;
     byId("enter-form").addEventListener("submit", (event) => this.#submit(event));
     this.#dialog.addEventListener("cancel", (event) => {
       if (!desk.annotator) event.preventDefault();
@@ -45,6 +47,7 @@ export class Reader {
   /** @param {string} given */
   async #sitDown(given) {
     const name = await this.desk.enter(given);
+    this.forget();
     device.set(this.desk.nameKey, name);
     byId("annotator").textContent = name;
     await this.#claim();

@@ -31,6 +31,7 @@ export class Sending {
    */
   given = [];
   #busy = false;
+  #sending = Promise.resolve(); // until nothing waits, or the server takes no more for now
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   #wait = FIRST_WAIT_MS;
@@ -71,8 +72,13 @@ export class Sending {
     this.flush();
   }
 
-  async flush() {
-    if (this.#busy) return;
+  // Resolves when all that waits has been sent, also where that had begun before.
+  flush() {
+    if (!this.#busy) this.#sending = this.#sendAll();
+    return this.#sending;
+  }
+
+  async #sendAll() {
     this.#busy = true;
     clearTimeout(this.#timer);
     try {

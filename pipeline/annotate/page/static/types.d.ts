@@ -145,7 +145,7 @@ export interface SavingDesk extends DeskOf<"file"> {
 
 /** The desk behind a server keeps what is noted beside an answer, too. */
 export interface NotingDesk extends DeskOf<"server"> {
-  note(imageId: string, note: Note): Promise<void>;
+  note(annotator: string, imageId: string, note: Note): Promise<string>;
 }
 
 export type Desk = NotingDesk | SavingDesk;
