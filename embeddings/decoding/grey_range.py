@@ -25,14 +25,29 @@ def bits_of(largest: int, most: int) -> int:
 
 
 def among(whites: Sequence[int], bits: int) -> int:
-    """The smallest of the whites that a pool has decided on which holds a scan; its own where none does.
+    """The smallest of the whites that a pool has decided on which holds a scan, as far as it may be that dark; else
+    its own.
 
     Args:
         whites: Of the pool; may be empty.
         bits: That the scan's own values seem to have, see `bits_of`.
     """
     own = white_of_bits(bits)
-    return min((white for white in whites if white >= own), default=own)
+    return min((white for white in whites if own <= white <= white_of_bits(bits + _NEAR_BITS)), default=own)
+
+
+def note(bits: int, most: int, white: int, whites: Sequence[int]) -> str | None:
+    """What a reader should know of a white that was decided for one scan; None: the pool's, or the file's whole range.
+
+    Args:
+        bits: That the scan's own values seem to have, see `bits_of`.
+        most: Bits of a value in the file.
+        white: That the scan is read with.
+        whites: Of the pool; may be empty.
+    """
+    if white in whites or white >= white_of_bits(most):
+        return None
+    return f"the file does not say what is white, and its values need {bits} of {most} bits: read with white {white}"
 
 
 def decide(num_by_bits: Mapping[int, int]) -> dict[int, int]:

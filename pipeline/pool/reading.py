@@ -152,7 +152,8 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
         grey, white = _opened(data, options)
         if options.size_px is not None:
             square_SS = np.ascontiguousarray(grey.square(options.size_px), np.float32)
-            return facts | _of_picture(grey, white, facts.get("note")), square_SS.tobytes()
+            of_picture = _of_picture(grey, white, facts.get("note"))
+            return facts | of_picture | {"note": _with_white(of_picture, options)}, square_SS.tobytes()
         picture = grey.eight_bit()
         if has_text(picture):
             facts["note"] = noted(facts.get("note"))
@@ -210,6 +211,14 @@ def _of_picture(grey: Grey, white: int | None, note: str | None) -> dict[str, An
         "white": None if open_bits is None else white,
         "note": "; ".join(notes) or None,
     }
+
+
+def _with_white(facts: dict[str, Any], options: ReadingOptions) -> str | None:
+    """The note of a scan, with the white that was decided for it alone; what a pool decides is said of the pool."""
+    white, own = facts["white"], None
+    if white is not None and options.white is None:
+        own = grey_range.note(facts["open_bits"], facts["bit_depth"], white, options.whites)
+    return "; ".join(note for note in (facts["note"], own) if note) or None
 
 
 def _shrunk(picture: Image.Image, side: int, filter_: Image.Resampling) -> NDArray[np.uint8]:

@@ -75,8 +75,8 @@ def report(table: pa.Table, asked: str | int | tuple[int, ...]) -> dict[str, int
 
 
 def _warn_of_parts(kept: pa.Table, counts: dict[str, int], num_scans: int) -> None:
-    pairs = zip(kept["white"].to_pylist(), kept["bit_depth"].to_pylist(), strict=True)
-    num_part = sum(white < grey_range.white_of_bits(depth) for white, depth in pairs)
+    rows = list(zip(*(kept[name].to_pylist() for name in ("white", "bit_depth", "open_bits")), strict=True))
+    num_part = sum(white < grey_range.white_of_bits(depth) for white, depth, _ in rows)
     if num_part:
         _log.warning(
             "%d of %d scans use only a part of the range of their files, which do not say so; by their largest values "
@@ -84,4 +84,15 @@ def _warn_of_parts(kept: pa.Table, counts: dict[str, int], num_scans: int) -> No
             num_part,
             num_scans,
             ", ".join(f"{white} in {count}" for white, count in counts.items()),
+        )
+    wider = Counter((bits, white) for white, _, bits in rows if white > grey_range.white_of_bits(bits))
+    for (bits, white), count in sorted(wider.items()):
+        _log.warning(
+            "%d of %d scans hold values of %d bits and are read with white %d, as the others are: if they look too "
+            "dark, say pool.white=%d",
+            count,
+            num_scans,
+            bits,
+            white,
+            grey_range.white_of_bits(bits),
         )

@@ -44,6 +44,7 @@ class Counts:
         answers: How often each answer was given.
         num_outside: Scans outside what the model knows.
         in_run: Scans whose very file the run has, by side.
+        notes: What a reader should know of how scans were read.
     """
 
     num_scans: int = 0
@@ -51,6 +52,7 @@ class Counts:
     answers: Counter[str] = field(default_factory=Counter)
     num_outside: int = 0
     in_run: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
 
     def add(self, table: pa.Table) -> None:
         """Count the rows of a shard."""
@@ -59,6 +61,7 @@ class Counts:
         self.answers.update(table["answer"].drop_null().to_pylist())
         self.num_outside += pc.sum(table["outside"]).as_py() or 0
         self.in_run.update(table["in_run"].drop_null().to_pylist())
+        self.notes.update(table["note"].drop_null().to_pylist())
 
 
 @dataclass(frozen=True)
@@ -214,6 +217,9 @@ def _say(counts: Counts) -> None:
     if counts.reasons:
         named = "; ".join(f"{num} x {reason}" for reason, num in counts.reasons.most_common(MAX_REASONS))
         log.warning("%d of %d scans are unusable: %s", counts.reasons.total(), counts.num_scans, named)
+    if counts.notes:
+        named = "; ".join(f"{num} x {note}" for note, num in counts.notes.most_common(MAX_REASONS))
+        log.warning("%d of %d scans have a note (column note): %s", counts.notes.total(), counts.num_scans, named)
     if counts.in_run:
         sides = ", ".join(f"{num} of its {side} scans" for side, num in sorted(counts.in_run.items()))
         log.warning(

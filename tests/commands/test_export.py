@@ -137,6 +137,9 @@ def test_every_form_of_a_scan_gets_the_rows_of_the_product(exported, tmp_path):
                 text = str(row[column]).lower() if isinstance(row[column], bool) else row[column] or ""
                 assert theirs[name][column] == text, (name, column)
     assert "set aside: modality CT" in ours["ct.dcm"]["reason"] and "cannot be" in ours["broken.png"]["reason"]
+    alone = {name: row["note"] for name, row in ours.items() if "does not say what is white" in (row["note"] or "")}
+    assert alone["12in16.png"].endswith("its values need 12 of 16 bits: read with white 4095")
+    assert set(alone) >= {name for name in ours if "in16" in name} and not set(alone) & {"8.png", "16.png", "12.dcm"}
     scores = [row["outside_score"] for name, row in ours.items() if name not in broken]
     assert max(scores) - min(scores) < 0.1 * max(scores)  # the same picture, whatever holds it
 

@@ -118,6 +118,7 @@ def test_the_pool_decides_once_what_white_is(tmp_path, caplog):
         rows, record, _ = read(tmp_path, pool)
     assert {row["white"] for row in rows.values()} == {4095} and record["whites"] == {"4095": 21}
     assert "21 of 21 scans use only a part of the range" in caplog.text and "4095 in 21" in caplog.text
+    assert "1 of 21 scans hold values of 10 bits and are read with white 4095" in caplog.text
     dark = rows["dark.png"]
     assert files.white_of(dark["uri"]) == 4095 and files.white_of(rows["s00.png"]["uri"]) is None
     assert open_scan(dark["uri"], max_pixels=10**6).to_unit().max() == pytest.approx(0.2, abs=0.01)
@@ -144,6 +145,24 @@ def test_of_several_whites_the_smallest_that_holds_a_scan_counts(bits, dark, whi
     assert (read_as_run.facts["white"], read_as_run.small_SS) == (white, None)
     np.testing.assert_array_equal(read_as_run.square_SS, load_square(data, 48, 10**7, white)[0])
     assert read_scan(data, ReadingOptions(10**7, whites=whites)).facts["white"] == white
+
+
+@pytest.mark.parametrize(
+    ("values", "whites", "note"),
+    [
+        (chest(0, 64, bits=12), (65535,), "its values need 12 of 16 bits: read with white 4095"),
+        (chest(0, 64, bits=12), (255, 1023), "its values need 12 of 16 bits: read with white 4095"),
+        (chest(0, 64, bits=12), (4095,), None),
+        (chest(0, 64, bits=12) // 5, (4095,), None),
+        (chest(0, 64, bits=12), (), "its values need 12 of 16 bits: read with white 4095"),
+        (chest(0, 64, bits=10), (), "its values need 10 of 16 bits: read with white 1023"),
+        (chest(0, 64, bits=16), (4095,), None),
+        (chest(0, 64, bits=16), (), None),
+    ],
+)
+def test_a_white_that_is_decided_for_one_scan_alone_is_noted(values, whites, note):
+    own = read_scan(png(values), ReadingOptions(10**7, whites=whites, size_px=48)).facts["note"]
+    assert own is None if note is None else own.startswith("the file does not say what is white") and note in own
 
 
 def test_files_are_kept_apart_by_the_whites_they_were_read_with(tmp_path):

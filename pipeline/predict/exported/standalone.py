@@ -79,10 +79,13 @@ class Model:
             if reason is not None:
                 raise DecodeError(reason)
         grey = open_grey(data, max_pixels=steps["max_pixels"], white=steps["white"])
-        if grey.open_bits is not None and steps["white"] is None:
-            white = grey_range.among(steps["whites"], grey.open_bits)
-            grey = open_grey(data, max_pixels=steps["max_pixels"], white=white)
-        return grey.square(steps["size_px"]), grey.notes
+        if grey.open_bits is None:
+            return grey.square(steps["size_px"]), grey.notes
+        whites = steps["whites"] if steps["white"] is None else [steps["white"]]
+        white = steps["white"] or grey_range.among(whites, grey.open_bits)
+        note = grey_range.note(grey.open_bits, grey.bit_depth, white, whites)
+        grey = open_grey(data, max_pixels=steps["max_pixels"], white=white)
+        return grey.square(steps["size_px"]), (*grey.notes, *([note] if note else []))
 
     def predict(self, square_SS: np.ndarray) -> dict[str, Any]:
         """Answer, probabilities with the calibration's interval, and whether the model knows such scans."""

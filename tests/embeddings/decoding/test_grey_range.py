@@ -28,5 +28,13 @@ def test_a_sixteenth_of_the_range_is_no_dark_scan():
     assert grey_range.decide({16: 1000, 12: 1}) == {16: 16, 12: 12}
 
 
+@pytest.mark.parametrize(
+    ("whites", "bits", "white"),
+    [((65535,), 12, 4095), ((65535,), 14, 65535), ((4095,), 10, 4095), ((1023, 65535), 12, 4095), ((), 12, 4095)],
+)
+def test_nor_is_it_among_the_whites_of_another_pool(whites, bits, white):
+    assert grey_range.among(whites, bits) == white
+
+
 def test_nothing_to_decide():
     assert grey_range.decide({}) == {}
