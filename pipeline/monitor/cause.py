@@ -1,11 +1,12 @@
 """What a batch that has moved most probably owes it to, by a fixed order of questions; the numbers stand beside it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.monitor.streams import EMBEDDINGS, METADATA, OUTSIDE, PICTURES, PREDICTIONS, SLICES, Reading
 
-ORIGIN = ("source", "manufacturer", "population", "format", "bit_depth", "width_px", "height_px")
+ORIGIN = ("source", "manufacturer", "population", "width_px", "height_px")
+FORM = ("format", "bit_depth")  # of the files: another export has one, whatever made the scans
 SCAN_KINDS = "other scans"  # embeddings moved, and nothing that has a simpler name
 USUAL = 0.2  # likeness from which on scans have a usual picture, and a batch has something in common with it
 NEGATIVE = -0.2  # likeness below which most of a batch is the negative of the usual picture
@@ -47,7 +48,30 @@ def of(moved: Sequence[Reading], moved_beyond_mix: Sequence[Reading] | None) -> 
             "look whether the estimated class shares are what you expect here; give predictions the new prevalence",
         )
     left = list(moved_beyond_mix or moved)
-    return _of_another_kind(left) or _of_origin(left) or _of_pictures(left) or _of_people(left) or _of_the_rest(left)
+    forms = ", ".join(r.variable for r in left if _is_form(r))
+    others = [r for r in left if not _is_form(r)]
+    named = _of_another_kind(others) or _of_origin(others) or _of_pictures(others) or _of_people(others)
+    if not forms:
+        return named or _of_the_rest(others)
+    if named is None:
+        return _of_export(forms, others)
+    return replace(named, words=f"{named.words} The files have another form, too: {forms} moved.")
+
+
+def _is_form(reading: Reading) -> bool:
+    return reading.stream == METADATA and reading.variable in FORM
+
+
+def _of_export(forms: str, others: Sequence[Reading]) -> Cause:
+    """Files of another form, and nothing else that has a name of its own."""
+    streams = ", ".join(sorted({reading.stream for reading in others}))
+    besides = f"{streams} moved with them" if others else "nothing else moved"
+    return Cause(
+        "export",
+        f"The files have another form than the reference's ({forms} moved), and {besides}: another export, another "
+        "compression, or another place.",
+        "look at how the scans were exported, and whether they come from where they always came from",
+    )
 
 
 def _of_another_kind(moved: Sequence[Reading]) -> Cause | None:
