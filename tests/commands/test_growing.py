@@ -150,6 +150,14 @@ def test_page_and_status_say_what_growing_did(grown):
     assert told["parts"][0]["num_labels"] > 0
 
 
+def test_the_papers_name_the_pool_that_joined_and_compare_on_the_same_scans(grown):
+    card = (grown.out / run_files.REPORT).with_name("model_card.md").read_text("utf-8")
+    assert f"/{grown.address.name}, {STEP + 1} new scans |" in card.split("| Joined after round 1 |")[1].split("\n")[0]
+    assert "| holdout of the new scans (" in card.split("## What growing did")[1].split("\n## ")[0]
+    plan = (grown.out / run_files.REPORT).with_name("data_governance.md").read_text("utf-8")
+    assert f"/{grown.address.name} ({STEP + 1} new scans) after round 1 joined" in plan
+
+
 def test_resuming_and_naming_it_again_change_nothing(grown):
     tables = [table.file for table in (MANIFEST, DUPLICATES, SPLIT_TABLE, CLUSTERS, PREDICTIONS)]
     kept = {name: (grown.out / name).read_bytes() for name in (*tables, run_files.METRICS, run_files.GROWTH)}
