@@ -20,6 +20,7 @@ from pipeline.learn.network.design import Trained
 from pipeline.measures.calibrate import at_prevalence
 from pipeline.runtime import run_files
 from pipeline.vectors import principal_components
+from pipeline.vectors.row_blocks import row_blocks
 
 # N scans, D dimensions of the embedding, P features, C findings
 
@@ -67,8 +68,7 @@ class Classifier:
         assert self.basis_DP is not None
         num = len(emb_ND) if rows_M is None else len(rows_M)
         blocks = []
-        for start in range(0, max(num, 1), principal_components.ROWS_AT_ONCE):
-            rows = slice(start, start + principal_components.ROWS_AT_ONCE)
+        for rows in row_blocks(num, emb_ND.shape[1]):
             block = np.asarray(emb_ND[rows if rows_M is None else rows_M[rows]], dtype=np.float32)
             blocks.append(self.head.logits(principal_components.project(block, self.mean_D, self.basis_DP)))
         return np.concatenate(blocks)

@@ -15,11 +15,11 @@ import numpy as np
 from pipeline.contracts.tables import write_bytes
 from pipeline.runtime import run_files
 from pipeline.vectors.matrix import UnitRows
+from pipeline.vectors.row_blocks import row_blocks
 
 # N scans, D dimensions of the embedding, P principal components
 
 RMS_NORM = 10.0  # centred embeddings are scaled to this root-mean-square norm, so that one l2 suits all backbones
-ROWS_AT_ONCE = 16_384
 SAMPLE = 64_000_000  # numbers: 256 MB
 EXACT_UP_TO = 1_500  # rows and dimensions; beyond, the exact axes take minutes
 
@@ -121,8 +121,7 @@ def _project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray, path:
     """Write `(emb - mean) @ basis`, float32, block by block, to a temporary name first."""
     partial = path.with_name(f".{path.name}.part")
     out = np.lib.format.open_memmap(partial, "w+", np.float32, (len(emb_ND), basis_DP.shape[1]))
-    for start in range(0, len(emb_ND), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
+    for rows in row_blocks(*emb_ND.shape):
         out[rows] = project(emb_ND[rows], mean_D, basis_DP)
     out.flush()
     del out

@@ -10,7 +10,7 @@ from pipeline.learn.classifier import Classifier
 from pipeline.learn.heads.head import Head
 from pipeline.monitor import scans
 from pipeline.runtime import run_files
-from pipeline.vectors import clusters, matrix, neighbor_graph, principal_components
+from pipeline.vectors import clusters, neighbor_graph, row_blocks
 from pipeline.vectors.matrix import UnitRows, unit_rows
 from tests.support.synthetic_run import options, synthetic_run
 
@@ -41,8 +41,7 @@ def model():
 
 
 def in_blocks_of(monkeypatch, num):
-    for module in (matrix, clusters, neighbor_graph, principal_components, scans):
-        monkeypatch.setattr(module, "ROWS_AT_ONCE", num)
+    monkeypatch.setattr(row_blocks, "ROWS_AT_ONCE", num)
 
 
 def peak_bytes(work):
