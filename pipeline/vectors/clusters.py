@@ -24,8 +24,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     vectors = Vectors.open(ctx.folder)
     config = ctx.config.cluster
     train = vectors.positions(train_ids(run_files.read(ctx.folder, SPLIT_TABLE)))
-    num_components = principal_components.write(ctx.folder, vectors.emb_ND, train, ctx.config.train.num_components)
-    principal_components.write_similarity(ctx.folder, vectors.own_ND, train, num_components)
+    wanted = ctx.config.train.num_components
+    num_components = principal_components.write(ctx.folder, vectors.emb_ND, train, wanted, ctx.engine)
+    principal_components.write_similarity(ctx.folder, vectors.own_ND, train, num_components, ctx.engine)
     unit_ND = UnitRows(principal_components.load_similarity(ctx.folder))  # centred on the training pool
     num_clusters = min(config.num_clusters or int(np.clip(np.sqrt(len(train) / 2), 8, 1000)), len(train))
     seed = int(ctx.rng("clusters").integers(2**31))

@@ -1,9 +1,23 @@
-"""Arrays with a row for each scan of the pool, a block of rows at a time: no copy of the whole is held."""
+"""Arrays with a row for each scan of the pool, a block of rows at a time: no copy of the whole is held.
 
-# N rows
+A block is worked on in this process, or, where there is much to do, sent to a task of the engine: its rows are the
+task's input, so that workers need no disk that they share.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pipeline.runtime.engine import Engine
+
+# N rows, D dimensions, M rows wanted, B rows of a block
+
+R = TypeVar("R")
 
 ROWS_AT_ONCE = 16_384
-NUMBERS_AT_ONCE = 2**21  # of a block of wide rows: 4 MiB as they are mapped
+NUMBERS_AT_ONCE = 2**21  # of a block of wide rows: 4 MiB as embeddings are kept
+MIN_PRODUCTS = 150_000_000_000  # ten seconds of one core, see tests/bench/results/sent-blocks.md
 
 
 def row_blocks(num: int, width: int | None = None) -> list[slice]:
@@ -15,3 +29,46 @@ def row_blocks(num: int, width: int | None = None) -> list[slice]:
     """
     size = ROWS_AT_ONCE if width is None else max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // max(width, 1)))
     return [slice(start, min(start + size, num)) for start in range(0, max(num, 1), size)]
+
+
+def map_blocks(
+    engine: Engine | None,
+    function: Callable[[np.ndarray], R],
+    emb_ND: np.ndarray,
+    num_products: int,
+    rows_M: np.ndarray | None = None,
+) -> Iterator[tuple[slice, R]]:
+    """Yield places among the rows wanted, and what a function makes of those rows; in any order.
+
+    The blocks are the same wherever they are worked on, and so is what comes of them, on processors of one kind.
+
+    Args:
+        engine: Tasks of it get the blocks where there are `MIN_PRODUCTS` or more; None: never.
+        function: Of a block of rows; travels to the tasks, with what it holds.
+        emb_ND: Rows; may be memory-mapped.
+        num_products: Multiplications that a row takes.
+        rows_M: The rows wanted, in the order wanted; None: all.
+    """
+    num = len(emb_ND) if rows_M is None else len(rows_M)
+    blocks = row_blocks(num, emb_ND.shape[1])
+    read = _Blocks(emb_ND, rows_M, blocks)
+    if engine is None or num * num_products < MIN_PRODUCTS:
+        for rows, block_BD in zip(blocks, read, strict=True):
+            yield rows, function(block_BD)
+        return
+    for index, result in engine.map_shards(function, read):
+        yield blocks[index], result
+
+
+class _Blocks(Sequence[np.ndarray]):
+    """Blocks that are read when a task is about to take them: the engine bounds how many are on their way."""
+
+    def __init__(self, emb_ND: np.ndarray, rows_M: np.ndarray | None, blocks: Sequence[slice]) -> None:
+        self._emb_ND, self._rows_M, self._blocks = emb_ND, rows_M, blocks
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __getitem__(self, index: Any) -> Any:
+        rows = self._blocks[index]
+        return np.ascontiguousarray(self._emb_ND[rows if self._rows_M is None else self._rows_M[rows]])
