@@ -39,7 +39,7 @@ def html(content: dict[str, Any], lines: list[dict[str, Any]], reference: Sample
     ]
     shares = {name: page_figures.shares(methods) for name, methods in content["prevalence"].items()}
     level = max((v["p_holm"] for v in _variables(content) if v["moved"]), default=0.05)
-    farthest, pictures = _farthest(batch)
+    farthest, pictures, kept_back = _farthest(batch)
     return (
         environment(TEMPLATES)
         .get_template("monitor.html.j2")
@@ -54,6 +54,7 @@ def html(content: dict[str, Any], lines: list[dict[str, Any]], reference: Sample
             shares={name: None if svg is None else Markup(svg) for name, svg in shares.items()},
             farthest=farthest,
             pictures=pictures,
+            kept_back=kept_back,
         )
     )
 
@@ -80,11 +81,12 @@ def _drawn(
     return [(name, (reference.numbers(column), batch.numbers(column))) for _, _, name, column in rows[:MAX_DRAWN]]
 
 
-def _farthest(batch: Batch) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """The scans that lie farthest outside, and their pictures."""
+def _farthest(batch: Batch) -> tuple[list[dict[str, Any]], dict[str, str], set[str]]:
+    """The scans that lie farthest outside, their pictures, and those with text in them, which are not shown."""
     score_N = np.nan_to_num(batch.sample.numbers("outside_score"), nan=-1.0)
     rows = [int(row) for row in np.argsort(-score_N, kind="stable")[:NUM_FARTHEST] if score_N[row] > 1.0]
     ids = batch.sample.table["image_id"].to_pylist()
     shown = [{"image_id": ids[row], "score": float(score_N[row])} for row in rows]
     uris = {ids[row]: batch.uris[row] for row in rows}
-    return shown, thumbnails({i: uri for i, uri in uris.items() if not is_seen_in(uri, MAX_PIXELS)}, side_px=SIDE_PX)
+    kept_back = {image_id for image_id, uri in uris.items() if is_seen_in(uri, MAX_PIXELS)}
+    return shown, thumbnails({i: uri for i, uri in uris.items() if i not in kept_back}, side_px=SIDE_PX), kept_back

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline import api
+from pipeline.monitor import page as monitor_page
 from pipeline.monitor.observation import PATIENT
 from pipeline.runtime import run_files
 from tests.support.dicom_files import chest, file_bytes
@@ -46,13 +47,14 @@ def home(tmp_path_factory):
     return folder
 
 
-def test_batch_after_batch_in_one_folder(home, tmp_path):
+def test_batch_after_batch_in_one_folder(home, tmp_path, monkeypatch):
     run, out = home / "run", tmp_path / "monitor"
     steady = call("monitor", run, home / "alike", "--out", out, *QUICK, "--json")
     assert steady.code == 0 and steady.json["verdict"] == "steady", steady.err
     assert steady.json["reference"]["side"] == "holdout" and steady.json["reference"]["num_scans"] >= 50
     assert steady.json["batch"]["num_compared"] == steady.json["batch"]["num_patients"] == 40
     noisy = write_pool(tmp_path / "noisy", 2000, 40, noise=12.0)
+    monkeypatch.setattr(monitor_page, "is_seen_in", lambda uri, _: uri.endswith(("0.png", "1.png")))
     moved = call("monitor", run, noisy, "--out", out, *QUICK, drawn=True)
     assert moved.code in (5, 6) and "most probable cause: noise" in moved.out, moved.out
     content = json.loads((out / "monitor.json").read_text("utf-8"))
@@ -65,6 +67,7 @@ def test_batch_after_batch_in_one_folder(home, tmp_path):
         and "cause: <b>noise</b>" in page
         and "http" not in page.split("<main>")[1]
     )
+    assert page.count("text in it: not shown</div>") > 0 and ": no picture" not in page
     assert sorted(path.name for path in out.iterdir()) == ["history.jsonl", "index.html", "monitor.json"]
 
 
