@@ -1,7 +1,7 @@
 """Arrays with a row for each scan of the pool, a block of rows at a time: no copy of the whole is held.
 
 A block is worked on in this process, or, where there is much to do, sent to a task of the engine: its rows are the
-task's input, so that workers need no disk that they share.
+task's input, so that workers need no disk that they share. See `docs/decisions/13-blocks-that-travel.md`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +16,8 @@ from pipeline.runtime.engine import Engine
 R = TypeVar("R")
 
 ROWS_AT_ONCE = 16_384
-NUMBERS_AT_ONCE = 2**21  # of a block of wide rows: 4 MiB as embeddings are kept
-MIN_PRODUCTS = 150_000_000_000  # ten seconds of one core, see tests/bench/results/sent-blocks.md
+NUMBERS_AT_ONCE = 2**22  # of a block of wide rows: 8 MiB as embeddings are kept
+MIN_PRODUCTS = 150_000_000_000  # eight seconds of one core, of which two workers save one
 
 
 def row_blocks(num: int, width: int | None = None) -> list[slice]:

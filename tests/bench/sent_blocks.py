@@ -107,7 +107,7 @@ def _row(path: Path, work: Work, engine: Engine, num_repeats: int) -> list[Any]:
         if outputs[0] != outputs[1]:
             raise RuntimeError(f"{work.name}: workers give other bytes")
     here, sent = costs[False], costs[True]
-    sys.stderr.write(f"{work}: {costs}\n")
+    sys.stderr.write(f"{work.name}: {costs}\n")
     return [
         work.name,
         work.width,
