@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
-
 from pipeline.contracts.errors import EngineError
 from pipeline.contracts.options.running import EngineConfig
 from pipeline.runtime import gpus, ray_cluster, ray_nodes
@@ -15,7 +13,7 @@ from pipeline.runtime.threads import set_threads
 
 S = TypeVar("S")
 R = TypeVar("R")
-SENT_SHARE = 0.5  # of the object store that arrays on their way to tasks may take; a store that is full goes to disk
+SENT_SHARE = 0.5  # of the object store that shards on their way to tasks may take; a store that is full goes to disk
 
 
 class RayEngine:
@@ -47,7 +45,7 @@ class RayEngine:
     def map_shards(
         self, function: Callable[[S], R], shards: Sequence[S], *, on_gpu: bool = False
     ) -> Iterator[tuple[int, R]]:
-        """See `Engine`. At most two tasks a slot are in flight, of shards that are arrays no more than have room."""
+        """See `Engine`. At most two tasks a slot are in flight, of large ones (`nbytes`) no more than have room."""
         if not shards:
             return
         ray = self._ready()
@@ -65,7 +63,7 @@ class RayEngine:
         while True:
             while following is not None and len(pending) < limit:
                 index, shard = following
-                size = shard.nbytes if isinstance(shard, np.ndarray) else 0
+                size = getattr(shard, "nbytes", 0)
                 if pending and size + sum(bytes_ for _, bytes_ in pending.values()) > room:
                     break
                 pending[remote.remote(packed, shard, self._config.threads_per_task)] = index, size

@@ -4,12 +4,12 @@ A block is worked on in this process, or, where there is much to do, sent to a t
 task's input, so that workers need no disk that they share. See `docs/decisions/13-blocks-that-travel.md`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
-from pipeline.runtime.engine import Engine
+from pipeline.runtime.engine import Engine, LazyShards
 
 # N rows, D dimensions, M rows wanted, B rows of a block
 
@@ -51,24 +51,14 @@ def map_blocks(
     """
     num = len(emb_ND) if rows_M is None else len(rows_M)
     blocks = row_blocks(num, emb_ND.shape[1])
-    read = _Blocks(emb_ND, rows_M, blocks)
+
+    def read(index: int) -> np.ndarray:
+        rows = blocks[index]
+        return np.ascontiguousarray(emb_ND[rows if rows_M is None else rows_M[rows]])
+
     if engine is None or num * num_products < MIN_PRODUCTS:
-        for rows, block_BD in zip(blocks, read, strict=True):
-            yield rows, function(block_BD)
+        for index, rows in enumerate(blocks):
+            yield rows, function(read(index))
         return
-    for index, result in engine.map_shards(function, read):
+    for index, result in engine.map_shards(function, LazyShards(read, len(blocks))):
         yield blocks[index], result
-
-
-class _Blocks(Sequence[np.ndarray]):
-    """Blocks that are read when a task is about to take them: the engine bounds how many are on their way."""
-
-    def __init__(self, emb_ND: np.ndarray, rows_M: np.ndarray | None, blocks: Sequence[slice]) -> None:
-        self._emb_ND, self._rows_M, self._blocks = emb_ND, rows_M, blocks
-
-    def __len__(self) -> int:
-        return len(self._blocks)
-
-    def __getitem__(self, index: Any) -> Any:
-        rows = self._blocks[index]
-        return np.ascontiguousarray(self._emb_ND[rows if self._rows_M is None else self._rows_M[rows]])
