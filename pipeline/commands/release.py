@@ -99,7 +99,7 @@ def _of_findings(folder: Path, config: Config) -> tuple[pa.Table, dict[str, Any]
     """
     parts, frozen = finding_folders.parts_in(folder), finding_releases.frozen(folder)
     if not frozen:
-        fix = why_none(config, releases.freezing_round(config))
+        fix = why_none(next(iter(parts.values())), config, releases.freezing_round(config))
         raise RunDirError("no release was frozen of any finding", value=str(folder), where="RUN", fix=fix)
     states = {finding: _state(parts[finding], config_of(parts[finding])) for finding in frozen}
     for finding, release in frozen.items():
@@ -157,7 +157,7 @@ def standing(folder: Path, config: Config) -> dict[str, Any]:
         "checks_needed": plan[0] if state is None else state["checks_needed"],
         "plan": plan,
         "can_promise": releases.planning_table(BUDGETS, share, confidence),
-        "why": None if state else why_none(config, due),
+        "why": None if state else why_none(folder, config, due),
     }
     if not parts:
         return facts
@@ -165,8 +165,14 @@ def standing(folder: Path, config: Config) -> dict[str, Any]:
     return facts | {"findings": of_parts, "together": finding_releases.together(folder)}
 
 
-def why_none(config: Config, due: int | None) -> str:
-    """Why a run has no frozen release."""
+def why_none(folder: Path, config: Config, due: int | None) -> str:
+    """Why a run, or one finding of it, has no frozen release.
+
+    Args:
+        folder: Its folder.
+        config: Its configuration.
+        due: The round that freezes, see `releases.freezing_round`.
+    """
     if config.release.freeze_round == 0:
         return "release.freeze_round is 0"
     if due is None:
@@ -177,13 +183,21 @@ def why_none(config: Config, due: int | None) -> str:
             f"(release.run_share), or than the queues have room for; ask for more rounds, a larger queue.budget, or "
             f"set release.freeze_round"
         )
-    return f"round {due} freezes what it accepts; it is not finished, or accepted nothing"
+    accepted = {row["round"]: row["num_accepted"] for row in run_dir.read_metrics(folder)}
+    if due not in accepted:
+        return f"round {due} freezes what it accepts, and is not finished"
+    if not accepted[due]:
+        return f"round {due} was to freeze what it accepts, and accepted nothing"
+    return (
+        f"round {due}, which was to freeze what it accepts, was finished before the run had as many rounds as now; "
+        "with more of them (--rounds) a later one freezes"
+    )
 
 
 def _frozen(folder: Path, config: Config) -> Release:
     release = releases.load(folder)
     if release is None:
-        fix = why_none(config, releases.freezing_round(config))
+        fix = why_none(folder, config, releases.freezing_round(config))
         raise RunDirError("no release was frozen", value=str(folder), where="RUN", fix=fix)
     if len(release.table) == 0:
         raise InputError("the frozen release is empty", where=folder, fix="start again; nothing can be certified")

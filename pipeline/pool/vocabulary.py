@@ -33,7 +33,29 @@ BLANKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 _INVISIBLE = "[\\x{0}\\x{ad}\\x{200b}\\x{2060}\\x{feff}]"
 _AS_TEXT = r'^\s*="(.*)"\s*$'  # how a spreadsheet keeps the zeros of "0012"
 _SPANISH_MAN = frozenset({"h", "hombre", "v", "varon", "varón"})
-_SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
+# By letter only where it means one sex in every language that has it: `H` is homme and hombre, `M` is mujer as well.
+_MEN = (
+    *(
+        "m",
+        "male",
+        "man",
+        "männlich",
+        "maennlich",
+        "mann",
+        "masculin",
+        "homme",
+        "masculino",
+        "hombre",
+        "varón",
+        "varon",
+    ),
+    *("maschio", "maschile", "uomo", "mężczyzna", "男", "男性"),
+)
+_WOMEN = (
+    *("f", "female", "w", "woman", "weiblich", "frau", "féminin", "feminin", "femme", "femenino", "mujer", "feminino"),
+    *("mulher", "femmina", "femminile", "donna", "kobieta", "女", "女性"),
+)
+_SEXES = dict.fromkeys(_MEN, "M") | dict.fromkeys(_WOMEN, "F")
 
 
 def text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -2,7 +2,7 @@
 
 from pipeline.measures.holdout_record import HoldoutMetrics
 from pipeline.pages.wording import count, decimal, known, of_100, percent, plural, words
-from pipeline.report.gather import Row, RunData, measured
+from pipeline.report.gather import Row, RunData, measured, on_the_last_holdout
 from pipeline.report.sections import class_labels
 
 SMALL_CLASS = 50  # positives below which an interval says little
@@ -52,14 +52,17 @@ def _about_course(run: RunData, scores: HoldoutMetrics) -> list[str]:
     texts, auroc = [], scores.auroc
     if auroc is None or not known(auroc):
         return []
-    best, best_auroc = max(measured(run.rounds, "holdout", "auroc"), key=lambda pair: pair[1])
+    comparable = on_the_last_holdout(run.rounds)
+    best, best_auroc = max(measured(comparable, "holdout", "auroc"), key=lambda pair: pair[1])
     if best_auroc > auroc + CLEARLY_HIGHER:
         texts.append(
             f"Round {best['round']} scored higher on the holdout (AUROC {decimal(best_auroc)}). This report stays "
             "with the last round: choosing a round by the holdout would flatter it."
         )
     budget = (run.last or {}).get("num_expert")
-    random = [v for row, v in measured(run.reference, "holdout", "auroc") if row.get("num_expert") == budget]
+    rounds = {row["round"] for row in comparable}
+    reference = [row for row in run.reference if row.get("round") in rounds]
+    random = [v for row, v in measured(reference, "holdout", "auroc") if row.get("num_expert") == budget]
     if random and random[-1] >= auroc:
         texts.append(
             "Scans drawn at random did no worse on the same budget, so here choosing them gained nothing measurable."

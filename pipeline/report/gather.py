@@ -365,6 +365,15 @@ def _map_ids(clusters: pa.Table, always: list[str]) -> list[str]:
     return sorted({*ids[:MAX_POINTS], *(image_id for image_id in always if image_id in there)})
 
 
+def on_the_last_holdout(rows: list[Row]) -> list[Row]:
+    """The rounds scored on the holdout of the last one; those before a run grew were scored on fewer scans."""
+
+    def num_parts(row: Row) -> int:
+        return max(1, sum(part["holdout"] is not None for part in row.get("holdout_parts") or ()))
+
+    return [row for row in rows if num_parts(row) == num_parts(rows[-1])]
+
+
 def measured(rows: list[Row], *keys: str) -> list[tuple[Row, Any]]:
     """The rounds where the number under `keys` was measured, each with that number."""
     out = []

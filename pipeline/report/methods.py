@@ -1,6 +1,6 @@
 """Draft text of a paper's methods, from what the run recorded; a sentence is there only where its facts are."""
 
-from pipeline.pages.wording import count, decimal, known, percent, plural, words
+from pipeline.pages.wording import count, decimal, known, percent, place, plural, words
 from pipeline.report.gather import Row, RunData
 
 _STRATEGIES = {
@@ -69,7 +69,21 @@ def _data(run: RunData) -> str:
         )
     return (
         f"The pool held {plural(flow['found'], 'file')}; {count(flow['readable'])} were read as {kind}"
-        f"{patients}{where}." + aside + chosen + _provenance(flow.get("provenance") or [])
+        f"{patients}{where}." + aside + chosen + _joined(run) + _provenance(flow.get("provenance") or [])
+    )
+
+
+def _joined(run: RunData) -> str:
+    """The pools that joined, which the other numbers of the paragraph count too."""
+    pools = [
+        f"{place(part['pool'])} ({plural(part['num_new'], 'new scan')}) after round {part['after_round']}"
+        for part in run.growth
+    ]
+    if not pools:
+        return ""
+    return (
+        f" Of these, {words(pools)} joined {'a run that had begun' if run.growth[0]['after_round'] else 'later'}; of "
+        "their patients who were new a holdout was drawn by the same rule, and the holdout of before stayed as it was."
     )
 
 

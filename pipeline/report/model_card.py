@@ -10,6 +10,7 @@ from pipeline.pages.wording import (
     decimal,
     interval,
     moment,
+    named,
     p_value,
     percent,
     place,
@@ -23,6 +24,7 @@ from pipeline.report.cautions import cautions
 from pipeline.report.gather import Row, RunData
 from pipeline.report.methods import adapted
 from pipeline.report.regulators.papers import LEFT
+from pipeline.report.sections import act_or_defer, growth
 
 
 def model_card(run: RunData) -> str:
@@ -47,6 +49,8 @@ def model_card(run: RunData) -> str:
         "## Performance on the sealed holdout",
         _performance(run),
         *_adapted_to_the_site(run),
+        *_growing(run),
+        *_act_or_defer(run),
         *_detail(run),
         "## Limits",
         "\n".join(f"- {_plain(text)}" for text in cautions(run)),
@@ -107,6 +111,13 @@ def _data(run: RunData) -> str:
     flow, pool = run.flow, run.config.get("pool") or {}
     rows = [
         ["Pool", _plain(place(pool.get("uri", MISSING)))],
+        *(
+            [
+                f"Joined after round {part['after_round']}",
+                f"{_plain(place(part['pool']))}, {plural(part['num_new'], 'new scan')}",
+            ]
+            for part in run.growth
+        ),
         ["Scans found", count(flow.get("found"))],
         *([["Not chosen (pool.where)", count(flow["num_not_chosen"])]] if flow.get("num_not_chosen") else []),
         ["Set aside as unusable", count(flow.get("quarantined"))],
@@ -183,6 +194,44 @@ def _adapted_to_the_site(run: RunData) -> list[str]:
         for row in site.rows
     ]
     return ["## Adapted to the site", f"{_plain(site.text)}\n\n{_table(head, rows)}"]
+
+
+def _growing(run: RunData) -> list[str]:
+    """The model before a pool joined beside that of now, on the same scans; nothing of a run that never grew."""
+    grown = growth.growth(run)
+    if grown is None:
+        return []
+    rows = [
+        [
+            f"{row['name']} ({plural(row['num_scans'], 'scan')}): {named(metric['metric'])}",
+            decimal(metric["first"]),
+            decimal(metric["second"]),
+            f"{signed(metric['difference'])} ({signed_interval(metric['difference_ci95'])})",
+        ]
+        for row in grown.rows
+        for metric in row["metrics"]
+    ]
+    table = f"\n\n{_table(['holdout', 'before', 'now', 'difference (95%)'], rows)}" if rows else ""
+    return ["## What growing did", _plain(grown.text) + table]
+
+
+def _act_or_defer(run: RunData) -> list[str]:
+    """What the model may decide alone; nothing where no promise was asked for."""
+    alone = act_or_defer.alone(run)
+    if alone is None:
+        return []
+    rows = [
+        [
+            f"{_plain(row.finding)}: {row.answer}",
+            row.probability,
+            percent(row.share),
+            row.num_labels,
+            _plain(row.missing),
+        ]
+        for row in alone.rows
+    ]
+    head = ["answer", "at a probability", "share of patients", "labels", "why a person is asked"]
+    return ["## Act or defer", f"{' '.join(map(_plain, alone.texts))}\n\n{_table(head, rows)}"]
 
 
 def _detail(run: RunData) -> list[str]:

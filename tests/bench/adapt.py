@@ -93,8 +93,8 @@ def _write() -> None:
         ("expert labels", "what learns", "seeds", *(name.replace("_", " ") for name in SHOWN), "minutes (median)"),
         table,
         "Mean ± 95 % t-interval over seeds. Gain of the last stages over the frozen head on the same labels, paired by "
-        f"seed: {'; '.join(notes)}. The operating point (best balanced accuracy) comes from out-of-fold scores of the "
-        "expert labels; the test is read once a round. Minutes: the whole run on two cores that other work shared, "
+        f"seed: {'; '.join(notes)}. Default options but for the budget and `train.adapt`; the test is read once a "
+        "round. Minutes: the whole run on two cores that other work shared, "
         "embeddings and activations in the cache except for the first run. Published, all labels, end to end: "
         "ResNet-18 at 224 px .980 / .911 (MedMNIST+).",
     )

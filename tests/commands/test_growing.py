@@ -144,10 +144,18 @@ def test_page_and_status_say_what_growing_did(grown):
     assert "What growing did" in page and "holdout of the new scans" in page
     answer = call("status", grown.out)
     assert f"part 1 joined after round 1: {STEP + 1} new scans" in answer.out
-    assert "AUROC, new holdout" in answer.out
+    assert "AUROC, new holdout" in answer.out and "AUROC, both holdouts together" in answer.out
     told = call("status", grown.out, "--json").json["growth"]
     assert [row["which"] for row in told["compared"]] == ["old", "new", "together"]
     assert told["parts"][0]["num_labels"] > 0
+
+
+def test_the_papers_name_the_pool_that_joined_and_compare_on_the_same_scans(grown):
+    card = (grown.out / run_files.REPORT).with_name("model_card.md").read_text("utf-8")
+    assert f"/{grown.address.name}, {STEP + 1} new scans |" in card.split("| Joined after round 1 |")[1].split("\n")[0]
+    assert "| holdout of the new scans (" in card.split("## What growing did")[1].split("\n## ")[0]
+    plan = (grown.out / run_files.REPORT).with_name("data_governance.md").read_text("utf-8")
+    assert f"/{grown.address.name} ({STEP + 1} new scans) after round 1 joined" in plan
 
 
 def test_resuming_and_naming_it_again_change_nothing(grown):
@@ -155,6 +163,11 @@ def test_resuming_and_naming_it_again_change_nothing(grown):
     kept = {name: (grown.out / name).read_bytes() for name in (*tables, run_files.METRICS, run_files.GROWTH)}
     answer = call("run", "--grow", grown.address, "--out", grown.out, "--resume")
     assert answer.code == 0, answer.err
+    rows = [line for line in answer.out.splitlines() if line.startswith("│")]
+    assert ["†" in line for line in rows] == [
+        False,
+        True,
+    ] and "† from here on of a holdout that has grown" in answer.out
     assert f"nothing of {grown.address} is new: of 34 scans the run has 33 already, 1 are unusable" in answer.err
     assert {name: (grown.out / name).read_bytes() for name in kept} == kept
     assert not record.part_folder(grown.out, 2).exists()

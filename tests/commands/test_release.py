@@ -9,6 +9,7 @@ from pyarrow import csv
 
 from pipeline.commands import release, status
 from pipeline.contracts import config_file
+from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, RELEASE, write_parquet, write_text
 from pipeline.learn import release as releases
@@ -109,6 +110,21 @@ def test_a_run_without_a_release_says_why_and_what_budgets_can_promise(tmp_path)
     assert (found["state"], found["release"], found["checks_needed"]) == ("none", None, 36)
     assert [row["num_labels"] for row in found["can_promise"]] == [100, 234, 500]
     assert "can certify" in call("status", str(run.folder)).out
+
+
+@pytest.mark.parametrize(
+    ("num_accepted", "why"),
+    [
+        ([5], "round 3 freezes what it accepts, and is not finished"),
+        ([5, 5, 0], "round 3 was to freeze what it accepts, and accepted nothing"),
+        ([5, 5, 5], "round 3, which was to freeze what it accepts, was finished before the run had as many rounds"),
+    ],
+)
+def test_a_release_that_was_due_and_is_not_there_has_its_own_reason(tmp_path, num_accepted, why):
+    lines = [json.dumps({"round": i, "num_accepted": num}) for i, num in enumerate(num_accepted, 1)]
+    write_text(tmp_path / run_files.METRICS, "\n".join(lines))
+    config = Config()
+    assert why in release.why_none(tmp_path, config, releases.freezing_round(config))
 
 
 def test_status_tells_the_tiers(run):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.options.scans import PoolConfig
+from pipeline.pool import vocabulary
 from pipeline.pool.dicom import words
 from pipeline.pool.sources import SCANS, open_pool
 from tests.support.call_count import num_calls
@@ -277,6 +278,19 @@ def test_ages(text, years):
 )
 def test_views(text, view):
     assert words.view(text) == view
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (["Männlich", "weiblich", "m"], ["M", "F", "M"]),
+        (["homme", "FEMME", "H"], ["M", "F", None]),
+        (["Hombre", "Mujer", "M"], ["M", "F", None]),  # a woman, perhaps
+        (["男", "女", "1"], ["M", "F", None]),
+    ],
+)
+def test_sexes_are_read_by_whole_words_of_several_languages_and_by_letters_only_where_they_are_clear(written, read):
+    assert vocabulary.sexes(pa.chunked_array([written])).to_pylist() == read
 
 
 def test_work_grows_with_the_number_of_rows_and_not_with_its_square(tmp_path):

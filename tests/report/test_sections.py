@@ -14,6 +14,7 @@ from pipeline.report import build, page_env, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.flow_diagram import diagram
 from pipeline.report.gather import gather
+from pipeline.report.model_card import model_card
 from pipeline.report.sections import class_labels, false_alarms
 from pipeline.runtime import run_files
 from tests.support.report_runs import fake_run
@@ -276,3 +277,39 @@ def test_promises_about_reports_are_not_rounded_up():
     template = page_env.environment().get_template("radiology_reports.html.j2")
     page = template.render(run=run, report_rows=[row])
     assert "at least 97.5%" in page and "with 99.5% confidence" in page
+
+
+def test_a_round_is_held_only_against_rounds_on_its_own_holdout(copy):
+    folder = copy("two")
+    path = folder / run_files.METRICS
+    first, last = (json.loads(line) for line in path.read_text("utf-8").splitlines())
+    first["holdout"]["auroc"] = 0.999
+    path.write_text("\n".join(map(json.dumps, (first, last))), "utf-8")
+    assert any(text.startswith("Round 1 scored higher on the holdout") for text in cautions(gather(folder)))
+    last["holdout_parts"] = [{"part": part, "holdout": last["holdout"]} for part in (0, 1)]
+    path.write_text("\n".join(map(json.dumps, (first, last))), "utf-8")
+    assert not any("scored higher" in text for text in cautions(gather(folder)))
+
+
+def test_the_model_card_says_what_the_model_may_decide_alone(copy):
+    folder = copy("two")
+    assert "## Act or defer" not in model_card(gather(folder))
+    side = {"by_promise": {"class": {"num_labels": 80}}, "num_missing_labels": 20, "why_not": "too few"}
+    shares = {"share_alone": 0.4, "share_alone_ci95": [0.3, 0.5], "share_no": 0.4, "share_yes": 0.0, "share_ask": 0.6}
+    sides = {
+        "no": side | {"threshold_prob": 0.1, "certified": True},
+        "yes": side | {"threshold_prob": None, "certified": False},
+    }
+    certified = {
+        "is_current": True,
+        "promised_error": 0.05,
+        "confidence": 0.95,
+        "confidence_together": 0.9,
+        "promise_of": "class",
+        "num_patients": 200,
+        "findings": {"pneumonia": shares | {"sides": sides}},
+    }
+    card = model_card(replace(gather(folder), act_or_defer=certified)).split("## Act or defer")[1].split("\n## ")[0]
+    assert "the model decides 40.0% of these patients’ scans alone" in card
+    assert "| pneumonia: no | ≤ 0.100 | 40.0% | 80 |  |" in card
+    assert "| pneumonia: yes | – | 0.0% | 80 | too few: about 20 more labelled patients if all" in card

@@ -24,16 +24,19 @@ def run(result: dict[str, Any]) -> None:
             "accuracy",
             title_justify="left",
         )
+        num_parts = 1
         for row in result["metrics"]:
             holdout = row.get("holdout") or {}
+            parts = sum(part["holdout"] is not None for part in row.get("holdout_parts") or ()) or num_parts
+            mark, num_parts = " †" if parts != num_parts else "", parts
             table.add_row(
                 str(row["round"]),
                 str(row["num_expert"]),
                 str(row["num_pseudo"]),
                 score(row["pseudo_precision_estimated"]),
                 score(row["pseudo_precision_certified"]),
-                score(holdout.get("auroc")),
-                score(holdout.get("accuracy")),
+                score(holdout.get("auroc")) + mark,
+                score(holdout.get("accuracy")) + mark,
             )
         console.print(table)
         console.print(
@@ -41,6 +44,13 @@ def run(result: dict[str, Any]) -> None:
             highlight=False,
             style="dim",
         )
+        if num_parts > 1:
+            console.print(
+                "† from here on of a holdout that has grown: no comparison with the rounds before; cxr-ssl status and "
+                "the report compare on the same scans",
+                highlight=False,
+                style="dim",
+            )
     for name in ("report", "out"):
         if result.get(name):
             console.print(addresses.shown(f"{name}: {result[name]}"), highlight=False, soft_wrap=True)

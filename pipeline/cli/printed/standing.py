@@ -7,6 +7,8 @@ from pipeline.cli.printed.evidence import together
 from pipeline.pages.wording import by_kind
 from pipeline.runtime.watching import pace
 
+HOLDOUTS = {"old": "old holdout", "new": "new holdout", "together": "both holdouts together"}
+
 
 def status(result: dict[str, Any]) -> None:
     """How far a run came."""
@@ -76,7 +78,7 @@ def growth(result: dict[str, Any] | None) -> None:
     for row in result["compared"]:
         of_finding = f" of {row['finding']}" if "finding" in row else ""
         say(
-            f"  AUROC{of_finding}, {row['which']} holdout: "
+            f"  AUROC{of_finding}, {HOLDOUTS[row['which']]}: "
             f"{score(row['before'])} before, {score(row['now'])} now; "
             f"difference {score(row['difference'])}{between(row['difference_ci95'])}"
         )

@@ -19,6 +19,7 @@ from pipeline.tables.printed_lists import holds_objects, parts_of_list, signs_of
 _ALIKE = 0.87  # of difflib's ratio, which swapped and left-out letters keep
 _MAX_COMPARED = 60
 _MAX_SHOWN = 80
+_FEWEST_JUDGED = 20  # labels of which it is said that they name too many classes
 _SHORT_DATE = re.compile(
     r"\d{1,2}[-. ](jan|feb|mar|mär|apr|may|mai|jun|jul|aug|sep|oct|okt|nov|dec|dez)[a-z]*\.?([-. ]\d{2,4})?",
     re.IGNORECASE,
@@ -61,6 +62,7 @@ def one_spelling(label: pa.ChunkedArray, findings: Sequence[str] | None, notes: 
         unknown = [text for text in unknown if not _is_the_other_class(names[text], notes)]
     _say_unknown({text: counts[text] for text in unknown}, notes)
     chosen = _chosen({t: n for t, n in names.items() if t not in unknown}, counts, asked, notes)
+    _warn_of_many(chosen, counts, notes)
     _warn_of_alike(sorted(set(chosen.values())), notes)
     _warn_of_odd({name: _key(name) in asked for name in chosen.values()}, notes)
     return vocabulary.by_value(label, chosen.get, pa.string())
@@ -79,6 +81,17 @@ def _refuse_objects(counts: Mapping[str, int], notes: Notes) -> None:
             value=objects[0][:_MAX_SHOWN],
             where=notes.where,
             fix="write the class alone into the column",
+        )
+
+
+def _warn_of_many(chosen: Mapping[str, str], counts: Mapping[str, int], notes: Notes) -> None:
+    """Say so where hardly two scans have one class, as where a column holds reports, names or numbers of scans."""
+    classes, num_labels = set(chosen.values()), sum(counts[text] for text in chosen)
+    if num_labels >= _FEWEST_JUDGED and 2 * len(classes) > num_labels:
+        notes.warn(
+            f"{num_labels} labels name {len(classes)} classes, such as {min(classes)[:_MAX_SHOWN]!r}: where the column "
+            "holds something else than classes, name the right one, e.g. pool.columns={label: diagnosis}, or the "
+            "classes in pool.findings"
         )
 
 
