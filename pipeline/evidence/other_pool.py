@@ -173,7 +173,7 @@ def logits(there: StageContext, model: Classifier, image_ids: list[str]) -> np.n
     vectors = Vectors.open(there.folder)
     places = vectors.positions(image_ids)
     assert len(places) == len(image_ids)
-    return model.logits(vectors.emb_ND, places)
+    return model.logits(vectors.emb_ND, places, there.engine)
 
 
 def folder_name(pool: str) -> str:

@@ -17,11 +17,13 @@ from pipeline.explore import neighbor_map
 from pipeline.predict import outside
 from pipeline.runtime import private_files, run_dir, run_files
 from pipeline.vectors import principal_components
-from pipeline.vectors.matrix import ROWS_AT_ONCE, Vectors, unit_rows
+from pipeline.vectors.matrix import Vectors, unit_rows
+from pipeline.vectors.row_blocks import row_blocks
 
 log = logging.getLogger(__name__)
 
 VERSION = 1  # raise it whenever the file means something else
+SAMPLE_ROWS = 65_536  # that the axes of a run without similarity are of
 MAX_OUTSIDE = 200_000  # scans; beyond, the distance of each to ten thousand others takes too long for a page
 FEWEST_TRAIN = 20  # scans of a training pool whose spread can be known
 OUTSIDE, LANDMARKS = "outside", "landmarks"
@@ -85,10 +87,12 @@ def _similar(folder: Path, vectors: Vectors) -> np.ndarray:
     if run_files.path(folder, run_files.SIMILARITY).exists():
         return unit_rows(principal_components.load_similarity(folder)[:, :num])
     own_ND = vectors.own_ND
-    sample_ND = np.asarray(own_ND[:: max(1, len(own_ND) // ROWS_AT_ONCE)], np.float32)
+    sample_ND = np.asarray(own_ND[:: max(1, len(own_ND) // SAMPLE_ROWS)], np.float32)
     mean_D = sample_ND.mean(0)
     axes_DP = principal_components.leading_axes(sample_ND - mean_D, num).astype(np.float32)
-    blocks = [principal_components.project(own_ND[rows], mean_D, axes_DP) for rows in _blocks(len(own_ND))]
+    blocks = [
+        principal_components.project(own_ND[rows], mean_D, axes_DP) for rows in row_blocks(len(own_ND), own_ND.shape[1])
+    ]
     return unit_rows(np.concatenate(blocks))
 
 
@@ -105,12 +109,8 @@ def _outside_scores(folder: Path) -> np.ndarray:
     known = outside.of_run(folder)
     x_NP = principal_components.load(folder)
     rate = run_dir.config_of(folder).predict.false_alarm_rate
-    scores = [known.scores(np.asarray(x_NP[rows], np.float32), rate) for rows in _blocks(len(x_NP))]
+    scores = [known.scores(np.asarray(x_NP[rows], np.float32), rate) for rows in row_blocks(len(x_NP))]
     return np.concatenate(scores).astype(np.float32)
-
-
-def _blocks(num: int) -> list[slice]:
-    return [slice(start, start + ROWS_AT_ONCE) for start in range(0, max(num, 1), ROWS_AT_ONCE)]
 
 
 def _fingerprint(folder: Path) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.vectors.matrix import ROWS_AT_ONCE
 from pipeline.vectors.principal_components import leading_axes
+from pipeline.vectors.row_blocks import row_blocks
 
 MAX_LANDMARKS = 3_000
 NUM_COMPONENTS = 50  # what t-SNE compares; further ones are mostly noise and slow the neighbours down
@@ -100,7 +100,7 @@ def _nearest(
 
     index = faiss.IndexFlatIP(unit_LP.shape[1])
     index.add(np.ascontiguousarray(unit_LP, np.float32))
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        block = rows[start : start + ROWS_AT_ONCE]
+    for of_block in row_blocks(len(rows)):
+        block = rows[of_block]
         cosine_NK, nearest_NK = index.search(np.asarray(unit_NP[block], np.float32), min(NUM_NEAREST, len(unit_LP)))
         yield block, cosine_NK, nearest_NK

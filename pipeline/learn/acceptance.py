@@ -18,8 +18,9 @@ from pipeline.learn.material import Material
 from pipeline.learn.pseudo_labels import Decisions, Screening
 from pipeline.measures import calibrate, certify
 from pipeline.runtime import run_files
-from pipeline.vectors.matrix import ROWS_AT_ONCE, unit_rows
+from pipeline.vectors.matrix import unit_rows
 from pipeline.vectors.nearest_labels import nearest_label_classes
+from pipeline.vectors.row_blocks import row_blocks
 
 # N scans, T of the training pool, A of them asked about, E labelled by experts, J of those may judge, C findings
 
@@ -145,8 +146,7 @@ def second_opinion(
     patient_A = np.array([number_of.get(str(group), -1) for group in material.group_T[asked_T]], np.int64)
     rows_A = material.scans_N.positions(material.pool_T.keep(asked_T))
     said_A = np.empty(len(rows_A), np.int64)
-    for start in range(0, len(rows_A), ROWS_AT_ONCE):
-        some = slice(start, start + ROWS_AT_ONCE)
+    for some in row_blocks(len(rows_A)):
         said_A[some] = nearest_label_classes(
             unit_rows(x_NP[rows_A[some]]),
             unit_EP,

@@ -19,7 +19,9 @@ from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Trained
 from pipeline.measures.calibrate import at_prevalence
 from pipeline.runtime import run_files
+from pipeline.runtime.engine import Engine
 from pipeline.vectors import principal_components
+from pipeline.vectors.row_blocks import map_blocks
 
 # N scans, D dimensions of the embedding, P features, C findings
 
@@ -56,22 +58,23 @@ class Classifier:
         assert isinstance(self.model, Head), "a network has no head apart from its body"
         return self.model
 
-    def logits(self, emb_ND: np.ndarray, rows_M: np.ndarray | None = None) -> np.ndarray:
+    def logits(self, emb_ND: np.ndarray, rows_M: np.ndarray | None = None, engine: Engine | None = None) -> np.ndarray:
         """Logits (M, C) of embeddings that are not the run's own, block by block; only for a head that was loaded.
 
         Args:
             emb_ND: Embeddings; may be memory-mapped.
             rows_M: The rows wanted, in the order wanted; None: all.
+            engine: Where those of a large pool are worked out; None: here.
         """
+        assert self.basis_DP is not None
+        blocks = map_blocks(engine, self._logits_of_block, emb_ND, self.basis_DP.size, rows_M)
+        return np.concatenate([logit_BC for _, logit_BC in sorted(blocks, key=lambda block: block[0].start)])
+
+    def _logits_of_block(self, emb_BD: np.ndarray) -> np.ndarray:
         assert self.mean_D is not None
         assert self.basis_DP is not None
-        num = len(emb_ND) if rows_M is None else len(rows_M)
-        blocks = []
-        for start in range(0, max(num, 1), principal_components.ROWS_AT_ONCE):
-            rows = slice(start, start + principal_components.ROWS_AT_ONCE)
-            block = np.asarray(emb_ND[rows if rows_M is None else rows_M[rows]], dtype=np.float32)
-            blocks.append(self.head.logits(principal_components.project(block, self.mean_D, self.basis_DP)))
-        return np.concatenate(blocks)
+        emb_BD = np.asarray(emb_BD, dtype=np.float32)
+        return self.head.logits(principal_components.project(emb_BD, self.mean_D, self.basis_DP))
 
     def probabilities(self, logit_NC: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (N, C)."""

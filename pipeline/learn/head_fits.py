@@ -1,4 +1,9 @@
-"""Heads to fit, one for each fold and one on everything: the teacher's and the student's lessons, and the tasks."""
+"""Heads to fit, one for each fold and one on everything: the teacher's and the student's lessons, and the tasks.
+
+A task is given the rows that its head learns from, and gives back the head: it reads nothing of the run. What the head
+says of every scan is worked out where the features are, which takes less time than to send them
+(`docs/decisions/13-blocks-that-travel.md`).
+"""
 
 import shutil
 from collections.abc import Sequence
@@ -17,7 +22,7 @@ from pipeline.learn.lesson import Lesson, expert_lesson, pool_lesson, stopping_m
 from pipeline.learn.material import Features, FeaturesOfRun, Material
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import calibrate
-from pipeline.runtime.engine import Engine
+from pipeline.runtime.engine import Engine, LazyShards
 from pipeline.vectors import neighbor_graph
 
 # N scans with a vector, T of them in the training pool, E of those labelled by experts, L to learn from, C findings
@@ -25,7 +30,7 @@ from pipeline.vectors import neighbor_graph
 
 @dataclass(frozen=True)
 class HeadFit:
-    """One head to fit: a task.
+    """One head to fit.
 
     Attributes:
         features: Of the lesson's scans, and of every scan the head is applied to.
@@ -132,7 +137,8 @@ def fit_all(engine: Engine, fits: list[HeadFit], folder: Path, tag: str) -> list
     """
     if fits[0].config.num_workers > 1:
         return [_fit_on_workers(engine, fit, folder, name=f"{tag}-{i}") for i, fit in enumerate(fits)]
-    fitted = dict(engine.map_shards(fit_one, fits))
+    tasks = LazyShards(lambda i: HeadTask(fit_problem(fits[i]), fits[i].config, fits[i].seed), len(fits))
+    fitted = {i: _applied(fits[i], head) for i, head in engine.map_shards(fit_one, tasks)}
     return [fitted[i] for i in range(len(fits))]
 
 
@@ -143,13 +149,36 @@ def _fit_on_workers(engine: Engine, fit: HeadFit, folder: Path, name: str) -> Fi
     storage = folder / "ray_train"
     head = ray_train.fit(fit_problem(fit), fit.config, fit.seed, storage, name)
     shutil.rmtree(storage / name, ignore_errors=True)
+    return _applied(fit, head)
+
+
+def _applied(fit: HeadFit, head: Head) -> FittedHead:
     return FittedHead(head, head.logits(fit.features.load().x_NP))
 
 
-def fit_one(fit: HeadFit) -> FittedHead:
-    """Fit a head and apply it to every scan with a vector; runs as one Ray task."""
-    head = train_loop(fit_problem(fit), fit.config, fit.seed)
-    return FittedHead(head, head.logits(fit.features.load().x_NP))
+@dataclass(frozen=True)
+class HeadTask:
+    """A head to fit, with the rows it learns from.
+
+    Attributes:
+        problem: The rows.
+        config: How to fit.
+        seed: Of an MLP's first weights, its dropout and its batches.
+    """
+
+    problem: Problem
+    config: TrainConfig
+    seed: int
+
+    @property
+    def nbytes(self) -> int:
+        """Of the rows, which travel."""
+        return self.problem.x_NP.nbytes
+
+
+def fit_one(task: HeadTask) -> Head:
+    """Fit a head; runs as one Ray task."""
+    return train_loop(task.problem, task.config, task.seed)
 
 
 def fit_problem(fit: HeadFit) -> Problem:

@@ -36,7 +36,7 @@ class Features:
 
 @dataclass(frozen=True)
 class FeaturesOfRun:
-    """The features of a run, mapped where a fit needs them: a task carries the path, not the pool.
+    """The features of a run, mapped when they are needed.
 
     Attributes:
         folder: Run directory.

@@ -22,7 +22,8 @@ from pipeline.predict.scan_shard import Shard
 from pipeline.runtime import private_files, run_dir, run_files
 from pipeline.runtime.engine import SerialEngine, make_engine
 from pipeline.vectors import principal_components
-from pipeline.vectors.matrix import ROWS_AT_ONCE, Vectors
+from pipeline.vectors.matrix import Vectors
+from pipeline.vectors.row_blocks import row_blocks
 
 log = logging.getLogger(__name__)
 VERSION = 2  # raise it whenever a column means something else
@@ -148,8 +149,7 @@ def slice_centres(folder: Path, num_features: int) -> np.ndarray:
     x_NP, row_N = principal_components.load(folder), vectors.positions(ids)
     num_clusters = int(cluster_N.max()) + 1
     sums = np.zeros((num_clusters, len(scale_Q)))
-    for start in range(0, len(row_N), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
+    for rows in row_blocks(len(row_N)):
         x_BQ = x_NP[row_N[rows]][:, : len(scale_Q)] * scale_Q
         np.add.at(sums, cluster_N[rows], x_BQ.astype(np.float64))
     return np.asarray(sums / np.maximum(np.bincount(cluster_N, minlength=num_clusters), 1)[:, None])

@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn.material import Material
 from pipeline.learn.stopping import forecast, observed_curve, record, stability, subset_fits
-from pipeline.learn.stopping.subset_fits import Task
+from pipeline.learn.stopping.subset_fits import Labels
 from pipeline.measures import folds
 from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
@@ -80,12 +80,10 @@ def _forecast(ctx: StageContext, material: Material, round_index: int, findings:
         why = f"only {num_open} scans without a label are left, and the nearest horizon is {options.horizons[0]}"
     if why:
         return forecast.nothing(why, num_labels, options)
-    scans_E = material.expert_E.keep(kept_E)
-    seeds = rng.integers(2**31, size=options.num_repeats)
-    tasks = [
-        Task(material.folder, scans_E, class_E, group_E, len(findings), ctx.config.train, int(seed)) for seed in seeds
-    ]
-    draws = subset_fits.fit_all(ctx.engine, tasks)
+    features = material.features.load()
+    x_EP = np.asarray(features.x_NP[features.scans_N.positions(material.expert_E.keep(kept_E))])
+    seeds = rng.integers(2**31, size=options.num_repeats).tolist()
+    draws = subset_fits.fit_all(ctx.engine, Labels(x_EP, class_E, group_E, len(findings)), ctx.config.train, seeds)
     return forecast.describe(observed_curve.observe(draws, class_E, group_E, rng), num_labels, horizons, options)
 
 

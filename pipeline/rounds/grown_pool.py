@@ -74,7 +74,9 @@ def _logits(asked: Sequence[tuple[StageContext, Dataset, Any]], models: Sequence
         row = pc.index_in(data.scans_N.image_id, value_set=manifest["image_id"].combine_chunks())
         of_networks = predict_scans.logits_of_all(ctx, networks, manifest["uri"].take(row).to_pylist())
     return [
-        of_networks[str(i)] if str(i) in of_networks else model.logits(Vectors.open(asked[i][0].folder).emb_ND)
+        of_networks[str(i)]
+        if str(i) in of_networks
+        else model.logits(Vectors.open(asked[i][0].folder).emb_ND, engine=asked[i][0].engine)
         for i, model in enumerate(models)
     ]
 

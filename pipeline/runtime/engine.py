@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from pipeline.contracts.errors import EngineError, InputError
 from pipeline.contracts.options.running import EngineConfig
@@ -56,6 +56,24 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give back what was started here."""
         ...
+
+
+class LazyShards(Sequence[S]):
+    """Shards that are made when a task is about to take them: of large ones few are held at a time.
+
+    Args:
+        make: Makes the shard of an index.
+        num: How many there are.
+    """
+
+    def __init__(self, make: Callable[[int], S], num: int) -> None:
+        self._make, self._num = make, num
+
+    def __len__(self) -> int:
+        return self._num
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._make(range(self._num)[index])
 
 
 class SerialEngine:

@@ -13,6 +13,7 @@ from pipeline.runtime.threads import set_threads
 
 S = TypeVar("S")
 R = TypeVar("R")
+SENT_SHARE = 0.5  # of the object store that shards on their way to tasks may take; a store that is full goes to disk
 
 
 class RayEngine:
@@ -44,7 +45,7 @@ class RayEngine:
     def map_shards(
         self, function: Callable[[S], R], shards: Sequence[S], *, on_gpu: bool = False
     ) -> Iterator[tuple[int, R]]:
-        """See `Engine`. At most two tasks a slot are in flight, so memory stays bounded."""
+        """See `Engine`. At most two tasks a slot are in flight, of large ones (`nbytes`) no more than have room."""
         if not shards:
             return
         ray = self._ready()
@@ -54,18 +55,24 @@ class RayEngine:
             max_retries=self._config.max_retries,
         )(_run_with_threads)
         packed = ray.put(function)
-        pending: dict[Any, int] = {}
+        pending: dict[Any, tuple[int, int]] = {}  # index and bytes of each shard in flight
         todo = iter(enumerate(shards))
         limit = 2 * self.num_slots()
+        room = int(SENT_SHARE * self._config.object_store_mb * 2**20)
+        following = next(todo, None)
         while True:
-            while len(pending) < limit and (following := next(todo, None)) is not None:
+            while following is not None and len(pending) < limit:
                 index, shard = following
-                pending[remote.remote(packed, shard, self._config.threads_per_task)] = index
+                size = getattr(shard, "nbytes", 0)
+                if pending and size + sum(bytes_ for _, bytes_ in pending.values()) > room:
+                    break
+                pending[remote.remote(packed, shard, self._config.threads_per_task)] = index, size
+                following = next(todo, None)
             if not pending:
                 return
             done, _ = ray.wait(list(pending), num_returns=1)
             for reference in done:
-                index = pending.pop(reference)
+                index, _ = pending.pop(reference)
                 yield index, _result(ray, reference, index)
 
     def num_slots(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.contracts.options.labelling import StrategyConfig
-from pipeline.vectors.matrix import ROWS_AT_ONCE
+from pipeline.vectors.row_blocks import row_blocks
 
 # N scans of the training pool, D dimensions, C classes
 
@@ -73,12 +73,7 @@ def quarantined(pool: SelectionPool) -> SelectionPool:
 
     Such a scan is near to nothing and would make every distance NaN.
     """
-    broken_N = np.concatenate(
-        [
-            ~np.isfinite(pool.unit_ND[start : start + ROWS_AT_ONCE]).all(axis=1)
-            for start in range(0, max(len(pool.ids_N), 1), ROWS_AT_ONCE)
-        ]
-    )
+    broken_N = np.concatenate([~np.isfinite(pool.unit_ND[rows]).all(axis=1) for rows in row_blocks(len(pool.ids_N))])
     if not broken_N.any():
         return pool
     names = ", ".join(pool.ids_N[broken_N][:NAMED].tolist())

@@ -11,7 +11,8 @@ from pipeline.contracts.tables import CLUSTERS, SPLIT_TABLE
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.vectors import neighbor_graph, principal_components
-from pipeline.vectors.matrix import ROWS_AT_ONCE, UnitRows, Vectors
+from pipeline.vectors.matrix import UnitRows, Vectors
+from pipeline.vectors.row_blocks import row_blocks
 
 # N scans, D dimensions, K clusters
 
@@ -23,8 +24,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     vectors = Vectors.open(ctx.folder)
     config = ctx.config.cluster
     train = vectors.positions(train_ids(run_files.read(ctx.folder, SPLIT_TABLE)))
-    num_components = principal_components.write(ctx.folder, vectors.emb_ND, train, ctx.config.train.num_components)
-    principal_components.write_similarity(ctx.folder, vectors.own_ND, train, num_components)
+    wanted = ctx.config.train.num_components
+    num_components = principal_components.write(ctx.folder, vectors.emb_ND, train, wanted, ctx.engine)
+    principal_components.write_similarity(ctx.folder, vectors.own_ND, train, num_components, ctx.engine)
     unit_ND = UnitRows(principal_components.load_similarity(ctx.folder))  # centred on the training pool
     num_clusters = min(config.num_clusters or int(np.clip(np.sqrt(len(train) / 2), 8, 1000)), len(train))
     seed = int(ctx.rng("clusters").integers(2**31))
@@ -124,8 +126,7 @@ def assign(unit_ND: np.ndarray | UnitRows, centroid_KD: np.ndarray) -> tuple[np.
     index = faiss.IndexFlatIP(centroid_KD.shape[1])
     index.add(np.ascontiguousarray(centroid_KD, dtype=np.float32))
     cluster_N, cosine_N = np.empty(len(unit_ND), np.int32), np.empty(len(unit_ND), np.float32)
-    for start in range(0, len(unit_ND), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
+    for rows in row_blocks(len(unit_ND)):
         cosine_B1, cluster_B1 = index.search(np.ascontiguousarray(unit_ND[rows], dtype=np.float32), 1)
         cluster_N[rows], cosine_N[rows] = cluster_B1[:, 0], cosine_B1[:, 0]
     return cluster_N, cosine_N
@@ -137,7 +138,6 @@ def _plane(unit_ND: UnitRows, train: np.ndarray) -> np.ndarray:
     mean_D = sample.mean(0)
     axes_D2 = principal_components.leading_axes(sample - mean_D, 2).astype(np.float32)
     xy_N2 = np.zeros((len(unit_ND), 2), np.float32)  # two scans span a line
-    for start in range(0, len(unit_ND), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
+    for rows in row_blocks(len(unit_ND)):
         xy_N2[rows, : axes_D2.shape[1]] = (unit_ND[rows] - mean_D) @ axes_D2
     return xy_N2

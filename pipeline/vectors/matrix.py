@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 from pipeline.contracts import kept_tables
 from pipeline.contracts.tables import read_parquet, write_parquet
 from pipeline.runtime import run_files
+from pipeline.vectors.row_blocks import row_blocks
 
 # N scans, D dimensions
-
-ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,7 @@ def unit_rows(emb_ND: np.ndarray, mean_D: np.ndarray | None = None, rows_M: np.n
     """
     num = len(emb_ND) if rows_M is None else len(rows_M)
     out = np.empty((num, emb_ND.shape[1]), np.float32)
-    for start in range(0, num, ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
+    for rows in row_blocks(num):
         block = np.asarray(emb_ND[rows if rows_M is None else rows_M[rows]], dtype=np.float32)
         if mean_D is not None:
             block = block - mean_D

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from pipeline.vectors.matrix import ROWS_AT_ONCE, UnitRows
+from pipeline.vectors.matrix import UnitRows
+from pipeline.vectors.row_blocks import row_blocks
 
 # N scans, M of them in the graph, D dimensions, C findings, K neighbours, F sets of labels, L = F x C
 
@@ -42,8 +43,8 @@ def neighbors(
     wanted = min(num_neighbors, num - 1)
     index = _index_of(unit_ND, rows_M)
     index_MK, cosine_MK = np.empty((num, wanted), np.int32), np.empty((num, wanted), np.float32)
-    for start in range(0, num, ROWS_AT_ONCE):
-        places = np.arange(start, min(start + ROWS_AT_ONCE, num))
+    for rows in row_blocks(num):
+        places = np.arange(rows.start, rows.stop)
         cosine, neighbor_index = index.search(unit_ND[rows_M[places]], wanted + 1)
         other = neighbor_index != places[:, None]
         other[other.all(1), -1] = False  # a scan with exact copies may miss itself: drop its last neighbour
@@ -66,8 +67,8 @@ def _index_of(unit_ND: np.ndarray | UnitRows, rows_M: np.ndarray) -> Any:
         index.nprobe = NUM_PROBES
     if faiss.get_num_gpus() > 0:
         index = faiss.index_cpu_to_all_gpus(index)
-    for start in range(0, num, ROWS_AT_ONCE):
-        index.add(unit_ND[rows_M[start : start + ROWS_AT_ONCE]])
+    for rows in row_blocks(num):
+        index.add(unit_ND[rows_M[rows]])
     return index
 
 

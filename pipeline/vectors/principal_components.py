@@ -8,18 +8,20 @@
   cosine, which cannot.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.contracts.tables import write_bytes
 from pipeline.runtime import run_files
+from pipeline.runtime.engine import Engine
 from pipeline.vectors.matrix import UnitRows
+from pipeline.vectors.row_blocks import map_blocks
 
 # N scans, D dimensions of the embedding, P principal components
 
 RMS_NORM = 10.0  # centred embeddings are scaled to this root-mean-square norm, so that one l2 suits all backbones
-ROWS_AT_ONCE = 16_384
 SAMPLE = 64_000_000  # numbers: 256 MB
 EXACT_UP_TO = 1_500  # rows and dimensions; beyond, the exact axes take minutes
 
@@ -74,7 +76,9 @@ def leading_axes(centred_ND: np.ndarray, num_axes: int) -> np.ndarray:
     return np.asarray(axes_DP * np.sign(axes_DP[np.abs(axes_DP).argmax(0), np.arange(axes_DP.shape[1])]))
 
 
-def write(folder: Path, emb_ND: np.ndarray, train: np.ndarray, num_components: int) -> int:
+def write(
+    folder: Path, emb_ND: np.ndarray, train: np.ndarray, num_components: int, engine: Engine | None = None
+) -> int:
     """Write `features.npy` (N, P), float32, and the basis that made it; returns P.
 
     Args:
@@ -82,17 +86,20 @@ def write(folder: Path, emb_ND: np.ndarray, train: np.ndarray, num_components: i
         emb_ND: Embeddings of all scans.
         train: Rows of the training pool, which alone define the basis.
         num_components: P wanted; no more than D.
+        engine: Where a large pool is projected; None: here.
     """
     from safetensors.numpy import save
 
     mean_D, axes_DP, variance = principal_axes(emb_ND, num_components, train)
     basis_DP = (axes_DP * (RMS_NORM / np.sqrt(max(variance, 1e-12)))).astype(np.float32)
-    _project(emb_ND, mean_D, basis_DP, folder / run_files.FEATURES)
+    _project(emb_ND, mean_D, basis_DP, folder / run_files.FEATURES, engine)
     write_bytes(folder / run_files.BASIS, save({"mean_D": mean_D, "basis_DP": np.ascontiguousarray(basis_DP)}))
     return int(basis_DP.shape[1])
 
 
-def write_similarity(folder: Path, own_ND: np.ndarray, train: np.ndarray, num_components: int) -> None:
+def write_similarity(
+    folder: Path, own_ND: np.ndarray, train: np.ndarray, num_components: int, engine: Engine | None = None
+) -> None:
     """Write `similarity.npy` (N, P), float32: centred on the training pool, not standardised.
 
     Args:
@@ -100,11 +107,12 @@ def write_similarity(folder: Path, own_ND: np.ndarray, train: np.ndarray, num_co
         own_ND: The backbone's own embedding of all scans.
         train: Rows of the training pool, which alone define the axes.
         num_components: P wanted; no more than D or the training scans less one.
+        engine: Where a large pool is projected; None: here.
     """
     sample = evenly_spaced(own_ND, train)
     mean_D = sample.mean(0, dtype=np.float64).astype(np.float32)
     axes_DP = leading_axes(sample - mean_D, num_components).astype(np.float32)
-    _project(own_ND, mean_D, axes_DP, folder / run_files.SIMILARITY)
+    _project(own_ND, mean_D, axes_DP, folder / run_files.SIMILARITY, engine)
 
 
 def project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray) -> np.ndarray:
@@ -117,16 +125,16 @@ def project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray) -> np.
     return np.asarray((emb - mean) @ basis, np.float32)
 
 
-def _project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray, path: Path) -> None:
+def _project(emb_ND: np.ndarray, mean_D: np.ndarray, basis_DP: np.ndarray, path: Path, engine: Engine | None) -> None:
     """Write `(emb - mean) @ basis`, float32, block by block, to a temporary name first."""
-    partial = path.with_name(f".{path.name}.part")
-    out = np.lib.format.open_memmap(partial, "w+", np.float32, (len(emb_ND), basis_DP.shape[1]))
-    for start in range(0, len(emb_ND), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        out[rows] = project(emb_ND[rows], mean_D, basis_DP)
+    unfinished = path.with_name(f".{path.name}.part")
+    out = np.lib.format.open_memmap(unfinished, "w+", np.float32, (len(emb_ND), basis_DP.shape[1]))
+    projected = partial(project, mean_D=mean_D, basis_DP=basis_DP)
+    for rows, x_BP in map_blocks(engine, projected, emb_ND, basis_DP.size):
+        out[rows] = x_BP
     out.flush()
     del out
-    partial.replace(path)
+    unfinished.replace(path)
 
 
 def evenly_spaced(emb_ND: np.ndarray | UnitRows, rows_M: np.ndarray | None = None) -> np.ndarray:

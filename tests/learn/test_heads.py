@@ -84,7 +84,7 @@ def test_logits_go_block_by_block(monkeypatch):
     head = train_loop(problem_of()[0], MLP, 0)
     x_NP = np.random.default_rng(2).normal(size=(50, 6))
     whole = head.logits(x_NP)
-    monkeypatch.setattr("pipeline.learn.heads.head.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("pipeline.vectors.row_blocks.ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(head.logits(x_NP), whole, rtol=1e-6)
     assert head.logits(np.empty((0, 6))).shape == (0, 3)
 
@@ -167,7 +167,7 @@ def saved_after(problem, config, num_epochs):
 def test_many_rows_are_a_few_at_a_time(monkeypatch):
     problem, _ = problem_of()
     whole = train_loop(problem, LINEAR, 0)
-    monkeypatch.setattr("pipeline.learn.heads.linear.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("pipeline.vectors.row_blocks.ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(train_loop(problem, LINEAR, 0).arrays["weight0"], whole.arrays["weight0"], atol=1e-5)
 
 

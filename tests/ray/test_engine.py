@@ -3,6 +3,7 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.contracts.errors import EngineError, InputError
@@ -133,6 +134,22 @@ def test_exceptions_come_through_as_themselves(ray_session, tmp_path):
 
     with pytest.raises(FloatingPointError, match=r"^the training loss is nan$"):
         list(ray_session.map_shards(broken, [5]))
+
+
+@pytest.mark.ray
+def test_arrays_in_flight_fill_no_more_than_half_the_object_store(ray_session, tmp_path):
+    engine = RayEngine(EngineConfig(object_store_mb=80))
+
+    def visit(block):
+        (tmp_path / str(int(block[0]))).touch()
+        return len(block)
+
+    blocks = [np.full(3_000_000, i, np.float64) for i in range(4)]  # 23 MiB each
+    results_of = engine.map_shards(visit, blocks)
+    first = next(results_of)
+    time.sleep(0.5)  # while nobody asks for more, only what is in flight can finish
+    assert len(list(tmp_path.iterdir())) == 1
+    assert dict([first, *results_of]) == dict.fromkeys(range(4), 3_000_000)
 
 
 @pytest.mark.ray

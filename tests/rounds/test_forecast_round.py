@@ -1,17 +1,20 @@
 """A round forecasts once for its answers, without the holdout; the rounds end by it only where that is asked for."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from pipeline.contracts.config import Config
 from pipeline.contracts.options.learning import StopConfig
+from pipeline.contracts.tables import PREDICTIONS
 from pipeline.learn import release
 from pipeline.learn.stopping import record
 from pipeline.rounds import forecast_round, loop
 from pipeline.rounds.question import Question
 from pipeline.rounds.run_scans import Dataset
 from tests.support import waiting_run as waiting
+from tests.support.elsewhere import Elsewhere
 from tests.support.synthetic_run import options, synthetic_run
 
 SMALL = {
@@ -52,6 +55,18 @@ def test_every_round_says_what_it_can(finished):
     assert 0.5 < score["now"] <= 1.0
     assert third["stability"]["kappa"] is not None and third["stability"]["mean"] is None  # two comparisons of three
     assert not third["advice"]["stop"] or third["advice"]["by"] == ["forecast"]
+
+
+def test_tasks_of_rounds_need_nothing_of_the_runs_folder(finished, tmp_path):
+    """Heads and forecasts on nodes that do not see it: the same bytes as in this process."""
+    other = synthetic_run(tmp_path / "run", distance=1.5, **SMALL)
+    engine = Elsewhere(other.folder)
+    loop.run(replace(other.ctx, engine=engine))
+    assert records(other) == records(finished)
+    for number in (1, 2, 3):
+        own, here = (PREDICTIONS.read(run.ctx.round_folder(number)) for run in (other, finished))
+        assert own.equals(here)
+    assert engine.num_tasks > 10  # a teacher and a student of six heads each, and draws of forecasts
 
 
 def test_the_holdout_is_not_read_for_it(finished, tmp_path):

@@ -1,17 +1,20 @@
 """Pools larger than a block: the same results as in a single piece, and no copy of the whole in memory."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pipeline.contracts.tables import CLUSTERS
+from pipeline.evidence import other_pool
 from pipeline.learn.classifier import Classifier
 from pipeline.learn.heads.head import Head
 from pipeline.monitor import scans
 from pipeline.runtime import run_files
-from pipeline.vectors import clusters, matrix, neighbor_graph, principal_components
-from pipeline.vectors.matrix import UnitRows, unit_rows
+from pipeline.runtime.engine import SerialEngine
+from pipeline.vectors import clusters, neighbor_graph, row_blocks
+from pipeline.vectors.matrix import UnitRows, Vectors, unit_rows
 from tests.support.synthetic_run import options, synthetic_run
 
 NUM, DIMS = 30_000, 64
@@ -41,8 +44,15 @@ def model():
 
 
 def in_blocks_of(monkeypatch, num):
-    for module in (matrix, clusters, neighbor_graph, principal_components, scans):
-        monkeypatch.setattr(module, "ROWS_AT_ONCE", num)
+    monkeypatch.setattr(row_blocks, "ROWS_AT_ONCE", num)
+
+
+class LastFirst(SerialEngine):
+    """An engine whose tasks end in the order opposite to that of their shards."""
+
+    def map_shards(self, function, shards, *, on_gpu=False):
+        self.num_shards = len(shards)
+        yield from reversed([(index, function(shard)) for index, shard in enumerate(shards)])
 
 
 def peak_bytes(work):
@@ -67,6 +77,34 @@ def test_the_clusters_stage_leaves_the_same_in_blocks(run, monkeypatch, num):
     in_blocks_of(monkeypatch, num)
     for in_blocks, at_once in zip(left(), whole, strict=True):
         np.testing.assert_allclose(in_blocks, at_once, atol=1e-5)
+
+
+def test_the_clusters_stage_projects_a_large_pool_in_tasks(run, monkeypatch):
+    def features():
+        return [(run.folder / name).read_bytes() for name in (run_files.FEATURES, run_files.SIMILARITY)]
+
+    ctx, engine = options(run, cluster__num_clusters=12, train__num_components=8), LastFirst()
+    clusters.run(ctx)
+    here = features()
+    monkeypatch.setattr(row_blocks, "MIN_PRODUCTS", 0)
+    monkeypatch.setattr(row_blocks, "ROWS_AT_ONCE", 134)
+    clusters.run(replace(ctx, engine=engine))
+    assert features() == here
+    assert engine.num_shards == 3
+
+
+def test_another_large_pool_is_predicted_in_tasks(run, monkeypatch):
+    monkeypatch.setattr(row_blocks, "MIN_PRODUCTS", 0)
+    vectors, half_C, engine = Vectors.open(run.folder), np.ones(2) / 2, LastFirst()
+    width = vectors.emb_ND.shape[1]
+    head = Head({"weight0": np.ones((2, 3), np.float32), "bias0": np.array([0.0, 1.0], np.float32)})
+    basis = np.zeros(width, np.float32), np.ones((width, 3), np.float32)
+    model = Classifier(head, ("normal", "sick"), 1.0, half_C, np.ones(2), half_C, *basis)
+    ids = vectors.ids.to_pylist()[::-2]
+    logit_NC = other_pool.logits(replace(run.ctx, engine=engine), model, ids)
+    expected_N = 3 * vectors.emb_ND[vectors.positions(ids)].astype(np.float64).sum(1)
+    np.testing.assert_allclose(logit_NC, np.stack([expected_N, expected_N + 1], 1), atol=1e-3)
+    assert engine.num_shards == 1
 
 
 def test_unit_rows_are_those_of_the_whole(mapped_ND):
@@ -104,3 +142,28 @@ def test_centres_of_slices_are_the_same_in_blocks(run, monkeypatch):
     in_blocks_of(monkeypatch, 7)
     assert whole_KQ.shape[0] == 12
     np.testing.assert_array_equal(scans.slice_centres(run.folder, 8), whole_KQ)
+
+
+@pytest.mark.parametrize(("num", "width"), [(0, 5), (1, 5), (16_384, 5), (16_385, 5), (1_000, 5_696), (3, 10**8)])
+def test_blocks_follow_each_other_and_hold_no_more_than_they_may(num, width):
+    blocks = row_blocks.row_blocks(num, width)
+    assert np.concatenate([np.arange(num)[rows] for rows in blocks]).tolist() == list(range(num))
+    size = max(rows.stop - rows.start for rows in blocks)
+    assert size <= 1 or size * width <= row_blocks.NUMBERS_AT_ONCE
+    assert len(blocks) == max(1, -(-num // max(size, 1)))  # no more of them than that takes
+
+
+def test_a_model_answers_in_order_though_tasks_end_in_another(model, mapped_ND, monkeypatch):
+    rows_M = np.random.default_rng(2).permutation(NUM)[:5_000]
+    here_NC, engine = model.logits(mapped_ND, rows_M), LastFirst()
+    monkeypatch.setattr(row_blocks, "MIN_PRODUCTS", 5_000 * DIMS * 8)
+    monkeypatch.setattr(row_blocks, "NUMBERS_AT_ONCE", BLOCK * DIMS)
+    np.testing.assert_array_equal(model.logits(mapped_ND, rows_M, engine), here_NC)
+    assert engine.num_shards == 5
+
+
+def test_a_pool_that_is_not_large_goes_to_no_task(model, mapped_ND, monkeypatch):
+    rows_M, engine = np.arange(4_999), LastFirst()
+    monkeypatch.setattr(row_blocks, "MIN_PRODUCTS", 5_000 * DIMS * 8)
+    model.logits(mapped_ND, rows_M, engine)
+    assert not hasattr(engine, "num_shards")

@@ -4,7 +4,7 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pipeline.vectors import principal_components
+from pipeline.vectors import principal_components, row_blocks
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_the_holdout_does_not_define_the_basis(tmp_path, emb_ND):
 
 
 def test_the_basis_remakes_the_features(tmp_path, emb_ND, monkeypatch):
-    monkeypatch.setattr(principal_components, "ROWS_AT_ONCE", 33)
+    monkeypatch.setattr(row_blocks, "ROWS_AT_ONCE", 33)
     principal_components.write(tmp_path, emb_ND, np.arange(0, 200, 2), 4)
     mean_D, basis_DP = principal_components.load_basis(tmp_path)
     np.testing.assert_allclose(

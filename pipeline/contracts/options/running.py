@@ -34,7 +34,9 @@ class EngineConfig(Section):
         "a large pool; another number moves the last digits of results, so it is not taken from the machine.",
     )
     max_retries: int = Field(2, ge=0, le=100, description="Retries of a task whose worker died.")
-    object_store_mb: int = Field(256, ge=80, description="Object store of a local Ray, MiB.")
+    object_store_mb: int = Field(
+        256, ge=80, description="Object store of a local Ray, MiB. Rows on their way to tasks take half of it at most."
+    )
     shrunk_gb: float = Field(
         20.0,
         ge=0.0,

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-# N scans, P features, C findings, H hidden units
+from pipeline.vectors.row_blocks import row_blocks
 
-ROWS_AT_ONCE = 16_384
+# N scans, P features, C findings, H hidden units
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,7 @@ class Head:
 
     def logits(self, x_NP: np.ndarray) -> np.ndarray:
         """Unnormalised log-probabilities (N, C), float32, added up in double precision, a block of rows at a time."""
-        blocks = [
-            self._logits(np.asarray(x_NP[start : start + ROWS_AT_ONCE], dtype=np.float32))
-            for start in range(0, max(len(x_NP), 1), ROWS_AT_ONCE)
-        ]
-        return np.concatenate(blocks)
+        return np.concatenate([self._logits(np.asarray(x_NP[rows], np.float32)) for rows in row_blocks(len(x_NP))])
 
     def shifted(self, bias_C: np.ndarray) -> "Head":
         """The same head with `bias_C` (C,) added to its logits."""

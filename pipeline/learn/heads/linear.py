@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.learn.heads.head import ROWS_AT_ONCE, Head, Problem, Worker
+from pipeline.learn.heads.head import Head, Problem, Worker
+from pipeline.vectors.row_blocks import row_blocks
 
 # N rows of this worker, P features, C findings
 
@@ -56,8 +57,9 @@ class _Objective:
     def __init__(self, problem: Problem, worker: Worker) -> None:
         own = slice(worker.rank, None, worker.size)
         x_NP = problem.x_NP[own]
+        self.blocks = row_blocks(len(x_NP))
         # In double precision at once where they are few; a block at a time of many, which would double their memory.
-        self.x_NP = x_NP.astype(np.float64) if len(x_NP) <= ROWS_AT_ONCE else x_NP
+        self.x_NP = x_NP.astype(np.float64) if len(self.blocks) == 1 else x_NP
         self.target_NC = np.asarray(problem.target_NC[own], np.float64)
         self.weight_N = np.asarray(problem.weight_N[own], np.float64)
         self.num_features, self.num_classes = problem.x_NP.shape[1], problem.target_NC.shape[1]
@@ -72,8 +74,8 @@ class _Objective:
         """Value, and gradient in the order of `flat`."""
         weight_CP, bias_C = self.layers(flat)
         total = np.zeros(1 + len(flat))
-        for start in range(0, len(self.x_NP), ROWS_AT_ONCE):
-            total += self._block(slice(start, start + ROWS_AT_ONCE), weight_CP, bias_C)
+        for rows in self.blocks:
+            total += self._block(rows, weight_CP, bias_C)
         if self.worker.size > 1:
             import torch
 

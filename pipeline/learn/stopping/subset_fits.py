@@ -9,7 +9,7 @@ Shapes: E expert labels, P features, C classes, S sizes of subsets, F folds, G p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 from scipy.special import softmax
@@ -17,11 +17,8 @@ from scipy.special import softmax
 from pipeline.contracts.options.learning import TrainConfig
 from pipeline.learn.heads import linear
 from pipeline.learn.heads.head import Problem
-from pipeline.learn.scan_rows import ScanRows
 from pipeline.measures import calibrate, folds
 from pipeline.runtime.engine import Engine
-from pipeline.vectors import principal_components
-from pipeline.vectors.matrix import Vectors
 
 SHARES = (0.2, 0.4, 0.6, 0.8)  # of the labels; with five folds the last is all that a fold leaves
 NUM_FOLDS = 5
@@ -46,29 +43,6 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Task:
-    """One draw: labels of a run, by id, and a seed.
-
-    Attributes:
-        folder: Run directory, where the features are.
-        expert_E: Scans with an expert class.
-        class_E: Class index.
-        group_E: Patient group.
-        num_classes: C.
-        config: How the head on expert labels is fitted.
-        seed: Of the draw.
-    """
-
-    folder: Path
-    expert_E: ScanRows
-    class_E: np.ndarray
-    group_E: Sequence[str]
-    num_classes: int
-    config: TrainConfig
-    seed: int
-
-
-@dataclass(frozen=True)
 class Draw:
     """What the heads of one draw say of labels they did not see.
 
@@ -83,17 +57,10 @@ class Draw:
     prob_SEC: np.ndarray
 
 
-def fit_all(engine: Engine, tasks: Sequence[Task]) -> list[Draw]:
-    """All draws in their order; the same whatever the engine."""
-    fitted = dict(engine.map_shards(fit_task, tasks))
-    return [fitted[i] for i in range(len(tasks))]
-
-
-def fit_task(task: Task) -> Draw:
-    """One draw; runs as one Ray task."""
-    rows_E = ScanRows.of(Vectors.open(task.folder).ids).positions(task.expert_E)
-    x_EP = np.asarray(principal_components.load(task.folder)[rows_E])
-    return fit_draw(Labels(x_EP, task.class_E, task.group_E, task.num_classes), task.config, task.seed)
+def fit_all(engine: Engine, labels: Labels, config: TrainConfig, seeds: Sequence[int]) -> list[Draw]:
+    """A draw for each seed, in their order; each is a task, and the same whatever the engine."""
+    fitted = dict(engine.map_shards(partial(fit_draw, labels, config), seeds))
+    return [fitted[i] for i in range(len(seeds))]
 
 
 def fit_draw(labels: Labels, config: TrainConfig, seed: int) -> Draw:

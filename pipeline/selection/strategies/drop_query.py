@@ -13,12 +13,12 @@ from pipeline.selection.open_scans import OpenScans
 from pipeline.selection.pool import Pick, SelectionPool
 from pipeline.selection.strategies import kmedoids
 from pipeline.vectors.clusters import spherical_kmeans
+from pipeline.vectors.row_blocks import row_blocks
 
 # M candidates, S of them shaky, D dimensions, C classes, K clusters
 
 NUM_DROPS = 3
 DROP_SHARE = 0.75  # of the features
-ROWS_AT_ONCE = 16_384
 
 
 def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick]:
@@ -51,8 +51,7 @@ def _changes(unit_MD: np.ndarray, weight_CD: np.ndarray, bias_C: np.ndarray, rng
     plain_M = (unit_MD @ weight_CD.T + bias_C).argmax(axis=1)
     changed_M = np.zeros(len(unit_MD))
     for _ in range(NUM_DROPS):
-        for start in range(0, len(unit_MD), ROWS_AT_ONCE):
-            rows = slice(start, start + ROWS_AT_ONCE)
+        for rows in row_blocks(len(unit_MD)):
             kept = rng.random(unit_MD[rows].shape, dtype=np.float32) >= DROP_SHARE
             dropped = ((unit_MD[rows] * kept) @ weight_CD.T + bias_C).argmax(axis=1)
             changed_M[rows] += (dropped != plain_M[rows]) / NUM_DROPS
