@@ -178,5 +178,13 @@ def _notes(seeds: int) -> str:
         "range of three passes that alternate. AUROC: logistic regression on the pool's own leading "
         f"{NUM_COMPONENTS} components, learned from {NUM_LABELS} labels, asked about all other patients; mean and 95 % "
         f"t-interval over {seeds} draws, the same for all lines, and so is *less its AUROC*, paired. Vectors are "
-        "rounded to half precision, as the store keeps them."
+        f"rounded to half precision, as the store keeps them. {_openvino_version()}"
     )
+
+
+def _openvino_version() -> str:
+    if importlib.util.find_spec("openvino") is None:
+        return "OpenVINO is not installed, so its lines are missing."
+    import openvino
+
+    return f"OpenVINO {openvino.__version__}."
