@@ -119,6 +119,20 @@ def test_any_earlier_answer_can_be_changed_and_stays_on_record(page, make_desk):
     assert said == [(first, "normal"), (second, "pneumonia"), (third, "effusion"), (first, "nodule")]
 
 
+def num_shapes(request):
+    """Of the note that a request keeps; None: it keeps none."""
+    return len(request.post_data_json["shapes"]) if request.url.endswith("/api/note") else None
+
+
+def change_reader(page, name):
+    page.click("#change")
+    page.fill("#name", name)
+    page.click("#enter-go")
+    page.wait_for_selector(f"#annotator:text-is('{name}')")
+    page.wait_for_selector("#enter", state="hidden")
+    wait_ready(page)
+
+
 def test_notes_arrive_in_their_order_and_wait_for_a_disk_that_is_full(browser, make_desk):
     desk = make_desk()
     take, late = desk.note, threading.Event()
@@ -136,8 +150,8 @@ def test_notes_arrive_in_their_order_and_wait_for_a_disk_that_is_full(browser, m
         draw_shape(page, "f", (0.1, 0.5), (0.3, 0.7))
         page.wait_for_timeout(200)  # a note that does not wait for the first would be there now
         assert desk.notes == {}
-        late.set()
-        page.wait_for_selector("#last:text-is('Note saved')")
+        with page.expect_response(lambda reply: num_shapes(reply.request) == 3):
+            late.set()
         assert len(desk.notes[image_id(0), "Anna"].shapes) == 3
         desk.full = True
         draw_shape(page, "f", (0.5, 0.1), (0.7, 0.3))
@@ -158,11 +172,7 @@ def test_the_next_reader_sees_nothing_of_the_one_before(page, make_desk):
             page.click("#note-form button")
         page.wait_for_selector("#note-open[aria-pressed=true]")
         page.keyboard.press("u")
-        page.click("#change")
-        page.fill("#name", "Ben")
-        page.click("#enter-go")
-        page.wait_for_selector("#annotator:text-is('Ben')")
-        page.wait_for_selector("#enter", state="hidden")
+        change_reader(page, "Ben")
         assert wait_ready(page) == image_id(0)
         assert page.locator("#view .drawing > *").count() == 0
         assert page.get_attribute("#note-open", "aria-pressed") == "false"
@@ -170,6 +180,53 @@ def test_the_next_reader_sees_nothing_of_the_one_before(page, make_desk):
         page.keyboard.press("k")
         assert page.input_value("#note-comment") == ""
     assert list(desk.notes) == [(image_id(0), "Anna")]
+
+
+def test_a_note_that_waits_is_there_again_when_its_reader_comes_back(browser, make_desk):
+    desk = make_desk()
+    desk.full = True
+    with listening(desk) as base, fresh_page(browser) as page:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        draw_shape(page, "f", (0.1, 0.1), (0.3, 0.3))
+        page.wait_for_selector("#last:has-text('No space left on device')")
+        change_reader(page, "Ben")
+        assert page.locator("#view .drawing rect").count() == 0
+        change_reader(page, "Anna")
+        assert page.locator("#view .drawing rect").count() == 1
+        desk.full = False
+        with page.expect_response(lambda reply: num_shapes(reply.request) == 2 and reply.ok):
+            draw_shape(page, "f", (0.5, 0.5), (0.7, 0.7))
+    assert {place: len(note.shapes) for place, note in desk.notes.items()} == {(image_id(0), "Anna"): 2}
+
+
+def test_nothing_can_be_answered_while_somebody_else_sits_down(page, make_desk):
+    desk = make_desk()
+    enter, asked, released = desk.enter, threading.Event(), threading.Event()
+
+    def enter_late(name):
+        if name == "Ben":
+            asked.set()
+            released.wait(20)
+        return enter(name)
+
+    desk.enter = enter_late
+    with listening(desk) as base:
+        sit_down(page, f"{base}/?token={TOKEN}", "Anna")
+        page.click("#change")
+        page.fill("#name", "Ben")
+        page.click("#enter-go")
+        assert asked.wait(20)
+        for _ in range(3):
+            page.keyboard.press("Escape")
+        assert page.is_visible("#enter") and page.is_disabled("#enter-cancel")
+        page.keyboard.press("1")
+        released.set()
+        page.wait_for_selector("#annotator:text-is('Ben')")
+        page.wait_for_selector("#enter", state="hidden")
+        wait_ready(page)
+        press(page, "2")
+        wait_sent(page)
+    assert [(answer["annotator"], answer["reply"]) for answer in desk.answers] == [("Ben", "pneumonia")]
 
 
 def test_the_list_of_answers_waits_for_one_on_its_way(page, make_desk):

@@ -64,15 +64,18 @@ export class Answering {
     const button = buttonOf("undo");
     if (!this.desk.annotator || button.disabled) return;
     button.disabled = true; // one at a time
+    const who = this.desk.annotator;
     try {
       const task = await this.desk.undo();
+      if (who !== this.desk.annotator) return; // somebody else sits here by now
       if (task) this.#takenBack(task);
       else byId("last").textContent = t("nothing_to_take_back");
     } catch (problem) {
-      byId("last").textContent = messageOf(problem);
+      if (who === this.desk.annotator) byId("last").textContent = messageOf(problem);
+    } finally {
+      button.disabled = false;
+      this.changed();
     }
-    button.disabled = false;
-    this.changed();
   }
 
   /** Another reader sits down, and finds nothing begun. */

@@ -23,16 +23,21 @@ export class AnswersList {
   }
 
   async open() {
-    if (!this.desk.annotator) return;
+    const who = this.desk.annotator;
+    if (!who || dialogOf("mine").open) return;
+    byId("mine-entries").replaceChildren(element("li", t("loading")));
+    dialogOf("mine").showModal(); // before the answer that is on its way: keys pressed meanwhile answer nothing
+    const lines = await this.#lines();
+    if (who === this.desk.annotator) byId("mine-entries").replaceChildren(...lines);
+  }
+
+  async #lines() {
     try {
       const answers = await this.desk.mine();
-      const lines = answers.map((task) => this.#line(task));
-      byId("mine-entries").replaceChildren(...(lines.length ? lines : [element("li", t("answers_none"))]));
+      return answers.length ? answers.map((task) => this.#line(task)) : [element("li", t("answers_none"))];
     } catch (problem) {
-      const text = t("answers_load_failed", { problem: messageOf(problem) });
-      byId("mine-entries").replaceChildren(element("li", text));
+      return [element("li", t("answers_load_failed", { problem: messageOf(problem) }))];
     }
-    dialogOf("mine").showModal();
   }
 
   /** @param {Task} task */

@@ -6,7 +6,8 @@ import { messageOf } from "./words.js";
 
 /** @import { Desk, Note, NotingDesk, Shape, Task } from "./types" */
 
-const WAIT_MS = 3000;
+const FIRST_WAIT_MS = 3000;
+const LONGEST_WAIT_MS = 30000;
 /** @type {Note} */
 const EMPTY = { comment: "", flag: false, shapes: [] };
 
@@ -22,6 +23,7 @@ export class Notes {
    */
   #unsent = new Map();
   #busy = false;
+  #wait = FIRST_WAIT_MS;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
 
@@ -42,7 +44,13 @@ export class Notes {
 
   /** @param {Task | null} task */
   of(task) {
-    return (task && (this.#notes.get(task.image_id) ?? task.note)) ?? EMPTY;
+    if (!task) return EMPTY;
+    return this.#notes.get(task.image_id) ?? this.#unsent.get(this.#key(task))?.note ?? task.note ?? EMPTY;
+  }
+
+  /** @param {Task} task */
+  #key(task) {
+    return `${task.image_id} ${this.desk.annotator}`;
   }
 
   open() {
@@ -72,7 +80,7 @@ export class Notes {
 
   // Whether closing the page would lose a note.
   get atRisk() {
-    return this.#busy || this.#unsent.size > 0;
+    return this.#unsent.size > 0;
   }
 
   /** @param {Partial<Note>} part */
@@ -84,30 +92,43 @@ export class Notes {
     this.show();
     if (this.desk.kind === "file") return; // a file keeps answers alone
     const annotator = this.desk.annotator ?? "";
-    this.#unsent.set(`${task.image_id} ${annotator}`, { annotator, imageId: task.image_id, note });
+    this.#unsent.set(this.#key(task), { annotator, imageId: task.image_id, note });
     this.#send(this.desk);
   }
 
   /**
-   * One after another: of a scan's notes the server keeps the one that came last.
+   * One after another: of a scan's notes the server keeps the one that came last. What it has not got stays.
    * @param {NotingDesk} desk
    */
   async #send(desk) {
     if (this.#busy) return;
     this.#busy = true;
     clearTimeout(this.#timer);
-    for (const [key, unsent] of this.#unsent) {
-      this.#unsent.delete(key);
+    let text = t("note_saved");
+    for (let [first] = this.#unsent; first; [first] = this.#unsent) {
+      const [key, unsent] = first;
       try {
         const refused = await desk.note(unsent.annotator, unsent.imageId, unsent.note);
-        byId("last").textContent = refused ? t("note_failed", { problem: refused }) : t("note_saved");
+        if (refused) text = t("note_failed", { problem: refused });
+        this.#wait = FIRST_WAIT_MS;
       } catch (problem) {
-        if (!this.#unsent.has(key)) this.#unsent.set(key, unsent);
-        byId("last").textContent = t("note_failed", { problem: t("trying_again", { problem: messageOf(problem) }) });
+        text = t("note_failed", { problem: t("trying_again", { problem: messageOf(problem) }) });
+        this.#timer = setTimeout(() => this.#send(desk), this.#wait);
+        this.#wait = Math.min(2 * this.#wait, LONGEST_WAIT_MS);
+        this.#tell(unsent.annotator, text);
         break;
       }
+      if (this.#unsent.get(key) === unsent) this.#unsent.delete(key);
+      this.#tell(unsent.annotator, text);
     }
     this.#busy = false;
-    if (this.#unsent.size) this.#timer = setTimeout(() => this.#send(desk), WAIT_MS);
+  }
+
+  /**
+   * @param {string} annotator whom it is said to, if she is still here
+   * @param {string} text
+   */
+  #tell(annotator, text) {
+    if (annotator === this.desk.annotator) byId("last").textContent = text;
   }
 }

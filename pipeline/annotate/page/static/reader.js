@@ -12,6 +12,7 @@ import { messageOf } from "./words.js";
 export class Reader {
   /** @type {Set<string>} */
   #claimed = new Set();
+  #entering = false;
   #dialog = dialogOf("enter");
   #name = ofKind(HTMLInputElement, "name");
 
@@ -26,7 +27,10 @@ export class Reader {
     this.forget = forget;
     byId("enter-form").addEventListener("submit", (event) => this.#submit(event));
     this.#dialog.addEventListener("cancel", (event) => {
-      if (!desk.annotator) event.preventDefault();
+      if (!desk.annotator || this.#entering) event.preventDefault();
+    });
+    this.#dialog.addEventListener("close", () => {
+      if (this.#entering) this.#dialog.showModal(); // a second Escape closes it whatever is said to the first
     });
     byId("enter-cancel").addEventListener("click", () => this.#dialog.close());
     byId("change").addEventListener("click", () => this.#ask());
@@ -66,16 +70,23 @@ export class Reader {
   /** @param {SubmitEvent} event */
   async #submit(event) {
     event.preventDefault();
-    buttonOf("enter-go").disabled = true;
+    this.#setEntering(true); // until the list is hers nothing on the page may be answered
     try {
       const name = this.#name.value;
       if (name.trim() && name !== this.desk.annotator) await this.#sitDown(name);
+      this.#setEntering(false);
       this.#dialog.close();
       byId("stage").focus({ preventScroll: true });
     } catch (problem) {
       byId("enter-error").textContent = messageOf(problem);
     }
-    buttonOf("enter-go").disabled = false;
+    this.#setEntering(false);
+  }
+
+  /** @param {boolean} entering */
+  #setEntering(entering) {
+    this.#entering = entering;
+    buttonOf("enter-go").disabled = buttonOf("enter-cancel").disabled = entering;
   }
 
   // One window at a time has the list: two would show the same scans.

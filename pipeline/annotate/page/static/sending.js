@@ -58,7 +58,7 @@ export class Sending {
     for (const { task, body } of this.box.all) {
       if (task && !undone.has(body.key)) this.given.push({ task, key: body.key, reply: body.reply ?? "" });
     }
-    await this.flush();
+    if (!this.#busy) await this.flush(); // what is on its way is of the reader before, who is not waited for
   }
 
   // The scans whose answers wait.
@@ -135,28 +135,21 @@ export class Sending {
   }
 
   /**
+   * An answer the server will never take is kept apart until it has been read about, and so is nothing to undo.
    * @param {string} key
    * @param {Waiting} item
    */
   async #send(key, item) {
+    const { box, refused } = this; // of whoever answered, who may leave meanwhile
     try {
       await this.now(item.path, item.body);
     } catch (problem) {
       if (!(problem instanceof Problem && problem.final)) throw problem;
-      this.#refuse(item, problem.message);
+      refused.put({ reply: item.body.reply ?? null, number: item.task?.number, why: problem.message });
+      this.given = this.given.filter(({ key: given }) => given !== item.body.key);
+      for (const [later, other] of box.items) if (other.of === item.body.key) box.drop(later);
     }
-    this.box.drop(key);
+    box.drop(key);
     this.changed();
-  }
-
-  /**
-   * An answer the server will never take is kept apart until it has been read about, and so is nothing to undo.
-   * @param {Waiting} item
-   * @param {string} why
-   */
-  #refuse({ body, task }, why) {
-    this.refused.put({ reply: body.reply ?? null, number: task?.number, why });
-    this.given = this.given.filter(({ key }) => key !== body.key);
-    for (const [later, other] of this.box.items) if (other.of === body.key) this.box.drop(later);
   }
 }
