@@ -157,7 +157,7 @@ def standing(folder: Path, config: Config) -> dict[str, Any]:
         "checks_needed": plan[0] if state is None else state["checks_needed"],
         "plan": plan,
         "can_promise": releases.planning_table(BUDGETS, share, confidence),
-        "why": None if state else why_none(folder, config, due),
+        "why": None if state or finding_releases.frozen(folder) else why_none(folder, config, due),
     }
     if not parts:
         return facts
@@ -184,13 +184,16 @@ def why_none(folder: Path, config: Config, due: int | None) -> str:
             f"set release.freeze_round"
         )
     accepted = {row["round"]: row["num_accepted"] for row in run_dir.read_metrics(folder)}
+    if config.release.freeze_round is not None:
+        later = max([due, *(number + 1 for number in accepted)])
+        return f"the first round from {later} on that accepts something freezes it (release.freeze_round)"
     if due not in accepted:
         return f"round {due} freezes what it accepts, and is not finished"
     if not accepted[due]:
         return f"round {due} was to freeze what it accepts, and accepted nothing"
     return (
-        f"round {due}, which was to freeze what it accepts, was finished before the run had as many rounds as now; "
-        "with more of them (--rounds) a later one freezes"
+        f"round {due} of {config.rounds.num} is the one that freezes, and froze nothing: it was finished before the run "
+        "had so many rounds; with more of them (--rounds) a later one freezes"
     )
 
 

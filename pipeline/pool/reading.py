@@ -29,7 +29,7 @@ _NUM_HEX = 16
 FEW_GREYS = "its greys take up less than a twelfth of black to white"
 _FEWEST_GREYS, _OUTER_PERCENT = 255 / 12, (2, 98)
 _MIB = 2**20
-_VERSION = 5  # raise it whenever other facts are found of a file, text that is burnt in among them
+_VERSION = 6  # raise it whenever other facts are found of a file, text that is burnt in among them
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class ReadingOptions:
         max_pixels: A larger picture is refused.
         max_seconds: A slower one too.
         white: The white of files that do not say it; None: `whites`, or each file's own values, tell.
-        whites: Where `white` is None: of each such file the smallest of these that holds its values.
+        whites: Where `white` is None: of each such file the smallest of these that holds its values, as far as the scan
+            may be that dark; see `embeddings.decoding.grey_range.among`.
         salt: Secret key of the pseudonyms.
         draw: Of the holdout: the key that decides a patient's side depends on it, and not on the secret.
         set_aside: The rules of `pipeline.pool.dicom.rules` that hold.

@@ -89,10 +89,10 @@ def _warn_of_parts(kept: pa.Table, counts: dict[str, int], num_scans: int) -> No
     for (bits, white), count in sorted(wider.items()):
         _log.warning(
             "%d of %d scans hold values of %d bits and are read with white %d, as the others are: if they look too "
-            "dark, say pool.white=%d",
+            "dark, say pool.white=[%s]",
             count,
             num_scans,
             bits,
             white,
-            grey_range.white_of_bits(bits),
+            ", ".join(map(str, sorted({grey_range.white_of_bits(bits), *map(int, counts)}))),
         )

@@ -76,15 +76,20 @@ def _data(run: RunData) -> str:
 def _joined(run: RunData) -> str:
     """The pools that joined, which the other numbers of the paragraph count too."""
     pools = [
-        f"{place(part['pool'])} ({plural(part['num_new'], 'new scan')}) after round {part['after_round']}"
+        f"{plural(part['num_new'], 'scan')} of {place(part['pool'])} {joined_when(part['after_round'])}"
         for part in run.growth
     ]
     if not pools:
         return ""
     return (
-        f" Of these, {words(pools)} joined {'a run that had begun' if run.growth[0]['after_round'] else 'later'}; of "
-        "their patients who were new a holdout was drawn by the same rule, and the holdout of before stayed as it was."
+        f" Of the pool's scans some joined later: {words(pools)}. Of their patients who were new a holdout was drawn "
+        "by the same rule, and the holdout of before stayed as it was."
     )
+
+
+def joined_when(after_round: int) -> str:
+    """When a pool joined, in words."""
+    return f"after round {after_round}" if after_round else "before the first round was finished"
 
 
 def _provenance(rows: list[Row]) -> str:

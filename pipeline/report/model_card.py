@@ -22,7 +22,7 @@ from pipeline.pages.wording import (
 from pipeline.report import site_point, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.gather import Row, RunData
-from pipeline.report.methods import adapted
+from pipeline.report.methods import adapted, joined_when
 from pipeline.report.regulators.papers import LEFT
 from pipeline.report.sections import act_or_defer, growth
 
@@ -113,7 +113,7 @@ def _data(run: RunData) -> str:
         ["Pool", _plain(place(pool.get("uri", MISSING)))],
         *(
             [
-                f"Joined after round {part['after_round']}",
+                f"Joined {joined_when(part['after_round'])}",
                 f"{_plain(place(part['pool']))}, {plural(part['num_new'], 'new scan')}",
             ]
             for part in run.growth

@@ -13,7 +13,7 @@ from pipeline.runtime.threads import set_threads
 
 S = TypeVar("S")
 R = TypeVar("R")
-SENT_SHARE = 0.5  # of the object store that shards on their way to tasks may take; a store that is full goes to disk
+SENT_SHARE = 0.5  # of all nodes' object stores that shards on their way may take; a store that is full goes to disk
 
 
 class RayEngine:
@@ -58,7 +58,8 @@ class RayEngine:
         pending: dict[Any, tuple[int, int]] = {}  # index and bytes of each shard in flight
         todo = iter(enumerate(shards))
         limit = 2 * self.num_slots()
-        room = int(SENT_SHARE * self._config.object_store_mb * 2**20)
+        store = ray.cluster_resources().get("object_store_memory", self._config.object_store_mb * 2**20)
+        room = int(SENT_SHARE * store)
         following = next(todo, None)
         while True:
             while following is not None and len(pending) < limit:

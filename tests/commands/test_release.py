@@ -117,7 +117,7 @@ def test_a_run_without_a_release_says_why_and_what_budgets_can_promise(tmp_path)
     [
         ([5], "round 3 freezes what it accepts, and is not finished"),
         ([5, 5, 0], "round 3 was to freeze what it accepts, and accepted nothing"),
-        ([5, 5, 5], "round 3, which was to freeze what it accepts, was finished before the run had as many rounds"),
+        ([5, 5, 5], "round 3 of 5 is the one that freezes, and froze nothing"),
     ],
 )
 def test_a_release_that_was_due_and_is_not_there_has_its_own_reason(tmp_path, num_accepted, why):
@@ -125,6 +125,9 @@ def test_a_release_that_was_due_and_is_not_there_has_its_own_reason(tmp_path, nu
     write_text(tmp_path / run_files.METRICS, "\n".join(lines))
     config = Config()
     assert why in release.why_none(tmp_path, config, releases.freezing_round(config))
+    asked = config.model_copy(update={"release": config.release.model_copy(update={"freeze_round": 1})})
+    asked_why = release.why_none(tmp_path, asked, releases.freezing_round(asked))
+    assert asked_why.startswith(f"the first round from {len(num_accepted) + 1} on")
 
 
 def test_status_tells_the_tiers(run):

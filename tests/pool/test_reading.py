@@ -2,6 +2,7 @@
 
 import io
 import logging
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -119,6 +120,9 @@ def test_the_pool_decides_once_what_white_is(tmp_path, caplog):
     assert {row["white"] for row in rows.values()} == {4095} and record["whites"] == {"4095": 21}
     assert "21 of 21 scans use only a part of the range" in caplog.text and "4095 in 21" in caplog.text
     assert "1 of 21 scans hold values of 10 bits and are read with white 4095" in caplog.text
+    assert "say pool.white=[1023, 4095]" in caplog.text
+    as_advised, _, _ = read(tmp_path, pool, **{"pool.white": [1023, 4095]})
+    assert Counter(row["white"] for row in as_advised.values()) == {4095: 20, 1023: 1}
     dark = rows["dark.png"]
     assert files.white_of(dark["uri"]) == 4095 and files.white_of(rows["s00.png"]["uri"]) is None
     assert open_scan(dark["uri"], max_pixels=10**6).to_unit().max() == pytest.approx(0.2, abs=0.01)

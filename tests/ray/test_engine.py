@@ -137,8 +137,10 @@ def test_exceptions_come_through_as_themselves(ray_session, tmp_path):
 
 
 @pytest.mark.ray
-def test_arrays_in_flight_fill_no_more_than_half_the_object_store(ray_session, tmp_path):
-    engine = RayEngine(EngineConfig(object_store_mb=80))
+def test_arrays_in_flight_fill_no_more_than_their_share_of_the_object_store(ray_session, tmp_path, monkeypatch):
+    engine = RayEngine(EngineConfig())
+    share = 40 * 2**20 / ray_session._ready().cluster_resources()["object_store_memory"]
+    monkeypatch.setattr(ray_engine, "SENT_SHARE", share)
 
     def visit(block):
         (tmp_path / str(int(block[0]))).touch()

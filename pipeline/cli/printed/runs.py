@@ -27,7 +27,7 @@ def run(result: dict[str, Any]) -> None:
         num_parts = 1
         for row in result["metrics"]:
             holdout = row.get("holdout") or {}
-            parts = sum(part["holdout"] is not None for part in row.get("holdout_parts") or ()) or num_parts
+            parts = _num_holdouts(row) or num_parts
             mark, num_parts = " †" if parts != num_parts else "", parts
             table.add_row(
                 str(row["round"]),
@@ -54,6 +54,12 @@ def run(result: dict[str, Any]) -> None:
     for name in ("report", "out"):
         if result.get(name):
             console.print(addresses.shown(f"{name}: {result[name]}"), highlight=False, soft_wrap=True)
+
+
+def _num_holdouts(row: dict[str, Any]) -> int:
+    """Holdouts of a grown run that a round was scored on; of independent findings the most of any; 0: it never grew."""
+    own = sum(part["holdout"] is not None for part in row.get("holdout_parts") or ())
+    return max([own, *(_num_holdouts(of_finding) for of_finding in (row.get("findings") or {}).values())])
 
 
 def plan(result: dict[str, Any]) -> None:

@@ -35,7 +35,10 @@ class EngineConfig(Section):
     )
     max_retries: int = Field(2, ge=0, le=100, description="Retries of a task whose worker died.")
     object_store_mb: int = Field(
-        256, ge=80, description="Object store of a local Ray, MiB. Rows on their way to tasks take half of it at most."
+        256,
+        ge=80,
+        description="Object store of a local Ray, MiB. Rows on their way to tasks take half of it, or one task's: "
+        "where heads of many rows (50,000 of 256 numbers are 49 MiB) leave CPUs idle, give it more.",
     )
     shrunk_gb: float = Field(
         20.0,

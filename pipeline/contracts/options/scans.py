@@ -115,7 +115,8 @@ class PoolConfig(Section):
         "auto",
         description="Grey value that is white, in files of 16 bits that do not say how many bits count. auto: the pool "
         "decides once, by the largest values of its scans (255, 1023, 4095, 16383, 32767 or 65535). Of several: the "
-        "smallest that holds the values of the scan, as `evaluate --pool` and `predict` set it to those of the run.",
+        "smallest that holds the values of the scan and is at most 2 bits wider, else the scan's own, as `evaluate "
+        "--pool` and `predict` set it to those of the run.",
     )
     set_aside: tuple[SetAside, ...] = Field(
         SET_ASIDE_RULES,

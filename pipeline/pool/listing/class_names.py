@@ -89,9 +89,8 @@ def _warn_of_many(chosen: Mapping[str, str], counts: Mapping[str, int], notes: N
     classes, num_labels = set(chosen.values()), sum(counts[text] for text in chosen)
     if num_labels >= _FEWEST_JUDGED and 2 * len(classes) > num_labels:
         notes.warn(
-            f"{num_labels} labels name {len(classes)} classes, such as {min(classes)[:_MAX_SHOWN]!r}: where the column "
-            "holds something else than classes, name the right one, e.g. pool.columns={label: diagnosis}, or the "
-            "classes in pool.findings"
+            f"{num_labels} labels name {len(classes)} classes: where the column holds something else than classes, "
+            "name the right one, e.g. pool.columns={label: diagnosis}, or the classes in pool.findings"
         )
 
 

@@ -84,7 +84,8 @@ class Model:
         whites = steps["whites"] if steps["white"] is None else [steps["white"]]
         white = steps["white"] or grey_range.among(whites, grey.open_bits)
         note = grey_range.note(grey.open_bits, grey.bit_depth, white, whites)
-        grey = open_grey(data, max_pixels=steps["max_pixels"], white=white)
+        if steps["white"] is None and white != grey_range.white_of_bits(grey.open_bits):
+            grey = open_grey(data, max_pixels=steps["max_pixels"], white=white)
         return grey.square(steps["size_px"]), (*grey.notes, *([note] if note else []))
 
     def predict(self, square_SS: np.ndarray) -> dict[str, Any]:

@@ -68,6 +68,6 @@ def test_misspelt_classes_are_named_and_kept_apart():
 def test_a_column_in_which_nearly_every_scan_has_its_own_class_is_named():
     reports = [f"film {i}: no acute disease" for i in range(20)]
     found, said = spelt(reports)
-    assert found == reports and said[0].startswith("20 labels name 20 classes, such as 'film 0: no acute disease'")
-    assert "pool.columns={label: diagnosis}" in said[0]
+    assert found == reports and said[0].startswith("20 labels name 20 classes: where the column")
+    assert "pool.columns={label: diagnosis}" in said[0] and "film" not in said[0]  # it may be a report
     assert spelt(["mass", "normal"] * 15)[1] == spelt([f"class {i}" for i in range(19)])[1] == []
