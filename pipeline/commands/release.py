@@ -192,8 +192,8 @@ def why_none(folder: Path, config: Config, due: int | None) -> str:
     if not accepted[due]:
         return f"round {due} was to freeze what it accepts, and accepted nothing"
     return (
-        f"round {due} of {config.rounds.num} is the one that freezes, and froze nothing: it was finished before the run "
-        "had so many rounds; with more of them (--rounds) a later one freezes"
+        f"round {due} of {config.rounds.num} is the one that freezes, and froze nothing: it was finished before the "
+        "run had so many rounds; with more of them (--rounds) a later one freezes"
     )
 
 
