@@ -163,6 +163,8 @@ class _Rows:
 
     def _steps(self, match_M: Words, row_bits: int) -> Iterator[Words]:
         """Sorted matches, some at a time; those of one left picture stay together."""
+        if not len(match_M):
+            yield match_M
         start = 0
         while start < len(match_M):
             last = match_M[min(start + _MATCHES_A_STEP, len(match_M)) - 1] >> np.uint64(row_bits)
