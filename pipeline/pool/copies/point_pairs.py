@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,9 @@ Words = NDArray[np.uint64]
 SURE_SCORE = 40  # strangers hardly ever reach it
 MIN_SCORE = 14  # two matches at least
 MAX_NEIGHBOURS = 8  # of one picture: a copy of a thousand copies is linked through the best
-_PICTURES_A_PART, _BYTES_IN_MEMORY = 50_000, 1 << 26  # of matches, a part
+_PICTURES_A_PART = 50_000
+_BYTES_IN_MEMORY = 1 << 26  # of matches of all parts together, while tables are searched
+_MATCHES_A_STEP = 1 << 20  # that are asked at once whether they support each other
 _WINDOW = 8  # neighbours of the same drawn bits that one code meets
 _MAX_BITS = 12  # of a match, in a pool of up to some ten thousand pictures
 _MORE_THAN_ROWS_BITS = 1  # drawn bits: as many as number the rows, and this
@@ -127,10 +130,10 @@ class _Rows:
         )
 
     def matches(self, num_threads: int) -> Iterator[tuple[Ints, Ints]]:
-        """Rows of matching points of two pictures, left < right; each match once, part after part by the left picture.
+        """Rows of matching points of two pictures, left < right; each match once, step after step by the left picture.
 
         A million pictures have more matches than memory should hold: until all tables are done each part waits in a
-        file.
+        file. All matches of a left picture are in one step.
         """
         row_bits = max(1, int(len(self.code_R) - 1).bit_length())
         drawn_bits = min(NUM_BITS, row_bits + _MORE_THAN_ROWS_BITS)
@@ -143,10 +146,9 @@ class _Rows:
         low = np.uint64((1 << row_bits) - 1)
         with ExitStack() as stack:
             threads = stack.enter_context(ThreadPoolExecutor(num_threads))
-            files = [
-                stack.enter_context(tempfile.SpooledTemporaryFile(_BYTES_IN_MEMORY))
-                for _ in range(0, max(1, num_pictures), _PICTURES_A_PART)
-            ]
+            starts = range(0, max(1, num_pictures), _PICTURES_A_PART)
+            in_memory = max(1, _BYTES_IN_MEMORY // len(starts))
+            files = [stack.enter_context(tempfile.SpooledTemporaryFile(in_memory)) for _ in starts]
             for start in range(0, num_tables, num_threads):  # so that few tables' matches are in memory
                 some = range(start, min(start + num_threads, num_tables))
                 for found_M in threads.map(lambda t: self._table(masks[t], shuffles[t], row_bits, max_bits), some):
@@ -154,10 +156,22 @@ class _Rows:
                     for part, file in enumerate(files):
                         file.write(found_M[part_M == part].tobytes())
             for file in files:
-                file.seek(0)
-                found_M = _each_once(np.frombuffer(bytearray(file.read()), np.uint64))
+                found_M = _each_once(_words_of(file))
                 file.close()
-                yield (found_M >> np.uint64(row_bits)).astype(np.int64), (found_M & low).astype(np.int64)
+                for step_M in self._steps(found_M, row_bits):
+                    yield (step_M >> np.uint64(row_bits)).astype(np.int64), (step_M & low).astype(np.int64)
+
+    def _steps(self, match_M: Words, row_bits: int) -> Iterator[Words]:
+        """Sorted matches, some at a time; those of one left picture stay together."""
+        if not len(match_M):
+            yield match_M
+        start = 0
+        while start < len(match_M):
+            last = match_M[min(start + _MATCHES_A_STEP, len(match_M)) - 1] >> np.uint64(row_bits)
+            next_picture = (int(last) // self.num_each + 1) * self.num_each
+            stop = int(np.searchsorted(match_M, np.uint64(next_picture << row_bits)))
+            yield match_M[start:stop]
+            start = stop
 
     def _table(self, mask: np.uint64, shuffle: np.uint64, row_bits: int, max_bits: int) -> Words:
         """Matches among neighbours that agree on the bits of a mask, as left row and right row in one number."""
@@ -201,6 +215,14 @@ class _Rows:
         ):
             near_M &= np.abs(value_R[left_M].astype(np.int16) - value_R[right_M]) <= apart
         return left_M[near_M], right_M[near_M]
+
+
+def _words_of(file: IO[bytes]) -> Words:
+    """All that was written to a file, read into its array without a second copy."""
+    words_M = np.empty(file.tell() // np.dtype(np.uint64).itemsize, np.uint64)
+    file.seek(0)
+    file.readinto(words_M.view(np.uint8))  # type: ignore[attr-defined]
+    return words_M
 
 
 def _each_once(value_M: Words) -> Words:

@@ -1,5 +1,7 @@
 """Copies that were turned, mirrored, moved, cropped or written upon are found, and what was done is told."""
 
+import tempfile
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -117,14 +119,31 @@ def test_pairs_depend_neither_on_threads_nor_on_parts(scans, strangers, monkeypa
     turned = [augmentations.turned(image, 3, RNG(i)) for i, image in enumerate(scans)]
     points_NK = np.concatenate([strangers, points.picture_points(thumbnails(turned))])
     one, two = (point_pairs.sharing_points(points_NK, num_threads=num) for num in (1, 2))
+    monkeypatch.setattr(point_pairs, "_MATCHES_A_STEP", 2)  # the matches of one picture are more
+    in_steps = point_pairs.sharing_points(points_NK)
     monkeypatch.setattr(point_pairs, "_PICTURES_A_PART", 3)
     monkeypatch.setattr(point_pairs, "_BYTES_IN_MEMORY", 1)  # in files at once
     in_parts = point_pairs.sharing_points(points_NK, num_threads=2)
-    for name in ("left_P", "right_P", "score_P", "warp_P33"):
+    for name in one.__dataclass_fields__:
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+        np.testing.assert_array_equal(getattr(one, name), getattr(in_steps, name))
         np.testing.assert_array_equal(getattr(one, name), getattr(in_parts, name))
     sure = one.keep(one.score_P >= point_pairs.SURE_SCORE)
     assert list(zip(sure.left_P.tolist(), sure.right_P.tolist(), strict=True)) == [(i, i + 8) for i in range(8)]
+
+
+def test_what_waits_in_memory_does_not_grow_with_the_pool(strangers, monkeypatch):
+    limits = []
+
+    def spooled(limit):
+        limits.append(limit)
+        return tempfile.TemporaryFile()
+
+    monkeypatch.setattr(point_pairs.tempfile, "SpooledTemporaryFile", spooled)
+    monkeypatch.setattr(point_pairs, "_PICTURES_A_PART", 1)
+    point_pairs.sharing_points(strangers)
+    assert len(limits) == len(strangers)
+    assert 0 < sum(limits) <= point_pairs._BYTES_IN_MEMORY
 
 
 def test_the_warp_of_a_pair_says_what_was_done(scans, strangers):
