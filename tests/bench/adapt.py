@@ -11,6 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from pipeline import __version__
 from pipeline.commands import request, run
 from tests.bench import pools, tables
 
@@ -53,6 +54,7 @@ def _run(data: Path, labels: str, way: str, seed: int) -> dict[str, Any]:
     row |= {
         "num_expert": last["num_expert"],
         "learner": last["learner"],
+        "version": __version__,
         "out_of_fold_auroc": last["calibration_auroc"],
     }
     row["minutes"] = (time.perf_counter() - start) / 60.0
@@ -80,7 +82,10 @@ def _write() -> None:
             if rows:
                 cells = [tables.mean_ci([row[name] for row in rows.values()]) for name in SHOWN]
                 minutes = sorted(row["minutes"] for row in rows.values())[len(rows) // 2]
-                table.append((labels, way, len(rows), *cells, f"{minutes:.1f}"))
+                versions = ", ".join(sorted({row["version"] for row in rows.values()}))
+                num_networks = sum("network" in row["learner"] for row in rows.values())
+                used = f"{num_networks} of {len(rows)}" if WAYS[way] != "head" else "–"
+                table.append((labels, versions, way, len(rows), used, *cells, f"{minutes:.1f}"))
         frozen, adapted = (of_way[way] for way in WAYS)
         both = sorted(set(frozen) & set(adapted))
         if both:
@@ -90,11 +95,20 @@ def _write() -> None:
         "adapt",
         "Adapting the network: Kermany's official test (624 scans)",
         "python -m tests.bench adapt --seeds 5",
-        ("expert labels", "what learns", "seeds", *(name.replace("_", " ") for name in SHOWN), "minutes (median)"),
+        (
+            "expert labels",
+            "defaults of",
+            "what learns",
+            "seeds",
+            "network in force",
+            *(name.replace("_", " ") for name in SHOWN),
+            "minutes (median)",
+        ),
         table,
         "Mean ± 95 % t-interval over seeds. Gain of the last stages over the frozen head on the same labels, paired by "
-        f"seed: {'; '.join(notes)}. Default options but for the budget and `train.adapt`; the test is read once a "
-        "round. Minutes: the whole run on two cores that other work shared, "
+        f"seed: {'; '.join(notes)}. Default options of the version named but for the budget and `train.adapt`; the "
+        "test is read once a round. *Network in force*: of those runs, how many ended with the network; its gate kept "
+        "the head in the others. Minutes: the whole run on two cores that other work shared, "
         "embeddings and activations in the cache except for the first run. Published, all labels, end to end: "
         "ResNet-18 at 224 px .980 / .911 (MedMNIST+).",
     )
