@@ -4,6 +4,7 @@ Legend: N scans, C findings. A figure returns `None` where the run did not measu
 """
 
 from collections.abc import Callable
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,26 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from pipeline.measures.holdout_record import ClassMetrics
 from pipeline.pages.svg_chart import ACCENT, GOOD, INK, REFERENCE, SQUARE, WIDE, color, dot, render, unit_square
 from pipeline.pages.wording import known
-from pipeline.report.gather import Holdout, Row, RunData, measured
+from pipeline.report.gather import Holdout, Row, RunData, measured, num_holdouts
 
 
 def learning_curve(run: RunData, key: str, label: str) -> str | None:
-    """A holdout metric over the number of expert labels, with its interval and the random reference."""
+    """A holdout metric over the number of expert labels, with its interval and the random reference.
+
+    Where the run grew the line is broken: the rounds since were scored on more scans.
+    """
     own, random = measured(run.rounds, "holdout", key), measured(run.reference, "holdout", key)
     if not own:
         return None
+    pieces = [list(piece) for _, piece in groupby(own, lambda pair: num_holdouts(pair[0]))]
 
     def draw(axes: Axes) -> None:
-        x = [row["num_expert"] for row, _ in own]
-        if all(row["holdout"].get(f"{key}_ci95") for row, _ in own):
-            low, high = zip(*(row["holdout"][f"{key}_ci95"] for row, _ in own), strict=True)
-            axes.fill_between(x, low, high, color=ACCENT, alpha=0.14, linewidth=0, label="95% interval")
+        for place, piece in enumerate(pieces):
+            _draw_piece(axes, piece, key, is_first=place == 0)
+        for place, (before, after) in enumerate(pairwise(pieces)):
+            middle = (before[-1][0]["num_expert"] + after[0][0]["num_expert"]) / 2
+            label_once = {} if place else {"label": "the holdout grew"}
+            axes.axvline(middle, color=REFERENCE, linewidth=1, linestyle=":", **label_once)
         if random:
             axes.plot(
                 [row["num_expert"] for row, _ in random],
@@ -39,7 +46,6 @@ def learning_curve(run: RunData, key: str, label: str) -> str | None:
                 markersize=3,
                 label="random choice",
             )
-        axes.plot(x, [value for _, value in own], color=ACCENT, marker="o", markersize=4.5, label="this run")
         rolled = [(row["num_expert"], value) for row, value in own if row.get("rolled_back")]
         if rolled:
             axes.plot(
@@ -52,11 +58,24 @@ def learning_curve(run: RunData, key: str, label: str) -> str | None:
                 label="rolled back",
             )
         axes.set(xlabel="expert labels", ylabel=label)
-        axes.set_xticks(sorted(set(x)))
+        axes.set_xticks(sorted({row["num_expert"] for row, _ in own}))
         axes.grid(visible=False, axis="x")
         axes.legend(loc="lower right", reverse=True)
 
     return render(f"curve-{key}", WIDE, draw)
+
+
+def _draw_piece(axes: Axes, piece: list[tuple[Row, float]], key: str, *, is_first: bool) -> None:
+    """Rounds on one holdout: their values, and their intervals where all have one."""
+    x = [row["num_expert"] for row, _ in piece]
+    shown, interval = ("this run", "95% interval") if is_first else (None, None)
+    if all(row["holdout"].get(f"{key}_ci95") for row, _ in piece):
+        low, high = zip(*(row["holdout"][f"{key}_ci95"] for row, _ in piece), strict=True)
+        if len(piece) > 1:
+            axes.fill_between(x, low, high, color=ACCENT, alpha=0.14, linewidth=0, label=interval)
+        else:  # an area needs two points
+            axes.vlines(x, low, high, color=ACCENT, alpha=0.3, linewidth=4, label=interval)
+    axes.plot(x, [value for _, value in piece], color=ACCENT, marker="o", markersize=4.5, label=shown)
 
 
 def _one_vs_rest(run: RunData) -> list[tuple[int, str]]:

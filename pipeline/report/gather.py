@@ -365,13 +365,14 @@ def _map_ids(clusters: pa.Table, always: list[str]) -> list[str]:
     return sorted({*ids[:MAX_POINTS], *(image_id for image_id in always if image_id in there)})
 
 
+def num_holdouts(row: Row) -> int:
+    """Of how many pools a round's holdout is: of one, until a run has grown."""
+    return max(1, sum(part["holdout"] is not None for part in row.get("holdout_parts") or ()))
+
+
 def on_the_last_holdout(rows: list[Row]) -> list[Row]:
     """The rounds scored on the holdout of the last one; those before a run grew were scored on fewer scans."""
-
-    def num_parts(row: Row) -> int:
-        return max(1, sum(part["holdout"] is not None for part in row.get("holdout_parts") or ()))
-
-    return [row for row in rows if num_parts(row) == num_parts(rows[-1])]
+    return [row for row in rows if num_holdouts(row) == num_holdouts(rows[-1])]
 
 
 def measured(rows: list[Row], *keys: str) -> list[tuple[Row, Any]]:

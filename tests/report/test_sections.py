@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.contracts import finding_line
 from pipeline.labels import dispute_paths
-from pipeline.report import build, page_env, summary
+from pipeline.report import build, figures, page_env, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.flow_diagram import diagram
 from pipeline.report.gather import gather
@@ -286,9 +286,11 @@ def test_a_round_is_held_only_against_rounds_on_its_own_holdout(copy):
     first["holdout"]["auroc"] = 0.999
     path.write_text("\n".join(map(json.dumps, (first, last))), "utf-8")
     assert any(text.startswith("Round 1 scored higher on the holdout") for text in cautions(gather(folder)))
+    assert "the holdout grew" not in figures.learning_curve(gather(folder), "auroc", "AUROC")
     last["holdout_parts"] = [{"part": part, "holdout": last["holdout"]} for part in (0, 1)]
     path.write_text("\n".join(map(json.dumps, (first, last))), "utf-8")
     assert not any("scored higher" in text for text in cautions(gather(folder)))
+    assert "the holdout grew" in figures.learning_curve(gather(folder), "auroc", "AUROC")
 
 
 def test_the_model_card_says_what_the_model_may_decide_alone(copy):
