@@ -34,8 +34,8 @@ def learning_curve(run: RunData, key: str, label: str) -> str | None:
             _draw_piece(axes, piece, key, is_first=place == 0)
         for place, (before, after) in enumerate(pairwise(pieces)):
             middle = (before[-1][0]["num_expert"] + after[0][0]["num_expert"]) / 2
-            label_once = {} if place else {"label": "the holdout grew"}
-            axes.axvline(middle, color=REFERENCE, linewidth=1, linestyle=":", **label_once)
+            shown = "_again" if place else "the holdout grew"  # what begins so is in no legend
+            axes.axvline(middle, color=REFERENCE, linewidth=1, linestyle=":", label=shown)
         if random:
             axes.plot(
                 [row["num_expert"] for row, _ in random],
@@ -68,7 +68,7 @@ def learning_curve(run: RunData, key: str, label: str) -> str | None:
 def _draw_piece(axes: Axes, piece: list[tuple[Row, float]], key: str, *, is_first: bool) -> None:
     """Rounds on one holdout: their values, and their intervals where all have one."""
     x = [row["num_expert"] for row, _ in piece]
-    shown, interval = ("this run", "95% interval") if is_first else (None, None)
+    shown, interval = ("this run", "95% interval") if is_first else ("_again", "_again")
     if all(row["holdout"].get(f"{key}_ci95") for row, _ in piece):
         low, high = zip(*(row["holdout"][f"{key}_ci95"] for row, _ in piece), strict=True)
         if len(piece) > 1:
