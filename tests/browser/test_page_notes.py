@@ -218,7 +218,8 @@ def test_nothing_can_be_answered_while_somebody_else_sits_down(page, make_desk):
         assert asked.wait(20)
         for _ in range(3):
             page.keyboard.press("Escape")
-        assert page.is_visible("#enter") and page.is_disabled("#enter-cancel")
+        page.wait_for_selector("#enter", state="visible")
+        assert page.is_disabled("#enter-cancel")
         page.keyboard.press("1")
         released.set()
         page.wait_for_selector("#annotator:text-is('Ben')")

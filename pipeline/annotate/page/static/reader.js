@@ -27,10 +27,13 @@ export class Reader {
     this.forget = forget;
     byId("enter-form").addEventListener("submit", (event) => this.#submit(event));
     this.#dialog.addEventListener("cancel", (event) => {
-      if (!desk.annotator || this.#entering) event.preventDefault();
+      if (!this.#mayLeave) event.preventDefault();
+    });
+    this.#dialog.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !this.#mayLeave) event.preventDefault(); // a second one is not asked about
     });
     this.#dialog.addEventListener("close", () => {
-      if (this.#entering) this.#dialog.showModal(); // a second Escape closes it whatever is said to the first
+      if (this.#entering) this.#dialog.showModal(); // by a gesture of the system, which nothing prevents
     });
     byId("enter-cancel").addEventListener("click", () => this.#dialog.close());
     byId("change").addEventListener("click", () => this.#ask());
@@ -81,6 +84,11 @@ export class Reader {
       byId("enter-error").textContent = messageOf(problem);
     }
     this.#setEntering(false);
+  }
+
+  // Whether the reader before may go on.
+  get #mayLeave() {
+    return Boolean(this.desk.annotator) && !this.#entering;
   }
 
   /** @param {boolean} entering */
