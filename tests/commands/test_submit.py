@@ -125,11 +125,12 @@ class Dashboard:
 
     _server_ray_version = "2.60.0"
 
-    def __init__(self, error=None, info=None):
-        self.error, self.info, self.taken = error, info, []
+    def __init__(self, error=None, info=None, num_refused=10**6):
+        self.error, self.info, self.taken, self.num_refused = error, info, [], num_refused
 
     def submit_job(self, **job):
-        if self.error:
+        self.num_refused -= 1
+        if self.error and self.num_refused >= 0:
             raise RuntimeError(self.error)
         self.taken.append(job)
         return "raysubmit_1"
@@ -160,6 +161,25 @@ def dashboard(monkeypatch):
 def sends(code):
     said = []
     return said, lambda: client.submit(submission.prepare(("run", *OUT), code, []), "http://head:8265", said.append)
+
+
+STARTING = "Request failed with status code 500: No available agent to submit job, please try again later."
+
+
+def test_a_head_whose_agent_is_starting_is_asked_again(code, dashboard, monkeypatch):
+    monkeypatch.setattr(client, "POLL_SECONDS", 0.01)
+    head = dashboard(info=ended(0, "SUCCEEDED"), error=STARTING, num_refused=3)
+    _, send = sends(code)
+    assert send() == ("raysubmit_1", 0) and len(head.taken) == 1
+
+
+def test_a_head_whose_agent_never_starts_is_told(code, dashboard, monkeypatch):
+    monkeypatch.setattr(client, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(client, "STARTED_WITHIN_SECONDS", 0.1)
+    dashboard(info=ended(0), error=STARTING)
+    _, send = sends(code)
+    with pytest.raises(EngineError, match=r"the job was not taken: .*No available agent"):
+        send()
 
 
 def test_the_log_is_followed_and_the_exit_code_returned_also_when_the_log_breaks_off(code, dashboard):

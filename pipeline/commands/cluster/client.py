@@ -20,6 +20,8 @@ from pipeline.runtime.processes import stop_signals
 
 PATIENCE_SECONDS = 10.0  # for a connection to the cluster
 POLL_SECONDS = 1.0
+STARTING = "No available agent"  # a head says so while its agent starts, after ten seconds of its own
+STARTED_WITHIN_SECONDS = 90.0
 LOST_AFTER_POLLS = 60  # a head that restarts is back within a minute
 LARGEST_RATIO = 10  # of packing what jobs need: code and tables
 MAX_UPLOAD_MIB = 100  # what the head of a cluster takes (DASHBOARD_CLIENT_MAX_SIZE of Ray)
@@ -91,21 +93,29 @@ def _connected(address: str) -> Any:
 
 
 def _send(client: Any, submission: Submission, address: str) -> str:
-    """Submit the job; returns its id."""
+    """Submit the job, again while the head starts; returns its id."""
+    give_up = time.monotonic() + STARTED_WITHIN_SECONDS
     with tempfile.TemporaryDirectory() as folder:
         package = pack(submission.working_dir, Path(folder) / "code.zip")
-        try:
-            job_id: str = client.submit_job(
-                entrypoint=submission.entry,
-                runtime_env={"working_dir": str(package), "env_vars": dict(submission.variables)},
-                metadata={"job_name": submission.name, "entry": submission.entry},
-            )
-        except RuntimeError as error:
-            if "413" in str(error) or "Too Large" in str(error):
-                raise _too_large(submission.working_dir, f"the cluster refuses it: {_short(error)}") from error
-            what = f"the job was not taken: {_short(error)}"
-            raise EngineError(what, where=address, fix="see the head's log") from error
-    return job_id
+        while True:
+            try:
+                job_id: str = client.submit_job(
+                    entrypoint=submission.entry,
+                    runtime_env={"working_dir": str(package), "env_vars": dict(submission.variables)},
+                    metadata={"job_name": submission.name, "entry": submission.entry},
+                )
+                return job_id
+            except RuntimeError as error:
+                if STARTING not in str(error) or time.monotonic() > give_up:
+                    raise _not_taken(submission, address, error) from error
+            time.sleep(POLL_SECONDS)
+
+
+def _not_taken(submission: Submission, address: str, error: RuntimeError) -> Exception:
+    """Why the cluster did not take a job."""
+    if "413" in str(error) or "Too Large" in str(error):
+        return _too_large(submission.working_dir, f"the cluster refuses it: {_short(error)}")
+    return EngineError(f"the job was not taken: {_short(error)}", where=address, fix="see the head's log")
 
 
 def pack(folder: Path, package: Path) -> Path:
