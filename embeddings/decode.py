@@ -7,11 +7,12 @@ Legend: H height, W width, S side of the square the networks see.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from embeddings.decoding import dicom_file, dicom_pixels, raster
+from embeddings.decoding import dicom_file, dicom_pixels, grey_range, raster
 from embeddings.decoding.files import read_bytes, read_unchanged, white_of
 from embeddings.decoding.grey import FloatArray, Grey, squashed
 from embeddings.decoding.unusable import DecodeError
@@ -83,3 +84,26 @@ def open_grey(data: bytes, *, max_pixels: int, white: int | None = None) -> Grey
     if low == high:
         raise DecodeError(f"a blank picture: all {grey.image.width} x {grey.image.height} pixels have the same value")
     return grey
+
+
+def open_like_pool(
+    data: bytes, *, max_pixels: int, white: int | None, whites: Sequence[int]
+) -> tuple[Grey, int | None]:
+    """The same, and the white it is shown with where the file leaves that open.
+
+    Args:
+        data: The file's bytes.
+        max_pixels: A larger picture is refused before its pixels are decoded.
+        white: That was asked for; None: `whites` or the scan's own values tell.
+        whites: That a pool has decided on, see `grey_range.among`; may be empty.
+
+    Raises:
+        DecodeError: as `open_grey`.
+    """
+    grey = open_grey(data, max_pixels=max_pixels, white=white)
+    if white is not None or grey.open_bits is None:
+        return grey, white
+    chosen = grey_range.among(whites, grey.open_bits)
+    if chosen == grey_range.white_of_bits(grey.open_bits):
+        return grey, chosen
+    return open_grey(data, max_pixels=max_pixels, white=chosen), chosen

@@ -108,3 +108,13 @@ def values_of(record: type, row: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         raise ValueError(f"{record.__name__} without {', '.join(missing)}")
     return {name: row[name] for name in names}
+
+
+def num_holdouts(row: Mapping[str, Any]) -> int:
+    """Of how many pools the holdout is on which a round was scored: of one until the run grew.
+
+    Args:
+        row: Of `metrics.jsonl`; of independent findings the most of any counts.
+    """
+    own = sum(part["holdout"] is not None for part in row.get("holdout_parts") or ())
+    return max([1, own, *map(num_holdouts, (row.get("findings") or {}).values())])

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from embeddings.decode import open_grey
+from embeddings.decode import open_like_pool
 from embeddings.decoding import dicom_file, grey_range, picture_limits
 from embeddings.decoding.grey import FloatArray, Grey
 from embeddings.decoding.raster import short
@@ -150,7 +150,7 @@ def answer(question: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes
             if facts["reason"] is not None:
                 return facts, b""
         picture_limits.check(data, limits, dataset)
-        grey, white = _opened(data, options)
+        grey, white = open_like_pool(data, max_pixels=options.max_pixels, white=options.white, whites=options.whites)
         if options.size_px is not None:
             square_SS = np.ascontiguousarray(grey.square(options.size_px), np.float32)
             of_picture = _of_picture(grey, white, facts.get("note"))
@@ -179,17 +179,6 @@ def _of_greys(medium_SS: NDArray[np.uint8]) -> list[str]:
     return [FEW_GREYS] if high - low < _FEWEST_GREYS else []
 
 
-def _opened(data: bytes, options: ReadingOptions) -> tuple[Grey, int | None]:
-    """The picture, and the white it is shown with where the file leaves that open; None: its own values tell."""
-    grey = open_grey(data, max_pixels=options.max_pixels, white=options.white)
-    if options.white is not None or not options.whites or grey.open_bits is None:
-        return grey, options.white
-    white = grey_range.among(options.whites, grey.open_bits)
-    if white == grey_range.white_of_bits(grey.open_bits):
-        return grey, white
-    return open_grey(data, max_pixels=options.max_pixels, white=white), white
-
-
 def _to_keep(grey: Grey, eight_bit: Image.Image, num_bytes: int, sides_px: Sequence[int]) -> bytes:
     """What is kept of a picture; nothing of one that is decoded again as quickly."""
     if not sides_px or grey.image.width * grey.image.height < shrunk_files.MIN_PIXELS:
@@ -200,8 +189,6 @@ def _to_keep(grey: Grey, eight_bit: Image.Image, num_bytes: int, sides_px: Seque
 def _of_picture(grey: Grey, white: int | None, note: str | None) -> dict[str, Any]:
     width_px, height_px = grey.image.size
     open_bits = grey.open_bits
-    if open_bits is not None and white is None:
-        white = grey_range.white_of_bits(open_bits)
     notes = [*([note] if note else []), *grey.notes]
     return {
         "width_px": width_px,

@@ -35,21 +35,8 @@ _AS_TEXT = r'^\s*="(.*)"\s*$'  # how a spreadsheet keeps the zeros of "0012"
 _SPANISH_MAN = frozenset({"h", "hombre", "v", "varon", "varón"})
 # By letter only where it means one sex in every language that has it: `H` is homme and hombre, `M` is mujer as well.
 _MEN = (
-    *(
-        "m",
-        "male",
-        "man",
-        "männlich",
-        "maennlich",
-        "mann",
-        "masculin",
-        "homme",
-        "masculino",
-        "hombre",
-        "varón",
-        "varon",
-    ),
-    *("maschio", "maschile", "uomo", "mężczyzna", "男", "男性"),
+    *("m", "male", "man", "männlich", "maennlich", "mann", "masculin", "homme", "masculino", "hombre", "varón"),
+    *("varon", "maschio", "maschile", "uomo", "mężczyzna", "男", "男性"),
 )
 _WOMEN = (
     *("f", "female", "w", "woman", "weiblich", "frau", "féminin", "feminin", "femme", "femenino", "mujer", "feminino"),

@@ -13,10 +13,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from pipeline.measures.holdout_record import ClassMetrics
+from pipeline.measures.holdout_record import ClassMetrics, num_holdouts
 from pipeline.pages.svg_chart import ACCENT, GOOD, INK, REFERENCE, SQUARE, WIDE, color, dot, render, unit_square
 from pipeline.pages.wording import known
-from pipeline.report.gather import Holdout, Row, RunData, measured, num_holdouts
+from pipeline.report.gather import Holdout, Row, RunData, measured
 
 
 def learning_curve(run: RunData, key: str, label: str) -> str | None:

@@ -21,7 +21,7 @@ from pipeline.contracts.errors import RunDirError
 from pipeline.labels import decision_thresholds, verdicts
 from pipeline.labels.holdout import scores_of, sealed_classes
 from pipeline.learn.stopping import record
-from pipeline.measures.holdout_record import HoldoutMetrics
+from pipeline.measures.holdout_record import HoldoutMetrics, num_holdouts
 from pipeline.pages.wording import known
 from pipeline.report import counts
 from pipeline.runtime import run_files
@@ -363,11 +363,6 @@ def _map_ids(clusters: pa.Table, always: list[str]) -> list[str]:
         return ids
     there = set(ids)
     return sorted({*ids[:MAX_POINTS], *(image_id for image_id in always if image_id in there)})
-
-
-def num_holdouts(row: Row) -> int:
-    """Of how many pools a round's holdout is: of one, until a run has grown."""
-    return max(1, sum(part["holdout"] is not None for part in row.get("holdout_parts") or ()))
 
 
 def on_the_last_holdout(rows: list[Row]) -> list[Row]:

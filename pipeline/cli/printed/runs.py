@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from pipeline.cli.printed.console import say, score
+from pipeline.measures.holdout_record import num_holdouts
 from pipeline.runtime.object_storage import addresses
 
 
@@ -27,7 +28,7 @@ def run(result: dict[str, Any]) -> None:
         num_parts = 1
         for row in result["metrics"]:
             holdout = row.get("holdout") or {}
-            parts = _num_holdouts(row) or num_parts
+            parts = num_holdouts(row)
             mark, num_parts = " †" if parts != num_parts else "", parts
             table.add_row(
                 str(row["round"]),
@@ -54,12 +55,6 @@ def run(result: dict[str, Any]) -> None:
     for name in ("report", "out"):
         if result.get(name):
             console.print(addresses.shown(f"{name}: {result[name]}"), highlight=False, soft_wrap=True)
-
-
-def _num_holdouts(row: dict[str, Any]) -> int:
-    """Holdouts of a grown run that a round was scored on; of independent findings the most of any; 0: it never grew."""
-    own = sum(part["holdout"] is not None for part in row.get("holdout_parts") or ())
-    return max([own, *(_num_holdouts(of_finding) for of_finding in (row.get("findings") or {}).values())])
 
 
 def plan(result: dict[str, Any]) -> None:

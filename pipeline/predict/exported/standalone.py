@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from embeddings.decode import IMAGE_ENDINGS, open_grey
+from embeddings.decode import IMAGE_ENDINGS, open_like_pool
 from embeddings.decoding import dicom_file, grey_range, raster
 from embeddings.decoding.unusable import DecodeError
 from pipeline.pool.dicom import rules
@@ -78,14 +78,11 @@ class Model:
             reason = rules.set_aside(dicom_file.parse(data, with_pixels=False), steps["set_aside"])
             if reason is not None:
                 raise DecodeError(reason)
-        grey = open_grey(data, max_pixels=steps["max_pixels"], white=steps["white"])
-        if grey.open_bits is None:
-            return grey.square(steps["size_px"]), grey.notes
-        whites = steps["whites"] if steps["white"] is None else [steps["white"]]
-        white = steps["white"] or grey_range.among(whites, grey.open_bits)
-        note = grey_range.note(grey.open_bits, grey.bit_depth, white, whites)
-        if steps["white"] is None and white != grey_range.white_of_bits(grey.open_bits):
-            grey = open_grey(data, max_pixels=steps["max_pixels"], white=white)
+        asked, whites = steps["white"], steps["whites"]
+        grey, white = open_like_pool(data, max_pixels=steps["max_pixels"], white=asked, whites=whites)
+        note = None
+        if asked is None and grey.open_bits is not None and white is not None:
+            note = grey_range.note(grey.open_bits, grey.bit_depth, white, whites)
         return grey.square(steps["size_px"]), (*grey.notes, *([note] if note else []))
 
     def predict(self, square_SS: np.ndarray) -> dict[str, Any]:
