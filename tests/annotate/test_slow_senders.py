@@ -80,10 +80,16 @@ def test_who_has_had_a_reply_is_the_last_to_be_let_go(tmp_path):
 def test_a_refusal_makes_nobody_known(tmp_path):
     limits = slow_senders.protocol(request_seconds=PATIENT, max_waiting=20)
     with listening(FakeDesk(tmp_path, 1), http=limits) as base:
-        strangers = opened(base, 40, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + HALF_HEADERS)
-        for each in strangers[-20:]:
-            assert each.recv(4096).startswith(b"HTTP/1.1 4"), "whoever shows no token has a reply as well"
-        assert enter(base).status_code == 303
+        address = urllib.parse.urlsplit(base)
+        reader = http.client.HTTPConnection(address.hostname, address.port, timeout=PATIENT)
+        first = asked(reader)
+        strangers = []
+        for _ in range(40):  # one after another: who waits longest is who came first
+            strangers += opened(base, 1, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + HALF_HEADERS)
+            assert strangers[-1].recv(4096).startswith(b"HTTP/1.1 4"), "whoever shows no token has a reply as well"
+        assert all(is_closed(each) for each in strangers[:20]), "a reply to a stranger keeps its place for nobody"
+        reader.auto_open = False  # on the same connection, or not at all
+        assert asked(reader) == first == 303
         for each in strangers:
             each.close()
 

@@ -124,12 +124,12 @@ def test_broken_files_are_rows_with_a_reason(tmp_path, caplog):
 
 
 def test_an_unexpected_failure_does_not_end_the_run(tmp_path, monkeypatch):
-    def fail(data, *, max_pixels, white):
+    def fail(data, **_):
         raise MemoryError("no room") if data == first else RuntimeError("odd")
 
     folder = pool(tmp_path)
     first = (folder / "0.png").read_bytes()
-    monkeypatch.setattr(reading, "open_grey", fail)
+    monkeypatch.setattr(reading, "open_like_pool", fail)
     here = lambda data, options: reading.Read(reading.answer(asdict(options), data)[0])  # noqa: E731
     monkeypatch.setattr(manifest, "read_scan", here)
     reasons = r"3 x unexpected RuntimeError: odd; 1 x it cannot be decoded: it needs more memory"
