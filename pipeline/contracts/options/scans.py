@@ -179,8 +179,8 @@ class DuplicatesConfig(Section):
         0.55,
         ge=0.5,
         le=1.0,
-        description="Confirmed, for those: median correlation of detail over 7x7 blocks of 128x128 pixels, after "
-        "alignment.",
+        description="Confirmed, for those: correlation of detail that a third of 7x7 blocks of 128x128 pixels reach, "
+        "after alignment.",
     )
     max_block_shift_px: float = Field(
         0.4,
@@ -189,7 +189,7 @@ class DuplicatesConfig(Section):
         description="And median shift that the blocks still ask for, in pixels of 128; films of a person ask more.",
     )
     min_kept_detail: float = Field(
-        0.4,
+        0.3,
         ge=0.0,
         le=2.0,
         description="And of the finest detail of the poorer picture, the part that both share: phantoms share none.",

@@ -42,6 +42,7 @@ _EVEN_GREYS = 4.0
 _MAX_STEP = 0.1
 _PAIRS_A_BLOCK = 32  # so that a block's arrays fit the processor's cache
 _UNLIKE_BLOCK = 0.3
+_BEST_BLOCKS = 1 / 3  # of the blocks: captions and rims may cover the others
 _BLOCK_STEPS = 3
 _MAX_BLOCK_MOVE = 2.0  # pixels
 
@@ -52,6 +53,7 @@ class Likeness:
 
     Attributes:
         correlation_P: Median over the blocks; -1 where a coarse look was enough.
+        best_P: Correlation that a third of the blocks reach; -1 likewise.
         apart_px_P: Median over the blocks of what each would still have to move, in pixels of 128; infinite likewise.
         kept_P: Median over the blocks of the covariance of the finest detail over the smaller of both variances;
             infinite where one of the two has none.
@@ -60,6 +62,7 @@ class Likeness:
     """
 
     correlation_P: Floats
+    best_P: Floats
     apart_px_P: Floats
     kept_P: Floats
     warp_P33: Floats
@@ -89,12 +92,12 @@ def likeness(a_PSS: Bytes, b_PSS: Bytes, way_P: Bytes, negative_P: Bools, warp_P
         block = slice(start, start + _PAIRS_A_BLOCK)
         parts.append(_looked_at(shown_PSS[block], b_PSS[block], warp_P33[block]))
     if not parts:
-        return Likeness(*(np.zeros(0, np.float32),) * 3, warp_P33, np.zeros(0, np.int64))
+        return Likeness(*(np.zeros(0, np.float32),) * 4, warp_P33, np.zeros(0, np.int64))
     return Likeness.joined(parts)
 
 
 def _looked_at(a_PSS: Bytes, b_PSS: Bytes, warp_P33: Floats) -> Likeness:
-    correlation_P = np.full(len(a_PSS), -1.0, np.float32)
+    correlation_P, best_P = (np.full(len(a_PSS), -1.0, np.float32) for _ in range(2))
     apart_px_P, kept_P = (np.full(len(a_PSS), np.inf, np.float32) for _ in range(2))
     num_unlike_P = np.zeros(len(a_PSS), np.int64)
     a_SIZES, b_SIZES = _pyramid(a_PSS.astype(np.float32)), _pyramid(b_PSS.astype(np.float32))
@@ -103,9 +106,9 @@ def _looked_at(a_PSS: Bytes, b_PSS: Bytes, warp_P33: Floats) -> Likeness:
     half = SIDE_PX // 2
     bands = (_band(sizes[half], *_COARSE_DETAIL_PX) for sizes in (a_SIZES, b_SIZES))
     coarse_PJ, _ = _blocks(next(bands), next(bands), warp_P33)
-    close = np.flatnonzero(_median(coarse_PJ) >= _MIN_COARSE_CORRELATION)
+    close = np.flatnonzero(_reached(coarse_PJ, _BEST_BLOCKS) >= _MIN_COARSE_CORRELATION)
     if not len(close):
-        return Likeness(correlation_P, apart_px_P, kept_P, warp_P33, num_unlike_P)
+        return Likeness(correlation_P, best_P, apart_px_P, kept_P, warp_P33, num_unlike_P)
     side, even_px, num_steps = _LAST_LEVEL
     blur_SS = blur(_FINE_PX, side)
     a_grey_PSS, b_grey_PSS = a_SIZES[side][close], b_SIZES[side][close]
@@ -119,14 +122,15 @@ def _looked_at(a_PSS: Bytes, b_PSS: Bytes, warp_P33: Floats) -> Likeness:
         fine_PJ, move_PJ2 = _blocks(band_a_PSS, band_b_PSS, fine_P33)
         fine_P33 = _moved_by_blocks(fine_P33, fine_PJ, move_PJ2)
     fine_PJ, move_PJ2 = _blocks(band_a_PSS, band_b_PSS, fine_P33)
-    correlation_P[close] = _median(fine_PJ)
-    apart_px_P[close] = _median(np.linalg.norm(move_PJ2, axis=2), np.inf)
+    correlation_P[close] = _reached(fine_PJ, 0.5)
+    best_P[close] = _reached(fine_PJ, _BEST_BLOCKS)
+    apart_px_P[close] = _reached(np.linalg.norm(move_PJ2, axis=2), 0.5, np.inf)
     finest = (grey_PSS - _smoothed(grey_PSS, _FINE_PX) for grey_PSS in (a_grey_PSS, b_grey_PSS))
     kept_P[close] = _kept(next(finest), next(finest), fine_P33)
     num_unlike_P[close] = (fine_PJ < _UNLIKE_BLOCK).sum(axis=1)
     warp_P33 = warp_P33.copy()
     warp_P33[close] = fine_P33
-    return Likeness(correlation_P, apart_px_P, kept_P, warp_P33, num_unlike_P)
+    return Likeness(correlation_P, best_P, apart_px_P, kept_P, warp_P33, num_unlike_P)
 
 
 def _kept(a_PSS: Floats, b_PSS: Floats, warp_P33: Floats) -> Floats:
@@ -140,7 +144,7 @@ def _kept(a_PSS: Floats, b_PSS: Floats, warp_P33: Floats) -> Floats:
         smaller_P = np.minimum((a_PX**2).mean(axis=1), (b_PX**2).mean(axis=1))
         known_P = (seen_P.mean(axis=1) >= _MIN_SEEN) & (smaller_P >= _FLAT**2)
         columns.append(np.where(known_P, (a_PX * b_PX).mean(axis=1) / np.maximum(smaller_P, 1e-6), np.nan))
-    return _median(np.stack(columns, axis=1).astype(np.float32), np.inf)
+    return _reached(np.stack(columns, axis=1).astype(np.float32), 0.5, np.inf)
 
 
 def _spans(side: int) -> list[tuple[slice, slice]]:
@@ -277,12 +281,18 @@ def _block(a_PYX: Floats, b_PYX: Floats, seen_PYX: Bools, slope_PYX2: Floats) ->
     return np.where(known_P, correlation_P, unknown), np.where(known_P[:, None], move_P2, unknown)
 
 
-def _median(value_PJ: Floats, few: float = -1.0) -> Floats:
-    """Over the blocks that say something; `few` where they are few."""
-    enough_P = (~np.isnan(value_PJ)).sum(axis=1) >= _MIN_BLOCKS
-    filled_PJ = np.where(enough_P[:, None], value_PJ, np.float32(few))
-    median_P: Floats = np.nanmedian(filled_PJ, axis=1).astype(np.float32)
-    return median_P
+def _reached(value_PJ: Floats, share: float, few: float = -1.0) -> Floats:
+    """What a share of the blocks that say something reach or exceed; `few` where they are few."""
+    sorted_PJ = np.sort(value_PJ, axis=1)  # blocks that say nothing come last
+    num_P = (~np.isnan(value_PJ)).sum(axis=1)
+    place_P = (1 - share) * np.maximum(num_P - 1, 0)
+    low_P = place_P.astype(np.int64)
+    below_P, above_P = (
+        np.take_along_axis(sorted_PJ, at_P[:, None], axis=1)[:, 0]
+        for at_P in (low_P, np.minimum(low_P + 1, np.maximum(num_P - 1, 0)))
+    )
+    reached_P = below_P + (above_P - below_P) * (place_P - low_P)
+    return np.where(num_P >= _MIN_BLOCKS, reached_P, few).astype(np.float32)
 
 
 def _ramp(side: int) -> Floats:

@@ -29,14 +29,14 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
-SURE_SCORE = 40  # strangers hardly ever reach it
-MIN_SCORE = 14  # two matches at least
+SURE_SCORE = 70  # strangers hardly ever reach it
+MIN_SCORE = 17  # two matches at least
 MAX_NEIGHBOURS = 8  # of one picture: a copy of a thousand copies is linked through the best
 _PICTURES_A_PART = 50_000
 _BYTES_IN_MEMORY = 1 << 26  # of matches of all parts together, while tables are searched
 _MATCHES_A_STEP = 1 << 20  # that are asked at once whether they support each other
 _WINDOW = 8  # neighbours of the same drawn bits that one code meets
-_MAX_BITS = 12  # of a match, in a pool of up to some ten thousand pictures
+_MAX_BITS, _WEIGHT = 14, 16  # of a match, in a pool of up to a thousand pictures; what its bits are taken from
 _MORE_THAN_ROWS_BITS = 1  # drawn bits: as many as number the rows, and this
 _PLACE_APART = 38  # in 1/127 of half a side: a crop of a tenth a side moves the rim by a quarter
 _SCALES_APART = 2
@@ -44,7 +44,13 @@ _SPREAD = 15  # two matches nearer than this may be one mark, such as the letter
 _ZOOM_APART, _SHIFT_APART = 0.28, 4
 _RIDGE = 0.05 * 127**2  # holds a warp of few matches near the identity
 # Up to so many pictures: points of each that are compared, and tables.
-_EFFORT = ((30_000, NUM_POINTS, 60), (200_000, 40, 48), (2**62, 24, 32))
+_EFFORT = (
+    (2_000, NUM_POINTS, 240),
+    (10_000, NUM_POINTS, 120),
+    (30_000, NUM_POINTS, 60),
+    (200_000, 40, 48),
+    (2**62, 24, 32),
+)
 _ROWS_A_BLOCK = 1 << 20
 _ALWAYS = 50  # pairs that are looked at, however small the pool
 _SEED = 14
@@ -57,7 +63,7 @@ class PointPairs:
     Attributes:
         left_P: Position of a picture.
         right_P: Position of the other one.
-        score_P: Support, 1 to 13 for each match.
+        score_P: Support, 2 to 16 for each match.
         way_P: How the left one has to be laid to look like the right one.
         negative_P: Whether it has to be inverted too.
         warp_P33: From places of the laid left picture to places of the right one, in half sides.
@@ -267,7 +273,7 @@ def _supported(rows: _Rows, left_M: Ints, right_M: Ints) -> PointPairs:
     length_M = np.linalg.norm(apart_M2, axis=1)
     agrees_M = np.linalg.norm(moved_M2 - apart_M2, axis=1) <= _ZOOM_APART * length_M + _SHIFT_APART
     agrees_M &= (length_M >= _SPREAD) | first_M
-    weight_M = np.where(agrees_M, _MAX_BITS + 1 - bits_M, 0)
+    weight_M = np.where(agrees_M, _WEIGHT - bits_M, 0)
     score_G = np.bincount(of_group_M, weight_M, len(start)).astype(np.int64)
     groups = _best_of_pair(group_M[start] // (2 * NUM_WAYS), score_G)
     pair_P, flag_P = np.divmod(group_M[start][groups], 2 * NUM_WAYS)

@@ -21,7 +21,7 @@ Ints = NDArray[np.int64]
 Points = NDArray[np.void]
 
 SIDE_PX = 128
-NUM_POINTS = 64  # the strongest of a picture, strongest first
+NUM_POINTS = 128  # the strongest of a picture, strongest first
 NUM_BITS = 62
 NEGATIVE = 8  # flag beside the way (`pipeline.pool.copies.symmetry`) that the patch was laid
 NONE = 255  # `laid` of a point that is none, where a picture has fewer
@@ -41,13 +41,13 @@ def picture_points(images_NSS: Bytes, num_points: int = NUM_POINTS) -> Points:
     points_NK: Points = np.zeros((len(images_NSS), num_points), POINT)
     for start in range(0, len(images_NSS), _PICTURES_A_BLOCK):
         block = slice(start, start + _PICTURES_A_BLOCK)
-        points_NK[block] = _strongest_of(images_NSS[block])[:, :num_points]
+        points_NK[block] = _strongest_of(images_NSS[block], num_points)
     return points_NK
 
 
-def _strongest_of(images_NSS: Bytes) -> Points:
+def _strongest_of(images_NSS: Bytes, num_points: int) -> Points:
     blurred_NLSS = np.stack([blur_SS @ _unit(images_NSS) @ blur_SS.T for blur_SS in _blurs()], axis=1)
-    scale_NK, y_NK, x_NK, difference_NK = _extrema(np.diff(blurred_NLSS, axis=1))
+    scale_NK, y_NK, x_NK, difference_NK = _extrema(np.diff(blurred_NLSS, axis=1), num_points)
     term_NKUU = _patch_terms(np.asarray(blurred_NLSS, np.float32), scale_NK, y_NK, x_NK)
     term_NKUU *= np.sign(difference_NK)[:, :, None, None]
     code_NK, way_NK = _codes(term_NKUU)
@@ -83,7 +83,7 @@ def blur(sigma_px: float, side: int) -> Floats:
     return blur_SS
 
 
-def _extrema(difference_NLSS: Floats) -> tuple[Ints, Ints, Ints, Floats]:
+def _extrema(difference_NLSS: Floats, num_points: int) -> tuple[Ints, Ints, Ints, Floats]:
     """Scale, y, x and signed strength of the strongest extrema, each (N, K); strength 0 where there are no more."""
     strength_NLSS = np.abs(difference_NLSS)
     strength_NLSS[strength_NLSS < _MIN_STRENGTH] = 0
@@ -96,22 +96,22 @@ def _extrema(difference_NLSS: Floats) -> tuple[Ints, Ints, Ints, Floats]:
         rim = int(np.ceil(_RIM * scale_px))
         kept_NLSS[:, scale, :rim] = kept_NLSS[:, scale, -rim:] = 0
         kept_NLSS[:, scale, :, :rim] = kept_NLSS[:, scale, :, -rim:] = 0
-    place_NK, value_NK = _largest(kept_NLSS.reshape(len(kept_NLSS), -1))
+    place_NK, value_NK = _largest(kept_NLSS.reshape(len(kept_NLSS), -1), num_points)
     scale_NK, y_NK, x_NK = np.unravel_index(place_NK, kept_NLSS.shape[1:])
     sign_NK = np.sign(np.take_along_axis(difference_NLSS.reshape(len(place_NK), -1), place_NK, axis=1))
     return scale_NK, y_NK, x_NK, value_NK * sign_NK
 
 
-def _largest(value_NX: Floats) -> tuple[Ints, Floats]:
+def _largest(value_NX: Floats, num: int) -> tuple[Ints, Floats]:
     """Place and value of the largest values of each row, the largest first, (N, K); 0 where no more are above 0.
 
     Nearly all values are 0: what is above is picked out first, and sorted alone.
     """
-    place_NK = np.zeros((len(value_NX), NUM_POINTS), np.int64)
+    place_NK = np.zeros((len(value_NX), num), np.int64)
     largest_NK = np.zeros(place_NK.shape, np.float32)
     for row, value_X in enumerate(value_NX):
         place_M = np.flatnonzero(value_X)
-        order_K = np.lexsort((place_M, -value_X[place_M]))[:NUM_POINTS]
+        order_K = np.lexsort((place_M, -value_X[place_M]))[:num]
         place_NK[row, : len(order_K)] = place_M[order_K]
         largest_NK[row, : len(order_K)] = value_X[place_M[order_K]]
     return place_NK, largest_NK

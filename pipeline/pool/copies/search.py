@@ -31,7 +31,7 @@ Progress = Callable[[str, int, int], None]
 
 _SCANS_A_SHARD = 256
 _PAIRS_A_SHARD = 256
-_NUM_WEAK, _MIN_WEAK, _FITTING = 48, 10, 0.55
+_NUM_WEAK, _MIN_WEAK, _FITTING = 48, 10, 0.52
 
 _log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ def is_same(seen: Likeness, config: DuplicatesConfig) -> Bools:
     """Which pairs are one picture."""
     near_P = seen.apart_px_P <= config.max_block_shift_px
     near_P &= seen.kept_P >= config.min_kept_detail
-    return np.asarray((seen.correlation_P >= config.min_block_correlation) & near_P, np.bool_)
+    return np.asarray((seen.best_P >= config.min_block_correlation) & near_P, np.bool_)
 
 
 def _same(
@@ -163,8 +163,8 @@ def _same(
 def fit_each_other(weak: Likeness, same_P: Bools) -> bool:
     """Whether other pictures are as alike as copies: pictures drawn by one template, as phantoms are.
 
-    In pools of real films the pairs of the least support share .3 to .4 of the detail, in the middle; in those of
-    phantoms .6 and more. Where most of them are copies, as in a pool in which every scan lies several times, nothing
+    In pools of real films the pairs of the least support share .2 to .45 of the detail, in the middle; in those of
+    phantoms .59 and more. Where most of them are copies, as in a pool in which every scan lies several times, nothing
     is known of other pictures.
 
     Args:
@@ -210,12 +210,12 @@ def look(
         )
         for block in blocks
     ]
-    unlike_P = np.full(len(pairs), -1, np.float32)
-    far_P, kept_P = (np.full(len(pairs), np.inf, np.float32) for _ in range(2))
-    out = Likeness(unlike_P, far_P, kept_P, pairs.warp_P33.copy(), np.zeros(len(pairs), np.int64))
+    unlike_P, none_P, far_P, kept_P = (np.full(len(pairs), value, np.float32) for value in (-1, -1, np.inf, np.inf))
+    out = Likeness(unlike_P, none_P, far_P, kept_P, pairs.warp_P33.copy(), np.zeros(len(pairs), np.int64))
     done = 0
     for index, part in engine.map_shards(look_at_shard, shards):
         out.correlation_P[blocks[index]] = part.correlation_P
+        out.best_P[blocks[index]] = part.best_P
         out.apart_px_P[blocks[index]] = part.apart_px_P
         out.kept_P[blocks[index]] = part.kept_P
         out.warp_P33[blocks[index]] = part.warp_P33

@@ -155,7 +155,7 @@ def test_the_warp_of_a_pair_says_what_was_done(scans, strangers):
 
 def test_few_pairs_beside_the_sure_ones_are_looked_at():
     num = 3000
-    score_P = np.where(np.arange(num) < 10, 60, 20)
+    score_P = np.where(np.arange(num) < 10, 80, 20)
     still_P33 = np.repeat(np.eye(3, dtype=np.float32)[None], num, axis=0)
     ways, left = np.zeros(num, np.uint8), np.arange(num)
     pairs = point_pairs.PointPairs(left, left + num, score_P, ways, ways > 0, still_P33)
@@ -168,7 +168,9 @@ def test_few_pairs_beside_the_sure_ones_are_looked_at():
 def test_a_pool_is_too_alike_by_its_other_pictures_and_not_by_its_copies(num_same, is_alike):
     num = 20
     ones = np.ones(num, np.float32)
-    seen = block_likeness.Likeness(0.8 * ones, ones, ones, np.zeros((num, 3, 3), np.float32), np.zeros(num, np.int64))
+    seen = block_likeness.Likeness(
+        0.8 * ones, ones, ones, ones, np.zeros((num, 3, 3), np.float32), np.zeros(num, np.int64)
+    )
     assert search.fit_each_other(seen, np.arange(num) < num_same) is is_alike
 
 
