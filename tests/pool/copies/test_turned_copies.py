@@ -88,6 +88,41 @@ def test_each_limit_can_refuse_a_pair(option, scans):
     assert search.is_same(seen, DuplicatesConfig(**{name: float(value)})).tolist() == [False]
 
 
+def looked_at(left, right):
+    still_133 = np.eye(3, dtype=np.float32)[None]
+    return block_likeness.likeness(left[None], right[None], np.zeros(1, np.uint8), np.zeros(1, np.bool_), still_133)
+
+
+def test_a_copy_of_which_more_than_half_is_covered_is_still_one(scans):
+    left = thumbnails(scans[:1])[0]
+    right = thumbnails([augmentations.recompressed(scans[0], 30, RNG(0))])[0]
+    right[:78] = RNG(1).integers(0, 255, (78, 128))
+    seen = looked_at(left, right)
+    assert seen.correlation_P[0] < DuplicatesConfig().min_block_correlation <= seen.best_P[0]
+    assert search.is_same(seen, DuplicatesConfig()).tolist() == [True]
+
+
+def test_alike_blocks_that_moved_each_its_own_way_are_no_copy(scans):
+    left = thumbnails(scans[:1])[0]
+    right = left.copy()
+    for rows, across in block_likeness._spans(128):
+        down, beside = RNG([rows.start, across.start]).choice([-1, 1], 2)
+        right[rows, across] = np.roll(left, (down, beside), (0, 1))[rows, across]
+    seen = looked_at(left, right)
+    assert seen.best_P[0] >= DuplicatesConfig().min_block_correlation
+    assert search.is_same(seen, DuplicatesConfig()).tolist() == [False]
+
+
+@pytest.mark.parametrize("share", [0.5, 1 / 3])
+def test_what_a_share_of_the_blocks_reaches(share):
+    value_PJ = RNG(0).random((5, 49), np.float32)
+    value_PJ[2, :30] = np.nan
+    value_PJ[3, :40] = np.nan  # too few say something
+    reached_P = block_likeness._reached(value_PJ, share, -7.0)
+    expected_P = np.nanquantile(value_PJ, 1 - share, axis=1)
+    np.testing.assert_allclose(reached_P, np.where(np.arange(5) == 3, -7.0, expected_P), rtol=1e-5)
+
+
 def test_what_is_nearly_sure_is_looked_at_without_a_budget(tmp_path, scans):
     rows = [("a.png", scans[3], ""), ("b.png", augmentations.mirrored(scans[3], 1, RNG(0)), "")]
     counts, _ = run(tmp_path, rows, **{"duplicates.looks_a_scan": 0.0})
@@ -172,6 +207,10 @@ def test_a_pool_is_too_alike_by_its_other_pictures_and_not_by_its_copies(num_sam
         0.8 * ones, ones, ones, ones, np.zeros((num, 3, 3), np.float32), np.zeros(num, np.int64)
     )
     assert search.fit_each_other(seen, np.arange(num) < num_same) is is_alike
+
+
+def test_the_strongest_points_are_the_same_however_many_are_asked_for(scans, strangers):
+    np.testing.assert_array_equal(points.picture_points(thumbnails(scans), 24), strangers[:, :24])
 
 
 def test_large_pools_compare_fewer_points():
