@@ -52,9 +52,10 @@ class Likeness:
     """What a close look at P pairs says.
 
     Attributes:
-        correlation_P: Median over the blocks; -1 where a coarse look was enough.
-        best_P: Correlation that a third of the blocks reach; -1 likewise.
-        apart_px_P: Median over the blocks of what each would still have to move, in pixels of 128; infinite likewise.
+        correlation_P: Median over the blocks; -1 where a coarse look at half of them was enough.
+        best_P: Correlation that a third of the blocks reach; -1 where a coarse look at a third of them was enough.
+        apart_px_P: Median over the blocks of what each would still have to move, in pixels of 128; infinite where
+            `best_P` is -1.
         kept_P: Median over the blocks of the covariance of the finest detail over the smaller of both variances;
             infinite where one of the two has none.
         warp_P33: From places of the laid first picture to places of the second, in half sides.
@@ -122,7 +123,8 @@ def _looked_at(a_PSS: Bytes, b_PSS: Bytes, warp_P33: Floats) -> Likeness:
         fine_PJ, move_PJ2 = _blocks(band_a_PSS, band_b_PSS, fine_P33)
         fine_P33 = _moved_by_blocks(fine_P33, fine_PJ, move_PJ2)
     fine_PJ, move_PJ2 = _blocks(band_a_PSS, band_b_PSS, fine_P33)
-    correlation_P[close] = _reached(fine_PJ, 0.5)
+    half_P = _reached(coarse_PJ[close], 0.5) >= _MIN_COARSE_CORRELATION
+    correlation_P[close] = np.where(half_P, _reached(fine_PJ, 0.5), -1)
     best_P[close] = _reached(fine_PJ, _BEST_BLOCKS)
     apart_px_P[close] = _reached(np.linalg.norm(move_PJ2, axis=2), 0.5, np.inf)
     finest = (grey_PSS - _smoothed(grey_PSS, _FINE_PX) for grey_PSS in (a_grey_PSS, b_grey_PSS))

@@ -52,7 +52,7 @@ _EFFORT = (
     (2**62, 24, 32),
 )
 _ROWS_A_BLOCK = 1 << 20
-_ALWAYS = 50  # pairs that are looked at, however small the pool
+_ALWAYS = 500  # pairs that are looked at, however small the pool
 _SEED = 14
 
 

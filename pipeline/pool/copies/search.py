@@ -31,7 +31,7 @@ Progress = Callable[[str, int, int], None]
 
 _SCANS_A_SHARD = 256
 _PAIRS_A_SHARD = 256
-_NUM_WEAK, _MIN_WEAK, _FITTING = 48, 10, 0.52
+_NUM_WEAK, _MIN_WEAK, _FITTING = 48, 10, 0.47
 
 _log = logging.getLogger(__name__)
 
@@ -163,8 +163,8 @@ def _same(
 def fit_each_other(weak: Likeness, same_P: Bools) -> bool:
     """Whether other pictures are as alike as copies: pictures drawn by one template, as phantoms are.
 
-    In pools of real films the pairs of the least support share .2 to .45 of the detail, in the middle; in those of
-    phantoms .59 and more. Where most of them are copies, as in a pool in which every scan lies several times, nothing
+    In pools of real films the pairs of the least support share .4 of the detail at most, in the middle; in those of
+    phantoms .53 and more. Where most of them are copies, as in a pool in which every scan lies several times, nothing
     is known of other pictures.
 
     Args:
