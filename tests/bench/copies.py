@@ -334,8 +334,8 @@ def _notes(summary: dict[str, Any], false_rows: list[list[Any]]) -> str:
     return (
         f"Shares found, with 95 % intervals (Wilson). Each copy is searched among {NUM_IN_POOL} scans of its "
         f"pool and the other copies, with at most {RULE.looks_a_scan} pairs a scan, and 500 in any pool, looked at "
-        f"beside the nearly sure. {NUM_ORIGINALS['kermany']} and {NUM_ORIGINALS['covid3']} originals a row; seeds 0 and 7. "
-        f"Constants were set on {NUM_SETTING['kermany']} and {NUM_SETTING['covid3']} other scans.\n\n"
+        f"beside the nearly sure. {NUM_ORIGINALS['kermany']} and {NUM_ORIGINALS['covid3']} originals a row; "
+        f"seeds 0 and 7. Constants were set on {NUM_SETTING['kermany']} and {NUM_SETTING['covid3']} other scans.\n\n"
         f"Below .95 over both pools: {', '.join(below) or 'none'}. Of three together these are lost: as no candidates, "
         f"as candidates that are not looked at, and as not confirmed: {losses}.\n\n"
         + _table(
