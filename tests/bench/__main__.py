@@ -33,6 +33,7 @@ from tests.bench import (
     lungs,
     monitor,
     network,
+    network_gate,
     other_parts,
     outside,
     page,
@@ -105,6 +106,8 @@ BENCHES = {
     "kills": kills.main,
     "heat_maps": heat_maps.main,
     "network": network.main,
+    "network_gate": network_gate.main,
+    "network_starts": network_gate.starts,
     "pretrain": pretrain.main,
     "certificates": certificates.main,
     "defer": defer.main,
@@ -126,7 +129,7 @@ def main() -> int:
         "--pool",
         help="selection, resume, second_opinion: kermany, covid3, pneumoniamnist or phantom; planted, "
         "wrong_labels, other_parts: phantoms, "
-        "kermany or nih; adapt: the labels",
+        "kermany or nih; network_gate, network_starts: kermany, nih, covid3 or phantom; adapt: the labels",
     )
     parser.add_argument(
         "--seeds",
