@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.compute as pc
 
-from embeddings import activations, extract, network_stages
+from embeddings import activations, extract
 from embeddings.backbones import Backbone
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
@@ -22,7 +22,7 @@ from pipeline.contracts.tables import MANIFEST, PREDICTIONS, write_bytes, write_
 from pipeline.learn.classifier import Classifier, preprocessing
 from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
-from pipeline.learn.network.design import Design
+from pipeline.learn.network.design import Design, Frozen
 from pipeline.pool import whites
 from pipeline.predict import calibration, outside
 from pipeline.predict.exported import files as exported_files
@@ -147,8 +147,6 @@ def _reading(run: Path, config: Config) -> dict[str, Any]:
 
 def _module(run: Path, backbone: Backbone, config: Config, model: Classifier, card: dict[str, Any]) -> "nn.Module":
     """The classifier as one torch module, see `exported_module`."""
-    from torch import nn
-
     size_px = config.preprocess.size_px
     embedder = extract.build(backbone, config.embed.features, size_px)
     basis = principal_components.load_basis(run)
@@ -162,13 +160,17 @@ def _module(run: Path, backbone: Backbone, config: Config, model: Classifier, ca
 
     assert isinstance(model.model, Path)
     network_card = card["network"]
-    empty = Head({name: np.zeros(shape, np.float32) for name, shape in network_card["head"].items()})
-    design = Design(backbone, network_card["num_early"], size_px, empty)
-    whole = nn.Sequential(
-        *network_stages.stages(backbone, design.size_px)[: design.num_early], network_design.late(design)
-    )
+    design = Design(backbone, network_card["num_early"], size_px, _zeros(network_card["head"]))
+    frozen_card = network_card.get("frozen")
+    frozen = None if frozen_card is None else Frozen(_zeros(frozen_card["head"]), frozen_card["features"])
+    whole = network_design.around(network_design.late(design), design, frozen)
     whole.load_state_dict(load_file(model.model.with_name(run_files.MODEL_WEIGHTS)))
     return exported_module.of_network(embedder, basis, whole, model.temperature, model.prevalence_C)
+
+
+def _zeros(shapes: dict[str, list[int]]) -> Head:
+    """A head of these shapes, whose numbers are still to be read."""
+    return Head({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
 
 
 def _write_model(module: "nn.Module", size_px: int, findings: tuple[str, ...], out: Path) -> None:

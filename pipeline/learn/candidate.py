@@ -51,10 +51,15 @@ class Candidate:
 
     def calibration(self, material: Material) -> tuple[float, np.ndarray]:
         """Temperature, and bias (C,) of the logits before it, that calibrate at the learning prior."""
-        oof_JC, class_J = self.oof_logit_EC[material.judges_E], material.class_E[material.judges_E]
-        weight_J = scan_weights(class_J, oof_JC.shape[1])
-        temperature = calibrate.fit_temperature(oof_JC, class_J, weight_J)
-        return temperature, temperature * calibrate.fit_bias(oof_JC / temperature, class_J, weight_J)
+        return calibration(self.oof_logit_EC, material)
+
+
+def calibration(oof_logit_EC: np.ndarray, material: Material) -> tuple[float, np.ndarray]:
+    """Temperature and bias (C,) by these out-of-fold logits, see `Candidate.calibration`."""
+    oof_JC, class_J = oof_logit_EC[material.judges_E], material.class_E[material.judges_E]
+    weight_J = scan_weights(class_J, oof_JC.shape[1])
+    temperature = calibrate.fit_temperature(oof_JC, class_J, weight_J)
+    return temperature, temperature * calibrate.fit_bias(oof_JC / temperature, class_J, weight_J)
 
 
 def average(name: str, first: Candidate, second: Candidate, material: Material) -> Candidate:
@@ -82,9 +87,17 @@ def average(name: str, first: Candidate, second: Candidate, material: Material) 
     return Candidate(name, head, logit_NC, oof_EC, of_folds)
 
 
-def auroc_drop(
-    before_EC: np.ndarray, after_EC: np.ndarray, material: Material, allowed: float, rng: np.random.Generator
-) -> tuple[float, bool]:
-    """How far out-of-fold AUROC falls from one candidate's logits to another's, see `rollback.auroc_drop`."""
-    prob_before_EC, prob_after_EC = (calibrate.apply_temperature(logit_EC, 1.0) for logit_EC in (before_EC, after_EC))
-    return rollback.auroc_drop(prob_before_EC, prob_after_EC, material.class_E, list(material.group_E), allowed, rng)
+def falls(
+    before_EC: np.ndarray,
+    after_EC: np.ndarray,
+    material: Material,
+    allowed: rollback.Allowed,
+    rng: np.random.Generator,
+) -> list[rollback.Fall]:
+    """How much worse one candidate is out of fold than another, by the logits of both, calibrated; `rollback.falls`."""
+    prob_before_EC, prob_after_EC = (
+        calibrate.apply_temperature(logit_EC + bias_C, temperature)
+        for logit_EC in (before_EC, after_EC)
+        for temperature, bias_C in [calibration(logit_EC, material)]
+    )
+    return rollback.falls(prob_before_EC, prob_after_EC, material.class_E, list(material.group_E), allowed, rng)

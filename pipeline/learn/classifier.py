@@ -114,9 +114,10 @@ class Classifier:
             "learning_prior": self.learning_prior_C.tolist(),
         }
         if isinstance(self.model, Trained):
-            design = self.model.design
-            shapes = {name: list(value.shape) for name, value in design.head.arrays.items()}
-            own["network"] = {"num_early": design.num_early, "size_px": design.size_px, "head": shapes}
+            design, frozen = self.model.design, self.model.frozen
+            own["network"] = {"num_early": design.num_early, "size_px": design.size_px, "head": _shapes(design.head)}
+            if frozen is not None:
+                own["network"]["frozen"] = {"features": frozen.features, "head": _shapes(frozen.head)}
         write_text(folder / run_files.CARD, json.dumps(card | own, indent=1))
 
     @classmethod
@@ -182,6 +183,10 @@ class Classifier:
         model.metadata_props.add(key="findings", value=json.dumps(self.findings))
         onnx.checker.check_model(model)
         return bytes(model.SerializeToString())
+
+
+def _shapes(head: Head) -> dict[str, list[int]]:
+    return {name: list(value.shape) for name, value in head.arrays.items()}
 
 
 def refuse_other_format(folder: Path) -> dict[str, Any]:

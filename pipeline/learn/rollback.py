@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.contracts.options.learning import PseudoConfig
 from pipeline.contracts.tables import PSEUDO, write_parquet
 from pipeline.labels.class_counts import MIN_LABELS
 from pipeline.learn.scan_rows import ScanRows
@@ -33,6 +34,11 @@ class Allowed(NamedTuple):
     auroc: float
     accuracy: float
     brier: float
+
+    @classmethod
+    def of(cls, pseudo: PseudoConfig) -> "Allowed":
+        """By the options."""
+        return cls(pseudo.rollback_auroc, pseudo.rollback_accuracy, pseudo.rollback_brier)
 
 
 def save_oof(folder: Path, ids: list[str], prob_EC: np.ndarray, findings: tuple[str, ...]) -> None:

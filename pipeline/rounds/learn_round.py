@@ -198,7 +198,6 @@ def _write_pseudo_labels(
     """
     before, folder = record.folder_before(ctx.folder, round_index), ctx.round_folder(round_index)
     ids = material.expert_E.image_id.to_pylist()
-    pseudo = ctx.config.pseudo
     rolled_back = rollback.is_worse(
         before,
         ids,
@@ -206,7 +205,7 @@ def _write_pseudo_labels(
         material.class_E,
         list(material.group_E),
         data.findings,
-        rollback.Allowed(pseudo.rollback_auroc, pseudo.rollback_accuracy, pseudo.rollback_brier),
+        rollback.Allowed.of(ctx.config.pseudo),
         ctx.rng("rollback", round_index),
     )
     if rolled_back:

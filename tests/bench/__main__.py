@@ -137,6 +137,8 @@ def main() -> int:
         default=5,
         help="repetitions, of the benches that have seeds; resume: kills",
     )
+    parser.add_argument("--labels", type=int, help="network_gate: 100 or 50; both by default")
+    parser.add_argument("--starts", type=int, help="network_starts: so many of the ways to start; all by default")
     given = parser.parse_args()
     data = os.environ.get("CXR_SSL_DATA")
     if not data:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embeddings import network_stages, onnx_file
+from embeddings import extract, network_stages, onnx_file
 from embeddings.backbones import Backbone
+from pipeline.contracts.options.vectors import Features
 from pipeline.learn.heads.head import Head
 
 if TYPE_CHECKING:
@@ -40,16 +41,36 @@ class Design:
 
 
 @dataclass(frozen=True)
+class Frozen:
+    """A head on the embedding of the network before it learned, whose logits are added to those of what it became.
+
+    Attributes:
+        head: On the embedding as the run keeps it, of all pooled stages where it has them.
+        features: What that embedding is, see `EmbedConfig.features`.
+    """
+
+    head: Head
+    features: Features
+
+
+@dataclass(frozen=True)
 class Trained:
     """A network that learned; plain arrays, so that it moves between processes and into a file without torch.
 
     Attributes:
         design: The network before it learned.
         arrays: State of the part that learned, see `late`, by name.
+        frozen: A head whose logits are added to its own; None: it answers alone.
     """
 
     design: Design
     arrays: Arrays
+    frozen: Frozen | None = None
+
+    def with_head(self, scale: float, head: Head, features: Features) -> "Trained":
+        """The sum of this network's logits, scaled, and those of a head on the embedding before it learned."""
+        last = {name: (self.arrays[name] * scale).astype(np.float32) for name in _last_layer(self.arrays)}
+        return Trained(self.design, self.arrays | last, Frozen(head, features))
 
     def shifted(self, bias_C: np.ndarray) -> "Trained":
         """The same network with `bias_C` (C,) added to its logits."""
@@ -95,13 +116,38 @@ def late(design: Design) -> "nn.Module":
 
 
 def whole(trained: Trained) -> "nn.Module":
-    """The whole network, early stages and late: scan (N, 1, S, S) in [0, 1] -> logits (N, C)."""
+    """The whole network: scan (N, 1, S, S) in [0, 1] -> logits (N, C)."""
+    learned = late(trained.design)
+    put(learned, trained.arrays)
+    return around(learned, trained.design, trained.frozen)
+
+
+def around(learned: "nn.Module", design: Design, frozen: Frozen | None) -> "nn.Module":
+    """The early stages before the part that learned, and the frozen head beside it where there is one.
+
+    Embeddings are rounded to half precision on the way to that head, as the run keeps those it learned from.
+    """
+    import torch
     from torch import nn
 
-    design = trained.design
-    learned = late(design)
-    put(learned, trained.arrays)
-    return nn.Sequential(*network_stages.stages(design.backbone, design.size_px)[: design.num_early], learned).eval()
+    early = network_stages.stages(design.backbone, design.size_px)[: design.num_early]
+    network = nn.Sequential(*early, learned).eval()
+    if frozen is None:
+        return network
+    embedder, head = extract.build(design.backbone, frozen.features, design.size_px), head_module(frozen.head)
+
+    class WithFrozen(nn.Module):  # type: ignore[misc]
+        """The sum of two logits: of the network, and of a head on what it was before."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.embedder, self.frozen = network, embedder, nn.ModuleDict({"head": head})
+
+        def forward(self, scan_N1SS: Any) -> Any:
+            emb_ND = self.embedder(scan_N1SS).to(torch.float16).to(torch.float32)
+            return self.network(scan_N1SS) + self.frozen["head"](emb_ND)
+
+    return WithFrozen().eval()
 
 
 def calibrated(module: "nn.Module", temperature: float, prevalence_C: np.ndarray) -> "nn.Module":
@@ -158,6 +204,12 @@ def last_bias(arrays: Arrays) -> np.ndarray:
 
 def _last_bias_name(arrays: Arrays) -> str:
     return max(name for name in arrays if name.startswith("head.") and name.endswith("bias"))
+
+
+def _last_layer(arrays: Arrays) -> tuple[str, str]:
+    """Names of the last weight and bias of the head."""
+    bias = _last_bias_name(arrays)
+    return f"{bias.removesuffix('bias')}weight", bias
 
 
 def first_head(head: Head, mean_D: np.ndarray, basis_DP: np.ndarray, temperature: float) -> Head:

@@ -1,4 +1,4 @@
-"""The network in the student's place: it learns in the same folds, from what the student says of the pool."""
+"""The network beside the student: it learns in the same folds, from what the student says of the pool."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.contracts.config import Config
+from pipeline.learn import rollback
 from pipeline.learn.acceptance import Acceptance, screening_of
-from pipeline.learn.candidate import Candidate, auroc_drop
+from pipeline.learn.candidate import Candidate, calibration, falls
 from pipeline.learn.heads.head import Head
 from pipeline.learn.lesson import Lesson, learn_masks, pool_lesson, stopping_mask, with_reports
 from pipeline.learn.material import Material
@@ -73,9 +74,9 @@ class NetworkStudent:
     """What became of a round's network.
 
     Attributes:
-        chosen: The network, or the student it learned from where that is better out of fold.
+        chosen: The mean of student and network; the student alone where that is worse out of fold, beyond chance.
         curves: Of the network that learned from everything.
-        gain: Out-of-fold AUROC of the network less that of the student.
+        gain: Out-of-fold AUROC of the mean less that of the student.
     """
 
     chosen: Candidate
@@ -84,7 +85,7 @@ class NetworkStudent:
 
 
 def adapted(adapter: Adapter, heads: FrozenHeads, config: Config, rng: np.random.Generator) -> NetworkStudent:
-    """Train the networks of a round, and choose between network and student.
+    """Train the networks of a round, and take the mean of network and student, or the student alone.
 
     Args:
         adapter: Trains them.
@@ -116,7 +117,11 @@ def chosen(
     config: Config,
     rng: np.random.Generator,
 ) -> NetworkStudent:
-    """The network where its out-of-fold AUROC is not below that of the student, else the student.
+    """The mean of student and network, unless it is worse out of fold than the student, beyond chance.
+
+    A hundred labels cannot say which of the two is better: the student sees every stage of the frozen network and the
+    middle of the scan, the network has learned what its last stages should see. The mean of their calibrated
+    log-probabilities need not choose, see `candidate.average`.
 
     Args:
         heads: What the network started from.
@@ -128,14 +133,20 @@ def chosen(
         rng: Of the bootstrap.
     """
     student, material = heads.student, heads.material
-    temperature, bias_C = heads.calibration
-    start_EC = (student.oof_logit_EC + bias_C) / temperature
-    allowed = config.pseudo.rollback_auroc
-    drop, _ = auroc_drop(start_EC, oof_EC, material, allowed, rng)
-    if drop > allowed:  # the simpler model stays, chance or not
-        log.info("the adapted network: out-of-fold AUROC is %.3f below the frozen one; left out of this round", drop)
-        return NetworkStudent(student, curves, -drop)
-    return NetworkStudent(Candidate(f"{student.name}+network", trained, predict(), oof_EC), curves, -drop)
+    scale, scale_of_network = 0.5 / heads.calibration[0], 0.5 / calibration(oof_EC, material)[0]
+    mean_EC = (scale * student.oof_logit_EC + scale_of_network * oof_EC).astype(np.float32)
+    judged = falls(student.oof_logit_EC, mean_EC, material, rollback.Allowed.of(config.pseudo), rng)
+    gain = next((-fall.amount for fall in judged if fall.measure == "AUROC"), 0.0)
+    worse = [fall for fall in judged if fall.beyond_chance]
+    if worse:
+        by = ", ".join(f"{fall.measure} by {fall.amount:.3f}" for fall in worse)
+        log.info("with the adapted network it is worse out of fold (%s); left out of this round", by)
+        return NetworkStudent(student, curves, gain)
+    logit_NC = (scale * student.logit_NC + scale_of_network * predict()).astype(np.float32)
+    basis = principal_components.load_basis(material.folder)
+    frozen = design.first_head(student.heads[-1].head, *basis, 1.0 / scale)
+    both = trained.with_head(scale_of_network, frozen, config.embed.features)
+    return NetworkStudent(Candidate(f"{student.name}+network", both, logit_NC, mean_EC), curves, gain)
 
 
 def first_head(several: Sequence[FrozenHeads], numbers: Sequence[int], seed: int) -> Head:
