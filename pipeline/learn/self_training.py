@@ -6,7 +6,8 @@ radiology reports that experts have found right often enough, and with `pseudo.p
 labels spread over the neighbour graph. Both are fitted once for each patient-grouped
 fold and once on everything; a fold's heads see the other folds' expert labels only, pseudo-labels included. The few
 numbers that turn scores into decisions (temperature, prevalence, thresholds) are fitted on all of them. Where the
-network is adapted (`network.student`), it learns from that student in the same folds and takes its place unless worse.
+network is adapted (`network.student`), it learns from that student in the same folds, and the mean of both takes the
+student's place unless it is worse.
 """
 
 import copy
@@ -60,8 +61,8 @@ class Learned:
         open_O: Scans of the training pool with neither an expert class nor a rejection.
         decisions: What becomes of each of them.
         curves: Of the network's training; None: none was trained.
-        network_gain: Out-of-fold AUROC of the trained network less that of the head it started from; it is used where
-            it is not worse. None: none was trained.
+        network_gain: Out-of-fold AUROC of the mean of network and head less that of the head alone; the mean is used
+            unless it is worse beyond chance. None: no network was trained.
         network_questions: The questions that network learned at once; none where it is of this one alone.
     """
 

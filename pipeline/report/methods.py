@@ -1,6 +1,6 @@
 """Draft text of a paper's methods, from what the run recorded; a sentence is there only where its facts are."""
 
-from pipeline.pages.wording import count, decimal, known, percent, place, plural, words
+from pipeline.pages.wording import count, decimal, known, percent, place, plural, signed, words
 from pipeline.report.gather import Row, RunData
 
 _STRATEGIES = {
@@ -227,8 +227,8 @@ def _network(run: RunData) -> str:
         if not known(gain):
             return ""
         return (
-            f"{what} was trained as well and left out: its out-of-fold AUROC was {decimal(-float(gain or 0), 3)} below "
-            "that of the classifier on the numbers as they were."
+            f"{what} was trained as well and left out: with it the classifier was worse out of fold (AUROC "
+            f"{signed(gain)})."
         )
     whole_pool = pseudo.get("gate") == "estimated" and network.get("open_scans", pseudo.get("propagate"))
     scans = "every scan of the training pool" if whole_pool else "the scans with a pseudo-label that was let in"
@@ -242,8 +242,17 @@ def _network(run: RunData) -> str:
         f"{what} then learnt from the student’s calibrated probabilities of {scans} and from the experts’ labels "
         f"(AdamW, learning rate {network.get('lr')}, batches of {network.get('batch_size')}, at least "
         f"{plural(network.get('min_steps'), 'step')} and {plural(network.get('epochs'), 'epoch')}, random views of "
-        f"each scan{options}), once for each fold and once on all. {_shared_by(run)}It is used because its out-of-fold "
-        "AUROC was not below that of the classifier it started from."
+        f"each scan{options}), once for each fold and once on all. {_shared_by(run)}{_used(run)}"
+    )
+
+
+def _used(run: RunData) -> str:
+    """How the network answers; runs of 0.1.0 let it answer alone."""
+    if str(run.env.get("cxr_ssl")).startswith("0.1."):
+        return "It is used because its out-of-fold AUROC was not below that of the classifier it started from."
+    return (
+        "The mean of its calibrated log-probabilities and those of the classifier it started from is used, because out "
+        "of fold it was not worse than that classifier alone."
     )
 
 

@@ -52,8 +52,9 @@ def _model(folder: Path) -> predictor.Predictor:
 
 def _adapted_rows(name: str, folder: Path) -> list[list[str]]:
     """The run's own checks of an adapted network; that it was not used where its gate refused it."""
-    gain = run_files.finished_rows(folder, 100)[-1]["network_gain"]
-    if gain < 0:  # what the run uses is the head it had
+    row = run_files.finished_rows(folder, 100)[-1]
+    gain = row["network_gain"]
+    if not row["learner"].endswith("+network"):  # what the run uses is the head it had
         return [[name, "all", f"out-of-fold AUROC {gain:+.3f} against the head: not used", "", "", "", ""]]
     return _own_checks(name, _model(folder))
 

@@ -65,11 +65,14 @@ def test_round_trip(kind, tmp_path):
     assert card["round"] == 3 and card["temperature"] == 1.7
 
 
-def test_a_network_is_saved_as_what_takes_scans(tmp_path):
+@pytest.mark.parametrize("with_frozen_head", [False, True])
+def test_a_network_is_saved_as_what_takes_scans(with_frozen_head, tmp_path):
     rng = np.random.default_rng(0)
     head = Head({"weight0": rng.normal(size=(3, 256)).astype(np.float32), "bias0": np.zeros(3, np.float32)})
     design = Design(tiny_backbone.backbone(tmp_path), 4, 32, head)
     trained = Trained(design, network_design.take(network_design.late(design)))
+    if with_frozen_head:
+        trained = trained.with_head(0.5, Head({name: array * 0.3 for name, array in head.arrays.items()}), "pooled")
     prevalence_C = np.array([0.7, 0.2, 0.1])
     model = Classifier(trained, FINDINGS, 1.7, prevalence_C, prevalence_C, prevalence_C)
     folder = tmp_path / "model"
@@ -78,7 +81,9 @@ def test_a_network_is_saved_as_what_takes_scans(tmp_path):
     assert found.model == folder / "model.onnx" and found.findings == FINDINGS and found.temperature == 1.7
     card = json.loads((folder / "card.json").read_text())
     assert card["input"] == "scan" and card["round"] == 2
-    assert card["network"] == {"num_early": 4, "size_px": 32, "head": {"weight0": [3, 256], "bias0": [3]}}
+    shapes = {"weight0": [3, 256], "bias0": [3]}
+    frozen = {"frozen": {"features": "pooled", "head": shapes}} if with_frozen_head else {}
+    assert card["network"] == {"num_early": 4, "size_px": 32, "head": shapes} | frozen
     scan = rng.random((5, 1, 32, 32), np.float32)
     session = ort.InferenceSession(str(found.model), providers=["CPUExecutionProvider"])
     logit_NC, prob_NC = session.run(["logit", "probability"], {"scan": scan})

@@ -4,12 +4,13 @@ from scipy.special import softmax
 
 from pipeline.contracts.options.learning import PseudoConfig
 from pipeline.labels.training_labels import ExpertLabels
-from pipeline.learn import self_training
+from pipeline.learn import rollback, self_training
 from pipeline.learn.acceptance import Acceptance
 from pipeline.learn.candidate import Candidate, average
 from pipeline.learn.head_fits import FittedHead
 from pipeline.learn.heads.head import Head
 from pipeline.learn.lesson import scan_weights
+from pipeline.learn.network import student as network_student
 from pipeline.learn.network.fits import NetworkFit
 from pipeline.learn.network.training_loop import Curves
 from pipeline.measures import calibrate
@@ -195,11 +196,14 @@ def test_a_scan_that_experts_reject_gets_no_label_and_teaches_nothing(run):
 class Network:
     """Stands for a trained network."""
 
-    def __init__(self, bias_C=None):
-        self.bias_C = bias_C
+    def __init__(self, bias_C=None, frozen=None):
+        self.bias_C, self.frozen = bias_C, frozen
 
     def shifted(self, bias_C):
-        return Network(bias_C)
+        return Network(bias_C, self.frozen)
+
+    def with_head(self, scale, head, features):
+        return Network(self.bias_C, (scale, head, features))
 
 
 class Pupil:
@@ -217,11 +221,13 @@ class Pupil:
         return self.logit_NC
 
 
-def adapted(run, right=1.0, ctx=None, admitted=(True, True), num=60):
+def adapted(run, right=1.0, ctx=None, admitted=(True, True), num=60, noise=0.0):
     """A round whose network has logits of +-`right` on the truth, and the same round without it."""
     data, material = material_of(run, num)
     truth_N = np.array([data.findings.index(run.truth[i]) for i in ids_of(data.scans_N)])
-    pupil = Pupil(data, (right * (2.0 * np.eye(2)[truth_N] - 1.0)).astype(np.float32))
+    logit_NC = right * (2.0 * np.eye(2)[truth_N] - 1.0)
+    logit_NC += np.random.default_rng(1).normal(scale=noise, size=(len(truth_N), 1)) * np.array([1.0, -1.0])
+    pupil = Pupil(data, logit_NC.astype(np.float32))
     config = (ctx or run.ctx).config
     found, plain = (
         self_training.learn(material, config, run.ctx.engine, 2, admitted, np.random.default_rng(0), *given)
@@ -230,26 +236,49 @@ def adapted(run, right=1.0, ctx=None, admitted=(True, True), num=60):
     return data, material, pupil, found, plain
 
 
-def test_a_network_takes_the_place_of_the_head(run):
-    data, material, pupil, found, plain = adapted(run)
+def test_the_mean_of_network_and_head_takes_the_place_of_the_head(run):
+    _, _, pupil, found, plain = adapted(run)
     assert found.learner == f"{plain.learner}+network" and found.curves == Curves((0.5,), ())
     assert isinstance(found.student, Network)
-    np.testing.assert_allclose(found.student_logit_NC, pupil.logit_NC + found.student.bias_C, atol=1e-6)
-    np.testing.assert_allclose(found.oof_logit_EC, found.student_logit_NC[rows_of(data, material.expert_E)], atol=1e-6)
-    assert found.temperature < plain.temperature  # it is never wrong, and is believed
+    scale_of_network, head, features = found.student.frozen
+    emb_ND = np.asarray(Vectors.open(run.ctx.folder).emb_ND, np.float32)
+    expected_NC = scale_of_network * pupil.logit_NC + head.logits(emb_ND) + found.student.bias_C
+    np.testing.assert_allclose(found.student_logit_NC, expected_NC, rtol=1e-3, atol=1e-3)
+    assert features == run.ctx.config.embed.features
+    margin_N, plain_N = (np.diff(of.student_logit_NC, axis=1)[:, 0] for of in (found, plain))
+    rest_N = (
+        margin_N - scale_of_network * np.diff(pupil.logit_NC, axis=1)[:, 0]
+    )  # what is not the network's is the head's
+    assert np.corrcoef(rest_N, plain_N)[0, 1] > 0.999
     for name in ("prevalence_C", "threshold_C"):  # the teacher's and the gate's
         np.testing.assert_array_equal(getattr(found.acceptance, name), getattr(plain.acceptance, name))
     assert ids_of(found.open_O) == ids_of(plain.open_O)
 
 
-def test_a_network_that_is_worse_is_left_out_and_told(run, caplog):
+def test_a_network_that_is_wrong_and_sure_of_it_is_left_out_and_told(run, caplog):
     with caplog.at_level("INFO"):
-        _, _, _, found, plain = adapted(run, right=-1.0)
-    assert found.learner == plain.learner and found.network_gain == -1.0 and plain.network_gain is None
+        _, _, _, found, plain = adapted(run, right=-60.0)
+    assert found.learner == plain.learner and found.network_gain < -0.1 and plain.network_gain is None
     np.testing.assert_array_equal(found.student_logit_NC, plain.student_logit_NC)
     np.testing.assert_array_equal(found.oof_logit_EC, plain.oof_logit_EC)
     assert found.temperature == plain.temperature
-    assert "the adapted network: out-of-fold AUROC is" in caplog.text
+    assert "with the adapted network the classifier is worse out of fold (" in caplog.text
+
+
+def test_a_network_that_knows_nothing_does_no_harm(run):
+    _, _, _, found, plain = adapted(run, right=0.0, noise=4.0)
+    called, plainly = (of.student_logit_NC.argmax(1) for of in (found, plain))
+    assert (called == plainly).mean() > 0.95  # its temperature takes its weight away
+
+
+@pytest.mark.parametrize("measure", ["AUROC", "accuracy", "Brier score"])
+@pytest.mark.parametrize("beyond_chance", [False, True])
+def test_only_what_is_beyond_chance_leaves_a_network_out(beyond_chance, measure, run, monkeypatch):
+    judged = [rollback.Fall(measure, 0.04, beyond_chance)]
+    monkeypatch.setattr(network_student, "falls", lambda *args: judged)
+    _, _, _, found, plain = adapted(run)
+    assert (found.learner == plain.learner) == beyond_chance
+    assert found.network_gain == (-0.04 if measure == "AUROC" else 0.0)
 
 
 def test_a_network_learns_in_the_folds_of_the_heads(run):

@@ -204,8 +204,17 @@ def test_methods_name_the_findings_that_shared_the_network(findings, named, fold
     run = gather(folder)
     row = run.rounds[-1] | {"learner": "expert+network", "network_gain": 0.01, "network_findings": findings}
     text = dict(methods.methods(replace(run, rounds=[*run.rounds[:-1], row])))["Learning"]
-    assert "was not below that of the classifier it started from" in text
+    assert "The mean of its calibrated log-probabilities and those of the classifier it started from is used" in text
     assert ("It learnt 2 findings at once (effusion, mass), with a sigmoid for each" in text) == named
+
+
+def test_methods_say_how_the_network_answers(folder):
+    run = gather(folder)
+    row = run.rounds[-1] | {"learner": "expert+network", "network_gain": 0.01}
+    earlier = replace(run, rounds=[row], env=run.env | {"cxr_ssl": "0.1.0"})
+    assert "was not below that of the classifier it started from" in dict(methods.methods(earlier))["Learning"]
+    left_out = replace(run, rounds=[row | {"learner": "expert", "network_gain": -0.012}])
+    assert "with it the classifier was worse out of fold (AUROC −0.012)" in dict(methods.methods(left_out))["Learning"]
 
 
 def test_methods_of_a_run_that_has_only_found_its_scans_claim_no_more(bare):

@@ -140,7 +140,7 @@ def chosen(
     worse = [fall for fall in judged if fall.beyond_chance]
     if worse:
         by = ", ".join(f"{fall.measure} by {fall.amount:.3f}" for fall in worse)
-        log.info("with the adapted network it is worse out of fold (%s); left out of this round", by)
+        log.info("with the adapted network the classifier is worse out of fold (%s); left out of this round", by)
         return NetworkStudent(student, curves, gain)
     logit_NC = (scale * student.logit_NC + scale_of_network * predict()).astype(np.float32)
     basis = principal_components.load_basis(material.folder)

@@ -122,8 +122,8 @@ def _network(overview: Overview) -> list[str]:
     if len(shared) < 2:
         return []
     return [
-        f"One network learned {words(shared)} at once, with a sigmoid for each; each finding uses it where its "
-        "out-of-fold AUROC was not below that of the finding's own head"
+        f"One network learned {words(shared)} at once, with a sigmoid for each; each finding takes the mean of it and "
+        "of its own head where out of fold that was not worse than the head alone"
     ]
 
 

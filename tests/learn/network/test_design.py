@@ -3,9 +3,10 @@ import onnxruntime as ort
 import pytest
 import torch
 from scipy.special import softmax
+from sklearn.linear_model import RidgeCV
 from torch import nn
 
-from embeddings import backbones, network_stages
+from embeddings import backbones, extract, network_stages
 from pipeline.learn.heads.head import Head
 from pipeline.learn.network import design as network_design
 from pipeline.learn.network.design import Design, Trained
@@ -98,6 +99,43 @@ def test_a_bias_is_added_to_the_logits(kind, backbone):
     np.testing.assert_allclose(
         network_design.last_bias(found.shifted(bias_C).arrays), network_design.last_bias(found.arrays) + bias_C
     )
+
+
+def on_embedding(backbone, features, kind="linear"):
+    """A head on the embedding of the frozen network, and that embedding as a run keeps it."""
+    with torch.inference_mode():
+        emb_ND = extract.build(backbone, features, SIZE_PX)(scans()).numpy().astype(np.float16).astype(np.float32)
+    return head_of(kind, dim=emb_ND.shape[1], seed=2), emb_ND
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("features", ["pooled", "stages"])
+def test_with_a_frozen_head_logits_add_up(features, kind, backbone, tmp_path):
+    alone = trained(backbone, kind)
+    head, emb_ND = on_embedding(backbone, features, kind)
+    both = alone.with_head(0.4, head, features).shifted(np.array([0.0, 0.5, -2.0], np.float32))
+    with torch.inference_mode():
+        own_NC = network_design.whole(alone)(scans()).numpy()
+        found_NC = network_design.whole(both)(scans()).numpy()
+    np.testing.assert_allclose(found_NC, 0.4 * own_NC + head.logits(emb_ND) + [0.0, 0.5, -2.0], atol=2e-3)
+    network_design.export(both, tmp_path / "model.onnx", 1.0, np.full(NUM_CLASSES, 1 / NUM_CLASSES))
+    session = ort.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    for num in (1, 3):
+        logit = session.run(["logit"], {"scan": scans().numpy()[:num]})[0]
+        np.testing.assert_allclose(logit, found_NC[:num], atol=1e-3)
+    np.testing.assert_allclose(network_design.whole(alone)(scans()).detach().numpy(), own_NC)  # it stays as it was
+
+
+@pytest.mark.parametrize(("num", "dim"), [(60, 100), (300, 40)])
+@pytest.mark.parametrize("noise", [0.1, 10.0])
+def test_the_penalty_of_an_imitating_head_is_that_of_scans_left_out(noise, num, dim):
+    rng = np.random.default_rng(0)
+    emb_TD = (rng.normal(size=(num, dim)) * rng.uniform(0.1, 3.0, dim) + 1.0).astype(np.float32)
+    logit_TC = (emb_TD @ rng.normal(size=(dim, 2)) / 10 + noise * rng.normal(size=(num, 2))).astype(np.float32)
+    standard_TD = (emb_TD - emb_TD.mean(0)) / emb_TD.std(0)
+    expected = RidgeCV([share * num for share in network_design.RIDGES_PER_SCAN]).fit(standard_TD, logit_TC)
+    found = network_design.imitating_head(emb_TD, logit_TC)
+    np.testing.assert_allclose(found.logits(emb_TD), expected.predict(standard_TD), atol=1e-3)
 
 
 def test_arrays_and_module_share_no_memory(backbone):
