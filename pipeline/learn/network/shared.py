@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def adapted(
     adapter: Adapter, heads: Mapping[str, FrozenHeads], config: Config, rngs: Mapping[str, np.random.Generator]
 ) -> dict[str, NetworkStudent]:
-    """Train the networks of a round for all questions at once; choose between network and student for each.
+    """Train the networks of a round for all questions at once; each takes the mean with its student, or that alone.
 
     Args:
         adapter: Trains them.
