@@ -417,7 +417,11 @@ def _write() -> None:
                 table += [(f"{pool}, {labels}", len(runs), rule, *_cells(rule, runs)) for rule in RULES]
     runs = list(known.values())
     if len(runs) > 1:
-        table += [("all runs", len(runs), rule, *_cells(rule, runs)) for rule in RULES]
+        nothing = ["–"] * len(MEASURES)
+        cells = {rule: _cells(rule, runs) for rule in RULES}
+        table += [
+            ("all runs", len(runs), rule, of[0], *nothing, *of[1 + len(MEASURES) :]) for rule, of in cells.items()
+        ]
         notes.append(_agreement(runs))
     tables.write(
         "network-gate",
@@ -469,12 +473,12 @@ def _write_starts() -> None:
     of_start = [
         (pool, start, [row for key, row in known.items() if key.startswith(f"{pool}/") and key.endswith(f"/{start}")])
         for pool in POOLS
-        for start in STARTS
+        for start in (FIXED, *STARTS)
     ]
     table = [
         (pool, len(runs), "–" if name == "student" else start, name, *_shown(name, runs))
         for pool, start, runs in of_start
-        for name in (CANDIDATES if start == STARTS[0] else CANDIDATES[1:])
+        for name in (CANDIDATES if start == FIXED else CANDIDATES[1:])
         if runs
     ]
     tables.write(
@@ -493,10 +497,11 @@ def _write_starts() -> None:
             "Brier over the student",
         ),
         table,
-        f"Holdouts as in [the comparison of rules](network-gate.md), {LABELS[0]} labels, {SIZE_PX} px; mean ± 95 % "
+        f"Holdouts as in `network-gate`, {LABELS[0]} labels, {SIZE_PX} px; mean ± 95 % "
         "t-interval over seeds, differences paired. The network that answers alone: without networks of folds it is "
         "taken as calibrated, as its targets were. *Student imitated*: from the linear head on the network's own "
-        "embedding that comes nearest to the student's logits, as today. *Plain embedding*: from a student that saw "
+        "embedding that comes nearest to the student's logits on scans left out; *one penalty*: by a ridge penalty of "
+        ".1 a scan, as before. *Plain embedding*: from a student that saw "
         "that embedding alone, as before stages were pooled; *and its targets*: it learned from that one too.",
     )
 

@@ -203,7 +203,8 @@ def test_methods_state_the_runs_own_facts(folder):
 def test_methods_name_the_findings_that_shared_the_network(findings, named, folder):
     run = gather(folder)
     row = run.rounds[-1] | {"learner": "expert+network", "network_gain": 0.01, "network_findings": findings}
-    text = dict(methods.methods(replace(run, rounds=[*run.rounds[:-1], row])))["Learning"]
+    now = replace(run, rounds=[*run.rounds[:-1], row], env=run.env | {"cxr_ssl": "0.2.0"})
+    text = dict(methods.methods(now))["Learning"]
     assert "The mean of its calibrated log-probabilities and those of the classifier it started from is used" in text
     assert ("It learnt 2 findings at once (effusion, mass), with a sigmoid for each" in text) == named
 
