@@ -112,7 +112,7 @@ def _curves(name: str, group: list[tuple[int, RunRecord]], key: str, label: str)
             gap_label = gap_label if len(pieces) == 1 else ""
         axes.set(xlabel="expert labels", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))  # nobody gives half a label
-        axes.legend(loc="lower right")
+        axes.legend(loc="best")
 
     return render(name, WIDE, draw)
 
