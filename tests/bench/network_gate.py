@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,7 +47,8 @@ from pipeline.learn.scan_rows import ScanRows
 from pipeline.learn.self_training import Taught
 from pipeline.measures import calibrate
 from pipeline.measures.holdout_metrics import expected_calibration_error
-from pipeline.rounds import learn_round, loop
+from pipeline.rounds import loop
+from pipeline.rounds.run_scans import Dataset
 from pipeline.runtime import run_dir, run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
@@ -161,7 +162,7 @@ def _of_one_round(data: Path, pool: str, labels: int, seed: int, measure: Measur
             taught = self_training.teach(material, config, engine, num, admitted, rng)
             raise _KnownError(measure(Begun(ctx, taught, adapter, rng)))
 
-        with mock.patch.object(learn_round.self_training, "learn", learn):
+        with mock.patch.object(self_training, "learn", learn):
             try:
                 loop.run(ctx)
             except _KnownError as known:
@@ -266,7 +267,7 @@ def _mean(first: Candidate, second: Candidate, material: Material) -> Candidate:
 def _worth(begun: Begun, candidate: Candidate) -> Row:
     """A candidate's measures out of fold and on the holdout, with the product's calibration and operating point."""
     learned = begun.taught.learned(candidate)
-    findings = learn_round.Dataset.open(begun.ctx).findings
+    findings = Dataset.open(begun.ctx).findings
     model = learned.classifier(findings)
     prob_EC, prob_NC = (model.probabilities(of) for of in (learned.oof_logit_EC, learned.student_logit_NC))
     truth = holdout_truth(begun.ctx.folder, findings)
@@ -310,7 +311,7 @@ def _auroc_of_first_head(begun: Begun, heads: FrozenHeads) -> float:
 
 
 def _holdout_auroc(begun: Begun, logit_NC: np.ndarray) -> float:
-    truth = holdout_truth(begun.ctx.folder, learn_round.Dataset.open(begun.ctx).findings)
+    truth = holdout_truth(begun.ctx.folder, Dataset.open(begun.ctx).findings)
     rows = Vectors.open(begun.ctx.folder).positions(truth.ids)
     return rollback.oof_auroc(calibrate.apply_temperature(logit_NC[rows], 1.0), truth.class_N) or 0.5
 
@@ -320,7 +321,7 @@ def _keep_logits(begun: Begun, heads: FrozenHeads, of_candidate: dict[str, Candi
     folder = cache_folder() / "bench" / "network_gate" / "logits"
     folder.mkdir(parents=True, exist_ok=True)
     config = begun.ctx.config
-    findings = learn_round.Dataset.open(begun.ctx).findings
+    findings = Dataset.open(begun.ctx).findings
     truth = holdout_truth(begun.ctx.folder, findings)
     rows = Vectors.open(begun.ctx.folder).positions(truth.ids)
     arrays = {"class_E": begun.material.class_E, "fold_E": heads.fold_E, "class_H": truth.class_N}
@@ -373,7 +374,7 @@ def _last(heads: FrozenHeads, config: Config, seed: int) -> tuple[Head, Lesson[S
     return fold.head, fold.lesson, fold.sure_C
 
 
-def _on_plain_embedding(begun: Begun) -> tuple[FrozenHeads, Sequence[np.ndarray]]:
+def _on_plain_embedding(begun: Begun) -> tuple[FrozenHeads, tuple[np.ndarray, np.ndarray]]:
     """The round's heads with `embed.features: pooled` on the same labels and folds, and the basis of their features."""
     vectors, config, heads = Vectors.open(begun.ctx.folder), begun.ctx.config, begun.taught.heads
     own_ND = np.asarray(vectors.own_ND, np.float32)
