@@ -54,6 +54,7 @@ from tests.bench import (
     speed,
     storage,
     strategies,
+    tables_scale,
     ways,
     windows,
     wrong_labels,
@@ -113,6 +114,7 @@ BENCHES = {
     "sent_blocks": sent_blocks.main,
     "serve": serve.main,
     "sets": sets.main,
+    "tables_scale": tables_scale.main,
     "reports": reports.main,
 }
 
