@@ -41,7 +41,7 @@ class Truth(NamedTuple):
 
 def holdout_truth(folder: Path, findings: tuple[str, ...]) -> Truth:
     """Every holdout scan of known class, of all parts of a run that has grown; see `sealed_classes`."""
-    splits = run_files.read(folder, SPLIT_TABLE)
+    splits = run_files.read(folder, SPLIT_TABLE, ["image_id", "group_id", "split"])
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))
     sealed = holdout["image_id"].to_pylist()
     pool = POOL_LABELS.read(folder)

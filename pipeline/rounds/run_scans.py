@@ -52,7 +52,7 @@ class Dataset:
     def open(cls, ctx: StageContext) -> "Dataset":
         """Read the tables of the stages before."""
         scans_N = ScanRows.of(Vectors.open(ctx.folder).ids)
-        splits = run_files.read(ctx.folder, SPLIT_TABLE)
+        splits = run_files.read(ctx.folder, SPLIT_TABLE, ["image_id", "group_id", "split"])
         ids = splits["image_id"].to_pylist()
         train = ScanRows.of(train_ids(splits))
         return cls(

@@ -30,7 +30,7 @@ from pipeline.pool import manifest, splits
 from pipeline.report import stage as report_stage
 from pipeline.rounds import question
 from pipeline.rounds.run_scans import Dataset
-from pipeline.runtime import run_dir, run_files
+from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
 from pipeline.runtime.engine import SerialEngine
 from pipeline.runtime.threads import limited
