@@ -6,6 +6,7 @@ A table is a Parquet file. Extra columns are allowed only under a contract's `op
 
 import logging
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -397,6 +398,16 @@ def _replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Write what is in another file in one atomic, durable step, see `write_bytes`."""
+    patiently(lambda: _copy_file(source, path), path)
+
+
+def _copy_file(source: Path, path: Path) -> None:
+    with _replacing(path) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def write_text(path: Path, text: str) -> None:
