@@ -199,6 +199,9 @@ def _explain(item: Any, where: dict[str, str]) -> str:
             message += f" (got {item['input']!r})"
         if item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
             message += f"; as a text it is written in quotes: {json.dumps(json.dumps(item['input']))}"
+        if item["type"] in ("list_type", "tuple_type") and isinstance(item["input"], str | int | float):
+            parts = ", ".join(part.strip() for part in str(item["input"]).split(","))
+            message += f"; a list is written in brackets: '[{parts}]'"
     return f"{place} {dotted}: {message}".strip()
 
 

@@ -3,8 +3,9 @@
 An interval is `[low, high]`; a value or an interval that is not defined is None.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby
 from typing import Any, Self
 
 Interval = list[float] | None
@@ -118,3 +119,8 @@ def num_holdouts(row: Mapping[str, Any]) -> int:
     """
     own = sum(part["holdout"] is not None for part in row.get("holdout_parts") or ())
     return max([1, own, *map(num_holdouts, (row.get("findings") or {}).values())])
+
+
+def on_one_holdout(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Rounds, in their order, parted where the run grew: scores of other scans make no line with those before."""
+    return [list(part) for _, part in groupby(rows, num_holdouts)]

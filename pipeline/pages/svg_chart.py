@@ -3,7 +3,9 @@
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -24,6 +26,8 @@ _VARIABLES = {
 } | {f"#0202{n:02x}": f"c{n}" for n in range(NUM_COLORS)}
 
 WIDE, SQUARE = (4.3, 2.85), (3.2, 3.1)  # inches; the page scales them to its columns
+
+Point = tuple[float, float, Sequence[float] | None]  # x, y, and the interval of y where there is one
 
 _STYLE = {
     "font.size": 8.5,
@@ -98,6 +102,43 @@ def _for_page(name: str, svg: str) -> str:
 
 def _font_size(match: re.Match[str]) -> str:
     return f"font-size: {match[1].strip()}" if match[1] else "font-family: inherit"
+
+
+def broken_line(
+    axes: Axes,
+    pieces: Sequence[Sequence[Point]],
+    *,
+    label: str,
+    gap_label: str,
+    interval_label: str | None = "",
+    **look: Any,
+) -> None:
+    """A line with its intervals that breaks between pieces, which share no measure; a dotted line says why.
+
+    Args:
+        axes: Where it is drawn.
+        pieces: Of each its points; none is empty.
+        label: Of the line in the legend.
+        gap_label: Of the dotted lines, what happened there; empty: in no legend.
+        interval_label: Of the intervals; empty: in no legend; None: they are not drawn.
+        **look: Of the line, with its `color`.
+    """
+    labels = [label, interval_label or "_"]
+    for points in pieces:
+        x, y, intervals = zip(*points, strict=True)
+        bounds = [interval for interval in intervals if interval]
+        if interval_label is not None and len(bounds) == len(points):
+            low, high = zip(*bounds, strict=True)
+            if len(points) > 1:
+                axes.fill_between(x, low, high, color=look["color"], alpha=0.14, linewidth=0, label=labels[1])
+            else:  # an area needs two points
+                axes.vlines(x, low, high, color=look["color"], alpha=0.3, linewidth=4, label=labels[1])
+        axes.plot(x, y, marker="o", label=labels[0], **look)
+        labels = ["_", "_"]  # what begins so is in no legend
+    for before, after in pairwise(pieces):
+        middle = (before[-1][0] + after[0][0]) / 2
+        axes.axvline(middle, color=REFERENCE, linewidth=1, linestyle=":", label=gap_label or "_")
+        gap_label = ""
 
 
 def dot(axes: Axes, x: float, y: float, index: int) -> None:

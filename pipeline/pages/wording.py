@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 MISSING = "–"
+GREW = "the holdout grew"  # in a chart, where a pool joined
 NAMES = {
     "auroc": "AUROC",
     "auprc": "AUPRC",

@@ -4,7 +4,6 @@ Legend: N scans, C findings. A figure returns `None` where the run did not measu
 """
 
 from collections.abc import Callable
-from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,21 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from pipeline.measures.holdout_record import ClassMetrics, num_holdouts
-from pipeline.pages.svg_chart import ACCENT, GOOD, INK, REFERENCE, SQUARE, WIDE, color, dot, render, unit_square
-from pipeline.pages.wording import known
+from pipeline.measures.holdout_record import ClassMetrics, on_one_holdout
+from pipeline.pages.svg_chart import (
+    ACCENT,
+    GOOD,
+    INK,
+    REFERENCE,
+    SQUARE,
+    WIDE,
+    broken_line,
+    color,
+    dot,
+    render,
+    unit_square,
+)
+from pipeline.pages.wording import GREW, known
 from pipeline.report.gather import Holdout, Row, RunData, measured
 
 
@@ -27,15 +38,21 @@ def learning_curve(run: RunData, key: str, label: str) -> str | None:
     own, random = measured(run.rounds, "holdout", key), measured(run.reference, "holdout", key)
     if not own:
         return None
-    pieces = [list(piece) for _, piece in groupby(own, lambda pair: num_holdouts(pair[0]))]
+    rounds = on_one_holdout(row for row, _ in own)
+    pieces = [
+        [(row["num_expert"], row["holdout"][key], row["holdout"].get(f"{key}_ci95")) for row in of] for of in rounds
+    ]
 
     def draw(axes: Axes) -> None:
-        for place, piece in enumerate(pieces):
-            _draw_piece(axes, piece, key, is_first=place == 0)
-        for place, (before, after) in enumerate(pairwise(pieces)):
-            middle = (before[-1][0]["num_expert"] + after[0][0]["num_expert"]) / 2
-            shown = "_again" if place else "the holdout grew"  # what begins so is in no legend
-            axes.axvline(middle, color=REFERENCE, linewidth=1, linestyle=":", label=shown)
+        broken_line(
+            axes,
+            pieces,
+            label="this run",
+            gap_label=GREW,
+            interval_label="95% interval",
+            color=ACCENT,
+            markersize=4.5,
+        )
         if random:
             axes.plot(
                 [row["num_expert"] for row, _ in random],
@@ -63,19 +80,6 @@ def learning_curve(run: RunData, key: str, label: str) -> str | None:
         axes.legend(loc="lower right", reverse=True)
 
     return render(f"curve-{key}", WIDE, draw)
-
-
-def _draw_piece(axes: Axes, piece: list[tuple[Row, float]], key: str, *, is_first: bool) -> None:
-    """Rounds on one holdout: their values, and their intervals where all have one."""
-    x = [row["num_expert"] for row, _ in piece]
-    shown, interval = ("this run", "95% interval") if is_first else ("_again", "_again")
-    if all(row["holdout"].get(f"{key}_ci95") for row, _ in piece):
-        low, high = zip(*(row["holdout"][f"{key}_ci95"] for row, _ in piece), strict=True)
-        if len(piece) > 1:
-            axes.fill_between(x, low, high, color=ACCENT, alpha=0.14, linewidth=0, label=interval)
-        else:  # an area needs two points
-            axes.vlines(x, low, high, color=ACCENT, alpha=0.3, linewidth=4, label=interval)
-    axes.plot(x, [value for _, value in piece], color=ACCENT, marker="o", markersize=4.5, label=shown)
 
 
 def _one_vs_rest(run: RunData) -> list[tuple[int, str]]:

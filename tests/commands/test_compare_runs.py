@@ -73,6 +73,21 @@ def test_the_page_says_what_was_asked_in_words_and_breaks_a_pool_between_them(ow
     assert ["pool.uri", "pools/False", "pools/True"] in options  # where on a disk it lies is nobody's business
 
 
+def test_a_line_breaks_where_the_holdout_grew(own):
+    assert call("compare", own / "short", own / "long", "--out", own / "before.html").code == 0
+    assert "the holdout grew" not in (own / "before.html").read_text()
+    metrics = own / "long/metrics.jsonl"
+    first, *since = (json.loads(line) for line in metrics.read_text("utf-8").splitlines())
+    for row in since:
+        row["holdout_parts"] = [{"part": part, "holdout": row["holdout"]} for part in (0, 1)]
+    metrics.write_text("".join(json.dumps(row) + "\n" for row in (first, *since)), "utf-8")
+    answer = call("compare", own / "short", own / "long", "--out", own / "page.html", "--json")
+    assert [point["pools"] for point in answer.json["runs"][1]["curve"]] == [1, 2, 2]
+    page = (own / "page.html").read_text()
+    assert "The line of long is broken where a pool joined" in page
+    assert page.count("the holdout grew</text>") == 2  # once in each chart's legend
+
+
 def test_nobody_gives_half_a_label(own):
     assert call("compare", own / "short", own / "long", "--out", own / "page.html", drawn=True).code == 0
     ticks = re.findall(r">([\d.]+)</text>", (own / "page.html").read_text())

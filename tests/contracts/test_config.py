@@ -172,6 +172,12 @@ def test_a_number_where_a_text_belongs_is_told_how_to_be_written():
     assert any('"true"' in line for line in message)
 
 
+@pytest.mark.parametrize(("text", "brackets"), [("normal,pneumonia", "'[normal, pneumonia]'"), ("3", "'[3]'")])
+def test_a_text_where_a_list_belongs_is_told_how_to_be_written(text, brackets):
+    (message,) = mistakes(None, dict([config_file.parse_override(f"pool.findings={text}")]))
+    assert message.endswith(f"a list is written in brackets: {brackets}")
+
+
 def test_names_of_classes_may_be_numbers():
     pool = config_file.load(None, {"pool.findings": [0, 1.0], "pool.positive": 1}).pool
     assert (pool.findings, pool.positive) == (("0", "1"), "1")

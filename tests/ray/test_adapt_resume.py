@@ -25,6 +25,7 @@ def command(folder, name):
         "engine.num_cpus": 2,
         "engine.object_store_mb": 80,
         "network.epochs": EPOCHS,
+        "splits.salt": "known",  # as patients are called in both runs
         "audit.num_bootstrap": 0,
         "rounds.reference": False,
     }

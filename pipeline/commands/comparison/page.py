@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.commands.comparison.records import CURVES, RunRecord
-from pipeline.pages.svg_chart import NUM_COLORS, WIDE, color, render
+from pipeline.measures.holdout_record import on_one_holdout
+from pipeline.pages.svg_chart import NUM_COLORS, WIDE, Point, broken_line, color, render
 from pipeline.pages.template_env import environment
-from pipeline.pages.wording import known, plural, signed, signed_interval
+from pipeline.pages.wording import GREW, known, plural, signed, signed_interval
 
 Row = dict[str, Any]
 TEMPLATES = Path(__file__).parent / "templates"
@@ -77,6 +78,7 @@ def _group(number: int, group: list[tuple[int, RunRecord]]) -> Row:
         "runs": [record.name for _, record in group],
         "findings": list(first.findings),
         "num_scans": first.scores.get("num_scans"),
+        "grew": [record.name for _, record in shown if len(on_one_holdout(record.rows)) > 1],
         "left_out": len(group) - len(shown),
         "charts": [
             (label, Markup(svg))
@@ -88,34 +90,37 @@ def _group(number: int, group: list[tuple[int, RunRecord]]) -> Row:
 
 def _curves(name: str, group: list[tuple[int, RunRecord]], key: str, label: str) -> str | None:
     """A metric of the holdout over the number of expert labels, a line a run."""
-    lines = [(place, record.name, _points(record, key)) for place, record in group]
+    lines = [(place, record.name, _pieces(record, key)) for place, record in group]
     lines = [line for line in lines if line[2]]
     if not lines:
         return None
     few = len(lines) <= 3  # the intervals of more hide each other
 
     def draw(axes: Axes) -> None:
-        for place, run, points in lines:
-            x, y, intervals = zip(*points, strict=True)
-            if few and all(intervals):
-                low, high = zip(*intervals, strict=True)
-                axes.fill_between(x, low, high, color=color(place), alpha=0.12, linewidth=0)
-            axes.plot(
-                x,
-                y,
+        gap_label = GREW
+        for place, run, pieces in lines:
+            broken_line(
+                axes,
+                pieces,
+                label=run if len(run) <= MAX_NAME else f"…{run[1 - MAX_NAME :]}",
+                gap_label=gap_label,
+                interval_label="" if few else None,
                 color=color(place),
                 linestyle=_DASHES[place // NUM_COLORS % len(_DASHES)],
-                marker="o",
                 markersize=4,
-                label=run if len(run) <= MAX_NAME else f"…{run[1 - MAX_NAME :]}",
             )
+            gap_label = gap_label if len(pieces) == 1 else ""
         axes.set(xlabel="expert labels", ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))  # nobody gives half a label
-        axes.legend(loc="lower right")
+        axes.legend(loc="best")
 
     return render(name, WIDE, draw)
 
 
-def _points(record: RunRecord, key: str) -> list[tuple[int, float, list[float] | None]]:
-    scored = [(row.get("num_expert"), row.get("holdout") or {}) for row in record.rows]
-    return [(num, scores[key], scores.get(f"{key}_ci95")) for num, scores in scored if known(scores.get(key)) and num]
+def _pieces(record: RunRecord, key: str) -> list[list[Point]]:
+    """Labels, score and interval of each round, those on one holdout together."""
+    scored = [row for row in record.rows if row.get("num_expert") and known((row.get("holdout") or {}).get(key))]
+    return [
+        [(row["num_expert"], row["holdout"][key], row["holdout"].get(f"{key}_ci95")) for row in rows]
+        for rows in on_one_holdout(scored)
+    ]

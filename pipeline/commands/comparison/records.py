@@ -12,6 +12,7 @@ from pipeline.audit import stage as audit_stage
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import CxrSslError
 from pipeline.contracts.tables import SPLIT_TABLE
+from pipeline.measures.holdout_record import num_holdouts
 from pipeline.runtime import finding_folders, run_dir, run_files
 
 Row = dict[str, Any]
@@ -107,9 +108,9 @@ class RunRecord:
 
 
 def _point(row: Row) -> Row:
-    """One round of the learning curve."""
+    """One round of the learning curve; scores on holdouts of another number of `pools` do not compare."""
     scores = row.get("holdout") or {}
-    point = {name: row.get(name) for name in ("round", "num_expert", "num_pseudo")}
+    point = {name: row.get(name) for name in ("round", "num_expert", "num_pseudo")} | {"pools": num_holdouts(row)}
     return point | {key: scores.get(key) for name in CURVES for key in (name, f"{name}_ci95")}
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from pipeline.pages.svg_chart import ACCENT, INK, MUTED, REFERENCE, WIDE, render
-from pipeline.pages.wording import known
+from pipeline.measures.holdout_record import on_one_holdout
+from pipeline.pages.svg_chart import ACCENT, INK, MUTED, REFERENCE, WIDE, broken_line, render
+from pipeline.pages.wording import GREW, known
 from pipeline.report.gather import Row
 from pipeline.report.overview.data import Overview, Part, own_scores
 
@@ -55,17 +56,19 @@ def mean_curve(overview: Overview) -> str | None:
     scored = [row for row in overview.rounds if known((row.get("holdout") or {}).get("auroc"))]
     if not scored:
         return None
+    pieces = on_one_holdout(scored)
     random = [row for row in random_means(overview) if row["is_same"]]
 
     def draw(axes: Axes) -> None:
         for part in overview.parts if len(overview.parts) > 1 else ():
-            course = [(row["num_expert"], _auroc(row, part.finding)) for row in scored]
-            _line(axes, course, color=MUTED, linewidth=0.9, alpha=0.55)
+            for rows in pieces:
+                course = [(row["num_expert"], _auroc(row, part.finding)) for row in rows]
+                _line(axes, course, color=MUTED, linewidth=0.9, alpha=0.55)
         if random:
             look: dict[str, Any] = {"color": REFERENCE, "linestyle": (0, (3, 2)), "marker": "o", "markersize": 3}
             _line(axes, [(row["num_expert"], row["auroc"]) for row in random], label="random choice, mean", **look)
-        mean = [(row["num_expert"], row["holdout"]["auroc"]) for row in scored]
-        _line(axes, mean, color=ACCENT, marker="o", markersize=4.5, label="this run, mean")
+        mean = [[(row["num_expert"], row["holdout"]["auroc"], None) for row in rows] for rows in pieces]
+        broken_line(axes, mean, label="this run, mean", gap_label=GREW, color=ACCENT, markersize=4.5)
         axes.set(xlabel="scans read by experts", ylabel="AUROC on the holdout")
         axes.set_xticks(sorted({row["num_expert"] for row in scored}))
         axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))

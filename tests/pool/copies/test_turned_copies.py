@@ -199,6 +199,19 @@ def test_few_pairs_beside_the_sure_ones_are_looked_at():
     assert len(point_pairs.worth_a_look(one, num + 1, 1.0)) == num  # each is the best of its right picture
 
 
+def test_two_that_share_most_with_each_other_come_before_many_that_share_with_one():
+    num = 2000  # more than are looked at, all of picture 0 and of the last two
+    left = np.append(np.zeros(num, np.int64), num + 1)
+    right = np.append(1 + np.arange(num), num + 2)
+    score_P = np.append(np.where(np.arange(num) == 0, 60, 30), 24)
+    ways, still_P33 = np.zeros(num + 1, np.uint8), np.repeat(np.eye(3, dtype=np.float32)[None], num + 1, axis=0)
+    chosen = point_pairs.worth_a_look(
+        point_pairs.PointPairs(left, right, score_P, ways, ways > 0, still_P33), num + 3, 0.0
+    )
+    assert len(chosen) < num
+    assert (num + 1, num + 2) in zip(chosen.left_P.tolist(), chosen.right_P.tolist(), strict=True)
+
+
 @pytest.mark.parametrize(("num_same", "is_alike"), [(0, True), (4, True), (16, False), (20, False)])
 def test_a_pool_is_too_alike_by_its_other_pictures_and_not_by_its_copies(num_same, is_alike):
     num = 20
