@@ -10,7 +10,7 @@ the order in which they came.
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def add_answers(folder: Path, answers: Sequence[Answer], findings: Sequence[str]
             latest_replies[key] = answer.reply
             fresh.append(answer)
     if fresh:
-        rows = _rows([(answer, first + i) for i, answer in enumerate(fresh)], findings)
+        rows = _rows(((answer, first + i) for i, answer in enumerate(fresh)), findings)
         _write(folder, table, pa.concat_tables([_machine_rows(table), rows, people_rows(table), _pseudo_rows(table)]))
     return len(fresh)
 
@@ -161,8 +161,9 @@ def _people_of(journal: Journal, findings: Sequence[str]) -> pa.Table:
     return _rows(numbered, findings)
 
 
-def _rows(numbered: Sequence[tuple[Answer, int]], findings: Sequence[str]) -> pa.Table:
-    answers = [answer for answer, _ in numbered]
+def _rows(numbered: Iterable[tuple[Answer, int]], findings: Sequence[str]) -> pa.Table:
+    pairs = list(numbered)
+    answers = [answer for answer, _ in pairs]
     row_of = {answer.finding: answer for answer in answers}  # few, whatever the number of answers
     values_of = {named: [_values(answer, findings)[f] for f in findings] for named, answer in row_of.items()}
     value = np.array([values_of[answer.finding] for answer in answers], np.float32).reshape(-1, len(findings))
@@ -174,7 +175,7 @@ def _rows(numbered: Sequence[tuple[Answer, int]], findings: Sequence[str]) -> pa
             "value": value,
             "origin": pa.repeat("expert", len(answers)),
             "annotator": [answer.annotator for answer in answers],
-            "answer": [number for _, number in numbered],
+            "answer": [number for _, number in pairs],
             "reply": [answer.reply for answer in answers],
             "certainty": [answer.certainty for answer in answers],
             "round": [answer.round_index for answer in answers],
