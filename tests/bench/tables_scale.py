@@ -18,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from PIL import Image
@@ -25,7 +26,7 @@ from PIL import Image
 from pipeline.annotate import oracle
 from pipeline.commands import status
 from pipeline.contracts import config_file
-from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, QUEUE, SPLIT_TABLE
+from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, PSEUDO, QUEUE, SPLIT_TABLE
 from pipeline.labels import label_table
 from pipeline.pool import manifest, splits
 from pipeline.report import stage as report_stage
@@ -48,6 +49,7 @@ NUM_FOLDERS = 1_000  # of the pool, and files in each
 SCANS_A_PATIENT = 3.6  # as in NIH ChestX-ray14: 112,120 scans of 30,805 patients
 CLASSES = ("normal", "pneumonia")
 POSITIVE, BROKEN, NOTED, STRAY = 0.2, 0.005, 0.05, 0.005  # shares of the scans; the last lie among another class
+LEAN = 3.0  # of a class from the middle, where a scan lies about its centre by 1
 MANUFACTURERS = ("Siemens Healthineers", "GE Healthcare", "Philips Medical Systems", "FUJIFILM Corporation")
 
 
@@ -184,13 +186,14 @@ def write_vectors(folder: Path, num: int) -> None:
     usable = np.flatnonzero(table["status"].to_numpy() == "ok")
     is_positive_N = (label_N == CLASSES[1])[usable]
     centre_KD = rng.normal(size=(NUM_CENTRES, DIMS)).astype(np.float32)
+    axis_D = rng.normal(size=DIMS).astype(np.float32) / np.sqrt(DIMS)
     emb_ND = np.lib.format.open_memmap(folder / run_files.EMBEDDINGS, "w+", np.float16, (len(usable), DIMS))
     for start in range(0, len(usable), BLOCK):
         rows = slice(start, min(start + BLOCK, len(usable)))
         size = rows.stop - rows.start
-        own = NUM_CENTRES // 2 * (is_positive_N[rows] ^ (rng.random(size) < STRAY))
+        leans_B1 = 2.0 * (is_positive_N[rows] ^ (rng.random(size) < STRAY))[:, None] - 1.0
         noise_BD = rng.standard_normal((size, DIMS), dtype=np.float32)
-        emb_ND[rows] = centre_KD[own + rng.integers(NUM_CENTRES // 2, size=size)] + noise_BD
+        emb_ND[rows] = centre_KD[rng.integers(NUM_CENTRES, size=size)] + noise_BD + LEAN * leans_B1 * axis_D
     del emb_ND
     save_ids(folder, table["image_id"].take(pa.array(usable)))
     (folder / run_files.BACKBONE).write_text(json.dumps({"name": "gaussians", "dim": DIMS, "own_dim": DIMS}))
@@ -219,6 +222,8 @@ def _round(ctx: StageContext) -> None:
     asked = question.Question(ctx, data)
     asked.learn(1, {})
     asked.publish()
+    if not pc.any(PSEUDO.read(ctx.round_folder(1), ["admitted"])["admitted"]).as_py():
+        raise RuntimeError("no scan got a pseudo-label")
 
 
 def _all_labels(ctx: StageContext) -> None:
