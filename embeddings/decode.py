@@ -82,7 +82,9 @@ def open_grey(data: bytes, *, max_pixels: int, white: int | None = None) -> Grey
         grey = scan if isinstance(scan, Grey) else scan.shown(white)
     low, high = grey.image.getextrema()
     if low == high:
-        raise DecodeError(f"a blank picture: all {grey.image.width} x {grey.image.height} pixels have the same value")
+        of_which = f" ({'; '.join(grey.notes)})" if grey.notes else ""
+        size = f"{grey.image.width} x {grey.image.height}"
+        raise DecodeError(f"a blank picture: all {size} pixels have the same value{of_which}")
     return grey
 
 

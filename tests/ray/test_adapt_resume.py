@@ -1,12 +1,13 @@
 """kill -9 of the driver while a round's networks are trained, then --resume: the last epoch, and the same end."""
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import torch
 
@@ -57,11 +58,12 @@ def killed_while_the_last_network_learns(folder, environment):
             assert process.poll() is None, "it ended before it could be killed"
             time.sleep(0.01)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
+        with_it = psutil.Process(process.pid).children(recursive=True)  # Ray's workers would learn on for a moment
+        for each in (process, *with_it):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
         process.wait()
-    before = None
-    while before != (before := state.read_bytes()):  # Ray's workers end with their driver, a moment later
-        time.sleep(3.0)
+        psutil.wait_procs(with_it, timeout=60)
     return state
 
 

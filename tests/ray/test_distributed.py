@@ -5,12 +5,14 @@ import pytest
 
 from pipeline.contracts.errors import InputError
 from pipeline.contracts.options.learning import TrainConfig
+from pipeline.contracts.options.running import EngineConfig
 from pipeline.learn import ray_train
 from pipeline.learn.heads.head import Problem
 from pipeline.learn.heads.training import train_loop
 from pipeline.learn.lesson import Lesson, StoppingSet
 from pipeline.learn.network import fits
 from pipeline.learn.network.design import side_by_side
+from pipeline.runtime.threads import limited
 from tests.learn.network.test_adapter import job_in
 
 
@@ -79,7 +81,8 @@ def of_two_questions(job):
 def test_a_network_of_several_questions_has_the_same_bytes_in_a_task_of_ray(ray_session, tmp_path):
     alone = of_two_questions(job_in(tmp_path))
     in_a_task = replace(alone, folder=tmp_path / "task")
-    fits.fit(alone)
+    with limited(EngineConfig().threads_per_task):  # as every engine runs a task
+        fits.fit(alone)
     assert len(list(ray_session.map_shards(fits.fit, [in_a_task]))) == 1
     weights = [job.folder / "shared.safetensors" for job in (alone, in_a_task)]
     assert weights[0].read_bytes() == weights[1].read_bytes()

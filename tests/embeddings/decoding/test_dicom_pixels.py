@@ -240,6 +240,12 @@ def test_a_grey_picture_in_brightness_and_chroma_that_says_rgb():
     assert "YBR" in notes(data)
 
 
+def test_a_blank_first_frame_is_told_by_its_number():
+    data = file_bytes(np.stack([np.full_like(VALUES, 9), VALUES]), NumberOfFrames=2, BitsStored=12)
+    with pytest.raises(DecodeError, match=r"same value \(.*frame 1 of 2.*\)"):
+        open_grey(data, max_pixels=10**6)
+
+
 def test_of_several_frames_the_first_is_read_and_it_is_said():
     frames = np.stack([VALUES, VALUES[::-1], VALUES.T])
     data = file_bytes(frames, NumberOfFrames=3, BitsStored=12)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embeddings.decode import open_grey
+from embeddings.decode import DecodeError, open_grey
 from tests.support.decoded import decode
 from tests.support.dicom_files import chest
 
@@ -171,6 +171,11 @@ def test_of_several_pages_the_first_is_read_and_it_is_said():
     data = pages((EIGHT_HW, 2), (255 - EIGHT_HW, 2), (EIGHT_HW[::4, ::4].copy(), 1))
     np.testing.assert_allclose(unit(data), UNIT_HW, atol=1e-6)
     assert open_grey(data, max_pixels=LIMIT).notes == ("page 1 of 3",)
+
+
+def test_a_blank_page_of_several_is_told_by_its_number():
+    with pytest.raises(DecodeError, match=r"same value \(page 1 of 2\)"):
+        open_grey(pages((np.full_like(EIGHT_HW, 7), 0), (EIGHT_HW, 0)), max_pixels=LIMIT)
 
 
 def test_a_page_that_leads_nowhere_costs_nothing():
