@@ -36,14 +36,14 @@ def write_picture(path: Path, uri: str, max_pixels: int, *, full_depth: bool = F
 
 def deep_scans(folder: Path) -> frozenset[str]:
     """Ids of the scans whose files hold more than 8 bits a grey value."""
-    manifest = run_files.read(folder, MANIFEST).select(["image_id", "bit_depth"])
+    manifest = run_files.read(folder, MANIFEST, ["image_id", "bit_depth"])
     deep = manifest.filter(pc.fill_null(pc.greater(manifest["bit_depth"], 8), False))
     return frozenset(deep["image_id"].to_pylist())
 
 
 def spacing_of(folder: Path, image_ids: Collection[str]) -> dict[str, float]:
     """Millimetres between two pixels of each scan whose file says so."""
-    manifest = run_files.read(folder, MANIFEST).select(["image_id", "pixel_spacing_mm"])
+    manifest = run_files.read(folder, MANIFEST, ["image_id", "pixel_spacing_mm"])
     known = manifest.filter(pc.is_valid(manifest["pixel_spacing_mm"])).to_pydict()
     pairs = zip(known["image_id"], known["pixel_spacing_mm"], strict=True)
     return {image_id: float(mm) for image_id, mm in pairs if image_id in image_ids and mm > 0}
@@ -51,7 +51,7 @@ def spacing_of(folder: Path, image_ids: Collection[str]) -> dict[str, float]:
 
 def uris_and_priors(folder: Path, asked: set[str]) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     """Where each asked scan and each other scan of its patient is read from, and those others for each."""
-    manifest = run_files.read(folder, MANIFEST).select(["image_id", "uri", "patient_id", "status"])
+    manifest = run_files.read(folder, MANIFEST, ["image_id", "uri", "patient_id", "status"])
     manifest = manifest.filter(pc.equal(manifest["status"], "ok"))
     is_asked = pc.is_in(manifest["image_id"], value_set=pa.array(sorted(asked), pa.string()))
     patients = pc.drop_null(pc.unique(manifest.filter(is_asked)["patient_id"]))

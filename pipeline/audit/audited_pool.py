@@ -336,7 +336,7 @@ def _labels(ctx: StageContext, scans: pa.Table, truth: pa.Table, split_N: Names)
 def _run_split(folder: Path, scans: pa.Table) -> Names:
     if not run_files.path(folder, SPLIT_TABLE.file).exists():
         return np.full(len(scans), None, dtype=object)
-    table = run_files.read(folder, SPLIT_TABLE)
+    table = run_files.read(folder, SPLIT_TABLE, ["image_id", "split"])
     place = pc.index_in(scans["image_id"], value_set=table["image_id"].combine_chunks())
     return _objects(table["split"].take(place))
 

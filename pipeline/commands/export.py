@@ -188,7 +188,7 @@ def _checked(run: Path, config: Config, module: "nn.Module", model: Classifier, 
 
     table = PREDICTIONS.read(run)
     table = table.take(np.unique(np.linspace(0, len(table) - 1, NUM_CHECKED).astype(np.int64)))
-    manifest = run_files.read(run, MANIFEST)
+    manifest = run_files.read(run, MANIFEST, ["image_id", "uri"])
     place = pc.index_in(table["image_id"], value_set=manifest["image_id"].combine_chunks())
     size_px, max_pixels = config.preprocess.size_px, config.pool.max_pixels
     scans = [activations.load(uri, size_px, max_pixels)[None] for uri in manifest["uri"].take(place).to_pylist()]

@@ -263,12 +263,12 @@ def _open_work(folder: Path, journal: Journal) -> worklist.Worklist:
 
 
 def _scans(folder: Path) -> Scans:
-    splits = run_files.read(folder, SPLIT_TABLE)
+    splits = run_files.read(folder, SPLIT_TABLE, ["image_id", "split"])
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"].to_pylist()
     return Scans(
         asked=run_files.rounds_asking(folder),
         holdout=frozenset(holdout),
-        others=frozenset(run_files.read(folder, MANIFEST)["image_id"].to_pylist()),
+        others=frozenset(run_files.read(folder, MANIFEST, ["image_id"])["image_id"].to_pylist()),
         last_round=run_files.latest_round(folder) or 0,
         run=run_files.run_code(folder),
     )

@@ -267,7 +267,7 @@ def _labels(folder: Path, release: Release, state: dict[str, Any]) -> pa.Table:
     table = release.table.sort_by("image_id")
     if state["certified_tier"] != WHOLE:
         table = table.filter(pc.equal(table["tier"], state["certified_tier"]))
-    manifest = run_files.read(folder, MANIFEST)
+    manifest = run_files.read(folder, MANIFEST, ["image_id", "patient_id", "path"])
     kept_back = burned_in.kept_back(folder, config_of(folder).pool, table["image_id"].to_pylist())
     bound = {
         tier["tier"]: _of_those_left(tier["bound"], release.ids_of[tier["tier"]], kept_back)

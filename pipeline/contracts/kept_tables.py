@@ -29,22 +29,26 @@ class _Kept:
     num_bytes: int
 
 
-_kept: OrderedDict[tuple[str, int], _Kept] = OrderedDict()  # the latest comes last
+_Key = tuple[str, int, tuple[str, ...] | None]
+_kept: OrderedDict[_Key, _Kept] = OrderedDict()  # the latest comes last
 _lock = threading.Lock()
 
 
-def read(path: Path, make: Callable[[], pa.Table], reader: object = None) -> pa.Table:
+def read(
+    path: Path, make: Callable[[], pa.Table], reader: object = None, columns: tuple[str, ...] | None = None
+) -> pa.Table:
     """What `make` makes of a file, or made of it before, if the file is the same.
 
     Args:
         path: Of the file.
         make: Reads it.
         reader: Who reads; others may make another table of the same file.
+        columns: Which part of the file it reads; None: all.
 
     Raises:
         OSError: there is no such file, or it cannot be opened; and what `make` raises.
     """
-    key, before = (str(path.absolute()), id(reader)), _state(path)
+    key, before = (str(path.absolute()), id(reader), columns), _state(path)
     with _lock:
         kept = _kept.get(key)
         if kept is not None and kept.state == before:
@@ -74,7 +78,7 @@ def _is_settled(state: _State) -> bool:
     return time.time_ns() - written_ns > YOUNG_SECONDS * 1e9 and written_ns % 10**9 != 0
 
 
-def _keep(key: tuple[str, int], kept: _Kept) -> None:
+def _keep(key: _Key, kept: _Kept) -> None:
     with _lock:
         _kept.pop(key, None)
         _kept[key] = kept

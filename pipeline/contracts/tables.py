@@ -6,7 +6,10 @@ A table is a Parquet file. Extra columns are allowed only under a contract's `op
 
 import logging
 import os
+import shutil
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from pipeline.contracts.storage import patiently
 log = logging.getLogger(__name__)
 
 _START_AGAIN = "bring the file back from a backup, or start again with --overwrite, which keeps labels of people aside"
+ROWS_A_GROUP = 131_072  # of a file: as many are packed, and may be read, at once
 SPLITS = ("train", "holdout", "excluded")
 VIEWS = ("PA", "AP", "LL", "unknown")
 
@@ -51,30 +55,43 @@ class Contract:
     def check(self, table: pa.Table, where: object = None) -> pa.Table:
         """Return `table` with this contract's column order, or raise `ContractError`."""
         where = where or self.name
-        missing = [f.name for f in self.schema if f.name not in table.column_names]
+        extra = self._check_schema(table.schema, where)
+        return self._check_rows(table.select([*self.schema.names, *extra]), where)
+
+    def _check_schema(self, schema: pa.Schema, where: object) -> list[str]:
+        """Refuse columns that are missing, unknown or of another type; returns those beyond the contract's."""
+        missing = [f.name for f in self.schema if f.name not in schema.names]
         if missing:
             raise ContractError(
                 f"columns {missing} are missing",
                 where=where,
                 fix="it is of another version or was changed by hand; `cxr-ssl run --out RUN --resume` writes it again",
             )
-        extra = [c for c in table.column_names if c not in self.schema.names]
+        extra = [c for c in schema.names if c not in self.schema.names]
         stray = [c for c in extra if self.open_prefix is None or not c.startswith(self.open_prefix)]
         if stray:
             raise ContractError(f"unknown columns {stray}", where=where)
         for field in self.schema:
-            column = table.column(field.name)
-            if column.type != field.type:
-                raise ContractError(f"column {field.name} is {column.type}, not {field.type}", where=where)
-            if not field.nullable and column.null_count:
-                raise ContractError(f"column {field.name} has {column.null_count} nulls", where=where)
+            kind = schema.field(field.name).type
+            if kind != field.type:
+                raise ContractError(f"column {field.name} is {kind}, not {field.type}", where=where)
+        return extra
+
+    def _check_rows(self, table: pa.Table, where: object) -> pa.Table:
+        """Refuse what the columns of `table` must not hold; those of the contract that it lacks were not asked for."""
+        names = table.column_names
+        for field in self.schema:
+            if field.name in names and not field.nullable and table.column(field.name).null_count:
+                nulls = table.column(field.name).null_count
+                raise ContractError(f"column {field.name} has {nulls} nulls", where=where)
         for name, allowed in self.values:
-            values = set(pc.unique(table.column(name)).to_pylist()) - {None}
+            values = set(pc.unique(table.column(name)).to_pylist()) - {None} if name in names else set()
             if values - set(allowed):
                 raise ContractError(f"column {name} holds {sorted(values - set(allowed))}", where=where)
-        if self.key and _num_distinct(table, self.key) != len(table):
+        has_key = bool(self.key) and all(name in names for name in self.key)
+        if has_key and _num_distinct(table, self.key) != len(table):
             raise ContractError(f"rows repeat on {self.key}", where=where)
-        return table.select([*self.schema.names, *extra])
+        return table
 
     def write(self, folder: Path, table: pa.Table) -> Path:
         """Check `table` and write it to `folder/<name>.parquet` in one atomic step."""
@@ -82,14 +99,26 @@ class Contract:
         write_parquet(path, self.check(table, path))
         return path
 
-    def read(self, folder: Path) -> pa.Table:
-        """Read and check `folder/<name>.parquet`."""
-        path = folder / self.file
+    def read(self, folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read and check `folder/<name>.parquet`.
+
+        Args:
+            folder: Where it lies.
+            columns: Those wanted, in this order; no other is read. None: all.
+        """
+        path, part = folder / self.file, None if columns is None else tuple(columns)
         try:
-            return kept_tables.read(path, lambda: self.check(read_parquet(path), path), self)
+            return kept_tables.read(path, lambda: self._read(path, part), self, part)
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise ContractError(f"the table cannot be read: {reason}", where=path, fix=_START_AGAIN) from error
+
+    def _read(self, path: Path, columns: tuple[str, ...] | None) -> pa.Table:
+        with opened(path) as stream:  # once: another process may put a new table in its place
+            file = _file_of(stream)
+            extra = self._check_schema(file.schema_arrow, path)
+            names = [*self.schema.names, *extra] if columns is None else list(columns)
+            return self._check_rows(file.read(names).select(names), path)
 
     def empty(self) -> pa.Table:
         """A table of this contract without rows."""
@@ -330,9 +359,13 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         path: Of the file.
         columns: None: all.
     """
-    with opened(path) as stream:  # once: another process may put a new table in its place
-        # `read_table` would load pandas first
-        return pq.ParquetFile(stream, page_checksum_verification=True).read(columns)
+    with opened(path) as stream:
+        return _file_of(stream).read(columns)
+
+
+def _file_of(stream: pa.NativeFile) -> pq.ParquetFile:
+    """A Parquet file that notices damaged pages; `pq.read_table` would load pandas first."""
+    return pq.ParquetFile(stream, page_checksum_verification=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -346,16 +379,35 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def _write_bytes(path: Path, data: bytes) -> None:
+    with _replacing(path) as temporary, temporary.open("wb") as stream:
+        stream.write(data)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `path` once it is whole and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield temporary
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Write what is in another file in one atomic, durable step, see `write_bytes`."""
+    patiently(lambda: _copy_file(source, path), path)
+
+
+def _copy_file(source: Path, path: Path) -> None:
+    with _replacing(path) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -364,10 +416,19 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a Parquet file in one atomic, durable step; the same table gives the same bytes."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)  # damage is noticed by who reads
-    write_bytes(path, sink.getvalue().to_pybytes())
+    """Write a Parquet file in one atomic, durable step, some rows at a time; the same table gives the same bytes."""
+    patiently(lambda: _write_parquet(path, table), path)
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    with (
+        _replacing(path) as temporary,
+        pa.OSFile(os.fsencode(temporary), "wb") as stream,
+        # A checksum of each page: damage is noticed by who reads.
+        pq.ParquetWriter(stream, table.schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for start in range(0, max(len(table), 1), ROWS_A_GROUP):
+            writer.write_table(table.slice(start, ROWS_A_GROUP).combine_chunks())
 
 
 BLIND_CHECKS = ("uniform", "recheck")  # drawn uniformly from what was proposed

@@ -167,7 +167,7 @@ def last_classifier(folder: Path) -> Classifier:
 def logits(there: StageContext, model: Classifier, image_ids: list[str]) -> np.ndarray:
     """Logits (S, C) of scans of another pool that have a vector: a head sees those, a network the scans."""
     if isinstance(model.model, Path):
-        manifest = run_files.read(there.folder, MANIFEST)
+        manifest = run_files.read(there.folder, MANIFEST, ["image_id", "uri"])
         place = pc.index_in(pa.array(image_ids, pa.string()), value_set=manifest["image_id"].combine_chunks())
         return predict_scans.predict(there, model.model, manifest["uri"].take(place).to_pylist(), "logit")
     vectors = Vectors.open(there.folder)

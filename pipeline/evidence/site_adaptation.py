@@ -121,7 +121,7 @@ def adapt(ctx: StageContext, address: str) -> SitePoint:
         _refuse_few(len(scans))
         _refuse_shared(ctx, scans)
         logit_TC = other_pool.logits(there, model, scans["image_id"].to_pylist())
-        num_files = len(run_files.read(folder, MANIFEST))
+        num_files = len(run_files.read(folder, MANIFEST, ["image_id"]))
         return cut(model, logit_TC, num_files - len(scans), address)
 
 

@@ -56,7 +56,9 @@ def as_manifest(folder: Path, table: ScanTable, rows: np.ndarray, pool: PoolConf
         log.warning("%d of %d scans are left out, for text seems to be burnt into them", len(kept_back), len(ids))
         rows = rows[[image_id not in kept_back for image_id in ids]]
     names = ["uri", *POOL_NAMES]
-    scans = aligned(run_files.read(folder, MANIFEST), pa.array(table.ids(rows), pa.string()), names).to_pylist()
+    scans = aligned(
+        run_files.read(folder, MANIFEST, ["image_id", *names]), pa.array(table.ids(rows), pa.string()), names
+    ).to_pylist()
     label = table.columns.get("label")
     lines = (
         [

@@ -20,10 +20,11 @@ ABOUT_LABELS = ("label-conflict",)  # checks whose examples tell that two labels
 
 def of_pool(folder: Path, ids_N: pa.Array) -> dict[str, Column]:
     """Columns of the manifest, the split, the clusters and the copies, as far as the run has come."""
-    manifest = aligned(run_files.read(folder, MANIFEST), ids_N, [*OF_A_SCAN, "age_years"])
+    names = [*OF_A_SCAN, "age_years"]
+    manifest = aligned(run_files.read(folder, MANIFEST, ["image_id", *names]), ids_N, names)
     columns: dict[str, Column] = {}
     if _has(folder, SPLIT_TABLE):
-        splits = aligned(run_files.read(folder, SPLIT_TABLE), ids_N, ["split"])
+        splits = aligned(run_files.read(folder, SPLIT_TABLE, ["image_id", "split"]), ids_N, ["split"])
         columns["split"] = category("split", "pool", splits["split"])
     for name in OF_A_SCAN:
         if _known(manifest[name]).null_count < len(manifest):
@@ -31,10 +32,10 @@ def of_pool(folder: Path, ids_N: pa.Array) -> dict[str, Column]:
     if manifest["age_years"].null_count < len(manifest):
         columns["age_years"] = number("age, years", "scan", floats(manifest["age_years"]))
     if _has(folder, CLUSTERS):
-        clusters = aligned(run_files.read(folder, CLUSTERS), ids_N, ["cluster"])
+        clusters = aligned(run_files.read(folder, CLUSTERS, ["image_id", "cluster"]), ids_N, ["cluster"])
         columns["cluster"] = category("cluster", "pool", clusters["cluster"])
     if _has(folder, DUPLICATES):
-        columns["copies"] = _copies(run_files.read(folder, DUPLICATES), ids_N)
+        columns["copies"] = _copies(run_files.read(folder, DUPLICATES, ["image_id", "canonical_id", "kind"]), ids_N)
     return columns
 
 
@@ -42,7 +43,8 @@ def pictures(folder: Path, ids_N: pa.Array) -> np.ndarray:
     """Number of the picture that each scan is a copy of (N,), int64; without a list of copies each is its own."""
     if not _has(folder, DUPLICATES):
         return np.arange(len(ids_N))
-    canonical = aligned(run_files.read(folder, DUPLICATES), ids_N, ["canonical_id"])["canonical_id"].combine_chunks()
+    duplicates = run_files.read(folder, DUPLICATES, ["image_id", "canonical_id"])
+    canonical = aligned(duplicates, ids_N, ["canonical_id"])["canonical_id"].combine_chunks()
     return np.asarray(pc.dictionary_encode(canonical).indices.to_numpy(zero_copy_only=False), np.int64)
 
 

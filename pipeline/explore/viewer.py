@@ -216,7 +216,7 @@ class Viewer:
         self._stamp = scan_table.stamp(self.folder)
         table = scan_table.of_run(self.folder, self.config)
         self._marks.refresh()
-        manifest = run_files.read(self.folder, MANIFEST).select(["image_id", "uri"])
+        manifest = run_files.read(self.folder, MANIFEST, ["image_id", "uri"])
         place = pc.index_in(table.ids_N, value_set=manifest["image_id"].combine_chunks())
         self._uri_N: pa.Array = manifest["uri"].take(place).combine_chunks()
         return table.with_marks(self._marks)

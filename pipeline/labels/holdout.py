@@ -41,10 +41,11 @@ class Truth(NamedTuple):
 
 def holdout_truth(folder: Path, findings: tuple[str, ...]) -> Truth:
     """Every holdout scan of known class, of all parts of a run that has grown; see `sealed_classes`."""
-    splits = run_files.read(folder, SPLIT_TABLE)
+    splits = run_files.read(folder, SPLIT_TABLE, ["image_id", "group_id", "split"])
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))
     sealed = holdout["image_id"].to_pylist()
-    pool = POOL_LABELS.read(folder)
+    pool = POOL_LABELS.read(folder, ["image_id", "label"])
+    pool = pool.filter(pc.is_in(pool["image_id"], value_set=holdout["image_id"].combine_chunks()))
     of_pool = dict(zip(pool["image_id"].to_pylist(), pool["label"].to_pylist(), strict=True))
     classes = sealed_classes({i: of_pool.get(i) for i in sealed}, label_table.read(folder), findings)
     group = dict(zip(sealed, holdout["group_id"].to_pylist(), strict=True))

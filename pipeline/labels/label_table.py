@@ -10,8 +10,9 @@ the order in which they came.
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -79,7 +80,7 @@ def settle(folder: Path, findings: Sequence[str]) -> bool:
 
 def replace_pseudo(
     folder: Path,
-    image_ids: np.ndarray,
+    image_ids: np.ndarray | pa.ChunkedArray,
     finding_index: np.ndarray,
     probability: np.ndarray,
     findings: Sequence[str],
@@ -98,21 +99,18 @@ def replace_pseudo(
     table = read(folder)
     num, width = len(image_ids), len(findings)
     value = (np.arange(width)[None, :] == finding_index[:, None]).astype(np.float32)
-    rows = pa.table(
+    rows = _table(
+        num,
+        findings,
         {
-            "image_id": np.repeat(image_ids, width),
-            "finding": np.tile(np.array(findings, dtype=object), num),
-            "value": value.ravel(),
-            "origin": ["pseudo"] * (num * width),
-            "annotator": ["model"] * (num * width),
-            "answer": np.full(num * width, -1, np.int64),
-            "reply": pa.nulls(num * width, pa.string()),
-            "certainty": pa.nulls(num * width, pa.string()),
-            "round": np.full(num * width, round_index, np.int32),
-            "probability": np.repeat(probability.astype(np.float32), width),
-            "time": pa.nulls(num * width, LABELS.schema.field("time").type),
+            "image_id": image_ids,
+            "value": value,
+            "origin": pa.repeat("pseudo", num),
+            "annotator": pa.repeat("model", num),
+            "answer": np.full(num, -1, np.int64),
+            "round": np.full(num, round_index, np.int32),
+            "probability": probability.astype(np.float32),
         },
-        schema=LABELS.schema,
     )
     _write(folder, table, pa.concat_tables([_machine_rows(table), people_rows(table), rows]))
 
@@ -125,8 +123,7 @@ def replace_pseudo_values(folder: Path, rows: pa.Table) -> None:
         rows: Of the `LABELS` contract: one for each scan and finding that has a pseudo-label, value 1 or 0.
     """
     table = read(folder)
-    after = pa.concat_tables([_machine_rows(table), people_rows(table), rows]).combine_chunks()
-    after = after.filter(pc.invert(_beaten(after))).combine_chunks()
+    after = _without_beaten(pa.concat_tables([_machine_rows(table), people_rows(table), rows]))
     if not _same(after, table) or not _pseudo_rows(after).equals(_pseudo_rows(table)):  # their values say something
         LABELS.write(folder, after)
 
@@ -165,25 +162,48 @@ def _people_of(journal: Journal, findings: Sequence[str]) -> pa.Table:
 
 
 def _rows(numbered: Iterable[tuple[Answer, int]], findings: Sequence[str]) -> pa.Table:
-    rows = [
+    pairs = list(numbered)
+    answers = [answer for answer, _ in pairs]
+    row_of = {answer.finding: answer for answer in answers}  # few, whatever the number of answers
+    values_of = {named: [_values(answer, findings)[f] for f in findings] for named, answer in row_of.items()}
+    value = np.array([values_of[answer.finding] for answer in answers], np.float32).reshape(-1, len(findings))
+    return _table(
+        len(answers),
+        findings,
         {
-            "image_id": answer.image_id,
-            "finding": finding,
-            "value": values[finding],
-            "origin": "expert",
-            "annotator": answer.annotator,
-            "answer": number,
-            "reply": answer.reply,
-            "certainty": answer.certainty,
-            "round": answer.round_index,
-            "probability": None,
-            "time": answer.time,
-        }
-        for answer, number in numbered
-        for values in (_values(answer, findings),)
-        for finding in findings
-    ]
-    return pa.Table.from_pylist(rows, LABELS.schema).combine_chunks()
+            "image_id": [answer.image_id for answer in answers],
+            "value": value,
+            "origin": pa.repeat("expert", len(answers)),
+            "annotator": [answer.annotator for answer in answers],
+            "answer": [number for _, number in pairs],
+            "reply": [answer.reply for answer in answers],
+            "certainty": [answer.certainty for answer in answers],
+            "round": [answer.round_index for answer in answers],
+            "time": [answer.time for answer in answers],
+        },
+    )
+
+
+def _table(num: int, findings: Sequence[str], columns: Mapping[str, Any]) -> pa.Table:
+    """Rows of the `LABELS` contract: one for each of `num` scans or answers and each finding.
+
+    Args:
+        num: How many there are.
+        findings: C names.
+        columns: What each is; `value` is (num, C); a column that is left out is null.
+    """
+    width = len(findings)
+    each = pa.array(np.repeat(np.arange(num), width))
+    made = {"finding": pa.array(findings, pa.string()).take(pa.array(np.tile(np.arange(width), num)))}
+    made["value"] = pa.array(columns["value"].ravel())
+    for field in LABELS.schema:
+        if field.name not in columns:
+            made.setdefault(field.name, pa.nulls(num * width, field.type))
+        elif field.name != "value":
+            own = columns[field.name]
+            own = own if isinstance(own, pa.Array | pa.ChunkedArray) else pa.array(own, field.type)
+            made[field.name] = own.take(each)
+    return pa.table([made[name] for name in LABELS.schema.names], schema=LABELS.schema).combine_chunks()
 
 
 def _values(answer: Answer, findings: Sequence[str]) -> dict[str, float]:
@@ -289,9 +309,15 @@ def _write(folder: Path, before: pa.Table, after: pa.Table, *, shrinks: bool = F
     had = pc.sum(pc.equal(before["origin"], "expert")).as_py() or 0
     if len(expert) < had and not shrinks:
         raise ContractError(f"{had - len(expert)} expert rows would be lost", where="labels")
-    after = after.filter(pc.invert(_beaten(after))).combine_chunks()
+    after = _without_beaten(after)
     if not _same(after, before):
         LABELS.write(folder, after)
+
+
+def _without_beaten(table: pa.Table) -> pa.Table:
+    """The table without pseudo-labels that give way, see `_beaten`; it is copied only where there are some."""
+    beaten = _beaten(table)
+    return table.filter(pc.invert(beaten)) if pc.any(beaten).as_py() else table
 
 
 def _beaten(table: pa.Table) -> pa.ChunkedArray:
@@ -320,4 +346,4 @@ def _beaten(table: pa.Table) -> pa.ChunkedArray:
 
 def _same(table: pa.Table, other: pa.Table) -> bool:
     """Whether two tables say the same; `value` follows from the other columns, and NaN is not equal to itself."""
-    return bool(table.drop_columns(["value"]).combine_chunks().equals(other.drop_columns(["value"]).combine_chunks()))
+    return len(table) == len(other) and bool(table.drop_columns(["value"]).equals(other.drop_columns(["value"])))

@@ -4,7 +4,6 @@ They go into the journal as one batch, so that agreement and consensus hold from
 scans stay out: of those the pool's label, which is what most readers say, is the reference.
 """
 
-from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,12 +25,12 @@ def read(folder: Path) -> pa.Table:
     return table.filter(pc.and_(pc.is_valid(table["reader"]), pc.is_valid(table["label"])))
 
 
-def enter(folder: Path, train: Collection[str]) -> set[str]:
+def enter(folder: Path, train: pa.ChunkedArray) -> set[str]:
     """Bring the readings of training scans into the journal, once each.
 
     Args:
         folder: Run directory.
-        train: Scans of the training pool.
+        train: image_id of each scan of the training pool.
 
     Returns:
         The scans that have readings: what the pool's own label says of them is what these say.
@@ -40,7 +39,7 @@ def enter(folder: Path, train: Collection[str]) -> set[str]:
         InputError: a reader's name is none that an annotator may have.
     """
     table = read(folder)
-    table = table.filter(pc.is_in(table["image_id"], value_set=pa.array(sorted(train), pa.string())))
+    table = table.filter(pc.is_in(table["image_id"], value_set=train.combine_chunks()))
     if not len(table):
         return set()
     names = {name: annotator_name(name, "the pool's readers") for name in pc.unique(table["reader"]).to_pylist()}

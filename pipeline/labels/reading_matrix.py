@@ -73,14 +73,14 @@ def last_learnt_round(folder: Path) -> int:
 
 def group_of_scans(folder: Path, ids: Sequence[str]) -> np.ndarray:
     """Patient group of each scan; a scan the splits do not know is its own."""
-    table = run_files.read(folder, SPLIT_TABLE)
+    table = run_files.read(folder, SPLIT_TABLE, ["image_id", "group_id"])
     group = dict(zip(table["image_id"].to_pylist(), table["group_id"].to_pylist(), strict=True))
     return np.array([group.get(image_id, image_id) for image_id in ids], dtype=object).astype(str)
 
 
 def is_train(folder: Path, ids: Sequence[str]) -> np.ndarray:
     """Whether each scan (N,) is of the training pool."""
-    table = run_files.read(folder, SPLIT_TABLE)
+    table = run_files.read(folder, SPLIT_TABLE, ["image_id", "split"])
     train = table.filter(pc.equal(table["split"], "train"))["image_id"]
     return np.asarray(pc.is_in(pa.array(ids, pa.string()), value_set=train.combine_chunks()), dtype=bool)
 

@@ -278,7 +278,7 @@ def release_hash(table: pa.Table) -> str:
 
 def scans_changed(folder: Path, release: Release) -> list[str]:
     """Scans of a release that the pool no longer holds as they were frozen; their files are read again."""
-    manifest = run_files.read(folder, MANIFEST)
+    manifest = run_files.read(folder, MANIFEST, ["image_id", "sha256", "uri"])
     rows = zip(*(manifest[name].to_pylist() for name in ("image_id", "sha256", "uri")), strict=True)
     known = {image_id: (sha256, uri) for image_id, sha256, uri in rows}
     frozen = zip(release.table["image_id"].to_pylist(), release.table["sha256"].to_pylist(), strict=True)
@@ -309,7 +309,7 @@ def _proposals(ctx: StageContext, round_index: int, answers: Mapping[str, str | 
     accepted, others = pseudo.filter(is_accepted), _by_probability(pseudo.filter(pc.invert(is_accepted)))
     joined = others.slice(0, max(0, 4 * plan_of(ctx.config)[0] - len(accepted)))
     proposals = pa.concat_tables([accepted, joined]).combine_chunks()
-    manifest = run_files.read(ctx.folder, MANIFEST)
+    manifest = run_files.read(ctx.folder, MANIFEST, ["image_id", "sha256"])
     place = pc.index_in(proposals["image_id"], value_set=manifest["image_id"].combine_chunks())
     columns = proposals.select(["image_id", "finding", "probability"])
     return columns.append_column("sha256", manifest["sha256"].take(place)), len(joined)

@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 
 from pipeline.contracts import finding_line
 from pipeline.contracts.errors import AuditBlocked
-from pipeline.contracts.tables import DOUBT, LABELS, PREDICTIONS, QUEUE, write_bytes, write_text
+from pipeline.contracts.tables import DOUBT, LABELS, PREDICTIONS, QUEUE, copy_file, write_text
 from pipeline.labels import agreement_report, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
 from pipeline.learn import release as releases
+from pipeline.learn.scan_rows import ScanRows
 from pipeline.per_finding import audit as audits
 from pipeline.per_finding import false_alarms, one_network, parts
 from pipeline.per_finding import releases as finding_releases
@@ -34,6 +35,7 @@ from pipeline.selection.draw import Proposals
 
 # N scans with a vector
 
+_UNKNOWN = -1
 log = logging.getLogger(__name__)
 
 
@@ -169,8 +171,7 @@ class Findings:
             asked.publish()
         num_finished = round_outputs.write_metrics(self.ctx)
         if num_finished:
-            latest = self.ctx.round_folder(num_finished) / PREDICTIONS.file
-            write_bytes(self.ctx.folder / PREDICTIONS.file, latest.read_bytes())
+            copy_file(self.ctx.round_folder(num_finished) / PREDICTIONS.file, self.ctx.folder / PREDICTIONS.file)
             label_table.replace_pseudo_values(self.ctx.folder, self._pseudo_rows())
         table = label_table.read(self.ctx.folder)
         num_disputed = len(parts.disagreements(table, list(self.questions)))
@@ -243,7 +244,7 @@ class Findings:
         is_known = pc.and_(pc.equal(table["origin"], "expert"), pc.invert(pc.is_nan(table["value"])))
         known = table.filter(pc.and_(is_known, pc.less_equal(table["round"], round_index)))
         read = set(pc.unique(known["image_id"]).to_pylist()) - set(verdicts.rejections(table, round_index))
-        return sum(self.data.split.get(image_id) == "train" for image_id in read)
+        return pc.sum(pc.equal(self.data.sides(ScanRows.of(read)), "train")).as_py() or 0
 
     def _side_by_side(self, folders: Mapping[str, Path], round_index: int) -> pa.Table:
         """Predictions of all findings as one table; NaN of one that has no classifier, or has not seen the scan.
@@ -254,20 +255,17 @@ class Findings:
         """
         ids = self.data.scans_N.image_id
         prob_N = {finding: np.full(len(ids), np.nan, np.float32) for finding in self.questions}
-        state_N = {finding: np.full(len(ids), finding_line.UNKNOWN) for finding in self.questions}
-        for finding, folder in folders.items():
+        state_NF = np.full((len(ids), len(self.questions)), _UNKNOWN, np.int8)
+        for place, finding in enumerate(self.questions):
+            folder = folders[finding]
             if not (folder / PREDICTIONS.file).exists():
                 continue
             table = PREDICTIONS.read(folder)
             table = table.take(pc.index_in(ids, value_set=table["image_id"].combine_chunks()))
             prob_N[finding] = table[f"prob_{finding}"].to_numpy()
-            state_N[finding] = pc.equal(table["predicted"], finding).cast(pa.float64()).to_numpy()
-        findings = tuple(self.questions)
-        lines = [
-            finding_line.write(dict(zip(findings, of_scan, strict=True)), findings)
-            for of_scan in zip(*state_N.values(), strict=True)
-        ]
-        return round_outputs.predictions_table(self.data, round_index, lines, prob_N)
+            is_there = pc.equal(table["predicted"], finding).cast(pa.int8())
+            state_NF[:, place] = pc.fill_null(is_there, _UNKNOWN).to_numpy()
+        return round_outputs.predictions_table(self.data, round_index, _lines(state_NF, tuple(self.questions)), prob_N)
 
     def _pseudo_rows(self) -> pa.Table:
         """The pseudo-labels of the findings as rows of the run's label table: value 1 or 0 of that finding."""
@@ -277,3 +275,19 @@ class Findings:
             of_finding = pc.and_(pc.equal(table["origin"], "pseudo"), pc.equal(table["finding"], finding))
             rows.append(table.filter(of_finding))
         return pa.concat_tables(rows)
+
+
+def _lines(state_NF: np.ndarray, findings: tuple[str, ...]) -> pa.Array:
+    """The line of findings of each scan; what many scans show is written once.
+
+    Args:
+        state_NF: 1 there, 0 not there, `_UNKNOWN`.
+        findings: F names.
+    """
+    meaning = {0: 0.0, 1: 1.0, _UNKNOWN: finding_line.UNKNOWN}
+    distinct_LF, line_N = np.unique(state_NF, axis=0, return_inverse=True)
+    lines = [
+        finding_line.write({name: meaning[state] for name, state in zip(findings, row, strict=True)}, findings)
+        for row in distinct_LF.tolist()
+    ]
+    return pa.array(lines, pa.string()).take(pa.array(line_N.reshape(-1)))

@@ -39,7 +39,8 @@ _MAX_THREADS = 4  # of the search; each holds some 100 MB at a million scans
 
 def run(ctx: StageContext) -> dict[str, int]:
     """Write `duplicates` from `manifest`."""
-    manifest = run_files.read(ctx.folder, MANIFEST)
+    wanted = ["image_id", "uri", "sha256", "picture_hash", "patient_id", "status"]
+    manifest = run_files.read(ctx.folder, MANIFEST, wanted)
     table_before = _before_it_grew(ctx)
     before = table_before if _lacks_scans(table_before, manifest) else None
     is_new_N = np.ones(len(manifest), np.bool_)

@@ -35,6 +35,7 @@ from pipeline.pool.reading import FEW_GREYS, IMAGE_SIDE, Read, ReadingOptions, r
 from pipeline.pool.sources import Pool, open_pool
 from pipeline.runtime import run_files
 from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import LazyShards
 from pipeline.runtime.growth import record
 from pipeline.runtime.private_files import pseudonym, salt_of
 from pipeline.tables.notes import listed
@@ -43,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 SHARD_SIZE = 256  # scans a task: some tenths of a second of work, so that few workers stay busy to the end
 _SAVE_EVERY_SHARDS = 100
+_ROWS_AT_ONCE = 65_536  # of Python's own objects
 _NUM_HEX = 16
 _OF_THE_FILE = ("sha256", "phash", "picture_hash", "width_px", "height_px", "bit_depth", "format")
 _OF_THE_TAGS = ("laterality", "study_id", "series_id", "manufacturer", "pixel_spacing_mm", "white", "note")
@@ -275,17 +277,19 @@ def read_scans(ctx: StageContext, pool: Pool, salt: str) -> pa.Table:
     """
     ctx.engine.expect(len(pool.scans))
     options = replace(options_of(ctx.config, salt), keep_sides_px=_sides_to_keep(ctx.config))
-    stamps = _stamps(pool.scans["uri"].to_pylist(), options.key)
-    known = _read_before(ctx.folder, pool.scans["path"].to_pylist(), stamps)
-    rows = _read_rows(ctx, pool, known, [i for i, row in enumerate(known) if row is None], stamps, None, options)
-    wanted = [row["white"] for row in rows] if options.whites else whites.wanted(rows, options.white)
-    others = [i for i, (row, white) in enumerate(zip(rows, wanted, strict=True)) if row.get("white") != white]
-    if others:
-        _read_rows(ctx, pool, rows, others, stamps, wanted, options)
-    _keep(ctx.folder / run_files.SCANS_READ, rows, stamps)
+    places = pool.scans.select(["path", "uri"]).combine_chunks()  # or each shard would join the chunks anew
+    reading = _Reading(ctx, pool.root, places, options, _stamps(places, options.key))
+    table = reading.rows(*_read_before(ctx.folder, places["path"], reading.stamp_N))
+    if not options.whites:
+        wanted_N = whites.wanted(table, options.white)
+        is_other = pc.not_equal(pc.fill_null(table["white"], -1), pc.fill_null(wanted_N, -1))
+        others = np.flatnonzero(is_other.to_numpy())
+        if len(others):
+            table = reading.rows(table, others, wanted_N.combine_chunks())
+    _keep(ctx.folder / run_files.SCANS_READ, table, reading.stamp_N)
     for part in (ctx.folder / run_files.SCANS_READ_SO_FAR).glob("part-*.parquet"):
         part.unlink()
-    return pa.Table.from_pylist(rows, schema=_READ)
+    return table
 
 
 def _sides_to_keep(config: Config) -> tuple[int, ...]:
@@ -295,74 +299,128 @@ def _sides_to_keep(config: Config) -> tuple[int, ...]:
     return tuple(sorted(sides)) if config.engine.shrunk_gb else ()
 
 
-def _read_rows(
-    ctx: StageContext,
-    pool: Pool,
-    rows: list[Any],
-    todo: Sequence[int],
-    stamps: Sequence[str | None],
-    wanted: Sequence[int | None] | None,
-    options: ReadingOptions,
-) -> list[dict[str, Any]]:
-    """Fill in the rows of `todo`."""
-    shards, max_bytes = [], round(ctx.config.engine.shrunk_gb * 1e9)
-    for start in range(0, len(todo), SHARD_SIZE):
-        places = todo[start : start + SHARD_SIZE]
-        part = pool.scans.take(pa.array(places, pa.int64()))
-        own = None if wanted is None else [wanted[i] for i in places]
-        shards.append(Shard(part["path"].to_pylist(), part["uri"].to_pylist(), options, own, pool.root, max_bytes))
-    done, num_failed = 0, 0
-    since: list[int] = []
-    ctx.progress("manifest", 0, len(todo))
-    for num_finished, (index, result) in enumerate(ctx.engine.map_shards(read_shard, shards), 1):
-        places = todo[index * SHARD_SIZE : (index + 1) * SHARD_SIZE]
-        for place, row in zip(places, result.to_pylist(), strict=True):
-            rows[place] = row
-        done += len(result)
-        num_failed += len(result) - result["reason"].null_count
-        ctx.failed("manifest", num_failed)
-        ctx.progress("manifest", done, len(todo))
-        since += places
-        if num_finished % _SAVE_EVERY_SHARDS == 0:
-            _keep(_next_part(ctx.folder), [rows[i] for i in since], [stamps[i] for i in since])
-            since = []
-    return [row for row in rows if row is not None]
+@dataclass(frozen=True)
+class _Reading:
+    """How the N scans of a pool are read.
+
+    Attributes:
+        ctx: The stage's context.
+        root: See `Shard`.
+        scans: Their places: columns path and uri.
+        options: How.
+        stamp_N: Of each, see `_stamps`.
+    """
+
+    ctx: StageContext
+    root: str
+    scans: pa.Table
+    options: ReadingOptions
+    stamp_N: pa.Array
+
+    def rows(self, known: pa.Table | None, todo: NDArray[np.int64], wanted_N: pa.Array | None = None) -> pa.Table:
+        """Rows of `_READ` in the pool's order.
+
+        Args:
+            known: N rows, of which those of `todo` do not count; None: all are to do.
+            todo: Places of the scans to read, rising.
+            wanted_N: The white of each that the pool decided; None: `options` say it, or the file.
+        """
+        shards = LazyShards(lambda index: self._shard(_places(todo, index), wanted_N), -(-len(todo) // SHARD_SIZE))
+        read: dict[int, pa.Table] = {}
+        unkept: list[int] = []
+        done = num_failed = 0
+        self.ctx.progress("manifest", 0, len(todo))
+        for num_finished, (index, result) in enumerate(self.ctx.engine.map_shards(read_shard, shards), 1):
+            read[index] = result
+            done += len(result)
+            num_failed += len(result) - result["reason"].null_count
+            self.ctx.failed("manifest", num_failed)
+            self.ctx.progress("manifest", done, len(todo))
+            unkept.append(index)
+            if num_finished % _SAVE_EVERY_SHARDS == 0:
+                stamps = self.stamp_N.take(pa.array(np.concatenate([_places(todo, i) for i in unkept])))
+                _keep(_next_part(self.ctx.folder), pa.concat_tables([read[i] for i in unkept]), stamps)
+                unkept = []
+        return _with_rows(known, todo, [read[index] for index in range(len(shards))])
+
+    def _shard(self, places: NDArray[np.int64], wanted_N: pa.Array | None) -> Shard:
+        part = self.scans.take(pa.array(places))
+        own = None if wanted_N is None else wanted_N.take(pa.array(places)).to_pylist()
+        max_bytes = round(self.ctx.config.engine.shrunk_gb * 1e9)
+        return Shard(part["path"].to_pylist(), part["uri"].to_pylist(), self.options, own, self.root, max_bytes)
 
 
-def _stamps(uris: Sequence[str], key: str) -> list[str | None]:
-    """Place, size and times of change of each local file, and how it is read; None where it cannot be told."""
-    stamps: list[str | None] = []
-    for uri in uris:
-        try:
-            member = archive_of(uri)
-            file_stat = Path(uri if member is None else member[0]).stat()
-            when = f"{file_stat.st_mtime_ns}|{file_stat.st_ctime_ns}"  # who sets the first back cannot set the second
-            stamps.append(f"{uri}|{file_stat.st_size}|{when}|{key}")
-        except (OSError, ValueError):
-            stamps.append(None)
-    return stamps
+def _places(todo: NDArray[np.int64], index: int) -> NDArray[np.int64]:
+    """Those of one shard."""
+    return todo[index * SHARD_SIZE : (index + 1) * SHARD_SIZE]
 
 
-def _read_before(folder: Path, paths: Sequence[str], stamps: Sequence[str | None]) -> list[dict[str, Any] | None]:
-    """What an earlier try read of each file that has not changed since; how many have is said."""
+def _with_rows(known: pa.Table | None, places: NDArray[np.int64], read: Sequence[pa.Table]) -> pa.Table:
+    """The rows known, with those read in their places; a column at a time, so that few are held twice."""
+    fresh = pa.concat_tables([_READ.empty_table(), *read])
+    if known is None:
+        return fresh
+    if not len(places):
+        return known
+    source_N = np.arange(len(known))
+    source_N[places] = len(known) + np.arange(len(places))
+    columns = {}
+    for name in _READ.names:
+        both = pa.chunked_array([*known[name].chunks, *fresh[name].chunks], fresh[name].type)
+        columns[name] = both.take(pa.array(source_N))
+    return pa.table(columns, schema=_READ)
+
+
+def _stamps(scans: pa.Table, key: str) -> pa.Array:
+    """Path, place, size and times of change of each local file, and how it is read; null where it cannot be told."""
+    parts = []
+    for batch in scans.to_batches(_ROWS_AT_ONCE):
+        pairs = zip(batch["path"].to_pylist(), batch["uri"].to_pylist(), strict=True)
+        parts.append(pa.array([_stamp(path, uri, key) for path, uri in pairs], pa.string()))
+    return pa.chunked_array(parts, pa.string()).combine_chunks()
+
+
+def _stamp(path: str, uri: str, key: str) -> str | None:
+    try:
+        member = archive_of(uri)
+        file_stat = Path(uri if member is None else member[0]).stat()
+    except (OSError, ValueError):
+        return None
+    when = f"{file_stat.st_mtime_ns}|{file_stat.st_ctime_ns}"  # who sets the first back cannot set the second
+    return f"{path}|{uri}|{file_stat.st_size}|{when}|{key}"
+
+
+def _read_before(folder: Path, path_N: pa.ChunkedArray, stamp_N: pa.Array) -> tuple[pa.Table | None, NDArray[np.int64]]:
+    """What an earlier try read of the files, and which are to be read; how many have changed since is said.
+
+    Returns:
+        N rows of `_READ`, empty where nothing is known, and the places of the scans to read; None: nothing is known.
+    """
     tables = [table for path in _kept_files(folder) if (table := _read_kept(path)) is not None]
     if not tables:
-        return [None] * len(stamps)
-    table = pa.concat_tables(tables)
-    rows = dict(zip(table["stamp"].to_pylist(), table.drop_columns(["stamp"]).to_pylist(), strict=True))
-    before = set(table["path"].to_pylist())
-    changed = [
-        path for path, stamp in zip(paths, stamps, strict=True) if path in before and f"{path}|{stamp}" not in rows
-    ]
-    if changed:
+        return None, np.arange(len(path_N))
+    table = pa.concat_tables(tables[::-1])  # the newest first, which is the one that counts
+    place_N = pc.index_in(stamp_N, value_set=table["stamp"].combine_chunks(), skip_nulls=True)
+    is_changed = pc.and_(pc.is_null(place_N), pc.is_in(path_N, value_set=table["path"].combine_chunks()))
+    changed = path_N.filter(is_changed)
+    if len(changed):
         _log.warning(
             "%d files of the pool have changed since this run read them, or are to be read in another way, and are "
             "read again, first %s",
             len(changed),
-            changed[0],
+            changed[0].as_py(),
         )
-    known = [None if stamp is None else rows.get(f"{path}|{stamp}") for path, stamp in zip(paths, stamps, strict=True)]
-    return [row if row is not None and row["reason"] is None and row.get("picture_hash") else None for row in known]
+    known = _taken(table.drop_columns([_STAMP.name]), place_N)
+    has_picture = pc.greater(pc.utf8_length(pc.fill_null(known["picture_hash"], "")), 0)
+    is_good = pc.and_(pc.is_valid(place_N), pc.and_(pc.is_null(known["reason"]), has_picture))
+    return known, np.flatnonzero(~is_good.to_numpy())
+
+
+def _taken(table: pa.Table, place_N: pa.Array) -> pa.Table:
+    """Rows by their places, a column at a time; the table itself, where those are all of it in order."""
+    if not place_N.null_count and np.array_equal(place_N.to_numpy(), np.arange(len(table))):
+        return table
+    return pa.table({name: table[name].take(place_N) for name in table.column_names})
 
 
 def _kept_files(folder: Path) -> list[Path]:
@@ -387,13 +445,10 @@ def _read_kept(path: Path) -> pa.Table | None:
         return None
 
 
-def _keep(path: Path, rows: Sequence[dict[str, Any] | None], stamps: Sequence[str | None]) -> None:
-    kept = [
-        row | {"stamp": f"{row['path']}|{stamp}"}
-        for row, stamp in zip(rows, stamps, strict=True)
-        if row is not None and stamp is not None
-    ]
-    write_parquet(path, pa.Table.from_pylist(kept, schema=_READ.append(_STAMP)))
+def _keep(path: Path, rows: pa.Table, stamps: pa.Array) -> None:
+    """Write what was read of files that can be known again."""
+    kept = rows.append_column(_STAMP, stamps)
+    write_parquet(path, kept.filter(pc.is_valid(stamps)) if stamps.null_count else kept)  # a filter copies all of it
 
 
 def read_shard(shard: Shard) -> pa.Table:

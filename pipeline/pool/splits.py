@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.contracts.errors import ContractError, InputError
 from pipeline.contracts.options.scans import SplitsConfig
-from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE
+from pipeline.contracts.tables import DUPLICATES, MANIFEST, POOL_LABELS, SPLIT_TABLE, read_parquet
 from pipeline.pool.growth import keeping
 from pipeline.pool.vocabulary import HOLDOUT_NAMES, SPLIT_NAMES
 from pipeline.runtime import run_files
@@ -30,6 +29,7 @@ from pipeline.runtime.growth import record
 
 _log = logging.getLogger(__name__)
 
+_OF_MANIFEST = ("image_id", "sha256", "patient_id", "source", "status", "reason")
 _LARGE_STRATUM = 200  # groups
 _SEAL_ONE_OF = 3
 _LEAK = "its group has a scan in the holdout"
@@ -41,8 +41,9 @@ def run(ctx: StageContext) -> dict[str, int]:
     Raises:
         InputError: the pool's split has unknown names, or one side would be empty.
     """
-    manifest, duplicates = run_files.read(ctx.folder, MANIFEST), run_files.read(ctx.folder, DUPLICATES)
-    own = uses_own_split(ctx.config.splits, POOL_LABELS.read(ctx.folder)["pool_split"])
+    manifest = run_files.read(ctx.folder, MANIFEST, _OF_MANIFEST)
+    duplicates = run_files.read(ctx.folder, DUPLICATES, ["image_id", "group_id"])
+    own = uses_own_split(ctx.config.splits, POOL_LABELS.read(ctx.folder, ["pool_split"])["pool_split"])
     has_split = run_files.path(ctx.folder, SPLIT_TABLE.file).exists()
     if record.parts(ctx.folder) and has_split:
         table = _of_grown_pool(ctx, manifest, duplicates)
@@ -59,16 +60,19 @@ def run(ctx: StageContext) -> dict[str, int]:
 
 def _drawn(ctx: StageContext, manifest: pa.Table, duplicates: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
     """The split of some scans, by the first rule that fits them: one source, the pool's own split, a hash."""
-    config, taken = ctx.config.splits, pa.array(rows)
-    labels = POOL_LABELS.read(ctx.folder).take(taken)
-    manifest, duplicates = manifest.take(taken), duplicates.take(taken)
+    config = ctx.config.splits
+    labels = POOL_LABELS.read(ctx.folder, ["label", "pool_split"])
+    keys = _split_keys(ctx.folder)
+    if len(rows) < len(manifest):
+        taken = pa.array(rows)
+        labels, manifest, duplicates = labels.take(taken), manifest.take(taken), duplicates.take(taken)
+        keys = None if keys is None else keys.take(taken)
     source = config.holdout_source
-    if source is not None and (not record.parts(ctx.folder) or source in manifest["source"].to_pylist()):
+    if source is not None and (not record.parts(ctx.folder) or pc.any(pc.equal(manifest["source"], source)).as_py()):
         return by_source(manifest, duplicates, source)
     if uses_own_split(config, labels["pool_split"]):
         return by_pool(manifest, duplicates, labels["pool_split"])
-    keys = _split_keys(ctx.folder)
-    return by_hash(manifest, duplicates, config, labels["label"], None if keys is None else keys.take(taken))
+    return by_hash(manifest, duplicates, config, labels["label"], keys)
 
 
 def _of_grown_pool(ctx: StageContext, manifest: pa.Table, duplicates: pa.Table) -> pa.Table:
@@ -178,7 +182,7 @@ def by_hash(
 
 def _split_keys(folder: Path) -> pa.ChunkedArray | None:
     place = run_files.path(folder, run_files.SPLIT_KEYS)
-    return pq.read_table(place)["split_key"] if place.exists() else None
+    return read_parquet(place, ["split_key"])["split_key"] if place.exists() else None
 
 
 def _strata(manifest: pa.Table, label: pa.ChunkedArray, group_N: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -258,8 +262,8 @@ def assert_no_leak(table: pa.Table, manifest: pa.Table, duplicates: pa.Table) ->
         raise ContractError("splits, manifest and duplicates do not list the same scans", where=SPLIT_TABLE.name)
     sides = [pc.equal(table["split"], side) for side in ("train", "holdout")]
     for what, column in (("patients", manifest["patient_id"]), ("groups", duplicates["group_id"])):
-        train, holdout = (set(pc.unique(column.filter(side)).drop_null().to_pylist()) for side in sides)
-        both = sorted(train & holdout)
+        train, holdout = (pc.unique(column.filter(side)).drop_null() for side in sides)
+        both = sorted(train.filter(pc.is_in(train, value_set=holdout)).to_pylist())
         if both:
             raise ContractError(
                 f"{len(both)} {what} are in both the train pool and the holdout, the first is {both[0]}",

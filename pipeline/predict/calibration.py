@@ -126,7 +126,7 @@ def _judges(folder: Path, round_index: int, model: Classifier) -> tuple[np.ndarr
     class_E = np.array([answered[image_id] for image_id in image_ids], np.int64)
     prob_EC = np.column_stack([oof[f"prob_{finding}"].to_numpy() for finding in model.findings]).astype(np.float64)
     logit_EC = np.log(np.maximum(prob_EC, SMALLEST)) - np.log(model.prevalence_C)
-    splits = run_files.read(folder, SPLIT_TABLE)
+    splits = run_files.read(folder, SPLIT_TABLE, ["image_id", "group_id"])
     place = pc.index_in(oof["image_id"], value_set=splits["image_id"].combine_chunks())
     group_E = np.unique(splits["group_id"].take(place).to_pylist(), return_inverse=True)[1]
     uniform = {image_id for image_id, _, kind in run_files.asks_of(folder, round_index + 1) if kind == "uniform"}

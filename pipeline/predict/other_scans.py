@@ -108,7 +108,8 @@ class ScansOfRun:
     """
 
     def __init__(self, folder: Path) -> None:
-        manifest, splits = run_files.read(folder, MANIFEST), run_files.read(folder, SPLIT_TABLE)
+        manifest = run_files.read(folder, MANIFEST, ["image_id", "sha256"])
+        splits = run_files.read(folder, SPLIT_TABLE, ["image_id", "split"])
         place = pc.index_in(manifest["image_id"], value_set=splits["image_id"].combine_chunks())
         known = pa.table({"sha256": manifest["sha256"], "split": splits["split"].take(place)}).drop_null()
         key_N = _keys(known["sha256"])

@@ -82,7 +82,7 @@ def of_run(folder: Path) -> Outside:
 
 def _measured(folder: Path) -> Outside:
     vectors, x_NP = Vectors.open(folder), principal_components.load(folder)
-    splits = run_files.read(folder, SPLIT_TABLE)
+    splits = run_files.read(folder, SPLIT_TABLE, ["image_id", "group_id", "split"])
     train, holdout = (splits.filter(pc.equal(splits["split"], side))["image_id"] for side in ("train", "holdout"))
     rows_T, rows_H = np.sort(vectors.positions(train)), np.sort(vectors.positions(holdout))
     num_features = min(x_NP.shape[1], max(FEWEST_COMPONENTS, len(rows_T) // SCANS_A_COMPONENT))

@@ -26,7 +26,7 @@ from pipeline.predict.recipe import Recipe
 from pipeline.predict.scan_files import NewFolder, ScanFiles, write_checks
 from pipeline.predict.scan_shard import Shard
 from pipeline.runtime import run_dir
-from pipeline.runtime.engine import Engine, SerialEngine, make_engine
+from pipeline.runtime.engine import Engine, LazyShards, SerialEngine, make_engine
 from pipeline.runtime.guarded_process import GuardError
 
 log = logging.getLogger(__name__)
@@ -183,23 +183,24 @@ def _about(how: Recipe, model: predictor.Predictor) -> dict[str, Any]:
 
 def _tables(how: Recipe, pool: Pool, config: Config, files: ScanFiles, report: Report) -> Iterator[pa.Table]:
     """The rows of the pool, in its order."""
-    paths, uris = pool.scans["path"].to_pylist(), pool.scans["uri"].to_pylist()
-    size = config.embed.shard_size
-    shards = [
-        Shard(how, tuple(paths[start : start + size]), tuple(uris[start : start + size]), files)
-        for start in range(0, len(paths), size)
-    ]
+    size, num_scans = config.embed.shard_size, len(pool.scans)
+
+    def shard(index: int) -> Shard:
+        part = pool.scans.slice(index * size, size)
+        return Shard(how, tuple(part["path"].to_pylist()), tuple(part["uri"].to_pylist()), files)
+
+    shards = LazyShards(shard, -(-num_scans // size))
     known = other_scans.ScansOfRun(how.run)
     engine = _engine(config, len(shards))
     waiting: dict[int, pa.Table] = {}
     following = done = 0
     try:
-        report("predict", 0, len(paths))
+        report("predict", 0, num_scans)
         for index, table in engine.map_shards(scan_shard.predict_shard, shards, on_gpu=True):
             place = table.schema.get_field_index("in_run")
             waiting[index] = table.set_column(place, table.schema.field(place), known.sides(table["sha256"]))
             done += len(table)
-            report("predict", done, len(paths))
+            report("predict", done, num_scans)
             while following in waiting:
                 yield waiting.pop(following)
                 following += 1

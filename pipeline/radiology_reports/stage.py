@@ -22,6 +22,7 @@ from pipeline.runtime.growth import record
 from pipeline.runtime.private_files import pseudonym, salt_of
 
 log = logging.getLogger(__name__)
+_READ = ("image_id", "path", "study_id")  # of the manifest
 
 
 def has_reports(config: Config) -> bool:
@@ -57,7 +58,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 def _of_all_pools(ctx: StageContext, asked: tuple[str, ...]) -> ReportLabels:
     """What the reports of the run's own pool say, and those of the pools that have joined it, by image_id."""
-    manifest = run_files.read(ctx.folder, MANIFEST)
+    manifest = run_files.read(ctx.folder, MANIFEST, _READ)
     is_own_N = record.part_of(ctx.folder, manifest["image_id"]) == record.OWN
     labels = _of_pool(ctx, ctx.config, manifest.filter(pa.array(is_own_N)), asked)
     for part in record.parts(ctx.folder):
@@ -76,7 +77,7 @@ def _of_part(
     ctx: StageContext, config: Config, part: record.Part, asked: tuple[str, ...], sources: tuple[str, ...]
 ) -> ReportLabels:
     """What the reports of a pool that joined say; where it is gone since, what an earlier try kept of it."""
-    manifest = run_files.read(record.part_folder(ctx.folder, part.part), MANIFEST)
+    manifest = run_files.read(record.part_folder(ctx.folder, part.part), MANIFEST, _READ)
     try:
         return _of_pool(ctx, config, manifest, asked)
     except InputError as error:

@@ -18,8 +18,7 @@ def flow(tables: dict[str, pa.Table], queues: dict[int, pa.Table]) -> Row:
     manifest, duplicates, splits = tables["manifest"], tables["duplicates"], tables["splits"]
     ok = manifest.filter(pc.equal(manifest["status"], "ok"))
     bad = manifest.filter(pc.equal(manifest["status"], "quarantined"))
-    kinds = Counter(duplicates["kind"].to_pylist())
-    split = Counter(splits["split"].to_pylist())
+    kinds, split = counted(duplicates["kind"]), counted(splits["split"])
     expert = tables["labels"].filter(pc.equal(tables["labels"]["origin"], "expert"))
     holdout_ids = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"]
     in_holdout = manifest.filter(pc.is_in(manifest["image_id"], holdout_ids.combine_chunks()))
@@ -28,14 +27,16 @@ def flow(tables: dict[str, pa.Table], queues: dict[int, pa.Table]) -> Row:
         "found": len(manifest) or None,
         "quarantined": len(bad),
         "reasons": sorted(
-            Counter(r or "no reason given" for r in bad["reason"].to_pylist()).items(),
+            counted(
+                pc.if_else(pc.equal(pc.fill_null(bad["reason"], ""), ""), "no reason given", bad["reason"])
+            ).items(),
             key=lambda p: (-p[1], p[0]),
         ),
         "readable": len(ok) or None,
         "patients": num_patients(ok),
         "has_own_split": own.null_count < len(own),
         "provenance": provenance(tables["pool_readings"]),
-        "sources": sorted({s for s in ok["source"].to_pylist() if s}),
+        "sources": sorted({s for s in pc.unique(ok["source"]).to_pylist() if s}),
         "no_patient": ok["patient_id"].null_count,
         "exact": kinds["exact"] if len(duplicates) else None,
         "near": kinds["near"] if len(duplicates) else None,
@@ -50,6 +51,11 @@ def flow(tables: dict[str, pa.Table], queues: dict[int, pa.Table]) -> Row:
         "answered": pc.count_distinct(expert["image_id"]).as_py() if len(expert) else None,
         "annotators": sorted({person_of(name) for name in pc.unique(expert["annotator"]).to_pylist()}),
     }
+
+
+def counted(values: pa.ChunkedArray) -> Counter[Any]:
+    """How often each value is there."""
+    return Counter({row["values"]: row["counts"] for row in pc.value_counts(values).to_pylist()})
 
 
 def provenance(statements: pa.Table) -> list[Row]:

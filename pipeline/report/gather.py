@@ -30,6 +30,13 @@ from pipeline.runtime.growth import record as growth
 
 Row = dict[str, Any]
 CANNOT_TELL = "cannot tell"
+_TOLD = {  # of the large tables what the page tells of; of the others all
+    "manifest": (
+        *("image_id", "uri", "view", "patient_id", "source", "population", "age_years", "sex", "note"),
+        *("status", "reason"),
+    ),
+    "duplicates": ("group_id", "kind"),
+}
 MAX_POINTS = 6000  # of the map; beyond it a uniform sample stands for the pool
 
 
@@ -234,9 +241,11 @@ def _read_lines(path: Path) -> list[Row]:
 
 
 def _table(path: Path, contract: contracts_tables.Contract) -> pa.Table:
+    """A table, or what the report tells of it; empty where there is none yet."""
+    columns = _TOLD.get(contract.name)
     if not path.is_file():
-        return contract.empty()
-    return contract.read(path.parent)
+        return contract.empty() if columns is None else contract.empty().select(columns)
+    return contract.read(path.parent, columns)
 
 
 def _queue_tables(folder: Path) -> dict[int, pa.Table]:
@@ -278,6 +287,7 @@ def _holdout(tables: dict[str, pa.Table], findings: tuple[str, ...]) -> Holdout 
     if not ids:
         return None
     pool = tables["pool_labels"]
+    pool = pool.filter(pc.is_in(pool["image_id"], value_set=rows["image_id"].combine_chunks()))
     of_pool = dict(zip(pool["image_id"].to_pylist(), pool["label"].to_pylist(), strict=True))
     known_or_not = sealed_classes({i: of_pool.get(i) for i in ids}, tables["labels"], findings)
     truth = {image_id: label for image_id, label in known_or_not.items() if label is not None}
@@ -358,11 +368,12 @@ def _medoid_ids(clusters: pa.Table) -> list[str]:
 
 def _map_ids(clusters: pa.Table, always: list[str]) -> list[str]:
     """Ids are hashes, so the first in order are a uniform sample; queued scans and mistakes always show."""
-    ids = sorted(clusters["image_id"].to_pylist())
+    ids = clusters["image_id"]
     if len(ids) <= MAX_POINTS:
-        return ids
-    there = set(ids)
-    return sorted({*ids[:MAX_POINTS], *(image_id for image_id in always if image_id in there)})
+        return sorted(ids.to_pylist())
+    sample = ids.take(pc.select_k_unstable(ids, MAX_POINTS, [("", "ascending")]))
+    there = ids.filter(pc.is_in(ids, value_set=pa.array(always, pa.string())))
+    return sorted({*sample.to_pylist(), *there.to_pylist()})
 
 
 def on_the_last_holdout(rows: list[Row]) -> list[Row]:

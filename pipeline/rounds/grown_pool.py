@@ -70,7 +70,7 @@ def _logits(asked: Sequence[tuple[StageContext, Dataset, Any]], models: Sequence
     of_networks: dict[str, np.ndarray] = {}
     if networks:
         ctx, data, _ = asked[int(next(iter(networks)))]  # all parts have the scans of the run
-        manifest = run_files.read(ctx.folder, MANIFEST)
+        manifest = run_files.read(ctx.folder, MANIFEST, ["image_id", "uri"])
         row = pc.index_in(data.scans_N.image_id, value_set=manifest["image_id"].combine_chunks())
         of_networks = predict_scans.logits_of_all(ctx, networks, manifest["uri"].take(row).to_pylist())
     return [
@@ -103,7 +103,7 @@ def owed(ctx: StageContext, answered: set[str], queue: pa.Table) -> list[dict[st
     """
     if not record.parts(ctx.folder):
         return []
-    splits = run_files.read(ctx.folder, SPLIT_TABLE)
+    splits = run_files.read(ctx.folder, SPLIT_TABLE, ["image_id", "split"])
     has_vector = Vectors.open(ctx.folder).has(splits["image_id"])
     ids = splits.filter(pc.and_(pc.equal(splits["split"], "train"), has_vector))["image_id"]
     part_T = record.part_of(ctx.folder, ids)

@@ -1,5 +1,6 @@
 """A round on disk: predictions, pseudo-labels, the model, one row of metrics; and how it is published."""
 
+import filecmp
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.contracts.tables import PREDICTIONS, PSEUDO, write_bytes, write_text
+from pipeline.contracts.tables import PREDICTIONS, PSEUDO, copy_file, write_bytes, write_text
 from pipeline.labels import label_table
 from pipeline.labels.classes import positive_among
 from pipeline.learn.classifier import Classifier, preprocessing
@@ -48,15 +49,14 @@ def publish(ctx: StageContext, data: Dataset, round_index: int) -> None:
     latest, own = ctx.folder / PREDICTIONS.file, folder / PREDICTIONS.file
     if not own.exists():
         latest.unlink(missing_ok=True)
-    elif not latest.exists() or latest.read_bytes() != own.read_bytes():
-        write_bytes(latest, own.read_bytes())
+    elif not latest.exists() or not filecmp.cmp(latest, own, shallow=False):
+        copy_file(own, latest)
     pseudo = PSEUDO.read(folder) if (folder / PSEUDO.file).exists() else PSEUDO.empty()
     admitted = pseudo.filter(pseudo["admitted"])
-    index = {finding: i for i, finding in enumerate(data.findings)}
     label_table.replace_pseudo(
         ctx.folder,
-        admitted["image_id"].to_numpy(zero_copy_only=False),
-        np.array([index[finding] for finding in admitted["finding"].to_pylist()], dtype=np.int64),
+        admitted["image_id"],
+        pc.index_in(admitted["finding"], value_set=pa.array(data.findings, pa.string())).to_numpy(),
         admitted["probability"].to_numpy(),
         data.findings,
         round_index,
@@ -164,14 +164,14 @@ def write_predictions(
 
 
 def predictions_table(
-    data: Dataset, round_index: int, predicted_N: Sequence[str], prob_N: Mapping[str, np.ndarray]
+    data: Dataset, round_index: int, predicted_N: Sequence[str] | pa.Array, prob_N: Mapping[str, np.ndarray]
 ) -> pa.Table:
     """Predictions of the run's scans as rows of the contract; see `write_predictions`."""
     ids_N = data.scans_N.image_id
     table = pa.table(
         {
             "image_id": ids_N,
-            "split": [data.split[image_id] for image_id in ids_N.to_pylist()],
+            "split": data.sides(data.scans_N),
             "round": np.full(len(ids_N), round_index, np.int32),
             "predicted": predicted_N,
         },

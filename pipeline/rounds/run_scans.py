@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.contracts.answers import POOL, Answer
 from pipeline.contracts.tables import POOL_LABELS, SPLIT_TABLE
@@ -33,8 +34,7 @@ class Dataset:
     Attributes:
         folder: Run directory.
         findings: C classes.
-        split: Of every scan of the manifest, by image_id: `train`, `holdout` or `excluded`.
-        group: Patient group of every scan of the manifest, by image_id.
+        splits: Side and patient group of every scan of the manifest: columns image_id, split, group_id.
         scans_N: Every scan with a vector, in the order of the run's features.
         pool_T: Those of the training pool, in the order of the neighbour graph.
         pool_labels: The labels that came with the pool, see `POOL_LABELS`.
@@ -42,8 +42,7 @@ class Dataset:
 
     folder: Path
     findings: tuple[str, ...]
-    split: dict[str, str]
-    group: dict[str, str]
+    splits: pa.Table
     scans_N: ScanRows
     pool_T: ScanRows
     pool_labels: pa.Table
@@ -52,14 +51,12 @@ class Dataset:
     def open(cls, ctx: StageContext) -> "Dataset":
         """Read the tables of the stages before."""
         scans_N = ScanRows.of(Vectors.open(ctx.folder).ids)
-        splits = run_files.read(ctx.folder, SPLIT_TABLE)
-        ids = splits["image_id"].to_pylist()
+        splits = run_files.read(ctx.folder, SPLIT_TABLE, ["image_id", "group_id", "split"])
         train = ScanRows.of(train_ids(splits))
         return cls(
             folder=ctx.folder,
             findings=findings_of(ctx),
-            split=dict(zip(ids, splits["split"].to_pylist(), strict=True)),
-            group=dict(zip(ids, splits["group_id"].to_pylist(), strict=True)),
+            splits=splits,
             scans_N=scans_N,
             pool_T=train.keep(train.among(scans_N)),
             pool_labels=POOL_LABELS.read(ctx.folder),
@@ -74,25 +71,38 @@ class Dataset:
     @cached_property
     def group_T(self) -> np.ndarray:
         """Patient group of every scan of the training pool."""
-        return np.array([self.group[image_id] for image_id in self.pool_T.image_id.to_pylist()], dtype=object)
+        return self._groups(self.pool_T)
 
     @cached_property
     def x_NP(self) -> np.ndarray:
         """Features, memory-mapped."""
         return principal_components.load(self.folder)
 
-    def train_ids(self) -> list[str]:
+    def sides(self, scans: ScanRows) -> pa.ChunkedArray:
+        """`train`, `holdout` or `excluded` of each scan; null of one that the manifest does not have."""
+        return self._of_splits("split", scans)
+
+    def _groups(self, scans: ScanRows) -> np.ndarray:
+        """Patient group of each scan, as objects; scans of a group share one."""
+        group = self._of_splits("group_id", scans)
+        names = pc.unique(group)
+        return np.array(names.to_pylist(), dtype=object)[np.asarray(pc.index_in(group, value_set=names), np.int64)]
+
+    def _of_splits(self, column: str, scans: ScanRows) -> pa.ChunkedArray:
+        place = pc.index_in(scans.image_id, value_set=self.splits["image_id"].combine_chunks())
+        return self.splits[column].take(place)
+
+    def train_ids(self) -> pa.ChunkedArray:
         """Every scan of the training pool, in the manifest's order."""
-        return [image_id for image_id, side in self.split.items() if side == "train"]
+        return train_ids(self.splits)
 
     def pool_answers(self) -> list[Answer]:
         """Labels that came with the training pool."""
-        known = zip(self.pool_labels["image_id"].to_pylist(), self.pool_labels["label"].to_pylist(), strict=True)
-        return [
-            Answer(image_id, label, POOL, 0)
-            for image_id, label in known
-            if label is not None and self.split.get(image_id) == "train"
-        ]
+        labels = self.pool_labels
+        is_train = pc.is_in(labels["image_id"], value_set=self.train_ids().combine_chunks())
+        known = labels.filter(pc.and_(is_train, pc.is_valid(labels["label"])))
+        pairs = zip(known["image_id"].to_pylist(), known["label"].to_pylist(), strict=True)
+        return [Answer(image_id, label, POOL, 0) for image_id, label in pairs]
 
     def material(
         self,
@@ -125,7 +135,7 @@ class Dataset:
             pool_T=self.pool_T,
             expert_E=expert_E,
             class_E=class_E[known],
-            group_E=[self.group[image_id] for image_id in expert_E.image_id.to_pylist()],
+            group_E=self._groups(expert_E).tolist(),
             uniform_E=uniform_E,
             judges_E=judges_E,
             graph_TT=self.graph_TT,

@@ -7,6 +7,7 @@ run above it, and is found there: give `path` and `read` either folder.
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,9 @@ def path(folder: Path, name: str) -> Path:
     return (home(folder) if _is_shared(name) else folder) / name
 
 
-def read(folder: Path, contract: Contract) -> pa.Table:
-    """Read and check a table of a run, or of one finding of it; see `Contract.read`."""
-    return contract.read(path(folder, contract.file).parent)
+def read(folder: Path, contract: Contract, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read and check a table of a run, or of one finding of it, or some columns of it; see `Contract.read`."""
+    return contract.read(path(folder, contract.file).parent, columns)
 
 
 def href(folder: Path, name: str) -> str:

@@ -58,7 +58,7 @@ def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
     out and named.
     """
     vectors = Vectors.open(ctx.folder)
-    splits = run_files.read(ctx.folder, SPLIT_TABLE)
+    splits = run_files.read(ctx.folder, SPLIT_TABLE, ["image_id", "group_id", "split"])
     train = splits.filter(pc.and_(pc.equal(splits["split"], "train"), vectors.has(splits["image_id"])))
     ids = train["image_id"]
     group_N = pc.dictionary_encode(train["group_id"]).combine_chunks().indices.to_numpy().astype(np.int64)
@@ -252,7 +252,7 @@ def holdout_request(ctx: StageContext, labelled: set[str], part: int = record.OW
     independent finding open is none. Of a run that has grown each part is asked for by itself.
     """
     vectors = Vectors.open(ctx.folder)
-    splits = run_files.read(ctx.folder, SPLIT_TABLE)
+    splits = run_files.read(ctx.folder, SPLIT_TABLE, ["image_id", "group_id", "split"])
     holdout = splits.filter(pc.and_(pc.equal(splits["split"], "holdout"), vectors.has(splits["image_id"])))
     holdout = holdout.filter(pa.array(record.part_of(ctx.folder, holdout["image_id"]) == part))
     truth = POOL_LABELS.read(ctx.folder)

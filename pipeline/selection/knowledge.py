@@ -65,8 +65,9 @@ def _classes(ctx: StageContext, pool: SelectionPool, findings: tuple[str, ...]) 
 
 def _slices(ctx: StageContext, pool: SelectionPool) -> np.ndarray | None:
     """Part of the pool each scan belongs to (N,), by a column of the manifest; None where there is but one."""
-    manifest = run_files.read(ctx.folder, MANIFEST)
+    name = ctx.config.strategy.slice_column
+    manifest = run_files.read(ctx.folder, MANIFEST, ["image_id", name])
     position = pc.index_in(pa.array(pool.ids_N), value_set=manifest["image_id"].combine_chunks())
-    value = manifest[ctx.config.strategy.slice_column].take(position).combine_chunks().fill_null("unknown")
+    value = manifest[name].take(position).combine_chunks().fill_null("unknown")
     parts = pc.dictionary_encode(value)
     return parts.indices.to_numpy().astype(np.int64) if len(parts.dictionary) > 1 else None

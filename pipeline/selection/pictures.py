@@ -38,7 +38,7 @@ def pictures_of(ctx: StageContext, ids_N: pa.Array | pa.ChunkedArray, labelled: 
         ids_N: image_id of each scan, in manifest order.
         labelled: Scans that an expert has answered.
     """
-    duplicates = run_files.read(ctx.folder, DUPLICATES)
+    duplicates = run_files.read(ctx.folder, DUPLICATES, ["image_id", "canonical_id"])
     position = pc.index_in(ids_N, value_set=duplicates["image_id"].combine_chunks())
     canonical_N = duplicates["canonical_id"].take(position)
     in_labelled = pc.is_in(duplicates["image_id"], value_set=pa.array(sorted(labelled), pa.string()))

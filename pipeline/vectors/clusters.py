@@ -23,7 +23,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """Cluster the training pool and place every scan in its cluster; link the training pool's neighbours if asked."""
     vectors = Vectors.open(ctx.folder)
     config = ctx.config.cluster
-    train = vectors.positions(train_ids(run_files.read(ctx.folder, SPLIT_TABLE)))
+    train = vectors.positions(train_ids(run_files.read(ctx.folder, SPLIT_TABLE, ["image_id", "split"])))
     wanted = ctx.config.train.num_components
     num_components = principal_components.write(ctx.folder, vectors.emb_ND, train, wanted, ctx.engine)
     principal_components.write_similarity(ctx.folder, vectors.own_ND, train, num_components, ctx.engine)

@@ -137,7 +137,7 @@ def gather(ctx: StageContext, job: Job, content: Sequence[tuple[str, str]], path
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Embed what the store lacks, then gather `embeddings.npy` in manifest order."""
-    manifest = run_files.read(ctx.folder, MANIFEST)
+    manifest = run_files.read(ctx.folder, MANIFEST, ["image_id", "uri", "sha256", "bit_depth", "status"])
     scans = by_picture(manifest.filter(pc.equal(manifest["status"], "ok")))
     job = prepare(ctx, list(zip(scans["sha256"].to_pylist(), scans["uri"].to_pylist(), strict=True)))
     _say_if_another_size(ctx, job.backbone)
@@ -186,7 +186,7 @@ def _num_holdout_seen(ctx: StageContext, backbone: Backbone, manifest: pa.Table)
     """Scans of the sealed holdout that a pretraining elsewhere has looked at, without labels; said out loud."""
     if not run_files.path(ctx.folder, SPLIT_TABLE.file).exists():
         return 0
-    splits = run_files.read(ctx.folder, SPLIT_TABLE)
+    splits = run_files.read(ctx.folder, SPLIT_TABLE, ["image_id", "split"])
     holdout = splits.filter(pc.equal(splits["split"], "holdout"))["image_id"]
     sealed = by_picture(manifest.filter(pc.is_in(manifest["image_id"], value_set=holdout.combine_chunks())))
     num = len(backbones.seen(backbone, sealed["sha256"].to_pylist()))

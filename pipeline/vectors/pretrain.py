@@ -112,11 +112,12 @@ def backbone_of(config: Config) -> Backbone:
 
 
 def _chosen(ctx: StageContext) -> Chosen:
-    manifest = run_files.read(ctx.folder, MANIFEST)
+    wanted = ["image_id", "uri", "sha256", "bit_depth", "width_px", "height_px", "patient_id", "status"]
+    manifest = run_files.read(ctx.folder, MANIFEST, wanted)
     usable = pc.equal(manifest["status"], "ok")
     open_ = usable
     if run_files.path(ctx.folder, SPLIT_TABLE.file).exists():  # the stage alone, without a split, takes every scan
-        splits = run_files.read(ctx.folder, SPLIT_TABLE)
+        splits = run_files.read(ctx.folder, SPLIT_TABLE, ["image_id", "split"])
         train_ids = splits.filter(pc.equal(splits["split"], "train"))["image_id"]
         open_ = pc.is_in(manifest["image_id"], value_set=train_ids.combine_chunks())
     num_sealed = pc.sum(pc.and_not(usable, open_)).as_py() or 0
@@ -170,7 +171,8 @@ def _task(ctx: StageContext, table: pa.Table, on_gpu: bool) -> Task:
 
 def _decoded(ctx: StageContext, task: Task) -> tuple[Task, int]:
     """Decode what the cache lacks; the task without the scans that fail."""
-    scans = by_picture(run_files.read(ctx.folder, MANIFEST)).select(["sha256", "uri"]).to_pydict()
+    manifest = run_files.read(ctx.folder, MANIFEST, ["sha256", "uri", "bit_depth"])
+    scans = by_picture(manifest).select(["sha256", "uri"]).to_pydict()
     wanted = set(task.sha256)
     pairs = [pair for pair in zip(scans["sha256"], scans["uri"], strict=True) if pair[0] in wanted]
     config = ctx.config

@@ -32,6 +32,7 @@ from tests.bench import (
     kills,
     lungs,
     monitor,
+    neighbor_index,
     network,
     network_gate,
     other_parts,
@@ -55,6 +56,7 @@ from tests.bench import (
     speed,
     storage,
     strategies,
+    tables_scale,
     ways,
     windows,
     wrong_labels,
@@ -105,6 +107,7 @@ BENCHES = {
     "fuzz": fuzz.main,
     "kills": kills.main,
     "heat_maps": heat_maps.main,
+    "neighbor_index": neighbor_index.main,
     "network": network.main,
     "network_gate": network_gate.main,
     "network_starts": network_gate.starts,
@@ -116,6 +119,7 @@ BENCHES = {
     "sent_blocks": sent_blocks.main,
     "serve": serve.main,
     "sets": sets.main,
+    "tables_scale": tables_scale.main,
     "reports": reports.main,
 }
 

@@ -90,7 +90,7 @@ def _learn(ctx: StageContext, fold: Fold, seed: int, way: str) -> dict[str, Any]
     seconds = time.process_time() - start
     label = dict(zip(*(POOL_LABELS.read(ctx.folder)[name].to_pylist() for name in ("image_id", "label")), strict=True))
     ids_N = data.scans_N.image_id.to_pylist()
-    test_N = np.array([data.split[image_id] == "holdout" for image_id in ids_N])
+    test_N = np.array(data.sides(data.scans_N)) == "holdout"
     truth_N = np.array([label[image_id] == "pneumonia" for image_id in ids_N])
     logit_NC = adapter.predict(trained)
     auroc = roc_auc_score(truth_N[test_N], (logit_NC[:, 1] - logit_NC[:, 0])[test_N])

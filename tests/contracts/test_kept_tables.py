@@ -139,3 +139,15 @@ def test_a_table_beyond_all_room_leaves_the_others_where_they_are(path, tmp_path
     for _ in range(2):
         assert len(read(large)) == 1000
     assert read(path) is small and reads == [path, large, large]
+
+
+def test_a_part_of_a_table_is_kept_beside_the_whole(tmp_path, monkeypatch):
+    rows = {"image_id": ["a", "b"], "group_id": ["g", "g"], "split": ["train", "holdout"], "reason": [None, "broken"]}
+    written = pa.table(rows, schema=SPLIT_TABLE.schema)
+    settle(SPLIT_TABLE.write(tmp_path, written))
+    for _ in range(2):
+        assert SPLIT_TABLE.read(tmp_path, ["split"]).column_names == ["split"]
+        assert SPLIT_TABLE.read(tmp_path, ["split", "image_id"]).column_names == ["split", "image_id"]
+        assert SPLIT_TABLE.read(tmp_path) == written
+    monkeypatch.setattr(type(SPLIT_TABLE), "_read", None)  # nothing is read again
+    assert SPLIT_TABLE.read(tmp_path, ("split",)) == written.select(["split"])

@@ -1,11 +1,12 @@
 import os
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.contracts import storage, tables
 from pipeline.contracts.errors import ContractError
-from pipeline.contracts.tables import CONTRACTS, LABELS, PREDICTIONS
+from pipeline.contracts.tables import CONTRACTS, LABELS, MANIFEST, PREDICTIONS
 
 SAMPLES = {
     pa.string(): "a",
@@ -148,3 +149,63 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 def test_the_same_table_gives_the_same_bytes(tmp_path):
     first = tables.LABELS.write(tmp_path / "a", good(LABELS)).read_bytes()
     assert tables.LABELS.write(tmp_path / "b", good(LABELS)).read_bytes() == first
+
+
+def test_only_the_columns_asked_for_are_read_and_in_that_order(tmp_path):
+    MANIFEST.write(tmp_path, good(MANIFEST))
+    assert MANIFEST.read(tmp_path, ["status", "image_id"]) == good(MANIFEST).select(["status", "image_id"])
+    PREDICTIONS.write(tmp_path, good(PREDICTIONS).append_column("prob_sick", pa.array([0.1, 0.9], pa.float32())))
+    assert PREDICTIONS.read(tmp_path, ("prob_sick",)).to_pydict() == {
+        "prob_sick": [pytest.approx(0.1), pytest.approx(0.9)]
+    }
+
+
+def test_a_part_of_a_table_is_checked_as_the_whole_is(tmp_path):
+    path = tmp_path / MANIFEST.file
+    tables.write_parquet(path, good(MANIFEST).append_column("stray", pa.array([1, 2])))
+    with pytest.raises(ContractError, match=r"unknown columns.*stray"):
+        MANIFEST.read(tmp_path, ["uri"])
+    tables.write_parquet(path, put(good(MANIFEST), "status", ["ok", "odd"]))
+    assert len(MANIFEST.read(tmp_path, ["uri"])) == 2, "a column that was not asked for is not read"
+    with pytest.raises(ContractError, match=r"status holds \['odd'\]"):
+        MANIFEST.read(tmp_path, ["uri", "status"])
+    tables.write_parquet(path, put(good(MANIFEST), "image_id", ["a", "a"]))
+    with pytest.raises(ContractError, match="rows repeat"):
+        MANIFEST.read(tmp_path, ["image_id"])
+
+
+@pytest.mark.parametrize("num", [0, 1, 6, 7])
+def test_rows_are_packed_in_groups_of_a_bounded_size(num, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROWS_A_GROUP", 3)
+    path = LABELS.write(tmp_path, good(LABELS, num))
+    meta = pq.ParquetFile(path).metadata
+    sizes = [meta.row_group(i).num_rows for i in range(meta.num_row_groups)]
+    assert sizes == {0: [0], 1: [1], 6: [3, 3], 7: [3, 3, 1]}[num]
+    assert LABELS.read(tmp_path) == good(LABELS, num)
+    assert pq.read_table(path) == good(LABELS, num), "any program that knows Parquet reads it as one table"
+
+
+def test_the_pieces_that_a_table_was_made_of_do_not_show_in_its_file(tmp_path):
+    whole = good(LABELS, 50)
+    pieces = pa.concat_tables([whole.slice(0, 7), whole.slice(7, 1), whole.slice(8)])
+    for name, table in (("whole", whole), ("pieces", pieces)):
+        LABELS.write(tmp_path / name, table)
+    assert (tmp_path / "whole" / LABELS.file).read_bytes() == (tmp_path / "pieces" / LABELS.file).read_bytes()
+
+
+@pytest.mark.parametrize("write", ["table", "copy"])
+def test_a_table_that_cannot_be_written_whole_leaves_the_one_before(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "WAITS_SECONDS", ())
+    path, other = LABELS.write(tmp_path, good(LABELS, 2)), LABELS.write(tmp_path / "other", good(LABELS, 3))
+    writes = {"table": lambda: LABELS.write(tmp_path, good(LABELS, 3)), "copy": lambda: tables.copy_file(other, path)}
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(os, "fsync", full)
+        writes[write]()
+    assert pq.read_table(path) == good(LABELS, 2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [LABELS.file, "other"]
+    writes[write]()
+    assert path.read_bytes() == other.read_bytes()

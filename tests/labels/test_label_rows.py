@@ -3,6 +3,7 @@
 import datetime as dt
 import os
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -108,3 +109,57 @@ def test_who_was_asked_for_a_finding_and_left_it_open_has_spoken_of_that_one_alo
         ("b", "mass", 1.0),
         ("b", "nodule", 1.0),
     ]
+
+
+def rows_one_by_one(answers, findings, values):
+    """The rows of some answers, each made by itself."""
+    return [
+        {
+            "image_id": answer.image_id,
+            "finding": finding,
+            "value": value,
+            "origin": "expert",
+            "annotator": answer.annotator,
+            "answer": number,
+            "reply": answer.reply,
+            "certainty": answer.certainty,
+            "round": answer.round_index,
+            "probability": None,
+            "time": answer.time,
+        }
+        for number, answer in enumerate(answers, 1)
+        for finding, value in zip(findings, values[answer.reply], strict=True)
+    ]
+
+
+@pytest.mark.parametrize("findings", [FINDINGS, INDEPENDENT])
+def test_the_rows_of_answers_say_of_each_finding_what_the_answer_does(tmp_path, findings):
+    nothing = float("nan")
+    values = {
+        FINDINGS: {"normal": (1.0, 0.0), "pneumonia": (0.0, 1.0), "cannot tell": (nothing, nothing)},
+        INDEPENDENT: {"effusion=1|mass=?": (1.0, nothing), "effusion=0|mass=1": (0.0, 1.0)},
+    }[findings]
+    replies = [*values, *values]
+    answers = [Answer(f"scan{i}", reply, POOL, i % 2, WHEN, "sure") for i, reply in enumerate(replies)]
+    answers.append(Answer("last", replies[0], ORACLE, 1))
+    assert label_table.add_answers(tmp_path, answers, findings) == len(answers)
+    wanted = pa.Table.from_pylist(rows_one_by_one(answers, findings, values), LABELS.schema)
+    table = label_table.read(tmp_path)
+    assert str(table.to_pylist()) == str(wanted.to_pylist()), "NaN is not equal to itself, its text is"
+
+
+def test_pseudo_labels_come_scan_by_scan_and_class_by_class(tmp_path):
+    ids = pa.chunked_array([["b"], ["a", "c"]])
+    say(tmp_path, [Answer("a", "normal", "ann", 1, WHEN, "sure")], FINDINGS)
+    label_table.replace_pseudo(tmp_path, ids, np.array([1, 0, 0]), np.array([0.9, 0.8, 0.75]), FINDINGS, 2)
+    table = label_table.read(tmp_path)
+    pseudo = [row for row in table.to_pylist() if row["origin"] == "pseudo"]
+    columns = ("image_id", "finding", "value", "annotator", "answer", "round")
+    assert [tuple(row[name] for name in columns) for row in pseudo] == [
+        ("b", "normal", 0.0, "model", -1, 2),
+        ("b", "pneumonia", 1.0, "model", -1, 2),
+        ("c", "normal", 1.0, "model", -1, 2),
+        ("c", "pneumonia", 0.0, "model", -1, 2),
+    ], "a person has answered scan a"
+    assert [row["probability"] for row in pseudo] == pytest.approx([0.9, 0.9, 0.75, 0.75])
+    assert {row["reply"] for row in pseudo} == {row["time"] for row in pseudo} == {None}

@@ -35,7 +35,9 @@ def settled(folder):
 
 def test_readings_become_answers_of_people(tmp_path):
     write(tmp_path)
-    assert pool_readings.enter(tmp_path, TRAIN) == {"a", "b", "c"}, "without a reader, or sealed: no reading"
+    assert pool_readings.enter(tmp_path, pa.chunked_array([TRAIN])) == {"a", "b", "c"}, (
+        "without a reader, or sealed: no reading"
+    )
     table = settled(tmp_path)
     assert verdicts.human_answers(table) == 3 and set(table["round"].to_pylist()) == {0}
     edema, mass = (verdicts.expert_classes(project_labels(table, f), (f"no {f}", f)) for f in FINDINGS)
@@ -45,12 +47,12 @@ def test_readings_become_answers_of_people(tmp_path):
 
 def test_they_are_entered_once_and_grow_with_the_pool(tmp_path):
     write(tmp_path, ROWS[:3])
-    pool_readings.enter(tmp_path, TRAIN)
+    pool_readings.enter(tmp_path, pa.chunked_array([TRAIN]))
     before = (tmp_path / "answers.jsonl").read_bytes()
-    pool_readings.enter(tmp_path, TRAIN)
+    pool_readings.enter(tmp_path, pa.chunked_array([TRAIN]))
     assert (tmp_path / "answers.jsonl").read_bytes() == before
     write(tmp_path)
-    pool_readings.enter(tmp_path, TRAIN)
+    pool_readings.enter(tmp_path, pa.chunked_array([TRAIN]))
     journal = Journal.open(tmp_path)
     assert [batch.kind for batch in journal.batches.values()] == ["pool", "pool"]
     assert len(journal.active()) == 6 and (tmp_path / "answers.jsonl").read_bytes().startswith(before)
@@ -63,19 +65,21 @@ def test_agreement_is_known_before_anybody_is_asked(tmp_path):
     ids = sorted({row[0] for row in rows})
     splits = {"image_id": ids, "group_id": ids, "split": ["train"] * len(ids), "reason": [None] * len(ids)}
     SPLIT_TABLE.write(tmp_path, pa.table(splits, schema=SPLIT_TABLE.schema))
-    pool_readings.enter(tmp_path, ids)
+    pool_readings.enter(tmp_path, pa.chunked_array([ids]))
     agreed = agreement_of(tmp_path, project_labels(settled(tmp_path), "edema"), ("no edema", "edema"), 20)
     assert agreed["num_annotators"] == 2 and agreed["share"]["value"] == pytest.approx(0.95)
     assert 0.8 < agreed["fleiss"]["value"] < 1
 
 
 def test_a_pool_without_readings_has_no_journal(tmp_path):
-    assert pool_readings.enter(tmp_path, TRAIN) == set()
+    assert pool_readings.enter(tmp_path, pa.chunked_array([TRAIN])) == set()
     write(tmp_path, ROWS[-1:])
-    assert pool_readings.enter(tmp_path, ["d"]) == set() and not (tmp_path / "answers.jsonl").exists()
+    assert (
+        pool_readings.enter(tmp_path, pa.chunked_array([["d"]])) == set() and not (tmp_path / "answers.jsonl").exists()
+    )
 
 
 def test_a_name_that_nobody_may_have_is_refused(tmp_path):
     write(tmp_path, [("a", "model", "edema=1|mass=0")])
     with pytest.raises(InputError, match=r"the pool's readers.*reserved"):
-        pool_readings.enter(tmp_path, TRAIN)
+        pool_readings.enter(tmp_path, pa.chunked_array([TRAIN]))

@@ -274,3 +274,50 @@ def test_a_class_that_is_asked_for_stays_though_no_file_of_it_can_be_used(tmp_pa
     ctx = context(tmp_path, tmp_path, **{"pool.findings": ["normal", "sick", "rare"]})
     manifest.run(ctx)
     assert POOL_LABELS.read(ctx.folder)["label"].to_pylist() == ["normal", "sick", "rare"]
+
+
+def deep_pool(tmp_path):
+    """Scans that leave their white open, of two widths, and others; one is broken."""
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        most = (256, 4096, 1024)[i % 3]
+        kind = np.uint8 if most == 256 else np.uint16
+        (tmp_path / "pool").mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, most, (40, 50)).astype(kind)).save(tmp_path / "pool" / f"{i}.png")
+    (tmp_path / "pool" / "6.png").write_bytes(b"no picture")
+    return tmp_path / "pool"
+
+
+FILES = ("manifest.parquet", "pool_labels.parquet", run_files.SCANS_READ, run_files.SPLIT_KEYS)
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_a_pool_that_is_read_in_two_tries_leaves_the_same_bytes(tmp_path, monkeypatch, num_shards):
+    monkeypatch.setattr(manifest, "SHARD_SIZE", 2)
+    monkeypatch.setattr(manifest, "_SAVE_EVERY_SHARDS", 1)
+    monkeypatch.setattr(manifest, "_ROWS_AT_ONCE", 4)
+    folder = deep_pool(tmp_path)
+    options = {"splits.salt": "the same", "pool.white": "auto"}
+    once = context(tmp_path / "once", folder, **options)
+    counts = manifest.run(once)
+    with pytest.raises(KeyboardInterrupt):
+        manifest.run(context(tmp_path / "twice", folder, Dying(num_shards), **options))
+    twice = context(tmp_path / "twice", folder, Backwards(), **options)
+    assert manifest.run(twice) == counts
+    assert counts["whites"] == {"1023": 3, "4095": 3}
+    for name in FILES:
+        assert (once.folder / name).read_bytes() == (twice.folder / name).read_bytes(), name
+
+
+def test_a_white_that_the_whole_pool_decides_is_read_once_more_and_in_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "SHARD_SIZE", 4)
+    folder = deep_pool(tmp_path)
+    monkeypatch.setattr(manifest.whites.grey_range, "decide", lambda counts: dict.fromkeys(counts, 12))
+    engine = Dying(99)
+    ctx = context(tmp_path, folder, engine)
+    manifest.run(ctx)
+    assert engine.read == [*(f"{i}.png" for i in range(9)), "2.png", "5.png", "8.png"]
+    rows = MANIFEST.read(ctx.folder).to_pylist()
+    assert [row["path"] for row in rows] == [f"{i}.png" for i in range(9)]
+    assert [row["white"] for row in rows] == [None, 4095, 4095] * 2 + [None, 4095, 4095]
+    assert [row["uri"].endswith("#white=4095") for row in rows] == [False, False, True] * 3

@@ -128,7 +128,7 @@ def _has_gained(ctx: StageContext, part: record.Part) -> bool:
     """Whether a pool lists scans that were not there when the part was read."""
     from pipeline.pool.growth import joining
 
-    then = set(run_files.read(record.part_folder(ctx.folder, part.part), MANIFEST)["path"].to_pylist())
+    then = set(run_files.read(record.part_folder(ctx.folder, part.part), MANIFEST, ["path"])["path"].to_pylist())
     return not then.issuperset(joining.paths_listed(ctx.config, part.pool))
 
 

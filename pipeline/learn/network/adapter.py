@@ -54,7 +54,7 @@ class Adapter:
     def __init__(self, ctx: StageContext, scans_N: ScanRows, folder: Path) -> None:
         self.ctx, self.config, self.folder, self.scans_N = ctx, ctx.config, folder, scans_N
         self.root = caches(ctx.config)
-        manifest = by_picture(run_files.read(ctx.folder, MANIFEST))
+        manifest = by_picture(run_files.read(ctx.folder, MANIFEST, ["image_id", "uri", "sha256", "bit_depth"]))
         row_N = ScanRows.of(manifest["image_id"]).positions(scans_N)
         self.sha256_N, self.uri_N = (manifest[name].combine_chunks().take(row_N) for name in ("sha256", "uri"))
 

@@ -29,7 +29,7 @@ def kept_back(folder: Path, pool: PoolConfig, among: Collection[str] | None = No
     """
     if pool.allow_burned_in_text:
         return frozenset()
-    manifest = run_files.read(folder, MANIFEST).select(["image_id", "note"])
+    manifest = run_files.read(folder, MANIFEST, ["image_id", "note"])
     manifest = manifest.filter(pc.is_valid(manifest["note"]))
     ids = zip(manifest["image_id"].to_pylist(), manifest["note"].to_pylist(), strict=True)
     with_text = frozenset(image_id for image_id, note in ids if reason_in(note) is not None)

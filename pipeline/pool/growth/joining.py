@@ -95,7 +95,7 @@ def _scans_so_far(folder: Path) -> pa.Table:
     Columns image_id, sha256 and patient_id; a scan may come twice.
     """
     places = [folder, *(record.part_folder(folder, part.part) for part in record.parts(folder))]
-    return pa.concat_tables([run_files.read(place, MANIFEST).select(_COMPARED) for place in places])
+    return pa.concat_tables([run_files.read(place, MANIFEST, _COMPARED) for place in places])
 
 
 def _config_there(ctx: StageContext, pool: str, findings: tuple[str, ...]) -> Config:
@@ -191,7 +191,7 @@ def _say_what_is_left_out(names: set[str], pool: str) -> None:
 
 def _say_if_deeper(folder: Path, scans: pa.Table, pool: str) -> None:
     """Warn where scans hold values above every white that the run has decided on."""
-    known = pc.unique(run_files.read(folder, MANIFEST)["white"]).drop_null().to_pylist()
+    known = pc.unique(run_files.read(folder, MANIFEST, ["white"])["white"]).drop_null().to_pylist()
     count_by_white = pc.value_counts(scans["white"].drop_null()).to_pylist()
     deeper = {row["values"]: row["counts"] for row in count_by_white if row["values"] not in known}
     if known and deeper:

@@ -78,7 +78,8 @@ def checked(model: Predictor) -> Checked:
 
 def _training_scans(recipe: Recipe) -> list[Floats]:
     """Scans of the training pool, drawn by chance; one that cannot be read any more is left out."""
-    manifest, splits = run_files.read(recipe.run, MANIFEST), run_files.read(recipe.run, SPLIT_TABLE)
+    manifest = run_files.read(recipe.run, MANIFEST, ["image_id", "path", "uri"])
+    splits = run_files.read(recipe.run, SPLIT_TABLE, ["image_id", "split"])
     train = splits.filter(pc.equal(splits["split"], "train"))["image_id"].combine_chunks()
     scans = manifest.filter(pc.is_in(manifest["image_id"], value_set=train)).sort_by("image_id")
     squares: list[Floats] = []

@@ -97,7 +97,7 @@ def _experts(folder: Path, finding: str, read_ids: set[str]) -> tuple[frozenset[
 def _train(folder: Path) -> set[str] | None:
     if not (folder / SPLIT_TABLE.file).is_file():
         return None
-    table = run_files.read(folder, SPLIT_TABLE)
+    table = run_files.read(folder, SPLIT_TABLE, ["image_id", "split"])
     return set(table.filter(pc.equal(table["split"], "train"))["image_id"].to_pylist())
 
 

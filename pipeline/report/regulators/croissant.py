@@ -6,7 +6,6 @@ a machine cannot know says so in the field itself.
 
 import hashlib
 import json
-from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ from pipeline.pages.wording import percent, plural
 from pipeline.report.cautions import cautions
 from pipeline.report.checklists import facts_data, facts_results
 from pipeline.report.checklists.fact import Fact
+from pipeline.report.counts import counted
 from pipeline.report.gather import RunData
 from pipeline.runtime import run_files
 
@@ -70,15 +70,16 @@ def _context() -> dict[str, Any]:
 
 
 def _file(run: RunData, contract: Contract) -> dict[str, Any]:
-    data = run_files.path(run.folder, contract.file).read_bytes()
+    with run_files.path(run.folder, contract.file).open("rb") as stream:
+        digest, num_bytes = hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
     return {
         "@type": "cr:FileObject",
         "@id": contract.file,
         "name": contract.file,
         "contentUrl": run_files.href(run.folder, contract.file),
         "encodingFormat": "application/x-parquet",
-        "contentSize": f"{len(data)} B",
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "contentSize": f"{num_bytes} B",
+        "sha256": digest,
     }
 
 
@@ -148,19 +149,19 @@ def _annotations(run: RunData) -> str:
         return "Labels were looked up in the pool, one for each scan that was asked for."
     labels = _labels(run)
     expert = labels.filter(pc.equal(labels["origin"], "expert"))
-    pairs = set(zip(expert["image_id"].to_pylist(), expert["annotator"].to_pylist(), strict=True))
-    per_scan = Counter(Counter(image_id for image_id, _ in pairs).values())
-    counted = [f"{plural(num, 'scan')} by {plural(readers, 'reader')}" for readers, num in sorted(per_scan.items())]
-    return f"Read: {', '.join(counted)}." if counted else "No scan has been read yet."
+    pairs = expert.group_by(["image_id", "annotator"]).aggregate([])
+    per_scan = counted(pc.value_counts(pairs["image_id"]).field("counts"))
+    words = [f"{plural(num, 'scan')} by {plural(readers, 'reader')}" for readers, num in sorted(per_scan.items())]
+    return f"Read: {', '.join(words)}." if words else "No scan has been read yet."
 
 
 def _machine(run: RunData) -> str:
     labels = _labels(run)
     pseudo = labels.filter(pc.equal(labels["origin"], "pseudo"))
-    num = len(set(pseudo["image_id"].to_pylist()))
+    num = pc.count_distinct(pseudo["image_id"]).as_py()
     if not num:
         return "No label was given by a machine."
-    share = percent(num / max(1, len(set(labels["image_id"].to_pylist()))))
+    share = percent(num / max(1, pc.count_distinct(labels["image_id"]).as_py()))
     return f"{plural(num, 'scan')} ({share} of those with a label) carry a pseudo-label of the run's own model."
 
 
