@@ -14,7 +14,7 @@ from filelock import FileLock
 
 import pipeline.rounds.loop
 from pipeline.commands import request, status
-from pipeline.contracts import config_file, tables
+from pipeline.contracts import config_file, storage, tables
 from pipeline.pool import manifest, sources
 from tests.support.tiny import FAST, Answer, bomb, call, make_pool, picture
 
@@ -426,17 +426,20 @@ def test_a_run_survives_what_may_happen(tmp_path, pool, monkeypatch):
     found = call("status", out, "--json").json
     assert (found["state"], found["message"]) == ("stopped", "stopped by SIGTERM")
 
-    write, is_full = tables.write_bytes, False
+    replacing, is_full = tables._replacing, False
 
-    def full(path, data):
+    @contextlib.contextmanager
+    def full(path):
         nonlocal is_full
         is_full = is_full or path.name == "predictions.parquet"
-        if is_full:  # from then on not even the state can be written
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        write(path, data)
+        with replacing(path) as temporary:
+            if is_full:  # from then on not even the state can be written
+                raise OSError(errno.ENOSPC, "as a library words it")
+            yield temporary
 
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "write_bytes", full)
+        patch.setattr(tables, "_replacing", full)
+        patch.setattr(storage, "WAITS_SECONDS", ())
         answer = call(*arguments, "--resume")
     assert_refused(answer, "predictions.parquet: No space left on device. Make room", "--resume", code=1)
 
