@@ -47,6 +47,7 @@ TRUE_FAULTS = {
     ("none: nih", "1"): ("1 unlike all the others.", HALF_AN_ARM),
     ("none: nih", "3"): ("1 unlike all the others.", HALF_AN_ARM),
     ("none: nih", "4"): ("1 turned by 180 degrees.", UPSIDE_DOWN),
+    ("none: nih", "5"): ("1 turned by 180 degrees.", UPSIDE_DOWN),
 }
 STORE = tables.RESULTS / "planted.json"
 
