@@ -117,7 +117,10 @@ class Contract:
         with opened(path) as stream:  # once: another process may put a new table in its place
             file = _file_of(stream)
             extra = self._check_schema(file.schema_arrow, path)
-            names = [*self.schema.names, *extra] if columns is None else list(columns)
+            known = [*self.schema.names, *extra]
+            names = known if columns is None else list(columns)
+            if unknown := [name for name in names if name not in known]:
+                raise ContractError(f"columns {unknown} are missing", where=path)
             return self._check_rows(file.read(names).select(names), path)
 
     def empty(self) -> pa.Table:
@@ -397,7 +400,7 @@ def _replacing(path: Path) -> Iterator[Path]:
             os.close(descriptor)
         temporary.replace(path)
     except OSError as error:
-        if error.errno is None:
+        if error.errno is None or error.filename not in (None, os.fsencode(temporary), str(temporary)):
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:

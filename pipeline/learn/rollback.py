@@ -181,19 +181,6 @@ def falls(
     return judged
 
 
-def auroc_drop(
-    old_EC: np.ndarray,
-    new_EC: np.ndarray,
-    class_E: np.ndarray,
-    group_E: Sequence[str],
-    allowed: float,
-    rng: np.random.Generator,
-) -> tuple[float, bool]:
-    """The fall of AUROC alone, and whether it is beyond chance, see `Fall`; (0, False) where nothing can be said."""
-    fall = next(iter(falls(old_EC, new_EC, class_E, group_E, Allowed(allowed, 1.0, 2.0), rng)), None)
-    return (fall.amount, fall.beyond_chance) if fall is not None and fall.measure == "AUROC" else (0.0, False)
-
-
 def _fall(measure: str, amount: float, worse_B: np.ndarray, allowed: float) -> Fall:
     worse_B = worse_B[np.isfinite(worse_B)]
     surely = len(worse_B) >= NUM_BOOTSTRAP // 2 and float(np.quantile(worse_B, 0.05)) > 0.0

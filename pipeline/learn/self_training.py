@@ -35,6 +35,7 @@ from pipeline.learn.network.student import FrozenHeads
 from pipeline.learn.network.training_loop import Curves
 from pipeline.learn.operating_point import OperatingPoint
 from pipeline.learn.pseudo_labels import Decisions
+from pipeline.learn.rollback import Fall
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.learn.shared_folds import shared_folds
 from pipeline.measures import folds as measures_folds
@@ -63,6 +64,7 @@ class Learned:
         curves: Of the network's training; None: none was trained.
         network_gain: Out-of-fold AUROC of the mean of network and head less that of the head alone; the mean is used
             unless it is worse beyond chance. None: no network was trained.
+        network_worse: In what that mean is worse beyond chance; where it is in nothing, it is used.
         network_questions: The questions that network learned at once; none where it is of this one alone.
     """
 
@@ -78,6 +80,7 @@ class Learned:
     decisions: Decisions
     curves: Curves | None = None
     network_gain: float | None = None
+    network_worse: Sequence[Fall] = ()
     network_questions: tuple[str, ...] = ()
 
     def classifier(self, findings: tuple[str, ...]) -> Classifier:
@@ -243,6 +246,7 @@ class Taught:
             decisions=self.decisions,
             curves=None if network is None else network.curves,
             network_gain=None if network is None else network.gain,
+            network_worse=() if network is None else network.worse,
         )
 
 

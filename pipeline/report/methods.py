@@ -157,8 +157,22 @@ def _pretraining(run: RunData) -> str:
 
 
 def adapted(run: RunData) -> bool:
-    """Whether the classifier in force is an adapted network."""
+    """Whether an adapted network has a say in the classifier in force."""
     return str((run.last or {}).get("learner") or "").endswith("+network")
+
+
+def answers_with_head(last: Row | None) -> bool:
+    """Whether a round's network was trained to answer with the head it started from; the first ones answered alone."""
+    return (last or {}).get("network_worse") is not None
+
+
+def classifier_words(run: RunData) -> str:
+    """What the classifier in force is."""
+    if not adapted(run):
+        return "a head on frozen embeddings"
+    if not answers_with_head(run.last):
+        return "a network adapted to this pool"
+    return "the mean of a network adapted to this pool and a head on frozen embeddings"
 
 
 def _weights(run: RunData) -> str:
@@ -226,10 +240,7 @@ def _network(run: RunData) -> str:
     if not adapted(run):
         if not known(gain):
             return ""
-        return (
-            f"{what} was trained as well and left out: with it the classifier was worse out of fold (AUROC "
-            f"{signed(gain)})."
-        )
+        return f"{what} was trained as well and left out: {_left_out(run)}"
     whole_pool = pseudo.get("gate") == "estimated" and network.get("open_scans", pseudo.get("propagate"))
     scans = "every scan of the training pool" if whole_pool else "the scans with a pseudo-label that was let in"
     changed = [
@@ -247,13 +258,22 @@ def _network(run: RunData) -> str:
 
 
 def _used(run: RunData) -> str:
-    """How the network answers; runs of 0.1.0 let it answer alone."""
-    if str(run.env.get("cxr_ssl")).startswith("0.1."):
+    """How the network answers."""
+    if not answers_with_head(run.last):
         return "It is used because its out-of-fold AUROC was not below that of the classifier it started from."
+    gain = signed((run.last or {})["network_gain"])
     return (
         "The mean of its calibrated log-probabilities and those of the classifier it started from is used, because out "
-        "of fold it was not worse than that classifier alone."
+        f"of fold it was not worse than that classifier beyond chance (AUROC {gain})."
     )
+
+
+def _left_out(run: RunData) -> str:
+    if not answers_with_head(run.last):
+        drop = decimal(-float((run.last or {})["network_gain"]), 3)
+        return f"its out-of-fold AUROC was {drop} below that of the classifier on the numbers as they were."
+    worse = words(f"{measure} by {decimal(amount, 3)}" for measure, amount in (run.last or {})["network_worse"].items())
+    return f"with it the classifier was worse out of fold, beyond chance ({worse})."
 
 
 def _shared_by(run: RunData) -> str:

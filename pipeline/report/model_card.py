@@ -22,7 +22,7 @@ from pipeline.pages.wording import (
 from pipeline.report import site_point, summary
 from pipeline.report.cautions import cautions
 from pipeline.report.gather import Row, RunData
-from pipeline.report.methods import adapted, joined_when
+from pipeline.report.methods import classifier_words, joined_when
 from pipeline.report.regulators.papers import LEFT
 from pipeline.report.sections import act_or_defer, growth
 
@@ -283,7 +283,7 @@ def _made(run: RunData) -> str:
     backbone = (run.config.get("backbone") or {}).get("name", MISSING)
     lines = [
         f"- Backbone: {_plain(str(backbone))}",
-        f"- Classifier: {'a network adapted to this pool' if adapted(run) else 'a head on frozen embeddings'}",
+        f"- Classifier: {classifier_words(run)}",
         f"- Queue strategy: {_plain(str((run.config.get('strategy') or {}).get('name', MISSING)))}",
         f"- Seed: {_plain(str(run.config.get('seed', MISSING)))}",
         *(f"- {_plain(str(name))}: {_plain(str(value))}" for name, value in versions.items()),

@@ -16,6 +16,7 @@ from pipeline.labels.classes import positive_among
 from pipeline.learn.classifier import Classifier, preprocessing
 from pipeline.learn.heads.head import Head
 from pipeline.learn.network.design import Trained
+from pipeline.learn.rollback import Fall
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.learn.self_training import Learned
 from pipeline.rounds.pseudo_checks import flip_shares
@@ -104,6 +105,7 @@ def pseudo_row(ctx: StageContext, data: Dataset, round_index: int, learned: Lear
     return {
         "learner": learned.learner,
         "network_gain": learned.network_gain,
+        "network_worse": None if learned.network_gain is None else _by_measure(learned.network_worse),
         "network_findings": list(learned.network_questions) or None,
         "num_pseudo": len(admitted),
         "num_accepted": int(pc.sum(pc.equal(pseudo["decision"], "accept")).as_py() or 0),
@@ -125,6 +127,10 @@ def _realised(ctx: StageContext, data: Dataset, admitted: pa.Table) -> float | N
     position = pc.index_in(admitted["image_id"], value_set=data.pool_labels["image_id"].combine_chunks())
     agree = pc.mean(pc.equal(data.pool_labels["label"].take(position), admitted["finding"])).as_py()
     return None if agree is None else float(agree)
+
+
+def _by_measure(falls: Sequence[Fall]) -> dict[str, float]:
+    return {fall.measure: fall.amount for fall in falls}
 
 
 def flip_rates(before: Path, data: Dataset, predicted_N: np.ndarray) -> dict[str, Any]:
@@ -190,6 +196,7 @@ def nothing_learned(findings: tuple[str, ...]) -> dict[str, Any]:
             "pseudo_precision_estimated",
             "temperature",
             "network_gain",
+            "network_worse",
             "network_findings",
             "calibration_auroc",
             "flip_rate",

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pyarrow as pa
@@ -209,3 +210,28 @@ def test_a_table_that_cannot_be_written_whole_leaves_the_one_before(write, tmp_p
     assert sorted(p.name for p in tmp_path.iterdir()) == [LABELS.file, "other"]
     writes[write]()
     assert path.read_bytes() == other.read_bytes()
+
+
+def test_a_column_that_the_file_lacks_is_named(tmp_path):
+    LABELS.write(tmp_path, LABELS.empty())
+    with pytest.raises(ContractError, match=r"columns \['prob_mass'\] are missing"):
+        LABELS.read(tmp_path, ["image_id", "prob_mass"])
+
+
+def test_a_disk_that_is_full_is_named_by_the_file_that_was_to_be_written(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: …")  # as Arrow words it, without the file
+
+    monkeypatch.setattr(storage, "WAITS_SECONDS", ())
+    monkeypatch.setattr(pq, "ParquetWriter", full)
+    with pytest.raises(OSError, match="No space left on device") as failure:
+        tables.write_parquet(tmp_path / "labels.parquet", LABELS.empty())
+    assert failure.value.filename == str(tmp_path / "labels.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_to_copy_that_is_gone_is_the_one_that_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError) as failure:
+        tables.copy_file(tmp_path / "gone.parquet", tmp_path / "predictions.parquet")
+    assert str(failure.value.filename) == str(tmp_path / "gone.parquet")
+    assert list(tmp_path.iterdir()) == []

@@ -26,7 +26,10 @@ def groups(num):
 
 
 def drop(old, new, class_E, allowed=0.005, group_E=None):
-    return rollback.auroc_drop(old, new, class_E, group_E or groups(len(class_E)), allowed, np.random.default_rng(0))
+    """How far AUROC falls, and whether beyond chance; (0, False) where nothing can be said of it."""
+    most, rng = rollback.Allowed(allowed, 1.0, 2.0), np.random.default_rng(0)
+    judged = rollback.falls(old, new, class_E, group_E or groups(len(class_E)), most, rng)
+    return next(((fall.amount, fall.beyond_chance) for fall in judged if fall.measure == "AUROC"), (0.0, False))
 
 
 def test_a_clearly_worse_round_is_beyond_chance():
@@ -130,7 +133,7 @@ def test_the_gate_sees_calls_and_calibration_as_well(tmp_path, caplog):
     flat = np.column_stack([0.5 - 0.02 * np.log(odds), 0.5 + 0.02 * np.log(odds)])  # same order and calls
     for worse, measure in ((many_alarms, "accuracy"), (flat, "Brier score")):
         caplog.clear()
-        assert rollback.auroc_drop(old, worse, class_E, ids, 0.0, np.random.default_rng(0))[0] == pytest.approx(0.0)
+        assert drop(old, worse, class_E, 0.0, ids)[0] == pytest.approx(0.0)
         assert is_worse(tmp_path, ids, worse, class_E)
         assert f"out-of-fold {measure} is worse" in caplog.text
     everything = rollback.Allowed(1.0, 1.0, 1.0)

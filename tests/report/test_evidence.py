@@ -203,7 +203,7 @@ def test_methods_state_the_runs_own_facts(folder):
 def test_methods_name_the_findings_that_shared_the_network(findings, named, folder):
     run = gather(folder)
     row = run.rounds[-1] | {"learner": "expert+network", "network_gain": 0.01, "network_findings": findings}
-    now = replace(run, rounds=[*run.rounds[:-1], row], env=run.env | {"cxr_ssl": "0.2.0"})
+    now = replace(run, rounds=[*run.rounds[:-1], row | {"network_worse": {}}])
     text = dict(methods.methods(now))["Learning"]
     assert "The mean of its calibrated log-probabilities and those of the classifier it started from is used" in text
     assert ("It learnt 2 findings at once (effusion, mass), with a sigmoid for each" in text) == named
@@ -211,11 +211,20 @@ def test_methods_name_the_findings_that_shared_the_network(findings, named, fold
 
 def test_methods_say_how_the_network_answers(folder):
     run = gather(folder)
-    row = run.rounds[-1] | {"learner": "expert+network", "network_gain": 0.01}
-    earlier = replace(run, rounds=[row], env=run.env | {"cxr_ssl": "0.1.0"})
-    assert "was not below that of the classifier it started from" in dict(methods.methods(earlier))["Learning"]
-    left_out = replace(run, rounds=[row | {"learner": "expert", "network_gain": -0.012}])
-    assert "with it the classifier was worse out of fold (AUROC −0.012)" in dict(methods.methods(left_out))["Learning"]
+    row = run.rounds[-1] | {"learner": "expert+network", "network_gain": -0.003}
+
+    def learning(**more):
+        return dict(methods.methods(replace(run, rounds=[row | more])))["Learning"]
+
+    mean = {"network_worse": {}}
+    assert "not worse than that classifier beyond chance (AUROC −0.003)" in learning(**mean)
+    left_out = learning(learner="expert", network_worse={"Brier score": 0.02})
+    assert "with it the classifier was worse out of fold, beyond chance (Brier score by 0.020)" in left_out
+    # In rounds of 0.1.0 the network answered alone, and AUROC alone decided.
+    assert "was not below that of the classifier it started from" in learning()
+    assert "AUROC was 0.012 below that of the classifier" in learning(learner="expert", network_gain=-0.012)
+    words = [methods.classifier_words(replace(run, rounds=[row | more])) for more in ({}, mean, {"learner": "expert"})]
+    assert [text.split()[1] for text in words] == ["network", "mean", "head"]
 
 
 def test_methods_of_a_run_that_has_only_found_its_scans_claim_no_more(bare):

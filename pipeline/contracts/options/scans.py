@@ -198,7 +198,8 @@ class DuplicatesConfig(Section):
         0.3,
         ge=0.0,
         le=10.0,
-        description="Candidates, for those: pairs a scan that are worth reading their pixels, beside the nearly sure.",
+        description="Candidates, for those: pairs a scan that are worth reading their pixels, beside the nearly sure; "
+        "500 at least in any pool.",
     )
 
 

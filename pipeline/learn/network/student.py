@@ -77,11 +77,13 @@ class NetworkStudent:
         chosen: The mean of student and network; the student alone where that is worse out of fold, beyond chance.
         curves: Of the network that learned from everything.
         gain: Out-of-fold AUROC of the mean less that of the student.
+        worse: Where the mean is worse beyond chance, so that the student alone stays.
     """
 
     chosen: Candidate
     curves: Curves
     gain: float
+    worse: Sequence[rollback.Fall] = ()
 
 
 def adapted(adapter: Adapter, heads: FrozenHeads, config: Config, rng: np.random.Generator) -> NetworkStudent:
@@ -141,7 +143,7 @@ def chosen(
     if worse:
         by = ", ".join(f"{fall.measure} by {fall.amount:.3f}" for fall in worse)
         log.info("with the adapted network the classifier is worse out of fold (%s); left out of this round", by)
-        return NetworkStudent(student, curves, gain)
+        return NetworkStudent(student, curves, gain, worse)
     logit_NC = (scale * student.logit_NC + scale_of_network * predict()).astype(np.float32)
     basis = principal_components.load_basis(material.folder)
     frozen = design.first_head(student.heads[-1].head, *basis, 1.0 / scale)

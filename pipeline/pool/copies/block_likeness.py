@@ -3,7 +3,8 @@
 The pictures are aligned by an affine warp, from coarse to fine, in greys that are made equally bright and equally
 contrasty everywhere; each step solves for the warp (Gauss and Newton, composed forwards), and pixels that
 disagree much count little. Then each of 7 x 7 blocks is correlated on its own, in the detail between 1 and 2.5 of
-128 pixels, and asked how far it would still have to move. The medians decide. Two films of one person share more
+128 pixels, and asked how far it would still have to move. What a third of the blocks reach decides, and the median of
+those moves. Two films of one person share more
 detail than a copy keeps after strong compression; but people breathe and turn, so their blocks do not fit one warp,
 while those of a copy do. Drawn pictures of one kind may fit one warp; so the detail finer than 1 pixel is asked too. A
 copy may have lost it or be drowned in noise, but has not as much of its own: what both share is at least a good part
@@ -59,7 +60,7 @@ class Likeness:
         kept_P: Median over the blocks of the covariance of the finest detail over the smaller of both variances;
             infinite where one of the two has none.
         warp_P33: From places of the laid first picture to places of the second, in half sides.
-        num_unlike_P: Blocks that are not alike though most are: what a caption covers.
+        num_unlike_P: Blocks that are not alike: in a pair that is one picture, what a caption covers.
     """
 
     correlation_P: Floats

@@ -3,7 +3,7 @@
 import re
 
 from pipeline.pages.wording import MISSING, count, decimal, floor_percent, interval, percent, words
-from pipeline.report.methods import software
+from pipeline.report.methods import answers_with_head, software
 from pipeline.report.model_card import model_card
 from pipeline.report.overview.data import Overview, Part
 from pipeline.report.overview.page import cautions, page_of, sentences
@@ -97,8 +97,14 @@ def _row(part: Part) -> list[str]:
         count(part.row.get("num_pseudo")),
         floor_percent(part.row.get("pseudo_precision_certified")),
         part.verdict or MISSING,
-        ("network adapted to this pool" if part.network else "head") if part.has_classifier else "none yet",
+        _classifier(part) if part.has_classifier else "none yet",
     ]
+
+
+def _classifier(part: Part) -> str:
+    if not part.network:
+        return "head"
+    return "mean of head and adapted network" if answers_with_head(part.row) else "network adapted to this pool"
 
 
 def _made(overview: Overview) -> str:
@@ -121,10 +127,10 @@ def _network(overview: Overview) -> list[str]:
         shared |= dict.fromkeys(part.row.get("network_findings") or [])
     if len(shared) < 2:
         return []
-    return [
-        f"One network learned {words(shared)} at once, with a sigmoid for each; each finding takes the mean of it and "
-        "of its own head where out of fold that was not worse than the head alone"
-    ]
+    use = "each finding uses it where its out-of-fold AUROC was not below that of the finding's own head"
+    if any(answers_with_head(part.row) for part in overview.parts):
+        use = "each finding takes the mean of it and of its own head, unless that was worse out of fold beyond chance"
+    return [f"One network learned {words(shared)} at once, with a sigmoid for each; {use}"]
 
 
 def _plain(text: str) -> str:

@@ -212,6 +212,18 @@ def test_two_that_share_most_with_each_other_come_before_many_that_share_with_on
     assert (num + 1, num + 2) in zip(chosen.left_P.tolist(), chosen.right_P.tolist(), strict=True)
 
 
+def test_a_changed_copy_is_looked_at_though_its_original_has_a_better_one():
+    num = 600  # originals; of each a sure copy and a changed one, and as many strangers that share more than that one
+    original = np.arange(num)
+    left = np.concatenate([original, original, original[:-1]])
+    right = np.concatenate([original + num, original + 2 * num, original[:-1] + 1])
+    score_P = np.concatenate([np.full(num, 300), np.full(num, 22), np.full(num - 1, 26)])
+    ways, still_P33 = np.zeros(len(left), np.uint8), np.repeat(np.eye(3, dtype=np.float32)[None], len(left), axis=0)
+    pairs = point_pairs.PointPairs(left, right, score_P, ways, ways > 0, still_P33)
+    chosen = point_pairs.worth_a_look(pairs, 3 * num, 1 / 3)
+    assert set(original + 2 * num) <= set(chosen.right_P.tolist())
+
+
 @pytest.mark.parametrize(("num_same", "is_alike"), [(0, True), (4, True), (16, False), (20, False)])
 def test_a_pool_is_too_alike_by_its_other_pictures_and_not_by_its_copies(num_same, is_alike):
     num = 20
