@@ -240,7 +240,8 @@ def _network(run: RunData) -> str:
     if not adapted(run):
         if not known(gain):
             return ""
-        return f"{what} was trained as well and left out: {_left_out(run)}"
+        several = train.get("adapt") == "partial" and network.get("last_stages") != 1
+        return f"{what} {'were' if several else 'was'} trained as well and left out: {_left_out(run)}"
     whole_pool = pseudo.get("gate") == "estimated" and network.get("open_scans", pseudo.get("propagate"))
     scans = "every scan of the training pool" if whole_pool else "the scans with a pseudo-label that was let in"
     changed = [
