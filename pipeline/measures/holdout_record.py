@@ -124,3 +124,11 @@ def num_holdouts(row: Mapping[str, Any]) -> int:
 def on_one_holdout(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Rounds, in their order, parted where the run grew: scores of other scans make no line with those before."""
     return [list(part) for _, part in groupby(rows, num_holdouts)]
+
+
+def courses(rows: Iterable[dict[str, Any]], key: str) -> list[list[tuple[int, float, Interval]]]:
+    """Expert labels, a score and its interval of each round, those on one holdout together; all have the score."""
+    return [
+        [(row["num_expert"], row["holdout"][key], row["holdout"].get(f"{key}_ci95")) for row in part]
+        for part in on_one_holdout(rows)
+    ]

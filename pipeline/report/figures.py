@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from pipeline.measures.holdout_record import ClassMetrics, on_one_holdout
+from pipeline.measures.holdout_record import ClassMetrics, courses
 from pipeline.pages.svg_chart import (
     ACCENT,
     GOOD,
@@ -38,10 +38,7 @@ def learning_curve(run: RunData, key: str, label: str) -> str | None:
     own, random = measured(run.rounds, "holdout", key), measured(run.reference, "holdout", key)
     if not own:
         return None
-    rounds = on_one_holdout(row for row, _ in own)
-    pieces = [
-        [(row["num_expert"], row["holdout"][key], row["holdout"].get(f"{key}_ci95")) for row in of] for of in rounds
-    ]
+    pieces = courses((row for row, _ in own), key)
 
     def draw(axes: Axes) -> None:
         broken_line(

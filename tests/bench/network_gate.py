@@ -428,8 +428,18 @@ def _write() -> None:
         "network-gate",
         "Which rule says whether the adapted network answers",
         "python -m tests.bench network_gate",
-        ("pool, labels", "seeds", "rule", "network answers", "AUROC", "accuracy", "Brier", "ECE", "AUROC gained",
-         "accuracy gained"),
+        (
+            "pool, labels",
+            "seeds",
+            "rule",
+            "network answers",
+            "AUROC",
+            "accuracy",
+            "Brier",
+            "ECE",
+            "AUROC gained",
+            "accuracy gained",
+        ),
         table,
         "Holdouts of other patients for each seed (kermany: half of those of its training part; the others: three "
         f"tenths; phantom: 600 patients, four classes; nih: the part of covid3 from one source). "
@@ -439,7 +449,7 @@ def _write() -> None:
         + " ".join(f"*{rule}*: {text}." for rule, text in RULES.items())
         + " Chance: the one-sided 95 % bound of a paired patient-cluster bootstrap. "
         + " ".join(notes),
-    )  # fmt: skip
+    )
 
 
 def _cells(rule: str, runs: list[Row]) -> list[str]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.commands.comparison.records import CURVES, RunRecord
-from pipeline.measures.holdout_record import on_one_holdout
+from pipeline.measures.holdout_record import courses, on_one_holdout
 from pipeline.pages.svg_chart import NUM_COLORS, WIDE, Point, broken_line, color, render
 from pipeline.pages.template_env import environment
 from pipeline.pages.wording import GREW, known, plural, signed, signed_interval
@@ -117,10 +117,7 @@ def _curves(name: str, group: list[tuple[int, RunRecord]], key: str, label: str)
     return render(name, WIDE, draw)
 
 
-def _pieces(record: RunRecord, key: str) -> list[list[Point]]:
+def _pieces(record: RunRecord, key: str) -> Sequence[Sequence[Point]]:
     """Labels, score and interval of each round, those on one holdout together."""
     scored = [row for row in record.rows if row.get("num_expert") and known((row.get("holdout") or {}).get(key))]
-    return [
-        [(row["num_expert"], row["holdout"][key], row["holdout"].get(f"{key}_ci95")) for row in rows]
-        for rows in on_one_holdout(scored)
-    ]
+    return courses(scored, key)
