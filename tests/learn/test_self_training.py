@@ -139,12 +139,12 @@ def test_a_closed_gate_learns_from_experts_alone(run):
 def test_unlabelled_scans_help_when_labels_are_few(tmp_path):
     """Six labels in blobs that overlap: the student, which sees the pool, beats the head of experts alone."""
     gains = []
-    for seed in range(3):
+    for seed in range(4):
         run = synthetic_run(tmp_path / str(seed), num_scans=300, distance=2.0, seed=seed, pseudo__propagate=1.0)
         data, _, student = learn(run, num=6, seed=seed)
         _, _, alone = learn(run, options(run, pseudo__gate="off"), num=6, admitted=(False, False), seed=seed)
         gains.append(accuracy(run, data, student) - accuracy(run, data, alone))
-    assert np.mean(gains) > 0.03
+    assert min(gains) >= 0.0 and np.mean(gains) > 0.02, gains
 
 
 def test_without_spread_labels_a_student_learns_from_experts_and_admitted_scans_alone(run):

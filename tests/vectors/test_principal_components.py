@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from pipeline.vectors import principal_components, row_blocks
 
@@ -13,15 +11,28 @@ def emb_ND():
     return (5.0 + rng.normal(size=(200, 8)) * np.linspace(4.0, 0.5, 8)).astype(np.float16)
 
 
-def test_axes_are_the_principal_components(emb_ND):
-    """Of the standardised embeddings; the scale of a dimension does not matter."""
-    for scale in (1.0, np.geomspace(0.02, 50.0, 8)):
+def side_by_side(emb_ND):
+    """The embeddings as they are and the standardised ones, each of half the variance: what features come from."""
+    centred_ND = emb_ND.astype(np.float64) - emb_ND.astype(np.float64).mean(0)
+    both = centred_ND, centred_ND / centred_ND.std(0)
+    return np.hstack([part / np.sqrt(2.0 * np.square(part).sum(1).mean()) for part in both])
+
+
+def test_axes_are_those_of_the_embeddings_beside_the_standardised_ones(emb_ND):
+    for scale in (1.0, np.geomspace(0.2, 5.0, 8)):
         scaled_ND = emb_ND.astype(np.float32) * np.float32(scale)
         mean_D, axes_DP, variance = principal_components.principal_axes(scaled_ND, 3)
-        theirs = make_pipeline(StandardScaler(), PCA(3))
-        expected_N3 = theirs.fit_transform(scaled_ND.astype(np.float64))
-        np.testing.assert_allclose(np.abs((scaled_ND - mean_D) @ axes_DP), np.abs(expected_N3), atol=2e-3)
-        assert variance == pytest.approx(8.0, rel=1e-4)
+        expected_N3 = PCA(3).fit_transform(side_by_side(scaled_ND))
+        np.testing.assert_allclose(np.abs((scaled_ND - mean_D) @ axes_DP), np.abs(expected_N3), atol=1e-3)
+        assert variance == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_wide_dimension_keeps_half_of_its_say():
+    """One of two decides alone as it is, and half standardised; a scale common to both does not matter."""
+    x_ND = np.random.default_rng(0).normal(size=(50_000, 2)) * [3.0, 0.1]
+    for scale in (1e-4, 1.0, 1e4):
+        varied_D = (x_ND * scale * principal_components.dimension_factors(x_ND * scale)).var(0)
+        np.testing.assert_allclose(varied_D, [0.75, 0.25], atol=2e-3)
 
 
 @pytest.mark.parametrize("shape", [(60, 200), (200, 60), (90, 90)])
@@ -48,7 +59,7 @@ def test_scale_is_the_same_for_all_backbones(tmp_path, emb_ND):
 
 def test_all_components_keep_the_distances(tmp_path, emb_ND):
     principal_components.write(tmp_path, emb_ND, np.arange(200), 500)
-    x_NP, e_ND = principal_components.load(tmp_path), StandardScaler().fit_transform(emb_ND.astype(np.float64))
+    x_NP, e_ND = principal_components.load(tmp_path), side_by_side(emb_ND)
     ratio = np.linalg.norm(x_NP[0] - x_NP[1:], axis=1) / np.linalg.norm(e_ND[0] - e_ND[1:], axis=1)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
 
