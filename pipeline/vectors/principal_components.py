@@ -52,10 +52,10 @@ def dimension_factors(x_ND: np.ndarray) -> np.ndarray:
     """What each dimension is multiplied by (D,), float64, before axes are sought; positive.
 
     Stages of a network, and their means and mean squares, have very different scales. A scale says something of a
-    dimension's worth, and not all: as they are, a few wide dimensions decide alone; standardised, those that hardly vary
-    are as loud as those that tell scans apart. So a dimension's share of the total variance becomes the mean of its own
-    and an equal one (`OWN_SHARE`). Inner products are then the mean of those of the embeddings as they are and of the
-    standardised ones, each of total variance 1. Measured: `python -m tests.bench features`.
+    dimension's worth, and not all: as they are, a few wide dimensions decide alone; standardised, those that hardly
+    vary are as loud as those that tell scans apart. So a dimension's share of the total variance becomes the mean of
+    its own and an equal one (`OWN_SHARE`). Inner products are then the mean of those of the embeddings as they are and
+    of the standardised ones, each of total variance 1. Measured: `python -m tests.bench features`.
     """
     sd_D = floored_sd(x_ND)
     variance_D = np.square(sd_D)
