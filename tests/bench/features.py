@@ -1,8 +1,8 @@
 """What the pooled stages of a network weigh beside each other: in the classifier, and in what makes scans alike.
 
 A dimension's scale may decide alone (the embedding as it is), say nothing (standardised), or half of it. The default
-strategy and random selection ask for labels on pools that are drawn alike for all, and the head learns from them. Kermany is its training part alone, with a fifth of its
-patients held out: no official test is read.
+strategy and random selection ask for labels on pools that are drawn alike for all, and the head learns from them.
+Kermany is its training part alone, with a fifth of its patients held out: no official test is read.
 """
 
 import itertools
@@ -144,8 +144,8 @@ def _write() -> None:
         "training part). `2 %`: the rarest finding of the pool cut down to that share, another draw for each seed. "
         "*Halfway*: a dimension's share of the variance is the mean of its own and an equal one, the product's; "
         "*standardised*: the product's before. Queues go by the network's last embedding where nothing else is said. "
-        "*Gained*: over standardised, paired by seed; wins: share of the seeds in which more. Area: under the AUROC over "
-        "the logarithm of the budget. Mean ± 95 % t-interval.",
+        "*Gained*: over standardised, paired by seed; wins: share of the seeds in which more. Area: under the AUROC "
+        "over the logarithm of the budget. Mean ± 95 % t-interval.",
     )
 
 
