@@ -390,7 +390,7 @@ def two_rounds(prepared, tmp_path_factory):
 def test_the_last_round_has_a_network(two_rounds):
     first, second = metrics(two_rounds)
     assert not first["learner"].endswith("+network") and second["learner"].endswith("+network")
-    assert second["holdout"]["auroc"] > 0.9 and second["calibration_auroc"] > 0.75
+    assert second["holdout"]["auroc"] > 0.9 and second["calibration_auroc"] > 0.6
     assert 0.0 <= second["flip_rate"] < 0.5
     assert not (two_rounds.round_folder(2) / "network").exists()  # the fits; the round keeps its own model
 
