@@ -14,6 +14,9 @@ then on nothing of it changes, whatever the model learns later. Checks of earlie
   scan was asked. *Cannot tell*, a rejected scan and an even split are errors: leaving them out would void the bound.
 - **No patient rule.** The order is a uniform draw from a finite list; it needs no independence between scans. Taking
   one scan a patient would check patients with many scans too rarely.
+- **A small release takes fewer checks.** No scan is checked twice, and the claim is about these scans alone, so the
+  bound is that of draws without replacement from a tier of known size (`finite_plan`). Releases frozen by an earlier
+  version keep the plan they were frozen with: one that is chosen after checks were seen proves nothing.
 - **Independent findings.** Each has a release of its own. The order is that of a number drawn for each scan, the same
   for all findings: releases frozen after the same round are checked in the same order, so that one reading checks
   several. A later release draws new numbers: the old ones have decided which scans are answered by now.
@@ -40,12 +43,13 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.object_store import local_path
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, PSEUDO, RELEASE, write_text
 from pipeline.labels import label_table, verdicts
-from pipeline.measures import sequential_plan
+from pipeline.measures import finite_plan, sequential_plan
 from pipeline.runtime import finding_folders, run_dir, run_files
 from pipeline.runtime.context import StageContext
 
 SUREST, WHOLE = "surest", "whole"
 CHECKING, CERTIFIED, USED_UP = "checking", "certified", "used-up"
+WITHOUT_REPLACEMENT = "without-replacement"
 NUM_STEPS_TOLD = 5  # of the plan, in files and pages
 
 
@@ -78,9 +82,10 @@ class Release:
 
     Attributes:
         table: Rows of the `RELEASE` contract in the order of the checks.
-        card: {"number","round","hash","promise","confidence","begin_with","plan","num_scans","num_surest",
-            "num_not_admitted","expected","model"}; `expected` is the mean probability of each tier's proposals, by
-            which `begin_with` was decided, `num_not_admitted` counts scans that training did not take.
+        card: {"number","round","hash","promise","confidence","begin_with","plan","sampling","num_scans",
+            "num_surest","num_not_admitted","expected","model"}; `expected` is the mean probability of each tier's
+            proposals, by which `begin_with` was decided, `num_not_admitted` counts scans that training did not take;
+            `plan` is of the tier that comes first; without `sampling` checks count as of an endless release.
     """
 
     table: pa.Table
@@ -119,8 +124,12 @@ class Release:
         tiers: list[Tier] = []
         for tier in self.tiers():
             errors, num_scans = self.errors(tier, answers), len(self.ids_of[tier])
-            bound = sequential_plan.certified_precision(errors, confidence, promise)
-            needed = sequential_plan.checks_needed(errors, promise, confidence)
+            if self.card.get("sampling") == WITHOUT_REPLACEMENT:
+                bound = finite_plan.certified_precision(num_scans, errors, confidence, promise)
+                needed = finite_plan.checks_needed(num_scans, errors, promise, confidence)
+            else:
+                bound = sequential_plan.certified_precision(errors, confidence, promise)
+                needed = sequential_plan.checks_needed(errors, promise, confidence)
             if needed is not None and len(errors) + needed > num_scans:
                 needed = None
             holds = bound >= promise and all(before.holds for before in tiers)
@@ -220,7 +229,7 @@ def checks_planned(config: Config) -> int | None:
 
 
 def plan_of(config: Config) -> tuple[int, ...]:
-    """Checks after which a run's promise is certified with 0, 1, 2, … errors; the first of the plan."""
+    """Checks after which a run's promise is certified with 0, 1, 2, … errors, however large the release will be."""
     return sequential_plan.plan(config.release.promise, config.pseudo.confidence, NUM_STEPS_TOLD)
 
 
@@ -361,17 +370,23 @@ def _card(ctx: StageContext, number: int, round_index: int, table: pa.Table) -> 
         SUREST: pc.mean(table.filter(is_surest)["probability"]).as_py(),
         WHOLE: pc.mean(table["probability"]).as_py(),
     }
+    begin_with, num_surest = (
+        _first_tier(options.begin_with, expected[WHOLE], options.promise),
+        pc.sum(is_surest).as_py(),
+    )
+    num_first = num_surest if begin_with == SUREST else len(table)
     return {
         "number": number,
         "round": round_index,
         "hash": release_hash(table),
         "promise": options.promise,
         "confidence": confidence,
-        "begin_with": _first_tier(options.begin_with, expected[WHOLE], options.promise),
+        "begin_with": begin_with,
         "expected": expected,
-        "plan": list(plan_of(ctx.config)),
+        "sampling": WITHOUT_REPLACEMENT,
+        "plan": list(finite_plan.plan(num_first, options.promise, confidence, NUM_STEPS_TOLD)),
         "num_scans": len(table),
-        "num_surest": int(pc.sum(is_surest).as_py()),
+        "num_surest": int(num_surest),
         "model": run_dir.file_hash(weights) if weights.exists() else None,
     }
 

@@ -11,7 +11,8 @@ alpha, the first error half of what is left, and so on; who looks after every an
 The certified precision is 1 minus the smallest rate from which on every rate is rejected. It is above the truth only if
 the true rate itself was rejected, which happens in at most alpha of all releases. No step needs independence between
 scans: an order drawn by chance is all. Drawing without replacement from a finite release rejects a wrong rate less
-often than the binomial law used here, so that no correction is made: the plan errs on the safe side.
+often than the binomial law used here: the plan errs on the safe side, and by much where checks use a good part of a
+release up. See `finite_plan` for that.
 
 Rates lie on a grid of 1 in 10,000. A rate between two grid points is rejected with the grid point below it: few errors
 are less likely at the higher rate, so that its chance is no greater. Bounds are therefore rounded down to the grid.

@@ -7,7 +7,8 @@ one for each number of errors.
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.measures import sequential_plan
+from pipeline.learn.release import WITHOUT_REPLACEMENT
+from pipeline.measures import finite_plan, sequential_plan
 from pipeline.pages.wording import known, percent, plural, words
 from pipeline.report.gather import Row, RunData
 
@@ -109,20 +110,18 @@ def _chances_left(run: RunData, release: Row, tier: Row) -> list[str]:
     num_more = _checks_a_queue(run) * _rounds_left(run)
     if not num_more:
         return []
-    reach = min(tier["num_checked"] + num_more, tier["num_scans"])
-    steps_S = sequential_plan.plan(release["promise"], release["confidence"], sequential_plan.NUM_STEPS)
-    num_steps = sum(step <= reach for step in steps_S)
+    is_finite = release.get("sampling") == WITHOUT_REPLACEMENT
     parts = []
     for truth in TRUTHS:
-        chances = sequential_plan.chance_certified(
+        chance = finite_plan.chance_certified(
+            tier["num_scans"] if is_finite else finite_plan.ENDLESS,
             release["promise"],
             release["confidence"],
             truth,
-            max(num_steps, 1),
             num_checked=tier["num_checked"],
             num_errors=tier["num_errors"],
+            most_checks=min(tier["num_checked"] + num_more, tier["num_scans"]),
         )
-        chance = (chances[-1] or 0.0) if num_steps else 0.0
         parts.append(f"{percent(chance, 0)} if {percent(truth)} of it are right")
     return [
         f"The rounds left pay for up to {plural(num_more, 'check')}; the chance that they certify it is {words(parts)}."
