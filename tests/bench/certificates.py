@@ -195,6 +195,6 @@ NOTES = (
     "very release; 5 is allowed, and 1.4 is the half-width of a cell's 95 % interval at 5. Checks are drawn without "
     "replacement by scan, except where the method says otherwise. *Sequential plan*: of draws without replacement from "
     "a release of known size. *Every look*: the best bound after any answer counts. *One look*: after the last check "
-    "only; more looks make it worse. Last columns: the median bound of the plan, and in how many histories it certified "
-    ".90, which it must not where the true precision is below .90."
+    "only; more looks make it worse. Last columns: the median bound of the plan, and in how many histories it "
+    "certified .90, which it must not where the true precision is below .90."
 )

@@ -138,7 +138,7 @@ def release_standing(result: dict[str, Any]) -> None:
     if release is None:
         say(f"release: none frozen; {result['why']}")
         steps = ", ".join(f"{n} with {errors}" for errors, n in enumerate(result["plan"]))
-        say(f"  a promise of {result['promise']:g} takes so many checks with so many errors: {steps}")
+        say(f"  a promise of {result['promise']:g} takes at most so many checks with so many errors: {steps}")
         for row in result["can_promise"]:
             say(
                 f"  {row['num_labels']} labels, {row['num_checks']} of them checks, can certify {row['clean']:.3f} "

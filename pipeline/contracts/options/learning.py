@@ -165,7 +165,7 @@ class ReleaseConfig(Section):
         gt=0.5,
         lt=0.999,
         description="Precision that is certified before anything is released; .90 needs 36 clean checks at .95 "
-        "confidence, .95 needs 72.",
+        "confidence, .95 needs 72; of a small release fewer.",
     )
     freeze_round: int | None = Field(
         None,
