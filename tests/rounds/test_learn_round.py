@@ -27,6 +27,7 @@ def finished(tmp_path_factory):
         queue__budget=30,
         rounds__num=3,
         queue__uniform_share=0.4,
+        release__check_share=0.9,
     )
     loop.run(run.ctx)
     return run
