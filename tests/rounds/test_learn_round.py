@@ -13,6 +13,15 @@ from pipeline.runtime import run_files
 from tests.support.synthetic_run import options, synthetic_run
 
 
+OPTIONS = {
+    "num_scans": 400,
+    "num_holdout": 100,
+    "queue__budget": 30,
+    "queue__uniform_share": 0.4,
+    "release__check_share": 0.9,
+}
+
+
 def metrics(run):
     return [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -20,15 +29,7 @@ def metrics(run):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Three oracle rounds of 30 labels."""
-    run = synthetic_run(
-        tmp_path_factory.mktemp("outcome"),
-        num_scans=400,
-        num_holdout=100,
-        queue__budget=30,
-        rounds__num=3,
-        queue__uniform_share=0.4,
-        release__check_share=0.9,
-    )
+    run = synthetic_run(tmp_path_factory.mktemp("outcome"), rounds__num=3, **OPTIONS)
     loop.run(run.ctx)
     return run
 
@@ -109,9 +110,7 @@ def test_every_read_of_the_holdout_is_logged(finished):
 
 
 def test_the_same_run_again_leaves_the_same_numbers(finished, tmp_path):
-    again = synthetic_run(
-        tmp_path, num_scans=400, num_holdout=100, queue__budget=30, rounds__num=2, queue__uniform_share=0.4
-    )
+    again = synthetic_run(tmp_path, rounds__num=2, **OPTIONS)
     loop.run(options(again, rounds__num=3))
     for mine, theirs in zip(metrics(again), metrics(finished), strict=True):
         assert {k: v for k, v in mine.items() if k != "seconds"} == {k: v for k, v in theirs.items() if k != "seconds"}
