@@ -12,7 +12,6 @@ from pipeline.rounds import learn_round, loop
 from pipeline.runtime import run_files
 from tests.support.synthetic_run import options, synthetic_run
 
-
 OPTIONS = {
     "num_scans": 400,
     "num_holdout": 100,
