@@ -119,7 +119,7 @@ def test_the_chances_are_those_of_the_plan(folder, page):
 def test_the_present_state_and_what_the_rounds_left_can_do(folder):
     run = with_options(folder, rounds={"num": 15}, queue={"budget": 20}, release={"check_share": 0.6})
     texts = certificates.present_state(run)
-    assert texts[0].endswith("25 scans have been checked, with 0 errors.")
+    assert texts[0].endswith("25 scans have been checked in its order, with 0 errors.")
     assert texts[1] == "97 further checks without an error would certify it."
     assert texts[2].startswith(
         "The rounds left pay for up to 120 checks; the chance that they certify it is 0% if 97.0%"
@@ -142,6 +142,18 @@ def test_before_and_after_the_checks(folder):
     used_up = json.loads(json.dumps(release))
     used_up["tiers"][0]["checks_needed"] = None
     assert certificates.present_state(with_release(run, used_up))[-1] == "No number of further checks can certify it."
+
+
+def test_a_certified_tier_is_named_beside_the_one_under_check(folder):
+    run = gather(folder)
+    release = json.loads(json.dumps(run.rounds[-1]["release"]))
+    first, second = release["tiers"]
+    first |= {"tier": "surest", "holds": True, "bound": 0.931, "num_checked": 36, "num_scans": 72, "checks_needed": 0}
+    second |= {"tier": "whole", "holds": False, "num_checked": 1, "num_errors": 0, "checks_needed": 30}
+    texts = certificates.present_state(with_release(run, release | {"state": "checking"}))
+    assert "the surest tier (72 scans) is certified: at least 93.1% of it are right, after 36 checks" in texts[0]
+    assert texts[1].startswith("Of the whole of the release") and "1 scan has been checked in its order" in texts[1]
+    assert texts[2] == "30 further checks without an error would certify it."
 
 
 def with_release(run, release):

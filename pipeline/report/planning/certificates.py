@@ -7,7 +7,7 @@ one for each number of errors.
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.learn.release import WITHOUT_REPLACEMENT
+from pipeline.learn.release import WHOLE, WITHOUT_REPLACEMENT
 from pipeline.measures import finite_plan, sequential_plan
 from pipeline.pages.wording import known, percent, plural, words
 from pipeline.report.gather import Row, RunData
@@ -95,14 +95,26 @@ def present_state(run: RunData) -> list[str]:
         ]
     under_check = next(tier for tier in release["tiers"] if not tier["holds"])
     checked, errors = under_check["num_checked"], under_check["num_errors"]
+    certified = [
+        f"Of the release frozen after round {release['round']}, {_named(tier)} is certified: at least "
+        f"{percent(tier['bound'])} of it are right, after {plural(tier['num_checked'], 'check')}."
+        for tier in release["tiers"]
+        if tier["holds"]
+    ]
     text = (
-        f"Of the release frozen after round {release['round']}, {plural(checked, 'scan')} "
-        f"{'has' if checked == 1 else 'have'} been checked, with {plural(errors, 'error')}."
+        f"Of {_named(under_check)} of the release frozen after round {release['round']}, "
+        f"{plural(checked, 'scan')} {'has' if checked == 1 else 'have'} been checked in its order, with "
+        f"{plural(errors, 'error')}."
     )
     if under_check["checks_needed"] is None:
-        return [text, "No number of further checks can certify it."]
+        return [*certified, text, "No number of further checks can certify it."]
     needed = f"{plural(under_check['checks_needed'], 'further check')} without an error would certify it."
-    return [text, needed, *_chances_left(run, release, under_check)]
+    return [*certified, text, needed, *_chances_left(run, release, under_check)]
+
+
+def _named(tier: Row) -> str:
+    """A tier in words."""
+    return "the whole" if tier["tier"] == WHOLE else f"the surest tier ({plural(tier['num_scans'], 'scan')})"
 
 
 def _chances_left(run: RunData, release: Row, tier: Row) -> list[str]:
