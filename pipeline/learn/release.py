@@ -6,7 +6,8 @@ then on nothing of it changes, whatever the model learns later. Checks of earlie
 - **Tiers.** The surest of the proposals, then all of them. One order drawn by chance covers all scans; the surest
   ones in it are in an order drawn by chance as well, so that every answer counts for both tiers.
 - **Fixed order of claims.** The second tier is claimed only once the first one is, so that both are claimed without
-  splitting the error. The bounds beside the claims are statements of their own, one a tier. Which tier comes first is
+  splitting the error. The bounds beside the claims are statements of their own, one a tier: both at once hold with
+  twice the error. Which tier comes first is
   decided when the release is frozen, by what the classifier expects of it.
 - **Enough to check.** Where training admits fewer pseudo-labels than checks need, the surest open scans join: training
   has an estimate to rely on, a release its checks.
@@ -63,8 +64,9 @@ class Tier:
         num_checked: Answered checks, in order, up to the first scan without an answer.
         num_errors: Of them those that do not confirm the proposal.
         bound: Precision that is certified, 0 to 1; valid at every look.
-        holds: Whether the promise is certified, for this tier and those claimed before it.
+        holds: Whether the promise is certified, for this tier; those before it were claimed first.
         checks_needed: Fewest further checks, all clean, that certify it; 0 when it is; None: it cannot be any more.
+        withdrawn: It was certified, and errors that were found later break the promise for certain.
     """
 
     tier: str
@@ -74,6 +76,7 @@ class Tier:
     bound: float
     holds: bool
     checks_needed: int | None
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,24 +125,29 @@ class Release:
         promise = float(self.card["promise"])
         confidence = float(self.card["confidence"]) if confidence is None else confidence
         tiers: list[Tier] = []
+        claimed = True  # of the tiers before
         for tier in self.tiers():
             errors, num_scans = self.errors(tier, answers), len(self.ids_of[tier])
             if self.card.get("sampling") == WITHOUT_REPLACEMENT:
-                bound = finite_plan.certified_precision(num_scans, errors, confidence, promise)
-                needed = finite_plan.checks_needed(num_scans, errors, promise, confidence)
+                wrong = sum(i in answers and answers[i] != self.proposed[i] for i in self.ids_of[tier])
+                bound = finite_plan.certified_precision(num_scans, errors, confidence, promise, wrong)
+                needed = finite_plan.checks_needed(num_scans, errors, promise, confidence, wrong)
+                proven = finite_plan.is_proven(num_scans, errors, promise, confidence)
             else:
                 bound = sequential_plan.certified_precision(errors, confidence, promise)
                 needed = sequential_plan.checks_needed(errors, promise, confidence)
+                proven = bound >= promise
             if needed is not None and len(errors) + needed > num_scans:
                 needed = None
-            holds = bound >= promise and all(before.holds for before in tiers)
-            tiers.append(Tier(tier, num_scans, len(errors), sum(errors), bound, holds, needed))
+            holds, withdrawn = claimed and proven and needed == 0, claimed and proven and needed is None
+            tiers.append(Tier(tier, num_scans, len(errors), sum(errors), bound, holds, needed, withdrawn))
+            claimed = claimed and proven
         return tiers
 
     def next_checks(self, answers: Mapping[str, str | None]) -> list[str]:
         """Scans still to be checked, in order: of the first tier that is not certified; none when that is hopeless."""
         for tier in self.standing(answers):
-            if not tier.holds:
+            if not tier.holds and not tier.withdrawn:
                 return [] if tier.checks_needed is None else [i for i in self.ids_of[tier.tier] if i not in answers]
         return []
 
@@ -153,7 +161,7 @@ class Release:
         standing = self.standing(answers)
         certified = [tier for tier in standing if tier.holds]
         widest = max(certified, key=lambda tier: tier.num_scans, default=None)
-        under_check = next((tier for tier in standing if not tier.holds), None)
+        under_check = next((tier for tier in standing if not tier.holds and not tier.withdrawn), None)
         hopeful = under_check is not None and under_check.checks_needed is not None
         return self.card | {
             "state": CHECKING if hopeful else CERTIFIED if widest else USED_UP,
@@ -202,7 +210,7 @@ def next_checks(folder: Path, answers: Mapping[str, str | None], round_index: in
 
 def checks_a_queue(config: Config) -> int:
     """Checks in a queue after freezing, as long as checks are needed."""
-    return round(config.release.check_share * config.queue.budget)
+    return config.release.checks_in(config.queue.budget)
 
 
 def is_due(config: Config, round_index: int, num_frozen: int) -> bool:

@@ -7,7 +7,8 @@ and the claim is about the release itself: how many of its N scans are wrong. Th
 this law in place of the binomial one, worked out for every M: after `n_c(M)` checks at most c errors reject M, where
 `n_c(M)` is the smallest number at which the chance that a release with M wrong scans is EVER rejected, at this step or
 an earlier one, stays within `alpha (1 - 2^-(c+1))`. Valid at every look, as there. Whoever checks all knows all, and
-errors that were found are wrong scans of the release for certain: they take back a certificate that they break.
+errors that are known, in whatever order they were met, are wrong scans of the release for certain: they take back a
+certificate that they break.
 
 Of a release of 72 scans 26 clean checks certify .90, and 37 with an error among them, where an endless one takes 36 and
 54; of 2,000 scans they are 35 and 53.
@@ -24,11 +25,11 @@ from numpy.typing import NDArray
 
 from pipeline.measures import sequential_plan
 
-Counts = NDArray[np.int64]
+Counts = NDArray[np.int16]
 
 MOST_SCANS = 2_000  # of a larger release the binomial plan is as good
 ENDLESS = MOST_SCANS + 1  # a size at which the binomial plan counts
-NEVER = np.iinfo(np.int64).max
+NEVER = np.iinfo(np.int16).max
 
 
 def plan(num_scans: int, promise: float, confidence: float, num_steps: int = 5) -> tuple[int, ...]:
@@ -50,7 +51,9 @@ def plan(num_scans: int, promise: float, confidence: float, num_steps: int = 5) 
     return tuple(int(step) for step in steps_S[steps_S < NEVER])
 
 
-def certified_precision(num_scans: int, is_error: Sequence[bool], confidence: float, promise: float) -> float:
+def certified_precision(
+    num_scans: int, is_error: Sequence[bool], confidence: float, promise: float, num_wrong: int = 0
+) -> float:
     """Best lower bound of the precision of a release that these checks prove at any look; 0 when they prove nothing.
 
     Args:
@@ -58,19 +61,32 @@ def certified_precision(num_scans: int, is_error: Sequence[bool], confidence: fl
         is_error: Whether each check found an error, in the order drawn by chance.
         confidence: Of the bound at all looks together, inside (0, 1).
         promise: A precision fixed before the first check; of a large release see `sequential_plan`.
+        num_wrong: Scans known to be wrong, beyond these checks too; fewer than their errors: those.
 
     Raises:
         ValueError: If an argument is out of range.
     """
     if num_scans > MOST_SCANS:
-        return sequential_plan.certified_precision(is_error, confidence, promise)
+        bound = sequential_plan.certified_precision(is_error, confidence, promise)
+        return min(bound, (num_scans - max(num_wrong, _num_errors(is_error))) / num_scans)
     rejected_M = _rejected(num_scans, is_error, confidence)
-    num_errors = int(np.sum(np.asarray(is_error, dtype=np.int64)))
     most_wrong = int(np.flatnonzero(~rejected_M).max(initial=0))
-    return (num_scans - max(most_wrong, num_errors)) / num_scans
+    return (num_scans - max(most_wrong, num_wrong, _num_errors(is_error))) / num_scans
 
 
-def checks_needed(num_scans: int, is_error: Sequence[bool], promise: float, confidence: float) -> int | None:
+def is_proven(num_scans: int, is_error: Sequence[bool], promise: float, confidence: float) -> bool:
+    """Whether the checks have certified `promise` at any look, whatever was found later.
+
+    Arguments and errors as of `checks_needed`.
+    """
+    if num_scans > MOST_SCANS:
+        return sequential_plan.certified_precision(is_error, confidence, promise) >= promise
+    return bool(_rejected(num_scans, is_error, confidence)[_most_wrong(num_scans, promise) + 1 :].all())
+
+
+def checks_needed(
+    num_scans: int, is_error: Sequence[bool], promise: float, confidence: float, num_wrong: int = 0
+) -> int | None:
     """Fewest further checks, all of them clean, that certify `promise`; 0 when it is certified.
 
     Args:
@@ -78,27 +94,27 @@ def checks_needed(num_scans: int, is_error: Sequence[bool], promise: float, conf
         is_error: As in `certified_precision`.
         promise: Precision to prove, inside (0, 1).
         confidence: As in `certified_precision`.
+        num_wrong: As in `certified_precision`.
 
     Returns:
-        The number; None when the errors found break the promise, or are more than the plan has steps for.
+        The number; None when the known errors break the promise.
 
     Raises:
         ValueError: If an argument is out of range.
     """
+    first_bad, num_errors = _most_wrong(num_scans, promise) + 1, _num_errors(is_error)
+    if max(num_wrong, num_errors) >= first_bad:
+        return None
     if num_scans > MOST_SCANS:
         return sequential_plan.checks_needed(is_error, promise, confidence)
     rejected_M = _rejected(num_scans, is_error, confidence)
-    first_bad = _most_wrong(num_scans, promise) + 1
-    num_errors = int(np.sum(np.asarray(is_error, dtype=np.int64)))
-    if num_errors >= first_bad:
-        return None
     open_M = np.flatnonzero(~rejected_M[first_bad:]) + first_bad
     if not len(open_M):
         return 0
     checks_MS = _plans(num_scans, confidence)[open_M, num_errors:]
     ahead_MS = np.where(checks_MS > len(is_error), checks_MS, NEVER)  # a step that lies behind is missed already
-    latest = int(ahead_MS.min(axis=1, initial=NEVER).max())
-    return None if latest > num_scans else latest - len(is_error)
+    known_M = num_scans + num_errors - open_M + 1  # after so many checks there is no room for M
+    return int(np.minimum(ahead_MS.min(axis=1, initial=NEVER), known_M).max()) - len(is_error)
 
 
 def chance_certified(
@@ -135,7 +151,8 @@ def chance_certified(
             return 0.0
         so_far = {"num_checked": num_checked, "num_errors": num_errors}
         return sequential_plan.chance_certified(promise, confidence, precision, num_steps, **so_far)[-1] or 0.0
-    num_wrong = max(round((1.0 - precision) * num_scans), num_errors)
+    num_open = num_scans - num_checked
+    num_wrong = min(max(round((1.0 - precision) * num_scans), num_errors), num_errors + num_open)
     allowed = {step: c for c, step in enumerate(plan(num_scans, promise, confidence, sequential_plan.NUM_STEPS))}
     open_E = np.zeros(num_wrong + 1)  # chance of e errors so far, not certified
     open_E[num_errors] = 1.0
@@ -152,17 +169,23 @@ def chance_certified(
 
 
 def _rejected(num_scans: int, is_error: Sequence[bool], confidence: float) -> NDArray[np.bool_]:
-    """Which numbers of wrong scans (N + 1,) the checks have rejected at any look."""
+    """Which numbers of wrong scans (N + 1,) the checks have rejected at any look, or leave no room for."""
     if len(is_error) > num_scans:
         raise ValueError(f"{len(is_error)} checks of a release of {num_scans} scans")
     errors_N = np.concatenate([[0], np.cumsum(np.asarray(is_error, dtype=np.int64))])
     checks_MS = _plans(num_scans, _checked(num_scans, confidence))
     reached_MS = checks_MS < len(errors_N)
     errors_MS = errors_N[np.where(reached_MS, checks_MS, 0)]
-    return np.asarray((reached_MS & (errors_MS <= np.arange(checks_MS.shape[1]))).any(axis=1))
+    rejected_M = (reached_MS & (errors_MS <= np.arange(checks_MS.shape[1]))).any(axis=1)
+    no_room_M = np.arange(num_scans + 1) > errors_N[-1] + num_scans - len(is_error)
+    return np.asarray(rejected_M | no_room_M)
 
 
-@lru_cache(maxsize=16)
+def _num_errors(is_error: Sequence[bool]) -> int:
+    return int(np.sum(np.asarray(is_error, dtype=np.int64)))
+
+
+@lru_cache(maxsize=256)
 def _plans(num_scans: int, confidence: float) -> Counts:
     """Checks (N + 1, S) of every number of wrong scans and every number of errors; `NEVER` where there are none.
 
@@ -172,7 +195,7 @@ def _plans(num_scans: int, confidence: float) -> Counts:
     alpha = 1.0 - confidence
     num_steps = sequential_plan.NUM_STEPS
     wrong_M = np.arange(num_scans + 1)
-    checks_MS = np.full((num_scans + 1, num_steps), NEVER)
+    checks_MS = np.full((num_scans + 1, num_steps), NEVER, np.int16)
     open_ME = np.zeros((num_scans + 1, num_steps + 1))  # the last: of more errors than steps, which go nowhere
     open_ME[:, 0] = 1.0
     spent_M, step_M = np.zeros(num_scans + 1), np.zeros(num_scans + 1, np.int64)

@@ -1,8 +1,9 @@
 """The releases of independent findings: each has a certificate of its own, and here is what holds of all at once.
 
 A certificate of 95 % is wrong in at most 1 of 20 releases; that one or more of fourteen are wrong is far likelier.
-Whoever relies on several at once needs more confidence in each: with m releases at 1 - (1 - confidence) / m all bounds
-hold together with the confidence promised (Bonferroni). Releases that failed count among the m.
+Whoever relies on several at once needs more confidence in each: with m releases of two tiers at
+1 - (1 - confidence) / (2 m) all bounds hold together with the confidence promised (Bonferroni). Releases that failed
+count among the m.
 """
 
 from collections.abc import Mapping
@@ -56,7 +57,7 @@ def joint_statement(
         bound is that of the widest tier certified at `confidence_each`, before that of the first tier.
     """
     confidence = min(float(release.card["confidence"]) for release in frozen_now.values())
-    each = 1.0 - (1.0 - confidence) / num_releases
+    each = 1.0 - (1.0 - confidence) / (2 * num_releases)  # two tiers each
     of_findings = {}
     for finding, release in frozen_now.items():
         tiers = release.standing(answers[finding], each)

@@ -154,7 +154,7 @@ def _blind(
     check as well, whatever it is called. Checks of a release wait while a part of a grown pool lacks labels and has
     open scans to ask about: their order is fixed, so nothing is lost but time.
     """
-    num_checks = min(round(config.release.check_share * budget), len(proposals.checks))
+    num_checks = min(config.release.checks_in(budget), len(proposals.checks))
     if num_owed:
         num_checks = min(num_checks, max(budget - round(config.queue.uniform_share * budget) - num_owed, 0))
     left = budget - num_checks

@@ -108,8 +108,8 @@ def _write() -> None:
         "Mean ± 95 % t-interval over seeds. Gain of the last stages over the frozen head on the same labels, paired by "
         f"seed: {'; '.join(notes)}. Default options of the version named but for the budget and `train.adapt`; the "
         "test is read once a round. *Network in force*: of those runs, how many ended with the network; its gate, or a "
-        "roll-back, kept the head in the others. Rows of 0.1.0, and of *network or head*, are of when one of the two "
-        "answered; today the mean does. Minutes: the whole run on two cores that other work shared, "
+        "roll-back, kept the head in the others. Rows of 0.1.0 are of when one of the two answered; today the mean "
+        "does. Minutes: the whole run on two cores that other work shared, "
         "embeddings and activations in the cache except for the first run. Published, all labels, end to end: "
         "ResNet-18 at 224 px .980 / .911 (MedMNIST+).",
     )

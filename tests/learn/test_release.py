@@ -85,6 +85,36 @@ def test_a_release_too_small_or_too_wrong_is_used_up():
     assert wrong.next_checks(answers) == []
 
 
+def finite(num, begin_with=SUREST):
+    release = frozen(num, begin_with)
+    return replace(release, card=release.card | {"sampling": releases.WITHOUT_REPLACEMENT})
+
+
+def test_a_small_tier_takes_fewer_checks_and_an_old_release_keeps_its_plan():
+    surest = finite(144).ids_of[SUREST]
+    assert finite(144).state(agreed(surest[:26]))["certified_tier"] == SUREST
+    assert frozen(144).state(agreed(surest[:26]))["certified_tier"] is None
+    assert finite(60).state({})["checks_needed"] <= 30  # which an endless release would not be certified by
+    with_an_error = agreed(surest[:37]) | {surest[3]: "pneumonia"}
+    assert finite(144).state(with_an_error)["certified_tier"] == SUREST
+
+
+def test_errors_found_anywhere_take_a_broken_certificate_back_and_leave_the_next_tier_its_own():
+    release = finite(400)
+    surest = release.ids_of[SUREST]
+    answers = agreed(release.ids_of[WHOLE])
+    assert release.state(answers)["certified_tier"] == WHOLE
+    later = dict.fromkeys(surest[100:121], "pneumonia")  # more than a tenth of 200, and of the whole a twentieth
+    broken = release.state(answers | later)
+    first, second = broken["tiers"]
+    assert (first["tier"], first["holds"], first["withdrawn"], first["checks_needed"]) == (SUREST, False, True, None)
+    assert first["bound"] == pytest.approx(179 / 200)
+    assert (second["holds"], broken["certified_tier"], broken["state"]) == (True, WHOLE, "certified")
+    only_checks = release.state(agreed(surest[:60]) | later)  # known although no check has come to them
+    assert only_checks["tiers"][0]["withdrawn"] and only_checks["tiers"][0]["bound"] <= 179 / 200
+    assert release.next_checks(agreed(surest[:60]) | later)[0] not in surest[:60]  # the whole is checked on
+
+
 def config(**changed):
     return Config().model_copy(update=changed)
 
@@ -101,6 +131,12 @@ def test_frozen_after_the_last_round_that_can_pay_for_the_checks():
     assert [r for r in range(1, 6) if releases.is_due(fixed, r, 0)] == [3, 4, 5]
     never = config(release=default.release.model_copy(update={"freeze_round": 0}))
     assert not any(releases.is_due(never, r, 0) for r in range(1, 6))
+
+
+@pytest.mark.parametrize(("budget", "num"), [(5, 4), (8, 7), (9, 8), (10, 9), (20, 19), (39, 37), (50, 47), (60, 57)])
+def test_a_queue_of_checks_leaves_room_for_another_question(budget, num):
+    assert Config().release.checks_in(budget) == num
+    assert Config().release.model_copy(update={"check_share": 1.0}).checks_in(budget) == budget
 
 
 @pytest.mark.parametrize(

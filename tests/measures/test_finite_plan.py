@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from pipeline.measures import sequential_plan
-from pipeline.measures.finite_plan import MOST_SCANS, certified_precision, chance_certified, checks_needed, plan
+from pipeline.measures.finite_plan import (
+    MOST_SCANS,
+    certified_precision,
+    chance_certified,
+    checks_needed,
+    is_proven,
+    plan,
+)
 
 CONFIDENCE = 0.95
 
@@ -81,7 +88,7 @@ def test_errors_that_break_the_promise_leave_no_hope():
     assert checks_needed(72, [True] * 8, 0.9, CONFIDENCE) is None  # 7 of 72 are allowed
     assert checks_needed(72, [True] * 7, 0.9, CONFIDENCE) is not None
     assert checks_needed(5, [], 0.9, CONFIDENCE) == 5  # one wrong scan of five would break it: all are checked
-    assert checks_needed(72, [True] * 24, 0.5, CONFIDENCE) is None  # more than the plan has steps for
+    assert checks_needed(72, [True] * 24, 0.5, CONFIDENCE) == 36  # beyond the plan's steps: no room for 37 wrong ones
 
 
 def test_the_chance_is_that_of_draws_without_replacement():
@@ -129,3 +136,29 @@ def test_of_one_scan_the_check_is_the_proof():
     assert plan(1, 0.9, CONFIDENCE) == (1,)
     assert certified_precision(1, [False], CONFIDENCE, 0.9) == 1.0
     assert certified_precision(1, [True], CONFIDENCE, 0.9) == certified_precision(1, [], CONFIDENCE, 0.9) == 0.0
+
+
+def test_errors_known_elsewhere_count_for_certain():
+    clean = [False] * 26
+    assert certified_precision(72, clean, CONFIDENCE, 0.9, num_wrong=30) == pytest.approx(42 / 72)
+    assert checks_needed(72, clean, 0.9, CONFIDENCE, num_wrong=8) is None
+    assert checks_needed(72, clean, 0.9, CONFIDENCE, num_wrong=7) == 0
+    assert is_proven(72, clean, 0.9, CONFIDENCE) and not is_proven(72, clean[:25], 0.9, CONFIDENCE)
+
+
+def test_a_release_that_was_read_whole_is_known_however_many_its_errors():
+    is_error = [True] * 24 + [False] * 276
+    assert certified_precision(300, is_error, CONFIDENCE, 0.9) == pytest.approx(276 / 300)
+    assert checks_needed(300, is_error, 0.9, CONFIDENCE) == 0
+    assert checks_needed(300, is_error[:290], 0.9, CONFIDENCE) == 4  # then there is no room for 31 wrong scans
+
+
+def test_no_chance_is_below_nothing():
+    so_far = {"num_checked": 83, "num_errors": 1, "most_checks": 84}
+    assert 0.0 <= chance_certified(84, 0.98, CONFIDENCE, 0.97, **so_far) <= 1.0
+
+
+@pytest.mark.parametrize(("num", "promise"), [(70, 1 - 1 / 7), (30, 2 / 3), (20, 0.9), (10, 0.9)])
+def test_a_promise_at_a_whole_number_of_scans_is_met_by_it(num, promise):
+    is_error = [False] * num
+    assert checks_needed(num, is_error, promise, CONFIDENCE) == 0 and is_proven(num, is_error, promise, CONFIDENCE)

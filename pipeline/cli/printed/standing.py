@@ -153,6 +153,8 @@ def release_standing(result: dict[str, Any]) -> None:
         needed = tier["checks_needed"]
         more = "can no longer be certified" if needed is None else f"{needed} further clean checks would certify it"
         verdict = "certified" if tier["holds"] else more if needed != 0 else "waits for the tier before"
+        if tier.get("withdrawn"):
+            verdict = "was certified, and errors found later have taken that back"
         say(
             f"  {tier['tier']} ({tier['num_scans']} scans): {tier['num_errors']} errors in {tier['num_checked']} "
             f"checks, precision at least {tier['bound']:.3f}; {release['promise']:g} {verdict}"

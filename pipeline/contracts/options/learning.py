@@ -1,5 +1,6 @@
 """Options of learning: rounds, head, network, pseudo-labels and their release."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -194,6 +195,10 @@ class ReleaseConfig(Section):
         description="What is certified first: surest, the surest tier; whole: all. auto: the whole where the "
         "classifier holds nearly all of it to be right, else the surest tier; decided before the first check.",
     )
+
+    def checks_in(self, budget: int) -> int:
+        """Most checks in a queue of so many scans; rounded down, so that a share below 1 leaves room for others."""
+        return math.floor(self.check_share * budget + 1e-9)
 
 
 class CalibrateConfig(Section):

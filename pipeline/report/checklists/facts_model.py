@@ -117,9 +117,7 @@ def predictor_handling(run: RunData) -> Fact | None:
     if not run.backbone.get("dim"):
         return None
     axes = _train(run).get("num_components")
-    text = (
-        f"{count(run.backbone['dim'])} continuous features, centred, scaled as a whole, and rotated to at most {axes} "
-    )
+    text = f"{count(run.backbone['dim'])} continuous features, centred, scaled, and rotated to at most {axes} "
     return Fact(text + "principal components; nothing is cut into categories.", (settings(run),))
 
 

@@ -4,6 +4,7 @@ All of it is exact arithmetic of the sequential plan; nothing is estimated from 
 one for each number of errors.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +94,8 @@ def present_state(run: RunData) -> list[str]:
         return [
             f"The release frozen after round {release['round']} holds its promise of {percent(release['promise'])}."
         ]
-    under_check = next(tier for tier in release["tiers"] if not tier["holds"])
+    tiers = release["tiers"]
+    under_check = next((tier for tier in tiers if not tier["holds"] and not tier.get("withdrawn")), tiers[-1])
     checked, errors = under_check["num_checked"], under_check["num_errors"]
     certified = [
         f"Of the release frozen after round {release['round']}, {_named(tier)} is certified: at least "
@@ -147,7 +149,7 @@ def _rounds_left(run: RunData) -> int:
 
 def _checks_a_queue(run: RunData) -> int:
     share, budget = _option(run, "release", "check_share"), _option(run, "queue", "budget")
-    return round(share * budget) if known(share) and known(budget) else 0
+    return math.floor(share * budget + 1e-9) if known(share) and known(budget) else 0
 
 
 def _confidence(run: RunData) -> float:
