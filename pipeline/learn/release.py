@@ -44,7 +44,7 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.object_store import local_path
 from pipeline.contracts.tables import MANIFEST, POOL_LABELS, PSEUDO, RELEASE, write_text
 from pipeline.labels import label_table, verdicts
-from pipeline.measures import finite_plan, sequential_plan
+from pipeline.measures.plans import finite_plan, sequential_plan
 from pipeline.runtime import finding_folders, run_dir, run_files
 from pipeline.runtime.context import StageContext
 

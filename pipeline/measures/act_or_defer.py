@@ -26,7 +26,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.measures import sequential_plan
+from pipeline.measures.plans import sequential_plan
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

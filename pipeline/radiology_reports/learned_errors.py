@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipeline.contracts.options.labelling import ReportsConfig
-from pipeline.measures import certify, sequential_plan
+from pipeline.measures import certify
+from pipeline.measures.plans import sequential_plan
 from pipeline.radiology_reports.labeler import PRESENT
 from pipeline.radiology_reports.proposals import Kind
 

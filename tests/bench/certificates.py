@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from pipeline.measures import finite_plan
 from pipeline.measures.certify import lower_bound
-from pipeline.measures.sequential_plan import certified_precision
+from pipeline.measures.plans import finite_plan
+from pipeline.measures.plans.sequential_plan import certified_precision
 from tests.bench import tables
 
 Floats = NDArray[np.float64]

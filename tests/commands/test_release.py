@@ -13,7 +13,7 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, RELEASE, write_parquet, write_text
 from pipeline.learn import release as releases
-from pipeline.measures import finite_plan
+from pipeline.measures.plans import finite_plan
 from pipeline.rounds import loop
 from pipeline.runtime import run_dir, run_files
 from tests.support import waiting_run as waiting

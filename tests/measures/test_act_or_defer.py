@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from pipeline.measures import act_or_defer, sequential_plan
+from pipeline.measures import act_or_defer
 from pipeline.measures.act_or_defer import THRESHOLD_T, Certified
+from pipeline.measures.plans import sequential_plan
 
 CONFIDENCE = 0.95
 HISTORIES = 300

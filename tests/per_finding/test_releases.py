@@ -15,7 +15,7 @@ from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, QUEUE, RELEASE, write_parquet, write_text
 from pipeline.learn import release as releases
 from pipeline.learn.release import SUREST, WHOLE
-from pipeline.measures import finite_plan, sequential_plan
+from pipeline.measures.plans import finite_plan, sequential_plan
 from pipeline.per_finding import false_alarms, rounds
 from pipeline.per_finding import releases as finding_releases
 from pipeline.runtime import finding_folders, run_dir, run_files

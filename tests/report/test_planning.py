@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline.measures import sequential_plan
+from pipeline.measures.plans import sequential_plan
 from pipeline.report import build
 from pipeline.report.gather import gather
 from pipeline.report.planning import certificates, when_to_stop

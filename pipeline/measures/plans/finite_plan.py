@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.measures import sequential_plan
+from pipeline.measures.plans import sequential_plan
 
 Counts = NDArray[np.int16]
 

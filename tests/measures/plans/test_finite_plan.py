@@ -6,8 +6,8 @@ from math import comb
 import numpy as np
 import pytest
 
-from pipeline.measures import sequential_plan
-from pipeline.measures.finite_plan import (
+from pipeline.measures.plans import sequential_plan
+from pipeline.measures.plans.finite_plan import (
     MOST_SCANS,
     certified_precision,
     chance_certified,

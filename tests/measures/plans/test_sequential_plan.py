@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.measures import sequential_plan
-from pipeline.measures.sequential_plan import certified_precision, chance_certified, checks_needed, plan
+from pipeline.measures.plans import sequential_plan
+from pipeline.measures.plans.sequential_plan import certified_precision, chance_certified, checks_needed, plan
 
 ALPHA = 0.05
 
