@@ -378,10 +378,8 @@ def _card(ctx: StageContext, number: int, round_index: int, table: pa.Table) -> 
         SUREST: pc.mean(table.filter(is_surest)["probability"]).as_py(),
         WHOLE: pc.mean(table["probability"]).as_py(),
     }
-    begin_with, num_surest = (
-        _first_tier(options.begin_with, expected[WHOLE], options.promise),
-        pc.sum(is_surest).as_py(),
-    )
+    begin_with = _first_tier(options.begin_with, expected[WHOLE], options.promise)
+    num_surest = int(pc.sum(is_surest).as_py())
     num_first = num_surest if begin_with == SUREST else len(table)
     return {
         "number": number,
@@ -394,7 +392,7 @@ def _card(ctx: StageContext, number: int, round_index: int, table: pa.Table) -> 
         "sampling": WITHOUT_REPLACEMENT,
         "plan": list(finite_plan.plan(num_first, options.promise, confidence, NUM_STEPS_TOLD)),
         "num_scans": len(table),
-        "num_surest": int(num_surest),
+        "num_surest": num_surest,
         "model": run_dir.file_hash(weights) if weights.exists() else None,
     }
 

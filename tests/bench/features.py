@@ -59,18 +59,9 @@ FILE = tables.RESULTS / "features.json"
 def main(data: Path, given: Namespace) -> None:
     """Simulate what is missing, pool by pool, and write the table after each."""
     folder = cache_folder() / "bench" / "features"
-    for name, uri in _uris(data, folder).items():
+    for name, uri in pools.without_a_test(data, folder).items():
         if given.pool in (None, name):
             _measure(name, uri, folder / name, given.seeds)
-
-
-def _uris(data: Path, folder: Path) -> dict[str, str]:
-    return {
-        "kermany": str(pools.without_official_test(data, folder)),
-        "covid3": pools.uri(data, "covid3"),
-        "nih": str(pools.nih_part(data, folder)),
-        "phantom": "phantom:num_patients=600",
-    }
 
 
 def _measure(name: str, uri: str, folder: Path, num_seeds: int) -> None:

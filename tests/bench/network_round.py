@@ -135,14 +135,8 @@ def _read(data: Path, pool: str) -> Path:
 
 def _options(data: Path, pool: str) -> dict[str, Any]:
     folder = cache_folder() / "bench" / "network_gate"
-    uri = {
-        "kermany": lambda: str(pools.without_official_test(data, folder)),
-        "nih": lambda: str(pools.nih_part(data, folder)),
-        "covid3": lambda: pools.uri(data, "covid3"),
-        "phantom": lambda: "phantom:num_patients=600",
-    }[pool]()
     return {
-        "pool.uri": uri,
+        "pool.uri": pools.without_a_test(data, folder)[pool],
         "oracle": True,
         "rounds.num": 1,
         "rounds.reference": False,

@@ -35,6 +35,16 @@ def four(data: Path, folder: Path) -> tuple[str, ...]:
     )
 
 
+def without_a_test(data: Path, folder: Path) -> dict[str, str]:
+    """URI by name of the pools that may be tuned on: Kermany without its official test, and three others."""
+    return {
+        "kermany": str(without_official_test(data, folder)),
+        "nih": str(nih_part(data, folder)),
+        "covid3": uri(data, "covid3"),
+        "phantom": "phantom:num_patients=600",
+    }
+
+
 def without_official_test(data: Path, folder: Path) -> Path:
     """A manifest of the training part of Kermany, without the column that names the official split."""
     return _part(Path(uri(data, "kermany")), "official_split", "train", folder / "kermany-own.csv", ("official_split",))

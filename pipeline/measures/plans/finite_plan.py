@@ -199,8 +199,7 @@ def _plans(num_scans: int, confidence: float) -> Counts:
     open_ME = np.zeros((num_scans + 1, num_steps + 1))  # the last: of more errors than steps, which go nowhere
     open_ME[:, 0] = 1.0
     spent_M, step_M = np.zeros(num_scans + 1), np.zeros(num_scans + 1, np.int64)
-    share_S = 1.0 - 0.5 ** np.arange(1, num_steps + 1)
-    share_S[-1] = 1.0
+    most_spent_S = alpha * sequential_plan.spending()
     left_ME = np.maximum(wrong_M[:, None] - np.arange(num_steps + 1), 0)
     for checks in range(1, num_scans + 1):
         found_ME = open_ME * np.minimum(left_ME / (num_scans - checks + 1), 1.0)
@@ -211,7 +210,7 @@ def _plans(num_scans: int, confidence: float) -> Counts:
             rows = np.flatnonzero(may_M)
             step_R = step_M[rows]
             chance_R = open_ME[rows, step_R]  # fewer errors were rejected before
-            within_R = spent_M[rows] + chance_R <= alpha * share_S[step_R] + 1e-15
+            within_R = spent_M[rows] + chance_R <= most_spent_S[step_R] + 1e-15
             rows, step_R = rows[within_R], step_R[within_R]
             spent_M[rows] += chance_R[within_R]
             checks_MS[rows, step_R] = checks
@@ -224,14 +223,12 @@ def _plans(num_scans: int, confidence: float) -> Counts:
 
 def _most_wrong(num_scans: int, promise: float) -> int:
     """Wrong scans that the promise allows."""
-    if not 0.0 < promise < 1.0:
-        raise ValueError(f"promise must be inside (0, 1), not {promise!r}")
+    sequential_plan.check_inside("promise", promise)
     return int(np.floor(num_scans * (1.0 - promise) + 1e-9))
 
 
 def _checked(num_scans: int, confidence: float) -> float:
     if num_scans < 1:
         raise ValueError(f"a release has 1 scan or more, not {num_scans}")
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must be inside (0, 1), not {confidence!r}")
+    sequential_plan.check_inside("confidence", confidence)
     return confidence

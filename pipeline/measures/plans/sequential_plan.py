@@ -48,8 +48,8 @@ def plan(promise: float, confidence: float, num_steps: int = 5) -> tuple[int, ..
     Raises:
         ValueError: If an argument is out of range.
     """
-    _inside("promise", promise)
-    _inside("confidence", confidence)
+    check_inside("promise", promise)
+    check_inside("confidence", confidence)
     if not 1 <= num_steps <= NUM_STEPS:
         raise ValueError(f"num_steps must be 1 to {NUM_STEPS}, not {num_steps}")
     return tuple(int(n) for n in _plans(confidence)[_rate_index(promise), :num_steps])
@@ -69,7 +69,7 @@ def certified_precision(is_error: Sequence[bool], confidence: float, promise: fl
     Raises:
         ValueError: If `confidence` or `promise` is out of range.
     """
-    _inside("confidence", confidence)
+    check_inside("confidence", confidence)
     errors_N = np.concatenate([[0], np.cumsum(np.asarray(is_error, dtype=np.int64))])
     checks_GS = _plans(confidence) if promise is None else _plans_around(promise, confidence)
     reached_GS = checks_GS < len(errors_N)
@@ -94,7 +94,7 @@ def checks_needed(is_error: Sequence[bool], promise: float, confidence: float) -
     Raises:
         ValueError: If an argument is out of range.
     """
-    _inside("promise", promise)
+    check_inside("promise", promise)
     if certified_precision(is_error, confidence, promise) >= promise:
         return 0
     num_checked, num_errors = len(is_error), int(np.sum(np.asarray(is_error, dtype=np.int64)))
@@ -154,6 +154,13 @@ def chance_certified(
     return tuple(chances)
 
 
+def spending() -> Floats:
+    """Share of alpha that may be spent by each step (S,): half, three quarters, and so on; all by the last."""
+    share_S = np.asarray(1.0 - 0.5 ** np.arange(1, NUM_STEPS + 1), np.float64)
+    share_S[-1] = 1.0
+    return share_S
+
+
 @cache
 def _plans_around(promise: float, confidence: float) -> Counts:
     """Checks (G, S) where the promised rate counts for the rates just above it as well.
@@ -186,9 +193,9 @@ def _plans(confidence: float) -> Counts:
     errors_GE = np.zeros((len(rate_G), NUM_STEPS))  # chance to go on, with e errors
     errors_GE[:, 0] = 1.0
     before_G = np.zeros(len(rate_G), np.int64)
+    spending_S = spending()
     for c in range(NUM_STEPS):
-        share = 1.0 if c == NUM_STEPS - 1 else 1.0 - 0.5 ** (c + 1)
-        left_G = alpha * share - spent_G
+        left_G = alpha * spending_S[c] - spent_G
         chance_G = errors_GE[:, c]  # of exactly c errors so far
         more_G = _fewest(left_G, chance_G, clean_G)
         spent_G = spent_G + chance_G * np.exp(more_G * clean_G)
@@ -227,6 +234,7 @@ def _rate_index(promise: float) -> int:
     return rate - 1
 
 
-def _inside(name: str, value: float) -> None:
+def check_inside(name: str, value: float) -> None:
+    """Raise a ValueError that names a number outside of (0, 1)."""
     if not 0.0 < value < 1.0:
         raise ValueError(f"{name} must be inside (0, 1), not {value!r}")

@@ -4,10 +4,10 @@ All of it is exact arithmetic of the sequential plan; nothing is estimated from 
 one for each number of errors.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.contracts.options.learning import ReleaseConfig
 from pipeline.learn.release import WHOLE, WITHOUT_REPLACEMENT
 from pipeline.measures.plans import finite_plan, sequential_plan
 from pipeline.pages.wording import known, percent, plural, words
@@ -149,7 +149,7 @@ def _rounds_left(run: RunData) -> int:
 
 def _checks_a_queue(run: RunData) -> int:
     share, budget = _option(run, "release", "check_share"), _option(run, "queue", "budget")
-    return math.floor(share * budget + 1e-9) if known(share) and known(budget) else 0
+    return ReleaseConfig(check_share=share).checks_in(budget) if known(share) and known(budget) else 0
 
 
 def _confidence(run: RunData) -> float:
