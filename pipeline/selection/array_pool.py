@@ -13,7 +13,7 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.options.labelling import StrategyConfig
 from pipeline.selection import strategies
 from pipeline.selection.pool import SelectionPool, quarantined
-from pipeline.vectors.matrix import unit_rows
+from pipeline.vectors.matrix import row_lengths, unit_rows
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,11 @@ def _pool(arrays: Arrays, config: StrategyConfig) -> SelectionPool:
     finite_N = np.isfinite(emb_ND).all(axis=1)
     labelled_N = _mask(arrays.labelled, num)
     prob_NC = None if arrays.probabilities is None else _matrix(arrays.probabilities, "probabilities", num)
+    mean_D = emb_ND[finite_N].mean(axis=0) if finite_N.any() else None
     return SelectionPool(
         ids_N=np.arange(num).astype(str),
-        unit_ND=unit_rows(emb_ND, emb_ND[finite_N].mean(axis=0) if finite_N.any() else None),
+        unit_ND=unit_rows(emb_ND, mean_D),
+        length_N=row_lengths(emb_ND, mean_D),
         labelled_N=labelled_N,
         candidate_N=~labelled_N,
         group_N=_numbered(arrays.groups, num),

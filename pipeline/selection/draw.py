@@ -26,7 +26,7 @@ from pipeline.selection.knowledge import knowledge_of
 from pipeline.selection.pictures import pictures_of
 from pipeline.selection.pool import Pick, SelectionPool, quarantined
 from pipeline.vectors import principal_components
-from pipeline.vectors.matrix import Vectors, unit_rows
+from pipeline.vectors.matrix import Vectors, row_lengths, unit_rows
 
 # N scans of the training pool
 
@@ -62,9 +62,11 @@ def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
     train = splits.filter(pc.and_(pc.equal(splits["split"], "train"), vectors.has(splits["image_id"])))
     ids = train["image_id"]
     group_N = pc.dictionary_encode(train["group_id"]).combine_chunks().indices.to_numpy().astype(np.int64)
+    similar_NP, rows_N = principal_components.load_similarity(ctx.folder), vectors.positions(ids)
     pool = SelectionPool(
         ids_N=ids.to_numpy(zero_copy_only=False).astype(str),
-        unit_ND=unit_rows(principal_components.load_similarity(ctx.folder), rows_M=vectors.positions(ids)),
+        unit_ND=unit_rows(similar_NP, rows_M=rows_N),
+        length_N=row_lengths(similar_NP, rows_M=rows_N),
         labelled_N=pc.is_in(ids, value_set=pa.array(sorted(labelled), pa.string())).to_numpy(zero_copy_only=False),
         candidate_N=pictures_of(ctx, ids, labelled).askable_N,
         group_N=group_N,

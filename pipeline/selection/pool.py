@@ -41,6 +41,7 @@ class SelectionPool:
             where it has no classifier yet.
         class_N: Index of the class that experts gave, -1 where none; None where findings are independent.
         slice_N: Part of the pool that each scan belongs to, as integers; None: the pool has one part.
+        length_N: Length of each scan's centred features before they were made unit, 0 or more; None: not known.
         num_classes: C.
     """
 
@@ -55,6 +56,7 @@ class SelectionPool:
     exclusive: bool = True
     class_N: np.ndarray | None = None
     slice_N: np.ndarray | None = None
+    length_N: np.ndarray | None = None
     num_classes: int = 2
 
     @property
@@ -92,6 +94,7 @@ def quarantined(pool: SelectionPool) -> SelectionPool:
         prob_NC=_at(pool.prob_NC, kept),
         class_N=_at(pool.class_N, kept),
         slice_N=_at(pool.slice_N, kept),
+        length_N=_at(pool.length_N, kept),
     )
 
 

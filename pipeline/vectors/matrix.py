@@ -1,6 +1,7 @@
 """The embeddings of a run: one memory-mapped matrix and the ids of its rows."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,14 +70,27 @@ def unit_rows(emb_ND: np.ndarray, mean_D: np.ndarray | None = None, rows_M: np.n
         mean_D: Taken off each row first; None: nothing is.
         rows_M: The rows wanted, in the order wanted; None: all.
     """
-    num = len(emb_ND) if rows_M is None else len(rows_M)
-    out = np.empty((num, emb_ND.shape[1]), np.float32)
-    for rows in row_blocks(num):
-        block = np.asarray(emb_ND[rows if rows_M is None else rows_M[rows]], dtype=np.float32)
-        if mean_D is not None:
-            block = block - mean_D
-        out[rows] = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
+    out = np.empty((len(emb_ND) if rows_M is None else len(rows_M), emb_ND.shape[1]), np.float32)
+    for rows, block_BD in _blocks(emb_ND, mean_D, rows_M):
+        out[rows] = block_BD / np.maximum(np.linalg.norm(block_BD, axis=1, keepdims=True), 1e-12)
     return out
+
+
+def row_lengths(emb_ND: np.ndarray, mean_D: np.ndarray | None = None, rows_M: np.ndarray | None = None) -> np.ndarray:
+    """What `unit_rows` divides each row by, float32, 0 or more; arguments as there."""
+    out = np.empty(len(emb_ND) if rows_M is None else len(rows_M), np.float32)
+    for rows, block_BD in _blocks(emb_ND, mean_D, rows_M):
+        out[rows] = np.linalg.norm(block_BD, axis=1)
+    return out
+
+
+def _blocks(
+    emb_ND: np.ndarray, mean_D: np.ndarray | None, rows_M: np.ndarray | None
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Places among the rows wanted, and those rows as float32, less a mean."""
+    for rows in row_blocks(len(emb_ND) if rows_M is None else len(rows_M)):
+        block_BD = np.asarray(emb_ND[rows if rows_M is None else rows_M[rows]], dtype=np.float32)
+        yield rows, block_BD if mean_D is None else block_BD - mean_D
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Pools that no strategy may stumble over: too small, all copies, constant, not finite, a class never seen."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,7 +73,8 @@ def test_scans_whose_embedding_is_not_finite_are_named_and_never_asked_for(name,
     unit_ND[[20, 30], 2] = np.nan
     unit_ND[40] = np.inf
     with caplog.at_level(logging.WARNING):
-        pool = quarantined(informed(unit_ND))
+        pool = quarantined(replace(informed(unit_ND), length_N=np.arange(60.0)))
+    assert pool.length_N.astype(int).tolist() == [int(image_id[2:]) for image_id in pool.ids_N]
     assert "3 scans are not asked for" in caplog.text and "not finite" in caplog.text
     assert all(name in caplog.text for name in ("id0020", "id0030", "id0040"))
     assert sorted(positions(choose(name, pool, 100))) == sorted(set(range(10, 60)) - {20, 30, 40})

@@ -7,6 +7,8 @@ from scipy.stats import chisquare
 from pipeline.contracts.tables import QUEUE
 from pipeline.selection import draw as selection_draw
 from pipeline.selection.draw import Proposals
+from pipeline.vectors import principal_components
+from pipeline.vectors.matrix import Vectors
 from tests.support.synthetic_run import options, synthetic_run
 
 NOTHING = Proposals({})
@@ -47,6 +49,14 @@ def test_a_copy_of_a_labelled_scan_is_not_asked_for(run):
     assert originals <= set(
         selection_draw.selection_pool(run.ctx, set()).ids_N[selection_draw.selection_pool(run.ctx, set()).candidate_N]
     )
+
+
+def test_strategies_see_how_far_each_scan_is_from_the_middle(run):
+    pool = selection_draw.selection_pool(run.ctx, set())
+    vectors, similar_NP = Vectors.open(run.folder), principal_components.load_similarity(run.folder)
+    own_NP = similar_NP[vectors.positions(pool.ids_N.tolist())]
+    np.testing.assert_allclose(pool.unit_ND * pool.length_N[:, None], own_NP, rtol=1e-4, atol=1e-5)
+    assert np.ptp(pool.length_N) > 0.0
 
 
 def test_a_patient_is_asked_for_once(run):

@@ -42,6 +42,36 @@ def test_a_rare_class_is_found_far_out():
     assert asked(of(20)) == asked(of(20), name="core_set")
 
 
+def plain_and_outstanding(middle=0.1):
+    """Lengths of a crowd whose first scans lie near the middle of the pool; the last, of another class, stand out."""
+    length_N = np.full(NUM, middle)
+    length_N[-RARE:] = 1.0
+    return length_N
+
+
+def test_far_out_is_not_among_scans_near_the_middle():
+    """By angle, scans that hardly differ from the mean lie as far apart as those that stand out."""
+    rng = np.random.default_rng(2)
+    ball_ND = unit_rows(rng.normal(size=(NUM, 12)))
+    ball_ND[-RARE:] = unit_rows(np.eye(12)[7] + 0.6 * rng.normal(size=(RARE, 12)))
+    class_N = np.where(np.arange(NUM) < 20, 0, -1)
+    given = {"labelled": range(20), "class_N": class_N, "prob_NC": probabilities(NUM, 2)}
+    by_angle, by_length = (
+        positions(rare_class_herding.select(pool_of(ball_ND, length_N=length_N, **given), 10, np.random.default_rng(0)))
+        for length_N in (None, plain_and_outstanding())
+    )
+    assert num_rare(by_length) > 3 > num_rare(by_angle)
+
+
+def test_scans_as_far_from_the_middle_as_each_other_are_told_apart_by_their_angles():
+    assert asked(of(20), length_N=np.full(NUM, 7.0)) == asked(of(20), name="core_set")
+
+
+@pytest.mark.parametrize("length_N", [np.zeros(NUM), plain_and_outstanding(middle=0.0)], ids=["all", "most"])
+def test_scans_in_the_very_middle_are_asked_for_as_well(length_N):
+    assert len(set(asked(of(20), num=50, length_N=length_N))) == 50
+
+
 @pytest.mark.parametrize(
     "labels",
     [{}, of(15, 5), of(100), of(16, 4), of(8, 1)],

@@ -11,7 +11,8 @@ def pool_of(unit_ND, *, labelled=(), group=None, **options):
     """A pool of these rows; every scan that is not labelled is a candidate."""
     num = len(unit_ND)
     labelled_N = np.isin(np.arange(num), list(labelled))
-    own = {name: options.pop(name) for name in ("prob_NC", "class_N", "slice_N", "exclusive") if name in options}
+    names = ("prob_NC", "class_N", "slice_N", "length_N", "exclusive")
+    own = {name: options.pop(name) for name in names if name in options}
     return SelectionPool(
         ids_N=np.array([f"id{i:04d}" for i in range(num)]),
         unit_ND=np.asarray(unit_ND, np.float32),

@@ -23,7 +23,7 @@ from pipeline.measures import calibrate, folds
 from pipeline.runtime import run_dir
 from pipeline.selection import strategies
 from pipeline.selection.pool import SelectionPool
-from pipeline.vectors.matrix import unit_rows
+from pipeline.vectors.matrix import row_lengths, unit_rows
 
 # T scans of the training pool, L labelled, P features, C classes
 
@@ -185,6 +185,7 @@ def _queue(
     seen = SelectionPool(
         ids_N=np.arange(len(labelled_T)).astype(str),
         unit_ND=unit_TP,
+        length_N=row_lengths(pool.similar_TP),
         labelled_N=labelled_T,
         candidate_N=~labelled_T,
         group_N=pool.group_T,

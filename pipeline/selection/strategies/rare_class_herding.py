@@ -2,10 +2,15 @@
 
 Herding goes where the scans are many, so it meets a class of two scans in a hundred late, later than random draws do.
 Such a class is more likely where no label is near: there core-set looks (Sener, Savarese, ICLR 2018, arXiv 1708.00489,
-algorithm 1). A class with few labels is not rare by that: of 20 labels one of a quarter of the pool has four or five.
-So it is sought only while its share of the labels is small as well. As soon as no class is rare, or every rare one has
-`FEW` labels, the queue is Uncertainty Herding's again. What was measured stands in `docs/how-to/choosing.md`.
+algorithm 1). Far takes account of how far a scan is from the middle of the pool: by angle alone, scans that hardly
+differ from the mean lie as far apart as those that stand out, and the queue is spent on ordinary ones.
+
+A class with few labels is not rare by that: of 20 labels one of a quarter of the pool has four or five. So it is
+sought only while its share of the labels is small as well. As soon as no class is rare, or every rare one has `FEW`
+labels, the queue is Uncertainty Herding's again. What was measured stands in `docs/how-to/choosing.md`.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,6 +23,11 @@ FEW = 5
 """A class of fewer expert labels is sought; with as many it has its say in roll-backs and operating points."""
 RARE_SHARE = 0.15
 """A class of this share of the labels is not rare, nor one of its even share where classes are many."""
+MIDDLE = 0.5
+"""How much all scans share, in typical lengths of centred features: 0 is the angle alone, much is Euclid's distance.
+
+Half gained as much as .7 and 1 where a class of 2 % was sought; 3 and more lost .03 on drawn phantoms.
+"""
 MOST_LABELS_A_CLASS = 50
 """With more labels than this for each class nothing is sought any more: a class may be named that no scan shows."""
 
@@ -26,7 +36,7 @@ def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick
     """Up to `num` scans, with the score of the strategy that chose them."""
     if lacks_a_class(pool):
         uncertainty.say_fallback(NAME, f"a class is rare and has fewer than {FEW} labels", "core_set")
-        return core_set.select(pool, num, rng)
+        return core_set.select(pool, num, rng, None if pool.length_N is None else _around_the_middle(pool))
     return uncertainty_herding.select(pool, num, rng, NAME)
 
 
@@ -45,3 +55,20 @@ def lacks_a_class(pool: SelectionPool) -> bool:
     share_C = (labels_C + 1) / (num_labels + pool.num_classes)
     is_rare_C = share_C < min(RARE_SHARE, 1.0 / pool.num_classes)
     return bool((is_rare_C & (labels_C < FEW)).any())
+
+
+def _around_the_middle(pool: SelectionPool) -> Callable[[np.ndarray], np.ndarray]:
+    """Unit vectors (M, D + 1) of scans at M positions, in which scans near the middle of the pool are near each other.
+
+    One more dimension, the same for all, is added to the centred features before they are made unit. Made as they are
+    asked for: a copy of a million scans would not fit.
+    """
+    length_N = np.asarray(pool.length_N, np.float64)
+    shared = MIDDLE * np.sqrt(np.square(length_N).mean())
+    whole_N = np.maximum(np.sqrt(np.square(length_N) + shared**2), 1e-12)
+    own_N, shared_N = (length_N / whole_N).astype(np.float32), (shared / whole_N).astype(np.float32)
+
+    def unit_of(rows_M: np.ndarray) -> np.ndarray:
+        return np.column_stack([pool.unit_ND[rows_M] * own_N[rows_M, None], shared_N[rows_M]])
+
+    return unit_of
