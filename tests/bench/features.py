@@ -6,28 +6,20 @@ Kermany is its training part alone, with a fifth of its patients held out: no of
 """
 
 import itertools
-import json
 import shutil
-import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
-import numpy as np
-
-from pipeline import stages
-from pipeline.baselines.curves import bench_pool, figures, selection_curve
+from pipeline.baselines.curves import bench_pool
 from pipeline.baselines.curves.asking import History
-from pipeline.contracts import config_file
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
-from pipeline.contracts.tables import write_text
-from pipeline.runtime import run_dir, run_files
-from pipeline.runtime.context import StageContext
-from pipeline.runtime.engine import SerialEngine
+from pipeline.runtime import run_files
 from pipeline.vectors import clusters, principal_components
 from tests.bench import pools, tables
+from tests.bench.kept_curves import KeptCurves
 
 
 class View(NamedTuple):
@@ -53,7 +45,7 @@ VIEWS = {
 STRATEGIES = (Config().strategy.name, "random")
 BUDGETS = (10, 20, 50, 100, 200)
 RARES = (None, 0.02)
-FILE = tables.RESULTS / "features.json"
+CURVES = KeptCurves(tables.RESULTS / "features.json", BUDGETS)
 
 
 def main(data: Path, given: Namespace) -> None:
@@ -65,11 +57,7 @@ def main(data: Path, given: Namespace) -> None:
 
 
 def _measure(name: str, uri: str, folder: Path, num_seeds: int) -> None:
-    config = config_file.load(None, {"pool.uri": uri, "engine.backend": "serial"})
-    folder.mkdir(parents=True, exist_ok=True)
-    run_dir.write_config(folder, config)
-    ctx = StageContext(config, folder, SerialEngine())
-    stages.run_stages(ctx, stages.READ)
+    ctx = pools.read(uri, folder)
     for number, (title, view) in enumerate(VIEWS.items()):
         with mock.patch.object(principal_components, "OWN_SHARE", view.own_share):
             clusters.run(ctx)
@@ -85,33 +73,19 @@ def _measure(name: str, uri: str, folder: Path, num_seeds: int) -> None:
                 strategy=strategy,
                 seed=seed,
                 budgets=BUDGETS,
-                config=config.model_copy(update={"pool": Config().pool}),
+                config=Config(),
             )
-            _complete(f"{history.pool_name}/{title}/{strategy}/{seed}", history)
+            CURVES.complete(f"{title}/{strategy}", history)
     _write()
 
 
-def _complete(key: str, history: History) -> None:
-    """Add a curve to the results, unless it is there."""
-    if key not in _known():
-        [curve] = selection_curve.simulate([history])
-        write_text(FILE, json.dumps(_known() | {key: curve["auroc"]}) + "\n")
-        sys.stderr.write(f"{key}: {curve['auroc']}\n")
-
-
-def _known() -> dict[str, list[float]]:
-    known: dict[str, list[float]] = json.loads(FILE.read_text("utf-8")) if FILE.exists() else {}
-    return known
-
-
 def _write() -> None:
-    known = _known()
     rows = []
-    for pool in dict.fromkeys(key.split("/")[0] for key in known):
+    for pool in CURVES.pools():
         for strategy in STRATEGIES:
-            of_view = {title: _by_seed(known, pool, title, strategy) for title in VIEWS}
+            of_view = {title: CURVES.by_seed(pool, f"{title}/{strategy}") for title in VIEWS}
             rows += [
-                (pool, strategy, title, *_cells(of_seed, of_view[BEFORE]))
+                (pool, strategy, title, *CURVES.cells(of_seed, of_view[BEFORE]))
                 for title, of_seed in of_view.items()
                 if of_seed
             ]
@@ -120,16 +94,7 @@ def _write() -> None:
         "features",
         "What the pooled stages of a network weigh beside each other",
         "python -m tests.bench features --seeds 10",
-        (
-            "pool",
-            "labels asked for by",
-            "features",
-            "seeds",
-            *(f"AUROC @{budget}" for budget in BUDGETS),
-            "area",
-            "area gained",
-            "wins",
-        ),
+        ("pool", "labels asked for by", "features", *CURVES.header()),
         rows,
         f"Head on expert labels alone, after {budgets} labels; holdout: a fifth of the patients (kermany: of its "
         "training part). `2 %`: the rarest finding of the pool cut down to that share, another draw for each seed. "
@@ -138,19 +103,3 @@ def _write() -> None:
         "*Gained*: over standardised, paired by seed; wins: share of the seeds in which more. Area: under the AUROC "
         "over the logarithm of the budget. Mean ± 95 % t-interval.",
     )
-
-
-def _by_seed(known: dict[str, list[float]], pool: str, title: str, strategy: str) -> dict[int, list[float]]:
-    start = f"{pool}/{title}/{strategy}/"
-    return {int(key.removeprefix(start)): curve for key, curve in known.items() if key.startswith(start)}
-
-
-def _cells(of_seed: dict[int, list[float]], before: dict[int, list[float]]) -> list[Any]:
-    curves_SB = np.array([of_seed[seed] for seed in sorted(of_seed)])
-    areas = [figures.area(BUDGETS, curve_B) for curve_B in curves_SB]
-    both = sorted(set(of_seed) & set(before))
-    gained = [figures.area(BUDGETS, of_seed[seed]) - figures.area(BUDGETS, before[seed]) for seed in both]
-    gain = [tables.mean_ci(gained), f"{np.mean([value > 0.0 for value in gained]):.2f}"] if gained else ["–", "–"]
-    if of_seed is before:
-        gain = ["–", "–"]
-    return [len(of_seed), *(f"{value:.3f}" for value in curves_SB.mean(0)), tables.mean_ci(areas), *gain]

@@ -4,6 +4,12 @@ import csv
 import os
 from pathlib import Path
 
+from pipeline import stages
+from pipeline.contracts import config_file
+from pipeline.runtime import run_dir
+from pipeline.runtime.context import StageContext
+from pipeline.runtime.engine import SerialEngine
+
 BECAUSE = "the method is measured, nothing is claimed about patients"  # why benches go on where the audit blocks
 NIH = "nih-chestxray8"  # source of the part of covid3 in which no class has a source of its own
 
@@ -43,6 +49,16 @@ def without_a_test(data: Path, folder: Path) -> dict[str, str]:
         "covid3": uri(data, "covid3"),
         "phantom": "phantom:num_patients=600",
     }
+
+
+def read(uri: str, folder: Path) -> StageContext:
+    """A run of a pool up to its embeddings, in this process, with the options nobody set."""
+    config = config_file.load(None, {"pool.uri": uri, "engine.backend": "serial"})
+    folder.mkdir(parents=True, exist_ok=True)
+    run_dir.write_config(folder, config)
+    ctx = StageContext(config, folder, SerialEngine())
+    stages.run_stages(ctx, stages.READ)
+    return ctx
 
 
 def without_official_test(data: Path, folder: Path) -> Path:
