@@ -18,7 +18,7 @@ from tests.bench import pools, tables
 from tests.bench.kept_curves import KeptCurves
 
 ANGLE = 0.0  # of all scans nothing is shared
-SHARED = (ANGLE, rare_class_herding.MIDDLE, 0.7, 1.0, 3.0)
+SHARED = (ANGLE, 0.35, rare_class_herding.MIDDLE, 1.0, 3.0)
 BUDGETS = (20, 40, 60, 80, 100, 200)
 DEFAULT, RANDOM = Config().strategy.name, "random"
 RARE = 0.02
