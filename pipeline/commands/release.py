@@ -19,8 +19,8 @@ from pipeline.contracts.spreadsheet import defused_table
 from pipeline.contracts.tables import MANIFEST, write_bytes, write_parquet, write_text
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.classes import findings_of
-from pipeline.learn import release as releases
-from pipeline.learn.release import WHOLE, Release
+from pipeline.learn.releases import check_planning, frozen_content, frozen_release
+from pipeline.learn.releases.frozen_release import WHOLE, Release
 from pipeline.pages.wording import place as end_of_path
 from pipeline.per_finding import releases as finding_releases
 from pipeline.pool.burned_in import scans as burned_in
@@ -99,7 +99,7 @@ def _of_findings(folder: Path, config: Config) -> tuple[pa.Table, dict[str, Any]
     """
     parts, frozen = finding_folders.parts_in(folder), finding_releases.frozen(folder)
     if not frozen:
-        fix = why_none(next(iter(parts.values())), config, releases.freezing_round(config))
+        fix = why_none(next(iter(parts.values())), config, check_planning.freezing_round(config))
         raise RunDirError("no release was frozen of any finding", value=str(folder), where="RUN", fix=fix)
     states = {finding: _state(parts[finding], config_of(parts[finding])) for finding in frozen}
     for finding, release in frozen.items():
@@ -145,18 +145,18 @@ def standing(folder: Path, config: Config) -> dict[str, Any]:
     """
     parts = finding_folders.parts_in(folder)
     state = None if parts or not run_files.releases(folder) else _state(folder, config)
-    due = releases.freezing_round(config)
+    due = check_planning.freezing_round(config)
     share, confidence = config.release.run_share, config.pseudo.confidence
-    plan = list(releases.plan_of(config))
+    plan = list(check_planning.plan_of(config))
     facts = {
         "state": "none" if state is None else state["state"],
         "release": state,
         "freeze_after": due,
         "promise": config.release.promise if state is None else state["promise"],
-        "checks_planned": releases.checks_a_queue(config) * (config.rounds.num - due) if due else 0,
+        "checks_planned": check_planning.checks_a_queue(config) * (config.rounds.num - due) if due else 0,
         "checks_needed": plan[0] if state is None else state["checks_needed"],
         "plan": plan,
-        "can_promise": releases.planning_table(BUDGETS, share, confidence),
+        "can_promise": check_planning.planning_table(BUDGETS, share, confidence),
         "why": None if state or finding_releases.frozen(folder) else why_none(folder, config, due),
     }
     if not parts:
@@ -171,12 +171,12 @@ def why_none(folder: Path, config: Config, due: int | None) -> str:
     Args:
         folder: Its folder.
         config: Its configuration.
-        due: The round that freezes, see `releases.freezing_round`.
+        due: The round that freezes, see `check_planning.freezing_round`.
     """
     if config.release.freeze_round == 0:
         return "release.freeze_round is 0"
     if due is None:
-        clean = releases.plan_of(config)[0]
+        clean = check_planning.plan_of(config)[0]
         num_labels = config.rounds.num * config.queue.budget
         return (
             f"{clean} clean checks are more than {config.release.run_share:.0%} of {num_labels} labels "
@@ -198,9 +198,9 @@ def why_none(folder: Path, config: Config, due: int | None) -> str:
 
 
 def _frozen(folder: Path, config: Config) -> Release:
-    release = releases.load(folder)
+    release = frozen_release.load(folder)
     if release is None:
-        fix = why_none(folder, config, releases.freezing_round(config))
+        fix = why_none(folder, config, check_planning.freezing_round(config))
         raise RunDirError("no release was frozen", value=str(folder), where="RUN", fix=fix)
     if len(release.table) == 0:
         raise InputError("the frozen release is empty", where=folder, fix="start again; nothing can be certified")
@@ -209,13 +209,13 @@ def _frozen(folder: Path, config: Config) -> Release:
 
 def _refuse_changed(folder: Path, release: Release) -> None:
     number = release.card["number"]
-    if releases.release_hash(release.table) != release.card["hash"]:
+    if frozen_content.release_hash(release.table) != release.card["hash"]:
         raise InputError(
             "the proposals changed since they were frozen",
             where=run_files.release_folder(folder, number),
             fix="bring the folder back from a backup; what was checked is not what would be released",
         )
-    changed = releases.scans_changed(folder, release)
+    changed = frozen_content.scans_changed(folder, release)
     if changed:
         raise InputError(
             f"{len(changed)} scans of the release changed since it was frozen",
@@ -257,7 +257,7 @@ def _state(folder: Path, config: Config) -> dict[str, Any]:
     else:
         findings = findings_of(StageContext(config, folder, SerialEngine()))
         answers = verdicts.expert_classes(label_table.read(folder), findings)
-    state = releases.state_of(folder, answers)
+    state = frozen_release.state_of(folder, answers)
     assert state is not None, "somebody found a release here"
     return state
 

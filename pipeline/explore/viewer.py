@@ -21,7 +21,7 @@ from pipeline.explore.columns import Column
 from pipeline.explore.scan_filter import Choice, Order
 from pipeline.explore.scan_table import ScanTable
 from pipeline.labels import label_table, verdicts
-from pipeline.learn import release
+from pipeline.learn.releases import frozen_release
 from pipeline.runtime import run_files
 from pipeline.selection.marks import MAX_SCANS, Marks
 from pipeline.vectors import principal_components
@@ -243,7 +243,7 @@ class Viewer:
         obstacles = (
             ("have a label", verdicts.read_whole(labels)),
             ("are in a queue", set(run_files.rounds_asking(self.folder))),
-            ("belong to a frozen release, which chance alone may check", release.frozen_anywhere(self.folder)),
+            ("belong to a frozen release, which chance alone may check", frozen_release.frozen_anywhere(self.folder)),
         )
         askable: list[str] = []
         left_out: Counter[str] = Counter()

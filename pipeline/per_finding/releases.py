@@ -12,8 +12,8 @@ from typing import Any
 
 from pipeline.contracts import finding_line
 from pipeline.labels import label_table, verdicts
-from pipeline.learn import release as releases
-from pipeline.learn.release import Release
+from pipeline.learn.releases import frozen_release
+from pipeline.learn.releases.frozen_release import Release
 from pipeline.per_finding.parts import project_labels
 from pipeline.runtime import finding_folders, run_files
 
@@ -28,7 +28,7 @@ def answers_of(folder: Path, finding: str) -> Answers:
 
 def frozen(folder: Path) -> dict[str, Release]:
     """The latest release of each finding of a run that has one."""
-    loaded = {finding: releases.load(part) for finding, part in finding_folders.parts_in(folder).items()}
+    loaded = {finding: frozen_release.load(part) for finding, part in finding_folders.parts_in(folder).items()}
     return {finding: release for finding, release in loaded.items() if release is not None}
 
 

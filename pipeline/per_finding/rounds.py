@@ -18,7 +18,7 @@ from pipeline.contracts.errors import AuditBlocked
 from pipeline.contracts.tables import DOUBT, LABELS, PREDICTIONS, QUEUE, copy_file, write_text
 from pipeline.labels import agreement_report, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
-from pipeline.learn import release as releases
+from pipeline.learn.releases import frozen_release
 from pipeline.learn.scan_rows import ScanRows
 from pipeline.per_finding import audit as audits
 from pipeline.per_finding import false_alarms, one_network, parts
@@ -203,7 +203,7 @@ class Findings:
         A second look reads a scan for all findings: what is in the release of one is not doubted for another's sake.
         """
         self._project()
-        frozen = {i for asked in self.questions.values() for i in releases.frozen_ids(asked.ctx.folder)}
+        frozen = {i for asked in self.questions.values() for i in frozen_release.frozen_ids(asked.ctx.folder)}
         looks = [asked.second_looks(round_index, num) for asked in self.questions.values()]
         turns: Iterable[tuple[str, str] | None] = chain.from_iterable(zip_longest(*looks))
         chosen: dict[str, str] = {}

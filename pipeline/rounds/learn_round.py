@@ -17,9 +17,10 @@ from pipeline.audit import stage
 from pipeline.contracts.tables import PREDICTIONS, PSEUDO, QUEUE, RELEASE_CHECK
 from pipeline.labels import class_counts, label_table, verdicts
 from pipeline.labels.training_labels import ExpertLabels
-from pipeline.learn import pseudo_labels, release, rollback, self_training
+from pipeline.learn import pseudo_labels, rollback, self_training
 from pipeline.learn.material import Material
 from pipeline.learn.network.adapter import Adapter
+from pipeline.learn.releases import freezing, frozen_release
 from pipeline.learn.self_training import Learned
 from pipeline.measures.certify import Certificate
 from pipeline.radiology_reports.soft_labels import FromReports
@@ -84,7 +85,7 @@ def learn_round(
     row |= _write(ctx, data, round_index, material, learned, admitted_C, clock)
     row |= report_tier.counts(material, reports, PSEUDO.read(ctx.round_folder(round_index)))
     shutil.rmtree(ctx.round_folder(round_index) / run_files.NETWORK_FITS, ignore_errors=True)  # the model is there
-    release.freeze_if_due(ctx, round_index, expert.answers)
+    freezing.freeze_if_due(ctx, round_index, expert.answers)
     return row | _of_the_release(ctx, expert)
 
 
@@ -123,7 +124,7 @@ def begun(ctx: StageContext, data: Dataset, round_index: int, expert: ExpertLabe
 
 def _of_the_release(ctx: StageContext, expert: ExpertLabels) -> dict[str, Any]:
     """The fields of a round's row that speak of the frozen release; null before there is one, or a check of it."""
-    state = release.state_of(ctx.folder, expert.answers)
+    state = frozen_release.state_of(ctx.folder, expert.answers)
     checked = state is not None and any(tier["num_checked"] for tier in state["tiers"])
     return {"release": state, "pseudo_precision_certified": state["bound"] if state and checked else None}
 

@@ -19,7 +19,7 @@ from pipeline.annotate.queue_csv import Origin
 from pipeline.contracts.errors import WaitingForLabels
 from pipeline.contracts.tables import QUEUE, write_text
 from pipeline.labels import label_table, pool_readings, verdicts
-from pipeline.learn import release
+from pipeline.learn.releases import frozen_release
 from pipeline.pool.burned_in import scans as burned_in
 from pipeline.rounds import grown_pool, round_outputs
 from pipeline.rounds.learn_round import timed
@@ -188,7 +188,7 @@ class _Loop:
     def _wished(self) -> list[str]:
         """What people wished for; scans of a frozen release are left to its checks."""
         folder = self.ctx.folder
-        frozen = release.frozen_anywhere(folder)
+        frozen = frozen_release.frozen_anywhere(folder)
         return [image_id for image_id in marks.wished_for(folder) if image_id not in frozen]
 
     def _second_looks(self, round_index: int) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipeline.contracts.tables import PSEUDO, QUEUE, RELEASE_CHECK, write_text
 from pipeline.labels import agreement_report, label_table, training_labels, verdicts
 from pipeline.labels.training_labels import ExpertLabels
-from pipeline.learn import release
+from pipeline.learn.releases import check_planning, frozen_release
 from pipeline.learn.self_training import Learned
 from pipeline.learn.stopping import record
 from pipeline.radiology_reports import soft_labels
@@ -116,7 +116,7 @@ class Question:
         if when == "never" or advised is None or when not in advised["advice"]["by"]:
             return False
         answers = verdicts.expert_classes(label_table.read(self.ctx.folder), self.data.findings)
-        return not release.checks_to_come(self.ctx, round_index, answers)
+        return not check_planning.checks_to_come(self.ctx, round_index, answers)
 
     def proposals(self, round_index: int) -> Proposals:
         """Accepted pseudo-labels of a round, none before it has learned; and what reports tell."""
@@ -129,13 +129,13 @@ class Question:
         table = PSEUDO.read(folder)
         accepted = table.filter(pc.equal(table["decision"], "accept"))
         proposed = dict(zip(accepted["image_id"].to_pylist(), accepted["finding"].to_pylist(), strict=True))
-        checks = release.next_checks(self.ctx.folder, answers, round_index + 1)
+        checks = frozen_release.next_checks(self.ctx.folder, answers, round_index + 1)
         return Proposals(proposed, reported | frozenset(proposed), checks, reports.to_check)
 
     def second_looks(self, round_index: int, num: int) -> list[tuple[str, str]]:
         """Answered scans that deserve another look, each with its kind; see `training_labels.second_looks`."""
         asked: dict[str, Counter[str]] = run_files.kinds(self.ctx.folder, round_index)
-        for image_id in release.frozen_ids(self.ctx.folder):  # to doubt them would flatter the certificate
+        for image_id in frozen_release.frozen_ids(self.ctx.folder):  # to doubt them would flatter the certificate
             asked.setdefault(image_id, Counter())[RELEASE_CHECK] += 1
         table = label_table.read(self.ctx.folder)
         return training_labels.second_looks(self.ctx.folder, table, self.data.findings, num, asked)

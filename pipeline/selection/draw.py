@@ -41,7 +41,7 @@ class Proposals:
     Attributes:
         finding: image_id to the class proposed, for every accepted scan; None where each finding has its own.
         settled: Scans of which nothing is left open, by a pseudo-label or a report; None: every accepted scan.
-        checks: Scans of a frozen release that are to be checked next, in their order; see `learn.release`.
+        checks: Scans of a frozen release that are to be checked next, in their order; see `learn.releases`.
         reported: Scans whose radiology reports say what experts have not checked enough.
     """
 

@@ -12,7 +12,7 @@ from pipeline.contracts import config_file
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, RELEASE, write_parquet, write_text
-from pipeline.learn import release as releases
+from pipeline.learn.releases import check_planning, frozen_release
 from pipeline.measures.plans import finite_plan
 from pipeline.rounds import loop
 from pipeline.runtime import run_dir, run_files
@@ -46,7 +46,7 @@ def test_writes_the_certified_tier(run, tmp_path, name):
     read = csv.read_csv if name.endswith("csv") else pq.read_table
     table = read(found["out"]).to_pylist()
     certificate = json.loads((tmp_path / "labels.json").read_text("utf-8"))
-    frozen = releases.load(run.folder)
+    frozen = frozen_release.load(run.folder)
     assert certificate["hash"] == frozen.card["hash"] == table[0]["release_hash"]
     assert len(table) == certificate["num_released"] == len(frozen.ids_of[certificate["certified_tier"]])
     assert min(row["certified_precision"] for row in table) >= 0.9
@@ -127,15 +127,15 @@ def test_a_release_that_was_due_and_is_not_there_has_its_own_reason(tmp_path, nu
     lines = [json.dumps({"round": i, "num_accepted": num}) for i, num in enumerate(num_accepted, 1)]
     write_text(tmp_path / run_files.METRICS, "\n".join(lines))
     config = Config()
-    assert why in release.why_none(tmp_path, config, releases.freezing_round(config))
+    assert why in release.why_none(tmp_path, config, check_planning.freezing_round(config))
     asked = config.model_copy(update={"release": config.release.model_copy(update={"freeze_round": 1})})
-    asked_why = release.why_none(tmp_path, asked, releases.freezing_round(asked))
+    asked_why = release.why_none(tmp_path, asked, check_planning.freezing_round(asked))
     assert asked_why.startswith(f"the first round from {len(num_accepted) + 1} on")
 
 
 def test_status_tells_the_tiers(run):
     found = status.status(run.folder)["release"]
-    assert [tier["tier"] for tier in found["release"]["tiers"]] == list(releases.load(run.folder).tiers())
+    assert [tier["tier"] for tier in found["release"]["tiers"]] == list(frozen_release.load(run.folder).tiers())
     assert "errors in" in call("status", str(run.folder)).out
 
 

@@ -13,8 +13,8 @@ from pipeline.contracts.config import Config
 from pipeline.contracts.tables import MANIFEST, PSEUDO, QUEUE, RELEASE, write_parquet
 from pipeline.labels import label_table, verdicts
 from pipeline.labels.label_table import add_answers
-from pipeline.learn import release as releases
-from pipeline.learn.release import SUREST, WHOLE, Release
+from pipeline.learn.releases import check_planning, freezing, frozen_content, frozen_release
+from pipeline.learn.releases.frozen_release import SUREST, WHOLE, Release
 from pipeline.rounds import loop
 from pipeline.runtime import run_files
 from pipeline.selection.draw import Proposals
@@ -87,7 +87,7 @@ def test_a_release_too_small_or_too_wrong_is_used_up():
 
 def finite(num, begin_with=SUREST):
     release = frozen(num, begin_with)
-    return replace(release, card=release.card | {"sampling": releases.WITHOUT_REPLACEMENT})
+    return replace(release, card=release.card | {"sampling": frozen_release.WITHOUT_REPLACEMENT})
 
 
 def test_a_small_tier_takes_fewer_checks_and_an_old_release_keeps_its_plan():
@@ -122,15 +122,15 @@ def config(**changed):
 def test_frozen_after_the_last_round_that_can_pay_for_the_checks():
     default = Config()  # 5 rounds of 20 labels
     assert (default.release.promise, default.release.check_share, default.release.begin_with) == (0.9, 0.95, "auto")
-    assert releases.checks_planned(default) == 36  # .4 of 100 labels pay for no error
-    assert [r for r in range(1, 6) if releases.is_due(default, r, 0)] == [3]
-    assert [r for r in range(1, 6) if releases.is_due(default, r, 1)] == [1, 2, 3]  # after a release that failed
+    assert check_planning.checks_planned(default) == 36  # .4 of 100 labels pay for no error
+    assert [r for r in range(1, 6) if check_planning.is_due(default, r, 0)] == [3]
+    assert [r for r in range(1, 6) if check_planning.is_due(default, r, 1)] == [1, 2, 3]  # after a release that failed
     short = config(rounds=default.rounds.model_copy(update={"num": 3}))
-    assert not any(releases.is_due(short, r, 0) for r in (1, 2, 3))
+    assert not any(check_planning.is_due(short, r, 0) for r in (1, 2, 3))
     fixed = config(release=default.release.model_copy(update={"freeze_round": 3}))
-    assert [r for r in range(1, 6) if releases.is_due(fixed, r, 0)] == [3, 4, 5]
+    assert [r for r in range(1, 6) if check_planning.is_due(fixed, r, 0)] == [3, 4, 5]
     never = config(release=default.release.model_copy(update={"freeze_round": 0}))
-    assert not any(releases.is_due(never, r, 0) for r in range(1, 6))
+    assert not any(check_planning.is_due(never, r, 0) for r in range(1, 6))
 
 
 @pytest.mark.parametrize(("budget", "num"), [(5, 4), (8, 7), (9, 8), (10, 9), (20, 19), (39, 37), (50, 47), (60, 57)])
@@ -158,14 +158,14 @@ def test_checks_are_planned_for_as_many_errors_as_their_share_of_the_labels_pays
         queue=default.queue.model_copy(update={"budget": budget}),
         release=default.release.model_copy(update={"run_share": run_share}),
     )
-    assert releases.checks_planned(options) == planned
-    assert next((r for r in range(1, num + 1) if releases.is_due(options, r, 0)), None) == due
+    assert check_planning.checks_planned(options) == planned
+    assert next((r for r in range(1, num + 1) if check_planning.is_due(options, r, 0)), None) == due
 
 
 def test_planning_table_names_what_budgets_can_promise():
-    clean = {row["num_labels"]: row["clean"] for row in releases.planning_table((100, 234, 500), 0.4, 0.95)}
+    clean = {row["num_labels"]: row["clean"] for row in check_planning.planning_table((100, 234, 500), 0.4, 0.95)}
     assert clean == {100: pytest.approx(0.9119), 234: pytest.approx(0.9615), 500: pytest.approx(0.9817)}
-    assert releases.planning_table((1,), 0.0, 0.95)[0]["clean"] == 0.0
+    assert check_planning.planning_table((1,), 0.0, 0.95)[0]["clean"] == 0.0
 
 
 @pytest.fixture(scope="module")
@@ -193,9 +193,9 @@ def answers_of(run):
 
 
 def test_a_run_freezes_checks_and_certifies(run):
-    release = releases.load(run.folder)
+    release = frozen_release.load(run.folder)
     assert release.card["round"] == 3
-    assert release.card["hash"] == releases.release_hash(release.table)
+    assert release.card["hash"] == frozen_content.release_hash(release.table)
     before = set()
     for round_index in (1, 2, 3):
         assert "release-check" not in kinds(run, round_index)
@@ -210,7 +210,7 @@ def test_a_run_freezes_checks_and_certifies(run):
 
 
 def test_the_surest_tier_is_the_surest_quarter_but_holds_its_checks_twice(run):
-    table = releases.load(run.folder).table
+    table = frozen_release.load(run.folder).table
     sure, rest = (table.filter(pc.equal(table["tier"], tier))["probability"].to_pylist() for tier in (SUREST, "rest"))
     assert min(sure) >= max(rest) and max(sure) > min(rest)
     assert len(sure) == max(-(-len(table) // 4), 72) < len(table)
@@ -236,8 +236,8 @@ def frozen_again(run, tmp_path, decisions=None, probability=None, **release):
             at, field = pseudo.schema.get_field_index(name), pseudo.schema.field(name)
             pseudo = pseudo.set_column(at, field, pa.array(values(len(pseudo)), field.type))
     PSEUDO.write(ctx.round_folder(3), pseudo)
-    releases.freeze_if_due(ctx, 3, {})
-    return releases.load(folder)
+    freezing.freeze_if_due(ctx, 3, {})
+    return frozen_release.load(folder)
 
 
 def test_where_training_admits_little_the_surest_open_scans_join(run, tmp_path):
@@ -245,7 +245,7 @@ def test_where_training_admits_little_the_surest_open_scans_join(run, tmp_path):
     assert len(release.table) == 4 * 36
     assert release.card["num_not_admitted"] == 4 * 36
     assert release.card["num_surest"] == 72
-    assert releases.load(run.folder).card["num_not_admitted"] == 0
+    assert frozen_release.load(run.folder).card["num_not_admitted"] == 0
 
 
 def test_the_surest_tier_is_of_the_share_that_is_asked_for(run, tmp_path):
@@ -266,7 +266,7 @@ def test_begins_with_the_whole_where_hardly_an_error_is_expected(run, tmp_path, 
 def test_checks_are_in_the_order_of_the_release_and_told_by_nothing(run):
     queue = QUEUE.read(run.ctx.round_folder(4))
     checks = queue.filter(pc.equal(queue["kind"], "release-check"))
-    release = releases.load(run.folder)
+    release = frozen_release.load(run.folder)
     uniform = set(queue.filter(pc.equal(queue["kind"], "uniform"))["image_id"].to_pylist())
     expected = [i for i in release.ids_of[SUREST] if i not in uniform][:19]
     assert set(checks["image_id"].to_pylist()) == set(expected)
@@ -274,14 +274,14 @@ def test_checks_are_in_the_order_of_the_release_and_told_by_nothing(run):
 
 
 def test_patients_come_as_often_as_chance_has_it(run):
-    release = releases.load(run.folder)
+    release = frozen_release.load(run.folder)
     patients = [run.patient[i] for i in release.ids_of[WHOLE][:60]]
     assert len(set(patients)) < len(patients)
 
 
 def test_what_is_frozen_stays_whatever_is_learned_later(run):
     card = (run_files.release_folder(run.folder, 1) / run_files.RELEASE_CARD).read_bytes()
-    releases.freeze_if_due(run.ctx, 5, answers_of(run))
+    freezing.freeze_if_due(run.ctx, 5, answers_of(run))
     assert run_files.releases(run.folder) == [1]
     assert (run_files.release_folder(run.folder, 1) / run_files.RELEASE_CARD).read_bytes() == card
 
@@ -292,37 +292,37 @@ def test_a_second_release_only_when_the_first_is_used_up(run, tmp_path):
     loop.run(ctx)
     ctx = options(again, release__freeze_round=2)
     answers = answers_of(replace(again, ctx=ctx))
-    releases.freeze_if_due(ctx, 2, answers)
+    freezing.freeze_if_due(ctx, 2, answers)
     assert run_files.releases(ctx.folder) == [1]
-    releases.freeze_if_due(ctx, 2, answers)
+    freezing.freeze_if_due(ctx, 2, answers)
     assert run_files.releases(ctx.folder) == [1]  # under check
-    ids = releases.load(ctx.folder).ids_of[WHOLE]
+    ids = frozen_release.load(ctx.folder).ids_of[WHOLE]
     unsure = [Answer(i, CANNOT_TELL, "oracle", 2) for i in ids[: len(ids) // 2 + 40]]
     add_answers(ctx.folder, unsure, FINDINGS)
     spent = answers_of(replace(again, ctx=ctx))
-    assert releases.state_of(ctx.folder, spent)["state"] == "used-up"
-    releases.freeze_if_due(ctx, 2, spent)
+    assert frozen_release.state_of(ctx.folder, spent)["state"] == "used-up"
+    freezing.freeze_if_due(ctx, 2, spent)
     assert run_files.releases(ctx.folder) == [1, 2]
-    assert releases.state_of(ctx.folder, spent)["num_releases"] == 2
+    assert frozen_release.state_of(ctx.folder, spent)["num_releases"] == 2
 
 
 def test_scans_that_changed_are_named(run):
-    release = releases.load(run.folder)
+    release = frozen_release.load(run.folder)
     manifest = MANIFEST.read(run.folder)
     plain = manifest.set_column(1, "uri", pa.array(["phantom://x"] * len(manifest)))
     try:
         write_parquet(run.folder / MANIFEST.file, plain)
-        assert releases.scans_changed(run.folder, release) == []
+        assert frozen_content.scans_changed(run.folder, release) == []
         gone = release.ids_of[WHOLE][0]
         write_parquet(run.folder / MANIFEST.file, plain.filter(pc.not_equal(plain["image_id"], gone)))
-        assert releases.scans_changed(run.folder, release) == [gone]
+        assert frozen_content.scans_changed(run.folder, release) == [gone]
     finally:
         write_parquet(run.folder / MANIFEST.file, manifest)
     # Every scan's address holds a picture that is not the one the manifest knows.
-    assert set(releases.scans_changed(run.folder, release)) == set(release.ids_of[WHOLE])
+    assert set(frozen_content.scans_changed(run.folder, release)) == set(release.ids_of[WHOLE])
 
 
 def test_the_next_checks_begin_with_the_round_after(run):
-    assert releases.next_checks(run.folder, {}, 3) == ()
-    assert releases.next_checks(run.folder, {}, 4)[0] == releases.load(run.folder).ids_of[SUREST][0]
+    assert frozen_release.next_checks(run.folder, {}, 3) == ()
+    assert frozen_release.next_checks(run.folder, {}, 4)[0] == frozen_release.load(run.folder).ids_of[SUREST][0]
     assert Proposals({}).checks == ()

@@ -13,8 +13,8 @@ from pipeline.commands import status
 from pipeline.contracts import config_file, finding_line
 from pipeline.contracts.errors import InputError, RunDirError
 from pipeline.contracts.tables import MANIFEST, PREDICTIONS, QUEUE, RELEASE, write_parquet, write_text
-from pipeline.learn import release as releases
-from pipeline.learn.release import SUREST, WHOLE
+from pipeline.learn.releases import freezing, frozen_release
+from pipeline.learn.releases.frozen_release import SUREST, WHOLE
 from pipeline.measures.plans import finite_plan, sequential_plan
 from pipeline.per_finding import false_alarms, rounds
 from pipeline.per_finding import releases as finding_releases
@@ -218,10 +218,10 @@ class _Asked:
 
 
 def test_releases_frozen_at_other_times_are_in_other_orders(finished):
-    table = releases.load(finished.folder / "findings" / "mass").table
+    table = frozen_release.load(finished.folder / "findings" / "mass").table
     columns = ["image_id", "sha256", "finding", "probability"]
     first, again, later = (
-        releases._ordered(table.select(columns), 72, drawn_by)["image_id"].to_pylist() for drawn_by in ("a", "a", "b")
+        freezing._ordered(table.select(columns), 72, drawn_by)["image_id"].to_pylist() for drawn_by in ("a", "a", "b")
     )
     assert first == again != later and set(first) == set(later)
 

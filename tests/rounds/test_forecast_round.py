@@ -8,7 +8,7 @@ import pytest
 from pipeline.contracts.config import Config
 from pipeline.contracts.options.learning import StopConfig
 from pipeline.contracts.tables import PREDICTIONS
-from pipeline.learn import release
+from pipeline.learn.releases import frozen_release
 from pipeline.learn.stopping import record
 from pipeline.rounds import forecast_round, loop
 from pipeline.rounds.question import Question
@@ -142,7 +142,7 @@ def test_no_end_while_blind_checks_are_to_come(tmp_path):
     run = synthetic_run(tmp_path / "run", distance=3.0, **SMALL | changed)
     loop.run(run.ctx)
     assert rounds_of(run) == 4  # one is to be frozen after round 3, and 18 checks are too few
-    state = release.state_of(run.folder, {})
+    state = frozen_release.state_of(run.folder, {})
     assert state["round"] == 3
     asked = Question(run.ctx, Dataset.open(run.ctx))
     assert "forecast" in record.read(run.folder, 2)["advice"]["by"] and not asked.ends(2)

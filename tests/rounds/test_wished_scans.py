@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.contracts.tables import QUEUE, WISHED
-from pipeline.learn import release
+from pipeline.learn.releases import frozen_release
 from pipeline.rounds import loop
 from pipeline.selection.draw import Proposals, draw
 from pipeline.selection.marks import Marks
@@ -56,6 +56,6 @@ def test_random_selection_makes_room_for_wishes(run):
 def test_the_loop_draws_them_but_leaves_a_frozen_release_to_its_checks(run, monkeypatch):
     first, second, third = others(run, 3)
     Marks.open(run.folder).wish("Ann", [first, second, third])
-    monkeypatch.setattr(release, "frozen_anywhere", lambda folder: frozenset({second}))
+    monkeypatch.setattr(frozen_release, "frozen_anywhere", lambda folder: frozenset({second}))
     assert loop._Loop(run.ctx, None, None)._wished() == [first, third]
     assert all(row["kind"] != WISHED for row in queue_rows(run.folder))  # what was drawn before stays

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.contracts.options.learning import ReleaseConfig
-from pipeline.learn.release import WHOLE, WITHOUT_REPLACEMENT
+from pipeline.learn.releases.frozen_release import WHOLE, WITHOUT_REPLACEMENT
 from pipeline.measures.plans import finite_plan, sequential_plan
 from pipeline.pages.wording import known, percent, plural, words
 from pipeline.report.gather import Row, RunData
