@@ -49,18 +49,19 @@ def plain_and_outstanding(middle=0.1):
     return length_N
 
 
-def test_far_out_is_not_among_scans_near_the_middle():
-    """By angle, scans that hardly differ from the mean lie as far apart as those that stand out."""
+def test_scans_that_stand_out_are_asked_for_beside_those_in_a_direction_of_their_own():
+    """By angle alone, scans that hardly differ from the mean lie as far apart as those that stand out."""
     rng = np.random.default_rng(2)
     ball_ND = unit_rows(rng.normal(size=(NUM, 12)))
     ball_ND[-RARE:] = unit_rows(np.eye(12)[7] + 0.6 * rng.normal(size=(RARE, 12)))
     class_N = np.where(np.arange(NUM) < 20, 0, -1)
     given = {"labelled": range(20), "class_N": class_N, "prob_NC": probabilities(NUM, 2)}
-    by_angle, by_length = (
+    by_angle, in_turn = (
         positions(rare_class_herding.select(pool_of(ball_ND, length_N=length_N, **given), 10, np.random.default_rng(0)))
         for length_N in (None, plain_and_outstanding())
     )
-    assert num_rare(by_length) > 3 > num_rare(by_angle)
+    assert num_rare(in_turn) > num_rare(by_angle)
+    assert in_turn[0] == by_angle[0] and in_turn[1] >= NUM - RARE > by_angle[1]
 
 
 def test_scans_as_far_from_the_middle_as_each_other_are_told_apart_by_their_angles():

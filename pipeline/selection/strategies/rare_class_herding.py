@@ -2,29 +2,28 @@
 
 Herding goes where the scans are many, so it meets a class of two scans in a hundred late, later than random draws do.
 Such a class is more likely where no label is near: there core-set looks (Sener, Savarese, ICLR 2018, arXiv 1708.00489,
-algorithm 1). Far takes account of how far a scan is from the middle of the pool: by angle alone, scans that hardly
-differ from the mean lie as far apart as those that stand out, and the queue is spent on ordinary ones.
+algorithm 1). Far is taken in two senses, in turn. By the angle of centred features a scan counts that hardly differs
+from the mean, but in its own direction: there a faint finding is. By their distance a scan counts that stands out.
 
 A class with few labels is not rare by that: of 20 labels one of a quarter of the pool has four or five. So it is
 sought only while its share of the labels is small as well. As soon as no class is rare, or every rare one has `FEW`
 labels, the queue is Uncertainty Herding's again. What was measured stands in `docs/how-to/choosing.md`.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from pipeline.selection import uncertainty
 from pipeline.selection.pool import Pick, SelectionPool
 from pipeline.selection.strategies import core_set, uncertainty_herding
+from pipeline.selection.strategies.core_set import UnitOf
 
 NAME = "rare_class_herding"
 FEW = 5
 """A class of fewer expert labels is sought; with as many it has its say in roll-backs and operating points."""
 RARE_SHARE = 0.15
 """A class of this share of the labels is not rare, nor one of its even share where classes are many."""
-MIDDLE = 0.7
-"""How much all scans share, in typical lengths of centred features: 0 is the angle alone, much is Euclid's distance."""
+SHARED = 0.7
+"""What all scans share where distance counts, in typical lengths of centred features; without it the angle is left."""
 MOST_LABELS_A_CLASS = 50
 """With more labels than this for each class nothing is sought any more: a class may be named that no scan shows."""
 
@@ -33,7 +32,7 @@ def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick
     """Up to `num` scans, with the score of the strategy that chose them."""
     if lacks_a_class(pool):
         uncertainty.say_fallback(NAME, f"a class is rare and has fewer than {FEW} labels", "core_set")
-        return core_set.select(pool, num, rng, None if pool.length_N is None else _around_the_middle(pool))
+        return core_set.select(pool, num, rng, () if pool.length_N is None else _views(pool))
     return uncertainty_herding.select(pool, num, rng, NAME)
 
 
@@ -54,18 +53,18 @@ def lacks_a_class(pool: SelectionPool) -> bool:
     return bool((is_rare_C & (labels_C < FEW)).any())
 
 
-def _around_the_middle(pool: SelectionPool) -> Callable[[np.ndarray], np.ndarray]:
-    """Unit vectors (M, D + 1) of scans at M positions, in which scans near the middle of the pool are near each other.
+def _views(pool: SelectionPool) -> tuple[UnitOf, UnitOf]:
+    """Unit vectors whose distances go by the angle alone, and such in which scans near the middle are near each other.
 
-    One more dimension, the same for all, is added to the centred features before they are made unit. Made as they are
-    asked for: a copy of a million scans would not fit.
+    For the second one more dimension, the same for all, is added to the centred features before they are made unit.
+    They are made as they are asked for: a copy of a million scans would not fit.
     """
     length_N = np.asarray(pool.length_N, np.float64)
-    shared = MIDDLE * np.sqrt(np.square(length_N).mean())
+    shared = SHARED * np.sqrt(np.square(length_N).mean())
     whole_N = np.maximum(np.sqrt(np.square(length_N) + shared**2), 1e-12)
     own_N, shared_N = (length_N / whole_N).astype(np.float32), (shared / whole_N).astype(np.float32)
 
-    def unit_of(rows_M: np.ndarray) -> np.ndarray:
+    def with_shared(rows_M: np.ndarray) -> np.ndarray:
         return np.column_stack([pool.unit_ND[rows_M] * own_N[rows_M, None], shared_N[rows_M]])
 
-    return unit_of
+    return pool.unit_ND.__getitem__, with_shared
