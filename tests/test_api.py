@@ -59,6 +59,20 @@ def test_probabilities_and_patients_count():
     assert (rows < 30).sum() <= 1
 
 
+def test_classes_let_the_default_look_for_a_rare_one():
+    classes = np.full(60, -1)
+    classes[:20] = 0
+    prob_NC = np.full((60, 2), [0.9, 0.1])
+    given = {"labelled": range(20), "probabilities": prob_NC}
+    sought = api.select(vectors(), 6, classes=classes, **given).tolist()
+    assert sought != api.select(vectors(), 6, **given).tolist()
+    assert (
+        sought == api.select(vectors(), 6, classes=classes, probabilities=prob_NC).tolist()
+    )  # labelled by their class
+    frequent = np.where(np.arange(60) < 20, np.arange(60) % 2, -1)
+    assert api.select(vectors(), 6, classes=frequent, **given).tolist() == api.select(vectors(), 6, **given).tolist()
+
+
 def test_a_vector_that_is_not_finite_is_never_chosen():
     emb_ND = vectors(10)
     emb_ND[4, 2] = np.nan
@@ -76,6 +90,10 @@ def test_a_vector_that_is_not_finite_is_never_chosen():
         ({"labelled": [0.5]}, "no rows of the embeddings"),
         ({"groups": ["a"]}, "another length"),
         ({"probabilities": np.zeros((3, 2))}, "another shape"),
+        ({"classes": [0, 1]}, "another shape"),
+        ({"classes": np.full(60, 0.5)}, "are no classes"),
+        ({"classes": np.full(60, -2)}, "are no classes"),
+        ({"classes": np.full(60, 2), "probabilities": np.full((60, 2), 0.5)}, "beyond the 2 columns"),
         ({"strategy": "best"}, "unknown strategy"),
         ({"options": {"strategy.width": 1}}, "unknown key"),
     ],

@@ -101,6 +101,7 @@ def select(
     labelled: ArrayLike | None = None,
     probabilities: ArrayLike | None = None,
     groups: Sequence[object] | None = None,
+    classes: ArrayLike | None = None,
     strategy: str | None = None,
     options: Options | None = None,
     seed: int = 0,
@@ -110,9 +111,11 @@ def select(
     Args:
         embeddings: Vectors, (N, D); a row with a value that is not finite is never chosen.
         n: How many; fewer come back where fewer are open.
-        labelled: Scans that have labels, as a mask (N,) or as rows.
+        labelled: Scans that have labels, as a mask (N,) or as rows; None: those with a class.
         probabilities: Of a classifier, (N, C), rows that sum to 1; some strategies look at them.
         groups: Patient of each scan, (N,): a patient comes once, as long as there are others.
+        classes: Class that experts gave each scan, an integer from 0 on, -1 where none, (N,). The default strategy
+            looks for classes that are rare among them.
         strategy: Name of a strategy; None: the default of `strategy.name`.
         options: Dotted options of the strategy, such as `{"strategy.bandwidth": 0.3}`.
         seed: Of the draws.
@@ -127,7 +130,7 @@ def select(
     from pipeline.selection import array_pool
 
     config = config_file.load(None, {**({"strategy.name": strategy} if strategy else {}), **(options or {})}).strategy
-    arrays = array_pool.Arrays(embeddings, labelled, probabilities, groups)
+    arrays = array_pool.Arrays(embeddings, labelled, probabilities, groups, classes)
     return array_pool.select(arrays, n, config, np.random.default_rng(seed))
 
 

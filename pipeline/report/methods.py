@@ -5,8 +5,8 @@ from pipeline.report.gather import Row, RunData
 
 _STRATEGIES = {
     "rare_class_herding": "the scans that best cover what the classifier is unsure of (Uncertainty Herding, Bae et al. "
-    "2025) and, while a rare class had fewer than five labels, also those farthest from all labels (Sener, Savarese "
-    "2018)",
+    "2025) and, while a rare class had fewer than five labels, also those farthest from all labels, by angle and by "
+    "distance in turn (after Sener and Savarese 2018)",
     "uncertainty_herding": "the scans that best cover what the classifier is unsure of (Uncertainty Herding, Bae et "
     "al. 2025)",
     "max_herding": "the scans that best cover the pool under a Gaussian kernel (MaxHerding, Bae et al. 2024)",

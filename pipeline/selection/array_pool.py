@@ -22,15 +22,17 @@ class Arrays:
 
     Attributes:
         embeddings: Vectors, (N, D).
-        labelled: Scans that have labels, as a mask (N,) or as rows; None: none has.
+        labelled: Scans that have labels, as a mask (N,) or as rows; None: those with a class.
         probabilities: Of a classifier, (N, C), rows that sum to 1; None: there is none.
         groups: Patient of each scan, (N,); None: each scan is somebody else's.
+        classes: That experts gave, integers from 0 on, -1 where none, (N,); None: not known.
     """
 
     embeddings: ArrayLike
     labelled: ArrayLike | None = None
     probabilities: ArrayLike | None = None
     groups: Sequence[object] | None = None
+    classes: ArrayLike | None = None
 
 
 def select(arrays: Arrays, num: int, config: StrategyConfig, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -59,8 +61,11 @@ def _pool(arrays: Arrays, config: StrategyConfig) -> SelectionPool:
     emb_ND = _matrix(arrays.embeddings, "embeddings")
     num = len(emb_ND)
     finite_N = np.isfinite(emb_ND).all(axis=1)
-    labelled_N = _mask(arrays.labelled, num)
     prob_NC = None if arrays.probabilities is None else _matrix(arrays.probabilities, "probabilities", num)
+    class_N = None if arrays.classes is None else _classes(arrays.classes, num, prob_NC)
+    has_class_N = np.zeros(num, np.bool_) if class_N is None else class_N >= 0
+    labelled_N = has_class_N if arrays.labelled is None else _mask(arrays.labelled, num) | has_class_N
+    num_named = 0 if class_N is None else int(class_N.max(initial=-1)) + 1
     mean_D = emb_ND[finite_N].mean(axis=0) if finite_N.any() else None
     return SelectionPool(
         ids_N=np.arange(num).astype(str),
@@ -71,7 +76,8 @@ def _pool(arrays: Arrays, config: StrategyConfig) -> SelectionPool:
         group_N=_numbered(arrays.groups, num),
         config=config,
         prob_NC=prob_NC,
-        num_classes=2 if prob_NC is None else prob_NC.shape[1],
+        class_N=class_N,
+        num_classes=max(2, num_named) if prob_NC is None else prob_NC.shape[1],
     )
 
 
@@ -91,11 +97,30 @@ def _matrix(values: ArrayLike, where: str, num: int | None = None) -> NDArray[np
     return array
 
 
-def _mask(labelled: ArrayLike | None, num: int) -> NDArray[np.bool_]:
+def _classes(classes: ArrayLike, num: int, prob_NC: NDArray[np.float32] | None) -> NDArray[np.int64]:
+    """Class of each of N scans, -1 where none.
+
+    Raises:
+        InputError: they are no integers from -1 on, (N,), or name a class that has no column of probabilities.
+    """
+    array = np.asarray(classes)
+    if array.shape != (num,):
+        raise InputError("has another shape", value=array.shape, where="classes", fix=f"give integers ({num},)")
+    if num and (array.dtype.kind not in "iu" or int(array.min()) < -1):
+        raise InputError("are no classes", where="classes", fix="give integers from 0 on, and -1 where there is none")
+    if num and prob_NC is not None and int(array.max()) >= prob_NC.shape[1]:
+        raise InputError(
+            f"names a class beyond the {prob_NC.shape[1]} columns of probabilities",
+            value=int(array.max()),
+            where="classes",
+            fix="give a column of probabilities for every class",
+        )
+    return array.astype(np.int64)
+
+
+def _mask(labelled: ArrayLike, num: int) -> NDArray[np.bool_]:
     """Which of N scans have labels."""
     mask_N = np.zeros(num, np.bool_)
-    if labelled is None:
-        return mask_N
     array = np.asarray(labelled)
     if array.dtype == np.bool_:
         if array.shape != (num,):

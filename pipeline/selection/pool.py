@@ -76,6 +76,8 @@ def quarantined(pool: SelectionPool) -> SelectionPool:
     Such a scan is near to nothing and would make every distance NaN.
     """
     broken_N = np.concatenate([~np.isfinite(pool.unit_ND[rows]).all(axis=1) for rows in row_blocks(len(pool.ids_N))])
+    if pool.length_N is not None:  # too large to be squared
+        broken_N |= ~np.isfinite(pool.length_N)
     if not broken_N.any():
         return pool
     names = ", ".join(pool.ids_N[broken_N][:NAMED].tolist())

@@ -77,7 +77,7 @@ def unit_rows(emb_ND: np.ndarray, mean_D: np.ndarray | None = None, rows_M: np.n
 
 
 def row_lengths(emb_ND: np.ndarray, mean_D: np.ndarray | None = None, rows_M: np.ndarray | None = None) -> np.ndarray:
-    """What `unit_rows` divides each row by, float32, 0 or more; arguments as there."""
+    """Length of each row, float32, 0 or more, before `unit_rows` makes it 1; arguments as there."""
     out = np.empty(len(emb_ND) if rows_M is None else len(rows_M), np.float32)
     for rows, block_BD in _blocks(emb_ND, mean_D, rows_M):
         out[rows] = np.linalg.norm(block_BD, axis=1)

@@ -11,6 +11,7 @@ from pipeline.baselines.curves.asking import History
 from pipeline.commands.benches import curves as bench_curves
 from pipeline.contracts.config import Config
 from pipeline.contracts.errors import InputError
+from pipeline.selection.strategies import core_set
 from tests.support.small_bench_pool import small_pool
 from tests.support.tiny import call
 
@@ -40,6 +41,18 @@ def test_a_history_learns_and_repeats_itself(loaded, strategy):
     assert len(curve["auroc"]) == len(curve["accuracy"]) == 3
     assert curve["auroc"][-1] > 0.9
     assert 2 <= curve["labels_until_two_classes"] == curve["labels_until_all_classes"] <= 16
+
+
+def test_strategies_see_how_far_each_scan_is_from_the_middle(loaded, monkeypatch):
+    seen = []
+    monkeypatch.setitem(
+        asking.strategies.STRATEGIES,
+        "max_herding",
+        lambda pool, num, rng: seen.append(pool) or core_set.select(pool, num, rng),
+    )
+    simulate(history("max_herding"))
+    assert len(seen) == len(BUDGETS)
+    np.testing.assert_allclose(seen[0].unit_ND * seen[0].length_N[:, None], loaded.similar_TP, rtol=1e-4, atol=1e-5)
 
 
 def test_a_history_without_a_second_class_is_at_chance(monkeypatch):

@@ -1,6 +1,6 @@
 """Where the default strategy looks for a rare class: far by angle, by distance, or by both in turn.
 
-The pools are those that hold a rare class, or whose rarest is cut down to 2 %; no official test is read.
+Pools as they are, and with their rarest class cut down to 2 %; no official test is read.
 """
 
 import itertools
@@ -77,7 +77,9 @@ def _write() -> None:
     rows = []
     for pool in CURVES.pools():
         of_title = {title: CURVES.by_seed(pool, title) for title in (RANDOM, *FAR)}
-        rows += [(pool, title, *CURVES.cells(of_seed, of_title[BEFORE])) for title, of_seed in of_title.items()]
+        rows += [
+            (pool, title, *CURVES.cells(of_seed, of_title[BEFORE])) for title, of_seed in of_title.items() if of_seed
+        ]
     tables.write(
         "far-out",
         "Where the default strategy looks for a rare class",

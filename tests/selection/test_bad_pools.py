@@ -80,6 +80,15 @@ def test_scans_whose_embedding_is_not_finite_are_named_and_never_asked_for(name,
     assert sorted(positions(choose(name, pool, 100))) == sorted(set(range(10, 60)) - {20, 30, 40})
 
 
+@pytest.mark.parametrize("length", [np.nan, np.inf])
+def test_a_scan_whose_length_is_not_finite_is_named_and_never_asked_for(length, caplog):
+    length_N = np.ones(60)
+    length_N[30] = length
+    pool = quarantined(replace(informed(cloud(60)), length_N=length_N))
+    assert "1 scans are not asked for" in caplog.text and "id0030" in caplog.text
+    assert sorted(positions(choose("rare_class_herding", pool, 100))) == sorted(set(range(10, 60)) - {30})
+
+
 def test_many_broken_scans_are_counted_and_the_first_are_named(caplog):
     unit_ND = cloud(60)
     unit_ND[10:30] = np.nan

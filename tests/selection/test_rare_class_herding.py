@@ -23,7 +23,8 @@ def asked(labels, num=10, name="rare_class_herding", **more):
     """Picks where the scans in `labels` have these classes, under a classifier that is nowhere sure."""
     class_N = np.full(NUM, -1)
     class_N[list(labels)] = list(labels.values())
-    given = {"labelled": list(labels), "class_N": class_N, "prob_NC": probabilities(NUM, 2), **more}
+    lengths = {} if name == "core_set" else {"length_N": np.random.default_rng(9).uniform(0.5, 1.5, NUM)}
+    given = {"labelled": list(labels), "class_N": class_N, "prob_NC": probabilities(NUM, 2), **lengths, **more}
     return positions(strategies.get(name)(pool_of(crowd(), **given), num, np.random.default_rng(0)))
 
 
@@ -39,7 +40,7 @@ def num_rare(picks):
 
 def test_a_rare_class_is_found_far_out():
     assert num_rare(asked(of(20))) >= 3 > num_rare(asked(of(20), name="uncertainty_herding"))
-    assert asked(of(20)) == asked(of(20), name="core_set")
+    assert asked(of(20), length_N=None) == asked(of(20), name="core_set") != asked(of(20))
 
 
 def plain_and_outstanding(middle=0.1):
@@ -64,6 +65,16 @@ def test_scans_that_stand_out_are_asked_for_beside_those_in_a_direction_of_their
     assert in_turn[0] == by_angle[0] and in_turn[1] >= NUM - RARE > by_angle[1]
 
 
+def test_queues_of_a_single_scan_take_turns_as_well():
+    labels = of(20)
+    for _ in range(12):
+        [row] = asked(labels, num=1, length_N=plain_and_outstanding())
+        labels[row] = int(row >= NUM - RARE)
+        if labels[row]:
+            break
+    assert row >= NUM - RARE and len(labels) <= 22  # the second looks by distance
+
+
 def test_scans_as_far_from_the_middle_as_each_other_are_told_apart_by_their_angles():
     assert asked(of(20), length_N=np.full(NUM, 7.0)) == asked(of(20), name="core_set")
 
@@ -86,14 +97,24 @@ def test_otherwise_it_is_uncertainty_herding(labels):
     "labels", [of(99), of(30, 4), of(18, 2)], ids=["the last hope", "one too few", "just rare enough"]
 )
 def test_the_edges_of_the_rule(labels):
-    assert asked(labels) == asked(labels, name="core_set") != asked(labels, name="uncertainty_herding")
+    assert asked(labels, length_N=None) == asked(labels, name="core_set")
+    assert asked(labels) != asked(labels, name="uncertainty_herding")
 
 
 @pytest.mark.parametrize(
     ("labels", "more", "said"),
     [
         ({}, {"prob_NC": None}, "there is no classifier yet; this queue is chosen as by max_herding"),
-        (of(20), {}, "a class is rare and has fewer than 5 labels; this queue is chosen as by core_set"),
+        (
+            of(20),
+            {},
+            "a class is rare and has fewer than 5 labels; this queue is chosen as by core_set, by angle and by",
+        ),
+        (
+            of(20),
+            {"length_N": None},
+            "a class is rare and has fewer than 5 labels; this queue is chosen as by core_set",
+        ),
     ],
 )
 def test_the_log_names_what_was_asked_for_what_was_used_and_why(caplog, labels, more, said):

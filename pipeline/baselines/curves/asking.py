@@ -76,6 +76,7 @@ class History:
         """Everything that decides its curve."""
         return {
             "version": __version__,
+            "picks": strategies.PICKS,
             "pool": hashlib.sha256(self.pool.read_bytes()).hexdigest(),
             "rare": self.rare,
             "strategy": self.strategy,

@@ -28,6 +28,9 @@ from pipeline.selection.strategies import (
     uniform,
 )
 
+PICKS = 2
+"""Rises when a strategy picks other scans than before, so that simulated histories kept from then are not mixed."""
+
 Strategy = Callable[[SelectionPool, int, np.random.Generator], list[Pick]]
 
 STRATEGIES: dict[str, Strategy] = {

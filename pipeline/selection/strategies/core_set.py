@@ -5,60 +5,58 @@ algorithm 1.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import cycle
 
 import numpy as np
 
 from pipeline.selection.open_scans import OpenScans
 from pipeline.selection.pool import Pick, SelectionPool
 
-# M candidates, L labelled or queued, D dimensions
+# M candidates, L labelled or queued, V views, D dimensions
 
 LABELLED_AT_ONCE = 256
 
-UnitOf = Callable[[np.ndarray], np.ndarray]
-"""Unit vectors (M, D), float32, of the scans at M positions of a pool."""
+View = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""From the cosines (M, L) of scans at M and at L positions of a pool, and the positions, to the cosines that count."""
+
+
+def angle(cosine_ML: np.ndarray, rows_M: np.ndarray, rows_L: np.ndarray) -> np.ndarray:
+    """The view of core-set: of the pool's unit vectors as they are."""
+    return cosine_ML
 
 
 def select(
     pool: SelectionPool,
     num: int,
     rng: np.random.Generator,
-    views: Sequence[UnitOf] = (),
+    views: Sequence[View] = (angle,),
 ) -> list[Pick]:
     """Up to `num` scans; the score is the distance to the nearest labelled or chosen scan, 0 to 2.
 
-    The first one of a pool without labels is random.
+    With several views it is that of the view that chose. The first one of a pool without labels is random.
 
     Args:
         pool: What may be seen.
         num: How many scans are wanted; fewer come back when the pool runs out.
         rng: Draws the sample of a large pool, and decides between scans that are as far.
-        views: Vectors between which distances are taken, several in turn; none: the pool's own.
+        views: What distances are taken from, several in turn; how many scans are labelled or queued says which begins.
     """
     scans = OpenScans(pool, num, rng)
-    distances = [_Distances(pool, scans.rows_M, unit_of) for unit_of in views or (pool.unit_ND.__getitem__,)]
-    for view in cycle(distances):
-        if not scans.wants_more:
-            break
-        place = scans.best(view.sqdist_M)
-        scans.take(place, float(np.sqrt(max(view.sqdist_M[place], 0.0))))
-        for each in distances:
-            each.add(place)
+    unit_MD = pool.unit_ND[scans.rows_M]
+    sqdist_VM = np.full((len(views), len(unit_MD)), 4.0, np.float32)  # the farthest two unit vectors can be
+
+    def cover(rows_L: np.ndarray) -> None:
+        cosine_ML = unit_MD @ pool.unit_ND[rows_L].T
+        for view, sqdist_M in zip(views, sqdist_VM, strict=True):
+            np.minimum(sqdist_M, 2.0 - 2.0 * view(cosine_ML, scans.rows_M, rows_L).max(axis=1), out=sqdist_M)
+
+    covered = np.flatnonzero(pool.covered_N)
+    for start in range(0, len(covered), LABELLED_AT_ONCE):
+        cover(covered[start : start + LABELLED_AT_ONCE])
+    turn = len(covered)
+    while scans.wants_more:
+        sqdist_M = sqdist_VM[turn % len(views)]
+        place = scans.best(sqdist_M)
+        scans.take(place, float(np.sqrt(max(sqdist_M[place], 0.0))))
+        cover(scans.rows_M[[place]])
+        turn += 1
     return scans.picks
-
-
-class _Distances:
-    """Squared distance of each candidate to the nearest labelled or chosen scan, 0 to 4, in one view."""
-
-    def __init__(self, pool: SelectionPool, rows_M: np.ndarray, unit_of: UnitOf) -> None:
-        self.unit_MD = unit_of(rows_M)
-        self.sqdist_M = np.full(len(rows_M), 4.0, np.float32)  # the farthest two unit vectors can be
-        covered = np.flatnonzero(pool.covered_N)
-        for start in range(0, len(covered), LABELLED_AT_ONCE):
-            unit_LD = unit_of(covered[start : start + LABELLED_AT_ONCE])
-            np.minimum(self.sqdist_M, 2.0 - 2.0 * (self.unit_MD @ unit_LD.T).max(axis=1), out=self.sqdist_M)
-
-    def add(self, place: int) -> None:
-        """The candidate at a place was chosen."""
-        np.minimum(self.sqdist_M, 2.0 - 2.0 * (self.unit_MD @ self.unit_MD[place]), out=self.sqdist_M)

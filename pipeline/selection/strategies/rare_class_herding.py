@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.selection import uncertainty
 from pipeline.selection.pool import Pick, SelectionPool
 from pipeline.selection.strategies import core_set, uncertainty_herding
-from pipeline.selection.strategies.core_set import UnitOf
+from pipeline.selection.strategies.core_set import View
 
 NAME = "rare_class_herding"
 FEW = 5
@@ -31,8 +31,12 @@ MOST_LABELS_A_CLASS = 50
 def select(pool: SelectionPool, num: int, rng: np.random.Generator) -> list[Pick]:
     """Up to `num` scans, with the score of the strategy that chose them."""
     if lacks_a_class(pool):
-        uncertainty.say_fallback(NAME, f"a class is rare and has fewer than {FEW} labels", "core_set")
-        return core_set.select(pool, num, rng, () if pool.length_N is None else _views(pool))
+        lacks = f"a class is rare and has fewer than {FEW} labels"
+        if pool.length_N is None:
+            uncertainty.say_fallback(NAME, lacks, "core_set, by angle")
+            return core_set.select(pool, num, rng)
+        uncertainty.say_fallback(NAME, lacks, "core_set, by angle and by distance in turn")
+        return core_set.select(pool, num, rng, _views(pool))
     return uncertainty_herding.select(pool, num, rng, NAME)
 
 
@@ -53,18 +57,19 @@ def lacks_a_class(pool: SelectionPool) -> bool:
     return bool((is_rare_C & (labels_C < FEW)).any())
 
 
-def _views(pool: SelectionPool) -> tuple[UnitOf, UnitOf]:
-    """Unit vectors whose distances go by the angle alone, and such in which scans near the middle are near each other.
+def _views(pool: SelectionPool) -> tuple[View, View]:
+    """Far by angle, and far by distance.
 
-    For the second one more dimension, the same for all, is added to the centred features before they are made unit.
-    They are made as they are asked for: a copy of a million scans would not fit.
+    For the second one more dimension, the same for all, is thought of beside the centred features before they are made
+    unit, so that scans near the middle of the pool are near each other.
     """
     length_N = np.asarray(pool.length_N, np.float64)
     shared = SHARED * np.sqrt(np.square(length_N).mean())
     whole_N = np.maximum(np.sqrt(np.square(length_N) + shared**2), 1e-12)
     own_N, shared_N = (length_N / whole_N).astype(np.float32), (shared / whole_N).astype(np.float32)
 
-    def with_shared(rows_M: np.ndarray) -> np.ndarray:
-        return np.column_stack([pool.unit_ND[rows_M] * own_N[rows_M, None], shared_N[rows_M]])
+    def distance(cosine_ML: np.ndarray, rows_M: np.ndarray, rows_L: np.ndarray) -> np.ndarray:
+        own_ML = cosine_ML * own_N[rows_M, None] * own_N[rows_L]
+        return np.asarray(own_ML + shared_N[rows_M, None] * shared_N[rows_L])
 
-    return pool.unit_ND.__getitem__, with_shared
+    return core_set.angle, distance
