@@ -1,4 +1,7 @@
-"""Curves of simulated histories in one JSON file, so that a bench that was stopped goes on; compared by seed."""
+"""Curves of simulated histories in one JSON file, so that a bench that was stopped goes on; compared by seed.
+
+Delete the file when what it measures has changed: a curve that is there is not simulated again.
+"""
 
 import json
 import sys
@@ -13,6 +16,9 @@ from pipeline.contracts.tables import write_text
 from tests.bench import tables
 
 # S seeds, B budgets
+
+ALL_CLASSES = "labels_until_all_classes"
+BySeed = dict[int, dict[str, Any]]
 
 
 class KeptCurves(NamedTuple):
@@ -31,15 +37,16 @@ class KeptCurves(NamedTuple):
         key = f"{history.pool_name}/{title}/{history.seed}"
         if key not in self._all():
             [curve] = selection_curve.simulate([history])
-            write_text(self.path, json.dumps(self._all() | {key: curve["auroc"]}) + "\n")
-            sys.stderr.write(f"{key}: {curve['auroc']}\n")
+            kept = {name: curve[name] for name in ("auroc", ALL_CLASSES)}
+            write_text(self.path, json.dumps(self._all() | {key: kept}) + "\n")
+            sys.stderr.write(f"{key}: {kept}\n")
 
     def pools(self) -> list[str]:
         """Names of the pools, in the order they were measured."""
         return list(dict.fromkeys(key.split("/")[0] for key in self._all()))
 
-    def by_seed(self, pool: str, title: str) -> dict[int, list[float]]:
-        """The curve of each seed; none where nothing was measured."""
+    def by_seed(self, pool: str, title: str) -> BySeed:
+        """What was measured with each seed: `auroc`, and `labels_until_all_classes` where that was kept."""
         start = f"{pool}/{title}/"
         return {int(key.removeprefix(start)): curve for key, curve in self._all().items() if key.startswith(start)}
 
@@ -47,20 +54,20 @@ class KeptCurves(NamedTuple):
         """Titles of the cells of `cells`."""
         return "seeds", *(f"AUROC @{budget}" for budget in self.budgets), "area", "area gained", "wins"
 
-    def cells(self, of_seed: dict[int, list[float]], before: dict[int, list[float]]) -> list[Any]:
+    def cells(self, of_seed: BySeed, before: BySeed) -> list[Any]:
         """Means over the seeds, the area under the AUROC over the logarithm of the budget, and its gain by seed."""
-        curves_SB = np.array([of_seed[seed] for seed in sorted(of_seed)])
+        curves_SB = np.array([of_seed[seed]["auroc"] for seed in sorted(of_seed)])
         means = [len(of_seed), *(f"{value:.3f}" for value in curves_SB.mean(0))]
         areas = tables.mean_ci([self._area(curve_B) for curve_B in curves_SB])
         both = sorted(set(of_seed) & set(before))
         if of_seed is before or not both:
             return [*means, areas, "–", "–"]
-        gained = [self._area(of_seed[seed]) - self._area(before[seed]) for seed in both]
+        gained = [self._area(of_seed[seed]["auroc"]) - self._area(before[seed]["auroc"]) for seed in both]
         return [*means, areas, tables.mean_ci(gained), f"{np.mean([value > 0.0 for value in gained]):.2f}"]
 
     def _area(self, curve_B: Any) -> float:
         return figures.area(self.budgets, curve_B)
 
-    def _all(self) -> dict[str, list[float]]:
-        curves: dict[str, list[float]] = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
+    def _all(self) -> dict[str, dict[str, Any]]:
+        curves: dict[str, dict[str, Any]] = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
         return curves
