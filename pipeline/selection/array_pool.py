@@ -13,7 +13,7 @@ from pipeline.contracts.errors import InputError
 from pipeline.contracts.options.labelling import StrategyConfig
 from pipeline.selection import strategies
 from pipeline.selection.pool import SelectionPool, quarantined
-from pipeline.vectors.matrix import row_lengths, unit_rows
+from pipeline.vectors.matrix import units_and_lengths
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ def _pool(arrays: Arrays, config: StrategyConfig) -> SelectionPool:
     has_class_N = np.zeros(num, np.bool_) if class_N is None else class_N >= 0
     labelled_N = has_class_N if arrays.labelled is None else _mask(arrays.labelled, num) | has_class_N
     num_named = 0 if class_N is None else int(class_N.max(initial=-1)) + 1
-    mean_D = emb_ND[finite_N].mean(axis=0) if finite_N.any() else None
+    unit_ND, length_N = units_and_lengths(emb_ND, emb_ND[finite_N].mean(axis=0) if finite_N.any() else None)
     return SelectionPool(
         ids_N=np.arange(num).astype(str),
-        unit_ND=unit_rows(emb_ND, mean_D),
-        length_N=row_lengths(emb_ND, mean_D),
+        unit_ND=unit_ND,
+        length_N=length_N,
         labelled_N=labelled_N,
         candidate_N=~labelled_N,
         group_N=_numbered(arrays.groups, num),

@@ -26,7 +26,7 @@ from pipeline.selection.knowledge import knowledge_of
 from pipeline.selection.pictures import pictures_of
 from pipeline.selection.pool import Pick, SelectionPool, quarantined
 from pipeline.vectors import principal_components
-from pipeline.vectors.matrix import Vectors, row_lengths, unit_rows
+from pipeline.vectors.matrix import Vectors, units_and_lengths
 
 # N scans of the training pool
 
@@ -62,11 +62,12 @@ def selection_pool(ctx: StageContext, labelled: set[str]) -> SelectionPool:
     train = splits.filter(pc.and_(pc.equal(splits["split"], "train"), vectors.has(splits["image_id"])))
     ids = train["image_id"]
     group_N = pc.dictionary_encode(train["group_id"]).combine_chunks().indices.to_numpy().astype(np.int64)
-    similar_NP, rows_N = principal_components.load_similarity(ctx.folder), vectors.positions(ids)
+    similar_NP = principal_components.load_similarity(ctx.folder)
+    unit_ND, length_N = units_and_lengths(similar_NP, rows_M=vectors.positions(ids))
     pool = SelectionPool(
         ids_N=ids.to_numpy(zero_copy_only=False).astype(str),
-        unit_ND=unit_rows(similar_NP, rows_M=rows_N),
-        length_N=row_lengths(similar_NP, rows_M=rows_N),
+        unit_ND=unit_ND,
+        length_N=length_N,
         labelled_N=pc.is_in(ids, value_set=pa.array(sorted(labelled), pa.string())).to_numpy(zero_copy_only=False),
         candidate_N=pictures_of(ctx, ids, labelled).askable_N,
         group_N=group_N,

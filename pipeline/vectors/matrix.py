@@ -1,7 +1,6 @@
 """The embeddings of a run: one memory-mapped matrix and the ids of its rows."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,27 +69,22 @@ def unit_rows(emb_ND: np.ndarray, mean_D: np.ndarray | None = None, rows_M: np.n
         mean_D: Taken off each row first; None: nothing is.
         rows_M: The rows wanted, in the order wanted; None: all.
     """
-    out = np.empty((len(emb_ND) if rows_M is None else len(rows_M), emb_ND.shape[1]), np.float32)
-    for rows, block_BD in _blocks(emb_ND, mean_D, rows_M):
-        out[rows] = block_BD / np.maximum(np.linalg.norm(block_BD, axis=1, keepdims=True), 1e-12)
-    return out
+    return units_and_lengths(emb_ND, mean_D, rows_M)[0]
 
 
-def row_lengths(emb_ND: np.ndarray, mean_D: np.ndarray | None = None, rows_M: np.ndarray | None = None) -> np.ndarray:
-    """Length of each row, float32, 0 or more, before `unit_rows` makes it 1; arguments as there."""
-    out = np.empty(len(emb_ND) if rows_M is None else len(rows_M), np.float32)
-    for rows, block_BD in _blocks(emb_ND, mean_D, rows_M):
-        out[rows] = np.linalg.norm(block_BD, axis=1)
-    return out
-
-
-def _blocks(
-    emb_ND: np.ndarray, mean_D: np.ndarray | None, rows_M: np.ndarray | None
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Places among the rows wanted, and those rows as float32, less a mean."""
-    for rows in row_blocks(len(emb_ND) if rows_M is None else len(rows_M)):
-        block_BD = np.asarray(emb_ND[rows if rows_M is None else rows_M[rows]], dtype=np.float32)
-        yield rows, block_BD if mean_D is None else block_BD - mean_D
+def units_and_lengths(
+    emb_ND: np.ndarray, mean_D: np.ndarray | None = None, rows_M: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of `unit_rows`, and the length that each had before, float32, 0 or more; arguments as there."""
+    num = len(emb_ND) if rows_M is None else len(rows_M)
+    unit, length = np.empty((num, emb_ND.shape[1]), np.float32), np.empty(num, np.float32)
+    for rows in row_blocks(num):
+        block = np.asarray(emb_ND[rows if rows_M is None else rows_M[rows]], dtype=np.float32)
+        if mean_D is not None:
+            block = block - mean_D
+        length[rows] = np.linalg.norm(block, axis=1)
+        unit[rows] = block / np.maximum(length[rows, None], 1e-12)
+    return unit, length
 
 
 @dataclass(frozen=True)

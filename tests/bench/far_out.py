@@ -13,6 +13,8 @@ import numpy as np
 
 from pipeline.baselines.curves import bench_pool
 from pipeline.baselines.curves.asking import History
+from pipeline.commands import request
+from pipeline.contracts import config_file
 from pipeline.contracts.cache import cache_folder
 from pipeline.contracts.config import Config
 from pipeline.selection.strategies import rare_class_herding
@@ -50,7 +52,7 @@ CURVES = KeptCurves(tables.RESULTS / "far-out.json", BUDGETS)
 def main(data: Path, given: Namespace) -> None:
     """Simulate what is missing, pool by pool, and write the table after each."""
     folder = cache_folder() / "bench" / "far-out"
-    uris = pools.without_a_test(data, folder) | {"demo": "phantom:num_patients=500,severity=1.5"}
+    uris = pools.without_a_test(data, folder) | {"demo": str(config_file.load(request.quickstart(), {}).pool.uri)}
     for name, uri in uris.items():
         if given.pool in (None, name):
             path = folder / f"{name}.safetensors"

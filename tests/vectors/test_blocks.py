@@ -14,7 +14,7 @@ from pipeline.monitor import scans
 from pipeline.runtime import run_files
 from pipeline.runtime.engine import SerialEngine
 from pipeline.vectors import clusters, neighbor_graph, row_blocks
-from pipeline.vectors.matrix import UnitRows, Vectors, row_lengths, unit_rows
+from pipeline.vectors.matrix import UnitRows, Vectors, unit_rows, units_and_lengths
 from tests.support.synthetic_run import options, synthetic_run
 
 NUM, DIMS = 30_000, 64
@@ -117,11 +117,11 @@ def test_unit_rows_are_those_of_the_whole(mapped_ND):
 
 def test_a_row_is_its_length_times_its_unit_row(mapped_ND):
     mean_D, rows_M = mapped_ND.mean(0, dtype=np.float32), np.array([5, 29_999, 0, 5])
-    length_M, unit_MD = row_lengths(mapped_ND, mean_D, rows_M), unit_rows(mapped_ND, mean_D, rows_M)
+    unit_MD, length_M = units_and_lengths(mapped_ND, mean_D, rows_M)
     np.testing.assert_allclose(
         length_M[:, None] * unit_MD, mapped_ND[rows_M].astype(np.float32) - mean_D, rtol=1e-4, atol=1e-5
     )
-    assert row_lengths(np.zeros((3, 2))).tolist() == [0.0, 0.0, 0.0]
+    assert units_and_lengths(np.zeros((3, 2)))[1].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_assignment_holds_a_block_and_not_the_pool(mapped_ND, monkeypatch):

@@ -23,7 +23,7 @@ from pipeline.measures import calibrate, folds
 from pipeline.runtime import run_dir
 from pipeline.selection import strategies
 from pipeline.selection.pool import SelectionPool
-from pipeline.vectors.matrix import row_lengths, unit_rows
+from pipeline.vectors.matrix import units_and_lengths
 
 # T scans of the training pool, L labelled, P features, C classes
 
@@ -157,12 +157,12 @@ class Asked:
 
 def ask(history: History, pool: BenchPool) -> Iterator[Asked]:
     """The labels after each budget of a history."""
-    unit_TP = unit_rows(pool.similar_TP)
+    units_and_lengths_T = units_and_lengths(pool.similar_TP)
     rng = history.rng(f"queue/{history.strategy}")
     asked = Asked(pool, np.array([], np.int64), np.array([], bool), history.config)
     prob_TC = None
     for budget in history.budgets:
-        rows_Q, uniform_Q = _queue(history, unit_TP, asked, prob_TC, budget - len(asked.rows_L), rng)
+        rows_Q, uniform_Q = _queue(history, units_and_lengths_T, asked, prob_TC, budget - len(asked.rows_L), rng)
         rows_L, uniform_L = np.append(asked.rows_L, rows_Q), np.append(asked.uniform_L, uniform_Q)
         asked = Asked(pool, rows_L, uniform_L, history.config)
         yield asked
@@ -173,20 +173,20 @@ def ask(history: History, pool: BenchPool) -> Iterator[Asked]:
 
 def _queue(
     history: History,
-    unit_TP: np.ndarray,
+    units_and_lengths_T: tuple[np.ndarray, np.ndarray],
     asked: Asked,
     prob_TC: np.ndarray | None,
     num: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the next scans, and whether each is drawn uniformly; those and the chosen ones in random order."""
-    pool = asked.pool
+    pool, (unit_TP, length_T) = asked.pool, units_and_lengths_T
     labelled_T = np.zeros(len(pool.class_T), bool)
     labelled_T[asked.rows_L] = True
     seen = SelectionPool(
         ids_N=np.arange(len(labelled_T)).astype(str),
         unit_ND=unit_TP,
-        length_N=row_lengths(pool.similar_TP),
+        length_N=length_T,
         labelled_N=labelled_T,
         candidate_N=~labelled_T,
         group_N=pool.group_T,
